@@ -1,0 +1,1 @@
+"""The picture maker: a child process around DiffSynth's Qwen-Image pipeline."""

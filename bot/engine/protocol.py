@@ -1,0 +1,135 @@
+"""What the GPU worker knows of an engine; every implementation speaks exactly this."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class EngineState(StrEnum):
+    """What an engine is doing."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    LOADING = "loading"
+    IDLE = "idle"
+    BUSY = "busy"
+    BACKOFF = "backoff"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One batch to draw. Sizes are pixels; `seeds` has one entry a picture.
+
+    Picture i is written to `output_dir / f"{i}.png"` with `texts[i]` as its PNG text chunks.
+    """
+
+    job_id: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    seeds: tuple[int, ...]
+    output_dir: Path
+    texts: tuple[Mapping[str, str], ...]
+    input_image: Path | None = None
+    strength: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loading:
+    """The model is being loaded; `stage` is a short phrase, `fraction` 0 to 1 where known."""
+
+    stage: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is ready. `imports_s` is the time spent importing libraries, within `seconds`."""
+
+    model: str
+    device: str
+    seconds: float
+    imports_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Denoising step `index` (1-based) of `total` is done, over the whole batch."""
+
+    index: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A small encoded picture (PNG or WebP bytes) of the unfinished result."""
+
+    step: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Picture `index` of the batch is written to `path` as PNG."""
+
+    index: int
+    path: Path
+    seed: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The batch is complete. `timings` are seconds by stage (encode, denoise, decode, save, total);
+    `peak_gpu_bytes` is None on the CPU."""
+
+    timings: Mapping[str, float]
+    peak_gpu_bytes: int | None = None
+
+
+Event = Loading | Loaded | Step | Preview | Picture | Finished
+
+
+class Engine(Protocol):
+    """Makes pictures, one request at a time."""
+
+    @property
+    def name(self) -> str:
+        """A short name for logs and health pages."""
+        ...
+
+    @property
+    def state(self) -> EngineState:
+        """What the engine is doing now."""
+        ...
+
+    async def load(self) -> None:
+        """Start the engine and load the model, unless that is done; `generate` does it too.
+
+        Raises `EngineError` when the model cannot be loaded.
+        """
+        ...
+
+    def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+        """Draw a batch: `Loading`*, `Loaded`?, then `Step`, `Preview`, `Picture`, and one `Finished`.
+
+        Raises `EngineError` when no picture can be made and `GenerationCancelled` after `cancel`.
+        Closing the iterator early kills the engine's work.
+        """
+        ...
+
+    async def cancel(self, job_id: str) -> None:
+        """Ask for the end of the generation of `job_id` at the next step; do nothing if not running."""
+        ...
+
+    async def close(self) -> None:
+        """Stop the engine and free the GPU. Idempotent."""
+        ...

@@ -1,0 +1,125 @@
+"""What a user may ask for, and the sentences for what they may not."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, Self
+
+from bot.errors import InvalidRequest
+
+PROMPT_LIMIT: Final = 4000
+SIZE_MIN, SIZE_MAX, SIZE_MULTIPLE = 256, 2048, 16
+STEPS_MAX: Final = 100
+GUIDANCE_MIN, GUIDANCE_MAX = 1.0, 20.0
+COUNT_MAX: Final = 4
+# Discord's INTEGER option and JavaScript's numbers are exact up to 2^53 - 1.
+SEED_LIMIT: Final = 2**53
+REQUEST_VERSION: Final = 1
+
+
+def random_seed() -> int:
+    """Return a seed in [0, 2^53)."""
+    return secrets.randbelow(SEED_LIMIT)
+
+
+def _clean_text(text: str, what: str, limit: int) -> str:
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
+    for character in text:
+        category = unicodedata.category(character)
+        if category == "Cs":
+            raise InvalidRequest(f"The {what} has a broken character in it (half of an emoji, perhaps).")
+        if category == "Cc" and character not in "\n\t":
+            raise InvalidRequest(f"The {what} has an invisible control character in it.")
+    if len(text) > limit:
+        raise InvalidRequest(
+            f"The {what} is {len(text):,} characters long; at most {limit:,} are possible."
+        )
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """A picture as asked for; frozen, and valid by construction.
+
+    Width and height are pixels, `guidance` is the pipeline's `cfg_scale`, `strength` its
+    `denoising_strength` (0 to 1, only with `input_image`, a file name under the job's id).
+    Raises `InvalidRequest` with a sentence for the user when a value is out of range.
+    """
+
+    prompt: str
+    negative_prompt: str = ""
+    width: int = 1344
+    height: int = 768
+    steps: int = 40
+    guidance: float = 4.0
+    seed: int = 0
+    count: int = 1
+    aspect: str | None = None
+    quality: str | None = None
+    style: str | None = None
+    input_image: str | None = None
+    strength: float | None = None
+    loras: tuple[str, ...] = ()
+    private: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Fields written by a newer version, kept so that they survive a downgrade."""
+
+    def __post_init__(self) -> None:
+        prompt = _clean_text(self.prompt, "prompt", PROMPT_LIMIT)
+        if not prompt:
+            raise InvalidRequest("The prompt is empty: say what the picture should show.")
+        object.__setattr__(self, "prompt", prompt)
+        object.__setattr__(
+            self, "negative_prompt", _clean_text(self.negative_prompt, "negative prompt", PROMPT_LIMIT)
+        )
+        for name, value in (("width", self.width), ("height", self.height)):
+            if not SIZE_MIN <= value <= SIZE_MAX or value % SIZE_MULTIPLE:
+                raise InvalidRequest(
+                    f"The {name} must be a multiple of {SIZE_MULTIPLE} from {SIZE_MIN} to {SIZE_MAX}."
+                )
+        if not 1 <= self.steps <= STEPS_MAX:
+            raise InvalidRequest(f"The number of steps must be from 1 to {STEPS_MAX}.")
+        if not (math.isfinite(self.guidance) and GUIDANCE_MIN <= self.guidance <= GUIDANCE_MAX):
+            raise InvalidRequest(
+                f"The guidance must be from {GUIDANCE_MIN:g} to {GUIDANCE_MAX:g}."
+            )
+        if not 1 <= self.count <= COUNT_MAX:
+            raise InvalidRequest(f"The number of pictures must be from 1 to {COUNT_MAX}.")
+        if not 0 <= self.seed < SEED_LIMIT:
+            raise InvalidRequest(f"The seed must be a whole number from 0 to {SEED_LIMIT - 1}.")
+        if self.strength is not None and not 0.0 < self.strength <= 1.0:
+            raise InvalidRequest("The strength must be above 0 and at most 1.")
+        object.__setattr__(self, "guidance", float(self.guidance))
+        object.__setattr__(self, "loras", tuple(self.loras))
+
+    def seeds(self) -> tuple[int, ...]:
+        """Return the seed of each picture of the batch: (seed + i) mod 2^53."""
+        return tuple((self.seed + i) % SEED_LIMIT for i in range(self.count))
+
+    @property
+    def megapixel_steps(self) -> float:
+        """The size of the work: megapixels x steps x pictures."""
+        return self.width * self.height / 1e6 * self.steps * self.count
+
+    def with_changes(self, **changes: Any) -> Self:
+        """Return a validated copy with some fields replaced."""
+        return replace(self, **changes)
+
+    def to_json(self) -> str:
+        """Return the versioned JSON that `jobs.request` stores."""
+        known = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        return json.dumps({**self.extra, "v": REQUEST_VERSION, **known}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote, now or in another version; unknown fields go to `extra`."""
+        values: dict[str, Any] = json.loads(text)
+        values.pop("v", None)
+        names = {f.name for f in fields(cls)} - {"extra"}
+        known = {name: values.pop(name) for name in list(values) if name in names}
+        return cls(**known, extra=values)

@@ -1,0 +1,1 @@
+"""SQLite behind two calls, numbered migrations, one repository a table group, image files."""
