@@ -90,4 +90,4 @@ def find_model(name: str) -> ModelSpec:
         return MODELS[name]
     except KeyError:
         names = ", ".join(MODELS)
-        raise ConfigError(f"IMAGE_MODEL_NAME is not a known model; choose one of: {names}.") from None
+        raise ConfigError(f"that is not a known model; choose one of: {names}") from None

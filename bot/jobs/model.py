@@ -124,7 +124,7 @@ class Job:
     """The sentence that the user sees, when the job failed."""
     error_kind: str | None = None
     model: str | None = None
-    timings: Mapping[str, float] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds by stage: load, encode, denoise, decode, save, total."""
 
 

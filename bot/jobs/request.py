@@ -32,7 +32,7 @@ def _clean_text(text: str, what: str, limit: int) -> str:
     for character in text:
         category = unicodedata.category(character)
         if category == "Cs":
-            raise InvalidRequest(f"The {what} has a broken character in it (half of an emoji, perhaps).")
+            raise InvalidRequest(f"The {what} has a broken character in it (half an emoji?).")
         if category == "Cc" and character not in "\n\t":
             raise InvalidRequest(f"The {what} has an invisible control character in it.")
     if len(text) > limit:
@@ -66,7 +66,7 @@ class ImageRequest:
     strength: float | None = None
     loras: tuple[str, ...] = ()
     private: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields written by a newer version, kept so that they survive a downgrade."""
 
     def __post_init__(self) -> None:
@@ -75,19 +75,20 @@ class ImageRequest:
             raise InvalidRequest("The prompt is empty: say what the picture should show.")
         object.__setattr__(self, "prompt", prompt)
         object.__setattr__(
-            self, "negative_prompt", _clean_text(self.negative_prompt, "negative prompt", PROMPT_LIMIT)
+            self,
+            "negative_prompt",
+            _clean_text(self.negative_prompt, "negative prompt", PROMPT_LIMIT),
         )
         for name, value in (("width", self.width), ("height", self.height)):
             if not SIZE_MIN <= value <= SIZE_MAX or value % SIZE_MULTIPLE:
                 raise InvalidRequest(
-                    f"The {name} must be a multiple of {SIZE_MULTIPLE} from {SIZE_MIN} to {SIZE_MAX}."
+                    f"The {name} must be a multiple of {SIZE_MULTIPLE}"
+                    f" from {SIZE_MIN} to {SIZE_MAX}."
                 )
         if not 1 <= self.steps <= STEPS_MAX:
             raise InvalidRequest(f"The number of steps must be from 1 to {STEPS_MAX}.")
         if not (math.isfinite(self.guidance) and GUIDANCE_MIN <= self.guidance <= GUIDANCE_MAX):
-            raise InvalidRequest(
-                f"The guidance must be from {GUIDANCE_MIN:g} to {GUIDANCE_MAX:g}."
-            )
+            raise InvalidRequest(f"The guidance must be from {GUIDANCE_MIN:g} to {GUIDANCE_MAX:g}.")
         if not 1 <= self.count <= COUNT_MAX:
             raise InvalidRequest(f"The number of pictures must be from 1 to {COUNT_MAX}.")
         if not 0 <= self.seed < SEED_LIMIT:

@@ -1,0 +1,88 @@
+"""The command line: `python -m bot run | demo | bench | settings`.
+
+Exit codes: 0 a clean end, 1 a failure while running, 2 wrong arguments, 78 the bot cannot start as
+configured (sysexits' EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+from bot import __version__
+from bot.errors import BotError, StartupError
+from bot.logs import set_up_logging
+
+EXIT_FAILURE: Final = 1
+EXIT_CONFIG: Final = 78
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bot", description="A Discord bot that draws with Qwen-Image."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="run against Discord, with the settings of .env")
+    demo = commands.add_parser("demo", help="try everything without a token, in the browser")
+    demo.add_argument("--once", metavar="PROMPT", help="do one job, save its picture and exit")
+    demo.add_argument("--out", metavar="FILE", type=Path, help="where --once saves the picture")
+    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765)")
+    demo.add_argument("--data", metavar="DIR", type=Path, help="data folder (default data/demo)")
+    bench = commands.add_parser("bench", help="measure; figures compare only within one run")
+    benches = bench.add_subparsers(dest="bench", required=True)
+    response = benches.add_parser("response", help="first responses while the engine works")
+    response.add_argument("--interactions", type=int, default=200)
+    commands.add_parser("settings", help="print every setting with its default (.env.example)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        match options.command:
+            case "settings":
+                from bot.settings import env_example  # noqa: PLC0415 - each command loads its own
+
+                sys.stdout.write(env_example())
+            case "run":
+                asyncio.run(_run())
+            case "bench":
+                from bot.bench.response import bench_response  # noqa: PLC0415
+
+                figures = asyncio.run(bench_response(options.interactions))
+                sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+            case _:
+                from bot.demo import demo  # noqa: PLC0415
+
+                asyncio.run(demo(options.once, options.out, options.port, options.data))
+    except StartupError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CONFIG
+    except BotError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_FAILURE
+    return 0
+
+
+async def _run() -> None:
+    from bot.app import App, handle_signals  # noqa: PLC0415
+    from bot.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    secret = settings.discord_token.get_secret_value() if settings.discord_token else ""
+    set_up_logging(settings.log_level, secrets=(secret,))
+    app = App(settings)
+    handle_signals(asyncio.get_running_loop(), app.stop)
+    await app.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

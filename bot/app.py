@@ -1,0 +1,198 @@
+"""The composition: settings -> database -> engine -> queue -> client, and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import discord
+
+from bot.client import ImageBot, Services
+from bot.connect import log_in, require_token
+from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.courier import Courier
+from bot.delivery.ladder import Ladder
+from bot.delivery.progress import ProgressEditor
+from bot.delivery.reception import Reception
+from bot.engine.process import EngineOptions, EngineProcess
+from bot.engine.protocol import Engine
+from bot.errors import StartupError
+from bot.jobs.limits import Limits
+from bot.jobs.queue import JobQueue
+from bot.jobs.worker import GpuWorker
+from bot.models import find_model
+from bot.settings import Settings
+from storage.database import Database
+from storage.images import ImageStore
+
+log = logging.getLogger(__name__)
+
+_INVITE_PERMISSIONS: Final = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    embed_links=True,
+    attach_files=True,
+    read_message_history=True,
+)
+
+
+def build_engine(settings: Settings) -> Engine:
+    """Return the engine of the settings, not started."""
+    return EngineProcess(
+        settings.image_model_name,
+        options=EngineOptions(
+            model_path=settings.image_model_path,
+            vram_gb=settings.image_vram_gb,
+            gpu_memory_utilization=settings.image_gpu_memory_utilization,
+        ),
+    )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of the settings."""
+    return Limits(
+        open_jobs=settings.limit_open_jobs,
+        images_per_day=settings.limit_images_per_day,
+        cooldown_s=settings.limit_cooldown_seconds,
+        queue_size=settings.limit_queue_size,
+    )
+
+
+class App:
+    """The running bot. Build it, `run` it, `stop` it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        engine: Engine | None = None,
+        guild_ready_timeout: float = 2.0,
+    ) -> None:
+        self.settings = settings
+        self.engine = engine or build_engine(settings)
+        self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
+        self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for a clean end; `run` returns soon after."""
+        self.stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop` is called.
+
+        Raises `StartupError` with one sentence when the bot cannot start, and whatever a part
+        raised that ended on its own.
+        """
+        require_token(self.settings)
+        async with AsyncExitStack() as stack:
+            settings = self.settings
+            database = await Database.open(settings.database_path)
+            stack.push_async_callback(database.close)
+            stack.push_async_callback(self.engine.close)
+            services, worker, progress = self._compose(database)
+            recovery = await services.queue.start()
+            log.info("queue ready: %s", recovery)
+            stack.push_async_callback(self.client.close)
+            await log_in(self.client, settings)
+            self._log_invitation()
+            await self._serve(services, worker, progress)
+
+    def _compose(self, database: Database) -> tuple[Services, GpuWorker, ProgressEditor]:
+        settings = self.settings
+        model = find_model(settings.image_model_name)
+        store = ImageStore(settings.images_dir)
+        queue = JobQueue(database, limits_of(settings), model=model.name)
+        acknowledgements = Acknowledgements()
+        ladder = Ladder(self.client)
+        progress = ProgressEditor(database, queue, ladder, acknowledgements)
+        services = Services(
+            settings=settings,
+            model=model,
+            database=database,
+            queue=queue,
+            courier=Courier(database, queue, store, ladder, progress, acknowledgements),
+            reception=Reception(database, queue, acknowledgements),
+        )
+        self.client.services = services
+        return services, GpuWorker(queue, self.engine, store), progress
+
+    async def _serve(self, services: Services, worker: GpuWorker, progress: ProgressEditor) -> None:
+        parts = {
+            name: asyncio.create_task(run(), name=name)
+            for name, run in {
+                "gateway": self.client.connect,
+                "worker": worker.run,
+                "courier": services.courier.run,
+                "progress": progress.run,
+            }.items()
+        }
+        watch = asyncio.create_task(self._watch_ready(), name="ready")
+        stopping = asyncio.create_task(self.stopping.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait(
+                {*parts.values(), stopping}, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            log.info("stopping")
+            services.queue.close()
+            watch.cancel()
+            stopping.cancel()
+            # The worker first: the running job goes back to the queue before anything else ends.
+            for name in ("worker", "courier", "progress", "gateway"):
+                parts[name].cancel()
+                await asyncio.wait({parts[name]})
+        for task in done:
+            if task is not stopping:
+                _raise_end_of(task)
+
+    async def _watch_ready(self) -> None:
+        await self.client.wait_until_ready()
+        self.ready.set()
+
+    def _log_invitation(self) -> None:
+        if self.settings.discord_api_url or self.client.application_id is None:
+            return
+        url = discord.utils.oauth_url(
+            self.client.application_id,
+            permissions=_INVITE_PERMISSIONS,
+            scopes=("bot", "applications.commands"),
+        )
+        log.info("invite the bot with %s", url)
+
+
+def _raise_end_of(task: asyncio.Task[Any]) -> None:
+    """Raise why a part ended that should have gone on for ever."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, discord.PrivilegedIntentsRequired):
+        raise StartupError("Discord wants an intent enabled that this bot does not need.")
+    if isinstance(error, discord.ConnectionClosed) and error.code == 4004:  # noqa: PLR2004
+        raise StartupError("Discord refused DISCORD_TOKEN at the gateway; make a new one.")
+    raise error or RuntimeError(f"the {task.get_name()} ended by itself")
+
+
+def handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+    """Stop cleanly at the first SIGINT, SIGTERM or Ctrl-Break, and at once at the second."""
+    received = 0
+
+    def receive() -> None:
+        nonlocal received
+        received += 1
+        if received > 1:
+            os._exit(1)
+        stop()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGBREAK"):  # Windows
+        numbers.append(signal.SIGBREAK)
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, receive)
+        except NotImplementedError:  # Windows: no loop support
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(receive))

@@ -1,0 +1,153 @@
+"""The discord.py client: minimal intents, cogs, command sync, answers to errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+from typing_extensions import override
+
+from bot.delivery.courier import Courier
+from bot.delivery.reception import Reception
+from bot.delivery.text import safe
+from bot.errors import UserError
+from bot.jobs.model import Job
+from bot.jobs.queue import JobQueue
+from bot.models import ModelSpec
+from bot.settings import Settings
+from storage import facts
+from storage.database import Database
+
+log = logging.getLogger(__name__)
+
+COGS: Final = ("imagine", "queue", "show", "admin", "buttons", "direct_messages")
+
+# Voice is not used; without this discord.py warns about its missing libraries at each start.
+discord.VoiceClient.warn_nacl = False
+discord.VoiceClient.warn_dave = False  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the cogs work with."""
+
+    settings: Settings
+    model: ModelSpec
+    database: Database
+    queue: JobQueue
+    courier: Courier
+    reception: Reception
+
+
+class CommandTree(app_commands.CommandTree["ImageBot"]):
+    """Answers every error of a command with a sentence."""
+
+    @override
+    async def on_error(
+        self, interaction: discord.Interaction[ImageBot], error: app_commands.AppCommandError
+    ) -> None:
+        cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+        await answer_error(interaction, cause)
+
+
+class ImageBot(commands.Bot):
+    """The bot's client. `services` is set by the composition before login."""
+
+    services: Services
+
+    def __init__(self, *, guild_ready_timeout: float = 2.0) -> None:
+        super().__init__(
+            command_prefix=commands.when_mentioned,
+            help_command=None,
+            # Slash commands and buttons need no intent; guilds for names, DMs for prompts there.
+            intents=discord.Intents(guilds=True, dm_messages=True),
+            allowed_mentions=discord.AllowedMentions.none(),
+            tree_cls=CommandTree,
+            max_messages=None,
+            guild_ready_timeout=guild_ready_timeout,
+        )
+
+    @override
+    async def setup_hook(self) -> None:
+        for name in COGS:
+            await self.load_extension(f"cogs.{name}")
+        await self._sync_if_changed()
+
+    @override
+    async def on_message(self, message: discord.Message, /) -> None:
+        """Do nothing: there are no prefix commands; a cog listens to direct messages."""
+
+    async def on_ready(self) -> None:
+        """Log that the bot is online."""
+        log.info("online as %s; servers: %d", self.user, len(self.guilds))
+
+    async def _sync_if_changed(self) -> None:
+        """Send the commands to Discord when they differ from what was sent last."""
+        payload = [command.to_dict(self.tree) for command in self.tree.get_commands()]
+        text = json.dumps([self.application_id, payload], sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        database = self.services.database
+        if await database.read(lambda tx: facts.get_fact(tx, "commands")) == digest:
+            return
+        await self.tree.sync()
+        await database.write(lambda tx: facts.set_fact(tx, "commands", digest))
+        log.info("synced %d commands", len(payload))
+
+    async def is_moderator(self, interaction: discord.Interaction[Any]) -> bool:
+        """Tell whether the user may act on other people's jobs of this server."""
+        if interaction.guild_id is not None and interaction.permissions.manage_guild:
+            return True
+        return await self.is_bot_owner(interaction.user)
+
+    async def may_manage(self, interaction: discord.Interaction[Any], job: Job) -> bool:
+        """Tell whether the user may act on this job though it is someone else's."""
+        here = job.guild_id is not None and job.guild_id == interaction.guild_id
+        if here and interaction.permissions.manage_guild:
+            return True
+        return await self.is_bot_owner(interaction.user)
+
+    async def is_bot_owner(self, user: discord.abc.User) -> bool:
+        """Tell whether the user owns the bot (the application, or OWNER_IDS)."""
+        return user.id in self.services.settings.owner_ids or await self.is_owner(
+            discord.Object(user.id)  # pyright: ignore[reportArgumentType]
+        )
+
+
+async def reply_privately(interaction: discord.Interaction[Any], sentence: str) -> None:
+    """Answer an interaction with a sentence that only its user sees; never raises."""
+    try:
+        if interaction.response.is_done():
+            await interaction.followup.send(sentence, ephemeral=True)
+        else:
+            await interaction.response.send_message(sentence, ephemeral=True)
+    except discord.HTTPException as error:
+        # Too late, or already answered: nobody can be told any more.
+        log.info("an answer could not be sent: %s %s", error.status, error.code)
+    except OSError as error:
+        log.info("an answer could not be sent: %s", type(error).__name__)
+
+
+async def answer_error(interaction: discord.Interaction[Any], error: Exception) -> None:
+    """Tell the user what went wrong: their own error's sentence, or an id that the log has too."""
+    if isinstance(error, UserError):
+        await reply_privately(interaction, error.sentence)
+    elif isinstance(error, app_commands.CheckFailure):
+        await reply_privately(interaction, safe(str(error)) or "You may not use this here.")
+    elif isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
+        await reply_privately(
+            interaction, "This command has changed; reload Discord (Ctrl+R) and try again."
+        )
+    else:
+        short_id = secrets.token_hex(3)
+        log.error("unexpected error %s in an interaction", short_id, exc_info=error)
+        await reply_privately(
+            interaction,
+            f"Something went wrong here. If it happens again, report the id `{short_id}`.",
+        )

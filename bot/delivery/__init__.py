@@ -1,0 +1,1 @@
+"""How answers reach people: the outbox's courier, the ladder of ways, the words."""

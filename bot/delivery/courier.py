@@ -1,0 +1,242 @@
+"""The courier: takes ended jobs from the outbox and sees that each gets its one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.fit import FILE_LIMIT, REQUEST_LIMIT, Upload, fit
+from bot.delivery.ladder import (
+    Ladder,
+    RetryLaterError,
+    Rung,
+    RungClosedError,
+    Sent,
+    TooLargeError,
+    rungs,
+)
+from bot.delivery.progress import ProgressEditor
+from bot.delivery.render import Card, outcome
+from bot.delivery.text import plain
+from bot.errors import JobNotFound
+from bot.jobs.model import Job
+from bot.jobs.queue import JobQueue
+from bot.logs import job_context
+from storage import deliveries
+from storage.database import Database
+from storage.deliveries import Delivery
+from storage.images import ImageStore
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 4
+_FIRST_RETRY_S: Final = 2.0
+_LONGEST_RETRY_S: Final = 600.0
+# About a day and a half of the longest pauses; what Discord refuses that long is kept instead.
+_MOST_ATTEMPTS: Final = 200
+_LAST_MOMENT_S: Final = 3.0
+_SMALLEST_LIMIT: Final = 256 * 1024
+
+
+class Courier:
+    """Sends due answers, several at a time, one attempt a job at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        store: ImageStore,
+        ladder: Ladder,
+        progress: ProgressEditor,
+        acknowledgements: Acknowledgements,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._store = store
+        self._ladder = ladder
+        self._progress = progress
+        self._acknowledgements = acknowledgements
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._attempted = asyncio.Condition()
+        self._busy: dict[str, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Deliver until cancelled; attempts in flight are given a moment to end then."""
+        listener = asyncio.create_task(self._listen())
+        try:
+            while True:
+                self._wake.clear()
+                try:
+                    pause = await self._start_due()
+                except Exception:
+                    log.exception("the outbox could not be read; trying again")
+                    pause = _FIRST_RETRY_S
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            listener.cancel()
+            tasks = [listener, *self._busy.values()]
+            _, late = await asyncio.wait(tasks, timeout=_LAST_MOMENT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        with self._queue.feed.subscribe() as updates:
+            async for update in updates:
+                if update.kind == "final":
+                    self._wake.set()
+
+    async def _start_due(self) -> float | None:
+        """Start what is due; return the seconds until something else is."""
+        now = self._clock()
+        room = _AT_ONCE - len(self._busy)
+        outlook = await self._database.read(
+            partial(deliveries.outlook, now=now, limit=room, busy=self._busy.keys())
+        )
+        for delivery in outlook.due:
+            self._busy[delivery.job_id] = asyncio.create_task(self._deliver_safely(delivery))
+        if outlook.next_expiry_at is not None and outlook.next_expiry_at <= now:
+            await self._database.write(partial(deliveries.forget_expired_tokens, now=now))
+            return 0
+        times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
+        # An end of any attempt wakes the loop, so only the clock's own dates are waited for.
+        return max(0.05, min(times) - now) if times else None
+
+    async def _deliver_safely(self, delivery: Delivery) -> None:
+        with job_context(delivery.job_id):
+            try:
+                await self._deliver(delivery)
+            except Exception:
+                log.exception("the delivery failed unexpectedly; it will be tried again")
+                await self._retry_safely(delivery, RetryLaterError("unexpected"))
+            finally:
+                self._busy.pop(delivery.job_id, None)
+                self._wake.set()
+                async with self._attempted:
+                    self._attempted.notify_all()
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        await self._acknowledgements.wait(delivery.source_id)
+        await self._progress.finish(delivery.job_id)
+        job = await self._queue.job(delivery.job_id)
+        current = await self._database.read(partial(deliveries.get, job_id=delivery.job_id))
+        if job is None or current is None or current.state not in {"pending", "sending"}:
+            return
+        last_reason: str | None = None
+        for rung in rungs(current, self._clock()):
+            intent_at = await self._database.write(
+                partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock())
+            )
+            if rung is Rung.KEPT or current.attempts >= _MOST_ATTEMPTS:
+                break
+            try:
+                sent = await self._send(rung, current, job, intent_at)
+            except RungClosedError as error:
+                last_reason = f"{rung}: {error}"
+                log.info("delivery by %s is closed (%s)", rung, error)
+                continue
+            except RetryLaterError as error:
+                await self._retry(current, error, rung)
+                return
+            await self._database.write(
+                partial(
+                    deliveries.delivered,
+                    job_id=job.id,
+                    now=self._clock(),
+                    channel_id=sent.channel_id,
+                    message_id=sent.message_id,
+                )
+            )
+            log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
+            return
+        await self._database.write(
+            partial(deliveries.undeliverable, job_id=job.id, error=last_reason)
+        )
+        log.info("kept for /show (%s)", last_reason or "nothing to send to")
+
+    async def _send(self, rung: Rung, delivery: Delivery, job: Job, intent_at: float) -> Sent:
+        limit = min(FILE_LIMIT, REQUEST_LIMIT // job.request.count)
+        while True:
+            card = await self.card(job, limit)
+            try:
+                return await self._ladder.send(rung, delivery, card, intent_at)
+            except TooLargeError as error:
+                largest = max((len(upload.data) for upload in card.uploads), default=0)
+                limit = min(limit, largest) // 2
+                if limit < _SMALLEST_LIMIT:
+                    raise RungClosedError(f"too large even when re-encoded ({error})") from error
+                log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
+
+    async def card(self, job: Job, limit: int = FILE_LIMIT) -> Card:
+        """Build the message of an ended job, its pictures fitted to `limit` bytes each."""
+        images = await self._queue.images(job.id)
+        alt = plain(job.request.prompt, 400)
+        uploads: list[Upload] = []
+        for record in images:
+            stem = f"{job.id}_{record.position}"
+            try:
+                uploads.append(
+                    await asyncio.to_thread(fit, self._store.path(record), stem, alt, limit)
+                )
+            except OSError:
+                log.exception("picture %d of the job cannot be read", record.position)
+        return outcome(job, uploads)
+
+    async def settled(self, job_id: str) -> Delivery:
+        """Return the delivery of a job once it is delivered or kept.
+
+        Raises `JobNotFound`.
+        """
+        async with self._attempted:
+            while True:
+                found = await self._database.read(partial(deliveries.get, job_id=job_id))
+                if found is None:
+                    raise JobNotFound("There is no such job.")
+                if found.state in {"delivered", "undeliverable"}:
+                    return found
+                await self._attempted.wait()
+
+    async def kept_for(self, user_id: int) -> list[str]:
+        """Return the ids of a user's jobs whose answers could not be sent, newest first."""
+        return await self._database.read(partial(deliveries.kept_for, user_id=user_id))
+
+    async def fetched(self, job_id: str) -> None:
+        """Note that the user fetched a kept answer; it counts as delivered from now on."""
+        await self._database.write(partial(deliveries.fetched, job_id=job_id, now=self._clock()))
+
+    async def _retry(self, delivery: Delivery, error: RetryLaterError, rung: Rung | None) -> None:
+        pause = min(_FIRST_RETRY_S * 2 ** min(delivery.attempts, 12), _LONGEST_RETRY_S)
+        # Full jitter would retry at once sometimes; half keeps the pause meaningful.
+        pause *= random.uniform(0.5, 1.0)  # noqa: S311
+        pause = max(pause, error.after_s or 0.0)
+        reason = f"{rung}: {error}" if rung else str(error)
+        log.info("delivery postponed by %.0f s (%s)", pause, reason)
+        await self._database.write(
+            partial(
+                deliveries.retry,
+                job_id=delivery.job_id,
+                next_attempt_at=self._clock() + pause,
+                error=reason,
+            )
+        )
+
+    async def _retry_safely(self, delivery: Delivery, error: RetryLaterError) -> None:
+        try:
+            await self._retry(delivery, error, None)
+        except Exception:
+            log.exception("the delivery's state could not be written; it stays due")
+            # Still counted as busy here, so that a failing disk does not make the loop spin.
+            await asyncio.sleep(_FIRST_RETRY_S)

@@ -1,0 +1,54 @@
+"""Fits a picture into Discord's upload limit; the original stays on disk."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import discord
+from PIL import Image
+
+# Discord's default limit for one file, and for one request with all its files.
+FILE_LIMIT: Final = 10 * 1024 * 1024
+REQUEST_LIMIT: Final = 24 * 1024 * 1024
+_WEBP_QUALITIES: Final = (95, 90, 80, 65, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Bytes to send under an ASCII name, with alt text."""
+
+    name: str
+    data: bytes = field(repr=False)
+    description: str
+
+    def file(self) -> discord.File:
+        """Return a new file object over the bytes."""
+        return discord.File(io.BytesIO(self.data), self.name, description=self.description)
+
+
+def _encodings(path: Path) -> Iterator[tuple[str, bytes]]:
+    yield "png", path.read_bytes()
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    for options in ({"lossless": True, "method": 4}, *({"quality": q} for q in _WEBP_QUALITIES)):
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", **options)
+        yield "webp", buffer.getvalue()
+
+
+def fit(path: Path, stem: str, description: str, limit: int = FILE_LIMIT) -> Upload:
+    """Return the picture at `path` in at most `limit` bytes: PNG, lossless WebP, then lossy WebP.
+
+    Blocking (run it in a thread). Should even the last encoding be too large, that one is
+    returned. Raises OSError when the file cannot be read.
+    """
+    upload = Upload(f"{stem}.png", b"", description)
+    for kind, data in _encodings(path):
+        upload = Upload(f"{stem}.{kind}", data, description)
+        if len(data) <= limit:
+            break
+    return upload

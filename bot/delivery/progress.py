@@ -1,0 +1,182 @@
+"""Keeps the messages of waiting and running jobs up to date, gently."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.ladder import Ladder, RungClosedError, explain, token_lives
+from bot.delivery.render import progress, progress_status, waiting_status
+from bot.jobs.feed import JobUpdate
+from bot.jobs.model import Job, JobState
+from bot.jobs.queue import JobQueue, Place
+from bot.logs import job_context
+from storage import deliveries
+from storage.database import Database
+from storage.deliveries import Delivery
+
+log = logging.getLogger(__name__)
+
+# Discord publishes no rate for edits; three seconds is what well-behaved bots keep.
+RUNNING_PACE_S: Final = 3.0
+WAITING_PACE_S: Final = 10.0
+# Edits of messages older than an hour are limited harder (error 30046).
+_OLDEST_S: Final = 3500.0
+_PATIENCE_S: Final = 10.0
+
+
+@dataclass
+class _Shown:
+    """What one job's message shows, and when it was last edited."""
+
+    job: Job
+    delivery: Delivery
+    latest: JobUpdate | None = None
+    text: str = ""
+    edited_at: float = 0.0
+    edit: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    @property
+    def running(self) -> bool:
+        return self.latest is not None
+
+    def next_edit_at(self) -> float:
+        return self.edited_at + (RUNNING_PACE_S if self.running else WAITING_PACE_S)
+
+
+class ProgressEditor:
+    """One task: follows the feed, edits on change, at most every three seconds a message."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        ladder: Ladder,
+        acknowledgements: Acknowledgements,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._ladder = ladder
+        self._acknowledgements = acknowledgements
+        self._clock = clock
+        self._shown: dict[str, _Shown] = {}
+        self._dirty: set[str] = set()
+
+    async def run(self) -> None:
+        """Edit until cancelled."""
+        with self._queue.feed.subscribe() as updates:
+            for job in await self._queue.open_jobs():
+                await self._follow(job.id)
+            self._dirty.update(self._shown)
+            pending = asyncio.ensure_future(anext(updates))
+            try:
+                while True:
+                    await asyncio.wait({pending}, timeout=self._pause())
+                    if pending.done():
+                        await self._take(pending.result())
+                        pending = asyncio.ensure_future(anext(updates))
+                    await self._edit_due()
+            finally:
+                pending.cancel()
+
+    async def finish(self, job_id: str) -> None:
+        """Stop editing a job's message; return when no edit of it is in flight."""
+        shown = self._shown.pop(job_id, None)
+        self._dirty.discard(job_id)
+        if shown is None or shown.edit is None:
+            return
+        _, late = await asyncio.wait({shown.edit}, timeout=_PATIENCE_S)
+        for task in late:
+            task.cancel()
+
+    def showing(self, job_id: str, text: str) -> None:
+        """Note what the first response already shows, so that it is not edited at once."""
+        shown = self._shown.get(job_id)
+        if shown is not None:
+            shown.text, shown.edited_at = text, self._clock()
+
+    async def _take(self, update: JobUpdate) -> None:
+        if update.kind == "final":
+            self._shown.pop(update.job_id, None)
+            self._dirty.discard(update.job_id)
+        elif await self._follow(update.job_id):
+            shown = self._shown[update.job_id]
+            shown.latest = None if update.kind in {"queued", "moved"} else update
+            self._dirty.add(update.job_id)
+        if update.kind in {"running", "final", "queued", "moved"}:
+            self._dirty.update(key for key, shown in self._shown.items() if not shown.running)
+
+    async def _follow(self, job_id: str) -> bool:
+        """Load what is needed to edit a job's message; tell whether there is one."""
+        if job_id in self._shown:
+            return True
+        job = await self._queue.job(job_id)
+        delivery = await self._database.read(partial(deliveries.get, job_id=job_id))
+        if job is None or job.state.final or delivery is None:
+            return False
+        if delivery.target not in {"interaction", "message"}:
+            return False
+        edited_at = self._clock() if job.state is JobState.QUEUED else 0.0
+        self._shown[job_id] = _Shown(job, delivery, edited_at=edited_at)
+        return True
+
+    def _pause(self) -> float | None:
+        """Return the seconds until an edit is due, or None to wait for news."""
+        times = [self._shown[key].next_edit_at() for key in self._dirty if key in self._shown]
+        return max(0.01, min(times) - self._clock()) if times else None
+
+    async def _edit_due(self) -> None:
+        now = self._clock()
+        for job_id in list(self._dirty):
+            shown = self._shown.get(job_id)
+            if shown is None:
+                self._dirty.discard(job_id)
+            elif shown.next_edit_at() <= now:
+                self._dirty.discard(job_id)
+                if shown.edit is not None and not shown.edit.done():
+                    # A slow edit: skip this one, the next news brings another.
+                    continue
+                place = None if shown.running else await self._queue.place(job_id)
+                text = self._text(shown, place)
+                if text and text != shown.text and self._shown.get(job_id) is shown:
+                    shown.text, shown.edited_at = text, now
+                    shown.edit = asyncio.create_task(self._edit(shown))
+
+    def _text(self, shown: _Shown, place: Place | None) -> str:
+        if shown.latest is not None:
+            return progress_status(shown.latest)
+        return waiting_status(place, self._queue.paused) if place is not None else ""
+
+    async def _edit(self, shown: _Shown) -> None:
+        with job_context(shown.job.id):
+            await self._acknowledgements.wait(shown.delivery.source_id)
+            card = progress(shown.job, shown.text)
+            by_token = token_lives(shown.delivery, self._clock())
+            try:
+                if by_token:
+                    await self._ladder.edit_by_token(shown.delivery, card)
+                    return
+                if shown.delivery.message_id is None:
+                    shown.delivery = await self._reload(shown.delivery)
+                young = self._clock() - shown.job.created_at < _OLDEST_S
+                if young and shown.delivery.message_id and shown.delivery.public:
+                    await self._ladder.edit_by_bot(shown.delivery, card)
+            except Exception as error:  # noqa: BLE001
+                # A progress edit may always be lost; the outcome has its own durable retry.
+                explained = explain(error)
+                log.debug("progress edit failed: %s", type(explained).__name__)
+                if isinstance(explained, RungClosedError):
+                    closed = {"token": None} if by_token else {"bot_in_channel": False}
+                    shown.delivery = replace(shown.delivery, **closed)
+
+    async def _reload(self, delivery: Delivery) -> Delivery:
+        fresh = await self._database.read(partial(deliveries.get, job_id=delivery.job_id))
+        return fresh or delivery

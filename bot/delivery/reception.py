@@ -1,0 +1,174 @@
+"""The first response: a request comes in, is committed, and its user learns where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import discord
+
+from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.render import Card, progress, waiting_status
+from bot.errors import UserError
+from bot.jobs.model import Origin, Target
+from bot.jobs.queue import JobQueue, Submission
+from bot.jobs.request import ImageRequest
+from bot.logs import job_context
+from storage import deliveries
+from storage.database import Database
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
+DIRECT_ANSWER_S: Final = 0.7
+
+
+def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
+    """Return who asked through an interaction, and how to answer."""
+    in_server = interaction.guild_id is not None
+    if in_server:
+        present = interaction.is_guild_integration() and interaction.app_permissions.view_channel
+    else:
+        present = bool(interaction.context.dm_channel)
+    return Origin(
+        source_id=f"i{interaction.id}",
+        target=Target.INTERACTION,
+        user_id=interaction.user.id,
+        user_name=interaction.user.display_name,
+        guild_id=interaction.guild_id,
+        channel_id=interaction.channel_id,
+        application_id=interaction.application_id,
+        token=interaction.token,
+        token_expires_at=interaction.expires_at.timestamp(),
+        locale=str(interaction.locale),
+        bot_in_channel=present,
+    )
+
+
+def message_origin(message: discord.Message) -> Origin:
+    """Return who asked through a direct message."""
+    return Origin(
+        source_id=f"m{message.id}",
+        target=Target.MESSAGE,
+        user_id=message.author.id,
+        user_name=message.author.display_name,
+        channel_id=message.channel.id,
+    )
+
+
+class Reception:
+    """Commits requests and sends their first response."""
+
+    def __init__(
+        self, database: Database, queue: JobQueue, acknowledgements: Acknowledgements
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._acknowledgements = acknowledgements
+
+    async def from_interaction(
+        self, interaction: discord.Interaction[Any], request: ImageRequest
+    ) -> None:
+        """Accept a command's or button's request; raise `UserError` where it is refused.
+
+        The answer is direct where the commit takes less than 0.7 s, so that a refusal can be
+        private; past that the interaction is deferred, which accepts nothing yet.
+        """
+        origin = interaction_origin(interaction)
+        with self._acknowledgements.sending(origin.source_id):
+            task = asyncio.create_task(self._queue.submit(request, origin))
+            await asyncio.wait({task}, timeout=DIRECT_ANSWER_S)
+            if not task.done():
+                await _lenient(
+                    partial(interaction.response.defer, thinking=True, ephemeral=request.private)
+                )
+            try:
+                submission = await task
+            except UserError as error:
+                if not interaction.response.is_done():
+                    raise
+                await interaction.edit_original_response(content=error.sentence)
+                return
+            await self._respond(interaction, submission, request)
+
+    async def _respond(
+        self, interaction: discord.Interaction[Any], submission: Submission, request: ImageRequest
+    ) -> None:
+        job_id = submission.job.id
+        with job_context(job_id):
+            if submission.repeated:
+                log.info("the same interaction came twice; its job stands")
+                return
+            log.info("accepted for user %d by interaction", submission.job.user_id)
+            card = self._first_card(submission)
+            if interaction.response.is_done():
+                message = await _lenient(
+                    partial(interaction.edit_original_response, embed=card.embed, view=card.view())
+                )
+                message_id = message.id if message is not None else None
+            else:
+                reply = await _lenient(
+                    partial(
+                        interaction.response.send_message,
+                        embed=card.embed,
+                        view=card.view(),
+                        ephemeral=request.private,
+                    )
+                )
+                message_id = reply.message_id if reply is not None else None
+            await self._remember(job_id, None, message_id)
+
+    async def from_message(self, message: discord.Message, request: ImageRequest) -> None:
+        """Accept a direct message's request; raise `UserError` where it is refused."""
+        origin = message_origin(message)
+        with self._acknowledgements.sending(origin.source_id):
+            submission = await self._queue.submit(request, origin)
+            with job_context(submission.job.id):
+                if submission.repeated:
+                    log.info("the same message came twice; its job stands")
+                    return
+                log.info("accepted for user %d by message", submission.job.user_id)
+                card = self._first_card(submission)
+                sent = await _lenient(
+                    partial(
+                        message.channel.send,
+                        embed=card.embed,
+                        view=card.view(),
+                        nonce=f"{submission.job.id}p",
+                        reference=message.to_reference(fail_if_not_exists=False),
+                        mention_author=False,
+                    )
+                )
+                if sent is not None:
+                    await self._remember(submission.job.id, sent.channel.id, sent.id)
+
+    def _first_card(self, submission: Submission) -> Card:
+        status = waiting_status(submission.place, self._queue.paused)
+        return progress(submission.job, status)
+
+    async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:
+        if message_id is not None:
+            await self._database.write(
+                partial(
+                    deliveries.set_message,
+                    job_id=job_id,
+                    channel_id=channel_id,
+                    message_id=message_id,
+                )
+            )
+
+
+async def _lenient(call: Callable[[], Awaitable[T]]) -> T | None:
+    """Await a call to Discord whose failure loses nothing: the courier will find another way."""
+    try:
+        return await call()
+    except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
+        code = f"{error.status} {error.code}" if isinstance(error, discord.HTTPException) else ""
+        log.warning("the first response failed: %s %s", type(error).__name__, code)
+        return None

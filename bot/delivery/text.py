@@ -1,0 +1,51 @@
+"""The one sanitiser: user text becomes text that pings nobody and breaks no layout."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Final
+
+ZERO_WIDTH_SPACE: Final = "\u200b"
+# Marks that reorder or hide the text around them.
+_HIDDEN: Final = re.compile(
+    "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
+)
+_SPECIAL: Final = re.compile(r"([\\`*_~|<>\[\]()])")
+_LINE_START: Final = re.compile(r"^(\s*)(#{1,3}(?=\s)|-#|[-+](?=\s)|\d+(?=[.)]\s))", re.MULTILINE)
+_BLANK_LINES: Final = re.compile(r"\n\s*\n(\s*\n)+")
+_MARKS_IN_A_ROW: Final = 4
+
+
+def _limit_marks(text: str) -> str:
+    """Drop combining marks after the fourth in a row (stacked marks paint over other messages)."""
+    kept: list[str] = []
+    run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run <= _MARKS_IN_A_ROW:
+            kept.append(character)
+    return "".join(kept)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut `text` to at most `limit` characters, with an ellipsis where something is missing."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def safe(text: str, limit: int = 1000) -> str:
+    """Return `text` as inert Discord markdown of at most about twice `limit` characters.
+
+    Mentions, markdown, masked and bare links, headings and lists are shown as typed; bidirectional
+    and invisible marks are dropped; `limit` counts the characters of the user's own text.
+    """
+    text = _BLANK_LINES.sub("\n\n", _limit_marks(_HIDDEN.sub("", text)))
+    text = _SPECIAL.sub(r"\\\1", shorten(text, limit))
+    text = _LINE_START.sub(lambda match: f"{match[1]}\\{match[2]}", text)
+    text = text.replace("@", f"@{ZERO_WIDTH_SPACE}")
+    return text.replace("://", f":{ZERO_WIDTH_SPACE}//")
+
+
+def plain(text: str, limit: int) -> str:
+    """Return `text` as one line for places that know no markdown (alt text)."""
+    return shorten(" ".join(_limit_marks(_HIDDEN.sub("", text)).split()), limit)

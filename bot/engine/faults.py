@@ -1,0 +1,61 @@
+"""What an exception of the drawing code means for the child that caught it; no torch import."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Final
+
+from bot.errors import EngineError, EngineErrorKind
+
+_MEMORY_TEXTS: Final = (
+    "out of memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "cudnn_status_internal_error_host_allocation_failed",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+)
+_CUDA_TEXTS: Final = ("cuda error", "cublas_status", "cudnn_status", "device-side assert", "nccl")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A caught exception. `fatal`: the process is of no more use (a ruined CUDA context)."""
+
+    kind: EngineErrorKind
+    detail: str
+    sentence: str | None = None
+    fatal: bool = False
+
+
+def diagnose(error: BaseException, *, secret: str = "") -> Fault:
+    """Tell what `error` is; `secret` (the prompt) is cut out of the detail."""
+    if isinstance(error, EngineError):
+        return Fault(error.kind, error.detail, error.sentence)
+    line = traceback.format_exception_only(error)[-1].strip()
+    if secret:
+        line = line.replace(secret, "…")
+    detail = line[:500]
+    text = line.lower()
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(words in text for words in _MEMORY_TEXTS)
+    ):
+        return Fault(EngineErrorKind.OUT_OF_MEMORY, detail)
+    # An illegal access or a device-side assert stays in the CUDA context until the process ends.
+    fatal = type(error).__name__ == "AcceleratorError" or any(t in text for t in _CUDA_TEXTS)
+    return Fault(EngineErrorKind.RAISED, detail, fatal=fatal)
+
+
+def free_memory() -> None:
+    """Give unused GPU memory back; call it when the failed job's tensors are unreachable."""
+    import gc  # noqa: PLC0415 - rare
+
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,84 @@
+"""Length-prefixed frames between the bot and its engine child.
+
+A frame is a 4-byte big-endian length, then a JSON object in one line, a newline, and an optional
+binary tail (a preview's picture). Nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, Final
+
+LIMIT: Final = 32 * 2**20
+"""The most bytes that a frame may have after its length."""
+_LENGTH: Final = struct.Struct(">I")
+
+
+class FrameError(Exception):
+    """The bytes are no frame: too long, no JSON object, or cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A message: a JSON object with a `type`, and bytes that JSON can't carry."""
+
+    header: Mapping[str, Any]
+    tail: bytes = field(default=b"", repr=False)
+
+    @property
+    def type(self) -> str:
+        """What kind of message this is."""
+        return str(self.header["type"])
+
+
+def encode(frame: Frame) -> bytes:
+    """Return the bytes of `frame`; raise `FrameError` past the limit."""
+    body = json.dumps(frame.header, ensure_ascii=True, separators=(",", ":")).encode()
+    payload = body + b"\n" + frame.tail
+    if len(payload) > LIMIT:
+        raise FrameError(f"a frame of {len(payload)} bytes is over the limit of {LIMIT}")
+    return _LENGTH.pack(len(payload)) + payload
+
+
+def decode(payload: bytes) -> Frame:
+    """Read what follows the length; raise `FrameError` where that is no frame."""
+    body, newline, tail = payload.partition(b"\n")
+    if not newline:
+        raise FrameError("a frame's header does not end")
+    try:
+        header = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FrameError("a frame's header is not JSON") from error
+    if not isinstance(header, dict) or not isinstance(header.get("type"), str):
+        raise FrameError("a frame's header is not an object with a type")
+    return Frame(header, tail)
+
+
+def _checked(length: bytes) -> int:
+    (size,) = _LENGTH.unpack(length)
+    if size > LIMIT:
+        raise FrameError(f"a frame announces {size} bytes, over the limit of {LIMIT}")
+    return size
+
+
+async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
+    """Read the next frame; None at the end of the stream, wherever that falls."""
+    try:
+        size = _checked(await reader.readexactly(_LENGTH.size))
+        return decode(await reader.readexactly(size))
+    except asyncio.IncompleteReadError:
+        return None
+
+
+def read_frame_blocking(stream: BinaryIO) -> Frame | None:
+    """Read the next frame from a buffered file; None at the end of the stream."""
+    length = stream.read(_LENGTH.size)
+    if len(length) < _LENGTH.size:
+        return None
+    size = _checked(length)
+    payload = stream.read(size)
+    return decode(payload) if len(payload) == size else None

@@ -1,0 +1,102 @@
+"""No orphan may hold the GPU: the child ends when its parent does, however that ends.
+
+Linux: the kernel sends SIGKILL (`PR_SET_PDEATHSIG`). Windows: the child is put into a job object
+that is closed, and so killed, with its parent; this was written from Microsoft's documentation
+and has not been run. Everywhere, and on macOS alone: the child exits when its stdin ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Any, Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_JOB_OBJECT_EXTENDED_LIMIT_INFORMATION: Final = 9
+_JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE: Final = 0x2000
+_PROCESS_SET_QUOTA_AND_TERMINATE: Final = 0x0100 | 0x0001
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when `parent` (its process id) ends.
+
+    The signal is tied to the parent's thread that started this process. Exits at once when the
+    parent is gone already: a signal for a death in the past never comes.
+    """
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if sys.platform != "win32" and os.getppid() != parent:
+        os._exit(0)
+
+
+class JobObject:
+    """A Windows job object that kills its processes when its last handle closes.
+
+    On other systems it does nothing. Keep it for as long as the child may live.
+    """
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        if sys.platform == "win32":
+            self._handle = _make_job()
+
+    def add(self, pid: int) -> None:
+        """Put the process `pid` under this job."""
+        if sys.platform == "win32":
+            kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+            kernel32.OpenProcess.restype = ctypes.c_void_p
+            process = kernel32.OpenProcess(_PROCESS_SET_QUOTA_AND_TERMINATE, False, pid)
+            if not process:
+                raise ctypes.WinError(ctypes.get_last_error())
+            try:
+                if not kernel32.AssignProcessToJobObject(
+                    ctypes.c_void_p(self._handle), ctypes.c_void_p(process)
+                ):
+                    raise ctypes.WinError(ctypes.get_last_error())
+            finally:
+                kernel32.CloseHandle(ctypes.c_void_p(process))
+
+
+if sys.platform == "win32":
+
+    class _BasicLimits(ctypes.Structure):
+        _fields_ = (
+            ("PerProcessUserTimeLimit", ctypes.c_int64),
+            ("PerJobUserTimeLimit", ctypes.c_int64),
+            ("LimitFlags", ctypes.c_uint32),
+            ("MinimumWorkingSetSize", ctypes.c_size_t),
+            ("MaximumWorkingSetSize", ctypes.c_size_t),
+            ("ActiveProcessLimit", ctypes.c_uint32),
+            ("Affinity", ctypes.c_size_t),
+            ("PriorityClass", ctypes.c_uint32),
+            ("SchedulingClass", ctypes.c_uint32),
+        )
+
+    class _ExtendedLimits(ctypes.Structure):
+        _fields_ = (
+            ("BasicLimitInformation", _BasicLimits),
+            ("IoInfo", ctypes.c_uint64 * 6),
+            ("ProcessMemoryLimit", ctypes.c_size_t),
+            ("JobMemoryLimit", ctypes.c_size_t),
+            ("PeakProcessMemoryUsed", ctypes.c_size_t),
+            ("PeakJobMemoryUsed", ctypes.c_size_t),
+        )
+
+    def _make_job() -> Any:
+        kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel32.CreateJobObjectW.restype = ctypes.c_void_p
+        job = kernel32.CreateJobObjectW(None, None)
+        limits = _ExtendedLimits()
+        limits.BasicLimitInformation.LimitFlags = _JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
+        if not job or not kernel32.SetInformationJobObject(
+            ctypes.c_void_p(job),
+            _JOB_OBJECT_EXTENDED_LIMIT_INFORMATION,
+            ctypes.byref(limits),
+            ctypes.sizeof(limits),
+        ):
+            raise ctypes.WinError(ctypes.get_last_error())
+        return job

@@ -1,0 +1,91 @@
+"""What can be set on an engine, and how patient its parent is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+DEFAULT_PIPELINE = "bot.engine.pipeline:build"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Where the model's files are and how much GPU memory they may take.
+
+    The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of the
+    card. `pipeline` names the code that draws, as `module:function`; the function is called with
+    the model's name and these options, in the child.
+    """
+
+    model_path: Path
+    vram_gb: float | None = 14.0
+    gpu_memory_utilization: float = 0.7
+    pipeline: str = DEFAULT_PIPELINE
+
+    def to_header(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        return {
+            "model_path": str(self.model_path),
+            "vram_gb": self.vram_gb,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+            "pipeline": self.pipeline,
+        }
+
+    @classmethod
+    def from_header(cls, values: dict[str, Any]) -> Self:
+        """Read what `to_header` wrote."""
+        return cls(
+            Path(values["model_path"]),
+            values["vram_gb"],
+            values["gpu_memory_utilization"],
+            values["pipeline"],
+        )
+
+
+class Activity(StrEnum):
+    """What the child is at; each has its own limit of silence."""
+
+    START = "start"
+    LOAD = "load"
+    ENCODE = "encode"
+    DENOISE = "denoise"
+    DECODE = "decode"
+    SAVE = "save"
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceLimits:
+    """Seconds without progress after which the child is taken for stuck and killed.
+
+    Heartbeats are no progress: they prove that the process lives, and a pipeline that hangs still
+    beats. `obey` is how long a job whose consumer left may take to stop.
+    """
+
+    start: float = 60.0
+    load: float = 600.0
+    encode: float = 300.0
+    denoise: float = 300.0
+    decode: float = 300.0
+    save: float = 60.0
+    obey: float = 5.0
+
+    def of(self, activity: Activity) -> float:
+        """Return the limit of `activity` in seconds."""
+        limit: float = getattr(self, activity.value)
+        return limit
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before a restart: not at all at first, then twice as long each time."""
+
+    base: float = 1.0
+    cap: float = 60.0
+
+    def delay(self, failures: int) -> float:
+        """Return the seconds to wait after `failures` deaths in a row."""
+        if failures <= 1:
+            return 0.0
+        return min(self.cap, self.base * 2.0 ** min(failures - 2, 32))

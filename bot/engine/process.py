@@ -1,0 +1,288 @@
+"""The engine as the bot sees it: a child process that is started, fed, watched and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+
+from bot.engine.environment import child_environment
+from bot.engine.frames import Frame, FrameError
+from bot.engine.link import Link, own_command
+from bot.engine.options import Activity, Backoff, EngineOptions, SilenceLimits
+from bot.engine.protocol import EngineRequest, EngineState, Event, Finished, Loaded, Loading
+from bot.engine.wire import read_event, request_fields
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+
+_log = logging.getLogger(__name__)
+_COMMAND = (sys.executable, "-m", "bot.engine.child")
+_CLOSE_PATIENCE_S = 2.0
+
+
+class EngineProcess:
+    """An `Engine` in a child process of its own; imports no torch.
+
+    The model is loaded on the first job. A child that dies, falls silent or breaks the protocol is
+    killed and replaced: at once the first time, after a growing wait when that goes on. An ordinary
+    exception in the pipeline, or a lack of memory, leaves the child alive.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        options: EngineOptions,
+        limits: SilenceLimits | None = None,
+        backoff: Backoff | None = None,
+        command: Sequence[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._limits = limits or SilenceLimits()
+        self._backoff = backoff or Backoff()
+        self._command = own_command(_COMMAND if command is None else command)
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._link: Link | None = None
+        self._phase = EngineState.STOPPED
+        self._job: str | None = None
+        self._cancel = asyncio.Event()
+        self._failures = 0
+        self._failed_at = 0.0
+        self._closed = False
+
+    @property
+    def name(self) -> str:
+        """See `Engine`."""
+        return self._model
+
+    @property
+    def state(self) -> EngineState:
+        """See `Engine`."""
+        if self._phase is EngineState.IDLE and (self._link is None or self._link.ended):
+            return EngineState.STOPPED
+        return self._phase
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is a child."""
+        return None if self._link is None else self._link.pid
+
+    async def load(self) -> None:
+        """See `Engine`."""
+        async with self._lock, aclosing(self._ready()) as events:
+            async for _ in events:
+                pass
+
+    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+        """See `Engine`."""
+        async with self._lock:
+            self._job = request.job_id
+            self._cancel.clear()
+            try:
+                async with aclosing(self._ready()) as events:
+                    async for event in events:
+                        yield event
+                async with aclosing(self._draw(request)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                self._job = None
+                self._cancel.clear()
+
+    async def cancel(self, job_id: str) -> None:
+        """See `Engine`. A job that still waits for the model ends without it."""
+        if job_id != self._job or self._cancel.is_set():
+            return
+        self._cancel.set()
+        if self._link is not None:
+            self._link.wake()
+            if self._phase is EngineState.BUSY:
+                await self._link.send("cancel", job=job_id)
+
+    async def close(self) -> None:
+        """See `Engine`."""
+        self._closed = True
+        link, self._link = self._link, None
+        self._phase = EngineState.STOPPED
+        if link is not None:
+            await link.close(_CLOSE_PATIENCE_S)
+
+    async def _ready(self) -> AsyncGenerator[Event]:
+        """Have a child with a loaded model."""
+        link = self._link
+        if link is not None and (link.ended or (link.loaded and link.take_unread())):
+            _log.warning("the engine child %d ended or spoke out of turn while idle", link.pid)
+            await self._fail(link)
+            link = None
+        if link is None:
+            if (wait := self._wait_s()) > 0:
+                self._phase = EngineState.BACKOFF
+                yield Loading("restarting")
+                await self._pause(wait)
+            link = await self._start()
+        if link.loaded:
+            return
+        async with self._guard(link):
+            async for event in self._loading(link):
+                yield event
+
+    def _wait_s(self) -> float:
+        return self._failed_at + self._backoff.delay(self._failures) - self._clock()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._cancel.wait()
+        if self._cancel.is_set():
+            self._phase = EngineState.STOPPED
+            raise GenerationCancelled
+
+    async def _start(self) -> Link:
+        self._check_open()
+        self._phase = EngineState.STARTING
+        try:
+            link = await Link.start(self._command, child_environment())
+        except OSError as error:
+            self._note_failure()
+            raise EngineError(EngineErrorKind.LOAD_FAILED, f"cannot start: {error}") from error
+        if self._closed:
+            await link.kill()
+            self._check_open()
+        self._link = link
+        await link.send("init", model=self._model, options=self._options.to_header())
+        await link.send("load")
+        return link
+
+    def _check_open(self) -> None:
+        if self._closed:
+            self._phase = EngineState.STOPPED
+            raise EngineError(EngineErrorKind.DIED, "the engine is closed")
+
+    async def _loading(self, link: Link) -> AsyncIterator[Event]:
+        activity = Activity.START if self._phase is EngineState.STARTING else Activity.LOAD
+        while True:
+            frame = await link.receive(self._limits.of(activity), activity)
+            if frame is None:
+                if self._cancel.is_set():
+                    raise GenerationCancelled  # the child goes on loading, for the next job
+                continue
+            if frame.type == "load_failed":
+                raise EngineError(
+                    EngineErrorKind.LOAD_FAILED,
+                    str(frame.header.get("detail")),
+                    sentence=frame.header.get("sentence"),
+                )
+            activity = Activity.LOAD
+            self._phase = EngineState.LOADING
+            if frame.type == "hello":
+                continue
+            event = read_event(frame)
+            if isinstance(event, Loaded):
+                link.loaded = True
+                self._phase = EngineState.IDLE
+                yield event
+                return
+            if not isinstance(event, Loading):
+                raise FrameError(f"the child sent {frame.type[:40]!r} while loading")
+            yield event
+
+    async def _draw(self, request: EngineRequest) -> AsyncGenerator[Event]:
+        self._check_open()
+        link = self._link
+        assert link is not None
+        if self._cancel.is_set():
+            raise GenerationCancelled
+        self._phase = EngineState.BUSY
+        settled = False
+        try:
+            async with self._guard(link):
+                await link.send("generate", **request_fields(request))
+                activity = Activity.ENCODE
+                while True:
+                    frame = await link.receive(self._limits.of(activity), activity)
+                    if frame is None:
+                        continue
+                    if frame.header.get("job") != request.job_id:
+                        raise FrameError(f"the child sent {frame.type[:40]!r} for another job")
+                    if frame.type == "stage":
+                        activity = Activity(frame.header.get("activity"))
+                        continue
+                    if frame.type == "cancelled":
+                        settled = True
+                        raise GenerationCancelled
+                    if frame.type == "failed":
+                        settled = True
+                        raise await self._failure(link, frame)
+                    event = read_event(frame)
+                    if isinstance(event, Finished):
+                        settled = True
+                        self._failures = 0
+                        self._phase = EngineState.IDLE
+                        yield event
+                        return
+                    yield event
+        finally:
+            if not settled and not link.ended:
+                await self._calm(link, request.job_id)
+            if self._phase is EngineState.BUSY:
+                self._phase = EngineState.IDLE
+
+    async def _failure(self, link: Link, frame: Frame) -> EngineError:
+        header = frame.header
+        if header.get("fatal"):
+            await self._fail(link)
+        sentence = header.get("sentence")
+        kind = EngineErrorKind(header.get("kind"))
+        return EngineError(kind, str(header.get("detail")), sentence=sentence)
+
+    async def _calm(self, link: Link, job: str) -> None:
+        """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
+        try:
+            async with asyncio.timeout(self._limits.obey):
+                await link.send("cancel", job=job)
+                while True:
+                    frame = await link.receive(self._limits.obey, "stopping")
+                    if frame is not None and frame.type in {"cancelled", "finished", "failed"}:
+                        if frame.header.get("fatal"):
+                            break
+                        return
+        except (TimeoutError, EngineError):
+            pass
+        except asyncio.CancelledError:
+            await self._drop(link)
+            raise
+        await self._drop(link)
+
+    @contextlib.asynccontextmanager
+    async def _guard(self, link: Link) -> AsyncGenerator[None]:
+        """Kill the child on everything that makes it unusable."""
+        try:
+            yield
+        except (FrameError, ValueError) as error:
+            await self._fail(link)
+            raise EngineError(EngineErrorKind.GARBLED, str(error)) from error
+        except EngineError as error:
+            if error.kind not in {EngineErrorKind.RAISED, EngineErrorKind.OUT_OF_MEMORY}:
+                await self._fail(link)
+            raise
+
+    async def _fail(self, link: Link) -> None:
+        self._note_failure()
+        await self._drop(link)
+
+    def _note_failure(self) -> None:
+        self._failures += 1
+        self._failed_at = self._clock()
+        self._phase = EngineState.STOPPED
+
+    async def _drop(self, link: Link) -> None:
+        if self._link is link:
+            self._link = None
+        self._phase = EngineState.STOPPED
+        await link.kill()

@@ -1,0 +1,157 @@
+"""The files of the full-size model: which there must be, what is missing, getting them.
+
+The folder has the published layout of `Qwen/Qwen-Image`: transformer/, text_encoder/, vae/ and
+tokenizer/. It is IMAGE_MODEL_PATH itself, or `Qwen/Qwen-Image` below it, where DiffSynth's own
+downloader puts it.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bot.engine.backend import LoadProgress
+from bot.errors import EngineError, EngineErrorKind
+
+_TOKENIZER: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
+_SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
+# The published files, in bytes, and some room for the last one's temporary copy.
+_DOWNLOAD_BYTES: Final = 58_000_000_000
+_POLL_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The complete set of files of one model."""
+
+    transformer: tuple[Path, ...]
+    text_encoder: tuple[Path, ...]
+    vae: tuple[Path, ...]
+    tokenizer: Path
+
+
+def _shards(folder: Path, stem: str, *, sharded: bool) -> tuple[list[Path], list[Path]]:
+    """Return what is there and what is missing of one network's files."""
+    present = sorted(folder.glob(f"{stem}*.safetensors"))
+    if not present:
+        name = f"{stem}-00001-of-*.safetensors" if sharded else f"{stem}.safetensors"
+        return [], [folder / name]
+    missing: list[Path] = []
+    for path in present:
+        if match := _SHARD.fullmatch(path.name):
+            head, count = match[1], match[2]
+            names = (f"{head}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1))
+            missing = [folder / name for name in names if not (folder / name).is_file()]
+    return present, missing
+
+
+def find(root: Path) -> tuple[ModelFiles | None, list[Path]]:
+    """Look for the model's files under `root`: the set, or what is missing of it."""
+    nested = root / "Qwen" / "Qwen-Image"
+    folder = nested if nested.is_dir() else root
+    transformer, lacks = _shards(folder / "transformer", "diffusion_pytorch_model", sharded=True)
+    text_encoder, lacks_text = _shards(folder / "text_encoder", "model", sharded=True)
+    vae, lacks_vae = _shards(folder / "vae", "diffusion_pytorch_model", sharded=False)
+    tokenizer = folder / "tokenizer"
+    lacks_words = [tokenizer / name for name in _TOKENIZER if not (tokenizer / name).is_file()]
+    missing = [*lacks, *lacks_text, *lacks_vae, *lacks_words]
+    if missing:
+        return None, missing
+    return ModelFiles(tuple(transformer), tuple(text_encoder), tuple(vae), tokenizer), []
+
+
+def ensure(
+    root: Path, progress: LoadProgress, *, repository: str = "Qwen/Qwen-Image"
+) -> ModelFiles:
+    """Return the model's files, downloading what is missing.
+
+    Raises `EngineError` (`LOAD_FAILED`) that names the file which is missing or damaged, or says
+    how much disk space is wanted.
+    """
+    files, missing = find(root)
+    if files is None:
+        _check_disk(root)
+        _download(root, repository, missing[0], progress)
+        files, missing = find(root)
+    if files is None:
+        raise _load_error(f"The model file {missing[0]} is missing.")
+    for path in (*files.transformer, *files.text_encoder, *files.vae):
+        _check_file(path)
+    return files
+
+
+def _load_error(sentence: str, detail: str | None = None) -> EngineError:
+    return EngineError(EngineErrorKind.LOAD_FAILED, detail or sentence, sentence=sentence)
+
+
+def _check_file(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - child only
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            opened.keys()
+    except (SafetensorError, OSError) as error:
+        raise _load_error(
+            f"The model file {path} is damaged; delete it and it will be downloaded again.",
+            f"{path.name}: {error}",
+        ) from error
+
+
+def _folder_bytes(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+def _check_disk(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    wanted = _DOWNLOAD_BYTES - _folder_bytes(root)
+    free = shutil.disk_usage(root).free
+    if free < wanted:
+        raise _load_error(
+            f"The model needs {wanted / 1e9:.0f} GB more on the disk of {root}, "
+            f"where {free / 1e9:.0f} GB are free."
+        )
+
+
+def _download(root: Path, repository: str, first: Path, progress: LoadProgress) -> None:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - child only
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    with _watched(lambda: _folder_bytes(root), progress):
+        try:
+            snapshot_download(
+                repository,
+                local_dir=root,
+                allow_patterns=["transformer/*", "text_encoder/*", "vae/*", "tokenizer/*"],
+            )
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise _load_error(
+                f"The model file {first} is missing, and it could not be downloaded.",
+                f"download of {repository}: {type(error).__name__}",
+            ) from error
+
+
+@contextmanager
+def _watched(size: Callable[[], int], progress: LoadProgress) -> Generator[None]:
+    """Report the growth of what is being downloaded; only growth counts as progress."""
+    done = threading.Event()
+
+    def watch() -> None:
+        last = -1
+        while not done.wait(_POLL_S):
+            if (now := size()) != last:
+                last = now
+                progress("downloading the model", min(1.0, now / _DOWNLOAD_BYTES))
+
+    thread = threading.Thread(target=watch, name="download-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,79 @@
+"""The fair order and the estimates, over what the database and the engine know now."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bot.jobs.estimate import (
+    UNMEASURED_RATE,
+    Outlook,
+    Place,
+    places,
+    running_order,
+    seconds_per_unit,
+)
+from bot.jobs.feed import Feed
+from bot.jobs.limits import DAY_S
+from bot.jobs.model import Job
+from storage import facts, jobs, usage
+from storage.database import Database, Transaction
+
+
+class Forecast:
+    """Who is next, and when; its functions run within a transaction of the caller."""
+
+    def __init__(
+        self,
+        database: Database,
+        feed: Feed,
+        *,
+        model: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.engine_ready: Callable[[], bool] = lambda: True
+        """Whether the model is loaded; the worker sets it."""
+        self._database = database
+        self._feed = feed
+        self._model = model
+        self._load_fact = f"load_seconds:{model}"
+        self._clock = clock
+
+    async def claim(self, tx: Transaction) -> Job | None:
+        """Start the next job in fair order, if one waits."""
+        rate = await self._rate(tx)
+        now = self._clock()
+        return await jobs.claim(
+            tx, now, since=now - DAY_S, rate=UNMEASURED_RATE if rate is None else rate
+        )
+
+    async def order(self, tx: Transaction) -> list[jobs.Unfinished]:
+        """Return the running jobs, then the queued ones as `claim` will take them."""
+        served = await usage.served(tx, self._clock() - DAY_S)
+        return running_order(await jobs.unfinished(tx), served, await self._rate(tx))
+
+    async def places(self, tx: Transaction, *, paused: bool) -> dict[str, Place]:
+        """Return the place of every open job."""
+        load_s: float | None = 0.0
+        if not self.engine_ready():
+            fact = await facts.get_fact(tx, self._load_fact)
+            load_s = None if fact is None else float(fact)
+        outlook = Outlook(
+            now=self._clock(),
+            rate=await self._rate(tx),
+            load_s=load_s,
+            paused=paused,
+            progress=self._progress,
+        )
+        return places(await self.order(tx), outlook)
+
+    async def note_load_time(self, seconds: float) -> None:
+        """Remember how long the model took to load."""
+        await self._database.write(lambda tx: facts.set_fact(tx, self._load_fact, f"{seconds:.3f}"))
+
+    async def _rate(self, tx: Transaction) -> float | None:
+        return seconds_per_unit(await jobs.history(tx, self._model))
+
+    def _progress(self, job_id: str) -> float:
+        latest = self._feed.latest(job_id)
+        return latest.step / latest.total if latest and latest.total else 0.0

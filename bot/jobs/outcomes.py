@@ -1,0 +1,129 @@
+"""How jobs end or go back: each function is one step within a transaction.
+
+Late results are fenced: they count only while the job is running, and in the very attempt that
+was claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bot.jobs.estimate import gpu_seconds
+from bot.jobs.model import ImageRecord, Job, JobState
+from storage import jobs, usage
+from storage.database import Transaction
+
+MAX_ENGINE_FAULTS: Final = 2
+MAX_INTERRUPTIONS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What became of the jobs that were running when the process last ended."""
+
+    requeued: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+async def generated(
+    tx: Transaction,
+    job: Job,
+    now: float,
+    *,
+    images: Sequence[ImageRecord],
+    timings: Mapping[str, float],
+    peak_gpu_bytes: int | None,
+    model: str,
+) -> bool:
+    """End a job with its pictures; return False when the fence fails."""
+    if not await jobs.running(tx, job):
+        return False
+    await jobs.set_result(tx, job.id, model=model, timings=timings, peak_gpu_bytes=peak_gpu_bytes)
+    await jobs.add_images(tx, images)
+    await usage.add_gpu_seconds(tx, job.id, gpu_seconds(timings))
+    await jobs.end(tx, job.id, JobState.GENERATED, now)
+    return True
+
+
+async def cancelled(tx: Transaction, job: Job, now: float, *, spent_s: float, drawn: bool) -> bool:
+    """End a running job as its user wished; its pictures are refunded if no step was drawn."""
+    if not await jobs.running(tx, job):
+        return False
+    await usage.add_gpu_seconds(tx, job.id, spent_s)
+    await end_cancelled(tx, job.id, now, refund=not drawn)
+    return True
+
+
+async def end_cancelled(tx: Transaction, job_id: str, now: float, *, refund: bool) -> None:
+    """End a job as cancelled."""
+    if refund:
+        await usage.refund(tx, job_id, now)
+    await jobs.end(tx, job_id, JobState.CANCELLED, now)
+
+
+async def fault(
+    tx: Transaction, job: Job, now: float, *, kind: str, sentence: str, detail: str, spent_s: float
+) -> JobState | None:
+    """Count a fault of the engine: the job is queued again, or failed when it was one too many.
+
+    A job that its user had asked to cancel ends as cancelled. Returns None when the fence fails.
+    """
+    found = await jobs.running(tx, job)
+    if not found:
+        return None
+    await usage.add_gpu_seconds(tx, job.id, spent_s)
+    await jobs.count_fault(tx, job.id)
+    if found.cancel_requested_at is not None:
+        await jobs.set_error(tx, job.id, kind, None, detail)
+        await end_cancelled(tx, job.id, now, refund=True)
+        return JobState.CANCELLED
+    if found.engine_faults + 1 < MAX_ENGINE_FAULTS:
+        await jobs.set_error(tx, job.id, kind, None, detail)
+        await jobs.queue_again(tx, job.id)
+        return JobState.QUEUED
+    await jobs.set_error(tx, job.id, kind, sentence, detail)
+    await usage.refund(tx, job.id, now)
+    await jobs.end(tx, job.id, JobState.FAILED, now)
+    return JobState.FAILED
+
+
+async def give_back(tx: Transaction, job: Job, now: float) -> JobState | None:
+    """Put a job back as if it had not been claimed; None when the fence fails."""
+    found = await jobs.running(tx, job)
+    if not found:
+        return None
+    if found.cancel_requested_at is not None:
+        await end_cancelled(tx, job.id, now, refund=False)
+        return JobState.CANCELLED
+    await jobs.queue_again(tx, job.id, attempts=-1)
+    return JobState.QUEUED
+
+
+async def recover(tx: Transaction, now: float) -> Recovery:
+    """Put the jobs back that were running when the process died."""
+    requeued = failed = cancelled = 0
+    for job in await jobs.find_open(tx):
+        if job.state is not JobState.RUNNING:
+            continue
+        if job.cancel_requested_at is not None:
+            await end_cancelled(tx, job.id, now, refund=False)
+            cancelled += 1
+        elif job.interruptions >= MAX_INTERRUPTIONS:
+            await jobs.set_error(
+                tx,
+                job.id,
+                "interrupted",
+                f"The bot was interrupted {job.interruptions + 1} times while it drew this, so it "
+                f"gave up. If it happens again, tell the server's admins this number: {job.id}.",
+                "the process ended while the job was running",
+            )
+            await usage.refund(tx, job.id, now)
+            await jobs.end(tx, job.id, JobState.FAILED, now)
+            failed += 1
+        else:
+            await jobs.queue_again(tx, job.id, interruptions=1)
+            requeued += 1
+    return Recovery(requeued, failed, cancelled)

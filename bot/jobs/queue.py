@@ -1,0 +1,349 @@
+"""The durable queue: what is accepted is committed, and what is committed gets an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from bot.errors import JobNotFound, NotAllowed, QueueClosed
+from bot.jobs import limits as limits_
+from bot.jobs import outcomes
+from bot.jobs.estimate import Place
+from bot.jobs.feed import Feed, JobUpdate, UpdateKind
+from bot.jobs.forecast import Forecast
+from bot.jobs.ids import new_job_id
+from bot.jobs.limits import Limits
+from bot.jobs.model import ImageRecord, Job, JobState, Origin
+from bot.jobs.outcomes import Recovery
+from bot.jobs.request import ImageRequest
+from bot.jobs.tasks import unbroken
+from storage import audit, facts, jobs, usage, users
+from storage.database import Database, Transaction
+
+_log = logging.getLogger(__name__)
+_PAUSE: Final = "paused"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
+
+    job: Job
+    place: Place
+    repeated: bool
+
+
+class CancelOutcome(StrEnum):
+    """What a cancel did. `CANCELLING`: the job runs, and the engine was asked to stop."""
+
+    CANCELLED = "cancelled"
+    CANCELLING = "cancelling"
+    ALREADY_DONE = "already_done"
+
+
+class JobQueue:
+    """Takes requests, hands jobs to workers in fair order, and records what became of them."""
+
+    def __init__(
+        self,
+        database: Database,
+        limits: Limits,
+        *,
+        model: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.feed = Feed()
+        self.model = model
+        self.forecast = Forecast(database, self.feed, model=model, clock=clock)
+        self.on_cancel: list[Callable[[str], None]] = []
+        """Called with the id of a running job whose cancel was committed."""
+        self._database = database
+        self._limits = limits
+        self._clock = clock
+        self._paused: str | None = None
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    @property
+    def paused(self) -> str | None:
+        """Why no job is started at present, or None."""
+        return self._paused
+
+    async def start(self) -> Recovery:
+        """Put the last process's jobs back, and load the pause; call it before anything else."""
+
+        async def recover(tx: Transaction) -> Recovery:
+            self._paused = await facts.get_fact(tx, _PAUSE)
+            return await outcomes.recover(tx, self._clock())
+
+        recovery = await self._change(recover)
+        if recovery != Recovery():
+            _log.warning("jobs found running at start: %s", recovery)
+        return recovery
+
+    def close(self) -> None:
+        """Take nothing new and start nothing new; `submit` raises `QueueClosed` from now on."""
+        self._closed = True
+
+    # What people do
+
+    async def submit(self, request: ImageRequest, origin: Origin) -> Submission:
+        """Commit a request as a queued job, with the address of its answer.
+
+        Raises `LimitReached` or `QueueClosed`; a `source_id` seen before raises nothing, charges
+        nothing and finds its first job. Cancelling the caller does not take a job back.
+        """
+        now = self._clock()
+        job_id = new_job_id(now)
+
+        async def insert(tx: Transaction) -> Submission:
+            if first := await jobs.find_source(tx, origin.source_id):
+                place = (await self._places(tx)).get(first.id, Place(0, None, None))
+                return Submission(first, place, repeated=True)
+            if self._closed:
+                raise QueueClosed("The bot is shutting down. Please try again in a minute.")
+            await limits_.check(tx, self._limits, origin.user_id, request.count, now)
+            await jobs.insert(tx, job_id, request, origin, now)
+            await usage.charge(tx, job_id, origin.user_id, origin.guild_id, request.count, now)
+            await users.see(tx, origin.user_id, origin.user_name, origin.locale, now)
+            if origin.guild_id is not None:
+                await facts.see_guild(tx, origin.guild_id, now)
+            job = await jobs.find(tx, job_id)
+            assert job
+            return Submission(job, (await self._places(tx))[job_id], repeated=False)
+
+        def accepted(submission: Submission) -> None:
+            if not submission.repeated:
+                _log.info("job %s queued for user %d", job_id, origin.user_id)
+                self._tell(job_id, "queued")
+
+        return await self._change(insert, accepted)
+
+    async def cancel(self, job_id: str, *, by: int, moderator: bool = False) -> CancelOutcome:
+        """Cancel a job for its owner or a moderator; raises `JobNotFound` or `NotAllowed`."""
+        now = self._clock()
+
+        async def cancel(tx: Transaction) -> CancelOutcome:
+            job = await jobs.find(tx, job_id)
+            if job is None:
+                raise JobNotFound("There is no such job.")
+            if job.user_id != by and not moderator:
+                raise NotAllowed("Only the one who asked for this picture can cancel it.")
+            if job.state.final:
+                return CancelOutcome.ALREADY_DONE
+            if job.user_id != by:
+                await audit.record(
+                    tx, now, actor_id=by, guild_id=job.guild_id, action="cancel", target=job_id
+                )
+            if job.state is JobState.RUNNING:
+                await jobs.ask_cancel(tx, job_id, now)
+                return CancelOutcome.CANCELLING
+            await outcomes.end_cancelled(tx, job_id, now, refund=True)
+            return CancelOutcome.CANCELLED
+
+        def told(outcome: CancelOutcome) -> None:
+            _log.info("job %s: cancel by %d: %s", job_id, by, outcome)
+            if outcome is CancelOutcome.CANCELLED:
+                self._tell(job_id, "final")
+            elif outcome is CancelOutcome.CANCELLING:
+                for listener in self.on_cancel:
+                    listener(job_id)
+
+        return await self._change(cancel, told)
+
+    async def pause(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
+        """Start no more jobs until `resume`, also after a restart; running ones go on."""
+        await self._set_pause(reason, by, guild_id)
+
+    async def resume(self, *, by: int, guild_id: int | None = None) -> None:
+        """End the pause."""
+        await self._set_pause(None, by, guild_id)
+
+    async def _set_pause(self, reason: str | None, by: int, guild_id: int | None) -> None:
+        action = "resume" if reason is None else "pause"
+
+        async def set_pause(tx: Transaction) -> None:
+            await facts.set_fact(tx, _PAUSE, reason)
+            await audit.record(
+                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, detail=reason
+            )
+
+        def told(_: None) -> None:
+            self._paused = reason
+            _log.info("%s by %d", action, by)
+
+        await self._change(set_pause, told)
+
+    # What people see
+
+    async def job(self, job_id: str) -> Job | None:
+        """Return a job, or None if there is none."""
+        return await self._database.read(lambda tx: jobs.find(tx, job_id))
+
+    async def images(self, job_id: str) -> list[ImageRecord]:
+        """Return the pictures of a job in their order."""
+        return await self._database.read(lambda tx: jobs.find_images(tx, job_id))
+
+    async def place(self, job_id: str) -> Place | None:
+        """Return where an open job stands; None when it is final or unknown."""
+        return (await self._database.read(self._places)).get(job_id)
+
+    async def open_jobs(self, user_id: int | None = None) -> list[Job]:
+        """Return the running jobs, then the queued ones in the order in which they will run."""
+
+        async def find(tx: Transaction) -> list[Job]:
+            found = {job.id: job for job in await jobs.find_open(tx, user_id)}
+            return [found[job.id] for job in await self.forecast.order(tx) if job.id in found]
+
+        return await self._database.read(find)
+
+    # What a worker does
+
+    async def get(self) -> Job:
+        """Start the next job in fair order; wait while there is none, or the queue pauses.
+
+        Cancelling the caller loses nothing: a job that was just started goes back.
+        """
+        while True:
+            changed = self._changed
+            claim = asyncio.ensure_future(self._claim())
+            try:
+                job = await asyncio.shield(claim)
+            except asyncio.CancelledError:
+                await unbroken(self._unclaim(claim))
+                raise
+            if job:
+                return job
+            await changed.wait()
+
+    async def record_generated(
+        self,
+        job: Job,
+        images: Sequence[ImageRecord],
+        timings: Mapping[str, float],
+        peak_gpu_bytes: int | None,
+        model: str,
+    ) -> bool:
+        """End a job with its pictures; False, and nothing changed, if this attempt is over."""
+
+        async def record(tx: Transaction) -> bool:
+            return await outcomes.generated(
+                tx,
+                job,
+                self._clock(),
+                images=images,
+                timings=timings,
+                peak_gpu_bytes=peak_gpu_bytes,
+                model=model,
+            )
+
+        return await self._end(job, JobState.GENERATED, record)
+
+    async def record_cancelled(self, job: Job, *, spent_s: float = 0.0, drawn: bool = True) -> bool:
+        """End a running job as cancelled, after `spent_s` seconds of the GPU.
+
+        Its pictures are refunded unless a step was `drawn`. False if this attempt is over.
+        """
+
+        async def record(tx: Transaction) -> bool:
+            return await outcomes.cancelled(tx, job, self._clock(), spent_s=spent_s, drawn=drawn)
+
+        return await self._end(job, JobState.CANCELLED, record)
+
+    async def record_fault(
+        self, job: Job, kind: str, sentence: str, detail: str, *, spent_s: float = 0.0
+    ) -> JobState | None:
+        """Count a fault: the job is queued again, or failed with `sentence`; None if it is over."""
+
+        async def record(tx: Transaction) -> JobState | None:
+            return await outcomes.fault(
+                tx,
+                job,
+                self._clock(),
+                kind=kind,
+                sentence=sentence,
+                detail=detail,
+                spent_s=spent_s,
+            )
+
+        return await self._change(record, lambda state: self._tell_state(job, state))
+
+    async def give_back(self, job: Job) -> bool:
+        """Put a running job back at no cost, for a clean shutdown; False if its attempt is over."""
+
+        async def record(tx: Transaction) -> JobState | None:
+            return await outcomes.give_back(tx, job, self._clock())
+
+        return bool(await self._change(record, lambda state: self._tell_state(job, state)))
+
+    # Within
+
+    async def _claim(self) -> Job | None:
+        async def claim(tx: Transaction) -> tuple[Job | None, list[str]]:
+            if self._paused is not None or self._closed:
+                return None, []
+            job = await self.forecast.claim(tx)
+            return job, await jobs.queued_ids(tx) if job else []
+
+        def told(result: tuple[Job | None, list[str]]) -> None:
+            if job := result[0]:
+                self._tell(job.id, "running")
+                self._tell_moved(result[1])
+
+        return (await self._database.write(claim, then=told))[0]
+
+    async def _unclaim(self, claim: asyncio.Future[Job | None]) -> None:
+        try:
+            if job := await claim:
+                await self.give_back(job)
+        except sqlite3.Error:
+            _log.exception("a job claimed during shutdown stays running until the next start")
+
+    async def _end(
+        self, job: Job, state: JobState, record: Callable[[Transaction], Awaitable[bool]]
+    ) -> bool:
+        return await self._change(
+            record, lambda recorded: self._tell_state(job, state if recorded else None)
+        )
+
+    async def _change(
+        self,
+        fn: Callable[[Transaction], Awaitable[T]],
+        told: Callable[[T], None] | None = None,
+    ) -> T:
+        """Commit `fn`, then tell the rest of the process, also if the caller is gone by then."""
+
+        async def change(tx: Transaction) -> tuple[T, list[str]]:
+            return await fn(tx), await jobs.queued_ids(tx)
+
+        def then(result: tuple[T, list[str]]) -> None:
+            if told:
+                told(result[0])
+            self._tell_moved(result[1])
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+        return (await self._database.write(change, then=then))[0]
+
+    async def _places(self, tx: Transaction) -> dict[str, Place]:
+        return await self.forecast.places(tx, paused=self._paused is not None)
+
+    def _tell(self, job_id: str, kind: UpdateKind) -> None:
+        self.feed.publish(JobUpdate(job_id, kind))
+
+    def _tell_moved(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            self._tell(job_id, "moved")
+
+    def _tell_state(self, job: Job, state: JobState | None) -> None:
+        if state is not None:
+            _log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
+            self._tell(job.id, "final" if state.final else "queued")

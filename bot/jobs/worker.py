@@ -1,0 +1,258 @@
+"""The one task that drives the engine: claim a job, draw it, record what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final, TypeVar, cast
+
+from bot.engine.protocol import (
+    Engine,
+    EngineRequest,
+    EngineState,
+    Event,
+    Finished,
+    Loaded,
+    Loading,
+    Picture,
+    Preview,
+    Step,
+)
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.jobs.feed import JobUpdate
+from bot.jobs.metadata import png_texts
+from bot.jobs.model import ImageRecord, Job
+from bot.jobs.queue import JobQueue
+from bot.jobs.tasks import unbroken
+from storage.images import ImageStore
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_RETRY_LIMIT_S: Final = 30.0
+_READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
+_SENTENCES: Final = {
+    EngineErrorKind.OUT_OF_MEMORY: "The graphics card ran out of memory while it drew this: try "
+    "a smaller size or fewer pictures.",
+    EngineErrorKind.RAISED: "The model failed while it drew this.",
+    EngineErrorKind.DIED: "The image engine crashed while it drew this.",
+    EngineErrorKind.SILENT: "The image engine hung while it drew this and was stopped.",
+    EngineErrorKind.GARBLED: "The image engine broke down while it drew this.",
+    EngineErrorKind.LOAD_FAILED: "The model could not be loaded.",
+}
+
+
+@dataclass(slots=True)
+class _Drawing:
+    """One attempt at a job, as far as it got."""
+
+    job: Job
+    began_at: float
+    steps: int = 0
+    load_s: float = 0.0
+    pictures: list[Picture] = field(default_factory=list[Picture])
+    finished: Finished | None = None
+
+
+class GpuWorker:
+    """Draws one job at a time on one engine; no job's fault ends it."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        engine: Engine,
+        store: ImageStore,
+        *,
+        clock: Callable[[], float] = time.time,
+        retry_s: float = 1.0,
+    ) -> None:
+        self.current: Job | None = None
+        self._queue = queue
+        self._engine = engine
+        self._store = store
+        self._clock = clock
+        self._retry_s = retry_s
+        self._cancel_asked = asyncio.Event()
+        queue.forecast.engine_ready = lambda: engine.state in _READY
+        queue.on_cancel.append(self._on_cancel)
+
+    async def run(self) -> None:
+        """Draw jobs until cancelled, which gives the job in hand back."""
+        await self._store.clear()
+        while True:
+            try:
+                job = await self._until_stored(self._queue.get)
+            except Exception:  # noqa: BLE001 - the only worker outlives whatever it meets
+                _log.exception("no job could be claimed")
+                await asyncio.sleep(self._retry_s)
+                continue
+            self.current = job
+            self._cancel_asked.clear()
+            try:
+                await self._work(job)
+            except asyncio.CancelledError:
+                await unbroken(self._give_back(job))
+                raise
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("job %s: its outcome could not be recorded", job.id)
+            finally:
+                self.current = None
+                await unbroken(self._store.clear(job.id))
+
+    def _on_cancel(self, job_id: str) -> None:
+        if self.current and self.current.id == job_id:
+            self._cancel_asked.set()
+
+    async def _work(self, job: Job) -> None:
+        drawing = _Drawing(job, self._clock())
+        try:
+            await self._draw(drawing)
+            images = await self._keep(drawing)
+        except GenerationCancelled:
+            spent_s, drawn = self._spent(drawing), drawing.steps > 0
+            await self._until_stored(
+                lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
+            )
+        except EngineError as error:
+            sentence = error.sentence or _SENTENCES[error.kind]
+            await self._fault(drawing, error.kind, sentence, error.detail)
+        except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
+            _log.exception("job %s: unexpected error", job.id)
+            sentence = "Something went wrong inside the bot."
+            await self._fault(drawing, "internal", sentence, type(error).__name__)
+        else:
+            await self._generated(drawing, images)
+
+    async def _draw(self, drawing: _Drawing) -> None:
+        # A cancel that was committed right after the claim came too early for `_on_cancel`.
+        row = await self._until_stored(lambda: self._queue.job(drawing.job.id))
+        if row is None or row.cancel_requested_at is not None:
+            raise GenerationCancelled
+        request = self._request(drawing.job)
+        cancelling = asyncio.ensure_future(self._pass_on_cancel(drawing.job.id))
+        try:
+            # Every engine is an async generator: closing it early ends the engine's work.
+            events = cast("AsyncGenerator[Event, None]", self._engine.generate(request))
+            async with aclosing(events):
+                async for event in events:
+                    await self._take(drawing, event)
+                    if self._cancel_asked.is_set():  # The first call may have come too early.
+                        await self._engine.cancel(drawing.job.id)
+        finally:
+            cancelling.cancel()
+        if not drawing.finished or len(drawing.pictures) != drawing.job.request.count:
+            raise EngineError(
+                EngineErrorKind.GARBLED,
+                f"it ended with {len(drawing.pictures)} of {drawing.job.request.count} pictures",
+            )
+
+    def _request(self, job: Job) -> EngineRequest:
+        return EngineRequest(
+            job_id=job.id,
+            prompt=job.request.prompt,
+            negative_prompt=job.request.negative_prompt,
+            width=job.request.width,
+            height=job.request.height,
+            steps=job.request.steps,
+            guidance=job.request.guidance,
+            seeds=job.request.seeds(),
+            output_dir=self._store.work_dir(job.id),
+            texts=png_texts(job.id, job.request, self._queue.model),
+        )
+
+    async def _pass_on_cancel(self, job_id: str) -> None:
+        await self._cancel_asked.wait()
+        try:
+            await self._engine.cancel(job_id)
+        except (EngineError, OSError):
+            _log.exception("job %s: the engine could not be asked to stop", job_id)
+
+    async def _take(self, drawing: _Drawing, event: Event) -> None:
+        job_id = drawing.job.id
+        total = drawing.job.request.steps
+        match event:
+            case Loading(stage, fraction):
+                self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
+            case Loaded():
+                drawing.began_at = self._clock()
+                drawing.load_s = event.seconds
+                _log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
+                await self._note_load_time(event.seconds)
+                self._tell(JobUpdate(job_id, "running"))
+            case Step(index, total):
+                drawing.steps = index
+                self._tell(JobUpdate(job_id, "step", index, total))
+            case Preview(step, data):
+                self._tell(JobUpdate(job_id, "preview", step, total, preview=data))
+            case Picture():
+                drawing.pictures.append(event)
+            case Finished():
+                drawing.finished = event
+
+    async def _note_load_time(self, seconds: float) -> None:
+        try:
+            await self._queue.forecast.note_load_time(seconds)
+        except sqlite3.Error:
+            _log.warning("the time of loading could not be stored", exc_info=True)
+
+    async def _keep(self, drawing: _Drawing) -> list[ImageRecord]:
+        return [
+            await self._store.keep(
+                drawing.job.id,
+                picture.index,
+                picture.path,
+                width=picture.width,
+                height=picture.height,
+                seed=picture.seed,
+            )
+            for picture in drawing.pictures
+        ]
+
+    async def _generated(self, drawing: _Drawing, images: list[ImageRecord]) -> None:
+        assert drawing.finished
+        timings = {"load": drawing.load_s, **drawing.finished.timings}
+        peak = drawing.finished.peak_gpu_bytes
+        recorded = await self._until_stored(
+            lambda: self._queue.record_generated(
+                drawing.job, images, timings, peak, self._queue.model
+            )
+        )
+        if not recorded:
+            _log.warning("job %s: this attempt is over, its pictures are not used", drawing.job.id)
+
+    async def _fault(self, drawing: _Drawing, kind: str, sentence: str, detail: str) -> None:
+        job, spent_s = drawing.job, self._spent(drawing)
+        _log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
+        await self._until_stored(
+            lambda: self._queue.record_fault(
+                job, kind, f"{sentence} ({job.id})", detail, spent_s=spent_s
+            )
+        )
+
+    async def _give_back(self, job: Job) -> None:
+        try:
+            await self._queue.give_back(job)
+        except sqlite3.Error:
+            _log.exception("job %s: not given back; the next start finds it running", job.id)
+
+    async def _until_stored(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Repeat `work` while the database refuses (a full disk, for one), ever more slowly."""
+        delay = self._retry_s
+        while True:
+            try:
+                return await work()
+            except sqlite3.OperationalError as error:
+                _log.error("the database refuses (%s); next try in %g s", error, delay)
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _RETRY_LIMIT_S)
+
+    def _spent(self, drawing: _Drawing) -> float:
+        return self._clock() - drawing.began_at if drawing.steps else 0.0
+
+    def _tell(self, update: JobUpdate) -> None:
+        self._queue.feed.publish(update)

@@ -1,0 +1,65 @@
+"""Logging: one line an event, the job's id in it, no secrets and no forged lines."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, TextIO
+
+from typing_extensions import override
+
+_job_id: ContextVar[str] = ContextVar("job_id", default="-")
+
+# Interaction tokens stand in webhook and callback paths.
+_TOKEN_IN_PATH: Final = re.compile(r"((?:webhooks|interactions)/\d+/)[^/\s?\"']+")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@contextmanager
+def job_context(job_id: str) -> Generator[None]:
+    """Put `job_id` into every line that is logged within."""
+    token = _job_id.set(job_id)
+    try:
+        yield
+    finally:
+        _job_id.reset(token)
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line; a traceback follows indented, so nothing can forge a line."""
+
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)-7s %(job)-18s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"
+        )
+        self._secrets = tuple(secret for secret in secrets if secret)
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        record.job = _job_id.get()
+        text = super().format(record)
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        text = _TOKEN_IN_PATH.sub(r"\1[token]", text).replace("\r", "\\r")
+        text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+        return text.replace("\n", "\n    ")
+
+
+def set_up_logging(
+    level: str, *, secrets: tuple[str, ...] = (), stream: TextIO | None = None
+) -> None:
+    """Log to `stream` (default stderr) at `level`; strings in `secrets` are replaced.
+
+    discord.py stays at INFO whatever the level, since at DEBUG it logs whole gateway events with
+    interaction tokens in them.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(LineFormatter(secrets))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.captureWarnings(capture=True)
+    for name in ("discord", "aiosqlite", "asyncio", "PIL"):
+        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level]))

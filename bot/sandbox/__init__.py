@@ -1,0 +1,1 @@
+"""A loopback Discord: the unmodified discord.py client connects to it over real sockets."""

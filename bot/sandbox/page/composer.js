@@ -1,0 +1,245 @@
+// The message box: plain text, the command picker, files, replies.
+
+import { fileSize, h, icon } from "./dom.js";
+import { CommandForm } from "./command-form.js";
+import { flatten, mainOption, matching, parse, visible } from "./commands.js";
+import { Panel } from "./panel.js";
+
+const PROMPTS = [
+  "a lighthouse at night", "a red boat under a full moon", "three yellow fish in blue water",
+  "the word HELLO in big green letters", "一座红色的房子和一棵树",
+];
+
+/**
+ * The form at the bottom. `host` gives state(), user(), channel(), isDm(), and does
+ * say(content, files, replyTo), command(path, options, files), complete(path, options, name).
+ */
+export class Composer {
+  constructor(form, host) {
+    this.host = host;
+    this.form = form;
+    this.files = [];
+    this.command = null;
+    this.replyTo = null;
+    this.panel = new Panel();
+    this.picker = h("input", { type: "file", multiple: true, hidden: true, tabindex: "-1", onchange: () => this.takeFiles([...this.picker.files]) });
+    this.text = h("textarea", {
+      id: "text", rows: "1", role: "combobox", "aria-expanded": "false", "aria-autocomplete": "list",
+      oninput: () => this.input(), onkeydown: (event) => this.key(event),
+      onblur: () => !this.command && this.panel.hide(), onfocus: () => this.input(),
+    });
+    this.grow = h("div.grow.text-box", { dataset: { value: "" } }, this.text);
+    this.slot = h("div.slot", null, this.grow);
+    this.suggestions = h("div.suggestions", { role: "group", "aria-label": "Try one of these" });
+    this.reply = h("div.reply-bar", { hidden: true });
+    this.tray = h("div.tray", { hidden: true });
+    this.problem = h("p.problem", { role: "alert", hidden: true });
+    this.button = h("button.icon-button.send", { type: "submit", "aria-label": "Send" }, icon("send"));
+    this.attachButton = h("button.icon-button", { type: "button", "aria-label": "Attach a file", onclick: () => this.picker.click() }, icon("plus"));
+    this.slash = h("button.icon-button", { type: "button", "aria-label": "Commands", title: "Commands", onclick: () => this.openPicker() }, icon("slash"));
+    form.append(
+      this.suggestions,
+      h("div.box-wrap", null, this.panel.node, this.problem, this.reply, this.tray, h("div.box", null, this.attachButton, this.slot, this.slash, this.button)),
+      this.picker,
+    );
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
+    form.addEventListener("paste", (event) => {
+      const files = [...event.clipboardData.files];
+      if (files.length) {
+        event.preventDefault();
+        this.takeFiles(files);
+      }
+    });
+    form.addEventListener("focusout", (event) => {
+      if (!form.contains(event.relatedTarget)) this.panel.hide();
+    });
+  }
+
+  /** Begin afresh for another channel or user. */
+  reset(placeholder) {
+    this.leave("", false);
+    this.files = [];
+    this.setReply(null);
+    this.drawTray();
+    this.complain("");
+    this.text.placeholder = placeholder;
+    this.text.setAttribute("aria-label", placeholder);
+  }
+
+  leaves() {
+    const user = this.host.user();
+    const commands = this.host.state().commands.filter((c) => visible(c, { admin: user.admin, dm: this.host.isDm() }));
+    return flatten(commands, user.locale);
+  }
+
+  /** Offer a few first prompts, or none. */
+  suggest(on) {
+    const leaf = this.leaves().find((entry) => entry.path === "imagine");
+    const option = leaf && mainOption(leaf);
+    this.suggestions.replaceChildren(
+      ...(on && option
+        ? PROMPTS.map((prompt) =>
+            h("button.suggestion", { type: "button", onclick: () => this.begin(leaf, { [option.name]: prompt }) }, prompt))
+        : []),
+    );
+  }
+
+  complain(sentence) {
+    this.problem.textContent = sentence;
+    this.problem.hidden = !sentence;
+  }
+
+  /** Go into command mode. */
+  begin(leaf, values = {}) {
+    this.command = new CommandForm(leaf, values, {
+      panel: this.panel,
+      users: () => this.host.people().map((user) => ({ name: user.display_name ?? user.name, value: user.id })),
+      channels: () => this.host.places().map((channel) => ({ name: channel.name, value: channel.id })),
+      locale: () => this.host.user().locale,
+      complete: (path, options, focused) => this.host.complete(path, options, focused),
+      send: () => this.send(),
+      leave: (text) => this.leave(text),
+    });
+    this.set("");
+    this.complain("");
+    this.slot.replaceChildren(this.command.node);
+    this.command.focus();
+  }
+
+  leave(text, focus = true) {
+    this.panel.hide();
+    this.command = null;
+    this.slot.replaceChildren(this.grow);
+    this.set(text);
+    if (focus) {
+      this.text.focus();
+      this.input();
+    }
+  }
+
+  set(text) {
+    this.text.value = text;
+    this.grow.dataset.value = text;
+  }
+
+  openPicker() {
+    this.leave("/");
+  }
+
+  input() {
+    const text = this.text.value;
+    this.grow.dataset.value = text;
+    this.complain("");
+    if (!text.startsWith("/")) return this.panel.hide();
+    const leaves = this.leaves();
+    const read = parse(text, leaves);
+    if (read?.complete) return this.begin(read.leaf, read.values);
+    const found = matching(leaves, text.slice(1).trimEnd());
+    return this.panel.show(this.text, {
+      title: found.length ? "Commands" : "No such command",
+      active: 0,
+      items: found.map((leaf) => ({
+        label: `/${leaf.label}`,
+        detail: leaf.description,
+        badge: leaf.options.filter((o) => o.required).map((o) => o.label).join(" "),
+        pick: () => this.pick(leaf),
+      })),
+    });
+  }
+
+  // A command without options that was typed in full is sent by the same Enter.
+  pick(leaf) {
+    const whole = [leaf.path, leaf.label].includes(this.text.value.slice(1).trim());
+    this.begin(leaf);
+    if (whole && !leaf.options.length) this.send();
+  }
+
+  key(event) {
+    if (event.isComposing || this.panel.key(event)) return;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      this.send();
+    } else if (event.key === "Escape") {
+      if (this.panel.open) this.panel.hide();
+      else this.setReply(null);
+    }
+  }
+
+  /** Answer a message with the next one. */
+  setReply(message, name = "") {
+    this.replyTo = message;
+    this.reply.hidden = !message;
+    this.reply.replaceChildren(
+      ...(message
+        ? ["Replying to ", h("b", null, name), h("button.icon-button", { type: "button", "aria-label": "Do not reply", onclick: () => this.setReply(null) }, icon("close"))]
+        : []),
+    );
+    if (message) this.text.focus();
+  }
+
+  takeFiles(files) {
+    this.picker.value = "";
+    if (this.command) {
+      if (!this.command.attach(files[0])) this.complain(`/${this.command.leaf.label} takes no file.`);
+      return;
+    }
+    this.files.push(...files);
+    this.drawTray();
+    this.text.focus();
+  }
+
+  drawTray() {
+    this.tray.hidden = !this.files.length;
+    for (const img of this.tray.querySelectorAll("img")) URL.revokeObjectURL(img.src);
+    this.tray.replaceChildren(
+      ...this.files.map((file, at) =>
+        h(
+          "div.tray-item",
+          null,
+          file.type.startsWith("image/") ? h("img", { src: URL.createObjectURL(file), alt: "" }) : icon("file"),
+          h("span", null, h("b", null, file.name), h("small", null, fileSize(file.size))),
+          h("button.icon-button", {
+            type: "button",
+            "aria-label": `Remove ${file.name}`,
+            onclick: () => {
+              this.files.splice(at, 1);
+              this.drawTray();
+              this.text.focus();
+            },
+          }, icon("close")),
+        )),
+    );
+  }
+
+  async send() {
+    if (this.busy) return;
+    this.complain("");
+    const { command } = this;
+    const text = this.text.value.trim();
+    if (!command && !text && !this.files.length) return;
+    const filled = command?.collect();
+    if (command && !filled) return;
+    this.busy = true;
+    this.form.classList.add("busy");
+    try {
+      if (command) {
+        await this.host.command(command.leaf.path, filled.options, filled.files);
+        if (this.command === command) this.leave("");
+      } else {
+        await this.host.say(text, this.files, this.replyTo);
+        if (this.text.value.trim() === text) this.set("");
+        this.files = [];
+        this.drawTray();
+        this.setReply(null);
+      }
+    } catch (error) {
+      this.complain(error.message);
+    } finally {
+      this.busy = false;
+      this.form.classList.remove("busy");
+    }
+  }
+}

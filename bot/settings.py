@@ -1,0 +1,174 @@
+"""Settings: one class, read from the environment and `.env`; `.env.example` is made from it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import textwrap
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from bot.errors import ConfigError
+from bot.models import find_model
+
+# Three base64url parts: the bot's id, a timestamp, a signature.
+_REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with the names of the environment variables in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # Without this a validation error prints the token, SecretStr or not.
+        hide_input_in_errors=True,
+    )
+
+    discord_token: SecretStr | None = Field(
+        None, description="The bot's token (Discord developer portal, Bot, Reset Token)."
+    )
+    discord_api_url: str | None = Field(
+        None,
+        description=(
+            "Another address of Discord's API, for the sandbox and tests: loopback hosts only, "
+            "never together with a real token."
+        ),
+    )
+    data_dir: Path = Field(
+        Path("data"), description="Folder of the database, the pictures and the logs."
+    )
+    image_model_name: str = Field(
+        "Qwen/Qwen-Image",
+        description="The model: Qwen/Qwen-Image, or tiny (a toy that runs on a CPU).",
+    )
+    image_model_path: Path = Field(
+        Path("models/images/qwen-image"),
+        description="Folder of the model's files; they are downloaded to it if it is empty.",
+    )
+    image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Share of the card's memory that the engine may use, from 0 to 1."
+    )
+    image_vram_gb: Annotated[float, Field(ge=2)] = Field(
+        14.0,
+        description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
+    )
+    limit_open_jobs: Annotated[int, Field(ge=1)] = Field(
+        3, description="Jobs that one user may have waiting or running at once."
+    )
+    limit_images_per_day: Annotated[int, Field(ge=1)] = Field(
+        100, description="Pictures that one user may ask for in any 24 hours."
+    )
+    limit_cooldown_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Seconds that a user waits between two requests."
+    )
+    limit_queue_size: Annotated[int, Field(ge=1)] = Field(
+        500, description="Jobs that may wait in all, from everyone together."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="How much is logged."
+    )
+    owner_ids: Annotated[frozenset[int], NoDecode] = Field(
+        frozenset(),
+        description=(
+            "Discord user ids, separated by commas, that may use every /admin command anywhere; "
+            "the application's owner always may."
+        ),
+    )
+
+    @field_validator("owner_ids", mode="before")
+    @classmethod
+    def _split_ids(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            parts = value.replace(",", " ").split()
+            if not all(part.isdecimal() for part in parts):
+                raise ValueError("it must be Discord user ids separated by commas")
+            return frozenset(int(part) for part in parts)
+        return value
+
+    @field_validator("image_model_name")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        try:
+            return find_model(value).name
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("discord_api_url")
+    @classmethod
+    def _loopback_only(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not _is_loopback(parts.hostname or ""):
+            raise ValueError("it must be an http address on this machine (127.0.0.1 or localhost)")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _no_real_token_elsewhere(self) -> Self:
+        token = self.discord_token.get_secret_value() if self.discord_token else ""
+        if self.discord_api_url and _REAL_TOKEN.fullmatch(token):
+            raise ValueError(
+                "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: "
+                "a real token is sent to Discord alone"
+            )
+        return self
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.data_dir / "bot.sqlite3"
+
+    @property
+    def images_dir(self) -> Path:
+        """The folder of the finished pictures."""
+        return self.data_dir / "images"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; raise `ConfigError` with one sentence that never shows a value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    parts: list[str] = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        name = "_".join(str(step) for step in item["loc"][:1]).upper()
+        reason = item["msg"].removeprefix("Value error, ").rstrip(".")
+        parts.append(f"{name}: {reason}" if name else reason)
+    return f"Wrong setting: {'; '.join(parts)}. See .env.example."
+
+
+def env_example() -> str:
+    """Return the text of `.env.example`."""
+    lines = ["# Copy this file to .env. Every line is optional except DISCORD_TOKEN."]
+    for name, info in Settings.model_fields.items():
+        default: Any = info.default
+        if default is None or default == frozenset():
+            shown = ""
+        elif isinstance(default, Path):
+            shown = default.as_posix()
+        else:
+            shown = f"{default:g}" if isinstance(default, float) else str(default)
+        lines += ["", *textwrap.wrap(f"# {info.description}", 90, subsequent_indent="# ")]
+        lines.append(f"{'' if name == 'discord_token' else '# '}{name.upper()}={shown}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""Slash commands, buttons and direct messages: parse, hand over to the jobs, answer."""

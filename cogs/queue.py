@@ -1,0 +1,88 @@
+"""`/queue`: my jobs, where they stand, and how to cancel them."""
+
+from __future__ import annotations
+
+import discord
+from bot.jobs.queue import JobQueue, Place
+from discord import app_commands
+from discord.ext import commands
+
+from bot.client import ImageBot
+from bot.delivery.text import safe
+from bot.jobs.model import Job, JobState
+
+MOST_SHOWN = 10
+
+
+def describe(job: Job, place: Place | None) -> str:
+    """Return one line about an open job."""
+    prompt = " ".join(safe(job.request.prompt, 60).split())
+    if job.state is JobState.RUNNING:
+        when = "drawing now"
+        if place is not None and place.ends_at is not None:
+            when += f", done <t:{place.ends_at:.0f}:R>"
+    elif place is None:
+        when = "ending"
+    else:
+        when = "next" if place.ahead == 0 else f"{place.ahead} ahead"
+        if place.starts_at is not None:
+            when += f", starts <t:{place.starts_at:.0f}:R>"
+    return f"`{job.id}` {prompt} · {when}"
+
+
+async def describe_all(queue: JobQueue, jobs: list[Job]) -> str:
+    """Return a line for each of the first jobs, and how many more there are."""
+    lines = [describe(job, await queue.place(job.id)) for job in jobs[:MOST_SHOWN]]
+    if len(jobs) > MOST_SHOWN:
+        lines.append(f"… and {len(jobs) - MOST_SHOWN} more")
+    return "\n".join(lines)
+
+
+def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
+    """Return a Cancel button for each of the first jobs, numbered as they are listed."""
+    view = discord.ui.View(timeout=None)
+    for number, job in enumerate(jobs[:MOST_SHOWN], 1):
+        view.add_item(
+            discord.ui.Button[discord.ui.View](
+                label=f"Cancel {number}", emoji="✖️", custom_id=f"cancel:{job.id}"
+            )
+        )
+    view.stop()
+    return view
+
+
+class Queue(commands.Cog):
+    """What a user can see of the queue."""
+
+    def __init__(self, bot: ImageBot) -> None:
+        self.bot = bot
+
+    @app_commands.command(description="Show your jobs, their place and waiting time.")
+    @app_commands.allowed_installs(guilds=True, users=True)
+    @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+    async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """List the user's open jobs, and what waits to be fetched, privately."""
+        queue = self.bot.services.queue
+        everyone = await queue.open_jobs()
+        mine = [job for job in everyone if job.user_id == interaction.user.id]
+        parts: list[str] = []
+        if queue.paused is not None:
+            parts.append(f"⏸️ The queue is paused: {safe(queue.paused, 200)}")
+        if mine:
+            parts.append(await describe_all(queue, mine))
+        else:
+            parts.append("You have no job waiting or running.")
+        kept = await self.bot.services.courier.kept_for(interaction.user.id)
+        if kept:
+            names = ", ".join(f"`{job_id}`" for job_id in kept)
+            parts.append(f"📦 Could not be sent to you, see `/show`: {names}")
+        count = len(everyone)
+        parts.append(f"-# {count} {'job' if count == 1 else 'jobs'} in the queue in all")
+        await interaction.response.send_message(
+            "\n".join(parts), view=cancel_buttons(mine), ephemeral=True
+        )
+
+
+async def setup(bot: ImageBot) -> None:
+    """Add the cog."""
+    await bot.add_cog(Queue(bot))

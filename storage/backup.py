@@ -1,0 +1,61 @@
+"""Copies of a live database, made by SQLite's own backup API."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+_PAGES_A_STEP: Final = 512
+
+
+def file_uri(path: Path, mode: str = "rw") -> str:
+    """Return SQLite's URI of an existing file; the modes are `rw` and `ro`."""
+    return f"{path.absolute().as_uri()}?mode={mode}"
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open `path` so that nothing can be written to it, not even by a checkpoint."""
+    return sqlite3.connect(file_uri(path, "ro"), uri=True, isolation_level=None)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` durable; Windows has no call for it and needs none."""
+    if sys.platform != "win32":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy the database `source` as it stands now to `target`, which appears whole or not at all.
+
+    Blocks its thread; readers and writers of `source` go on meanwhile, in this process or another.
+    Raises `sqlite3.Error` or `OSError`.
+    """
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with (
+            closing(connect_read_only(source)) as reader,
+            closing(sqlite3.connect(partial)) as writer,
+        ):
+            # One read transaction around all steps: a commit in between would otherwise make
+            # SQLite begin again, under constant load for ever.
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            reader.backup(writer, pages=_PAGES_A_STEP)
+            reader.execute("COMMIT")
+            # The copy is one plain file: no -wal beside it that a mere `cp` would miss.
+            writer.execute("PRAGMA journal_mode = DELETE")
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+        sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)

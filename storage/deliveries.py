@@ -1,0 +1,176 @@
+"""The outbox: where each answer goes, and how far it came."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from storage.database import Transaction
+
+_COLUMNS: Final = """
+    d.job_id, d.state, j.source_id, j.target, j.user_id, j.private, d.application_id, d.token,
+    d.token_expires_at, d.bot_in_channel, d.channel_id, d.message_id, d.attempts,
+    d.next_attempt_at, d.rung, d.intent_at, d.delivered_at, d.sent_channel_id, d.sent_message_id,
+    d.error, j.created_at
+"""
+_SELECT: Final = f"SELECT {_COLUMNS} FROM deliveries AS d JOIN jobs AS j ON j.id = d.job_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A row of `deliveries` with what it needs of its job. Times are Unix seconds."""
+
+    job_id: str
+    state: str
+    source_id: str
+    target: str
+    user_id: int
+    private: bool
+    application_id: int | None
+    token: str | None = field(repr=False)
+    token_expires_at: float | None
+    bot_in_channel: bool
+    channel_id: int | None
+    message_id: int | None
+    attempts: int
+    next_attempt_at: float
+    rung: str | None
+    intent_at: float | None
+    delivered_at: float | None
+    sent_channel_id: int | None
+    sent_message_id: int | None
+    error: str | None
+    created_at: float
+
+    @property
+    def public(self) -> bool:
+        """Whether the bot itself may use the channel: it is there, the answer not private."""
+        return self.bot_in_channel and not (self.private and self.target == "interaction")
+
+
+def _delivery(row: sqlite3.Row) -> Delivery:
+    values = dict(row)
+    values["private"] = bool(values["private"])
+    values["bot_in_channel"] = bool(values["bot_in_channel"])
+    return Delivery(**values)
+
+
+async def get(tx: Transaction, job_id: str) -> Delivery | None:
+    """Return the delivery of a job."""
+    row = await tx.one(f"{_SELECT} WHERE d.job_id = ?", (job_id,))
+    return _delivery(row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the courier has to do now (`due`), and when something else comes up (Unix seconds)."""
+
+    due: list[Delivery]
+    next_due_at: float | None
+    next_expiry_at: float | None
+
+
+async def outlook(tx: Transaction, now: float, limit: int, busy: Collection[str] = ()) -> Outlook:
+    """Return up to `limit` answers to send that are not `busy`, the longest due first."""
+    skip = json.dumps(list(busy))
+    rows = await tx.all(
+        f"{_SELECT} WHERE d.state IN ('pending', 'sending') AND d.next_attempt_at <= ?"
+        " AND d.job_id NOT IN (SELECT value FROM json_each(?)) ORDER BY d.next_attempt_at LIMIT ?",
+        (now, skip, limit),
+    )
+    next_due_at = await tx.value(
+        "SELECT min(next_attempt_at) FROM deliveries WHERE state IN ('pending', 'sending')"
+        " AND next_attempt_at > ? AND job_id NOT IN (SELECT value FROM json_each(?))",
+        (now, skip),
+    )
+    next_expiry_at = await tx.value(
+        "SELECT min(token_expires_at) FROM deliveries WHERE token IS NOT NULL"
+    )
+    return Outlook([_delivery(row) for row in rows], next_due_at, next_expiry_at)
+
+
+async def set_message(
+    tx: Transaction, job_id: str, channel_id: int | None, message_id: int
+) -> None:
+    """Remember the message that shows the job, once Discord has told its id."""
+    await tx.execute(
+        "UPDATE deliveries SET message_id = ?, channel_id = coalesce(?, channel_id)"
+        " WHERE job_id = ?",
+        (message_id, channel_id, job_id),
+    )
+
+
+async def intend(tx: Transaction, job_id: str, rung: str, now: float) -> float:
+    """Record the intent to send by `rung`; return when that rung was first intended.
+
+    The first intent's time stays while the rung is the same: an attempt with an unknown outcome
+    may have reached Discord then.
+    """
+    await tx.execute(
+        "UPDATE deliveries SET state = 'sending', attempts = attempts + 1,"
+        " intent_at = CASE WHEN rung = ?1 THEN coalesce(intent_at, ?2) ELSE ?2 END, rung = ?1"
+        " WHERE job_id = ?3 AND state IN ('pending', 'sending')",
+        (rung, now, job_id),
+    )
+    return await tx.value("SELECT intent_at FROM deliveries WHERE job_id = ?", (job_id,))
+
+
+async def delivered(
+    tx: Transaction, job_id: str, now: float, channel_id: int | None, message_id: int | None
+) -> None:
+    """Record that the answer is visible, and forget the token."""
+    await tx.execute(
+        "UPDATE deliveries SET state = 'delivered', delivered_at = ?, sent_channel_id = ?,"
+        " sent_message_id = ?, token = NULL, error = NULL WHERE job_id = ?"
+        " AND state = 'sending'",
+        (now, channel_id, message_id, job_id),
+    )
+
+
+async def retry(tx: Transaction, job_id: str, next_attempt_at: float, error: str) -> None:
+    """Put the answer back for a later attempt."""
+    await tx.execute(
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = ?, error = ?"
+        " WHERE job_id = ? AND state = 'sending'",
+        (next_attempt_at, error, job_id),
+    )
+
+
+async def undeliverable(tx: Transaction, job_id: str, error: str | None) -> None:
+    """Keep the answer for the user to fetch, and forget the token."""
+    await tx.execute(
+        "UPDATE deliveries SET state = 'undeliverable', rung = 'kept', token = NULL, error = ?"
+        " WHERE job_id = ? AND state = 'sending'",
+        (error, job_id),
+    )
+
+
+async def kept_for(tx: Transaction, user_id: int, limit: int = 10) -> list[str]:
+    """Return the jobs of a user whose answers wait to be fetched, newest first."""
+    rows = await tx.all(
+        "SELECT d.job_id FROM deliveries AS d JOIN jobs AS j ON j.id = d.job_id"
+        " WHERE d.state = 'undeliverable' AND j.user_id = ? AND j.target <> 'http'"
+        " ORDER BY j.created_at DESC LIMIT ?",
+        (user_id, limit),
+    )
+    return [row["job_id"] for row in rows]
+
+
+async def fetched(tx: Transaction, job_id: str, now: float) -> None:
+    """Record that a kept answer was fetched."""
+    await tx.execute(
+        "UPDATE deliveries SET state = 'delivered', delivered_at = ?"
+        " WHERE job_id = ? AND state = 'undeliverable'",
+        (now, job_id),
+    )
+
+
+async def forget_expired_tokens(tx: Transaction, now: float) -> int:
+    """Blank the tokens that no longer open anything; return how many."""
+    return await tx.execute(
+        "UPDATE deliveries SET token = NULL WHERE token IS NOT NULL AND token_expires_at <= ?",
+        (now,),
+    )

@@ -1,0 +1,30 @@
+"""The tables `facts` (small values of the whole bot, by name) and `guilds`."""
+
+from __future__ import annotations
+
+from storage.database import Transaction
+
+
+async def get_fact(tx: Transaction, name: str) -> str | None:
+    """Return a fact, or None if it was never set."""
+    return await tx.value("SELECT value FROM facts WHERE name = ?", (name,))
+
+
+async def set_fact(tx: Transaction, name: str, value: str | None) -> None:
+    """Set a fact; None deletes it."""
+    if value is None:
+        await tx.execute("DELETE FROM facts WHERE name = ?", (name,))
+    else:
+        await tx.execute(
+            "INSERT INTO facts (name, value) VALUES (?1, ?2)"
+            " ON CONFLICT (name) DO UPDATE SET value = ?2",
+            (name, value),
+        )
+
+
+async def see_guild(tx: Transaction, guild_id: int, now: float) -> None:
+    """Remember a guild; its first sight counts."""
+    await tx.execute(
+        "INSERT INTO guilds (id, first_seen) VALUES (?, ?) ON CONFLICT (id) DO NOTHING",
+        (guild_id, now),
+    )

@@ -1,0 +1,89 @@
+"""The picture files: made in a work folder, kept under a name made of the job's id alone."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from bot.jobs.model import ImageRecord
+from storage.backup import sync_folder
+
+_WORK: Final = ".work"
+_JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
+
+
+class ImageStore:
+    """Finished pictures as `root/YYYY/MM/DD/<job id>_<n>.png` (the day in UTC)."""
+
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.root = root
+        self._clock = clock
+
+    def work_dir(self, job_id: str) -> Path:
+        """Return the folder for the engine's output, made if it is missing."""
+        folder = self.root / _WORK / _checked(job_id)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    async def keep(
+        self, job_id: str, position: int, source: Path, *, width: int, height: int, seed: int
+    ) -> ImageRecord:
+        """Make the file `source` durable, and move it to its final name in one step.
+
+        `source` must lie on the same file system as the root. Raises `OSError`.
+        """
+        day = time.strftime("%Y/%m/%d", time.gmtime(self._clock()))
+        name = f"{day}/{_checked(job_id)}_{position:d}.png"
+        digest, size = await asyncio.to_thread(_move_durably, source, self.root / name)
+        return ImageRecord(
+            job_id=job_id,
+            position=position,
+            file=name,
+            sha256=digest,
+            size_bytes=size,
+            width=width,
+            height=height,
+            seed=seed,
+        )
+
+    def path(self, record: ImageRecord) -> Path:
+        """Return where the picture lies."""
+        return self.root / record.file
+
+    async def clear(self, job_id: str | None = None) -> None:
+        """Delete what the engine left in the work folder of one job, or of all."""
+        folder = self.root / _WORK
+        if job_id is not None:
+            folder /= _checked(job_id)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _checked(job_id: str) -> str:
+    if not _JOB_ID.fullmatch(job_id):
+        raise ValueError("not a job id")
+    return job_id
+
+
+def _move_durably(source: Path, target: Path) -> tuple[str, int]:
+    with source.open("rb+") as file:  # Windows syncs only what is open for writing.
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+        os.fsync(file.fileno())
+    _make_folders(target.parent)
+    source.replace(target)
+    sync_folder(target.parent)
+    return digest, size
+
+
+def _make_folders(folder: Path) -> None:
+    if not folder.exists():
+        _make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)

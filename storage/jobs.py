@@ -1,0 +1,281 @@
+"""The tables `jobs` and `images`: the queue, its order, and what became of each job."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bot.jobs.model import ImageRecord, Job, JobState, Origin, Target
+from bot.jobs.request import ImageRequest
+from storage.database import Transaction
+
+# The index `jobs_open` is partial: SQLite uses it only where its own condition is repeated.
+_OPEN: Final = "state IN ('queued', 'running')"
+
+_COLUMNS: Final = """
+    id, user_id, guild_id, channel_id, target, request, state, created_at, started_at, finished_at,
+    attempts, engine_faults, interruptions, cancel_requested_at, error, error_kind, model, timings
+"""
+
+UNFINISHED: Final = f"""
+SELECT id, user_id, state, work, started_at FROM jobs
+WHERE {_OPEN} ORDER BY created_at, rowid
+"""
+
+# The next job is the oldest of the user who was served least. Served is what the GPU spent on the
+# user since :since, with the running jobs at their expected cost, to the millisecond: sums of
+# floats that are equal on paper differ in their last bits.
+NEXT_JOB: Final = f"""
+WITH unfinished AS (
+    SELECT rowid AS seq, id, user_id, state, work, created_at FROM jobs WHERE {_OPEN}
+), served AS (
+    SELECT user_id, sum(seconds) AS seconds FROM (
+        SELECT user_id, gpu_seconds AS seconds FROM usage
+        WHERE user_id IN (SELECT user_id FROM unfinished WHERE state = 'queued')
+          AND charged_at > :since
+        UNION ALL
+        SELECT user_id, work * :rate FROM unfinished WHERE state = 'running'
+    ) GROUP BY user_id
+)
+SELECT id FROM unfinished LEFT JOIN served USING (user_id)
+WHERE state = 'queued'
+ORDER BY round(coalesce(seconds, 0), 3), created_at, seq
+LIMIT 1
+"""
+
+# Only the newest jobs are looked at, so that a long history of another model costs nothing.
+_HISTORY: Final = """
+SELECT work, timings FROM (
+    SELECT work, timings, state, model FROM jobs WHERE finished_at IS NOT NULL
+    ORDER BY finished_at DESC LIMIT 100
+) WHERE state = 'generated' AND model = ? LIMIT 20
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What the order and the estimates need of a queued or running job."""
+
+    id: str
+    user_id: int
+    state: JobState
+    work: float
+    started_at: float | None
+
+
+def _job(row: sqlite3.Row) -> Job:
+    values: dict[str, Any] = dict(row)
+    values["target"] = Target(values["target"])
+    values["state"] = JobState(values["state"])
+    values["request"] = ImageRequest.from_json(values["request"])
+    values["timings"] = json.loads(values["timings"])
+    return Job(**values)
+
+
+async def insert(
+    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, now: float
+) -> None:
+    """Add a queued job and the address of its answer."""
+    await tx.execute(
+        "INSERT INTO jobs (id, source_id, user_id, guild_id, channel_id, target, locale, private,"
+        " request, seed, images, work, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            job_id,
+            origin.source_id,
+            origin.user_id,
+            origin.guild_id,
+            origin.channel_id,
+            origin.target,
+            origin.locale,
+            request.private,
+            request.to_json(),
+            request.seed,
+            request.count,
+            request.megapixel_steps,
+            now,
+        ),
+    )
+    await tx.execute(
+        "INSERT INTO deliveries (job_id, application_id, token, token_expires_at, bot_in_channel,"
+        " channel_id, message_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            job_id,
+            origin.application_id,
+            origin.token,
+            origin.token_expires_at,
+            origin.bot_in_channel,
+            origin.channel_id,
+            origin.message_id,
+        ),
+    )
+
+
+async def find(tx: Transaction, job_id: str) -> Job | None:
+    """Return a job by its id."""
+    row = await tx.one(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,))
+    return _job(row) if row else None
+
+
+async def find_source(tx: Transaction, source_id: str) -> Job | None:
+    """Return the job that an interaction, message or idempotency key made."""
+    row = await tx.one(f"SELECT {_COLUMNS} FROM jobs WHERE source_id = ?", (source_id,))
+    return _job(row) if row else None
+
+
+async def find_open(tx: Transaction, user_id: int | None = None) -> list[Job]:
+    """Return the queued and running jobs, of one user or of all, oldest first."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM jobs WHERE {_OPEN} AND (?1 IS NULL OR user_id = ?1)"
+        " ORDER BY created_at, rowid",
+        (user_id,),
+    )
+    return [_job(row) for row in rows]
+
+
+async def unfinished(tx: Transaction) -> list[Unfinished]:
+    """Return every queued and running job in short, oldest first."""
+    return [
+        Unfinished(
+            row["id"], row["user_id"], JobState(row["state"]), row["work"], row["started_at"]
+        )
+        for row in await tx.all(UNFINISHED)
+    ]
+
+
+async def queued_ids(tx: Transaction) -> list[str]:
+    """Return the ids of the jobs that wait."""
+    return [
+        row[0] for row in await tx.all(f"SELECT id FROM jobs WHERE {_OPEN} AND state = 'queued'")
+    ]
+
+
+async def count_queued(tx: Transaction) -> int:
+    """Return how many jobs wait, from everyone together."""
+    return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND state = 'queued'")
+
+
+async def count_open(tx: Transaction, user_id: int) -> int:
+    """Return how many jobs of a user wait or run."""
+    return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND user_id = ?", (user_id,))
+
+
+async def history(tx: Transaction, model: str) -> list[tuple[float, Mapping[str, float]]]:
+    """Return (work in megapixel steps, timings in seconds) of the newest jobs drawn by `model`."""
+    return [(row["work"], json.loads(row["timings"])) for row in await tx.all(_HISTORY, (model,))]
+
+
+async def claim(tx: Transaction, now: float, *, since: float, rate: float) -> Job | None:
+    """Start the next job in fair order, or return None when none waits.
+
+    `rate` is the expected seconds for a unit of work; `since` bounds what counts as served.
+    """
+    job_id = await tx.value(NEXT_JOB, {"since": since, "rate": rate})
+    if job_id is None:
+        return None
+    await tx.execute(
+        "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1 WHERE id = ?",
+        (now, job_id),
+    )
+    return await find(tx, job_id)
+
+
+async def running(tx: Transaction, job: Job) -> Job | None:
+    """Return the present row of `job` while this very attempt runs: the fence of late results."""
+    found = await find(tx, job.id)
+    if found and found.state is JobState.RUNNING and found.attempts == job.attempts:
+        return found
+    return None
+
+
+async def ask_cancel(tx: Transaction, job_id: str, now: float) -> None:
+    """Remember that a running job is to be cancelled."""
+    await tx.execute(
+        "UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE id = ?",
+        (now, job_id),
+    )
+
+
+async def end(tx: Transaction, job_id: str, state: JobState, now: float) -> None:
+    """Bring a job to a final state, and hand its answer to the courier."""
+    await tx.execute(
+        "UPDATE jobs SET state = ?, finished_at = ? WHERE id = ?", (state, now, job_id)
+    )
+    await tx.execute(
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = ?"
+        " WHERE job_id = ? AND state = 'waiting'",
+        (now, job_id),
+    )
+
+
+async def queue_again(
+    tx: Transaction, job_id: str, *, attempts: int = 0, interruptions: int = 0
+) -> None:
+    """Put a running job back to its old place, changing its counters by these amounts."""
+    await tx.execute(
+        "UPDATE jobs SET state = 'queued', started_at = NULL, attempts = attempts + ?,"
+        " interruptions = interruptions + ? WHERE id = ?",
+        (attempts, interruptions, job_id),
+    )
+
+
+async def set_result(
+    tx: Transaction,
+    job_id: str,
+    *,
+    model: str,
+    timings: Mapping[str, float],
+    peak_gpu_bytes: int | None,
+) -> None:
+    """Record how a job was drawn; an earlier attempt's fault stays in `error_detail` alone."""
+    await tx.execute(
+        "UPDATE jobs SET model = ?, timings = ?, peak_gpu_bytes = ?, error = NULL,"
+        " error_kind = NULL WHERE id = ?",
+        (model, json.dumps(dict(timings)), peak_gpu_bytes, job_id),
+    )
+
+
+async def set_error(
+    tx: Transaction, job_id: str, kind: str, sentence: str | None, detail: str
+) -> None:
+    """Record a fault; `sentence` is for the user, if the job ends by it."""
+    await tx.execute(
+        "UPDATE jobs SET error_kind = ?, error = ?, error_detail = ? WHERE id = ?",
+        (kind, sentence, detail, job_id),
+    )
+
+
+async def count_fault(tx: Transaction, job_id: str) -> None:
+    """Count that the engine failed under a job."""
+    await tx.execute("UPDATE jobs SET engine_faults = engine_faults + 1 WHERE id = ?", (job_id,))
+
+
+async def add_images(tx: Transaction, images: Sequence[ImageRecord]) -> None:
+    """Add the pictures of a job."""
+    for image in images:
+        await tx.execute(
+            "INSERT INTO images (job_id, position, file, sha256, size_bytes, width, height, seed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                image.job_id,
+                image.position,
+                image.file,
+                image.sha256,
+                image.size_bytes,
+                image.width,
+                image.height,
+                image.seed,
+            ),
+        )
+
+
+async def find_images(tx: Transaction, job_id: str) -> list[ImageRecord]:
+    """Return the pictures of a job in their order."""
+    rows = await tx.all(
+        "SELECT job_id, position, file, sha256, size_bytes, width, height, seed FROM images"
+        " WHERE job_id = ? ORDER BY position",
+        (job_id,),
+    )
+    return [ImageRecord(**dict(row)) for row in rows]

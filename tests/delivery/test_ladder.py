@@ -1,0 +1,88 @@
+"""Which ways are open to a delivery, and what each of Discord's refusals means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import aiohttp
+import discord
+import pytest
+
+from bot.delivery.ladder import RetryLaterError, Rung, RungClosedError, TooLargeError, explain, rungs
+from storage.deliveries import Delivery
+
+NOW = 1_000_000.0
+DELIVERY = Delivery(
+    job_id="0" * 18, state="pending", source_id="i1", target="interaction", user_id=1, private=False,
+    application_id=2, token="t", token_expires_at=NOW + 600, bot_in_channel=True, channel_id=3,
+    message_id=4, attempts=0, next_attempt_at=0, rung=None, intent_at=None, delivered_at=None,
+    sent_channel_id=None, sent_message_id=None, error=None, created_at=NOW,
+)  # fmt: skip
+T, E, C, D, K = Rung.TOKEN, Rung.EDIT, Rung.CHANNEL, Rung.DM, Rung.KEPT
+
+
+@pytest.mark.parametrize(
+    ("changes", "ways"),
+    [
+        ({}, (T, E, C, D, K)),
+        ({"token": None}, (E, C, D, K)),
+        ({"token_expires_at": NOW + 1}, (E, C, D, K)),
+        ({"message_id": None}, (T, C, D, K)),
+        ({"private": True}, (T, D, K)),
+        ({"private": True, "token": None}, (D, K)),
+        ({"bot_in_channel": False}, (T, D, K)),
+        ({"rung": "edit"}, (E, C, D, K)),
+        ({"rung": "channel"}, (C, D, K)),
+        ({"rung": "dm"}, (D, K)),
+        ({"rung": "kept"}, (K,)),
+        ({"target": "message", "token": None, "application_id": None}, (E, C, K)),
+        ({"target": "http", "token": None, "channel_id": None}, (K,)),
+        ({"target": "cli", "token": None, "channel_id": None}, (K,)),
+    ],
+)
+def test_ways(changes, ways):
+    assert rungs(replace(DELIVERY, **changes), NOW) == ways
+
+
+def refusal(status: int, code: int = 0, **headers: str) -> discord.HTTPException:
+    response = SimpleNamespace(status=status, reason="", headers=headers)
+    return discord.HTTPException(response, {"code": code, "message": ""})
+
+
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (refusal(401, 50027), RungClosedError),
+        (refusal(403, 50013), RungClosedError),
+        (refusal(403, 50007), RungClosedError),
+        (refusal(404, 10008), RungClosedError),
+        (refusal(404, 10062), RungClosedError),
+        (refusal(400, 50035), RungClosedError),
+        (refusal(413), TooLargeError),
+        (refusal(400, 40005), TooLargeError),
+        (refusal(429), RetryLaterError),
+        (refusal(500), RetryLaterError),
+        (refusal(503), RetryLaterError),
+        (aiohttp.ServerDisconnectedError(), RetryLaterError),
+        (ConnectionResetError(), RetryLaterError),
+        (TimeoutError(), RetryLaterError),
+    ],
+)
+def test_refusals(error, meaning):
+    assert type(explain(error)) is meaning
+
+
+def test_the_wait_that_discord_asks_for_is_kept():
+    explained = explain(refusal(429, **{"Retry-After": "12.5"}))
+    assert isinstance(explained, RetryLaterError)
+    assert explained.after_s == 12.5
+
+
+def test_what_is_not_known_stays_what_it_is():
+    error = ValueError("x")
+    assert explain(error) is error
+
+
+def test_the_token_is_not_shown():
+    assert "token='t'" not in repr(DELIVERY)

@@ -1,0 +1,125 @@
+"""An engine without a model: the whole protocol in this process, with faults on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from bot.engine.protocol import (
+    EngineRequest,
+    EngineState,
+    Event,
+    Finished,
+    Loaded,
+    Loading,
+    Picture,
+    Preview,
+    Step,
+)
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+
+
+@dataclass
+class Script:
+    """How one attempt goes: normally, or with an error or a pause after a step."""
+
+    error: Exception | None = None
+    error_at: int = 0
+    hold_at: int | None = None
+    """Wait after this step (0: before the first) until `ScriptedEngine.release` is set."""
+    pictures: int | None = None
+    """Write only so many."""
+    finish: bool = True
+    silent_loss: bool = False
+    """Delete the pictures that were announced."""
+
+
+class ScriptedEngine:
+    """Draws one-coloured PNGs. Each attempt takes the next script; without any, all goes well.
+
+    `holding` is set while an attempt waits, `release` lets it go on.
+    """
+
+    name = "scripted"
+
+    def __init__(self, *scripts: Script, loaded: bool = True, load_s: float = 7.0) -> None:
+        self.scripts = deque(scripts)
+        self.state = EngineState.IDLE if loaded else EngineState.STOPPED
+        self.load_s = load_s
+        self.requests: list[EngineRequest] = []
+        self.cancels: list[str] = []
+        self.holding = asyncio.Event()
+        self.release = asyncio.Event()
+        self.closed = 0
+        self._cancelled = asyncio.Event()
+
+    async def load(self) -> None:
+        self.state = EngineState.IDLE
+
+    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+        script = self.scripts.popleft() if self.scripts else Script()
+        self.requests.append(request)
+        self._cancelled.clear()
+        try:
+            if self.state is EngineState.STOPPED:
+                self.state = EngineState.LOADING
+                yield Loading("reading the weights", 0.5)
+                yield Loaded("scripted", "cpu", self.load_s)
+            self.state = EngineState.BUSY
+            for step in range(request.steps + 1):
+                if step:
+                    yield Step(step, request.steps)
+                if script.error and step == script.error_at:
+                    raise script.error
+                if step == script.hold_at:
+                    await self._hold()
+                if self._cancelled.is_set():
+                    raise GenerationCancelled
+            yield Preview(request.steps, b"preview")
+            for index, seed in enumerate(request.seeds[: script.pictures]):
+                picture = self._picture(request, index, seed)
+                if script.silent_loss:
+                    picture.path.unlink()
+                yield picture
+            if script.finish:
+                yield Finished({"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}, 1234)
+        except EngineError as error:
+            if error.kind in {EngineErrorKind.DIED, EngineErrorKind.LOAD_FAILED}:
+                self.state = EngineState.STOPPED
+            raise
+        finally:
+            self.closed += 1
+            if self.state is EngineState.BUSY:
+                self.state = EngineState.IDLE
+
+    async def cancel(self, job_id: str) -> None:
+        self.cancels.append(job_id)
+        if self.requests and self.requests[-1].job_id == job_id:
+            self._cancelled.set()
+
+    async def close(self) -> None:
+        self.state = EngineState.STOPPED
+
+    async def _hold(self) -> None:
+        self.holding.set()
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.release, self._cancelled)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.holding.clear()
+            for wait in waits:
+                wait.cancel()
+
+    def _picture(self, request: EngineRequest, index: int, seed: int) -> Picture:
+        path = request.output_dir / f"{index}.png"
+        info = PngInfo()
+        for key, value in request.texts[index].items():
+            info.add_itxt(key, value)
+        colour = (seed % 256, index, 0)
+        Image.new("RGB", (request.width, request.height), colour).save(path, pnginfo=info)
+        return Picture(index, path, seed, request.width, request.height)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bot.jobs.queue import JobQueue
+from storage.database import Database
+from tests.jobs.kit import MODEL, PLENTY, Clock
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def database(tmp_path: Path):
+    database = await Database.open(tmp_path / "bot.sqlite3")
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def queue(database: Database, clock: Clock) -> JobQueue:
+    queue = JobQueue(database, PLENTY, model=MODEL, clock=clock)
+    await queue.start()
+    return queue

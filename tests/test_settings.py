@@ -1,0 +1,99 @@
+"""Settings: `.env.example` in step, one plain sentence for what is wrong, no value shown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.errors import ConfigError
+from bot.settings import Settings, env_example, load_settings
+
+ROOT = Path(__file__).parent.parent
+REAL_LOOKING = "MTIzNDU2Nzg5MDEyMzQ1Njc4" + ".G1AbCd." + "x" * 38
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch, tmp_path):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_example_is_in_step():
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example()
+
+
+def test_every_field_is_described():
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_example_with_every_line_active_is_valid(tmp_path, monkeypatch):
+    lines = [line.removeprefix("# ") for line in env_example().splitlines() if "=" in line]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    assert load_settings() == Settings(_env_file=None)
+
+
+def test_env_file_and_environment_are_read(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text("IMAGE_MODEL_NAME=tiny\nLIMIT_OPEN_JOBS=7\nOWNER_IDS=1, 22\n")
+    monkeypatch.setenv("LIMIT_OPEN_JOBS", "9")
+    settings = load_settings()
+    assert settings.image_model_name == "tiny"
+    assert settings.limit_open_jobs == 9
+    assert settings.owner_ids == {1, 22}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("image_model_name", "secret-model", "Qwen/Qwen-Image"),
+        ("image_gpu_memory_utilization", "7.125", "less than or equal to 1"),
+        ("limit_open_jobs", "xyzzy", "integer"),
+        ("owner_ids", "xyzzy", "commas"),
+        ("discord_api_url", "https://example.org/api/v10", "this machine"),
+        ("discord_api_url", "ftp://127.0.0.1", "this machine"),
+        ("log_level", "LOUD", "DEBUG"),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_without_the_value(monkeypatch, name, value, word):
+    monkeypatch.setenv(name.upper(), value)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    sentence = str(caught.value)
+    assert name.upper() in sentence
+    assert word in sentence
+    assert value not in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:1", "[::1]:99", "127.9.9.9"])
+def test_loopback_addresses_are_accepted(host):
+    assert load_settings(discord_api_url=f"http://{host}/api/v10/").discord_api_url == (
+        f"http://{host}/api/v10"
+    )
+
+
+def test_a_real_token_goes_to_discord_alone(monkeypatch):
+    monkeypatch.setenv("DISCORD_TOKEN", REAL_LOOKING)
+    assert REAL_LOOKING not in repr(load_settings())
+    with pytest.raises(ConfigError, match="looks real") as caught:
+        load_settings(discord_api_url="http://127.0.0.1:1/api/v10")
+    assert REAL_LOOKING not in str(caught.value)
+
+
+def test_a_missing_token_exits_with_78_and_a_hint(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bot", "run"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=50,
+    )
+    assert done.returncode == 78
+    assert "make demo" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,113 @@
+"""The bot in this process against a sandbox: the real client over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from bot.app import App
+from bot.engine.protocol import Engine
+from bot.jobs.model import Job
+from bot.sandbox.model import Message
+from bot.sandbox.people import Invocation
+from bot.sandbox.server import Sandbox
+from bot.settings import load_settings
+from storage import deliveries
+from storage.deliveries import Delivery
+from tests.engines import ScriptedEngine
+
+PATIENCE_S = 30
+
+
+class Stage:
+    """A sandbox, a running bot and its engine."""
+
+    def __init__(self, sandbox: Sandbox, app: App, engine: Any, run: asyncio.Task[None]) -> None:
+        self.sandbox = sandbox
+        self.app = app
+        self.engine = engine
+        self.run = run
+
+    @property
+    def queue(self):
+        return self.app.client.services.queue
+
+    @property
+    def database(self):
+        return self.app.client.services.database
+
+    async def imagine(self, name: str, prompt: str, channel: str = "general", **options: Any):
+        return await self.sandbox.user(name).slash(channel, "imagine", prompt=prompt, **options)
+
+    async def outcome(self, invocation: Invocation) -> Message:
+        return await invocation.until(is_outcome, timeout=PATIENCE_S)
+
+    async def job_of(self, message: Message) -> Job:
+        job = await self.queue.job(job_id_of(message))
+        assert job is not None
+        return job
+
+    async def delivery(self, job_id: str) -> Delivery:
+        found = await self.database.read(lambda tx: deliveries.get(tx, job_id))
+        assert found is not None
+        return found
+
+    async def delivered(self, job_id: str) -> Delivery:
+        """Wait until the answer is recorded as delivered or kept."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.app.client.services.courier.settled(job_id)
+
+    async def jobs_made(self) -> int:
+        return await self.database.read(lambda tx: tx.value("SELECT count(*) FROM jobs"))
+
+    async def stop(self) -> None:
+        self.app.stop()
+        await self.run
+
+
+def controls(message: Message) -> list[str]:
+    return [str(item.get("custom_id")) for item in message.controls]
+
+
+def job_id_of(message: Message) -> str:
+    return controls(message)[0].partition(":")[2]
+
+
+def is_outcome(message: Message) -> bool:
+    return any(custom_id.startswith("reroll:") for custom_id in controls(message))
+
+
+def text_of(message: Message) -> str:
+    embeds = " ".join(str(embed.get("description", "")) for embed in message.embeds)
+    return f"{message.content} {embeds}".strip()
+
+
+@asynccontextmanager
+async def staged(
+    sandbox: Sandbox, data: Path, engine: Engine | None = None, **settings: Any
+) -> AsyncIterator[Stage]:
+    """Run the bot against `sandbox`; with a scripted engine unless one is given."""
+    engine = engine or ScriptedEngine()
+    values = {"image_model_name": "tiny", "data_dir": data, "discord_token": None, **settings}
+    app = App(
+        load_settings(discord_api_url=sandbox.api_url, _env_file=None, **values),
+        engine=engine,
+        guild_ready_timeout=0.01,
+    )
+    run = asyncio.create_task(app.run())
+    ready = asyncio.create_task(app.ready.wait())
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.wait({run, ready}, return_when=asyncio.FIRST_COMPLETED)
+        if run.done():
+            await run
+        yield Stage(sandbox, app, engine, run)
+    finally:
+        ready.cancel()
+        app.stop()
+        await asyncio.gather(run, return_exceptions=True)
+    if not run.cancelled() and (error := run.exception()):
+        raise error
