@@ -36,7 +36,7 @@ from storage.images import ImageStore
 log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 4
-_FIRST_RETRY_S: Final = 2.0
+_FIRST_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 600.0
 # About a day and a half of the longest pauses; what Discord refuses that long is kept instead.
 _MOST_ATTEMPTS: Final = 200

@@ -23,6 +23,14 @@ _COMMAND = (sys.executable, "-m", "bot.engine.child")
 _CLOSE_PATIENCE_S = 2.0
 
 
+class _BrokenBefore(Exception):
+    """The child was dead or spoke out of turn before the job began: not the job's fault."""
+
+    def __init__(self, cause: EngineError) -> None:
+        super().__init__(cause.detail)
+        self.cause = cause
+
+
 class EngineProcess:
     """An `Engine` in a child process of its own; imports no torch.
 
@@ -85,12 +93,20 @@ class EngineProcess:
             self._job = request.job_id
             self._cancel.clear()
             try:
-                async with aclosing(self._ready()) as events:
-                    async for event in events:
-                        yield event
-                async with aclosing(self._draw(request)) as events:
-                    async for event in events:
-                        yield event
+                for retry in (True, False):
+                    async with aclosing(self._ready()) as events:
+                        async for event in events:
+                            retry = retry and not isinstance(event, Loaded)
+                            yield event
+                    try:
+                        async with aclosing(self._draw(request)) as events:
+                            async for event in events:
+                                yield event
+                    except _BrokenBefore as error:
+                        if not retry:
+                            raise error.cause from None
+                    else:
+                        return
             finally:
                 self._job = None
                 self._cancel.clear()
@@ -203,13 +219,18 @@ class EngineProcess:
         try:
             async with self._guard(link):
                 await link.send("generate", **request_fields(request))
-                activity = Activity.ENCODE
+                activity, begun = Activity.ENCODE, False
                 while True:
-                    frame = await link.receive(self._limits.of(activity), activity)
+                    try:
+                        frame = await self._hear(link, request.job_id, activity)
+                    except EngineError as error:
+                        if begun or error.kind is EngineErrorKind.SILENT:
+                            raise
+                        await self._fail(link)
+                        raise _BrokenBefore(error) from error
                     if frame is None:
                         continue
-                    if frame.header.get("job") != request.job_id:
-                        raise FrameError(f"the child sent {frame.type[:40]!r} for another job")
+                    begun = True
                     if frame.type == "stage":
                         activity = Activity(frame.header.get("activity"))
                         continue
@@ -232,6 +253,14 @@ class EngineProcess:
                 await self._calm(link, request.job_id)
             if self._phase is EngineState.BUSY:
                 self._phase = EngineState.IDLE
+
+    async def _hear(self, link: Link, job: str, activity: Activity) -> Frame | None:
+        frame = await link.receive(self._limits.of(activity), activity)
+        if frame is not None and frame.header.get("job") != job:
+            raise EngineError(
+                EngineErrorKind.GARBLED, f"the child sent {frame.type[:40]!r} for another job"
+            )
+        return frame
 
     async def _failure(self, link: Link, frame: Frame) -> EngineError:
         header = frame.header

@@ -168,7 +168,7 @@ def _choices(data: Json) -> list[Json]:
 
 def _callback_json(interaction: Interaction, callback: Callback) -> Json:
     about: Json = {"id": str(interaction.id), "type": int(interaction.type)}
-    resource: Json = {"type": int(callback)}
+    body: Json = {"interaction": about}
     message = interaction.original
     if message is not None:
         about |= {
@@ -176,9 +176,9 @@ def _callback_json(interaction: Interaction, callback: Callback) -> Json:
             "response_message_loading": message.thinking,
             "response_message_ephemeral": message.ephemeral,
         }
-        if callback is not Callback.DEFERRED_UPDATE:
-            resource["message"] = message_json(message)
-    return {"interaction": about, "resource": resource}
+        if callback in (Callback.MESSAGE, Callback.UPDATE):
+            body["resource"] = {"type": int(callback), "message": message_json(message)}
+    return body
 
 
 def by_token(world: World, application_id: str, token: str) -> Interaction:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,12 @@ class Stage:
     async def stop(self) -> None:
         self.app.stop()
         await self.run
+
+
+async def soon(wait: Awaitable[Any]) -> None:
+    """Wait for something that has to happen, and fail if it never does."""
+    async with asyncio.timeout(PATIENCE_S):
+        await wait
 
 
 def controls(message: Message) -> list[str]:

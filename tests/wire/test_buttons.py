@@ -7,7 +7,7 @@ import pytest
 from bot.jobs.model import JobState
 from bot.sandbox.errors import Refusal
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import controls, job_id_of, staged, text_of
+from tests.wire.kit import controls, job_id_of, soon, staged, text_of
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ async def held(sandbox, tmp_path, engine):
 async def test_cancel_while_running(held, engine):
     invocation = await held.imagine("alice", "never mind")
     message = (await invocation.response()).message
-    await held.sandbox.wait(engine.holding.is_set)
+    await soon(engine.holding.wait())
     press = await held.sandbox.user("alice").press(message, "Cancel")
     assert "stops at the next step" in (await press.answer()).content
     message = await held.outcome(invocation)
@@ -39,7 +39,7 @@ async def test_cancel_while_running(held, engine):
 async def test_cancel_while_waiting(held, engine):
     running = await held.imagine("alice", "running")
     await running.response()
-    await held.sandbox.wait(engine.holding.is_set)
+    await soon(engine.holding.wait())
     invocation = await held.imagine("alice", "waiting")
     message = (await invocation.response()).message
     press = await held.sandbox.user("alice").press(message, "Cancel")
@@ -54,7 +54,7 @@ async def test_cancel_while_waiting(held, engine):
 async def test_nobody_cancels_another_ones_job_but_a_moderator(held, engine):
     invocation = await held.imagine("bob", "mine")
     message = (await invocation.response()).message
-    await held.sandbox.wait(engine.holding.is_set)
+    await soon(engine.holding.wait())
     press = await held.sandbox.user("mallory").press(message, "Cancel")
     refusal = await press.answer()
     assert refusal.ephemeral
@@ -78,7 +78,7 @@ async def test_the_queue_is_shown_with_places_and_buttons(held, engine):
     asked = [await held.imagine("bob", f"picture {n}") for n in range(3)]
     for invocation in asked:
         await invocation.response()
-    await held.sandbox.wait(engine.holding.is_set)
+    await soon(engine.holding.wait())
     bob = held.sandbox.user("bob")
     listing = await (await bob.slash("general", "queue")).answer()
     assert listing.ephemeral
@@ -149,7 +149,7 @@ async def test_the_bot_restarts_between_click_and_answer(sandbox, tmp_path):
         waiting = await stage.imagine("bob", "waiting at the stop")
         await running.response()
         await waiting.response()
-        await sandbox.wait(engine.holding.is_set)
+        await soon(engine.holding.wait())
     async with staged(sandbox, tmp_path) as stage:
         for invocation in (running, waiting):
             message = await stage.outcome(invocation)

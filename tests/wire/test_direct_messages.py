@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import controls, is_outcome, job_id_of, staged, text_of
+from tests.wire.kit import controls, is_outcome, job_id_of, soon, staged, text_of
 
 
 def answers(stage, name):
@@ -30,7 +30,7 @@ async def test_cancel_by_button(sandbox, tmp_path):
         await sandbox.user("bob").send("dm", "a boat")
         (message,) = await sandbox.wait(lambda: answers(stage, "bob"))
         assert controls(message) == [f"cancel:{job_id_of(message)}"]
-        await sandbox.wait(engine.holding.is_set)
+        await soon(engine.holding.wait())
         await sandbox.user("bob").press(message, "Cancel")
         await sandbox.wait(lambda: is_outcome(message))
         assert "Cancelled" in text_of(message)

@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from tests.engine.kit import HERE, draw, draw_well, misbehaving, request
+from PIL import Image
+
+from bot.engine.environment import child_environment
+from bot.engine.options import Backoff, EngineOptions, SilenceLimits
+from bot.engine.process import EngineProcess
+from bot.engine.protocol import EngineState, Loaded, Loading, Picture, Preview, Step
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+
+Kind = EngineErrorKind
+QUICK = SilenceLimits(start=30, load=30, denoise=0.4, save=0.4, obey=0.4)
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="uses pidfds")
+
+
+async def test_a_job_from_load_to_picture(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, "m") as engine:
+        assert engine.state is EngineState.STOPPED
+        events = await draw_well(engine, request(tmp_path, seeds=(3, 4)))
+        kinds = [type(event).__name__ for event in events]
+        assert kinds == ["Loading", "Loaded", "Step", "Picture", "Picture", "Finished"]
+        loaded = next(e for e in events if isinstance(e, Loaded))
+        assert (loaded.model, loaded.device) == ("m", "none")
+        pictures = [e for e in events if isinstance(e, Picture)]
+        assert [(p.index, p.seed, p.path.name) for p in pictures] == [
+            (0, 3, "0.png"),
+            (1, 4, "1.png"),
+        ]
+        assert events[-1].timings["denoise"] == 1.0
+        assert events[-1].timings["total"] >= events[-1].timings["save"] > 0
+        assert engine.state is EngineState.IDLE
+        again = await draw_well(engine, request(tmp_path, job="job2"))
+        assert not any(isinstance(e, Loading | Loaded) for e in again)
+    assert engine.state is EngineState.STOPPED
+    await engine.close()
+
+
+async def test_load_is_done_once(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await engine.load()
+        pid = engine.pid
+        await engine.load()
+        assert not any(isinstance(e, Loaded) for e in await draw_well(engine, request(tmp_path)))
+        assert engine.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kind", "lives", "detail"),
+    [
+        ("raise", Kind.RAISED, True, "ValueError"),
+        ("oom", Kind.OUT_OF_MEMORY, True, "OutOfMemoryError"),
+        ("oom-text", Kind.OUT_OF_MEMORY, True, "out of memory"),
+        ("memory-error", Kind.OUT_OF_MEMORY, True, "MemoryError"),
+        ("huge-preview", Kind.RAISED, True, "over the limit"),
+        ("cuda-fault", Kind.RAISED, False, "device-side assert"),
+        ("exit", Kind.DIED, False, "exited with status 0"),
+        ("segv", Kind.DIED, False, "SIGSEGV"),
+        ("half-a-frame", Kind.DIED, False, "exited with status 0"),
+        ("hang", Kind.SILENT, False, "of denoise"),
+        ("hang-saving", Kind.SILENT, False, "of save"),
+        ("oversized", Kind.GARBLED, False, "over the limit"),
+        ("garbage", Kind.GARBLED, False, "not JSON"),
+        ("no-such-activity", Kind.GARBLED, False, "daydream"),
+        ("wrong-job", Kind.GARBLED, False, "another job"),
+    ],
+)
+async def test_a_fault_is_named_and_the_next_job_runs(
+    tmp_path, monkeypatch, prompt, kind, lives, detail
+) -> None:
+    async with misbehaving(tmp_path, monkeypatch, limits=QUICK) as engine:
+        await engine.load()
+        before = engine.pid
+        with pytest.raises(EngineError, match=detail) as caught:
+            await draw(engine, request(tmp_path, prompt))
+        assert caught.value.kind is kind
+        assert engine.state is (EngineState.IDLE if lives else EngineState.STOPPED)
+        if not lives:
+            with pytest.raises(ProcessLookupError):
+                os.kill(before, 0)
+        await draw_well(engine, request(tmp_path, job="job2"))
+        assert (engine.pid == before) is lives
+
+
+async def test_heartbeats_are_no_progress(tmp_path, monkeypatch) -> None:
+    # Long enough for a heartbeat after the start's.
+    limits = SilenceLimits(denoise=2.6)
+    async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
+        with pytest.raises(EngineError, match=r"last sign of life [01] s ago"):
+            await draw(engine, request(tmp_path, "hang"))
+
+
+async def test_junk_on_stdout_goes_to_the_log(tmp_path, monkeypatch, caplog) -> None:
+    caplog.set_level(logging.DEBUG, "bot.engine.child")
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await draw_well(engine, request(tmp_path, "junk"))
+    lines = [r.getMessage() for r in caplog.records if r.name == "bot.engine.child"]
+    assert "junk by print" in lines
+    assert any("junk by write" in line for line in lines)
+    assert max(map(len, lines)) <= 2000
+
+
+async def test_the_prompt_is_in_no_error_and_no_log_line(tmp_path, monkeypatch, caplog) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        with pytest.raises(EngineError) as caught:
+            await draw(engine, request(tmp_path, "raise a purple cow", negative_prompt="green cow"))
+        assert "purple" not in str(caught.value) + caught.value.detail
+    records = [r.getMessage() for r in caplog.records if r.name == "bot.engine.child"]
+    assert any("Traceback" in line for line in records)
+    assert "purple" not in caplog.text
+    assert any(r.levelno == logging.ERROR for r in caplog.records if "ValueError" in r.getMessage())
+
+
+async def test_a_preview_arrives_byte_for_byte(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        events = await draw(engine, request(tmp_path, "preview"))
+        assert Preview(1, b"\x00\n\xffpicture") in events
+
+
+async def test_the_picture_carries_its_texts(tmp_path, monkeypatch) -> None:
+    texts = ({"parameters": "an owl\nSteps: 4", "request": '{"prompt": "猫頭鷹"}'},)
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await draw_well(engine, request(tmp_path, texts=texts))
+    with Image.open(tmp_path / "0.png") as image:
+        assert dict(image.text) == texts[0]
+        assert image.size == (256, 256)
+    assert list(tmp_path.glob("*.part")) == []
+
+
+async def test_cancel_acts_at_the_next_step(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await engine.load()
+        pid, steps = engine.pid, 0
+        with pytest.raises(GenerationCancelled):
+            async with asyncio.timeout(30):
+                async for event in engine.generate(request(tmp_path, "steps")):
+                    steps += isinstance(event, Step)
+                    if steps == 3:
+                        await engine.cancel("another")
+                        await engine.cancel("job1")
+        assert steps < 1000
+        await draw_well(engine, request(tmp_path))
+        assert engine.pid == pid
+
+
+async def test_a_cancel_that_came_too_late_spares_the_next_attempt(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await draw_well(engine, request(tmp_path))
+        await engine.cancel("job1")
+        await draw_well(engine, request(tmp_path))
+
+
+async def test_cancel_does_not_wait_for_the_model(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, "load-waits") as engine:
+        with pytest.raises(GenerationCancelled):
+            async with asyncio.timeout(30):
+                async for event in engine.generate(request(tmp_path)):
+                    if event == Loading("waiting", 0.5):
+                        await engine.cancel("job1")
+        pid = engine.pid
+        (tmp_path / "go").touch()
+        events = await draw_well(engine, request(tmp_path, job="job2"))
+        assert engine.pid == pid
+        assert any(isinstance(event, Loaded) for event in events)
+
+
+@pytest.mark.parametrize(("prompt", "obeys"), [("steps", True), ("deaf", False)])
+async def test_leaving_early_stops_the_work(tmp_path, monkeypatch, prompt, obeys) -> None:
+    async with misbehaving(tmp_path, monkeypatch, limits=QUICK) as engine:
+        await engine.load()
+        pid = engine.pid
+        async with (
+            asyncio.timeout(30),
+            aclosing(engine.generate(request(tmp_path, prompt))) as events,
+        ):
+            async for event in events:
+                if event == Step(3, 1_000_000):
+                    break
+        assert engine.state is (EngineState.IDLE if obeys else EngineState.STOPPED)
+        await draw_well(engine, request(tmp_path, job="job2"))
+        assert (engine.pid == pid) is obeys
+
+
+async def test_a_cancelled_task_stops_the_work(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await engine.load()
+        pid, begun = engine.pid, asyncio.Event()
+
+        async def consume() -> None:
+            async for event in engine.generate(request(tmp_path, "steps")):
+                if event == Step(3, 1_000_000):
+                    begun.set()
+
+        task = asyncio.create_task(consume())
+        async with asyncio.timeout(30):
+            await begun.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await draw_well(engine, request(tmp_path, job="job2"))
+        assert engine.pid == pid
+
+
+async def test_a_failed_load_says_why_and_is_tried_again(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, "load-needs-file") as engine:
+        with pytest.raises(EngineError) as caught:
+            await draw(engine, request(tmp_path))
+        assert caught.value.kind is Kind.LOAD_FAILED
+        assert caught.value.sentence == "The file weights is missing."
+        assert engine.state is EngineState.STOPPED
+        (tmp_path / "weights").touch()
+        await draw_well(engine, request(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "detail"),
+    [("load-dies", Kind.DIED, "status 3"), ("load-hangs", Kind.SILENT, "of load")],
+)
+async def test_a_child_that_never_loads(tmp_path, monkeypatch, model, kind, detail) -> None:
+    limits = SilenceLimits(load=0.4)
+    async with misbehaving(tmp_path, monkeypatch, model, limits=limits) as engine:
+        with pytest.raises(EngineError, match=detail) as caught:
+            await engine.load()
+        assert caught.value.kind is kind
+
+
+async def test_a_child_that_never_says_hello(tmp_path, monkeypatch) -> None:
+    command = (sys.executable, "-c", "import threading; threading.Event().wait()")
+    limits = SilenceLimits(start=0.4)
+    async with misbehaving(tmp_path, monkeypatch, command=command, limits=limits) as engine:
+        with pytest.raises(EngineError, match="of start"):
+            await engine.load()
+
+
+async def test_a_command_that_does_not_exist(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, command=("/no/such/program",)) as engine:
+        with pytest.raises(EngineError, match="cannot start"):
+            await engine.load()
+
+
+async def test_restarts_back_off_and_a_success_forgives(tmp_path, monkeypatch) -> None:
+    backoff = Backoff(base=0.01)
+    async with misbehaving(tmp_path, monkeypatch, backoff=backoff) as engine:
+        waits = []
+        for prompt in ("exit", "exit", "exit", "fine", "exit", "fine"):
+            waited = False
+            try:
+                async for event in engine.generate(request(tmp_path, prompt)):
+                    if event == Loading("restarting"):
+                        waited = True
+                        assert engine.state is EngineState.BACKOFF
+            except EngineError as error:
+                assert error.kind is Kind.DIED
+            waits.append(waited)
+        assert waits == [False, False, True, True, False, False]
+
+
+async def test_cancel_ends_the_wait_for_a_restart(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, backoff=Backoff(base=1000, cap=1000)) as engine:
+        for _ in range(2):
+            with pytest.raises(EngineError):
+                await draw(engine, request(tmp_path, "exit"))
+        with pytest.raises(GenerationCancelled):
+            async with asyncio.timeout(30):
+                async for event in engine.generate(request(tmp_path)):
+                    assert event == Loading("restarting")
+                    await engine.cancel("job1")
+
+
+@linux_only
+async def test_a_death_while_idle_costs_no_job(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        for _ in range(3):
+            await draw_well(engine, request(tmp_path))
+            killed = engine.pid
+            pidfd = os.pidfd_open(killed)
+            os.kill(killed, signal.SIGKILL)
+            assert select.select([pidfd], [], [], 30)[0]
+            os.close(pidfd)
+            # The loop has not run since: the engine learns of the death from the job's first read.
+            await draw_well(engine, request(tmp_path))
+            assert engine.pid != killed
+
+
+async def test_a_message_out_of_turn_costs_no_job(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await draw_well(engine, request(tmp_path, "speak-later"))
+        pid = engine.pid
+        (tmp_path / "speak").touch()
+        async with asyncio.timeout(30):
+            while not (tmp_path / "spoken").exists():
+                await asyncio.sleep(0)
+        await draw_well(engine, request(tmp_path, job="job2"))
+        assert engine.pid != pid
+
+
+async def test_close_ends_a_running_job(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        with pytest.raises(EngineError):
+            async for event in engine.generate(request(tmp_path, "steps")):
+                if event == Step(3, 1_000_000):
+                    pid = engine.pid
+                    await engine.close()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        with pytest.raises(EngineError, match="closed"):
+            await draw(engine, request(tmp_path))
+
+
+async def test_the_child_sees_no_secret(tmp_path, monkeypatch) -> None:
+    for name in ("DISCORD_TOKEN", "API_KEYS", "SOME_SECRET"):
+        monkeypatch.setenv(name, "canary")
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await draw_well(engine, request(tmp_path, "environ"))
+    seen = json.loads((tmp_path / "environ.json").read_text())
+    assert "PATH" in seen
+    assert "canary" not in json.dumps(seen)
+
+
+async def test_control_c_leaves_the_child_to_its_parent(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await engine.load()
+        os.kill(engine.pid, signal.SIGINT)
+        pid = engine.pid
+        await draw_well(engine, request(tmp_path))
+        assert engine.pid == pid
+
+
+PARENT = """
+import asyncio
+from pathlib import Path
+from tests.engine.kit import request
+from bot.engine.options import EngineOptions
+from bot.engine.process import EngineProcess
+from bot.engine.protocol import Step
+
+async def main():
+    folder = Path({folder!r})
+    engine = EngineProcess("any", options=EngineOptions(folder, pipeline="misbehaving:build"))
+    async for event in engine.generate(request(folder, "hang")):
+        if isinstance(event, Step):
+            print(engine.pid, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@linux_only
+def test_the_child_dies_with_its_parent(tmp_path) -> None:
+    source = PARENT.format(folder=str(tmp_path))
+    environment = {**child_environment(), "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}"}
+    with subprocess.Popen(
+        [sys.executable, "-c", source], stdout=subprocess.PIPE, env=environment
+    ) as parent:
+        child = int(parent.stdout.readline())
+        pidfd = os.pidfd_open(child)
+        try:
+            parent.kill()
+            parent.wait()
+            assert select.select([pidfd], [], [], 10)[0], "the child outlived its parent"
+        finally:
+            os.close(pidfd)
+
+
+def test_the_child_ends_when_its_input_does(tmp_path) -> None:
+    from bot.engine.frames import Frame, encode, read_frame_blocking
+
+    command = [sys.executable, "-m", "bot.engine.child", str(os.getpid())]
+    options = EngineOptions(tmp_path, pipeline="misbehaving:build").to_header()
+    environment = {**child_environment(), "PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}"}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as child:
+        child.stdin.write(
+            encode(Frame({"type": "init", "model": "load-hangs", "options": options}))
+        )
+        child.stdin.write(encode(Frame({"type": "load"})))
+        child.stdin.flush()
+        while read_frame_blocking(child.stdout).type != "loading":
+            pass
+        child.stdin.close()
+        assert child.wait(timeout=30) == 0
+
+
+def test_a_child_whose_parent_is_gone_does_not_start(tmp_path) -> None:
+    command = [sys.executable, "-m", "bot.engine.child", "1"]
+    done = subprocess.run(
+        command, input=b"", capture_output=True, timeout=30, check=False, env=child_environment()
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+def test_the_parent_imports_no_torch() -> None:
+    source = (
+        "import sys, bot.engine.process; "
+        "sys.exit(any(n in sys.modules for n in ('torch', 'diffsynth', 'transformers', 'PIL')))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", source], cwd=HERE.parents[1], check=False).returncode
+        == 0
+    )
+
+
+def test_the_engine_fits_its_protocol(tmp_path: Path) -> None:
+    from bot.engine.protocol import Engine
+
+    engine: Engine = EngineProcess("tiny", options=EngineOptions(tmp_path))
+    assert engine.name == "tiny"

@@ -1,0 +1,198 @@
+"""The ladder over the wire: each way closed in turn, each fault in its place, one answer always."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bot.sandbox.people import NoResponse
+from tests.engines import Script, ScriptedEngine
+from tests.wire.kit import is_outcome, job_id_of, soon, staged, text_of
+
+EDIT_BY_TOKEN = ("PATCH", "/webhooks/*")
+EDIT_BY_BOT = ("PATCH", "/channels/*/messages/*")
+POST = ("POST", "/channels/*/messages")
+CALLBACK = ("POST", "/interactions/*/callback")
+
+
+@pytest.fixture
+def engine():
+    return ScriptedEngine(Script(hold_at=1))
+
+
+@pytest.fixture
+async def held(sandbox, tmp_path, engine):
+    async with staged(sandbox, tmp_path / "data", engine) as stage:
+        yield stage
+
+
+def visible(stage, name="alice", channel="general"):
+    """The finished answers that a user sees."""
+    return [m for m in stage.sandbox.user(name).messages(channel) if is_outcome(m)]
+
+
+async def asked(stage, engine, name="alice", **options):
+    """Ask for a picture whose drawing waits; return the invocation, its message and job id."""
+    invocation = await stage.imagine(name, "a house", **options)
+    message = (await invocation.response()).message
+    await soon(engine.holding.wait())
+    return invocation, message, job_id_of(message)
+
+
+async def test_a_dead_token_is_followed_by_the_bots_own_edit(held, engine):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.clock.advance(16 * 60)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert (delivery.state, delivery.rung, delivery.token) == ("delivered", "edit", None)
+    assert visible(held) == [message]
+    assert message.files
+    tries = [e for e in held.sandbox.exchanges if e.status == 401]
+    assert len(tries) <= 2
+
+
+async def test_a_deleted_message_is_followed_by_a_new_one(held, engine):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.world.delete_message(message)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert delivery.rung == "channel"
+    (new,) = visible(held)
+    assert new.id == delivery.sent_message_id
+    assert new.files
+    assert [user.name for user in new.mentions] == ["alice"]
+
+
+async def test_a_closed_channel_is_followed_by_a_direct_message(held, engine):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.world.delete_message(message)
+    held.sandbox.faults.respond(*POST, 403, code=50013)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert delivery.rung == "dm"
+    assert not visible(held)
+    (private,) = visible(held, channel="dm")
+    assert private.files
+
+
+async def test_closed_direct_messages_leave_the_picture_for_show(held, engine):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.world.delete_message(message)
+    held.sandbox.faults.respond(*POST, 403, code=50007, times=None)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert (delivery.state, delivery.rung) == ("undeliverable", "kept")
+    assert "50007" in delivery.error
+    alice = held.sandbox.user("alice")
+    assert job_id in (await (await alice.slash("art", "queue")).answer()).content
+    done = asyncio.create_task(
+        held.app.client.wait_for("app_command_completion", check=lambda _, c: c.name == "show")
+    )
+    shown = await (await alice.slash("art", "show", job=job_id)).answer()
+    assert shown.files
+    await soon(done)
+    assert (await held.delivery(job_id)).state == "delivered"
+    assert job_id not in (await (await alice.slash("art", "queue")).answer()).content
+
+
+async def test_a_private_picture_never_takes_a_public_way(held, engine):
+    _, _, job_id = await asked(held, engine, private=True)
+    held.sandbox.clock.advance(16 * 60)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert delivery.rung == "dm"
+    assert not visible(held, "bob")
+    assert visible(held, channel="dm")
+    assert not [e for e in held.sandbox.exchanges if (e.method, e.route) == EDIT_BY_BOT]
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 524])
+async def test_a_server_error_is_retried(held, engine, status):
+    _, message, job_id = await asked(held, engine)
+    # discord.py itself repeats a webhook call five times with pauses; one answer is enough here.
+    fault = held.sandbox.faults.respond(*EDIT_BY_TOKEN, status)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert fault.hits == 1
+    assert delivery.state == "delivered"
+    assert visible(held) == [message]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_cut_connection_at_the_edit(held, engine, after):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.faults.reset(*EDIT_BY_TOKEN, after=after)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert delivery.attempts == 2
+    assert visible(held) == [message]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_cut_connection_at_a_new_message_makes_no_second_one(held, engine, after):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.world.delete_message(message)
+    held.sandbox.faults.reset(*POST, after=after)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert (delivery.rung, delivery.attempts) == ("channel", 4)
+    (new,) = visible(held)
+    assert new.id == delivery.sent_message_id
+
+
+@pytest.mark.parametrize("via", [True, False], ids=["discord", "proxy"])
+async def test_a_rate_limit_is_obeyed(held, engine, via):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.faults.rate_limit(*EDIT_BY_TOKEN, 0.2, via=via)
+    engine.release.set()
+    assert (await held.delivered(job_id)).state == "delivered"
+    assert visible(held) == [message]
+
+
+async def test_too_large_an_upload_is_made_smaller(held, engine):
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.faults.respond(*EDIT_BY_TOKEN, 413, code=40005)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert delivery.state == "delivered"
+    assert message.files
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_lost_first_response_loses_no_picture(sandbox, tmp_path, after):
+    sandbox.faults.reset(*CALLBACK, after=after)
+    async with staged(sandbox, tmp_path) as stage:
+        invocation = await stage.imagine("alice", "a house")
+        if not after:
+            sandbox.clock.advance(4)
+            with pytest.raises(NoResponse):
+                await invocation.response()
+        (message,) = await sandbox.wait(lambda: visible(stage))
+        assert message.files
+        assert (await stage.delivered(job_id_of(message))).state == "delivered"
+        assert len(visible(stage)) == 1
+
+
+async def test_a_slow_database_defers_and_then_answers(stage):
+    entered, release = held_write(stage)
+    await soon(entered.wait())
+    invocation = await stage.imagine("bob", "patience")
+    response = await invocation.response()
+    assert response.deferred
+    release.set()
+    message = await stage.outcome(invocation)
+    assert "patience" in text_of(message)
+    assert (await stage.delivered(job_id_of(message))).message_id == message.id
+
+
+def held_write(stage):
+    """Keep the writing connection busy until the second event is set."""
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def hold(tx):
+        entered.set()
+        await release.wait()
+
+    stage.held = asyncio.create_task(stage.database.write(hold))
+    return entered, release
