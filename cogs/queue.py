@@ -32,7 +32,8 @@ def describe(job: Job, place: Place | None) -> str:
 
 async def describe_all(queue: JobQueue, jobs: list[Job]) -> str:
     """Return a line for each of the first jobs, and how many more there are."""
-    lines = [describe(job, await queue.place(job.id)) for job in jobs[:MOST_SHOWN]]
+    places = await queue.places()
+    lines = [describe(job, places.get(job.id)) for job in jobs[:MOST_SHOWN]]
     if len(jobs) > MOST_SHOWN:
         lines.append(f"… and {len(jobs) - MOST_SHOWN} more")
     return "\n".join(lines)

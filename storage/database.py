@@ -87,6 +87,8 @@ class Database:
             self._free.put_nowait(reader)
         self._running: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self.commits = 0
+        """Write transactions committed since the opening."""
 
     @classmethod
     async def open(cls, path: Path, *, migrations: Path = MIGRATIONS) -> Database:
@@ -168,6 +170,7 @@ class Database:
     ) -> T:
         async with self._writing:
             result = await _transact(self._writer, "BEGIN IMMEDIATE", fn)
+            self.commits += 1
             if then:
                 then(result)
         return result

@@ -30,7 +30,7 @@ async def _press_on(sandbox: Sandbox, name: str, count: int, times: list[float])
     """Ask `count` times; return how often nothing came back."""
     user, lost = sandbox.user(name), 0
     for number in range(count):
-        await asyncio.sleep(random.expovariate(1 / _MEAN_PAUSE_S))  # noqa: S311
+        await asyncio.sleep(random.expovariate(1 / _MEAN_PAUSE_S))
         invocation = await user.slash("general", "imagine", prompt=f"picture {number} for {name}")
         try:
             await invocation.response()

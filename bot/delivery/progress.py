@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import inf, isinf
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 # Discord publishes no rate for edits; three seconds is what well-behaved bots keep.
 RUNNING_PACE_S: Final = 3.0
 WAITING_PACE_S: Final = 10.0
+SLOW_PACE_S: Final = 0.25
 # Edits of messages older than an hour are limited harder (error 30046).
 _OLDEST_S: Final = 3500.0
 _PATIENCE_S: Final = 10.0
@@ -69,13 +71,15 @@ class ProgressEditor:
         self._clock = clock
         self._shown: dict[str, _Shown] = {}
         self._dirty: set[str] = set()
+        self._look_at = inf
 
     async def run(self) -> None:
         """Edit until cancelled."""
         with self._queue.feed.subscribe() as updates:
             for job in await self._queue.open_jobs():
                 await self._follow(job.id)
-            self._dirty.update(self._shown)
+            for job_id in self._shown:
+                self._mark(job_id)
             pending = asyncio.ensure_future(anext(updates))
             try:
                 while True:
@@ -83,7 +87,8 @@ class ProgressEditor:
                     if pending.done():
                         await self._take(pending.result())
                         pending = asyncio.ensure_future(anext(updates))
-                    await self._edit_due()
+                    if self._clock() >= self._look_at:
+                        await self._edit_due()
             finally:
                 pending.cancel()
 
@@ -110,9 +115,12 @@ class ProgressEditor:
         elif await self._follow(update.job_id):
             shown = self._shown[update.job_id]
             shown.latest = None if update.kind in {"queued", "moved"} else update
-            self._dirty.add(update.job_id)
-        if update.kind in {"running", "final", "queued", "moved"}:
-            self._dirty.update(key for key, shown in self._shown.items() if not shown.running)
+            self._mark(update.job_id)
+
+    def _mark(self, job_id: str) -> None:
+        """Note that a message may have to change."""
+        self._dirty.add(job_id)
+        self._look_at = min(self._look_at, self._shown[job_id].next_edit_at())
 
     async def _follow(self, job_id: str) -> bool:
         """Load what is needed to edit a job's message; tell whether there is one."""
@@ -129,23 +137,25 @@ class ProgressEditor:
         return True
 
     def _pause(self) -> float | None:
-        """Return the seconds until an edit is due, or None to wait for news."""
-        times = [self._shown[key].next_edit_at() for key in self._dirty if key in self._shown]
-        return max(0.01, min(times) - self._clock()) if times else None
+        """Return the seconds until an edit may be due, or None to wait for news."""
+        return None if isinf(self._look_at) else max(0.0, self._look_at - self._clock())
 
     async def _edit_due(self) -> None:
         now = self._clock()
+        self._look_at = inf
+        places: dict[str, Place] | None = None
         for job_id in list(self._dirty):
             shown = self._shown.get(job_id)
             if shown is None:
                 self._dirty.discard(job_id)
-            elif shown.next_edit_at() <= now:
+            elif shown.next_edit_at() > now or (shown.edit and not shown.edit.done()):
+                # A slow edit is not followed by another; this looks again when it may be.
+                self._look_at = min(self._look_at, max(shown.next_edit_at(), now + SLOW_PACE_S))
+            else:
                 self._dirty.discard(job_id)
-                if shown.edit is not None and not shown.edit.done():
-                    # A slow edit: skip this one, the next news brings another.
-                    continue
-                place = None if shown.running else await self._queue.place(job_id)
-                text = self._text(shown, place)
+                if places is None and not shown.running:
+                    places = await self._queue.places()
+                text = self._text(shown, (places or {}).get(job_id))
                 if text and text != shown.text and self._shown.get(job_id) is shown:
                     shown.text, shown.edited_at = text, now
                     shown.edit = asyncio.create_task(self._edit(shown))

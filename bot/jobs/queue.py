@@ -194,7 +194,11 @@ class JobQueue:
 
     async def place(self, job_id: str) -> Place | None:
         """Return where an open job stands; None when it is final or unknown."""
-        return (await self._database.read(self._places)).get(job_id)
+        return (await self.places()).get(job_id)
+
+    async def places(self) -> dict[str, Place]:
+        """Return where every open job stands, by id."""
+        return await self._database.read(self._places)
 
     async def open_jobs(self, user_id: int | None = None) -> list[Job]:
         """Return the running jobs, then the queued ones in the order in which they will run."""

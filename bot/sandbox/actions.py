@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot.sandbox import forms, messages
-from bot.sandbox.commands import CHAT_INPUT, check_use
+from bot.sandbox.commands import CHAT_INPUT, Option, check_use
 from bot.sandbox.components import BUTTON, LINK_STYLE
 from bot.sandbox.errors import ApiError, Json, Refusal, entries
 from bot.sandbox.interactions import open_interaction
 from bot.sandbox.model import Channel, Interaction, InteractionType, Message, User
-from bot.sandbox.options import ATTACHMENT, fill_options
+from bot.sandbox.options import fill_options
 from bot.sandbox.payloads import member_json, message_json, user_json
 from bot.sandbox.permissions import Permission, can_see, permissions_in, sending_right
 from bot.sandbox.uploads import Upload
@@ -150,7 +150,7 @@ def file_options(world: World, channel: Channel, name: str) -> list[str]:
         schema = [
             leaf for entry in schema if entry["name"] == step for leaf in entries(entry, "options")
         ]
-    return [entry["name"] for entry in schema if entry["type"] == ATTACHMENT]
+    return [entry["name"] for entry in schema if entry["type"] == Option.ATTACHMENT]
 
 
 def _find_command(world: World, channel: Channel, name: str) -> tuple[Json, list[str]]:

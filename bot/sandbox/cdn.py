@@ -21,7 +21,6 @@ def serve_file(world: World) -> Callable[[web.Request], Awaitable[web.Response]]
             return web.Response(status=404, text="This content is no longer available.")
         # A user's HTML or SVG must not run as a part of the page.
         headers = {
-            "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "sandbox; default-src 'none'",
             "Cache-Control": "private, max-age=31536000, immutable",
         }

@@ -14,13 +14,14 @@ class Timer:
 
     due: float
     call: Callable[[], None]
+    pending: set[Timer]
     handle: asyncio.TimerHandle | None = None
 
     def cancel(self) -> None:
         """Forget the call; harmless once it was made."""
+        self.pending.discard(self)
         if self.handle is not None:
             self.handle.cancel()
-            self.handle = None
 
 
 class Clock:
@@ -37,7 +38,7 @@ class Clock:
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
         """Make `call` once `delay` seconds of this clock have passed."""
-        timer = Timer(self.now() + delay, call)
+        timer = Timer(self.now() + delay, call, self._timers)
         self._timers.add(timer)
         self._arm(timer)
         return timer
@@ -46,20 +47,19 @@ class Clock:
         """Move the clock forward; calls that fall due are made before this returns."""
         self._offset += seconds
         for timer in sorted(self._timers, key=lambda timer: timer.due):
-            if timer.handle is None:
-                self._timers.discard(timer)
-            elif timer.due <= self.now():
+            if timer not in self._timers:
+                continue  # an earlier one cancelled it
+            if timer.handle is not None:
                 timer.handle.cancel()
+            if timer.due <= self.now():
                 self._fire(timer)
             else:
-                timer.handle.cancel()
                 self._arm(timer)
 
     def close(self) -> None:
         """Forget every pending call."""
-        for timer in self._timers:
+        for timer in list(self._timers):
             timer.cancel()
-        self._timers.clear()
 
     def _arm(self, timer: Timer) -> None:
         delay = max(0.0, timer.due - self.now())
@@ -67,5 +67,4 @@ class Clock:
 
     def _fire(self, timer: Timer) -> None:
         self._timers.discard(timer)
-        timer.handle = None
         timer.call()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any, Final, cast
 
 from bot.sandbox.errors import Form, Json, Refusal, unknown_command
@@ -11,9 +12,24 @@ from bot.sandbox.model import Channel, User
 from bot.sandbox.permissions import Permission, permissions_in
 
 CHAT_INPUT: Final = 1
-SUBCOMMAND, GROUP, STRING, INTEGER, NUMBER = 1, 2, 3, 4, 10
 GUILD_CONTEXT, BOT_DM_CONTEXT = 0, 1
+GUILD_INSTALL, USER_INSTALL = 0, 1
 _NAME = re.compile(r"^[-_'\w]{1,32}$")
+
+
+class Option(IntEnum):
+    """The types of a command's options."""
+
+    SUBCOMMAND = 1
+    GROUP = 2
+    STRING = 3
+    INTEGER = 4
+    BOOLEAN = 5
+    USER = 6
+    CHANNEL = 7
+    MENTIONABLE = 9
+    NUMBER = 10
+    ATTACHMENT = 11
 
 
 class Commands:
@@ -119,6 +135,9 @@ class Commands:
 def check_use(command: Json, user: User, channel: Channel) -> None:
     """Raise `Refusal` where Discord's client would not offer `command` to `user`."""
     hidden = Refusal(403, f"You may not use /{command['name']} here.")
+    installs = cast("list[int]", command["integration_types"])
+    if GUILD_INSTALL not in installs and not (user.installed and USER_INSTALL in installs):
+        raise hidden
     contexts = cast("list[int] | None", command["contexts"])
     here = GUILD_CONTEXT if channel.guild else BOT_DM_CONTEXT
     if contexts is not None and here not in contexts:
@@ -168,7 +187,7 @@ def _check_options(form: Form, options: list[Json], *path: str | int) -> None:
             text = "Option names must be unique"
             form.add(*here, code="APPLICATION_COMMAND_OPTIONS_NAME_INVALID", message=text)
         names.add(str(option.get("name")))
-        if option.get("type") in (SUBCOMMAND, GROUP):
+        if option.get("type") in (Option.SUBCOMMAND, Option.GROUP):
             _check_options(form, option.get("options") or [], *here, "options")
             continue
         if option.get("required") and optional_seen:

@@ -128,7 +128,12 @@ def _message(world: World, message: Message, intents: int) -> Json:
     if guild is None:
         return body | {"channel_type": int(message.channel.type)}
     body["member"] = member_json(guild.members[message.author.id], with_user=False)
+    return body | redaction(world, message, intents)
+
+
+def redaction(world: World, message: Message, intents: int) -> Json:
+    """Return the empty contents that hide a message from a bot without that intent."""
     own = message.author is world.bot or world.bot in message.mentions
-    if not intents & MESSAGE_CONTENT and not own:
-        body |= {"content": "", "embeds": [], "attachments": [], "components": []}
-    return body
+    if message.channel.guild is None or own or intents & MESSAGE_CONTENT:
+        return {}
+    return {"content": "", "embeds": [], "attachments": [], "components": []}

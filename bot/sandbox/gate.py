@@ -38,17 +38,25 @@ def reply(body: Any, status: int = 200) -> web.Response:
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse other host names (DNS rebinding) and other origins; turn refusals into JSON."""
-    if urlsplit(f"//{request.host}").hostname not in LOOPBACK:
+    if _host_name(request) not in LOOPBACK:
         return reply({"message": "The sandbox answers on loopback addresses only."}, 403)
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"http://{request.host}":
         return reply({"message": "The sandbox answers its own page only."}, 403)
-    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+    acting = request.path.startswith(("/user/", API))
+    if acting and request.headers.get("Sec-Fetch-Site") == "cross-site":
         return reply({"message": "The sandbox answers its own page only."}, 403)
     try:
         return await handler(request)
     except Refusal as refusal:
         return reply({"message": refusal.sentence}, refusal.status)
+
+
+def _host_name(request: web.Request) -> str | None:
+    try:
+        return urlsplit(f"//{request.host}").hostname
+    except ValueError:
+        return None
 
 
 def api_gate(

@@ -9,6 +9,7 @@ import zlib
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Final
 
 from aiohttp import WSMsgType, web
@@ -23,9 +24,21 @@ from bot.sandbox.world import World
 
 HEARTBEAT_MS: Final = 41250
 PRIVILEGED: Final = 1 << 1 | 1 << 8 | 1 << 15
-DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT = 0, 1, 2, 6, 7
-MEMBERS, INVALID, HELLO, ACK = 8, 9, 10, 11
 _RESUMABLE: Final = (1000, 1001, 4000, 4001, 4002, 4003, 4005, 4008)
+
+
+class Op(IntEnum):
+    """The gateway's opcodes."""
+
+    DISPATCH = 0
+    HEARTBEAT = 1
+    IDENTIFY = 2
+    RESUME = 6
+    RECONNECT = 7
+    MEMBERS = 8
+    INVALID = 9
+    HELLO = 10
+    ACK = 11
 
 
 class Connection:
@@ -85,7 +98,7 @@ class Session:
         self.seq += 1
         self.history.append((self.seq, name, data))
         if self.connection is not None:
-            self.connection.send(DISPATCH, data, name, self.seq)
+            self.connection.send(Op.DISPATCH, data, name, self.seq)
 
 
 class Gateway:
@@ -100,7 +113,6 @@ class Gateway:
         self.identifies = 0
         self.resumes = 0
         self.refuse_resume = False
-        self.privileged_intents = 0
         world.events.listen(self._on_event)
 
     @property
@@ -126,14 +138,14 @@ class Gateway:
     def reconnect(self) -> None:
         """Ask every connection to reconnect (op 7)."""
         for connection in self._connections:
-            connection.send(RECONNECT)
+            connection.send(Op.RECONNECT)
 
     def invalidate(self, *, resumable: bool = False) -> None:
         """Declare every session invalid (op 9)."""
         if not resumable:
             self._sessions.clear()
         for connection in self._connections:
-            connection.send(INVALID, resumable)
+            connection.send(Op.INVALID, resumable)
 
     def replay(self, interaction: Interaction) -> None:
         """Send the event of `interaction` once more."""
@@ -148,7 +160,7 @@ class Gateway:
         connection = Connection(request, socket)
         self._connections.add(connection)
         writer = asyncio.create_task(connection.write())
-        connection.send(HELLO, {"heartbeat_interval": HEARTBEAT_MS, "_trace": []})
+        connection.send(Op.HELLO, {"heartbeat_interval": HEARTBEAT_MS, "_trace": []})
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT and not connection.silent:
@@ -166,13 +178,13 @@ class Gateway:
     def _receive(self, connection: Connection, frame: Json) -> None:
         data: Any = frame.get("d")
         match frame.get("op"):
-            case 1:
-                connection.send(ACK)
-            case 2:
+            case Op.HEARTBEAT:
+                connection.send(Op.ACK)
+            case Op.IDENTIFY:
                 self._identify(connection, data)
-            case 6:
+            case Op.RESUME:
                 self._resume(connection, data)
-            case 8:
+            case Op.MEMBERS:
                 self._members(connection, data)
             case _:
                 pass
@@ -183,7 +195,7 @@ class Gateway:
             connection.close(4004)
             return
         intents = int(data["intents"])
-        if intents & PRIVILEGED & ~self.privileged_intents:
+        if intents & PRIVILEGED & ~self._world.privileged_intents:
             connection.close(4014)
             return
         first, count = data.get("shard") or (0, 1)
@@ -203,12 +215,12 @@ class Gateway:
         known = session is not None and data.get("token") == self._token and seen <= session.seq
         if session is None or not known or self.refuse_resume:
             self.refuse_resume = False
-            connection.send(INVALID, data=False)
+            connection.send(Op.INVALID, data=False)
             return
         session.connection = connection
         for seq, name, body in session.history:
             if seq > seen:
-                connection.send(DISPATCH, body, name, seq)
+                connection.send(Op.DISPATCH, body, name, seq)
         session.dispatch("RESUMED", {})
         self._announce()
 

@@ -58,7 +58,7 @@ class Progress(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class User:
-    """A person, or the bot."""
+    """A person, or the bot; `installed` says that the person added the app to their account."""
 
     id: int
     name: str
@@ -66,6 +66,7 @@ class User:
     locale: str = "en-US"
     bot: bool = False
     accepts_dms: bool = True
+    installed: bool = False
 
 
 @dataclass(slots=True, eq=False)

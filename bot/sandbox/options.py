@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bot.sandbox.commands import GROUP, INTEGER, NUMBER, STRING, SUBCOMMAND
+from bot.sandbox.commands import Option
 from bot.sandbox.errors import ApiError, Json, Refusal
 from bot.sandbox.model import Channel
 from bot.sandbox.payloads import channel_json, file_json, member_json, user_json
 from bot.sandbox.world import World
 
-BOOLEAN, USER, CHANNEL, ROLE, MENTIONABLE, ATTACHMENT = 5, 6, 7, 8, 9, 11
 TEXT_LIMIT: Final = 6000
 _WORDS: Final = {"true": True, "false": False}
 
@@ -43,11 +42,11 @@ def fill_options(
     branch: list[Json] = []
     for name in path:
         step = next((entry for entry in schema if entry["name"] == name), None)
-        if step is None or step["type"] not in (SUBCOMMAND, GROUP):
+        if step is None or step["type"] not in (Option.SUBCOMMAND, Option.GROUP):
             raise Refusal(404, f"/{command['name']} has no subcommand {name}.")
         branch.append({"name": name, "type": step["type"]})
         schema = step.get("options") or []
-    if any(entry["type"] in (SUBCOMMAND, GROUP) for entry in schema):
+    if any(entry["type"] in (Option.SUBCOMMAND, Option.GROUP) for entry in schema):
         raise Refusal(400, f"/{command['name']} needs a subcommand.")
     unknown = set(values) - {entry["name"] for entry in schema}
     if unknown:
@@ -80,23 +79,23 @@ def _convert(world: World, channel: Channel, entry: Json, value: Any, filled: Fi
     wrong = Refusal(400, f"That is not a valid value for {entry['name']}.")
     try:
         match entry["type"]:
-            case 3:
+            case Option.STRING:
                 return str(value)
-            case 4:
+            case Option.INTEGER:
                 if isinstance(value, float) and not value.is_integer():
                     raise wrong
                 return int(value)
-            case 10:
+            case Option.NUMBER:
                 return float(value)
-            case 5:
+            case Option.BOOLEAN:
                 return value if isinstance(value, bool) else _WORDS[str(value).lower()]
-            case 6 | 9:
+            case Option.USER | Option.MENTIONABLE:
                 return _user(world, channel, value, filled)
-            case 7:
+            case Option.CHANNEL:
                 found = world.channel(value)
                 filled.resolved.setdefault("channels", {})[str(found.id)] = channel_json(found)
                 return str(found.id)
-            case 11:
+            case Option.ATTACHMENT:
                 return _file(world, channel, value, filled)
             case _:
                 raise wrong
@@ -127,11 +126,11 @@ def _check_range(entry: Json, value: Any) -> None:
     choices: list[Json] = entry.get("choices") or []
     if choices and value not in [choice["value"] for choice in choices]:
         raise Refusal(400, f"Choose one of the values offered for {name}.")
-    if kind == STRING:
+    if kind == Option.STRING:
         low, high = entry.get("min_length", 0), entry.get("max_length", TEXT_LIMIT)
         if not low <= len(value) <= high:
             raise Refusal(400, f"{name} must have {low} to {high} characters.")
-    if kind in (INTEGER, NUMBER):
+    if kind in (Option.INTEGER, Option.NUMBER):
         low, high = entry.get("min_value"), entry.get("max_value")
         if (low is not None and value < low) or (high is not None and value > high):
             raise Refusal(400, f"{name} must be from {low} to {high}.")

@@ -248,14 +248,20 @@ def message_json(message: Message, *, quoted: bool = False) -> Json:
     return body
 
 
+def owners_json(interaction: Interaction) -> Json:
+    """Return by whose installation the app acts: the guild's, and the user's own if any."""
+    guild, user = interaction.channel.guild, interaction.user
+    owners: Json = {"0": str(guild.id) if guild else "0"}
+    return owners | ({"1": str(user.id)} if user.installed else {})
+
+
 def metadata_json(interaction: Interaction) -> Json:
     """Return what a message says of the interaction that it answers."""
-    guild = interaction.channel.guild
     body: Json = {
         "id": str(interaction.id),
         "type": int(interaction.type),
         "user": user_json(interaction.user),
-        "authorizing_integration_owners": {"0": str(guild.id) if guild else "0"},
+        "authorizing_integration_owners": owners_json(interaction),
     }
     if interaction.type is InteractionType.COMMAND:
         body["name"] = interaction.name
@@ -284,7 +290,7 @@ def interaction_json(interaction: Interaction, bot: User, attachment_limit: int)
         "locale": user.locale,
         "entitlements": [],
         "entitlement_sku_ids": [],
-        "authorizing_integration_owners": {"0": str(guild.id) if guild else "0"},
+        "authorizing_integration_owners": owners_json(interaction),
         "context": 0 if guild else 1,
         "attachment_size_limit": attachment_limit,
     }

@@ -7,7 +7,9 @@ from itertools import islice
 from aiohttp import web
 
 from bot.sandbox import interactions, messages
+from bot.sandbox.dispatch import redaction
 from bot.sandbox.errors import (
+    Json,
     missing_access,
     missing_permissions,
     no_direct_messages,
@@ -65,7 +67,7 @@ class MessageRest:
             found = iter([*reversed(later), *older])
         else:
             found = islice(newest, limit)
-        return reply([message_json(message) for message in found])
+        return reply([self._read(message) for message in found])
 
     async def send(self, request: web.Request) -> web.Response:
         """Post a message; an enforced nonce seen lately returns the message it made."""
@@ -88,7 +90,7 @@ class MessageRest:
         message = self._message(request)
         if not self._may(message.channel, Permission.READ_MESSAGE_HISTORY):
             raise missing_access()
-        return reply(message_json(message))
+        return reply(self._read(message))
 
     async def edit(self, request: web.Request) -> web.Response:
         """Edit one of the bot's own messages."""
@@ -136,6 +138,10 @@ class MessageRest:
         """Delete the original response or a follow-up."""
         self._world.delete_message(self._response(request))
         return reply(None, 204)
+
+    def _read(self, message: Message) -> Json:
+        world = self._world
+        return message_json(message) | redaction(world, message, world.privileged_intents)
 
     def _may(self, channel: Channel, right: Permission) -> bool:
         return right in permissions_in(self._world.bot, channel)

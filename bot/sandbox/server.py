@@ -68,6 +68,7 @@ class Sandbox:
         app.router.add_get(files, serve_file(self.world))
         app.router.add_get("/", _index)
         app.router.add_static("/page", PAGE)
+        app.on_response_prepare.append(_harden)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
@@ -140,6 +141,12 @@ class Sandbox:
 
 async def _no_such_route(_: web.Request) -> web.Response:
     raise web.HTTPNotFound
+
+
+async def _harden(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
+    response.headers.setdefault("Cache-Control", "no-cache")
 
 
 async def _index(_: web.Request) -> web.FileResponse:

@@ -52,7 +52,7 @@ class UserApi:
     async def messages(self, request: web.Request) -> web.Response:
         """Return the newest messages that the user sees, oldest first."""
         user, channel = self._user(request), self._channel(request)
-        limit = max(1, min(200, int(request.query.get("limit", "50"))))
+        limit = max(1, min(200, _whole(request.query.get("limit", "50"))))
         seen = [m for m in channel.messages.values() if self._world.sees(user, m)]
         return reply([view.message(message) for message in seen[-limit:]])
 
@@ -61,7 +61,7 @@ class UserApi:
         user, channel, body = self._user(request), self._channel(request), await _body(request)
         text = str(body.fields.get("content") or "")
         source: Json = body.fields.get("message_reference") or {}
-        reply_to = int(source["message_id"]) if source else None
+        reply_to = _whole(source.get("message_id")) if source else None
         message = actions.write(self._world, user, channel, text, body.uploads, reply_to=reply_to)
         return reply(view.message(message))
 
@@ -76,7 +76,7 @@ class UserApi:
             channel,
             name,
             self._options(fields, name, channel, body.uploads),
-            target_id=None if target is None else int(target),
+            target_id=None if target is None else _whole(target),
         )
         return reply({"interaction_id": str(interaction.id)})
 
@@ -156,7 +156,7 @@ class UserApi:
         files = {upload.index: (upload.filename, upload.data) for upload in uploads}
         for option in actions.file_options(self._world, channel, name):
             if option in values:
-                values[option] = files.get(int(values[option]))
+                values[option] = files.get(_whole(values[option]))
         return values
 
 
@@ -171,7 +171,10 @@ async def _body(request: web.Request) -> Body:
 
 
 def _number(request: web.Request, name: str) -> int:
-    text = request.match_info[name]
-    if not text.isdecimal():
-        raise Refusal(404, "There is no such thing.")
-    return int(text)
+    return _whole(request.match_info[name])
+
+
+def _whole(value: object) -> int:
+    if not str(value).isdecimal():
+        raise Refusal(400, "That is not an id or a number.")
+    return int(str(value))

@@ -52,6 +52,7 @@ class World:
         self.channels = scene.build_channels(self.guild)
         self.bot = self.users[scene.APPLICATION_ID]
         self.bot_online = False
+        self.privileged_intents = 0
         self.commands = Commands(self.application_id, self.new_id)
         self.interactions: dict[int, Interaction] = {}
         self.tokens: dict[str, Interaction] = {}

@@ -7,7 +7,9 @@ import base64
 import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -199,8 +201,9 @@ async def browser(executable: str, profile: Path) -> AsyncIterator[Browser]:
         async with aiohttp.ClientSession() as http:
             yield Browser(http, f"http://127.0.0.1:{port}")
     finally:
+        # Its helpers are in its session; some hold stderr open a little longer than it lives.
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         if drain is not None:
-            await drain
+            drain.cancel()

@@ -21,11 +21,13 @@ def png(size: tuple[int, int] = (32, 24)) -> bytes:
     return buffer.getvalue()
 
 
+MINIMAL = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
+
+
 class Bot(commands.Bot):
     """A plain discord.py bot; `picture` is what /draw sends, `gate` holds /draw back."""
 
-    def __init__(self) -> None:
-        intents = discord.Intents(guilds=True, guild_messages=True, dm_messages=True)
+    def __init__(self, intents: discord.Intents = MINIMAL) -> None:
         super().__init__(
             commands.when_mentioned,
             intents=intents,

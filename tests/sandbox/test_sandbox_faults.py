@@ -132,22 +132,14 @@ async def test_replayed_interaction_arrives_twice(sandbox: Sandbox, bot: Bot) ->
 
 
 async def test_privileged_intents_are_refused_unless_granted(sandbox: Sandbox, route: None) -> None:
-    async def connect() -> Bot:
-        greedy = Bot()
-        greedy._connection._intents = discord.Intents.all()
-        async with running(sandbox, greedy, sync=False):
-            await sandbox.user("bob").send("general", "a secret")
-            heard = await greedy.heard.get()
-            assert heard.content == "a secret"
-        return greedy
-
-    greedy = Bot()
-    greedy._connection._intents = discord.Intents.all()
-    async with greedy:
+    first = Bot(discord.Intents.all())
+    async with first:
         with pytest.raises(discord.PrivilegedIntentsRequired):
-            await greedy.start(sandbox.token)
-    sandbox.gateway.privileged_intents = discord.Intents.all().value
-    await connect()
+            await first.start(sandbox.token)
+    sandbox.world.privileged_intents = discord.Intents.all().value
+    async with running(sandbox, Bot(discord.Intents.all()), sync=False) as second:
+        await sandbox.user("bob").send("general", "a secret")
+        assert (await second.heard.get()).content == "a secret"
 
 
 async def test_uncompressed_gateway(sandbox: Sandbox) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import discord
 import pytest
-from bot.sandbox.server import Sandbox
 
+from bot.sandbox.server import Sandbox
 from tests.sandbox.sandbox_bot import Bot, Controls
 
 PATH = os.environ.get("DISCORD_OPENAPI", "")

@@ -157,6 +157,14 @@ async def test_other_origins_are_refused(sandbox: Sandbox, http: Session) -> Non
         assert response.status == 200
 
 
+@pytest.mark.parametrize(("path", "status"), [("/user/state", 403), ("/", 200)])
+async def test_links_from_other_sites_only_open_the_page(
+    http: Session, path: str, status: int
+) -> None:
+    async with http.get(path, headers={"Sec-Fetch-Site": "cross-site"}) as response:
+        assert response.status == status
+
+
 async def test_uploaded_html_does_not_run(sandbox: Sandbox, http: Session) -> None:
     message = await sandbox.user("bob").send("general", "", [("x.html", b"<script>1</script>")])
     async with http.get(message.attachments[0].url) as response:

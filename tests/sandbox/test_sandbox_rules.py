@@ -167,6 +167,30 @@ async def test_hidden_command(sandbox: Sandbox, bot: Bot) -> None:
     assert (await forced.answer()).content == "denied"
 
 
+async def test_commands_for_those_who_installed_the_app(sandbox: Sandbox, bot: Bot) -> None:
+    commands = [{"name": "mine", "description": "x", "integration_types": [1], "contexts": [0, 1]}]
+    await bot.http.bulk_upsert_global_commands(bot.application_id, commands)  # type: ignore[arg-type]
+    bob = sandbox.user("bob")
+    with pytest.raises(Refusal, match="may not use /mine"):
+        await bob.slash("dm", "mine")
+    bob.user.installed = True
+    await bob.slash("dm", "mine")
+    heard = await bot.interactions.get()
+    assert heard.is_user_integration()
+
+
+async def test_the_clock_moves_timers(sandbox: Sandbox) -> None:
+    fired: list[str] = []
+    clock = sandbox.clock
+    clock.call_later(60, lambda: fired.append("second"))
+    clock.call_later(30, lambda: (fired.append("first"), third.cancel()))
+    third = clock.call_later(45, lambda: fired.append("third"))
+    clock.advance(20)
+    assert fired == []
+    clock.advance(60)
+    assert fired == ["first", "second"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

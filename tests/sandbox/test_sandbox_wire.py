@@ -181,6 +181,7 @@ async def test_content_of_guild_messages_needs_the_intent(sandbox: Sandbox, bot:
     await sandbox.user("bob").send("general", "a secret")
     heard = await bot.heard.get()
     assert (heard.author.name, heard.content) == ("bob", "")
+    assert [m.content async for m in heard.channel.history()] == [""]
     await sandbox.user("bob").send("general", f"hey <@{bot.user.id}>")  # type: ignore[union-attr]
     assert "hey" in (await bot.heard.get()).content
 

@@ -35,6 +35,8 @@ let typingTimer;
 
 const user = (id) => (id === state.bot.id ? state.bot : state.users.find((entry) => entry.id === id));
 const channels = () => state.guilds.flatMap((guild) => guild.channels.map((channel) => ({ ...channel, guild })));
+// A server that says who sees a channel lists the users; without a list all do.
+const canSee = (entry) => entry.visible_to?.includes(userId) ?? true;
 const isDm = () => channelId === state.dms[userId];
 const channel = () => channels().find((entry) => entry.id === channelId);
 const placeName = () => (isDm() ? `@${state.bot.name}` : `#${channel().name}`);
@@ -44,7 +46,7 @@ const view = {
   get state() { return state; },
   get userId() { return userId; },
   get channelId() { return channelId; },
-  unread, user, isDm, go,
+  unread, user, isDm, canSee, go,
   switchUser: (id) => go(id, isDm() ? state.dms[id] : channelId),
 };
 
@@ -54,6 +56,7 @@ const context = {
   userName: (id) => user(id)?.display_name ?? user(id)?.name,
   channelName: (id) => channels().find((entry) => entry.id === id)?.name,
   message: (id) => thread.find(id)?.message,
+  isFollowUp: (message) => thread.isFollowUp(message),
   press, actions,
   dismiss(message) {
     dismissed.add(message.id);
@@ -328,8 +331,14 @@ async function earlier() {
   $("earlier").hidden = messages.length < limit;
 }
 
-async function refresh() {
+async function fetchState() {
   const fresh = await api.state();
+  fresh.bot.bot = true;
+  return fresh;
+}
+
+async function refresh() {
+  const fresh = await fetchState();
   const commandsChanged = JSON.stringify(fresh.commands) !== JSON.stringify(state.commands);
   state = fresh;
   if (!user(userId) || !(channel() || isDm())) return go(userId, channelId);
@@ -366,7 +375,7 @@ function listen() {
 async function go(wantedUser, wantedChannel) {
   const before = userId;
   userId = user(wantedUser) && wantedUser !== state.bot.id ? wantedUser : state.users[0].id;
-  const places = [...channels().map((entry) => entry.id), state.dms[userId]];
+  const places = [...channels().filter(canSee).map((entry) => entry.id), state.dms[userId]];
   channelId = places.includes(wantedChannel) ? wantedChannel : places[0];
   limit = PAGE;
   unread.delete(channelId);
@@ -381,7 +390,7 @@ async function go(wantedUser, wantedChannel) {
   composer.reset(`Message ${placeName()}`);
   if (before !== userId) listen();
   await attempt(load);
-  if (matchMedia("(hover: hover)").matches) $("text")?.focus();
+  if (!matchMedia("(pointer: coarse)").matches) $("text")?.focus();
 }
 
 function drawer(open) {
@@ -423,7 +432,7 @@ async function start() {
   dropping();
   for (;;) {
     try {
-      state = await api.state();
+      state = await fetchState();
       break;
     } catch (error) {
       banner(error instanceof Refused ? error.message : "The sandbox can't be reached.");

@@ -41,6 +41,7 @@ const ICONS = {
   external: "M14 4h6v6M20 4l-9 9M18 14v6H4V6h6",
   warn: "M12 4 2 20h20zm0 6v5m0 2.5v.01",
   slash: "M15 4 9 20",
+  spark: "M12 3c.6 5.3 3.4 8.2 9 9-5.6.8-8.4 3.7-9 9-.6-5.3-3.4-8.2-9-9 5.6-.8 8.4-3.7 9-9z",
   check: "M5 12l5 5 9-10",
   download: "M12 4v11m-5-4 5 5 5-5M4 20h16",
 };
@@ -64,11 +65,13 @@ function hue(id) {
   return (sum * 47) % 360;
 }
 
-/** Draw a coloured disc with a person's initial. */
+/** Draw a coloured disc with a person's initial, or the bot's star. */
 export function avatar(person, size = "") {
+  const kind = `span.avatar${size && `.${size}`}`;
+  if (person.bot) return h(`${kind}.bot`, { "aria-hidden": "true" }, icon("spark"));
   const name = person.display_name ?? person.global_name ?? person.username ?? person.name ?? "?";
   return h(
-    `span.avatar${size && `.${size}`}`,
+    kind,
     { "aria-hidden": "true", style: { "--hue": hue(person.id) } },
     [...name][0]?.toUpperCase() ?? "?",
   );
@@ -76,6 +79,7 @@ export function avatar(person, size = "") {
 
 /** Return the address if it is one that the page may load or open, else null. */
 export function safeUrl(address) {
+  if (typeof address !== "string") return null;
   try {
     const url = new URL(address, location.href);
     return ["http:", "https:"].includes(url.protocol) ? url.href : null;

@@ -28,11 +28,11 @@ export function nameOf(author, context) {
 }
 
 /** Say whether `message` continues the block of `previous`. */
-export function continues(message, previous) {
+export function continues(message, previous, context) {
   return Boolean(
     previous
       && previous.author.id === message.author.id
-      && !message.interaction?.name
+      && (!message.interaction?.name || context.isFollowUp(message))
       && originId(message) === null
       && Boolean(previous.ephemeral) === Boolean(message.ephemeral)
       && (Date.parse(message.timestamp) - Date.parse(previous.timestamp)) / 1000 < GROUP_SECONDS,
@@ -41,6 +41,7 @@ export function continues(message, previous) {
 
 function lead(message, context) {
   const used = message.interaction;
+  if (context.isFollowUp(message)) return null;
   if (used?.name) {
     const user = context.user(invoker(message)) ?? used.user ?? { id: "0", name: "someone" };
     return h("div.lead", null, h("span.hook"), avatar(user, "tiny"), h("b", null, user.display_name ?? user.name), " used ", h("span.mention", null, `/${used.name}`));

@@ -32,7 +32,7 @@ export function drawChannels(node, view) {
         "section",
         { "aria-label": guild.name },
         h("h2", null, at || guilds.length > 1 ? guild.name : "Text channels"),
-        guild.channels.map((channel) => {
+        guild.channels.filter((channel) => view.canSee(channel)).map((channel) => {
           const node = entry(view, channel, icon("hash"), `Channel ${channel.name}`);
           if (THREADS.includes(channel.type)) node.classList.add("thread");
           if (channel.nsfw) node.append(h("span.nsfw", { title: "Age-restricted" }, "18+"));

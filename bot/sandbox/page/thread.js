@@ -1,7 +1,7 @@
 // The list of messages: order, grouping, day lines, and staying at the bottom.
 
 import { h, byId } from "./dom.js";
-import { MessageView, continues } from "./messages.js";
+import { MessageView, continues, interactionOf } from "./messages.js";
 import { day, differentDay } from "./time.js";
 
 const NEAR_BOTTOM_PX = 60;
@@ -12,6 +12,7 @@ export class Thread {
     Object.assign(this, { scroller, list, pending, jump, context });
     this.views = [];
     this.stuck = true;
+    this.firsts = new Map(); // interaction id -> id of the first message that answers it
     scroller.addEventListener("scroll", () => {
       this.stuck = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_BOTTOM_PX;
       if (this.stuck) jump.hidden = true;
@@ -32,8 +33,25 @@ export class Thread {
     return this.views.find((view) => view.message.id === id);
   }
 
+  note(messages) {
+    for (const message of messages) {
+      const key = interactionOf(message);
+      if (key === null) continue;
+      const first = this.firsts.get(key);
+      if (first === undefined || byId(message.id, first) < 0) this.firsts.set(key, message.id);
+    }
+  }
+
+  /** Say whether an interaction had an earlier answer. */
+  isFollowUp(message) {
+    const key = interactionOf(message);
+    return key !== null && this.firsts.get(key) !== message.id;
+  }
+
   /** Show these messages, oldest first, and nothing else. */
   fill(messages) {
+    this.firsts.clear();
+    this.note(messages);
     this.views = messages.map((message) => new MessageView(message, this.context));
     this.pending.replaceChildren();
     this.arrange();
@@ -45,6 +63,7 @@ export class Thread {
     const fromBottom = this.scroller.scrollHeight - this.scroller.scrollTop;
     const known = new Set(this.views.map((view) => view.message.id));
     const older = messages.filter((message) => !known.has(message.id));
+    this.note(older);
     this.views.unshift(...older.map((message) => new MessageView(message, this.context)));
     this.arrange();
     this.scroller.scrollTop = this.scroller.scrollHeight - fromBottom;
@@ -57,6 +76,7 @@ export class Thread {
       known.update(message);
       return false;
     }
+    this.note([message]);
     const at = this.views.findLastIndex((view) => byId(view.message.id, message.id) < 0) + 1;
     this.views.splice(at, 0, new MessageView(message, this.context));
     this.arrange(at);
@@ -79,7 +99,7 @@ export class Thread {
       const newDay = !before || differentDay(before.timestamp, view.message.timestamp);
       view.line?.remove();
       view.line = newDay ? h("li.day", { role: "separator" }, h("span", null, day(view.message.timestamp))) : null;
-      view.node.classList.toggle("continues", !newDay && continues(view.message, before));
+      view.node.classList.toggle("continues", !newDay && continues(view.message, before, this.context));
       // Moving a node loses its focus and restarts its animations: only put what is not in place.
       const previous = this.views[from + offset - 1]?.node ?? null;
       const first = view.line ?? view.node;

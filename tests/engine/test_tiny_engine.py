@@ -1,0 +1,135 @@
+"""The real tiny pipeline in the real child process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from PIL import Image, ImageStat
+
+from bot.engine.protocol import Finished, Picture, Step
+from bot.errors import GenerationCancelled
+from tests.engine.kit import draw, draw_well, request
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+PROMPT = "a lighthouse at night"
+
+
+def golden_slice(path) -> list[tuple[int, ...]]:
+    """The middle 4x4 cells of the picture, a cell being the mean of 8x8 pixels."""
+    with Image.open(path) as image:
+        cells = image.resize((32, 32), Image.Resampling.BOX)
+    return [cells.getpixel((x, y)) for y in range(14, 18) for x in range(14, 18)]
+
+
+GOLDEN = [
+    (104, 38, 119), (122, 90, 109), (128, 79, 136), (108, 86, 142),
+    (111, 54, 113), (100, 58, 128), (97, 70, 81), (85, 90, 119),
+    (130, 87, 158), (131, 79, 141), (109, 81, 78), (81, 68, 76),
+    (123, 82, 124), (113, 81, 134), (137, 99, 127), (93, 105, 85),
+]  # fmt: skip
+
+# Measured: one thread against two, and SSE4.1 and AVX2 against AVX-512, move no single pixel by more
+# than one of 255 levels, and no cell at all. Another seed moves some cell by dozens.
+TOLERANCE = 2
+
+
+def distance(one, other) -> int:
+    return max(abs(a - b) for p, q in zip(one, other, strict=True) for a, b in zip(p, q, strict=True))
+
+
+async def test_golden_slice(warm_tiny, tmp_path) -> None:
+    wanted = request(tmp_path, PROMPT, steps=10, seeds=(7, 8))
+    await draw_well(warm_tiny, wanted)
+    found = golden_slice(tmp_path / "0.png")
+    assert distance(found, GOLDEN) <= TOLERANCE, found
+    assert distance(golden_slice(tmp_path / "1.png"), GOLDEN) > 10 * TOLERANCE
+
+
+async def test_events_of_a_batch(warm_tiny, tmp_path) -> None:
+    events = await draw_well(warm_tiny, request(tmp_path, PROMPT, steps=3, seeds=(1, 2)))
+    assert [e for e in events if isinstance(e, Step)] == [Step(i, 6) for i in range(1, 7)]
+    assert [e.seed for e in events if isinstance(e, Picture)] == [1, 2]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert set(finished.timings) == {"encode", "denoise", "decode", "save", "total"}
+    parts = sum(seconds for name, seconds in finished.timings.items() if name != "total")
+    assert 0 < parts <= finished.timings["total"]
+    assert finished.peak_gpu_bytes is None
+
+
+async def test_a_picture_depends_on_its_seed_alone(warm_tiny, tmp_path) -> None:
+    """The same bytes again; and picture i of a batch is the picture of seed + i."""
+    pictures = {}
+    for name, seeds in (("batch", (5, 6)), ("first", (5,)), ("second", (6,))):
+        folder = tmp_path / name
+        folder.mkdir()
+        await draw_well(warm_tiny, request(folder, PROMPT, seeds=seeds))
+        pictures[name] = [(folder / f"{i}.png").read_bytes() for i in range(len(seeds))]
+    assert pictures["batch"] == pictures["first"] + pictures["second"]
+    assert pictures["first"] != pictures["second"]
+
+
+async def test_every_setting_reaches_the_pipeline(warm_tiny, tmp_path) -> None:
+    settings = {
+        "plain": {},
+        "prompt": {"prompt": "a lighthouse at noon"},
+        "negative": {"negative_prompt": "blurry"},
+        "guidance": {"guidance": 1.0},
+        "steps": {"steps": 5},
+    }
+    pictures = set()
+    for name, changes in settings.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        await draw_well(warm_tiny, request(folder, changes.pop("prompt", PROMPT), **changes))
+        pictures.add((folder / "0.png").read_bytes())
+    assert len(pictures) == len(settings)
+
+
+@pytest.mark.parametrize("size", [(384, 256), (256, 384), (336, 256), (256, 272)])
+async def test_sizes(warm_tiny, tmp_path, size) -> None:
+    width, height = size
+    await draw_well(warm_tiny, request(tmp_path, PROMPT, width=width, height=height))
+    with Image.open(tmp_path / "0.png") as image:
+        assert (image.size, image.mode) == (size, "RGB")
+        assert min(ImageStat.Stat(image).stddev) > 10, "a flat picture"
+
+
+async def test_an_input_picture_of_any_shape_is_fitted(warm_tiny, tmp_path) -> None:
+    source = tmp_path / "source.png"
+    Image.new("RGBA", (100, 301), (200, 30, 30, 255)).save(source)
+    pictures = []
+    for strength in (0.3, 1.0):
+        await draw_well(
+            warm_tiny, request(tmp_path, PROMPT, input_image=source, strength=strength)
+        )
+        pictures.append((tmp_path / "0.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+async def test_texts_are_in_the_file(warm_tiny, tmp_path) -> None:
+    texts = ({"parameters": "灯塔\nSteps: 4", "request": "{}"},)
+    await draw_well(warm_tiny, request(tmp_path, PROMPT, texts=texts))
+    with Image.open(tmp_path / "0.png") as image:
+        assert dict(image.text) == texts[0]
+
+
+@pytest.mark.parametrize("prompt", ["", "x" * 4000, "灯塔🗼" * 500, "<|im_end|>\n{}{0}%s\x00"])
+async def test_odd_prompts(warm_tiny, tmp_path, prompt) -> None:
+    await draw_well(warm_tiny, request(tmp_path, prompt, steps=1))
+
+
+async def test_cancel_acts_at_the_next_step(warm_tiny, tmp_path) -> None:
+    pid, steps = warm_tiny.pid, []
+    with pytest.raises(GenerationCancelled):
+        async with asyncio.timeout(30):
+            async for event in warm_tiny.generate(request(tmp_path, PROMPT, steps=100)):
+                if isinstance(event, Step):
+                    steps.append(event.index)
+                    if event.index == 2:
+                        await warm_tiny.cancel("job1")
+    assert steps[-1] < 50
+    await draw(warm_tiny, request(tmp_path, PROMPT))
+    assert warm_tiny.pid == pid

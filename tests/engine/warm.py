@@ -1,0 +1,25 @@
+"""One warm tiny engine for the whole test session: its start costs seconds, its pictures half of one.
+
+The fixture lives on the session's event loop, so tests that use it are marked
+`pytest.mark.asyncio(loop_scope="session")`. It is registered in a conftest.py; registered in
+tests/conftest.py, one child serves every folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from bot.engine.options import EngineOptions
+from bot.engine.process import EngineProcess
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def warm_tiny() -> AsyncIterator[EngineProcess]:
+    """The real tiny pipeline in a real child process, loaded."""
+    engine = EngineProcess("tiny", options=EngineOptions(Path("unused")))
+    await engine.load()
+    yield engine
+    await engine.close()
