@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import discord
-from bot.jobs.queue import JobQueue, Place
 from discord import app_commands
 from discord.ext import commands
 
 from bot.client import ImageBot
 from bot.delivery.text import safe
 from bot.jobs.model import Job, JobState
+from bot.jobs.queue import JobQueue, Place
 
 MOST_SHOWN = 10
 

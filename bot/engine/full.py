@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from diffsynth.configs import VRAM_MANAGEMENT_MODULE_MAPS
 from diffsynth.core import ModelConfig
 from diffsynth.core.vram.disk_map import DiskMap
 from diffsynth.core.vram.layers import AutoWrappedModule
+from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.pipelines.qwen_image import QwenImagePipeline
+from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
 from bot.engine.backend import LoadProgress
 from bot.engine.options import EngineOptions
@@ -65,6 +68,7 @@ def assemble(
     files: ModelFiles, device: str, budget_gib: float, progress: LoadProgress
 ) -> QwenImagePipeline:
     """Load the networks with DiffSynth's VRAM management for `device`."""
+    mend_module_map()
     resident = budget_gib >= _RESIDENT_GIB
     small = vram_recipe(device, torch.bfloat16, resident=resident)
     large = vram_recipe(device, _FP8, resident=resident)
@@ -92,6 +96,24 @@ def assemble(
     )
     _keep_precise(pipe)
     return pipe
+
+
+def mend_module_map() -> None:
+    """Bring DiffSynth's list of the text encoder's layers up to the installed transformers.
+
+    The list names layer classes that VRAM management wraps. DiffSynth 2.1.12 knows one rename of
+    transformers 5, not that of the vision tower's rotary embedding, and fails at the first name
+    that is gone.
+    """
+    layers = VRAM_MANAGEMENT_MODULE_MAPS[f"{QwenImageTextEncoder.__module__}.QwenImageTextEncoder"]
+    prefix = f"{modeling_qwen2_5_vl.__name__}."
+    present = vars(modeling_qwen2_5_vl)
+    for path in list(layers):
+        if path.startswith(prefix) and path.removeprefix(prefix) not in present:
+            del layers[path]
+    for name in present:
+        if name.endswith(("RMSNorm", "RotaryEmbedding", "PatchEmbed")):
+            layers[prefix + name] = f"{AutoWrappedModule.__module__}.AutoWrappedModule"
 
 
 def vram_recipe(device: str, dtype: torch.dtype, *, resident: bool) -> dict[str, Any]:

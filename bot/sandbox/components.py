@@ -54,8 +54,12 @@ def check_modal(form: Form, modal: Json) -> None:
 
 
 def fill_ids(components: list[Json]) -> list[Json]:
-    """Number the components that came without an id, as Discord does."""
+    """Number the components without an id, and drop buttons' empty fields, as Discord does."""
     everything = walk(components)
+    for button in (item for item in everything if item["type"] == BUTTON):
+        for holder in (button, button.get("emoji") or {}):
+            for key in [key for key, value in holder.items() if value is None]:
+                del holder[key]
     taken = {item["id"] for item in everything if item.get("id")}
     number = 0
     for item in everything:

@@ -110,7 +110,7 @@ class Faults:
     ) -> Fault:
         """Answer 429; without `via` it looks like a ban by Discord's proxy."""
         text = "You are being rate limited."
-        body: Json = {"message": text, "retry_after": retry_after, "global": everywhere}
+        body: Json = {"message": text, "code": 0, "retry_after": retry_after, "global": everywhere}
         headers = {"Retry-After": str(retry_after)}
         headers["X-RateLimit-Scope"] = "global" if everywhere else "user"
         if everywhere:

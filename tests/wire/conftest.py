@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import discord.gateway
 import discord.http
@@ -8,6 +10,14 @@ import pytest
 
 from bot.sandbox.server import Sandbox
 from tests.wire.kit import Stage, staged
+from tests.wire.openapi import Judge
+
+
+@pytest.fixture(scope="session")
+def judge() -> Judge | None:
+    """Discord's own description of its API, where DISCORD_OPENAPI names it."""
+    name = os.environ.get("DISCORD_OPENAPI")
+    return Judge(Path(name)) if name else None
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +30,12 @@ def _route() -> Iterator[None]:
 
 
 @pytest.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
+async def sandbox(judge: Judge | None) -> AsyncIterator[Sandbox]:
+    """A sandbox whose every exchange is judged at the end, where the description is at hand."""
     async with Sandbox() as running:
         yield running
+    if judge is not None:
+        assert judge.complaints(running.exchanges) == []
 
 
 @pytest.fixture

@@ -24,6 +24,10 @@ export class CommandForm {
     }
   }
 
+  get takesFiles() {
+    return this.leaf.options.some((option) => option.type === TYPE.ATTACHMENT);
+  }
+
   get rest() {
     return this.leaf.options.filter((option) => !this.entries.some((e) => e.option === option));
   }

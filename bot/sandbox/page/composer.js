@@ -105,6 +105,8 @@ export class Composer {
     });
     this.set("");
     this.complain("");
+    this.slash.hidden = true;
+    this.attachButton.hidden = !this.command.takesFiles;
     this.slot.replaceChildren(this.command.node);
     this.command.focus();
   }
@@ -112,6 +114,8 @@ export class Composer {
   leave(text, focus = true) {
     this.panel.hide();
     this.command = null;
+    this.slash.hidden = false;
+    this.attachButton.hidden = false;
     this.slot.replaceChildren(this.grow);
     this.set(text);
     if (focus) {

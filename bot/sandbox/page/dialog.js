@@ -26,7 +26,7 @@ export function openPicture(address, alt) {
     },
     h("img", { src: url, alt }),
     h("footer", null, alt && h("span", null, alt), h("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, "Open original")),
-    h("button.icon-button.close", { type: "button", "aria-label": "Close" }, icon("close")),
+    h("button.icon-button.close", { type: "button", "aria-label": "Close", autofocus: true }, icon("close")),
   );
   showDialog(dialog);
 }

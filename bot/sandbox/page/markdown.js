@@ -94,12 +94,13 @@ function list(lines, context) {
   for (const [, space, mark, body] of lines) {
     const indent = space.length;
     while (stack.length > 1 && stack.at(-1).indent > indent) stack.pop();
+    const ordered = /\d/.test(mark);
+    if (stack.length > 1 && stack.at(-1).indent === indent && stack.at(-1).ordered !== ordered) stack.pop();
     if (stack.at(-1).indent < indent) {
-      const ordered = /\d/.test(mark);
       const node = h(ordered ? "ol" : "ul", ordered ? { start: parseInt(mark, 10) } : null);
       const parent = stack.at(-1).node;
       (parent.lastElementChild?.tagName === "LI" ? parent.lastElementChild : parent).append(node);
-      stack.push({ indent, node });
+      stack.push({ indent, ordered, node });
     }
     stack.at(-1).node.append(h("li", null, inline(body, context)));
   }

@@ -73,7 +73,7 @@ const SECTIONS = {
         return h("div.thinking", null, dots(), h("span", null, `${nameOf(m.author, context)} is thinking…`));
       }
       const edited = m.edited_timestamp && h("span.edited", { title: full(m.edited_timestamp) }, "(edited)");
-      if (!m.content && !edited) return null;
+      if (!m.content) return null;
       return h("div.text.md", null, markdown(m.content ?? "", context), edited);
     },
   },
@@ -126,10 +126,12 @@ export class MessageView {
     this.header = h(
       "div.head",
       null,
-      h("span.author", { style: {} }, nameOf(author, context)),
+      h("span.author", null, nameOf(author, context)),
       author.bot && h("span.tag", null, "BOT"),
       h("time.sent", { datetime: message.timestamp, title: full(message.timestamp) }, when(message.timestamp)),
     );
+    this.mark = h("span.edited", { hidden: true }, "(edited)");
+    this.header.append(this.mark);
     const { lead: leadPlace, ...rest } = this.places;
     this.node = h(
       "li.message",
@@ -159,6 +161,7 @@ export class MessageView {
     this.node.classList.toggle("is-thinking", Boolean(message.thinking));
     const me = this.context.me();
     this.node.classList.toggle("mentions-me", Boolean(message.mention_everyone || message.mentions?.some((user) => user.id === me)));
+    this.mark.hidden = Boolean(message.content) || message.thinking || !message.edited_timestamp;
     this.idle();
     for (const [name, section] of Object.entries(SECTIONS)) {
       const signature = JSON.stringify(section.of(message) ?? null);

@@ -12,10 +12,16 @@ export class Thread {
     Object.assign(this, { scroller, list, pending, jump, context });
     this.views = [];
     this.stuck = true;
+    this.last = 0;
     this.firsts = new Map(); // interaction id -> id of the first message that answers it
     scroller.addEventListener("scroll", () => {
-      this.stuck = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < NEAR_BOTTOM_PX;
-      if (this.stuck) jump.hidden = true;
+      // Growing content also leaves the end behind; only a move upwards is the reader's wish.
+      const up = scroller.scrollTop < this.last;
+      this.last = scroller.scrollTop;
+      if (scroller.scrollHeight - this.last - scroller.clientHeight < NEAR_BOTTOM_PX) {
+        this.stuck = true;
+        jump.hidden = true;
+      } else if (up) this.stuck = false;
     }, { passive: true });
     jump.addEventListener("click", () => this.toBottom());
     const follow = new ResizeObserver(() => this.stuck && this.toBottom());
