@@ -152,7 +152,7 @@ class Page:
 
     async def screenshot(self, path: Path) -> None:
         reply = await self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(reply["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(reply["data"]))
 
 
 class Browser:

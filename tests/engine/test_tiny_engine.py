@@ -36,7 +36,9 @@ TOLERANCE = 2
 
 
 def distance(one, other) -> int:
-    return max(abs(a - b) for p, q in zip(one, other, strict=True) for a, b in zip(p, q, strict=True))
+    return max(
+        abs(a - b) for p, q in zip(one, other, strict=True) for a, b in zip(p, q, strict=True)
+    )
 
 
 async def test_golden_slice(warm_tiny, tmp_path) -> None:
@@ -102,9 +104,7 @@ async def test_an_input_picture_of_any_shape_is_fitted(warm_tiny, tmp_path) -> N
     Image.new("RGBA", (100, 301), (200, 30, 30, 255)).save(source)
     pictures = []
     for strength in (0.3, 1.0):
-        await draw_well(
-            warm_tiny, request(tmp_path, PROMPT, input_image=source, strength=strength)
-        )
+        await draw_well(warm_tiny, request(tmp_path, PROMPT, input_image=source, strength=strength))
         pictures.append((tmp_path / "0.png").read_bytes())
     assert pictures[0] != pictures[1]
 

@@ -39,14 +39,15 @@ def _write(state: dict[str, torch.Tensor], folder: Path, stem: str, shards: int)
     return [str(folder / name) for name in names]
 
 
-def _published(name: str) -> str:
+def published_name(name: str) -> str:
+    """The name in the published files of a parameter of the text encoder."""
     return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
 
 
 def write_toy_files(root: Path, patch: pytest.MonkeyPatch) -> QwenImagePipeline:
     """Write the tiny model to `root`; return the pipeline whose weights were written."""
     pipe, _ = tiny.load(None, lambda *_: None)
-    text = {_published(name): value for name, value in pipe.text_encoder.state_dict().items()}
+    text = {published_name(name): value for name, value in pipe.text_encoder.state_dict().items()}
     written = {
         "qwen_image_dit": _write(
             pipe.dit.state_dict(), root / "transformer", "diffusion_pytorch_model", 3

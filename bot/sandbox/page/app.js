@@ -215,7 +215,9 @@ function onMessage(message, isNew) {
   if (message.author.id === state.bot.id) setTyping(null);
   const hasPicture = (m) => Boolean(m?.attachments?.length || m?.embeds?.some((embed) => embed.image));
   if (added && message.author.id !== userId) {
-    const text = message.thinking ? "is thinking" : plainText(message.content ?? "", context).slice(0, 200);
+    const [embed] = message.embeds ?? [];
+    const words = message.content || embed?.title || embed?.description || "";
+    const text = message.thinking ? "is thinking" : plainText(words, context).slice(0, 200);
     say(`${nameOf(message.author, context)}: ${text || (hasPicture(message) ? "a picture" : "a message")}`);
   } else if (before && hasPicture(message) && !hasPicture(before)) {
     say(`${nameOf(message.author, context)} posted a picture`);

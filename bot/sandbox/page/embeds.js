@@ -2,7 +2,7 @@
 
 import { openPicture } from "./dialog.js";
 import { fileSize, h, icon, safeUrl } from "./dom.js";
-import { inlineMarkdown, markdown } from "./markdown.js";
+import { inlineMarkdown, markdown, plainText } from "./markdown.js";
 import { timestamp } from "./time.js";
 
 const MOST_WIDE = 520;
@@ -107,17 +107,17 @@ function embed(item, context, describe) {
         ),
       ),
     ),
-    item.thumbnail && h("div.embed-thumbnail", null, picture(item.thumbnail.url, { alt: describe(item.thumbnail) })),
-    item.image && h("div.embed-image", null, picture(item.image.url, { ...item.image, alt: describe(item.image) })),
+    item.thumbnail && h("div.embed-thumbnail", null, picture(item.thumbnail.url, { alt: describe(item.thumbnail, item) })),
+    item.image && h("div.embed-image", null, picture(item.image.url, { ...item.image, alt: describe(item.image, item) })),
     footer,
   );
 }
 
-/** Draw a message's embeds; pictures take the alt text of the file they show. */
+/** Draw a message's embeds; pictures take the alt text of their file, or the title. */
 export function embeds(message, context) {
-  const describe = ({ url, description }) => {
+  const describe = ({ url, description }, item) => {
     const file = (message.attachments ?? []).find((entry) => entry.url === url);
-    return description ?? file?.description ?? file?.filename ?? "";
+    return description ?? file?.description ?? plainText(item.title ?? item.description ?? "", context);
   };
   return h("div.embeds", null, message.embeds.map((item) => embed(item, context, describe)));
 }
