@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: help demo run test check lint setup setup-dev clean
+.PHONY: help demo run test check screenshots lint setup setup-dev clean
 
 help:
 	@echo "make demo    try the bot in a browser: no token, no GPU, no model download"
@@ -34,6 +34,9 @@ test: setup-dev lint
 
 check: test
 	$(RUN) -m pytest -m "slow or browser"
+
+screenshots: setup-dev
+	$(RUN) -m docs.screenshots
 
 lint: setup-dev
 	$(BIN)/ruff check .

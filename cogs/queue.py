@@ -45,7 +45,7 @@ def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
     for number, job in enumerate(jobs[:MOST_SHOWN], 1):
         view.add_item(
             discord.ui.Button[discord.ui.View](
-                label=f"Cancel {number}", emoji="✖️", custom_id=f"cancel:{job.id}"
+                label=f"Cancel {number}", emoji="🛑", custom_id=f"cancel:{job.id}"
             )
         )
     view.stop()

@@ -60,7 +60,7 @@ class Card:
         return [upload.file() for upload in self.uploads]
 
 
-CANCEL: Final = Button("cancel", "Cancel", "✖️", discord.ButtonStyle.danger)
+CANCEL: Final = Button("cancel", "Cancel", "🛑", discord.ButtonStyle.danger)
 REROLL: Final = Button("reroll", "Reroll", "🔁")
 RETRY: Final = Button("reroll", "Try again", "🔁")
 

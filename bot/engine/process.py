@@ -93,17 +93,19 @@ class EngineProcess:
             self._job = request.job_id
             self._cancel.clear()
             try:
-                for retry in (True, False):
+                while True:
+                    fresh = False
                     async with aclosing(self._ready()) as events:
                         async for event in events:
-                            retry = retry and not isinstance(event, Loaded)
+                            fresh = fresh or isinstance(event, Loaded)
                             yield event
                     try:
                         async with aclosing(self._draw(request)) as events:
                             async for event in events:
                                 yield event
                     except _BrokenBefore as error:
-                        if not retry:
+                        # A new child that breaks before its first job would do so again.
+                        if fresh:
                             raise error.cause from None
                     else:
                         return

@@ -88,8 +88,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The batch is complete. `timings` are seconds by stage (encode, denoise, decode, save, total);
-    `peak_gpu_bytes` is None on the CPU."""
+    """The batch is complete.
+
+    `timings` are seconds by stage (encode, denoise, decode, save, total); `peak_gpu_bytes` is None
+    on the CPU.
+    """
 
     timings: Mapping[str, float]
     peak_gpu_bytes: int | None = None
@@ -119,7 +122,7 @@ class Engine(Protocol):
         ...
 
     def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
-        """Draw a batch: `Loading`*, `Loaded`?, then `Step`, `Preview`, `Picture`, and one `Finished`.
+        """Draw a batch: `Loading`*, `Loaded`?, `Step`, `Preview`, `Picture`, and one `Finished`.
 
         Raises `EngineError` when no picture can be made and `GenerationCancelled` after `cancel`.
         Closing the iterator early kills the engine's work.
@@ -127,7 +130,7 @@ class Engine(Protocol):
         ...
 
     async def cancel(self, job_id: str) -> None:
-        """Ask for the end of the generation of `job_id` at the next step; do nothing if not running."""
+        """Ask for the end of the generation of `job_id` at the next step, if it is running."""
         ...
 
     async def close(self) -> None:

@@ -120,7 +120,6 @@ def _check_disk(root: Path) -> None:
 
 def _download(root: Path, repository: str, first: Path, progress: LoadProgress) -> None:
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - child only
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
 
     with _watched(lambda: _folder_bytes(root), progress):
         try:
@@ -129,7 +128,7 @@ def _download(root: Path, repository: str, first: Path, progress: LoadProgress) 
                 local_dir=root,
                 allow_patterns=["transformer/*", "text_encoder/*", "vae/*", "tokenizer/*"],
             )
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        except Exception as error:  # the client lets its HTTP library's errors through
             raise _load_error(
                 f"The model file {first} is missing, and it could not be downloaded.",
                 f"download of {repository}: {type(error).__name__}",

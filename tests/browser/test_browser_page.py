@@ -103,7 +103,7 @@ async def test_thinking_forms_menus_and_silence(sandbox: Sandbox, bot: Bot, page
     await press(page, "Haiku", ".menu-item")
     await press(page, "Submit", "dialog .button")
     await page.until(f"{TEXT}.includes('roses are red / Haiku')")
-    assert await page.js("!document.querySelector('dialog')")
+    await page.until("!document.querySelector('dialog')")
     await press(page, "Dismiss message", ".text-button")
     await page.until(f"!{TEXT}.includes('roses are red / Haiku')")
 
@@ -179,6 +179,17 @@ async def test_files_go_along(sandbox: Sandbox, bot: Bot, page: Page):
     assert answered[0].files[0].data == b"hello"
 
 
+async def test_a_refused_message_comes_back(sandbox: Sandbox, bot: Bot, page: Page):
+    await arrive(page, sandbox)
+    await page.type("long " * 500 + "\n")
+    await page.until("!document.querySelector('.problem').hidden")
+    assert len(await page.js("document.querySelector('#text').value")) == 2499
+    assert sandbox.user("bob").messages("general") == []
+    (problem,) = page.problems
+    assert "status of 400" in problem
+    page.problems.clear()
+
+
 async def test_connection_and_presence(sandbox: Sandbox, bot: Bot, page: Page):
     await arrive(page, sandbox)
     await sandbox._users.close()
@@ -197,9 +208,7 @@ async def test_a_phone(sandbox: Sandbox, bot: Bot, page: Page):
     await page.until("document.querySelector('.attachments img')?.complete")
     assert await page.js("document.documentElement.scrollWidth") <= 390
     assert await page.js("document.querySelector('#scroller').scrollWidth") <= 390
-    assert await page.js("getComputedStyle(document.querySelector('#sidebar')).visibility") == (
-        "hidden"
-    )
+    await page.until("getComputedStyle(document.querySelector('#sidebar')).visibility === 'hidden'")
     await page.click("#menu-button")
     await page.until("document.activeElement.matches('.channel[aria-current]')")
     await press(page, "art", ".channel")

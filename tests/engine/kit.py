@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -35,6 +35,15 @@ async def draw(engine: EngineProcess, wanted: EngineRequest) -> list[Event]:
     """All events of a generation, within a minute."""
     async with asyncio.timeout(60):
         return [event async for event in engine.generate(wanted)]
+
+
+async def react(
+    engine: EngineProcess, wanted: EngineRequest, on_event: Callable[[Event], Awaitable[None]]
+) -> None:
+    """Draw, and wait for what each event calls forth."""
+    async with asyncio.timeout(60):
+        async for event in engine.generate(wanted):
+            await on_event(event)
 
 
 async def draw_well(engine: EngineProcess, wanted: EngineRequest) -> list[Event]:

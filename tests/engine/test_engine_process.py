@@ -8,11 +8,10 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 
 import pytest
-from tests.engine.kit import HERE, draw, draw_well, misbehaving, request
 from PIL import Image
 
 from bot.engine.environment import child_environment
@@ -20,9 +19,11 @@ from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.engine.process import EngineProcess
 from bot.engine.protocol import EngineState, Loaded, Loading, Picture, Preview, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from tests.engine.kit import HERE, draw, draw_well, misbehaving, react, request
+from tests.engine.misbehaving import wait_for_file
 
 Kind = EngineErrorKind
-QUICK = SilenceLimits(start=30, load=30, denoise=0.4, save=0.4, obey=0.4)
+QUICK = SilenceLimits(start=30, load=30, denoise=1.0, save=1.0, obey=1.0)
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="uses pidfds")
 
 
@@ -98,7 +99,7 @@ async def test_heartbeats_are_no_progress(tmp_path, monkeypatch) -> None:
     # Long enough for a heartbeat after the start's.
     limits = SilenceLimits(denoise=2.6)
     async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
-        with pytest.raises(EngineError, match=r"last sign of life [01] s ago"):
+        with pytest.raises(EngineError, match=r"last sign of life [012] s ago"):
             await draw(engine, request(tmp_path, "hang"))
 
 
@@ -143,15 +144,17 @@ async def test_the_picture_carries_its_texts(tmp_path, monkeypatch) -> None:
 async def test_cancel_acts_at_the_next_step(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
         await engine.load()
-        pid, steps = engine.pid, 0
+        pid, steps = engine.pid, []
+
+        async def on_event(event) -> None:
+            steps.append(event)
+            if event == Step(3, 1_000_000):
+                await engine.cancel("another")
+                await engine.cancel("job1")
+
         with pytest.raises(GenerationCancelled):
-            async with asyncio.timeout(30):
-                async for event in engine.generate(request(tmp_path, "steps")):
-                    steps += isinstance(event, Step)
-                    if steps == 3:
-                        await engine.cancel("another")
-                        await engine.cancel("job1")
-        assert steps < 1000
+            await react(engine, request(tmp_path, "steps"), on_event)
+        assert 3 <= len(steps) < 1000
         await draw_well(engine, request(tmp_path))
         assert engine.pid == pid
 
@@ -165,11 +168,13 @@ async def test_a_cancel_that_came_too_late_spares_the_next_attempt(tmp_path, mon
 
 async def test_cancel_does_not_wait_for_the_model(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch, "load-waits") as engine:
+
+        async def on_event(event) -> None:
+            if event == Loading("waiting", 0.5):
+                await engine.cancel("job1")
+
         with pytest.raises(GenerationCancelled):
-            async with asyncio.timeout(30):
-                async for event in engine.generate(request(tmp_path)):
-                    if event == Loading("waiting", 0.5):
-                        await engine.cancel("job1")
+            await react(engine, request(tmp_path), on_event)
         pid = engine.pid
         (tmp_path / "go").touch()
         events = await draw_well(engine, request(tmp_path, job="job2"))
@@ -252,32 +257,33 @@ async def test_a_command_that_does_not_exist(tmp_path, monkeypatch) -> None:
 
 
 async def test_restarts_back_off_and_a_success_forgives(tmp_path, monkeypatch) -> None:
-    backoff = Backoff(base=0.01)
-    async with misbehaving(tmp_path, monkeypatch, backoff=backoff) as engine:
-        waits = []
+    async with misbehaving(tmp_path, monkeypatch, backoff=Backoff(base=0.01)) as engine:
+        waited = []
+
+        async def on_event(event) -> None:
+            if event == Loading("restarting"):
+                assert engine.state is EngineState.BACKOFF
+                waited[-1] = True
+
         for prompt in ("exit", "exit", "exit", "fine", "exit", "fine"):
-            waited = False
-            try:
-                async for event in engine.generate(request(tmp_path, prompt)):
-                    if event == Loading("restarting"):
-                        waited = True
-                        assert engine.state is EngineState.BACKOFF
-            except EngineError as error:
-                assert error.kind is Kind.DIED
-            waits.append(waited)
-        assert waits == [False, False, True, True, False, False]
+            waited.append(False)
+            with nullcontext() if prompt == "fine" else pytest.raises(EngineError, match="died"):
+                await react(engine, request(tmp_path, prompt), on_event)
+        assert waited == [False, False, True, True, False, False]
 
 
 async def test_cancel_ends_the_wait_for_a_restart(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch, backoff=Backoff(base=1000, cap=1000)) as engine:
+
+        async def on_event(event) -> None:
+            assert event == Loading("restarting")
+            await engine.cancel("job1")
+
         for _ in range(2):
-            with pytest.raises(EngineError):
+            with pytest.raises(EngineError, match="died"):
                 await draw(engine, request(tmp_path, "exit"))
         with pytest.raises(GenerationCancelled):
-            async with asyncio.timeout(30):
-                async for event in engine.generate(request(tmp_path)):
-                    assert event == Loading("restarting")
-                    await engine.cancel("job1")
+            await react(engine, request(tmp_path), on_event)
 
 
 @linux_only
@@ -301,19 +307,22 @@ async def test_a_message_out_of_turn_costs_no_job(tmp_path, monkeypatch) -> None
         pid = engine.pid
         (tmp_path / "speak").touch()
         async with asyncio.timeout(30):
-            while not (tmp_path / "spoken").exists():
-                await asyncio.sleep(0)
+            await asyncio.to_thread(wait_for_file, tmp_path / "spoken")
         await draw_well(engine, request(tmp_path, job="job2"))
         assert engine.pid != pid
 
 
 async def test_close_ends_a_running_job(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
-        with pytest.raises(EngineError):
-            async for event in engine.generate(request(tmp_path, "steps")):
-                if event == Step(3, 1_000_000):
-                    pid = engine.pid
-                    await engine.close()
+        await engine.load()
+        pid = engine.pid
+
+        async def on_event(event) -> None:
+            if event == Step(3, 1_000_000):
+                await engine.close()
+
+        with pytest.raises(EngineError, match="died"):
+            await react(engine, request(tmp_path, "steps"), on_event)
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
         with pytest.raises(EngineError, match="closed"):

@@ -52,13 +52,7 @@ def test_an_engine_error_keeps_its_sentence() -> None:
 
 
 def test_the_environment_keeps_what_libraries_need_and_drops_secrets() -> None:
-    secrets = {
-        name: "canary"
-        for name in (
-            "DISCORD_TOKEN", "API_KEYS", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "PGPASSWORD",
-            "HF_API_KEY", "PYTHON_SECRET", "CUDA_TOKEN", "DATABASE_URL", "XDG_COOKIE", "discord_token",
-        )
-    }  # fmt: skip
+    secrets = dict.fromkeys(("DISCORD_TOKEN", "API_KEYS", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "PGPASSWORD", "HF_API_KEY", "PYTHON_SECRET", "CUDA_TOKEN", "DATABASE_URL", "XDG_COOKIE", "discord_token"), "canary")  # fmt: skip
     needed = {
         "PATH": "/bin",
         "HOME": "/h",

@@ -12,7 +12,7 @@ from bot.engine.imports import quick_imports
 
 with quick_imports():
     import torch
-    from diffsynth.configs import MODEL_CONFIGS, VRAM_MANAGEMENT_MODULE_MAPS, VERSION_CHECKER_MAPS
+    from diffsynth.configs import MODEL_CONFIGS, VERSION_CHECKER_MAPS, VRAM_MANAGEMENT_MODULE_MAPS
     from diffsynth.core.loader.file import hash_model_file
     from diffsynth.pipelines.qwen_image import QwenImagePipeline
 

@@ -137,6 +137,18 @@ async def test_the_day_rolls(database, clock):
     await submit(queue, count=2)
 
 
+async def test_refunded_pictures_do_not_count(database, clock):
+    queue = JobQueue(database, Limits(images_per_day=4), model=MODEL, clock=clock)
+    await submit(queue)
+    job = await submit(queue, count=3)
+    with pytest.raises(LimitReached):
+        await submit(queue)
+    await queue.cancel(job.id, by=1)
+    await submit(queue, count=3)
+    with pytest.raises(LimitReached):
+        await submit(queue)
+
+
 async def test_more_than_a_whole_day(database, clock):
     queue = JobQueue(database, Limits(images_per_day=3), model=MODEL, clock=clock)
     with pytest.raises(LimitReached, match="4 pictures at once are more than the 3") as caught:

@@ -10,10 +10,10 @@ import pytest
 
 from bot.errors import DatabaseError
 from storage.backup import copy_database
-from storage.database import Database, Transaction
+from storage.database import Transaction
 
 
-async def test_a_backup_under_load_is_whole_and_starts(tmp_path, database):
+async def test_a_backup_under_load_is_whole_and_starts(tmp_path, database, opened):
     written = 0
     stop = asyncio.Event()
     started = asyncio.Event()
@@ -41,7 +41,7 @@ async def test_a_backup_under_load_is_whole_and_starts(tmp_path, database):
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         (count,) = connection.execute("SELECT count(*) FROM notes").fetchone()
     assert committed <= count <= during + 1
-    restored = await Database.open(tmp_path / "copy.sqlite3")
+    restored = await opened(tmp_path / "copy.sqlite3")
     assert await restored.read(lambda tx: tx.value("SELECT count(*) FROM notes")) == count
     await restored.close()
     assert not list(tmp_path.glob("*.partial"))

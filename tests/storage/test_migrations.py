@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from bot.errors import DatabaseError
-from storage.database import Database
 from storage.migrate import MIGRATIONS, read_migrations, statements
 
 
@@ -32,21 +31,21 @@ def dump(path: Path) -> list[str]:
         return [*connection.iterdump(), str(connection.execute("PRAGMA user_version").fetchone())]
 
 
-async def make_database(path: Path) -> None:
-    database = await Database.open(path)
+async def make_database(opened, path: Path) -> None:
+    database = await opened(path)
     await database.write(lambda tx: tx.execute("INSERT INTO facts VALUES ('colour', 'blue')"))
     await database.close()
 
 
-async def test_a_new_migration_runs_once_after_a_backup(tmp_path, folder, version):
+async def test_a_new_migration_runs_once_after_a_backup(tmp_path, folder, version, opened):
     path = tmp_path / "bot.sqlite3"
-    await make_database(path)
+    await make_database(opened, path)
     before = dump(path)
     (folder / f"{version:04}_moods.sql").write_text(
         "CREATE TABLE moods (name TEXT); INSERT INTO moods VALUES ('calm; so calm');"
     )
     for _ in range(2):
-        database = await Database.open(path, migrations=folder)
+        database = await opened(path, migrations=folder)
         assert await database.read(lambda tx: tx.value("SELECT name FROM moods")) == "calm; so calm"
         assert await database.read(lambda tx: tx.value("SELECT count(*) FROM moods")) == 1
         await database.close()
@@ -62,29 +61,29 @@ async def test_a_new_migration_runs_once_after_a_backup(tmp_path, folder, versio
         "DELETE FROM facts; INSERT INTO images VALUES ('ghost', 0, 'f', 's', 1, 1, 1, 1);",
     ],
 )
-async def test_a_migration_that_fails_is_undone(tmp_path, folder, version, sql):
+async def test_a_migration_that_fails_is_undone(tmp_path, folder, version, sql, opened):
     path = tmp_path / "bot.sqlite3"
-    await make_database(path)
+    await make_database(opened, path)
     before = dump(path)
     (folder / f"{version:04}_bad.sql").write_text(sql)
     with pytest.raises(DatabaseError, match=r"_bad\.sql.*before-v") as caught:
-        await Database.open(path, migrations=folder)
+        await opened(path, migrations=folder)
     assert "\n" not in str(caught.value)
     assert dump(path) == before
     assert dump(tmp_path / f"bot.sqlite3.before-v{version}.bak") == before
-    await (await Database.open(path)).close()
+    await (await opened(path)).close()
 
 
-async def test_the_first_good_one_of_two_stays(tmp_path, folder, version):
+async def test_the_first_good_one_of_two_stays(tmp_path, folder, version, opened):
     path = tmp_path / "bot.sqlite3"
-    await make_database(path)
+    await make_database(opened, path)
     (folder / f"{version:04}_good.sql").write_text("CREATE TABLE moods (name TEXT);")
     bad = folder / f"{version + 1:04}_bad.sql"
     bad.write_text("INSERT INTO moods VALUES (1, 2);")
     with pytest.raises(DatabaseError):
-        await Database.open(path, migrations=folder)
+        await opened(path, migrations=folder)
     bad.write_text("INSERT INTO moods VALUES ('mended');")
-    database = await Database.open(path, migrations=folder)
+    database = await opened(path, migrations=folder)
     assert await database.read(lambda tx: tx.value("SELECT name FROM moods")) == "mended"
     await database.close()
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from bot.errors import DatabaseError
-from storage.database import Database
 from storage.migrate import read_migrations
 
 OPEN_AND_WAIT = """
@@ -48,16 +47,16 @@ def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-async def make_database(path: Path) -> None:
-    database = await Database.open(path)
+async def make_database(opened, path: Path) -> None:
+    database = await opened(path)
     for number in range(200):
         sql = "INSERT INTO users VALUES (?, ?, 0, 0, NULL, '{}')"
         await database.write(lambda tx, n=number, sql=sql: tx.execute(sql, (n, "x" * 500)))
     await database.close()
 
 
-async def test_a_fresh_database_has_the_newest_schema(tmp_path):
-    database = await Database.open(tmp_path / "new" / "bot.sqlite3")
+async def test_a_fresh_database_has_the_newest_schema(tmp_path, opened):
+    database = await opened(tmp_path / "new" / "bot.sqlite3")
     version = await database.read(lambda tx: tx.value("PRAGMA user_version"))
     assert version == len(read_migrations())
     for pragma, value in {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}.items():
@@ -67,7 +66,7 @@ async def test_a_fresh_database_has_the_newest_schema(tmp_path):
     assert not list(tmp_path.rglob("*.bak"))
 
 
-async def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp_path):
+async def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp_path, opened):
     path = tmp_path / "bot.sqlite3"
     with start(OPEN_AND_WAIT, path) as first:
         assert first.stdout.readline() == "open\n"
@@ -77,9 +76,9 @@ async def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp
         assert str(tmp_path) in output
         assert "already uses" in output
         with pytest.raises(DatabaseError, match="already uses"):
-            await Database.open(path)
+            await opened(path)
         first.kill()
-    await (await Database.open(path)).close()
+    await (await opened(path)).close()
 
 
 def zeroed(content: bytes) -> bytes:
@@ -103,45 +102,45 @@ def broken_page(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("damage", [zeroed, cut, cut_short, another_format, broken_page])
-async def test_a_damaged_file_is_refused_and_left_untouched(tmp_path, damage):
+async def test_a_damaged_file_is_refused_and_left_untouched(tmp_path, damage, opened):
     path = tmp_path / "bot.sqlite3"
-    await make_database(path)
+    await make_database(opened, path)
     damaged = damage(path.read_bytes())
     path.write_bytes(damaged)
     with pytest.raises(DatabaseError, match="untouched") as caught:
-        await Database.open(path)
+        await opened(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == damaged
     path.unlink()
-    await (await Database.open(path)).close()  # The lock was given up.
+    await (await opened(path)).close()  # The lock was given up.
 
 
-async def test_a_newer_schema_is_refused_and_left_untouched(tmp_path):
+async def test_a_newer_schema_is_refused_and_left_untouched(tmp_path, opened):
     path = tmp_path / "bot.sqlite3"
-    await make_database(path)
+    await make_database(opened, path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 999")
     before = path.read_bytes()
     with pytest.raises(DatabaseError, match=r"newer version.*999"):
-        await Database.open(path)
+        await opened(path)
     assert path.read_bytes() == before
 
 
-async def test_the_database_of_another_program_is_refused(tmp_path):
+async def test_the_database_of_another_program_is_refused(tmp_path, opened):
     path = tmp_path / "bot.sqlite3"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
     before = path.read_bytes()
     with pytest.raises(DatabaseError, match="another program"):
-        await Database.open(path)
+        await opened(path)
     assert path.read_bytes() == before
 
 
-async def test_a_file_where_the_folder_should_be(tmp_path):
+async def test_a_file_where_the_folder_should_be(tmp_path, opened):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(DatabaseError, match="cannot be opened"):
-        await Database.open(tmp_path / "data" / "bot.sqlite3")
+        await opened(tmp_path / "data" / "bot.sqlite3")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="folders are not made read-only there")

@@ -101,8 +101,8 @@ async def test_a_cancelled_caller_leaves_a_whole_transaction(database):
     assert not database._writer.in_transaction
 
 
-async def test_close_waits_for_what_runs_and_refuses_the_rest(tmp_path):
-    database = await Database.open(tmp_path / "bot.sqlite3")
+async def test_close_waits_for_what_runs_and_refuses_the_rest(tmp_path, opened):
+    database = await opened(tmp_path / "bot.sqlite3")
     await database.write(lambda tx: tx.execute("CREATE TABLE notes (text TEXT)"))
     writes = [asyncio.create_task(database.write(add(str(n)))) for n in range(20)]
     await asyncio.sleep(0)
@@ -151,8 +151,14 @@ def test_no_schedule_mixes_transactions(schedule):
 
 async def run_schedule(folder: Path, schedule) -> None:
     database = await Database.open(folder / "bot.sqlite3")
-    await database.write(lambda tx: tx.execute("CREATE TABLE notes (text TEXT NOT NULL)"))
+    try:
+        await database.write(lambda tx: tx.execute("CREATE TABLE notes (text TEXT NOT NULL)"))
+        await check_schedule(database, schedule)
+    finally:
+        await database.close()
 
+
+async def check_schedule(database: Database, schedule) -> None:
     async def work(number: int, rows: int, turns: int, fails: bool) -> None:
         async def insert(tx: Transaction) -> None:
             for row in range(rows):
@@ -180,7 +186,6 @@ async def run_schedule(folder: Path, schedule) -> None:
 
     assert not database._writer.in_transaction
     stored = await notes(database)
-    await database.close()
     for number, (rows, _, fails, _) in enumerate(schedule):
         mine = [text for text in stored if text.startswith(f"{number}.")]
         assert mine in ([], [f"{number}.{row}" for row in range(rows)])

@@ -58,7 +58,7 @@ class ByteTokenizer:
         return_tensors: str | None = None,
         **_: Any,
     ) -> BatchEncoding:
-        """Encode a batch to `input_ids` and `attention_mask`, both (batch, length), padded right."""
+        """Encode a batch to `input_ids` and `attention_mask`, (batch, length), padded right."""
         rows = [self.encode(one) for one in text]
         if truncation and max_length is not None:
             rows = [row[:max_length] for row in rows]

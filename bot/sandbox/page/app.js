@@ -1,22 +1,18 @@
 // The page: who looks at which channel, what the server says, and what the user does.
 
+import { actionMenus } from "./actions.js";
 import { Refused, api, follow } from "./api.js";
-import { visible } from "./commands.js";
 import { Composer } from "./composer.js";
 import { avatar, h, icon } from "./dom.js";
+import { Interactions } from "./interactions.js";
 import { plainText } from "./markdown.js";
-import { openMenu } from "./menu.js";
-import { interactionOf, invoker, nameOf, pendingRow } from "./messages.js";
-import { openForm } from "./modal.js";
+import { nameOf } from "./messages.js";
 import { drawChannels, drawMe, drawMembers } from "./sidebar.js";
 import { Thread } from "./thread.js";
 import { setLocale } from "./time.js";
 
 const PAGE = 50;
 const TYPING_MS = 10000;
-const BUSY_MS = 4000;
-const USER_COMMAND = 2;
-const MESSAGE_COMMAND = 3;
 
 const $ = (id) => document.getElementById(id);
 
@@ -28,9 +24,6 @@ let stop = () => {};
 let loading = null; // events that arrive while a channel's messages are fetched
 const unread = new Set();
 const dismissed = new Set();
-const pending = new Map(); // interaction id -> row of a command without an answer
-const pressed = new Map(); // interaction id -> message id
-const answered = new Set(); // interaction ids whose outcome came before their own reply
 let typingTimer;
 
 const user = (id) => (id === state.bot.id ? state.bot : state.users.find((entry) => entry.id === id));
@@ -57,7 +50,8 @@ const context = {
   channelName: (id) => channels().find((entry) => entry.id === id)?.name,
   message: (id) => thread.find(id)?.message,
   isFollowUp: (message) => thread.isFollowUp(message),
-  press, actions,
+  press: (...use) => interactions.press(...use),
+  actions: (message, anchor) => menus.message(message, anchor),
   dismiss(message) {
     dismissed.add(message.id);
     thread.remove(message.id);
@@ -75,7 +69,7 @@ const context = {
 };
 
 const thread = new Thread(
-  { scroller: $("scroller"), list: $("messages"), pending: $("pending"), jump: $("jump") },
+  { scroller: $("scroller"), list: $("messages"), jump: $("jump") },
   context,
 );
 
@@ -85,47 +79,30 @@ const composer = new Composer($("composer"), {
   isDm,
   people: () => [...state.users, state.bot],
   places: channels,
+  nameOf: (message) => nameOf(message.author, context),
   complete: async (name, options, focused) =>
     (await api.autocomplete(userId, channelId, { name, options, focused })).choices ?? [],
-  command: runCommand,
+  command: (name, options, files) => {
+    thread.toBottom();
+    return interactions.command(name, options, files);
+  },
   async say(content, files, replyTo) {
     thread.toBottom();
     receive({ type: "message_create", message: await api.send(userId, channelId, content, files, replyTo) });
   },
 });
 
-// What the user does.
+const interactions = new Interactions({
+  here: () => ({ user: userId, channel: channelId }),
+  user, bot: () => state.bot, thread, rows: $("pending"), changed: empty,
+  complain: (sentence) => composer.complain(sentence),
+});
 
-async function runCommand(name, options, files, targetId) {
-  const [asUser, where] = [userId, channelId];
-  thread.toBottom();
-  const { interaction_id: id } = await api.command(
-    asUser, where, { name, options, ...(targetId && { target_id: targetId }) }, files,
-  );
-  if (answered.delete(id) || asUser !== userId || where !== channelId) return;
-  const row = pendingRow(user(asUser), state.bot, name);
-  row.name = name;
-  pending.set(id, row);
-  $("pending").append(row.node);
-  empty();
-}
-
-async function press(message, item, values, node) {
-  node.dataset.busy = "";
-  node.setAttribute("aria-busy", "true");
-  const rest = () => thread.find(message.id)?.idle();
-  try {
-    const body = { custom_id: item.custom_id, ...(values && { values }) };
-    const { interaction_id: id } = await api.press(userId, message.id, body);
-    if (answered.delete(id)) return rest();
-    pressed.set(id, message.id);
-    // A button that only defers is never heard of again.
-    setTimeout(() => pressed.delete(id) && rest(), BUSY_MS);
-  } catch (error) {
-    thread.find(message.id)?.fail(error.message);
-  }
-  return undefined;
-}
+const menus = actionMenus(view, context, {
+  run: (name, targetId) => interactions.command(name, {}, [], targetId),
+  reply: (message) => composer.setReply(message),
+  attempt,
+});
 
 async function attempt(action) {
   try {
@@ -135,74 +112,10 @@ async function attempt(action) {
   }
 }
 
-function commandsOf(type) {
-  const here = { admin: user(userId).admin, dm: isDm() };
-  return state.commands.filter((command) => command.type === type && visible(command, here));
-}
-
-const apps = (type, targetId) =>
-  commandsOf(type).map((command) => ({
-    label: command.name_localizations?.[user(userId).locale] ?? command.name,
-    icon: avatar(state.bot, "tiny"),
-    pick: () => attempt(() => runCommand(command.name, {}, [], targetId)),
-  }));
-
-function actions(message, anchor) {
-  const forMessage = message.ephemeral ? [] : apps(MESSAGE_COMMAND, message.id);
-  const forUser = apps(USER_COMMAND, message.author.id);
-  openMenu(
-    anchor,
-    [
-      !message.ephemeral && { label: "Reply", pick: () => composer.setReply(message, nameOf(message.author, context)) },
-      message.content && { label: "Copy text", pick: () => attempt(() => navigator.clipboard.writeText(message.content)) },
-      { label: "Copy message ID", detail: message.id, pick: () => attempt(() => navigator.clipboard.writeText(message.id)) },
-      message.ephemeral && { label: "Dismiss message", pick: () => context.dismiss(message) },
-      forMessage.length && { heading: "Apps: this message" },
-      ...forMessage,
-      forUser.length && { heading: `Apps: ${nameOf(message.author, context)}` },
-      ...forUser,
-    ].filter(Boolean),
-    { label: "Message actions" },
-  );
-}
-
-function memberActions(person, anchor) {
-  openMenu(
-    anchor,
-    [
-      person.id === state.bot.id && state.dms[userId] && { label: "Open direct messages", pick: () => go(userId, state.dms[userId]) },
-      person.id !== state.bot.id && person.id !== userId && { label: `See as ${person.display_name}`, pick: () => view.switchUser(person.id) },
-      ...apps(USER_COMMAND, person.id),
-      { label: "Copy user ID", detail: person.id, pick: () => attempt(() => navigator.clipboard.writeText(person.id)) },
-    ].filter(Boolean),
-    { label: person.display_name ?? person.name },
-  );
-}
-
 // What the server says.
-
-function settle(id, message) {
-  if (id !== null && pending.has(id)) {
-    pending.get(id).node.remove();
-    pending.delete(id);
-  } else if (id === null && message?.interaction) {
-    // Without an id the oldest row of this command is the one that is answered.
-    for (const [key, row] of pending) {
-      if (row.name === message.interaction.name && invoker(message) === userId) {
-        row.node.remove();
-        pending.delete(key);
-        break;
-      }
-    }
-  } else if (id !== null && pressed.has(id)) {
-    thread.find(pressed.get(id))?.idle();
-    pressed.delete(id);
-  } else if (id !== null) answered.add(id);
-}
 
 function onMessage(message, isNew) {
   if (dismissed.has(message.id)) return;
-  if (isNew) settle(interactionOf(message), message);
   if (message.channel_id !== channelId) {
     if (isNew && message.author.id !== userId) {
       unread.add(message.channel_id);
@@ -225,30 +138,6 @@ function onMessage(message, isNew) {
   empty();
 }
 
-function failed(id, sentence) {
-  if (pending.has(id)) {
-    pending.get(id).fail(sentence);
-    pending.delete(id);
-    return;
-  }
-  const target = pressed.get(id) ?? thread.views.find((v) => interactionOf(v.message) === id)?.message.id;
-  pressed.delete(id);
-  if (target) thread.find(target)?.fail(sentence);
-  else {
-    answered.add(id);
-    composer.complain(sentence);
-  }
-}
-
-function form(event) {
-  settle(event.interaction_id, null);
-  const asUser = userId;
-  openForm(event, state.bot, async (values) => {
-    const { interaction_id: id } = await api.submit(asUser, event.interaction_id, values);
-    if (!answered.delete(id)) pressed.set(id, event.message_id ?? "");
-  });
-}
-
 function setTyping(person) {
   clearTimeout(typingTimer);
   $("typing").replaceChildren(
@@ -264,9 +153,9 @@ function receive(event) {
   else if (event.type === "message_delete") {
     thread.remove(event.message_id);
     empty();
-  } else if (event.type === "interaction_answered") settle(event.interaction_id, null);
-  else if (event.type === "interaction_failed") failed(event.interaction_id, event.sentence);
-  else if (event.type === "modal") form(event);
+  } else if (event.type === "interaction_answered") interactions.answered(event.interaction_id);
+  else if (event.type === "interaction_failed") interactions.failed(event.interaction_id, event.sentence);
+  else if (event.type === "modal") interactions.form(event);
   else if (event.type === "typing") {
     if (event.channel_id === channelId && event.user_id !== userId) setTyping(user(event.user_id) ?? state.bot);
   } else if (event.type === "state") attempt(refresh);
@@ -276,7 +165,7 @@ function receive(event) {
 // What is shown.
 
 function empty() {
-  const none = !thread.views.length && !pending.size;
+  const none = !thread.views.length && !interactions.waiting;
   composer.suggest(none && state.bot.online);
 }
 
@@ -305,7 +194,7 @@ function drawHead() {
 function draw() {
   drawChannels($("channels"), view);
   drawMe($("me"), view);
-  drawMembers($("members"), view, memberActions);
+  drawMembers($("members"), view, menus.person);
   drawHead();
 }
 
@@ -316,6 +205,7 @@ async function load() {
   try {
     const messages = await api.messages(asUser, where, limit);
     if (asUser !== userId || where !== channelId) return;
+    interactions.clear();
     thread.fill(messages.filter((message) => !dismissed.has(message.id)));
     $("earlier").hidden = messages.length < limit;
     $("welcome").classList.toggle("more", messages.length >= limit);
@@ -381,8 +271,7 @@ async function go(wantedUser, wantedChannel) {
   channelId = places.includes(wantedChannel) ? wantedChannel : places[0];
   limit = PAGE;
   unread.delete(channelId);
-  pending.clear();
-  pressed.clear();
+  interactions.clear();
   if (before !== userId) unread.clear();
   history.replaceState(null, "", `#/${userId}/${channelId}`);
   setLocale(user(userId).locale);

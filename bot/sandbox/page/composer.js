@@ -12,7 +12,8 @@ const PROMPTS = [
 
 /**
  * The form at the bottom. `host` gives state(), user(), channel(), isDm(), and does
- * say(content, files, replyTo), command(path, options, files), complete(path, options, name).
+ * say(content, files, replyTo), command(path, options, files), complete(path, options, name),
+ * all three at once and with a promise.
  */
 export class Composer {
   constructor(form, host) {
@@ -21,6 +22,7 @@ export class Composer {
     this.files = [];
     this.command = null;
     this.replyTo = null;
+    this.visit = 0;
     this.panel = new Panel();
     this.picker = h("input", { type: "file", multiple: true, hidden: true, tabindex: "-1", onchange: () => this.takeFiles([...this.picker.files]) });
     this.text = h("textarea", {
@@ -60,6 +62,7 @@ export class Composer {
 
   /** Begin afresh for another channel or user. */
   reset(placeholder) {
+    this.visit += 1;
     this.leave("", false);
     this.files = [];
     this.setReply(null);
@@ -94,7 +97,7 @@ export class Composer {
 
   /** Go into command mode. */
   begin(leaf, values = {}) {
-    this.command = new CommandForm(leaf, values, {
+    const command = new CommandForm(leaf, values, {
       panel: this.panel,
       users: () => this.host.people().map((user) => ({ name: user.display_name ?? user.name, value: user.id })),
       channels: () => this.host.places().map((channel) => ({ name: channel.name, value: channel.id })),
@@ -103,12 +106,17 @@ export class Composer {
       send: () => this.send(),
       leave: (text) => this.leave(text),
     });
+    this.show(command);
+  }
+
+  show(command) {
+    this.command = command;
     this.set("");
     this.complain("");
     this.slash.hidden = true;
-    this.attachButton.hidden = !this.command.takesFiles;
-    this.slot.replaceChildren(this.command.node);
-    this.command.focus();
+    this.attachButton.hidden = !command.takesFiles;
+    this.slot.replaceChildren(command.node);
+    command.focus();
   }
 
   leave(text, focus = true) {
@@ -173,12 +181,12 @@ export class Composer {
   }
 
   /** Answer a message with the next one. */
-  setReply(message, name = "") {
+  setReply(message) {
     this.replyTo = message;
     this.reply.hidden = !message;
     this.reply.replaceChildren(
       ...(message
-        ? ["Replying to ", h("b", null, name), h("button.icon-button", { type: "button", "aria-label": "Do not reply", onclick: () => this.setReply(null) }, icon("close"))]
+        ? ["Replying to ", h("b", null, this.host.nameOf(message)), h("button.icon-button", { type: "button", "aria-label": "Do not reply", onclick: () => this.setReply(null) }, icon("close"))]
         : []),
     );
     if (message) this.text.focus();
@@ -218,32 +226,36 @@ export class Composer {
     );
   }
 
-  async send() {
-    if (this.busy) return;
+  send() {
     this.complain("");
-    const { command } = this;
+    const { command, files, replyTo } = this;
     const text = this.text.value.trim();
-    if (!command && !text && !this.files.length) return;
+    if (!command && !text && !files.length) return;
     const filled = command?.collect();
     if (command && !filled) return;
-    this.busy = true;
-    this.form.classList.add("busy");
-    try {
-      if (command) {
-        await this.host.command(command.leaf.path, filled.options, filled.files);
-        if (this.command === command) this.leave("");
-      } else {
-        await this.host.say(text, this.files, this.replyTo);
-        if (this.text.value.trim() === text) this.set("");
-        this.files = [];
-        this.drawTray();
-        this.setReply(null);
-      }
-    } catch (error) {
-      this.complain(error.message);
-    } finally {
-      this.busy = false;
-      this.form.classList.remove("busy");
+    this.leave("");
+    if (!command) {
+      this.files = [];
+      this.drawTray();
+      this.setReply(null);
     }
+    const { visit } = this;
+    const sent = command
+      ? this.host.command(command.leaf.path, filled.options, filled.files)
+      : this.host.say(text, files, replyTo);
+    sent.catch((error) => {
+      if (visit === this.visit) this.giveBack({ command, text, files, replyTo });
+      this.complain(error.message);
+    });
+  }
+
+  // What was refused can be mended and sent again, unless something else is being written.
+  giveBack({ command, text, files, replyTo }) {
+    if (this.command || this.text.value || this.files.length) return;
+    if (command) return this.show(command);
+    this.files = files;
+    this.drawTray();
+    this.setReply(replyTo);
+    return this.leave(text);
   }
 }

@@ -8,7 +8,7 @@ const NEAR_BOTTOM_PX = 60;
 
 /** The scrolling conversation of one channel. */
 export class Thread {
-  constructor({ scroller, list, pending, jump }, context) {
+  constructor({ scroller, list, jump }, context) {
     Object.assign(this, { scroller, list, pending, jump, context });
     this.views = [];
     this.stuck = true;
@@ -59,7 +59,6 @@ export class Thread {
     this.firsts.clear();
     this.note(messages);
     this.views = messages.map((message) => new MessageView(message, this.context));
-    this.pending.replaceChildren();
     this.arrange();
     this.toBottom();
   }
