@@ -10,13 +10,13 @@ from abc import abstractmethod
 from typing import Any, Final, Self
 
 import discord
-from bot.jobs.queue import CancelOutcome
 from typing_extensions import override
 
 from bot.client import ImageBot, answer_error, reply_privately
 from bot.errors import JobNotFound
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.jobs.model import Job
+from bot.jobs.queue import CancelOutcome
 from bot.jobs.request import random_seed
 
 CANCEL_SENTENCES: Final = {

@@ -18,7 +18,15 @@ FORBIDDEN = {
     "bot/jobs": {"bot.client", "bot.delivery", "bot.api", "cogs", "discord", *HEAVY},
     "bot/delivery": {"bot.engine", "cogs", *HEAVY},
     "bot/engine": {"bot.jobs", "bot.delivery", "bot.client", "storage", "cogs", "discord"},
-    "bot/sandbox": {"bot.jobs", "bot.delivery", "bot.engine", "bot.client", "storage", "cogs", *HEAVY},
+    "bot/sandbox": {
+        "bot.jobs",
+        "bot.delivery",
+        "bot.engine",
+        "bot.client",
+        "storage",
+        "cogs",
+        *HEAVY,
+    },
     "bot": {"cogs"},
     "cogs": {"bot.engine", "sqlite3", "aiosqlite", "storage", *HEAVY},
 }

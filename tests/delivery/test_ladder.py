@@ -9,7 +9,14 @@ import aiohttp
 import discord
 import pytest
 
-from bot.delivery.ladder import RetryLaterError, Rung, RungClosedError, TooLargeError, explain, rungs
+from bot.delivery.ladder import (
+    RetryLaterError,
+    Rung,
+    RungClosedError,
+    TooLargeError,
+    explain,
+    rungs,
+)
 from storage.deliveries import Delivery
 
 NOW = 1_000_000.0

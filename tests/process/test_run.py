@@ -79,14 +79,13 @@ async def test_a_second_bot_on_the_same_data_is_refused(tmp_path):
 
 
 async def test_a_stop_while_drawing_gives_the_job_back(tmp_path):
-    async with Sandbox() as sandbox:
-        async with bot_process(sandbox, tmp_path) as process:
-            await sandbox.ready(PATIENCE_S)
-            invocation = await sandbox.user("bob").slash("art", "imagine", prompt="a moon")
-            job_id = job_id_of((await invocation.response()).message)
-            process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
-                assert await process.wait() == 0
+    async with Sandbox() as sandbox, bot_process(sandbox, tmp_path) as process:
+        await sandbox.ready(PATIENCE_S)
+        invocation = await sandbox.user("bob").slash("art", "imagine", prompt="a moon")
+        job_id = job_id_of((await invocation.response()).message)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
     with sqlite3.connect(tmp_path / "bot.sqlite3") as database:
         query = "SELECT state, attempts, interruptions FROM jobs WHERE id = ?"
         assert database.execute(query, (job_id,)).fetchone() == ("queued", 0, 0)
