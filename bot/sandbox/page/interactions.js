@@ -15,7 +15,9 @@ export class Interactions {
     this.host = host;
     this.rows = new Map(); // interaction id -> row of a command
     this.presses = new Map(); // interaction id -> message id, or null for a form
-    this.early = new Map(); // interaction id -> failure or null: known before its own reply came
+    // What was heard of an interaction before the reply that told its id: id -> what to do. What
+    // another window of this user did stays there.
+    this.early = new Map();
   }
 
   /** Forget everything, for another user or channel. */
@@ -37,7 +39,6 @@ export class Interactions {
     const body = { name, options, ...(targetId && { target_id: targetId }) };
     const { interaction_id: id } = await api.command(user, channel, body, files);
     if (host.here().user !== user || host.here().channel !== channel) return;
-    if (this.early.get(id) === null) return void this.early.delete(id);
     const row = pendingRow(host.user(user), host.bot(), name);
     this.rows.set(id, row);
     host.rows.append(row.node);
@@ -59,47 +60,53 @@ export class Interactions {
     }
   }
 
-  /** Show the form that answers an interaction. */
-  form(event) {
-    this.answered(event.interaction_id);
-    const { user } = this.host.here();
-    openForm(event, this.host.bot(), async (values) => {
-      const { interaction_id: id } = await api.submit(user, event.interaction_id, values);
-      this.presses.set(id, null);
-      this.replay(id);
-    });
+  // Act on news of an interaction of this window, now or as soon as its id is known.
+  when(id, act) {
+    if (this.rows.has(id) || this.presses.has(id)) act();
+    else this.early.set(id, act);
   }
 
   replay(id) {
-    if (!this.early.has(id)) return;
-    const failure = this.early.get(id);
+    const act = this.early.get(id);
     this.early.delete(id);
-    if (failure === null) this.answered(id);
-    else this.failed(id, failure);
+    act?.();
+  }
+
+  /** Show the form that answers an interaction. */
+  form(event) {
+    this.when(event.interaction_id, () => {
+      this.answered(event.interaction_id);
+      const { user } = this.host.here();
+      openForm(event, this.host.bot(), async (values) => {
+        const { interaction_id: id } = await api.submit(user, event.interaction_id, values);
+        this.presses.set(id, null);
+        this.replay(id);
+      });
+    });
   }
 
   /** The bot gave its first response. */
   answered(id) {
-    if (this.rows.has(id)) {
-      this.rows.get(id).node.remove();
-      this.rows.delete(id);
-      this.host.changed();
-    } else if (this.presses.has(id)) {
+    this.when(id, () => {
+      this.rows.get(id)?.node.remove();
       this.host.thread.find(this.presses.get(id))?.idle();
-      this.presses.delete(id);
-    } else this.early.set(id, null);
+      this.drop(id);
+    });
   }
 
   /** The bot gave none in time. */
   failed(id, sentence) {
-    if (this.rows.has(id)) {
-      this.rows.get(id).fail(sentence);
-      this.rows.delete(id);
-    } else if (this.presses.has(id)) {
-      const view = this.host.thread.find(this.presses.get(id));
-      if (view) view.fail(sentence);
+    this.when(id, () => {
+      const place = this.rows.get(id) ?? this.host.thread.find(this.presses.get(id));
+      if (place) place.fail(sentence);
       else this.host.complain(sentence);
-      this.presses.delete(id);
-    } else this.early.set(id, sentence);
+      this.drop(id);
+    });
+  }
+
+  drop(id) {
+    this.rows.delete(id);
+    this.presses.delete(id);
+    this.host.changed();
   }
 }

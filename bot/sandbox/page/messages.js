@@ -16,7 +16,7 @@ export const interactionOf = (message) =>
   message.interaction?.id ?? message.interaction_metadata?.id ?? null;
 
 /** Return the id of the user whose command a message answers, or null. */
-export const invoker = (message) =>
+const invoker = (message) =>
   message.interaction?.user_id ?? message.interaction?.user?.id ?? null;
 
 const originId = (message) =>
