@@ -154,6 +154,8 @@ def _resolve(media: Json, files: Sequence[File]) -> Json:
                 media |= {"content_type": file.content_type}
                 if file.width is not None:
                     media |= {"width": file.width, "height": file.height}
+                if file.description:
+                    media["description"] = file.description
     return media
 
 

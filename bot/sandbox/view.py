@@ -26,6 +26,8 @@ def state(world: World) -> Json:
     people = [user for user in world.users.values() if not user.bot]
     general = next(iter(world.channels.values()))
     places = [channel for channel in world.channels.values() if channel.guild is not None]
+    # A thread stands under its channel.
+    places.sort(key=lambda c: (c.parent or c).position * 2 + (c.parent is not None))
     return {
         "application": {"id": str(world.application_id), "name": world.bot.name},
         "bot": {"id": str(world.bot.id), "name": world.bot.name, "online": world.bot_online},
