@@ -21,7 +21,7 @@ _log = logging.getLogger("bot.engine.child")
 _UNREAD_FRAMES: Final = 256
 _LINE_BYTES: Final = 2000
 _LEVELS: Final = (
-    (re.compile(r"^Traceback|\b\w*Error\b|\bfatal\b", re.IGNORECASE), logging.ERROR),
+    (re.compile(r"^Traceback|^\w[\w.]*(Error|Exception)\b|\b(ERROR|FATAL)\b"), logging.ERROR),
     (re.compile(r"warn|deprecat", re.IGNORECASE), logging.WARNING),
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -18,7 +17,6 @@ from bot.models import find_model
 
 # Each has `load(options, progress)`, which returns a QwenImagePipeline and its budget in GiB.
 _BUILDERS: Final = {"qwen-image": "bot.engine.full", "tiny": "bot.engine.tiny.model"}
-_CPU_THREADS: Final = 4
 # Latent pixels; a tile of 512x512 and a quarter of it as overlap decodes 2048x2048 in half a GiB.
 _TILE: Final = {"tiled": True, "tile_size": 64, "tile_stride": 48}
 
@@ -43,13 +41,11 @@ class QwenImage:
         progress("importing libraries", None)
         started = time.perf_counter()
         with quick_imports():
-            import torch  # noqa: PLC0415 - the heavy imports are a reported stage of loading
-
+            # The heavy imports are a reported stage of loading.
             builder = importlib.import_module(_BUILDERS[self._spec.family])
         imports_s = time.perf_counter() - started
-        # One thread a physical core is best, and more than four don't help at this size.
-        torch.set_num_threads(min(os.cpu_count() or 1, _CPU_THREADS))
         self._pipe, self._budget_gib = builder.load(self._options, progress)
+        _allow_single_step(self._pipe.scheduler)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)
 
@@ -118,6 +114,18 @@ class _Run:
             "denoise": denoised - encoded,
             "decode": time.perf_counter() - denoised,
         }
+
+
+def _allow_single_step(scheduler: Any) -> None:
+    """Give a single step its noise level; DiffSynth's schedule divides 0 by 0: a black picture."""
+    stock = scheduler.set_timesteps_fn
+
+    def schedule(num_inference_steps: int, denoising_strength: float, **options: Any) -> Any:
+        if num_inference_steps == 1:
+            options["sigmas"] = [denoising_strength]
+        return stock(num_inference_steps, denoising_strength, **options)
+
+    scheduler.set_timesteps_fn = schedule
 
 
 def _fitted(path: Any, size: tuple[int, int]) -> Image.Image:

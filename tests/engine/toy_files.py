@@ -18,6 +18,9 @@ with quick_imports():
 
     from bot.engine.tiny import model as tiny
 
+# The process that tests run in shares its few cores with children that draw.
+torch.set_num_threads(1)
+
 PARTS = {
     "qwen_image_dit": ("TinyDiT", "diffsynth.models.qwen_image_dit.QwenImageDiT"),
     "qwen_image_text_encoder": (

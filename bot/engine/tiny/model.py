@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, Final
 
 import torch
@@ -28,6 +29,7 @@ HEAD: Final = 64
 LAYERS: Final = 4
 VAE_WIDTH: Final = 12
 _LATENT_PATCH: Final = 64  # 16 channels x 2 x 2 latent pixels, as in the full model
+_THREADS: Final = 4
 WEIGHTS_SEED: Final = 20250804
 
 
@@ -112,6 +114,8 @@ def _initialise(module: nn.Module, seed: int) -> None:
 def load(options: EngineOptions, progress: LoadProgress) -> tuple[QwenImagePipeline, None]:
     """Return the pipeline with the toy networks, on the CPU in float32; it needs no budget."""
     del options
+    # More threads don't help at this size. (At full size they do: they convert idle weights.)
+    torch.set_num_threads(min(os.cpu_count() or 1, _THREADS))
     progress("building the tiny model", None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
