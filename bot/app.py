@@ -119,9 +119,12 @@ class App:
             queue=queue,
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
             reception=Reception(database, queue, acknowledgements),
+            engine=self.engine,
         )
         self.client.services = services
-        return services, GpuWorker(queue, self.engine, store), progress
+        idle_s = settings.image_idle_unload_minutes * 60 or None
+        worker = GpuWorker(queue, self.engine, store, idle_unload_s=idle_s)
+        return services, worker, progress
 
     async def _serve(self, services: Services, worker: GpuWorker, progress: ProgressEditor) -> None:
         parts = {

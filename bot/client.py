@@ -17,6 +17,7 @@ from typing_extensions import override
 from bot.delivery.courier import Courier
 from bot.delivery.reception import Reception
 from bot.delivery.text import safe
+from bot.engine.protocol import Engine
 from bot.errors import UserError
 from bot.jobs.model import Job
 from bot.jobs.queue import JobQueue
@@ -44,6 +45,7 @@ class Services:
     queue: JobQueue
     courier: Courier
     reception: Reception
+    engine: Engine
 
 
 class CommandTree(app_commands.CommandTree["ImageBot"]):

@@ -69,6 +69,13 @@ class Settings(BaseSettings):
         14.0,
         description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
     )
+    image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Minutes without a job after which the model leaves the graphics card and the main "
+            "memory, until the next job; 0 keeps it."
+        ),
+    )
     limit_open_jobs: Annotated[int, Field(ge=1)] = Field(
         3, description="Jobs that one user may have waiting or running at once."
     )

@@ -81,6 +81,20 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
         await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
         await interaction.response.send_message("▶️ The queue goes on.", ephemeral=True)
 
+    @app_commands.command(description="Free the graphics card until the next job.")
+    async def unload(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """Unload the model, unless it is drawing."""
+        await self._require_all(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        if await self.bot.services.engine.unload():
+            await self.bot.services.queue.note(
+                "unload", by=interaction.user.id, guild_id=interaction.guild_id
+            )
+            sentence = "The model is unloaded; the next job loads it again."
+        else:
+            sentence = "A picture is being drawn; pause the queue or try again afterwards."
+        await interaction.followup.send(sentence, ephemeral=True)
+
     @app_commands.command(description="Cancel anyone's job.")
     @app_commands.describe(job="The job's id, as /admin queue shows it.")
     async def cancel(

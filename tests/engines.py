@@ -56,6 +56,7 @@ class ScriptedEngine:
         self.holding = asyncio.Event()
         self.release = asyncio.Event()
         self.closed = 0
+        self.unloaded = asyncio.Event()
         self._cancelled = asyncio.Event()
 
     async def load(self) -> None:
@@ -101,6 +102,13 @@ class ScriptedEngine:
         self.cancels.append(job_id)
         if self.requests and self.requests[-1].job_id == job_id:
             self._cancelled.set()
+
+    async def unload(self) -> bool:
+        if self.state is EngineState.BUSY:
+            return False
+        self.state = EngineState.STOPPED
+        self.unloaded.set()
+        return True
 
     async def close(self) -> None:
         self.state = EngineState.STOPPED

@@ -123,6 +123,17 @@ class EngineProcess:
             if self._phase is EngineState.BUSY:
                 await self._link.send("cancel", job=job_id)
 
+    async def unload(self) -> bool:
+        """See `Engine`. The child ends: a process that is gone holds no memory at all."""
+        if self._lock.locked():
+            return False
+        async with self._lock:
+            link, self._link = self._link, None
+            self._phase = EngineState.STOPPED
+            if link is not None:
+                await link.close(_CLOSE_PATIENCE_S)
+        return True
+
     async def close(self) -> None:
         """See `Engine`."""
         self._closed = True

@@ -133,6 +133,13 @@ class Engine(Protocol):
         """Ask for the end of the generation of `job_id` at the next step, if it is running."""
         ...
 
+    async def unload(self) -> bool:
+        """Free the GPU and the main memory; the next job loads the model again.
+
+        Does nothing and returns False while the engine works.
+        """
+        ...
+
     async def close(self) -> None:
         """Stop the engine and free the GPU. Idempotent."""
         ...

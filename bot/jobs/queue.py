@@ -167,6 +167,15 @@ class JobQueue:
         """End the pause."""
         await self._set_pause(None, by, guild_id)
 
+    async def note(self, action: str, *, by: int, guild_id: int | None = None) -> None:
+        """Write an admin's action that changes no job into the audit."""
+        await self._database.write(
+            lambda tx: audit.record(
+                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action
+            )
+        )
+        _log.info("%s by %d", action, by)
+
     async def _set_pause(self, reason: str | None, by: int, guild_id: int | None) -> None:
         action = "resume" if reason is None else "pause"
 

@@ -70,6 +70,7 @@ class GpuWorker:
         *,
         clock: Callable[[], float] = time.time,
         retry_s: float = 1.0,
+        idle_unload_s: float | None = None,
     ) -> None:
         self.current: Job | None = None
         self._queue = queue
@@ -77,6 +78,7 @@ class GpuWorker:
         self._store = store
         self._clock = clock
         self._retry_s = retry_s
+        self._idle_unload_s = idle_unload_s
         self._cancel_asked = asyncio.Event()
         queue.forecast.engine_ready = lambda: engine.state in _READY
         queue.on_cancel.append(self._on_cancel)
@@ -86,7 +88,7 @@ class GpuWorker:
         await self._store.clear()
         while True:
             try:
-                job = await self._until_stored(self._queue.get)
+                job = await self._next_job()
             except Exception:  # noqa: BLE001 - the only worker outlives whatever it meets
                 _log.exception("no job could be claimed")
                 await asyncio.sleep(self._retry_s)
@@ -103,6 +105,22 @@ class GpuWorker:
             finally:
                 self.current = None
                 await unbroken(self._store.clear(job.id))
+
+    async def _next_job(self) -> Job:
+        """Claim a job; free the engine's memory if there is none for long."""
+        claim = asyncio.ensure_future(self._until_stored(self._queue.get))
+        try:
+            done, _ = await asyncio.wait({claim}, timeout=self._idle_unload_s)
+            if not done and self._engine.state is EngineState.IDLE:
+                _log.info("nothing to draw for %g s: the model is unloaded", self._idle_unload_s)
+                await self._engine.unload()
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            claim.cancel()
+            await asyncio.wait({claim})
+            if not claim.cancelled() and claim.exception() is None:
+                await unbroken(self._give_back(claim.result()))
+            raise
 
     def _on_cancel(self, job_id: str) -> None:
         if self.current and self.current.id == job_id:

@@ -331,3 +331,25 @@ def test_the_engine_fits_its_protocol(tmp_path: Path) -> None:
 
     engine: Engine = EngineProcess("tiny", options=EngineOptions(tmp_path))
     assert engine.name == "tiny"
+
+
+async def test_unload_ends_the_idle_child_and_the_next_job_starts_one(
+    tmp_path, monkeypatch
+) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await draw_well(engine, request(tmp_path))
+        pid = engine.pid
+        assert await engine.unload()
+        assert (engine.pid, engine.state) == (None, EngineState.STOPPED)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        assert await engine.unload()
+        await draw_well(engine, request(tmp_path))
+
+        async def on_event(event) -> None:
+            if event == Step(3, 1_000_000):
+                assert not await engine.unload()
+                await engine.cancel("job1")
+
+        with pytest.raises(GenerationCancelled):
+            await react(engine, request(tmp_path, "steps"), on_event)

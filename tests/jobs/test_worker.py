@@ -45,6 +45,17 @@ def at_work(queue, store, clock):
     return at_work
 
 
+async def test_an_idle_model_is_unloaded_and_comes_back(queue, store, clock):
+    engine = ScriptedEngine()
+    worker = GpuWorker(queue, engine, store, clock=clock, idle_unload_s=0.001)
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(20):
+        await engine.unloaded.wait()
+        assert await final(queue, await submit(queue)) == [JobState.GENERATED]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def final(queue: JobQueue, *jobs) -> list[JobState]:
     """Wait until these jobs are final."""
     with queue.feed.subscribe() as updates:

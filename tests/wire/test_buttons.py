@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bot.engine.protocol import EngineState
 from bot.jobs.model import JobState
 from bot.sandbox.errors import Refusal
 from tests.engines import Script, ScriptedEngine
@@ -99,6 +100,7 @@ async def test_admin_is_for_admins_also_when_discord_lets_it_through(held):
         ("admin queue", {}),
         ("admin pause", {"reason": "x"}),
         ("admin resume", {}),
+        ("admin unload", {}),
         ("admin cancel", {"job": "0" * 18}),
     ):
         with pytest.raises(Refusal):
@@ -128,6 +130,20 @@ async def test_an_admin_pauses_resumes_and_cancels(stage):
     assert (await stage.outcome(invocation)).files
     actions = await stage.database.read(lambda tx: tx.all("SELECT action FROM audit ORDER BY id"))
     assert {"pause", "resume"} <= {row["action"] for row in actions}
+
+
+async def test_an_admin_unloads_the_model(held, engine):
+    alice = held.sandbox.user("alice")
+    invocation = await held.imagine("bob", "busy")
+    await soon(engine.holding.wait())
+    answer = await (await alice.slash("general", "admin unload")).answer()
+    assert "being drawn" in answer.content
+    engine.release.set()
+    await held.outcome(invocation)
+    answer = await (await alice.slash("general", "admin unload")).answer()
+    assert "unloaded" in answer.content
+    assert engine.state is EngineState.STOPPED
+    assert (await held.outcome(await held.imagine("bob", "again"))).files
 
 
 async def test_show_brings_a_picture_again_to_its_owner_alone(stage):
