@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from bot import __version__
+from bot.engine.stream.bench import add_arguments
+from bot.engine.stream.bench import run as run_engine_bench
 from bot.errors import BotError, StartupError
 from bot.logs import set_up_logging
 
@@ -37,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     benches = bench.add_subparsers(dest="bench", required=True)
     response = benches.add_parser("response", help="first responses while the engine works")
     response.add_argument("--interactions", type=int, default=200)
+    engine = benches.add_parser("engine", help="the transformer with random weights, on a GPU")
+    add_arguments(engine)
     commands.add_parser("settings", help="print every setting with its default (.env.example)")
     return parser
 
@@ -52,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
                 sys.stdout.write(env_example())
             case "run":
                 asyncio.run(_run())
+            case "bench" if options.bench == "engine":
+                return min(1, run_engine_bench(options))
             case "bench":
                 from bot.bench.response import bench_response  # noqa: PLC0415
 

@@ -50,6 +50,9 @@ def build_engine(settings: Settings) -> Engine:
             model_path=settings.image_model_path,
             vram_gb=settings.image_vram_gb,
             gpu_memory_utilization=settings.image_gpu_memory_utilization,
+            offload=settings.image_offload,
+            precision=settings.image_precision,
+            compile=settings.image_compile,
         ),
     )
 

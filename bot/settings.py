@@ -69,6 +69,27 @@ class Settings(BaseSettings):
         14.0,
         description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
     )
+    image_offload: Literal["stream", "stock"] = Field(
+        "stream",
+        description=(
+            "How weights that exceed the budget reach the card: stream (this bot's own, fast) or "
+            "stock (DiffSynth's offloading: minutes a picture, for comparison)."
+        ),
+    )
+    image_precision: Literal["fp8", "fp8-fast", "bf16"] = Field(
+        "fp8",
+        description=(
+            "Weights in FP8 and arithmetic in bfloat16 (fp8), both in FP8 (fp8-fast: faster, less "
+            "exact), or all in bfloat16 (bf16: twice the memory)."
+        ),
+    )
+    image_compile: bool = Field(
+        True,
+        description=(
+            "Compile the model's blocks where Triton and a C compiler are installed; the first "
+            "start then takes a minute or two longer, later ones use the cache."
+        ),
+    )
     image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description=(

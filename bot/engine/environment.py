@@ -17,7 +17,7 @@ _ALLOWED: Final = re.compile(
     |SYSTEMROOT|SYSTEMDRIVE|WINDIR|COMSPEC|PATHEXT|USERPROFILE|APPDATA|LOCALAPPDATA|PROGRAMDATA
     |PROGRAMFILES.*|NUMBER_OF_PROCESSORS|PROCESSOR_\w+
     |LD_LIBRARY_PATH|DYLD_\w+|XDG_\w+
-    |CUDA_\w+|NVIDIA_\w+|HIP_\w+|ROCR_\w+|HSA_\w+|GPU_\w+
+    |CC|CXX|CUDA_\w+|NVIDIA_\w+|HIP_\w+|ROCR_\w+|HSA_\w+|GPU_\w+
     |TORCH\w*|PYTORCH_\w+|TRITON_\w+|OMP_\w+|MKL_\w+|OPENBLAS_\w+|KMP_\w+|NUMEXPR_\w+
     |HF_\w+|HUGGINGFACE_\w+|TRANSFORMERS_\w+|SAFETENSORS_\w+|DIFFSYNTH_\w+
     |(HTTP|HTTPS|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE
@@ -44,4 +44,7 @@ def child_environment(parent: Mapping[str, str] | None = None) -> dict[str, str]
     # OpenMP's threads spin at every barrier. On two cores with other work too, a tiny picture took
     # 8 s with spinning threads and 1 s with sleeping ones (on idle cores: 0.55 s and 0.77 s).
     kept.setdefault("OMP_WAIT_POLICY", "passive")
+    # Otherwise the place of an evicted block can't be used for larger tensors. (Renamed in 2.10.)
+    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+        kept.setdefault(name, "expandable_segments:True")
     return kept

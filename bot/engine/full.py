@@ -42,6 +42,17 @@ def load(options: EngineOptions, progress: LoadProgress) -> tuple[QwenImagePipel
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
+    require_gpu()
+    files = ensure(options.model_path, progress)
+    card = torch.cuda.get_device_properties(0).total_memory / GIB
+    budget = memory_budget(options, card)
+    # The promise is about what torch reserves; past it torch raises instead of taking more.
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
+    return assemble(files, "cuda", budget, progress), budget
+
+
+def require_gpu() -> None:
+    """Raise `EngineError` (`LOAD_FAILED`) where PyTorch has no CUDA GPU."""
     if not torch.cuda.is_available():
         raise EngineError(
             EngineErrorKind.LOAD_FAILED,
@@ -51,12 +62,6 @@ def load(options: EngineOptions, progress: LoadProgress) -> tuple[QwenImagePipel
                 "IMAGE_MODEL_NAME=tiny draws toy pictures without one."
             ),
         )
-    files = ensure(options.model_path, progress)
-    card = torch.cuda.get_device_properties(0).total_memory / GIB
-    budget = memory_budget(options, card)
-    # The promise is about what torch reserves; past it torch raises instead of taking more.
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
-    return assemble(files, "cuda", budget, progress), budget
 
 
 def memory_budget(options: EngineOptions, card_gib: float) -> float:

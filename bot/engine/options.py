@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
@@ -15,33 +15,29 @@ class EngineOptions:
     """Where the model's files are and how much GPU memory they may take.
 
     The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of the
-    card. `pipeline` names the code that draws, as `module:function`; the function is called with
-    the model's name and these options, in the child.
+    card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's offloading);
+    `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former. `pipeline` names the
+    code that draws, as `module:function`; the function is called with the model's name and these
+    options, in the child.
     """
 
     model_path: Path
     vram_gb: float | None = 14.0
     gpu_memory_utilization: float = 0.7
+    offload: str = "stream"
+    precision: str = "fp8"
+    compile: bool = True
     pipeline: str = DEFAULT_PIPELINE
 
     def to_header(self) -> dict[str, Any]:
         """Return the options as JSON values."""
-        return {
-            "model_path": str(self.model_path),
-            "vram_gb": self.vram_gb,
-            "gpu_memory_utilization": self.gpu_memory_utilization,
-            "pipeline": self.pipeline,
-        }
+        return asdict(self) | {"model_path": str(self.model_path)}
 
     @classmethod
     def from_header(cls, values: dict[str, Any]) -> Self:
         """Read what `to_header` wrote."""
-        return cls(
-            Path(values["model_path"]),
-            values["vram_gb"],
-            values["gpu_memory_utilization"],
-            values["pipeline"],
-        )
+        named: dict[str, Any] = {**values, "model_path": Path(values["model_path"])}
+        return cls(**named)
 
 
 class Activity(StrEnum):

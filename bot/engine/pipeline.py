@@ -13,6 +13,7 @@ from bot.engine.backend import Backend, Drawn, LoadInfo, LoadProgress, Report
 from bot.engine.imports import quick_imports
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
+from bot.engine.streamed import StreamedQwenImage
 from bot.models import find_model
 
 # Each has `load(options, progress)`, which returns a QwenImagePipeline and its budget in GiB.
@@ -23,7 +24,9 @@ _TILE: Final = {"tiled": True, "tile_size": 64, "tile_stride": 48}
 
 def build(model: str, options: EngineOptions) -> Backend:
     """Return the backend for `model`, not loaded yet."""
-    return QwenImage(model, options)
+    if options.offload == "stock":
+        return QwenImage(model, options)
+    return StreamedQwenImage(model, options)
 
 
 class QwenImage:

@@ -49,7 +49,7 @@ async def test_golden_slice(warm_tiny, tmp_path) -> None:
 
 async def test_events_of_a_batch(warm_tiny, tmp_path) -> None:
     events = await draw_well(warm_tiny, request(tmp_path, PROMPT, steps=3, seeds=(1, 2)))
-    assert [e for e in events if isinstance(e, Step)] == [Step(i, 6) for i in range(1, 7)]
+    assert [e for e in events if isinstance(e, Step)] == [Step(i, 3) for i in range(1, 4)]
     assert [e.seed for e in events if isinstance(e, Picture)] == [1, 2]
     finished = events[-1]
     assert isinstance(finished, Finished)

@@ -1,0 +1,132 @@
+"""How many blocks stay on the GPU, for a budget in bytes and the picture that is to be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bot.engine.stream.layout import Geometry
+from bot.errors import EngineError, EngineErrorKind
+
+MIB: Final = 2**20
+GIB: Final = 2**30
+# Live tensors of a block visit at their peak, in units of tokens x dim x element size. Measured on
+# full-size blocks: 11.4 and 7.5; the benchmark prints what it sees beside what was planned.
+_EAGER_PEAK: Final = 12.5
+_COMPILED_PEAK: Final = 9.0
+_LORA_PEAK: Final = 8.0
+# Workspaces of the matrix libraries, and what the allocator loses to rounding.
+_SLACK: Final = 128 * MIB
+_SLACK_SHARE: Final = 0.01
+# Up to here two branches in one visit save launches and small products; past it they only
+# take memory.
+_JOINT_TOKENS: Final = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a generation needs room for. `text_tokens` has one number a guidance branch."""
+
+    width: int
+    height: int
+    pictures: int = 1
+    text_tokens: tuple[int, ...] = (128, 16)
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of one picture: patches of 16 x 16 pixels."""
+        return (self.width // 16) * (self.height // 16)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one picture, all branches."""
+        return len(self.text_tokens) * self.image_tokens + sum(self.text_tokens)
+
+    @property
+    def joint(self) -> bool:
+        """Whether a picture's branches go through a block together."""
+        return self.tokens <= _JOINT_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What is on the GPU whatever is drawn, in bytes."""
+
+    block: int
+    slot: int
+    scratch: int
+    small: int
+    hole: int = 0
+    """What an evicted block leaves behind: the allocator frees whole pages only."""
+    others: int = 0
+    """Other networks' weights that stay beside the transformer."""
+    others_working: int = 0
+    """What the other networks need while the transformer rests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which blocks stay (`resident`), and what the rest of the budget is for, in bytes."""
+
+    resident: frozenset[int]
+    working: int
+    overhead: int
+
+
+def activation_bytes(
+    work: Work, geometry: Geometry, element: int, *, compiled: bool, lora: bool = False
+) -> int:
+    """Return the peak of activations of a step, in bytes."""
+    tokens = work.tokens if work.joint else work.image_tokens + max(work.text_tokens)
+    peak = (_COMPILED_PEAK if compiled else _EAGER_PEAK) + (_LORA_PEAK if lora else 0.0)
+    visit = tokens * geometry.dim * element * peak
+    kept = work.tokens * work.pictures * geometry.dim * element
+    latents = 8 * work.pictures * work.width * work.height
+    return int(visit) + 2 * kept + latents
+
+
+def plan(
+    work: Work,
+    geometry: Geometry,
+    fixed: Fixed,
+    budget: int | None,
+    element: int,
+    *,
+    compiled: bool,
+    lora_bytes: int = 0,
+    most: int = 0,
+) -> Plan:
+    """Share the budget out; None means that everything stays.
+
+    `most` is how many blocks were ever resident together: each that no longer is left a hole.
+
+    Raises `EngineError` (`OUT_OF_MEMORY`) when not even two blocks at a time have room.
+    """
+    activations = activation_bytes(work, geometry, element, compiled=compiled, lora=lora_bytes > 0)
+    working = max(activations, fixed.others_working)
+    if budget is None:
+        return Plan(frozenset(range(geometry.layers)), working, 0)
+    overhead = fixed.small + fixed.scratch + 2 * fixed.slot + fixed.others + lora_bytes
+    overhead += _SLACK + int(_SLACK_SHARE * budget)
+    room = budget - working - overhead
+    if room < 0:
+        raise EngineError(
+            EngineErrorKind.OUT_OF_MEMORY,
+            f"budget {budget}, activations {working}, fixed {overhead}",
+            sentence=(
+                f"{work.pictures} x {work.width}x{work.height} needs about "
+                f"{(working + overhead) / 2**30:.1f} GiB of GPU memory and the budget is "
+                f"{budget / 2**30:.1f} GiB; a smaller picture fits."
+            ),
+        )
+    count = min(geometry.layers, room // fixed.block)
+    if count < most:
+        count = min(count, max(0, room - most * fixed.hole) // (fixed.block - fixed.hole))
+    return Plan(spread(count, geometry.layers), working, overhead)
+
+
+def spread(resident: int, layers: int) -> frozenset[int]:
+    """Choose `resident` of `layers` blocks so that the others lie evenly among them."""
+    streamed = layers - resident
+    chosen = {i for i in range(layers) if (i + 1) * streamed // layers == i * streamed // layers}
+    return frozenset(chosen)

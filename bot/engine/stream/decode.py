@@ -1,0 +1,151 @@
+"""Latents to pictures and back, by DiffSynth's VAE, whole or in tiles as memory allows."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from bot.engine.stream.device import Device
+
+logger = logging.getLogger(__name__)
+
+# Measured in bf16 above the weights: 2.0 GiB at 1344x768, 3.5 at 1328x1328, 8.3 at 2048x2048, so
+# 1.94 to 1.99 GiB a million pixels, for decoding and encoding alike.
+_BYTES_PER_PIXEL: Final = 1070
+"""For each byte of an element."""
+# Latent pixels. A tile of 512x512 pixels and a quarter of it as overlap.
+TILE: Final = 64
+STRIDE: Final = 48
+_PIXELS: Final = 8
+# The whole picture in pixels, its weights, and a quotient of both: 3 + 1 + 3 channels.
+_ASSEMBLY: Final = 7
+
+
+def working_bytes(width: int, height: int, element: int, *, tiled: bool) -> int:
+    """Return the peak above the VAE's weights, in bytes; an element has `element` of them."""
+    if not tiled:
+        return _BYTES_PER_PIXEL * element * width * height
+    side = TILE * _PIXELS
+    tile = _BYTES_PER_PIXEL * element * min(width, side) * min(height, side)
+    return tile + _ASSEMBLY * element * width * height
+
+
+def needs_tiles(width: int, height: int, element: int, room: int | None) -> bool:
+    """Tell whether a picture is worked on in tiles when `room` bytes are free (None: plenty)."""
+    return room is not None and working_bytes(width, height, element, tiled=False) > room
+
+
+def fitted(picture: Path | Image.Image, width: int, height: int) -> Image.Image:
+    """Open a picture, cover the size with it and cut off evenly what sticks out."""
+    if isinstance(picture, Path):
+        with Image.open(picture) as opened:
+            return fitted(opened, width, height)
+    upright = ImageOps.exif_transpose(picture).convert("RGB")
+    return ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one picture took. `expected_bytes` is the formula's answer, for comparison."""
+
+    width: int
+    height: int
+    tiled: bool
+    seconds: float
+    expected_bytes: int
+    peak_bytes: int
+    """Allocated at most since the device's `reset_peak`; 0 on a CPU."""
+
+
+class PictureCodec:
+    """The VAE, under a budget. `room` below is how many bytes may be taken above what is."""
+
+    def __init__(self, vae: Any, device: Device, dtype: torch.dtype) -> None:
+        self._vae = vae.to(device=device.torch, dtype=dtype).eval()
+        self.device = device
+        self._dtype = dtype
+        self.last: Stage | None = None
+
+    @property
+    def weight_bytes(self) -> int:
+        """How much of the device's memory the VAE takes all the time."""
+        return sum(parameter.nbytes for parameter in self._vae.parameters())
+
+    def decode(self, latents: Tensor, room: int | None = None) -> Iterator[Image.Image]:
+        """Yield the pictures of `latents` [pictures, 16, height / 8, width / 8], one by one."""
+        height, width = (_PIXELS * size for size in latents.shape[-2:])
+        for one in latents.split(1):
+            moved = one.to(self.device.torch, self._dtype)
+            yield _picture(self._run(self._vae.decode, moved, width, height, room))
+
+    def encode(
+        self, picture: Path | Image.Image, width: int, height: int, room: int | None = None
+    ) -> Tensor:
+        """Return the latents [1, 16, height / 8, width / 8] of a picture fitted to that size."""
+        pixels = torch.from_numpy(np.array(fitted(picture, width, height), dtype=np.float32))
+        # In this order of rounding, as DiffSynth does it.
+        values = pixels.to(self.device.torch, self._dtype) * (2 / 255) - 1
+        return self._run(self._vae.encode, values.permute(2, 0, 1)[None], width, height, room)
+
+    @torch.no_grad()
+    def _run(
+        self,
+        work: Callable[..., Tensor],
+        x: Tensor,
+        width: int,
+        height: int,
+        room: int | None,
+    ) -> Tensor:
+        element = self._dtype.itemsize
+        tiled = needs_tiles(width, height, element, room)
+        started = time.perf_counter()
+        try:
+            out = work(x, tiled=tiled, tile_size=TILE, tile_stride=STRIDE)
+        except torch.OutOfMemoryError:
+            if tiled:
+                raise
+            out = None
+        if out is None:  # outside of `except`, whose traceback would keep the tensors alive
+            logger.warning("No memory for %dx%d at once, going on in tiles.", width, height)
+            self.device.release_cache()
+            tiled = True
+            out = work(x, tiled=True, tile_size=TILE, tile_stride=STRIDE)
+        self.device.synchronise()
+        seconds = time.perf_counter() - started
+        expected = working_bytes(width, height, element, tiled=tiled)
+        peak, _ = self.device.peak()
+        self.last = Stage(width, height, tiled, seconds, expected, peak)
+        return out
+
+
+def _picture(values: Tensor) -> Image.Image:
+    """Return [1, 3, height, width] from -1 to 1 as a picture, rounded as DiffSynth does it."""
+    pixels = ((values[0].permute(1, 2, 0) + 1) * (255 / 2)).clip(0, 255)
+    return Image.fromarray(pixels.to("cpu", torch.uint8).numpy())
+
+
+def measure(codec: PictureCodec, sizes: list[tuple[int, int]]) -> list[Stage]:
+    """Decode and encode a picture of each size, whole and in tiles; return what each took.
+
+    Run each size once before: kernels are chosen and loaded at first use.
+    """
+    stages: list[Stage | None] = []
+    for width, height in sizes:
+        latents = torch.zeros(1, 16, height // _PIXELS, width // _PIXELS)
+        for room in (None, 0):
+            codec.device.reset_peak()
+            (picture,) = codec.decode(latents, room)
+            stages.append(codec.last)
+            codec.device.reset_peak()
+            codec.encode(picture, width, height, room)
+            stages.append(codec.last)
+    return [stage for stage in stages if stage is not None]

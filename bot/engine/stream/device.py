@@ -1,0 +1,149 @@
+"""The few things that a GPU does with streams and pinned memory and a CPU does at once."""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+
+
+class Event(Protocol):
+    """A point in a stream's work, as `torch.cuda.Event`."""
+
+    def record(self) -> None:
+        """Mark the current stream's present end."""
+        ...
+
+    def wait(self) -> None:
+        """Let the current stream wait for the mark."""
+        ...
+
+    def synchronize(self) -> None:
+        """Let the caller wait for the mark."""
+        ...
+
+
+class HostBuffer:
+    """Bytes in main memory that the GPU can fetch by itself; `tensor` is flat uint8."""
+
+    def __init__(self, size: int, *, pinned: bool) -> None:
+        self.tensor = torch.empty(size, dtype=torch.uint8)
+        if pinned and size:
+            # torch's own pinned allocator rounds up to a power of two: a quarter of a gigabyte
+            # for each block of 227 MB. Registering ordinary memory takes only what is asked for.
+            runtime: Any = torch.cuda.cudart()
+            _check(runtime.cudaHostRegister(self.tensor.data_ptr(), size, 0))
+            weakref.finalize(self, _unpin, self.tensor).atexit = False
+
+
+def _check(status: Any) -> None:
+    if int(status) != 0:
+        raise torch.OutOfMemoryError(f"main memory could not be pinned (CUDA error {int(status)})")
+
+
+def _unpin(tensor: torch.Tensor) -> None:
+    torch.cuda.synchronize()  # a copy may still read from it
+    runtime: Any = torch.cuda.cudart()
+    runtime.cudaHostUnregister(tensor.data_ptr())
+
+
+class _NoEvent:
+    def record(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+
+class Device:
+    """A CPU: copies and work happen in program order, so there is nothing to wait for."""
+
+    hole = 0
+    """Bytes that can't be given back when one of several large buffers is freed."""
+
+    def __init__(self, name: str = "cpu") -> None:
+        self.torch = torch.device(name)
+
+    def host_buffer(self, size: int) -> HostBuffer:
+        """Return `size` bytes of main memory that `copying` may read."""
+        return HostBuffer(size, pinned=False)
+
+    def buffer(self, size: int) -> torch.Tensor:
+        """Return `size` uninitialised bytes of the device's memory, flat uint8."""
+        return torch.empty(size, dtype=torch.uint8, device=self.torch)
+
+    def copying(self) -> AbstractContextManager[Any]:
+        """Return a context in which work goes to the copy stream."""
+        return nullcontext()
+
+    def event(self) -> Event:
+        """Return a fresh event."""
+        return _NoEvent()
+
+    def synchronise(self) -> None:
+        """Wait until all queued work is done."""
+
+    def release_cache(self) -> None:
+        """Give freed memory back to the driver."""
+
+    def peak(self) -> tuple[int, int]:
+        """Return the peaks of allocated and reserved memory since `reset_peak`, in bytes."""
+        return 0, 0
+
+    def reset_peak(self) -> None:
+        """Start to measure the peaks anew."""
+
+
+class CudaDevice(Device):
+    """A CUDA GPU with one copy stream beside the current one."""
+
+    hole = 24 * 2**20  # expandable segments have pages of 20 MiB, and neighbours share them
+
+    def __init__(self, name: str = "cuda") -> None:
+        super().__init__(name)
+        if ":" not in name:
+            self.torch = torch.device("cuda", torch.cuda.current_device())
+        self._copies = torch.cuda.Stream(self.torch)
+
+    def host_buffer(self, size: int) -> HostBuffer:
+        """See `Device`; the memory is pinned."""
+        return HostBuffer(size, pinned=True)
+
+    def copying(self) -> AbstractContextManager[Any]:
+        """See `Device`."""
+        return torch.cuda.stream(self._copies)
+
+    def event(self) -> Event:
+        """See `Device`."""
+        event: Any = torch.cuda.Event()
+        return event
+
+    def synchronise(self) -> None:
+        """See `Device`."""
+        torch.cuda.synchronize(self.torch)
+
+    def release_cache(self) -> None:
+        """See `Device`."""
+        torch.cuda.synchronize(self.torch)
+        torch.cuda.empty_cache()
+
+    def peak(self) -> tuple[int, int]:
+        """See `Device`."""
+        return (
+            torch.cuda.max_memory_allocated(self.torch),
+            torch.cuda.max_memory_reserved(self.torch),
+        )
+
+    def reset_peak(self) -> None:
+        """See `Device`."""
+        torch.cuda.reset_peak_memory_stats(self.torch)
+
+
+def open_device(name: str) -> Device:
+    """Return the device called `name` ("cpu", "cuda", "cuda:1")."""
+    return CudaDevice(name) if name.startswith("cuda") else Device(name)

@@ -1,0 +1,236 @@
+"""Qwen2.5-VL's language model, layer by layer through the streamer: the text encoder.
+
+Every layer is computed by transformers' own decoder layer; only its linear layers are ours, and
+find their weights in the streamed buffer. Prompts share each visit of a layer but are multiplied
+one after the other, so that a prompt's result doesn't depend on those beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLDecoderLayer,
+    Qwen2_5_VLRMSNorm,
+    Qwen2_5_VLRotaryEmbedding,
+)
+
+from bot.engine.stream.device import Device
+from bot.engine.stream.layout import Packed
+from bot.engine.stream.quantize import dequantize
+from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.text_layout import NORMS, TextGeometry, text_layout
+
+# Live tensors of a layer at their peak, an element of the hidden state: the three wide tensors of
+# the feed-forward part are 3 x 5.3 of them, norms are computed in float32.
+_PEAK: Final = 22
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """What one run through all layers took."""
+
+    tokens: int
+    prompts: int
+    seconds: float
+    streamed_bytes: int
+
+
+class _Streamed(nn.Module):
+    """A linear layer whose weight is there for a visit; FP8 is widened at each use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stored: Tensor | None = None
+        self.bias: Tensor | None = None
+        self.scale: Tensor | None = None
+        self.scratch: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.stored
+        assert weight is not None
+        if self.scale is not None:
+            assert self.scratch is not None
+            wide = self.scratch[: weight.numel()].view(weight.shape)
+            dequantize(weight, self.scale, wide)
+            weight = wide
+        return functional.linear(x, weight, self.bias)
+
+
+class StreamedTextEncoder:
+    """Answers as DiffSynth's `QwenImageTextEncoder` does to text, by its last hidden state.
+
+    `config` is the language model's part of the encoder's. Give it the embedding table and the
+    last norm (`set_outer`) and every layer (`add_packed`) before the first prompt. It may share
+    a `streamer`, and so its slots; those of its own it gives back after each pass.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        device: Device,
+        dtype: torch.dtype,
+        *,
+        quantized: bool,
+        streamer: Streamer | None = None,
+    ) -> None:
+        config = copy.deepcopy(config)
+        config._attn_implementation = "sdpa"  # noqa: SLF001 - as the whole model would choose
+        self.geometry = TextGeometry.of(config)
+        self.layout = text_layout(self.geometry, dtype, quantized=quantized)
+        self.passes: list[Pass] = []
+        self._device = device
+        self._dtype = dtype
+        self._streamer = Streamer(device) if streamer is None else streamer
+        self._shared = streamer is not None
+        self._small: dict[int, dict[str, Tensor]] = {}
+        self._table = torch.empty(0)
+        self._rotary = Qwen2_5_VLRotaryEmbedding(config).to(device.torch)
+        with torch.device("meta"):
+            self._layer = Qwen2_5_VLDecoderLayer(config, 0).eval()
+            self._norm = Qwen2_5_VLRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self._linears = {piece.name: _Streamed() for piece in self.layout.pieces}
+        for name, linear in self._linears.items():
+            self._layer.set_submodule(name, linear)
+
+    def set_outer(self, table: Tensor, norm: Tensor) -> None:
+        """Take the embedding table [words, width], which stays where it is, and the last norm."""
+        self._table = table
+        self._norm.weight = _parameter(norm.to(self._device.torch, self._dtype))
+
+    @torch.no_grad()
+    def add_packed(self, index: int, packed: Packed, *, resident: bool = False) -> None:
+        """Place layer `index`, as `layout.pack` made it."""
+        self._streamer.add(("text", index), packed.flat, resident=resident)
+        self._small[index] = {k: v.to(self._device.torch) for k, v in packed.small.items()}
+
+    @classmethod
+    def from_module(
+        cls,
+        encoder: Any,
+        device: Device,
+        dtype: torch.dtype,
+        *,
+        quantized: bool,
+        resident: bool = False,
+        streamer: Streamer | None = None,
+    ) -> StreamedTextEncoder:
+        """Build it from a whole `QwenImageTextEncoder`."""
+        model = encoder.model.language_model
+        config = encoder.config.text_config
+        made = cls(config, device, dtype, quantized=quantized, streamer=streamer)
+        made.set_outer(model.embed_tokens.weight.detach(), model.norm.weight.detach())
+        for index, layer in enumerate(model.layers):
+            packed = made.layout.pack(layer.state_dict(), device.torch)
+            made.add_packed(index, packed, resident=resident)
+        return made
+
+    @property
+    def host_bytes(self) -> int:
+        """How much main memory the streamer takes, the transformer's blocks included if shared."""
+        return self._streamer.host_bytes
+
+    @property
+    def small_bytes(self) -> int:
+        """How much of the device's memory is taken all the time."""
+        return sum(t.nbytes for small in self._small.values() for t in small.values())
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Size of the widest layer, widened."""
+        widest = max(piece.rows * piece.columns for piece in self.layout.pieces)
+        return widest * self._dtype.itemsize if self.layout.quantized else 0
+
+    def working_bytes(self, tokens: int) -> int:
+        """Estimate what a pass over prompts of `tokens` in all takes, slots of its own included."""
+        hidden = tokens * self.geometry.dim * self._dtype.itemsize
+        slots = 0 if self._shared else 2 * self.layout.size
+        return slots + self.scratch_bytes + _PEAK * hidden
+
+    @property
+    def order(self) -> list[Hashable]:
+        """The streamer's keys in the order of a pass."""
+        return [("text", index) for index in range(self.geometry.layers)]
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[Tensor], then: Sequence[Hashable] = ()) -> list[Tensor]:
+        """Return the last hidden state [tokens, width] of each prompt's ids [tokens].
+
+        `then` names what is visited next, if the streamer is shared: it is copied meanwhile.
+        """
+        started = time.perf_counter()
+        states = [self._embedded(ids) for ids in prompts]
+        ropes = [self._rope(state) for state in states]
+        widest = self.scratch_bytes // self._dtype.itemsize
+        scratch = torch.empty(widest, dtype=self._dtype, device=self._device.torch)
+        streamed = [key for key in self.order if not self._streamer.is_resident(key)]
+        self._streamer.begin([*self.order, *then])
+        for index in range(self.geometry.layers):
+            with self._streamer.visit(("text", index)) as flat:
+                self._bind(flat, self._small[index], scratch)
+                for row, rope in enumerate(ropes):
+                    # One at a time, the former state is let go at once.
+                    states[row] = self._layer(
+                        states[row], attention_mask=None, position_embeddings=rope
+                    )
+        self._unbind()
+        states = [self._norm(state)[0] for state in states]
+        if self._shared:
+            self._device.synchronise()
+        else:
+            self._streamer.drop_slots()
+        self.passes[:] = [
+            Pass(
+                sum(len(ids) for ids in prompts),
+                len(prompts),
+                time.perf_counter() - started,
+                len(streamed) * self.layout.size,
+            )
+        ]
+        return states
+
+    def __call__(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        then: Sequence[Hashable] = (),
+        **_: Any,
+    ) -> tuple[Tensor]:
+        """Stand in for `QwenImageTextEncoder`: right-padded ids and mask [prompts, tokens]."""
+        lengths = attention_mask.sum(1).tolist()
+        rows = [ids[:length].cpu() for ids, length in zip(input_ids, lengths, strict=True)]
+        return (nn.utils.rnn.pad_sequence(self.encode(rows, then), batch_first=True),)
+
+    def _embedded(self, ids: Tensor) -> Tensor:
+        rows = functional.embedding(ids.to(self._table.device), self._table)
+        return rows[None].to(self._device.torch, self._dtype)
+
+    def _rope(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        # Text has the same position on all three axes.
+        places = torch.arange(state.shape[1], device=state.device).view(1, 1, -1).expand(3, 1, -1)
+        return self._rotary(state, places)
+
+    def _bind(self, flat: Tensor, small: Mapping[str, Tensor], scratch: Tensor) -> None:
+        views = self.layout.matrices(self.layout.stored(flat))
+        for name, linear in self._linears.items():
+            linear.stored = views[name]
+            linear.bias = small.get(f"{name}.bias")
+            linear.scale = small.get(f"{name}.scale")
+            linear.scratch = scratch
+        for name in NORMS:
+            self._layer.get_submodule(name).weight = _parameter(small[f"{name}.weight"])
+
+    def _unbind(self) -> None:
+        for linear in self._linears.values():
+            linear.stored = linear.scratch = None
+
+
+def _parameter(tensor: Tensor) -> nn.Parameter:
+    return nn.Parameter(tensor, requires_grad=False)

@@ -1,0 +1,187 @@
+"""Where each weight of a block lies: one flat buffer that crosses the bus, and small tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Final, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from bot.engine.stream.quantize import FP8, quantize_rows
+
+# DiffSynth's activation is x * sigmoid(1.702 x). With 1.702 moved into the scales of the layer
+# before it and out of those of the layer after it, it is SiLU: one pass instead of three.
+QUICK_GELU: Final = 1.702
+
+
+class Precision(StrEnum):
+    """How block weights are stored and multiplied."""
+
+    FP8 = "fp8"
+    """Stored in FP8, widened once a visit, multiplied in the activations' type."""
+    FP8_FAST = "fp8-fast"
+    """Stored in FP8 and multiplied in FP8, activations scaled per token."""
+    PLAIN = "plain"
+    """Stored and multiplied in the activations' type (bfloat16, or float32 on a CPU)."""
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the weights are FP8."""
+        return self is not Precision.PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The widths of a Qwen-Image transformer."""
+
+    layers: int
+    dim: int
+    heads: int
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.dim // self.heads
+
+    @classmethod
+    def of(cls, dit: Any) -> Self:
+        """Read them off a `QwenImageDiT`."""
+        blocks = dit.transformer_blocks
+        return cls(len(blocks), dit.img_in.out_features, blocks[0].attn.num_heads)
+
+
+class Piece(NamedTuple):
+    """One matrix of the flat buffer, made of one or several linear layers put on one another.
+
+    The stored matrix takes inputs that are `in_gain` and gives outputs that are `out_gain` times
+    those of the model's layer.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    rows: int
+    columns: int
+    out_gain: float = 1.0
+    in_gain: float = 1.0
+
+
+class Packed(NamedTuple):
+    """A block ready for use: `flat` uint8, `small` the tensors that always stay on the device."""
+
+    flat: Tensor
+    small: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The order of `pieces` in a flat buffer of `dtype` elements, FP8 or not."""
+
+    pieces: tuple[Piece, ...]
+    width: int
+    dtype: torch.dtype
+    quantized: bool
+    norms: tuple[tuple[str, tuple[str, str]], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width % 16:
+            raise ValueError(f"FP8 products need widths divisible by 16, not {self.width}")
+
+    @cached_property
+    def elements(self) -> int:
+        """How many weights the buffer holds."""
+        return sum(piece.rows * piece.columns for piece in self.pieces)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the buffer."""
+        return self.elements * (1 if self.quantized else self.dtype.itemsize)
+
+    @property
+    def small_size(self) -> int:
+        """Bytes of the tensors that stay on the device: biases, scales, norms."""
+        rows = sum(piece.rows for piece in self.pieces)
+        chunks = self.elements // self.width
+        return rows * self.dtype.itemsize + 4 * (rows + chunks) * self.quantized
+
+    def matrices(self, buffer: Tensor) -> dict[str, Tensor]:
+        """Return each piece as a view of `buffer`, which holds elements, not bytes."""
+        views: dict[str, Tensor] = {}
+        start = 0
+        for piece in self.pieces:
+            end = start + piece.rows * piece.columns
+            views[piece.name] = buffer[start:end].view(piece.rows, piece.columns)
+            start = end
+        return views
+
+    def stored(self, flat: Tensor) -> Tensor:
+        """Return the used bytes of `flat` as elements of the stored type."""
+        return flat[: self.size].view(FP8 if self.quantized else self.dtype)
+
+    def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
+        """Build the block from its layers' tensors (names without the block's prefix).
+
+        Works piece by piece, so that no second copy of the block is ever alive on `device`.
+        """
+        flat = torch.empty(self.size, dtype=torch.uint8, device=device)
+        small: dict[str, Tensor] = {}
+        scales: list[Tensor] = []
+        for piece, view in zip(self.pieces, self._rows(flat), strict=True):
+            weight = torch.cat([state[f"{source}.weight"].to(device) for source in piece.sources])
+            bias = torch.cat([state[f"{source}.bias"].to(device) for source in piece.sources])
+            small[f"{piece.name}.bias"] = (bias.float() * piece.out_gain).to(self.dtype)
+            if self.quantized:
+                quantized, scale = quantize_rows(weight, piece.out_gain / piece.in_gain)
+                view.copy_(quantized.view(torch.uint8))
+                small[f"{piece.name}.scale"] = scale
+                scales.append(scale.repeat_interleave(piece.columns // self.width))
+            else:
+                view.copy_(weight.to(self.dtype).contiguous().view(torch.uint8))
+        if scales:
+            small["scales"] = torch.cat(scales)[:, None]
+        for name, (query, key) in self.norms:
+            pair = torch.stack([state[f"{query}.weight"], state[f"{key}.weight"]])
+            small[name] = pair.to(device, torch.float32)
+        return Packed(flat, small)
+
+    def _rows(self, flat: Tensor) -> list[Tensor]:
+        item = 1 if self.quantized else self.dtype.itemsize
+        views: list[Tensor] = []
+        start = 0
+        for piece in self.pieces:
+            end = start + piece.rows * piece.columns * item
+            views.append(flat[start:end].view(piece.rows, piece.columns * item))
+            start = end
+        return views
+
+
+def block_layout(geometry: Geometry, dtype: torch.dtype, *, quantized: bool) -> Layout:
+    """Return the layout of a block's matrices that every step needs."""
+    dim, gain = geometry.dim, QUICK_GELU if quantized else 1.0
+    pieces: list[Piece] = []
+    for side, query, key, value, out in (
+        ("img", "to_q", "to_k", "to_v", "to_out.0"),
+        ("txt", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
+    ):
+        attention = tuple(f"attn.{name}" for name in (query, key, value))
+        pieces += [
+            Piece(f"{side}_qkv", attention, 3 * dim, dim),
+            Piece(f"{side}_out", (f"attn.{out}",), dim, dim),
+            Piece(f"{side}_up", (f"{side}_mlp.net.0.proj",), 4 * dim, dim, out_gain=gain),
+            Piece(f"{side}_down", (f"{side}_mlp.net.2",), dim, 4 * dim, in_gain=gain),
+        ]
+    norms = (
+        ("img_norms", ("attn.norm_q", "attn.norm_k")),
+        ("txt_norms", ("attn.norm_added_q", "attn.norm_added_k")),
+    )
+    return Layout(tuple(pieces), dim, dtype, quantized, norms)
+
+
+def modulation_layout(geometry: Geometry, dtype: torch.dtype, *, quantized: bool) -> Layout:
+    """Return the layout of the matrices that only a new schedule of timesteps needs."""
+    dim = geometry.dim
+    piece = Piece("modulation", ("img_mod.1", "txt_mod.1"), 12 * dim, dim)
+    return Layout((piece,), dim, dtype, quantized)

@@ -1,0 +1,102 @@
+"""The three networks from their published files, or from the cache of those."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
+from diffsynth.models.qwen_image_vae import QwenImageVAE
+
+from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
+from bot.engine.stream.decode import PictureCodec
+from bot.engine.stream.device import Device
+from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.parts import (
+    OUTER,
+    key_of,
+    text_items,
+    text_table,
+    transformer_geometry,
+    transformer_items,
+)
+from bot.engine.stream.published import Sources
+from bot.engine.stream.randomly import AnyDiT
+from bot.engine.stream.settings import Settings
+from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.text_layout import TextGeometry
+from bot.engine.stream.transformer import StreamedDiT
+from bot.engine.stream.weights import Kind
+
+
+def load_transformer(
+    sources: Sources, settings: Settings, cache: Path | None, progress: Progress
+) -> tuple[StreamedDiT, LoadStats]:
+    """Build the transformer block by block; with FP8 weights from and to the folder `cache`."""
+    quantized = settings.precision.quantized
+    geometry = transformer_geometry(sources)
+    items = transformer_items(
+        sources,
+        settings.dtype,
+        quantized=quantized,
+        modulation_quantized=quantized and settings.modulation_fp8,
+    )
+    checkpoint = Checkpoint("transformer", sources, items, cache if quantized else None)
+    made: StreamedDiT | None = None
+    for key, packed in checkpoint.load(torch.device(settings.device), progress):
+        kind, index = key_of(key)
+        if made is None:
+            assert kind == OUTER
+            _, (_, text) = sources.spec("txt_in.weight")
+            with skip_model_initialization():
+                outer: Any = AnyDiT(geometry, text, blocks=False)
+            outer.load_state_dict(packed.small, assign=True)
+            made = StreamedDiT(outer.eval().requires_grad_(False), geometry, settings)
+        else:
+            made.add_packed(cast("Kind", kind), index, packed)
+    assert made is not None
+    return made, checkpoint.stats
+
+
+def text_config() -> Any:
+    """Return the full-size language model's `Qwen2_5_VLTextConfig`, as DiffSynth has it."""
+    with skip_model_initialization():
+        return QwenImageTextEncoder().config.text_config
+
+
+def load_text_encoder(
+    sources: Sources,
+    config: Any,
+    device: Device,
+    dtype: torch.dtype,
+    cache: Path | None,
+    progress: Progress,
+    *,
+    quantized: bool = True,
+    streamer: Streamer | None = None,
+) -> tuple[StreamedTextEncoder, LoadStats]:
+    """Build the text encoder layer by layer; with FP8 weights from and to the folder `cache`."""
+    items = text_items(sources, TextGeometry.of(config), dtype, quantized=quantized)
+    checkpoint = Checkpoint("text encoder", sources, items, cache if quantized else None)
+    made = StreamedTextEncoder(config, device, dtype, quantized=quantized, streamer=streamer)
+    for key, packed in checkpoint.load(device.torch, progress):
+        kind, index = key_of(key)
+        if kind == OUTER:
+            made.set_outer(text_table(sources), packed.small["norm.weight"])
+        else:
+            made.add_packed(index, packed)
+    return made, checkpoint.stats
+
+
+def load_vae(
+    sources: Sources, device: Device, dtype: torch.dtype, *, network: type[Any] = QwenImageVAE
+) -> PictureCodec:
+    """Build the VAE on the device, in `dtype`."""
+    with skip_model_initialization():
+        vae: Any = network()
+    # Copies: the published file shouldn't stay mapped for its whole life.
+    state = {name: sources.tensor(name).clone() for name in vae.state_dict()}
+    vae.load_state_dict(state, assign=True)
+    return PictureCodec(vae.requires_grad_(False), device, dtype)

@@ -1,0 +1,106 @@
+"""The modulation of every block at every timestep, computed once a schedule.
+
+A third of a block's parameters turn the timestep's embedding into shifts, scales and gates. They
+see neither the picture nor the prompt, so for a known schedule their results are a table that
+all pictures, both guidance branches and all later pictures with the same schedule share.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bot.engine.stream.device import Device, HostBuffer
+from bot.engine.stream.layout import Geometry
+
+ROWS: Final = 12
+_SCALE_ROWS: Final = (1, 4, 7, 10)
+_TABLES_KEPT: Final = 4
+
+Product = Callable[[int, Tensor], AbstractContextManager[Tensor]]
+"""(block, silu(embedding) [steps, dim]) -> the block's [steps, 12 dim], while the context lasts."""
+
+
+class Table:
+    """One schedule's values, in main memory as [steps, layers * 12 + 2, dim]."""
+
+    def __init__(self, buffer: HostBuffer, values: Tensor) -> None:
+        self._buffer = buffer  # owns the memory that `values` looks at
+        self.values = values
+
+
+class Modulation:
+    """Computes and keeps tables; `step` brings one timestep's rows to the device (4.4 MB)."""
+
+    def __init__(self, geometry: Geometry, device: Device, dtype: torch.dtype) -> None:
+        self._geometry = geometry
+        self._device = device
+        self._dtype = dtype
+        self._tables: OrderedDict[tuple[Any, ...], Table] = OrderedDict()
+        self._rows = geometry.layers * ROWS + 2
+        self._now = torch.empty(self._rows, geometry.dim, dtype=dtype, device=device.torch)
+
+    @property
+    def bytes_per_step(self) -> int:
+        """Size of one timestep's rows."""
+        return self._rows * self._geometry.dim * self._dtype.itemsize
+
+    def table(
+        self, key: tuple[Any, ...], embeddings: Callable[[], Tensor], outer: Any, product: Product
+    ) -> Table:
+        """Return the table of `key`, computing it if it isn't among the last few.
+
+        `embeddings` [steps, dim] are the timesteps'; `outer.norm_out` is the final layer's.
+        """
+        if key in self._tables:
+            self._tables.move_to_end(key)
+            return self._tables[key]
+        table = self._compute(functional.silu(embeddings()), outer, product)
+        self._tables[key] = table
+        while len(self._tables) > _TABLES_KEPT:
+            self._tables.popitem(last=False)
+        return table
+
+    def forget(self) -> None:
+        """Drop all tables."""
+        self._tables.clear()
+
+    def _compute(self, embedding: Tensor, outer: Any, product: Product) -> Table:
+        steps, dim = embedding.shape
+        by_block = torch.empty(self._rows * steps * dim, dtype=self._dtype)
+        start = 0
+        for values in self._values(embedding, outer, product):
+            end = start + values.numel()
+            by_block[start:end].copy_(values.reshape(-1))
+            start = end
+        last = self._geometry.layers * ROWS * steps * dim
+        buffer = self._device.host_buffer(by_block.numel() * self._dtype.itemsize)
+        table = buffer.tensor.view(self._dtype).view(steps, self._rows, dim)
+        blocks = by_block[:last].view(self._geometry.layers, steps, ROWS, dim)
+        table[:, :-2].view(steps, self._geometry.layers, ROWS, dim).copy_(blocks.transpose(0, 1))
+        table[:, -2:].copy_(by_block[last:].view(steps, 2, dim))
+        return Table(buffer, table)
+
+    def _values(self, embedding: Tensor, outer: Any, product: Product) -> Iterator[Tensor]:
+        steps, dim = embedding.shape
+        for index in range(self._geometry.layers):
+            with product(index, embedding) as flat:
+                values = flat.view(steps, ROWS, dim)
+                for row in _SCALE_ROWS:
+                    values[:, row] += 1
+                yield values
+        final = outer.norm_out.linear(embedding).view(steps, 2, dim)
+        final[:, 0] += 1
+        yield final
+
+    def step(self, table: Table, index: int) -> tuple[list[Tensor], Tensor]:
+        """Bring timestep `index` to the device: each block's [12, dim], the end's [2, dim]."""
+        self._now.copy_(table.values[index], non_blocking=True)
+        blocks = self._now[:-2].view(self._geometry.layers, ROWS, self._geometry.dim)
+        return list(blocks.unbind()), self._now[-2:]

@@ -1,0 +1,88 @@
+"""Prompts to embeddings, with DiffSynth's template, and a memory of those computed before."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
+
+import torch
+from diffsynth.pipelines.qwen_image import QwenImageUnit_PromptEmbedder
+from torch import Tensor
+
+_MEMORY_BYTES: Final = 128 * 2**20
+
+
+class PromptMemory:
+    """The embeddings used last, in main memory, up to `limit` bytes."""
+
+    def __init__(self, limit: int = _MEMORY_BYTES) -> None:
+        self.limit = limit
+        self.bytes = 0
+        self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, model: str, prompt: str) -> Tensor | None:
+        """Return what `put` was given, and make it the last used."""
+        found = self._kept.get((model, prompt))
+        if found is not None:
+            self._kept.move_to_end((model, prompt))
+        return found
+
+    def put(self, model: str, prompt: str, embedding: Tensor) -> None:
+        """Keep it and forget those unused for longest; one larger than the limit isn't kept."""
+        old = self._kept.pop((model, prompt), None)
+        self.bytes -= 0 if old is None else old.nbytes
+        if embedding.nbytes > self.limit:
+            return
+        self._kept[model, prompt] = embedding
+        self.bytes += embedding.nbytes
+        while self.bytes > self.limit:
+            _, oldest = self._kept.popitem(last=False)
+            self.bytes -= oldest.nbytes
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+        self.bytes = 0
+
+
+class PromptEmbedder:
+    """Embeds prompts as `QwenImagePipeline` does.
+
+    `encoder` is called as DiffSynth's text encoder is; `model` names it and its precision, since
+    the memory may outlive it.
+    """
+
+    def __init__(
+        self, tokenizer: Any, encoder: Any, *, model: str, memory: PromptMemory | None = None
+    ) -> None:
+        self.memory = PromptMemory() if memory is None else memory
+        self._tokenizer = tokenizer
+        self._encoder = encoder
+        self._model = model
+        self._unit = QwenImageUnit_PromptEmbedder()
+
+    def embed(self, prompts: Sequence[str], then: Sequence[Hashable] = ()) -> list[Tensor]:
+        """Return each prompt's [tokens, width], in main memory; don't write into them.
+
+        All prompts that are not remembered go through the encoder together; `then` is for
+        `StreamedTextEncoder.encode`.
+        """
+        found = {prompt: self.memory.get(self._model, prompt) for prompt in prompts}
+        missing = [prompt for prompt, embedding in found.items() if embedding is None]
+        if missing:
+            encoder = partial(self._encoder, then=then) if then else self._encoder
+            pipe: Any = SimpleNamespace(
+                tokenizer=self._tokenizer, text_encoder=encoder, device=torch.device("cpu")
+            )
+            embeddings: list[Tensor] = self._unit.encode_prompt(pipe, missing)
+            for prompt, embedding in zip(missing, embeddings, strict=True):
+                # A copy of its own, since these are views of the whole batch.
+                found[prompt] = kept = embedding.to("cpu", copy=True)
+                self.memory.put(self._model, prompt, kept)
+        return [embedding for prompt in prompts if (embedding := found[prompt]) is not None]

@@ -1,0 +1,33 @@
+"""How the transformer is to be kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from bot.engine.stream.budget import Work
+from bot.engine.stream.layout import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where and how weights are kept. `budget` in bytes; None keeps every block on the device.
+
+    `usual` is the picture that the resident set is chosen for at loading; a larger one evicts
+    blocks for as long as it lasts. `others` and `others_working` are bytes of the budget that
+    other networks take, always and while the transformer rests. `cache` is a folder for compiled
+    code.
+    """
+
+    device: str = "cpu"
+    dtype: torch.dtype = torch.bfloat16
+    precision: Precision = Precision.FP8
+    modulation_fp8: bool = True
+    budget: int | None = None
+    compile: bool = False
+    cache: Path | None = None
+    usual: Work = field(default_factory=lambda: Work(1344, 768))
+    others: int = 0
+    others_working: int = 0

@@ -1,0 +1,151 @@
+"""Weights that stay on the device, and weights that come through two slots when visited."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Hashable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor
+
+from bot.engine.stream.device import Device, Event, HostBuffer
+
+_SLOTS: Final = 2
+
+
+@dataclass(slots=True)
+class _Home:
+    """Where an item's bytes are: on the device, in main memory, or both."""
+
+    device: Tensor | None = None
+    host: HostBuffer | None = None
+
+
+@dataclass(slots=True)
+class _Slot:
+    buffer: Tensor
+    filled: Event
+    free: Event
+    key: Hashable = None
+
+
+class Streamer:
+    """Hands out flat buffers by key, in an order that is known beforehand.
+
+    While one item is used the next is copied, and from the end of a pass the order goes on at its
+    beginning. An item that was ever in main memory keeps that copy, so evicting it again is free;
+    one that never was has none.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._homes: dict[Hashable, _Home] = {}
+        self._slots: list[_Slot] = []
+        self._order: tuple[Hashable, ...] = ()
+        self._places: dict[Hashable, int] = {}
+
+    def add(self, key: Hashable, flat: Tensor, *, resident: bool) -> None:
+        """Take over the bytes of `flat` (uint8)."""
+        home = _Home()
+        if resident:
+            home.device = flat.to(self._device.torch)
+        else:
+            home.host = self._device.host_buffer(flat.numel())
+            home.host.tensor.copy_(flat)
+        self._homes[key] = home
+
+    def is_resident(self, key: Hashable) -> bool:
+        """Tell whether the item stays on the device."""
+        return self._homes[key].device is not None
+
+    @property
+    def host_bytes(self) -> int:
+        """How much main memory is taken."""
+        return sum(h.host.tensor.numel() for h in self._homes.values() if h.host is not None)
+
+    def evict(self, key: Hashable) -> None:
+        """Leave the item in main memory only."""
+        home = self._homes[key]
+        if home.device is None:
+            return
+        if home.host is None:
+            host = self._device.host_buffer(home.device.numel())
+            host.tensor.copy_(home.device)
+            home.host = host
+        home.device = None
+
+    def promote(self, key: Hashable) -> None:
+        """Keep the item on the device from now on."""
+        home = self._homes[key]
+        if home.device is None:
+            assert home.host is not None
+            buffer = self._device.buffer(home.host.tensor.numel())
+            buffer.copy_(home.host.tensor, non_blocking=True)
+            home.device = buffer
+
+    def begin(self, order: Sequence[Hashable]) -> None:
+        """Say which items will be visited, in which order, again and again; start to copy."""
+        streamed = tuple(key for key in order if not self.is_resident(key))
+        if streamed != self._order:
+            self._order = streamed
+            self._places = {key: place for place, key in enumerate(streamed)}
+        self._make_slots(max((self._size(key) for key in streamed), default=0))
+        first = self._order[: len(self._slots)]
+        for slot in self._slots:
+            if slot.key not in first:
+                self._fill(slot, first)
+
+    @contextmanager
+    def visit(self, key: Hashable) -> Generator[Tensor]:
+        """Give the item's bytes to the work queued inside the context."""
+        resident = self._homes[key].device
+        if resident is not None:
+            yield resident
+            return
+        slot = next((slot for slot in self._slots if slot.key == key), None)
+        if slot is None:  # out of order: nothing was copied ahead
+            slot = self._slots[0]
+            self._copy(slot, key)
+        slot.filled.wait()
+        try:
+            yield slot.buffer
+        finally:
+            slot.free.record()
+            place = self._places[key] + 1
+            ahead = (self._order + self._order)[place : place + len(self._slots)]
+            self._fill(slot, ahead)
+
+    def drop_slots(self) -> None:
+        """Give the slots' memory back; the next `begin` makes new ones."""
+        self._device.synchronise()
+        self._slots = []
+
+    def _size(self, key: Hashable) -> int:
+        host = self._homes[key].host
+        assert host is not None
+        return host.tensor.numel()
+
+    def _make_slots(self, size: int) -> None:
+        if size == 0 or (self._slots and self._slots[0].buffer.numel() >= size):
+            return
+        self.drop_slots()
+        for _ in range(_SLOTS):
+            slot = _Slot(self._device.buffer(size), self._device.event(), self._device.event())
+            slot.free.record()
+            self._slots.append(slot)
+
+    def _fill(self, slot: _Slot, wanted: Sequence[Hashable]) -> None:
+        held = {other.key for other in self._slots}
+        key = next((key for key in wanted if key not in held), None)
+        if key is not None:
+            self._copy(slot, key)
+
+    def _copy(self, slot: _Slot, key: Hashable) -> None:
+        host = self._homes[key].host
+        assert host is not None
+        with self._device.copying():
+            slot.free.wait()
+            slot.buffer[: host.tensor.numel()].copy_(host.tensor, non_blocking=True)
+            slot.filled.record()
+        slot.key = key

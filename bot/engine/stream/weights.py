@@ -1,0 +1,149 @@
+"""All blocks' weights: where they are, and how they look while a block is visited."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bot.engine.stream.block import Matrix, Stream, Weights
+from bot.engine.stream.compiling import Widen
+from bot.engine.stream.device import Device
+from bot.engine.stream.layout import Geometry, Layout, Packed, block_layout, modulation_layout
+from bot.engine.stream.lora import LowRank
+from bot.engine.stream.settings import Settings
+from bot.engine.stream.streamer import Streamer
+
+Kind = Literal["block", "modulation"]
+"""A block's two halves: what every step needs, and what only a new schedule needs."""
+Additions = Mapping[tuple[int, str], LowRank]
+"""Low-rank additions by block and piece."""
+
+
+class WeightStore:
+    """Hands out a block's matrices from the device, or from main memory through the streamer.
+
+    `widen` makes the activations' type of FP8; it is given anew where compiling is switched.
+    """
+
+    def __init__(
+        self, geometry: Geometry, settings: Settings, device: Device, widen: Widen
+    ) -> None:
+        quantized = settings.precision.quantized
+        coarse = quantized and settings.modulation_fp8
+        self.layouts: dict[Kind, Layout] = {
+            "block": block_layout(geometry, settings.dtype, quantized=quantized),
+            "modulation": modulation_layout(geometry, settings.dtype, quantized=coarse),
+        }
+        self.widen = widen
+        self.most = 0
+        """How many blocks were ever resident together."""
+        self._geometry = geometry
+        self._dtype = settings.dtype
+        self._device = device
+        self._streamer = Streamer(device)
+        self._small: dict[tuple[Kind, int], dict[str, Tensor]] = {}
+        self._scratch: Tensor | None = None
+
+    def add(self, kind: Kind, index: int, packed: Packed, *, resident: bool) -> None:
+        """Place one half of block `index`."""
+        self._streamer.add((kind, index), packed.flat, resident=resident)
+        device = self._device.torch
+        self._small[kind, index] = {name: t.to(device) for name, t in packed.small.items()}
+
+    @property
+    def small_size(self) -> int:
+        """Bytes on the device that belong to no flat buffer."""
+        return self._geometry.layers * sum(each.small_size for each in self.layouts.values())
+
+    @property
+    def host_bytes(self) -> int:
+        """How much main memory the weights take."""
+        return self._streamer.host_bytes
+
+    @property
+    def complete(self) -> bool:
+        """Whether every block was added."""
+        return len(self._small) == 2 * self._geometry.layers
+
+    @property
+    def resident(self) -> frozenset[int]:
+        """Which blocks stay on the device at the moment."""
+        layers = range(self._geometry.layers)
+        return frozenset(i for i in layers if self._streamer.is_resident(("block", i)))
+
+    def keep(self, wanted: frozenset[int], *, scratch: bool) -> None:
+        """Evict and bring back blocks until `wanted` are resident."""
+        before = self.resident
+        self.most = max(self.most, len(before), len(wanted))
+        if wanted == before:
+            return
+        for index in sorted(before - wanted):
+            self._streamer.evict(("block", index))
+        self._streamer.drop_slots()
+        if not scratch:
+            self._scratch = None
+        self._device.release_cache()
+        for index in sorted(wanted - before):
+            self._streamer.promote(("block", index))
+        self._device.synchronise()
+
+    def begin(self, kind: Kind) -> None:
+        """Say that all blocks' halves of `kind` will be visited in order, again and again."""
+        self._streamer.begin([(kind, i) for i in range(self._geometry.layers)])
+
+    @contextmanager
+    def modulation(self, index: int) -> Generator[Matrix]:
+        """Give block `index`'s modulation while the context lasts."""
+        layout, small = self.layouts["modulation"], self._small["modulation", index]
+        with self._streamer.visit(("modulation", index)) as flat:
+            stored = layout.stored(flat)
+            wide = self._widened(stored, small) if layout.quantized else stored
+            yield Matrix(layout.matrices(wide)["modulation"], small["modulation.bias"])
+
+    @contextmanager
+    def block(self, index: int, additions: Additions, *, wide: bool) -> Generator[Weights]:
+        """Give block `index` while the context lasts, as FP8 or, if `wide`, as activations are."""
+        layout, small = self.layouts["block"], self._small["block", index]
+        if layout.quantized and wide:
+            with self._streamer.visit(("block", index)) as flat:
+                views = layout.matrices(self._widened(layout.stored(flat), small))
+            # The slot is free already: what follows uses the scratch.
+            yield _bound(index, views, small, additions, scaled=False)
+        else:
+            with self._streamer.visit(("block", index)) as flat:
+                views = layout.matrices(layout.stored(flat))
+                yield _bound(index, views, small, additions, scaled=layout.quantized)
+
+    def _widened(self, stored: Tensor, small: Mapping[str, Tensor]) -> Tensor:
+        """Write FP8 elements out in the activations' type, over what was widened before."""
+        if self._scratch is None or self._scratch.numel() < stored.numel():
+            self._scratch = torch.empty(
+                stored.numel(), dtype=self._dtype, device=self._device.torch
+            )
+        out, width = self._scratch[: stored.numel()], self._geometry.dim
+        self.widen(stored.view(-1, width), small["scales"], out.view(-1, width))
+        return out
+
+
+def _bound(
+    index: int,
+    views: Mapping[str, Tensor],
+    small: Mapping[str, Tensor],
+    additions: Additions,
+    *,
+    scaled: bool,
+) -> Weights:
+    def matrix(name: str) -> Matrix:
+        scale = small[f"{name}.scale"] if scaled else None
+        addition = additions.get((index, name)) or (None, None)
+        return Matrix(views[name], small[f"{name}.bias"], scale, *addition)
+
+    def side(name: str) -> Stream:
+        parts = (matrix(f"{name}_{part}") for part in ("out", "up", "down"))
+        return Stream(matrix(f"{name}_qkv"), small[f"{name}_norms"], *parts)
+
+    return Weights(side("img"), side("txt"))

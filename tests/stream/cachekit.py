@@ -1,0 +1,56 @@
+"""What the tests of the FP8 cache share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bot.engine.imports import quick_imports
+
+with quick_imports():
+    import torch
+
+
+from bot.engine.stream.cache import Checkpoint
+from bot.engine.stream.layout import Packed
+from bot.engine.stream.parts import transformer_items
+from bot.engine.stream.published import Sources
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[2]
+
+
+def opened(root, *, folder=True, quantized=True, part="transformer", **options):
+    sources = Sources(sorted((root / part).glob("*.safetensors")))
+    items = transformer_items(
+        sources, torch.bfloat16, quantized=quantized, modulation_quantized=quantized
+    )
+    place = root / "fp8-cache" if folder else None
+    return Checkpoint(part, sources, items, place, **options)
+
+
+def loaded(checkpoint, progress=lambda *_: None):
+    items = {}
+    for key, packed in checkpoint.load(CPU, progress):
+        items[key] = Packed(packed.flat.clone(), dict(packed.small))
+    return items
+
+
+def same(one, two):
+    return (
+        list(one) == list(two)
+        and all(torch.equal(one[key].flat, two[key].flat) for key in one)
+        and all(list(one[key].small) == list(two[key].small) for key in one)
+        and all(
+            torch.equal(a, b) and a.dtype == b.dtype
+            for key in one
+            for a, b in zip(one[key].small.values(), two[key].small.values(), strict=True)
+        )
+    )
+
+
+def files_in(root):
+    folder = root / "fp8-cache"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+# What is written and read

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from bot.engine.imports import quick_imports
+
+with quick_imports():
+    import torch
+
+
+from safetensors import safe_open
+
+from bot.engine.stream import cache, cachefile
+from bot.engine.stream.cache import Checkpoint, Item, Plain
+from bot.engine.stream.published import Sources
+from bot.errors import EngineError, EngineErrorKind
+from tests.stream.cachekit import CPU, ROOT, files_in, loaded, opened, same
+
+
+def flip(path, offset):
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def empty(path):
+    os.truncate(path, 0)
+
+
+def junk(path):
+    path.write_bytes(b"not a safetensors file at all" * 10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda p: flip(p, 8), lambda p: flip(p, p.stat().st_size - 1), cut, empty, junk],
+    ids=["header", "one bit", "cut", "empty", "junk"],
+)
+def test_a_damaged_cache_is_made_anew_in_the_same_pass(model, damage, caplog) -> None:
+    want = loaded(opened(model))
+    damage(opened(model).path)
+    broken = opened(model)
+    with caplog.at_level(logging.WARNING):
+        got = loaded(broken)
+    assert same(got, want)
+    assert "damaged and made anew" in caplog.text
+    assert broken.stats.source == "files"
+    mended = opened(model)
+    assert same(loaded(mended), want)
+    assert mended.stats.source == "cache"
+
+
+def test_each_item_is_handed_out_once_though_damage_is_found_halfway(model) -> None:
+    want = loaded(opened(model))
+    path = opened(model).path
+    with safe_open(path, framework="pt") as file:
+        data = file.get_slice("block.2/flat")
+        assert data.get_shape() == [want["block.2"].flat.numel()]
+    header = json.loads(cachefile.read_header(path))
+    base = 8 + int.from_bytes(path.read_bytes()[:8], "little")
+    flip(path, base + header["block.2/flat"]["data_offsets"][0] + 5)
+    seen: list[tuple[str, float | None]] = []
+    keys = [key for key, _ in opened(model).load(CPU, lambda *event: seen.append(event))]
+    assert keys == list(want)
+    assert [name for name, _ in seen].count("loading the transformer") == keys.index("block.2")
+    unchecked = opened(model, verify=False)
+    flip(path, base + header["block.2/flat"]["data_offsets"][0] + 5)
+    assert not same(loaded(unchecked), want)
+    assert unchecked.stats.source == "cache"
+
+
+# Published files
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_missing_shard_is_named(model, indexed) -> None:
+    files = sorted((model / "transformer").glob("*.safetensors"))
+    files[1].unlink()
+    if not indexed:
+        (model / "transformer" / "diffusion_pytorch_model.safetensors.index.json").unlink()
+    with pytest.raises(EngineError) as caught:
+        Sources(files)
+    assert caught.value.kind is EngineErrorKind.LOAD_FAILED
+    assert caught.value.sentence == f"The model file {files[1]} is missing."
+
+
+@pytest.mark.parametrize("damage", [cut, empty, junk])
+def test_a_damaged_shard_is_named(model, damage) -> None:
+    files = sorted((model / "transformer").glob("*.safetensors"))
+    damage(files[2])
+    with pytest.raises(EngineError) as caught:
+        opened(model)
+    assert caught.value.kind is EngineErrorKind.LOAD_FAILED
+    assert str(files[2]) in caught.value.sentence
+    assert "damaged" in caught.value.sentence
+
+
+def test_a_weight_that_no_file_has_is_named_with_the_file_that_should_have_it(model) -> None:
+    index = model / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    homes = json.loads(index.read_text())
+    homes["weight_map"]["extra.weight"] = "diffusion_pytorch_model-00002-of-00003.safetensors"
+    index.write_text(json.dumps(homes))
+    sources = Sources(sorted((model / "transformer").glob("*.safetensors")))
+    with pytest.raises(EngineError) as caught:
+        Checkpoint("x", sources, [Item("a", {"b": "extra.weight"}, Plain(torch.float32))])
+    assert "00002-of-00003.safetensors lacks the weight extra.weight" in caught.value.sentence
+
+
+# The disk
+
+
+def test_a_full_disk_is_said_in_one_sentence_and_the_model_is_loaded_all_the_same(
+    model, monkeypatch, caplog
+) -> None:
+    want = loaded(opened(model, folder=False))
+    usage = shutil.disk_usage(model)
+    monkeypatch.setattr(cache, "_SPARE_BYTES", usage.total + 1)  # more than this disk can have
+    checkpoint = opened(model)
+    with caplog.at_level(logging.WARNING):
+        assert same(loaded(checkpoint), want)
+    assert "The FP8 cache of the transformer needs 0.0 GB on the disk of" in checkpoint.stats.notice
+    assert "without it every start takes longer" in caplog.text
+    assert files_in(model) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses /dev/full and a file size limit")
+def test_a_disk_that_fills_up_while_writing_leaves_nothing_behind(model) -> None:
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from tests.stream.test_cache import opened, loaded, same
+root = Path(sys.argv[1])
+want = loaded(opened(root, folder=False))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+checkpoint = opened(root)
+assert same(loaded(checkpoint), want)
+print(checkpoint.stats.notice)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, model], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "could not be written" in done.stdout
+    assert files_in(model) == []
+
+
+def test_a_folder_that_cannot_be_written_is_done_without(model) -> None:
+    (model / "fp8-cache").write_text("a file is in the way")
+    checkpoint = opened(model)
+    assert loaded(checkpoint)
+    assert "could not be written" in checkpoint.stats.notice
+
+
+def test_a_reader_that_stops_leaves_nothing_behind(model) -> None:
+    reader = opened(model).load(CPU, lambda *_: None)
+    next(reader)
+    next(reader)
+    assert files_in(model)[0].endswith(".partial")
+    reader.close()
+    assert files_in(model) == []
+
+
+def test_a_kill_while_writing_leaves_no_cache_and_the_next_start_cleans_up(model) -> None:
+    script = """
+import sys
+from pathlib import Path
+from tests.stream.test_cache import CPU, opened
+for key, _ in opened(Path(sys.argv[1])).load(CPU, lambda *_: None):
+    if key == "block.2":
+        print("here", flush=True)
+        sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script, model],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout.readline() == "here\n"
+        child.kill()
+        child.wait()
+        child.stdin.close()
+    if os.name == "posix":
+        assert child.returncode == -signal.SIGKILL
+    (name,) = files_in(model)
+    assert name.endswith(".partial")
+    after = opened(model)
+    assert not after.cached
+    want = loaded(after)
+    assert files_in(model) == [after.path.name]
+    assert same(loaded(opened(model)), want)

@@ -1,0 +1,153 @@
+"""The loop: against DiffSynth's pipeline, batches against single pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffsynth.models.qwen_image_vae import QwenImageVAE
+from diffsynth.pipelines.qwen_image import QwenImagePipeline
+from PIL import Image
+
+from bot.engine.stream.denoise import Drawing, denoise
+from bot.engine.stream.layout import Precision
+from tests.stream.kit import HEIGHT, PROMPTS, WIDTH, error, predicted, prepared, stock, streamed
+
+
+class KeptLatents(QwenImageVAE):
+    """Small; hands over the latents instead of decoding them."""
+
+    def __init__(self) -> None:
+        super().__init__(base_dim=8, num_res_blocks=1)
+
+    def decode(self, hidden_states, **_options):
+        self.latents = hidden_states
+        return torch.zeros(1, 3, 8, 8)
+
+
+def pipeline(dtype: torch.dtype) -> Any:
+    pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=dtype)
+    pipe.dit = stock(dtype)
+    torch.manual_seed(7)
+    pipe.vae = KeptLatents().to(dtype).eval()
+    # The embedder's unit is the only one that needs a text encoder.
+    pipe.units = [u for u in pipe.units if type(u).__name__ != "QwenImageUnit_PromptEmbedder"]
+    inner = pipe.cfg_guided_model_fn
+
+    def guided(model_fn, scale, shared, positive, negative, **others):
+        for side, text in ((positive, PROMPTS[0]), (negative, PROMPTS[1])):
+            side["prompt_emb"] = text[None].to(dtype)
+            side["prompt_emb_mask"] = torch.ones(1, len(text), dtype=torch.long)
+        return inner(model_fn, scale, shared, positive, negative, **others)
+
+    pipe.cfg_guided_model_fn = guided
+    return pipe
+
+
+def drawing(**changes: Any) -> Drawing:
+    values: dict[str, Any] = {
+        "positive": PROMPTS[0],
+        "negative": PROMPTS[1],
+        "seeds": (5,),
+        "width": WIDTH,
+        "height": HEIGHT,
+        "steps": 4,
+        "guidance": 4.0,
+    }
+    return Drawing(**(values | changes))
+
+
+def by_pipeline(pipe: Any, **changes: Any) -> torch.Tensor:
+    values = {"seed": 5, "width": WIDTH, "height": HEIGHT, "num_inference_steps": 4}
+    pipe(progress_bar_cmd=lambda steps: steps, **(values | {"cfg_scale": 4.0} | changes))
+    return pipe.vae.latents
+
+
+@pytest.mark.parametrize("guidance", [4.0, 1.0])
+def test_a_picture_is_the_pipelines(guidance):
+    exact = by_pipeline(pipeline(torch.float32), cfg_scale=guidance)
+    assert error(denoise(streamed(), drawing(guidance=guidance)), exact) < 1e-5
+
+
+def test_a_picture_in_bfloat16_is_as_near_to_the_truth_as_the_pipelines():
+    exact = by_pipeline(pipeline(torch.float32), cfg_scale=1.0)
+    theirs = by_pipeline(pipeline(torch.bfloat16), cfg_scale=1.0)
+    ours = denoise(streamed(dtype=torch.bfloat16), drawing(guidance=1.0))
+    # The noise is drawn in bfloat16 by both, and dominates what they share.
+    assert error(ours, theirs) < 0.02
+    assert error(ours, exact) < 1.3 * error(theirs, exact)
+
+
+def test_redrawing_a_picture_is_the_pipelines():
+    picture = Image.fromarray(
+        np.random.default_rng(1).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    )
+    pipe = pipeline(torch.float32)
+    exact = by_pipeline(pipe, input_image=picture, denoising_strength=0.6)
+    source = pipe.vae.encode(pipe.preprocess_image(picture))
+    ours = denoise(streamed(), drawing(source=source, strength=0.6))
+    assert error(ours, exact) < 1e-5
+    assert error(denoise(streamed(), drawing()), exact) > 0.1
+
+
+@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+def test_a_batch_is_its_single_pictures(precision):
+    dit = streamed(precision)
+    together = denoise(dit, drawing(seeds=(5, 6, 7)))
+    for index, seed in enumerate((5, 6, 7)):
+        alone = denoise(dit, drawing(seeds=(seed,)))
+        assert error(together[index : index + 1], alone) < 1e-5
+
+
+def test_a_cancel_ends_within_the_step_and_leaves_the_model_usable():
+    dit = streamed(Precision.FP8)
+    exact = denoise(dit, drawing())
+    seen: list[int] = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append(done)
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise(dit, drawing(), on_step=stop)
+    assert seen == [1, 2]
+    assert torch.equal(denoise(dit, drawing()), exact)
+
+
+def test_previews_become_the_picture():
+    views: list[torch.Tensor] = []
+    final = denoise(
+        streamed(), drawing(seeds=(5, 6)), on_latents=lambda _, latents: views.append(latents)
+    )
+    assert len(views) == 4
+    assert torch.allclose(views[-1], final, atol=1e-6)
+    assert error(views[0], final) > error(views[2], final)
+
+
+def test_modulation_is_computed_once_a_schedule():
+    dit = streamed(Precision.FP8)
+    first, again = prepared(dit), prepared(dit)
+    assert first.table is again.table
+    dit.forget_tables()
+    assert prepared(dit).table is not first.table
+    before = predicted(dit)
+    other = dit.prepare(PROMPTS, torch.tensor([10.0]), width=WIDTH, height=HEIGHT)
+    assert not torch.equal(other.table.values[0], first.table.values[0])
+    assert torch.equal(predicted(dit), before)
+
+
+def test_the_table_holds_every_blocks_modulation():
+    dit, exact = streamed(), stock()
+    values = prepared(dit).table.values
+    timesteps = torch.tensor([1000.0, 700.3, 333.3])
+    for step in range(3):
+        embedding = exact.time_text_embed(timesteps[step : step + 1] / 1000, torch.float32)
+        for index, block in enumerate(exact.transformer_blocks):
+            image, text = block.img_mod(embedding), block.txt_mod(embedding)
+            wanted = torch.cat([image, text]).view(12, -1).clone()
+            wanted[[1, 4, 7, 10]] += 1
+            ours = values[step, 12 * index : 12 * index + 12]
+            assert torch.allclose(ours, wanted, atol=1e-4)

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import pytest
+
+from bot.engine.imports import quick_imports
+
+with quick_imports():
+    import torch
+
+    from bot.engine.tiny import model as tiny
+
+from diffsynth.pipelines.qwen_image import QwenImageUnit_PromptEmbedder
+
+from bot.engine.stream.device import Device
+from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.loading import load_text_encoder
+from bot.engine.stream.prompts import PromptEmbedder, PromptMemory
+from bot.engine.stream.published import Sources
+from bot.engine.stream.quantize import quantize_rows
+from bot.engine.stream.streamer import Streamer
+from tests.stream.files import published_text, write_shards
+
+PROMPTS = ["a cat on a mat, in oil", "", "Ein Café: “猫咪咖啡” — neon"]
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny.load(None, lambda *_: None)[0]
+
+
+def stock(pipe, prompts):
+    with torch.no_grad():
+        return QwenImageUnit_PromptEmbedder().encode_prompt(pipe, prompts)
+
+
+def relative(got, want):
+    return ((got.float() - want.float()).norm() / want.float().norm()).item()
+
+
+def streamed(pipe, *, quantized=False, resident=False, dtype=torch.float32):
+    return StreamedTextEncoder.from_module(
+        pipe.text_encoder, Device(), dtype, quantized=quantized, resident=resident
+    )
+
+
+def embedder(pipe, encoder, **options):
+    return PromptEmbedder(pipe.tokenizer, encoder, model="tiny", **options)
+
+
+def test_embeddings_are_those_of_diffsynth(pipe) -> None:
+    got = embedder(pipe, streamed(pipe)).embed(PROMPTS)
+    for one, prompt in zip(got, PROMPTS, strict=True):
+        (want,) = stock(pipe, [prompt])
+        assert one.shape == want.shape
+        assert relative(one, want) < 1e-6
+    for one, want in zip(got, stock(pipe, PROMPTS), strict=True):  # DiffSynth's own padded batch
+        assert relative(one, want) < 1e-6
+
+
+def test_in_bfloat16_it_differs_from_diffsynth_by_no_more_than_rounding(pipe) -> None:
+    exact = stock(pipe, PROMPTS)
+    pipe = tiny.load(None, lambda *_: None)[0]
+    pipe.text_encoder.to(torch.bfloat16)
+    got = embedder(pipe, streamed(pipe, dtype=torch.bfloat16)).embed(PROMPTS)
+    for one, theirs, true in zip(got, stock(pipe, PROMPTS), exact, strict=True):
+        assert one.dtype == torch.bfloat16
+        assert relative(one, theirs) < 0.02
+        assert relative(one, true) < 1.2 * relative(theirs, true) + 1e-3
+
+
+def test_fp8_differs_only_by_the_rounding_of_weights(pipe) -> None:
+    encoder = streamed(pipe, quantized=True)
+    got = embedder(pipe, encoder).embed(PROMPTS)
+    # Random weights; each is off by up to 6 %, 2.6 % in the mean, over two layers of 7 products.
+    errors = [relative(g, w) for g, w in zip(got, stock(pipe, PROMPTS), strict=True)]
+    assert 0.02 < max(errors) < 0.15, errors
+
+    rounded = tiny.load(None, lambda *_: None)[0]
+    for layer in rounded.text_encoder.model.language_model.layers:
+        for piece in encoder.layout.pieces:
+            weight = layer.get_submodule(piece.name).weight
+            quantized, scale = quantize_rows(weight)
+            weight.copy_(quantized.float() * scale[:, None])
+    for one, want in zip(got, stock(rounded, PROMPTS), strict=True):
+        assert relative(one, want) < 1e-6
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_streamed_and_resident_layers_give_the_same_bits(pipe, quantized) -> None:
+    ids = [torch.arange(n) % 200 for n in (50, 7)]
+    one, two = (
+        streamed(pipe, quantized=quantized, resident=resident) for resident in (False, True)
+    )
+    assert one.host_bytes > 0
+    assert two.host_bytes == 0
+    for _ in range(2):  # from the second pass on, slots hold something else at its beginning
+        for a, b in zip(one.encode(ids), two.encode(ids), strict=True):
+            assert torch.equal(a, b)
+    assert one.passes[-1].streamed_bytes == one.host_bytes
+    assert two.passes[-1].streamed_bytes == 0
+
+
+def test_a_prompt_does_not_depend_on_those_beside_it(pipe) -> None:
+    encoder = streamed(pipe, quantized=True)
+    alone = [embedder(pipe, encoder).embed([prompt])[0] for prompt in PROMPTS]
+    for a, b in zip(alone, embedder(pipe, encoder).embed(PROMPTS), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_each_layer_is_visited_once_for_all_prompts(pipe, monkeypatch) -> None:
+    encoder = streamed(pipe)
+    visits = []
+    visit = encoder._streamer.visit
+    monkeypatch.setattr(encoder._streamer, "visit", lambda key: visits.append(key) or visit(key))
+    embedder(pipe, encoder).embed(PROMPTS)
+    assert visits == encoder.order
+
+
+def test_what_comes_next_is_copied_ahead(pipe) -> None:
+    encoder = streamed(pipe)
+    assert encoder.encode([torch.arange(9)])
+    assert not encoder._streamer._slots  # its own are given back
+    streamer = Streamer(Device())
+    encoder = StreamedTextEncoder.from_module(
+        pipe.text_encoder, Device(), torch.float32, quantized=False, streamer=streamer
+    )
+    for i in range(3):
+        streamer.add(("block", i), torch.full((64,), i, dtype=torch.uint8), resident=i == 0)
+    order = [("block", i) for i in range(3)]
+    want = encoder.encode([torch.arange(9)])
+    assert torch.equal(encoder.encode([torch.arange(9)], then=order)[0], want[0])
+    assert {slot.key for slot in streamer._slots} == {("block", 1), ("block", 2)}
+
+
+class Counting:
+    def __init__(self, encoder):
+        self.encoder, self.prompts = encoder, []
+
+    def __call__(self, input_ids, attention_mask, **options):
+        self.prompts.append(len(input_ids))
+        return self.encoder(input_ids, attention_mask, **options)
+
+
+def test_a_reroll_and_the_empty_negative_prompt_run_no_encoder(pipe) -> None:
+    encoder = Counting(streamed(pipe))
+    prompts = embedder(pipe, encoder)
+    first = prompts.embed(["a cat", ""])
+    assert encoder.prompts == [2]
+    again = prompts.embed(["a cat", ""])
+    assert encoder.prompts == [2]
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    prompts.embed(["a dog", ""])
+    assert encoder.prompts == [2, 1]
+    prompts.embed(["a cow", "a cow"])
+    assert encoder.prompts == [2, 1, 1]
+
+
+def test_the_memory_keeps_models_apart_and_shares_between_embedders(pipe) -> None:
+    memory = PromptMemory()
+    plain, fp8 = Counting(streamed(pipe)), Counting(streamed(pipe, quantized=True))
+    one = PromptEmbedder(pipe.tokenizer, plain, model="plain", memory=memory)
+    two = PromptEmbedder(pipe.tokenizer, fp8, model="fp8", memory=memory)
+    assert not torch.equal(one.embed(["x"])[0], two.embed(["x"])[0])
+    later = PromptEmbedder(pipe.tokenizer, plain, model="plain", memory=memory)
+    later.embed(["x"])
+    assert (plain.prompts, fp8.prompts) == ([1], [1])
+
+
+def test_the_memory_is_bounded_by_bytes_and_forgets_the_oldest() -> None:
+    memory = PromptMemory(limit=1000)
+    for name in "abc":
+        memory.put("m", name, torch.zeros(100))  # 400 bytes
+    assert (memory.get("m", "a"), memory.bytes, len(memory)) == (None, 800, 2)
+    assert memory.get("m", "b") is not None
+    memory.put("m", "d", torch.zeros(100))
+    assert memory.get("m", "c") is None  # "b" was used since
+    assert memory.get("m", "b") is not None
+    memory.put("m", "b", torch.zeros(10))
+    assert memory.bytes == 440
+    memory.put("m", "huge", torch.zeros(1000))
+    assert (memory.get("m", "huge"), memory.bytes) == (None, 440)
+    memory.clear()
+    assert (memory.bytes, len(memory)) == (0, 0)
+
+
+def test_what_is_remembered_holds_no_larger_tensor(pipe) -> None:
+    for one in embedder(pipe, streamed(pipe)).embed(["a much longer prompt than the other", ""]):
+        assert one.untyped_storage().nbytes() == one.nbytes
+
+
+def test_from_files_neither_the_vision_tower_nor_the_head_is_read(pipe, tmp_path) -> None:
+    files = write_shards(published_text(pipe.text_encoder), tmp_path / "text_encoder", "model")
+    config = pipe.text_encoder.config.text_config
+    sources = Sources(files)
+    encoder, _ = load_text_encoder(
+        sources, config, Device(), torch.float32, None, lambda *_: None, quantized=False
+    )
+    layers = 12 * config.num_hidden_layers  # 7 weights, 3 biases, 2 norms
+    assert len(sources.read) == layers + 2
+    assert not [name for name in sources.read if "visual" in name or "lm_head" in name]
+    assert [name for name in sources.names if "visual" in name]
+    assert "lm_head.weight" in sources.names
+
+    rounded = tiny.load(None, lambda *_: None)[0]
+    rounded.text_encoder.to(torch.bfloat16).float()
+    got = embedder(pipe, encoder).embed(PROMPTS)
+    # `to(bfloat16)` also rounds the rotary frequencies of theirs; the right ones go back.
+    rounded.text_encoder.model.language_model.rotary_emb = (
+        pipe.text_encoder.model.language_model.rotary_emb
+    )
+    for one, want in zip(got, stock(rounded, PROMPTS), strict=True):
+        assert relative(one, want) < 1e-6
+    assert encoder._table.dtype == torch.bfloat16  # as it lies in the file
+    assert (encoder.working_bytes(100), encoder.small_bytes) > (0, 0)
+
+
+def test_the_full_size_encoder_has_the_widths_the_layout_expects() -> None:
+    from diffsynth.core.vram.initialization import skip_model_initialization
+    from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
+
+    from bot.engine.stream.text_layout import TextGeometry, text_layout
+
+    with skip_model_initialization():
+        encoder = QwenImageTextEncoder()
+    model = encoder.model.language_model
+    layout = text_layout(
+        TextGeometry.of(encoder.config.text_config), torch.bfloat16, quantized=True
+    )
+    state = model.layers[0].state_dict()
+    assert sorted(layout.inputs) == sorted(state)
+    packed = layout.pack(state, torch.device("meta"))
+    assert len(model.layers) == 28
+    assert packed.flat.numel() == sum(t.numel() for t in state.values() if t.ndim == 2)
+    assert packed.flat.numel() == 233_046_016
+    for piece in layout.pieces:
+        assert state[f"{piece.name}.weight"].shape == (piece.rows, piece.columns)

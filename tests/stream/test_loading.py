@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import pytest
+
+from bot.engine.imports import quick_imports
+
+with quick_imports():
+    import torch
+
+    from bot.engine.tiny import model as tiny
+
+import numpy as np
+
+from bot.engine.stream.device import Device
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.loading import load_text_encoder, load_transformer, load_vae
+from bot.engine.stream.prompts import PromptEmbedder
+from bot.engine.stream.published import Sources
+from bot.engine.stream.settings import Settings
+from bot.engine.stream.transformer import StreamedDiT
+from bot.errors import EngineError
+from tests.stream.files import published_text, write_shards
+
+SIZE = {"width": 64, "height": 96}
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny.load(None, lambda *_: None)[0]
+
+
+@pytest.fixture(scope="module")
+def root(pipe, tmp_path_factory):
+    root = tmp_path_factory.mktemp("published")
+    write_shards(dict(pipe.dit.state_dict()), root / "transformer", "diffusion_pytorch_model")
+    text = published_text(pipe.text_encoder, torch.float32)
+    write_shards(text, root / "text_encoder", "model")
+    write_shards(dict(pipe.vae.state_dict()), root / "vae", "diffusion_pytorch_model", 1)
+    return root
+
+
+def sources(root, part):
+    return Sources(sorted((root / part).glob("*.safetensors")))
+
+
+def predicted(dit):
+    prompts = [torch.randn(n, 64, generator=torch.Generator().manual_seed(n)) for n in (9, 5)]
+    generation = dit.prepare(prompts, torch.tensor([1000.0, 500.0]), **SIZE)
+    latents = torch.randn(1, 16, 12, 8, generator=torch.Generator().manual_seed(1))
+    return dit.predict(generation, 1, latents, 4.0)
+
+
+@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+def test_the_transformer_of_the_files_predicts_as_the_one_in_memory(
+    root, tmp_path, precision
+) -> None:
+    settings = Settings(dtype=torch.float32, precision=precision)
+    want = predicted(StreamedDiT.from_module(tiny.load(None, lambda *_: None)[0].dit, settings))
+    origins = []
+    for _ in range(2):
+        dit, stats = load_transformer(
+            sources(root, "transformer"), settings, tmp_path / "cache", lambda *_: None
+        )
+        origins.append(stats.source)
+        assert torch.equal(predicted(dit), want)
+    assert origins == ["files", "cache" if precision.quantized else "files"]
+
+
+def test_text_encoder_and_vae_of_the_files_are_those_in_memory(pipe, root, tmp_path) -> None:
+    device = Device()
+    encoder, stats = load_text_encoder(
+        sources(root, "text_encoder"),
+        pipe.text_encoder.config.text_config,
+        device,
+        torch.float32,
+        tmp_path / "cache",
+        lambda *_: None,
+        quantized=False,
+    )
+    assert stats.source == "files"
+    (got,) = PromptEmbedder(pipe.tokenizer, encoder, model="tiny").embed(["a cat"])
+    unit = pipe.units[7]
+    with torch.no_grad():
+        (want,) = unit.encode_prompt(pipe, ["a cat"])
+    assert ((got - want).norm() / want.norm()).item() < 1e-6
+
+    codec = load_vae(sources(root, "vae"), device, torch.float32, network=tiny.TinyVAE)
+    latents = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        stock = pipe.vae_output_to_image(pipe.vae.decode(latents))
+    (image,) = codec.decode(latents)
+    assert np.array_equal(np.asarray(image), np.asarray(stock))
+
+
+def test_a_vae_of_another_shape_is_refused_with_the_file_and_the_weight(root) -> None:
+    with pytest.raises(EngineError, match=r"lacks the weight") as caught:
+        load_vae(sources(root, "text_encoder"), Device(), torch.float32, network=tiny.TinyVAE)
+    assert "text_encoder" in caught.value.sentence

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffsynth.utils.lora.general import GeneralLoRALoader
+
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.lora import parse
+from bot.engine.stream.transformer import StreamedDiT
+from bot.errors import EngineError
+from tests.stream.kit import error, predicted, stock, stock_prediction, streamed
+
+RANK = 4
+BLOCK_TARGETS = {
+    "attn.to_q": (128, 128),
+    "attn.to_v": (128, 128),
+    "attn.add_k_proj": (128, 128),
+    "attn.to_out.0": (128, 128),
+    "attn.to_add_out": (128, 128),
+    "img_mlp.net.0.proj": (512, 128),
+    "img_mlp.net.2": (128, 512),
+    "txt_mlp.net.2": (128, 512),
+    "img_mod.1": (768, 128),
+}
+
+
+def file(name, up="lora_B.weight", down="lora_A.weight", alpha=None, outer=True):
+    """A LoRA file's tensors; `name` makes a key's beginning of a layer's name."""
+    generator = torch.Generator().manual_seed(11)
+    state = {}
+    targets = {
+        f"transformer_blocks.{i}.{target}": shape
+        for i in range(6)
+        for target, shape in BLOCK_TARGETS.items()
+    }
+    if outer:
+        targets |= {"img_in": (128, 64), "norm_out.linear": (256, 128)}
+    for target, (rows, columns) in targets.items():
+        state[f"{name(target)}.{down}"] = 0.3 * torch.randn(RANK, columns, generator=generator)
+        state[f"{name(target)}.{up}"] = 0.3 * torch.randn(rows, RANK, generator=generator)
+        if alpha is not None:
+            state[f"{name(target)}.alpha"] = torch.tensor(alpha)
+    return state
+
+
+def fused(strength=1.0):
+    dit = stock()
+    GeneralLoRALoader().fuse_lora_to_base_model(dit, file(lambda target: target), alpha=strength)
+    return dit
+
+
+def use(dit: StreamedDiT, state, name="a.safetensors", strength=1.0):
+    dit.use([parse(name, state, dit.layouts, strength)])
+
+
+@pytest.mark.parametrize(
+    ("name", "up", "down"),
+    [
+        (lambda t: t, "lora_B.weight", "lora_A.weight"),
+        (lambda t: t, "lora_B.default.weight", "lora_A.default.weight"),
+        (lambda t: f"transformer.{t}", "lora_B.weight", "lora_A.weight"),
+        (lambda t: f"base_model.model.{t}", "lora_B.default.weight", "lora_A.default.weight"),
+        (lambda t: f"diffusion_model.{t}", "lora_up.weight", "lora_down.weight"),
+        (lambda t: "lora_unet_" + t.replace(".", "_"), "lora_up.weight", "lora_down.weight"),
+        (lambda t: t, "lora.up.weight", "lora.down.weight"),
+    ],
+)
+def test_every_way_of_naming_gives_the_fused_weights(name, up, down, capsys):
+    dit = streamed()
+    use(dit, file(name, up, down))
+    assert error(predicted(dit), stock_prediction(fused())) < 1e-4
+
+
+def test_alpha_and_strength_scale(capsys):
+    dit = streamed()
+    use(dit, file(lambda t: t, alpha=2.0), strength=0.5)
+    assert error(predicted(dit), stock_prediction(fused(0.5 * 2.0 / RANK))) < 1e-4
+
+
+@pytest.mark.parametrize("precision", [Precision.FP8, Precision.FP8_FAST])
+def test_on_fp8_weights_it_adds_what_it_adds_to_exact_ones(precision, capsys):
+    exact, bare = stock_prediction(fused()), stock_prediction(stock())
+    dit = streamed(precision)
+    use(dit, file(lambda t: t))
+    # These additions turn the picture over; FP8 stays as near to it as it is without them.
+    assert error(predicted(dit), exact) < 0.12
+    assert error(bare, exact) > 0.3
+
+
+def test_switching_needs_no_reloading():
+    dit = streamed(Precision.FP8)
+    plain = predicted(dit)
+    use(dit, file(lambda t: t))
+    changed = predicted(dit)
+    assert error(changed, plain) > 0.1
+    dit.use([])
+    assert torch.equal(predicted(dit), plain)
+    use(dit, file(lambda t: t))
+    assert torch.equal(predicted(dit), changed)
+
+
+def test_two_at_once_add_up(capsys):
+    dit = streamed()
+    layouts = dit.layouts
+    state = file(lambda t: t)
+    dit.use([parse("a", state, layouts, 0.4), parse("b", state, layouts, 0.6)])
+    assert error(predicted(dit), stock_prediction(fused())) < 1e-4
+
+
+def test_files_for_other_models_are_refused():
+    dit = streamed()
+    layouts = dit.layouts
+    with pytest.raises(EngineError, match="no known target"):
+        parse("flux.safetensors", {"double_blocks.0.lora_A.weight": torch.ones(4, 4)}, layouts)
+    wide = {
+        "transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(4, 256),
+        "transformer_blocks.0.attn.to_q.lora_B.weight": torch.ones(256, 4),
+    }
+    with pytest.raises(EngineError) as caught:
+        dit.use([parse("wide.safetensors", wide, layouts)])
+    assert caught.value.sentence == "The file wide.safetensors is a LoRA for another model."
+    assert error(predicted(dit), stock_prediction(stock())) < 1e-5
+
+
+def test_additions_count_in_the_budget():
+    dit = streamed(Precision.FP8)
+    before = dit.plan(dit.settings.usual)
+    dit.configure(before.working + before.overhead + 2**30, Precision.FP8, compiled=False)
+    without = dit.plan(dit.settings.usual).overhead
+    use(dit, file(lambda t: t))
+    assert dit.plan(dit.settings.usual).overhead > without

@@ -1,0 +1,171 @@
+"""A prediction: ours against DiffSynth's, streamed against resident."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bot.engine.stream.budget import Work
+from bot.engine.stream.denoise import noise
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.quantize import Matmul
+from bot.errors import EngineError
+from tests.stream.kit import (
+    HEIGHT,
+    PROMPTS,
+    WIDTH,
+    budget_for,
+    error,
+    predicted,
+    prepared,
+    prompt,
+    stock,
+    stock_branch,
+    stock_prediction,
+    streamed,
+)
+
+USUAL = Work(WIDTH, HEIGHT, 1, (11, 5))
+
+
+def test_plain_float32_is_diffsynths_prediction():
+    assert error(predicted(streamed()), stock_prediction(stock())) < 1e-5
+
+
+def test_plain_bfloat16_is_as_exact_as_diffsynths():
+    exact = stock_prediction(stock(), guidance=1.0)
+    ours = predicted(streamed(dtype=torch.bfloat16), guidance=1.0)
+    theirs = stock_prediction(stock(torch.bfloat16), guidance=1.0)
+    assert error(ours, exact) < 1.3 * error(theirs, exact)
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"), [(Precision.FP8, 0.05), (Precision.FP8_FAST, 0.09)]
+)
+def test_fp8_stays_near(precision, bound):
+    exact = stock_prediction(stock())
+    assert 1e-4 < error(predicted(streamed(precision)), exact) < bound
+
+
+def test_fp8_modulation_costs_little():
+    exact = stock_prediction(stock())
+    coarse = error(predicted(streamed(Precision.FP8)), exact)
+    fine = error(predicted(streamed(Precision.FP8, modulation_fp8=False)), exact)
+    assert fine < coarse < 1.5 * fine
+
+
+def test_guidance_one_runs_one_branch():
+    dit = streamed()
+    alone = dit.predict(prepared(dit, PROMPTS[:1]), 1, noise([3], WIDTH, HEIGHT, torch.float32))
+    assert error(alone, stock_branch(stock(), PROMPTS[0])) < 1e-5
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_streamed_is_bit_identical_to_resident(precision, dtype):
+    dit = streamed(precision, dtype, usual=USUAL)
+    exact = predicted(dit)
+    assert len(dit.resident) == 6
+    for count in range(6, -1, -1):
+        dit.configure(budget_for(dit, count), precision, compiled=False)
+        assert torch.equal(predicted(dit), exact)
+        assert len(dit.resident) == count
+        # The second pass begins with what the end of the first one copied ahead.
+        assert torch.equal(predicted(dit), exact)
+
+
+def test_streaming_from_the_start_keeps_no_second_copy():
+    probe = streamed(Precision.FP8, usual=USUAL)
+    budget, exact = budget_for(probe, 2), predicted(streamed(Precision.FP8))
+    dit = streamed(Precision.FP8, usual=USUAL, budget=budget)
+    assert len(dit.resident) == 2
+    weights = 4 * dit.layouts[0].size + 6 * dit.layouts[1].size
+    assert dit.host_bytes == weights
+    assert torch.equal(predicted(dit), exact)
+    assert dit.host_bytes == weights
+
+
+def test_a_larger_picture_evicts_and_a_smaller_one_brings_back():
+    dit = streamed(Precision.FP8, usual=USUAL)
+    exact = predicted(dit)
+    dit.configure(budget_for(dit, 5), Precision.FP8, compiled=False)
+    predicted(dit)
+    before = dit.resident
+    large = Work(160, 128, 2, (11, 5))
+    dit.make_room(large)
+    during = dit.resident
+    assert len(during) < len(before) == 5
+    assert torch.equal(predicted(dit), exact)
+    assert dit.resident == before
+    host = dit.host_bytes
+    dit.make_room(large)
+    assert dit.host_bytes == host  # an evicted block's copy is kept for the next time
+
+
+def test_too_small_a_budget_says_so():
+    dit = streamed(Precision.FP8, usual=USUAL)
+    dit.configure(1000, Precision.FP8, compiled=False)
+    with pytest.raises(EngineError) as caught:
+        prepared(dit)
+    assert "a smaller picture fits" in str(caught.value.sentence)
+
+
+def test_memory_that_runs_out_costs_blocks_and_not_the_picture(monkeypatch):
+    dit = streamed(Precision.FP8)
+    exact = predicted(dit)
+    generation = prepared(dit)
+    inner, failures = dit._kernels.block, [3]
+
+    def scarce(*arguments):
+        if failures[0] and len(dit.resident) > 4:
+            failures[0] -= 1
+            raise torch.OutOfMemoryError
+        return inner(*arguments)
+
+    monkeypatch.setattr(dit._kernels, "block", scarce)
+    latents = noise([3], WIDTH, HEIGHT, torch.float32)
+    assert torch.equal(dit.predict(generation, 1, latents, 4.0), exact)
+    assert len(dit.resident) == 4
+
+
+def test_the_order_of_sizes_does_not_matter():
+    dit = streamed(Precision.FP8_FAST)
+    first = predicted(dit)
+    dit.prepare([prompt(7, 9)], torch.tensor([500.0]), width=64, height=160)
+    assert torch.equal(predicted(dit), first)
+
+
+def test_branches_apart_equal_branches_together(monkeypatch):
+    dit = streamed()
+    together = predicted(dit)
+    monkeypatch.setattr(Work, "joint", property(lambda _self: False))
+    assert error(predicted(dit), together) < 1e-5
+
+
+def test_compiled_blocks_predict_the_same():
+    dit = streamed(Precision.FP8, compile=True)
+    assert dit.compiled
+    assert error(predicted(dit), predicted(streamed(Precision.FP8))) < 1e-4
+    assert dit.compiled  # it did not fall back
+
+
+def test_a_compiler_that_fails_is_left_alone(monkeypatch, caplog):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("no header files")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    dit = streamed(Precision.FP8, compile=True)
+    assert dit.compiled
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+    assert not dit.compiled
+    assert caplog.text.count("going on without it") == 2  # the block, and the widening
+
+
+def test_unusable_fp8_products_fall_back(monkeypatch):
+    def refuse(*_arguments, **_options):
+        raise RuntimeError("CUBLAS_STATUS_NOT_SUPPORTED")
+
+    monkeypatch.setattr(torch, "_scaled_mm", refuse)
+    dit = streamed(Precision.FP8_FAST)
+    assert dit.matmul is Matmul.WEIGHT_ONLY
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
