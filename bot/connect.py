@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import aiohttp
 import discord
 import yarl
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
-from bot.errors import StartupError
+from bot.errors import BotError, StartupError
 from bot.settings import Settings
 
 # Any token opens the sandbox's own bot account; this one is what it expects.
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105
 _PATIENCE_S = 10.0
+_REFUSED = (
+    "Discord refused DISCORD_TOKEN: make a new one in the developer portal (Bot, Reset Token) and "
+    "put it into .env."
+)
 
 
 async def use_api(url: str, token: str) -> None:
@@ -29,6 +35,8 @@ async def use_api(url: str, token: str) -> None:
             aiohttp.ClientSession(timeout=timeout) as session,
             session.get(f"{url}/gateway/bot", headers=headers) as reply,
         ):
+            if reply.status == HTTPStatus.UNAUTHORIZED:
+                raise StartupError(_REFUSED)
             reply.raise_for_status()
             gateway = (await reply.json(content_type=None))["url"]
     except (aiohttp.ClientError, TimeoutError, KeyError, ValueError) as error:
@@ -50,7 +58,11 @@ def require_token(settings: Settings) -> None:
 
 
 async def log_in(client: discord.Client, settings: Settings) -> None:
-    """Log the client in; raise `StartupError` with one sentence when Discord refuses."""
+    """Log the client in.
+
+    Raises `StartupError` with one sentence when Discord refuses the token, and `BotError` when it
+    cannot be reached, which another start may mend.
+    """
     token = settings.discord_token.get_secret_value() if settings.discord_token else ""
     if settings.discord_api_url:
         token = token or SANDBOX_TOKEN
@@ -58,7 +70,10 @@ async def log_in(client: discord.Client, settings: Settings) -> None:
     try:
         await client.login(token)
     except discord.LoginFailure:
-        raise StartupError(
-            "Discord refused DISCORD_TOKEN: make a new one in the developer portal (Bot, Reset "
-            "Token) and put it into .env."
-        ) from None
+        raise StartupError(_REFUSED) from None
+    except discord.HTTPException as error:
+        raise BotError(f"Discord answered the login with {error.status}.") from error
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise BotError(
+            f"Discord cannot be reached ({type(error).__name__}); is this machine online?"
+        ) from error

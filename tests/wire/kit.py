@@ -63,6 +63,10 @@ class Stage:
     async def jobs_made(self) -> int:
         return await self.database.read(lambda tx: tx.value("SELECT count(*) FROM jobs"))
 
+    async def ended(self) -> None:
+        """Wait until the bot has stopped by itself."""
+        await asyncio.wait({self.run})
+
     async def stop(self) -> None:
         self.app.stop()
         await self.run
