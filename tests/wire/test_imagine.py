@@ -68,6 +68,14 @@ async def test_everything_is_logged(stage):
     assert [file.filename for file in message.files] == [f"{job.id}_0.png", f"{job.id}_1.png"]
 
 
+async def test_a_job_costs_few_commits(stage):
+    before = stage.database.commits
+    message = await stage.outcome(await stage.imagine("bob", "a boat"))
+    await stage.delivered(job_id_of(message))
+    # Accepted, message known, claimed, generated, about to send, sent.
+    assert stage.database.commits - before == 6
+
+
 async def test_progress_is_shown(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=4), loaded=False)
     async with staged(sandbox, tmp_path, engine) as stage:
