@@ -48,7 +48,7 @@ setup-dev: $(VENV)/.ready-dev
 
 $(RUN):
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.torch: | $(RUN)
 	@index="$(TORCH_INDEX)"; \

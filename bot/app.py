@@ -103,9 +103,22 @@ class App:
             recovery = await services.queue.start()
             log.info("queue ready: %s", recovery)
             stack.push_async_callback(self.client.close)
-            await log_in(self.client, settings)
-            self._log_invitation()
-            await self._serve(services, worker, progress)
+            if await self._log_in():
+                self._log_invitation()
+                await self._serve(services, worker, progress)
+
+    async def _log_in(self) -> bool:
+        """Log in; return False when `stop` came first."""
+        login = asyncio.create_task(log_in(self.client, self.settings))
+        stopping = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({login, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not login.done():
+            login.cancel()
+            await asyncio.wait({login})
+            return False
+        await login
+        return True
 
     def _compose(self, database: Database) -> tuple[Services, GpuWorker, ProgressEditor]:
         settings = self.settings
@@ -180,6 +193,8 @@ def _raise_end_of(task: asyncio.Task[Any]) -> None:
         raise StartupError("Discord wants an intent enabled that this bot does not need.")
     if isinstance(error, discord.ConnectionClosed) and error.code == 4004:  # noqa: PLR2004
         raise StartupError("Discord refused DISCORD_TOKEN at the gateway; make a new one.")
+    if isinstance(error, discord.ConnectionClosed):
+        raise StartupError(f"Discord closed the gateway for good (code {error.code}).")
     raise error or RuntimeError(f"the {task.get_name()} ended by itself")
 
 

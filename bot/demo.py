@@ -14,8 +14,9 @@ from bot.app import App, handle_signals
 from bot.errors import BotError, StartupError
 from bot.jobs.model import Job, JobState
 from bot.logs import set_up_logging
+from bot.sandbox.errors import Refusal
 from bot.sandbox.model import Message
-from bot.sandbox.people import Invocation
+from bot.sandbox.people import Invocation, NoResponse
 from bot.sandbox.server import Sandbox
 from bot.settings import Settings, load_settings
 
@@ -40,9 +41,9 @@ async def _open_sandbox(port: int) -> AsyncGenerator[Sandbox]:
     sandbox = Sandbox(port)
     try:
         await sandbox.__aenter__()
-    except OSError:
+    except (OSError, OverflowError):
         raise StartupError(
-            f"Port {port} is in use; choose another with `python -m bot demo --port N`."
+            f"Port {port} cannot be used; choose another with `python -m bot demo --port N`."
         ) from None
     try:
         yield sandbox
@@ -64,7 +65,7 @@ async def run_beside(app: App, work: Callable[[App], Awaitable[None]]) -> None:
     if run.done():
         task.cancel()
         await run
-        return
+        raise BotError("Stopped before the end.")
     app.stop()
     await run
     await task
@@ -76,13 +77,18 @@ async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path |
     Raises `StartupError` when it cannot start and `BotError` when the one picture fails.
     """
     once = prompt is not None
+    if out is not None and not out.parent.is_dir():
+        raise BotError(f"There is no folder {out.parent} to write the picture to.")
     set_up_logging("WARNING" if once else "INFO")
     async with _open_sandbox(0 if once else port) as sandbox:
 
         async def work(app: App) -> None:
             if not once:
                 _say(f"The demo is open at {sandbox.url} (Ctrl+C ends it).")
-            job, message = await _draw(sandbox, app, prompt or FIRST_PROMPT)
+            try:
+                job, message = await _draw(sandbox, app, prompt or FIRST_PROMPT)
+            except (Refusal, NoResponse, TimeoutError) as error:
+                raise BotError(str(error) or "The picture took too long.") from error
             path = await _saved(app, job)
             _say(f"The picture was saved as {path}." if path else f"{job.state}: {job.error}")
             if once:
@@ -98,9 +104,10 @@ async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path |
 async def _draw(sandbox: Sandbox, app: App, prompt: str) -> tuple[Job, Message]:
     """Have Alice run `/imagine`, and wait until she sees the outcome."""
     invocation: Invocation = await sandbox.user("alice").slash("general", "imagine", prompt=prompt)
-    response = await invocation.response()
-    if response.message is None or not response.message.embeds:
-        raise BotError(response.message.content if response.message else "The bot did not answer.")
+    await invocation.response()
+    answer = await invocation.answer(_PATIENCE_S)
+    if not answer.embeds:
+        raise BotError(answer.content or "The bot did not answer.")
     outcome = await invocation.until(_is_outcome, timeout=_PATIENCE_S)
     job = await app.client.services.queue.job(_job_id(outcome) or "")
     if job is None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.errors import ConfigError
 from bot.models import find_model
@@ -51,9 +51,7 @@ class Settings(BaseSettings):
             "never together with a real token."
         ),
     )
-    data_dir: Path = Field(
-        Path("data"), description="Folder of the database, the pictures and the logs."
-    )
+    data_dir: Path = Field(Path("data"), description="Folder of the database and the pictures.")
     image_model_name: str = Field(
         "Qwen/Qwen-Image",
         description="The model: Qwen/Qwen-Image, or tiny (a toy that runs on a CPU).",
@@ -151,7 +149,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _no_real_token_elsewhere(self) -> Self:
         token = self.discord_token.get_secret_value() if self.discord_token else ""
-        if self.discord_api_url and _REAL_TOKEN.fullmatch(token):
+        if self.discord_api_url and _REAL_TOKEN.fullmatch(token.strip()):
             raise ValueError(
                 "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: "
                 "a real token is sent to Discord alone"
@@ -175,6 +173,10 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from None
+    except UnicodeDecodeError:
+        raise ConfigError("The file .env is not in UTF-8: save it again as UTF-8.") from None
+    except (OSError, SettingsError):
+        raise ConfigError("The file .env cannot be read.") from None
 
 
 def _sentence(error: ValidationError) -> str:

@@ -53,7 +53,10 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
         jobs = await self._visible(interaction)
         paused = self.bot.services.queue.paused
         head = f"⏸️ The queue is paused: {safe(paused, 200)}\n" if paused is not None else ""
-        body = await describe_all(self.bot.services.queue, jobs) or "The queue is empty."
+        body = (
+            await describe_all(self.bot.services.queue, jobs, interaction.user.id)
+            or "The queue is empty."
+        )
         await interaction.response.send_message(
             head + body, view=cancel_buttons(jobs), ephemeral=True
         )

@@ -14,9 +14,10 @@ from bot.jobs.queue import JobQueue, Place
 MOST_SHOWN = 10
 
 
-def describe(job: Job, place: Place | None) -> str:
-    """Return one line about an open job."""
-    prompt = " ".join(safe(job.request.prompt, 60).split())
+def describe(job: Job, place: Place | None, reader_id: int) -> str:
+    """Return one line about an open job; a private prompt is shown to its owner alone."""
+    hidden = job.request.private and job.user_id != reader_id
+    prompt = "(private)" if hidden else " ".join(safe(job.request.prompt, 60).split())
     if job.state is JobState.RUNNING:
         when = "drawing now"
         if place is not None and place.ends_at is not None:
@@ -30,10 +31,10 @@ def describe(job: Job, place: Place | None) -> str:
     return f"`{job.id}` {prompt} · {when}"
 
 
-async def describe_all(queue: JobQueue, jobs: list[Job]) -> str:
+async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int) -> str:
     """Return a line for each of the first jobs, and how many more there are."""
     places = await queue.places()
-    lines = [describe(job, places.get(job.id)) for job in jobs[:MOST_SHOWN]]
+    lines = [describe(job, places.get(job.id), reader_id) for job in jobs[:MOST_SHOWN]]
     if len(jobs) > MOST_SHOWN:
         lines.append(f"… and {len(jobs) - MOST_SHOWN} more")
     return "\n".join(lines)
@@ -70,7 +71,7 @@ class Queue(commands.Cog):
         if queue.paused is not None:
             parts.append(f"⏸️ The queue is paused: {safe(queue.paused, 200)}")
         if mine:
-            parts.append(await describe_all(queue, mine))
+            parts.append(await describe_all(queue, mine, interaction.user.id))
         else:
             parts.append("You have no job waiting or running.")
         kept = await self.bot.services.courier.kept_for(interaction.user.id)

@@ -7,6 +7,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.client import ImageBot
+from bot.delivery.fit import upload_limit
 from bot.delivery.render import progress, progress_status, waiting_status
 from bot.errors import JobNotFound
 from bot.jobs.feed import JobUpdate
@@ -37,7 +38,7 @@ class Show(commands.Cog):
             )
         if found.state.final:
             await interaction.response.defer(ephemeral=True, thinking=True)
-            card = await services.courier.card(found)
+            card = await services.courier.card(found, upload_limit(found.request.count))
             await interaction.followup.send(
                 embed=card.embed, files=card.files(), view=card.view(), ephemeral=True
             )

@@ -134,7 +134,7 @@ async def retry(tx: Transaction, job_id: str, next_attempt_at: float, error: str
     """Put the answer back for a later attempt."""
     await tx.execute(
         "UPDATE deliveries SET state = 'pending', next_attempt_at = ?, error = ?"
-        " WHERE job_id = ? AND state = 'sending'",
+        " WHERE job_id = ? AND state IN ('pending', 'sending')",
         (next_attempt_at, error, job_id),
     )
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
-from bot.delivery.fit import FILE_LIMIT, REQUEST_LIMIT, Upload, fit
+from bot.delivery.fit import FILE_LIMIT, Upload, fit, upload_limit
 from bot.delivery.ladder import (
     Ladder,
     RetryLaterError,
@@ -168,7 +168,7 @@ class Courier:
         log.info("kept for /show (%s)", last_reason or "nothing to send to")
 
     async def _send(self, rung: Rung, delivery: Delivery, job: Job, intent_at: float) -> Sent:
-        limit = min(FILE_LIMIT, REQUEST_LIMIT // job.request.count)
+        limit = upload_limit(job.request.count)
         while True:
             card = await self.card(job, limit)
             try:

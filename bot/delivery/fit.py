@@ -17,6 +17,11 @@ REQUEST_LIMIT: Final = 24 * 1024 * 1024
 _WEBP_QUALITIES: Final = (95, 90, 80, 65, 50)
 
 
+def upload_limit(count: int) -> int:
+    """Return the bytes that each of `count` files of one message may have."""
+    return min(FILE_LIMIT, REQUEST_LIMIT // max(1, count))
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """Bytes to send under an ASCII name, with alt text."""

@@ -179,7 +179,7 @@ class Ladder:
         letter: str,
     ) -> Sent:
         if self._clock() - intent_at > NONCE_WINDOW_S:
-            found = await self._find(channel, card.job_id, intent_at)
+            found = await self._find(channel, card, intent_at)
             if found is not None:
                 return found
         message = await channel.send(
@@ -198,9 +198,13 @@ class Ladder:
         return Sent(channel.id, message.id)
 
     async def _find(
-        self, channel: discord.abc.Messageable, job_id: str, since: float
+        self, channel: discord.abc.Messageable, card: Card, since: float
     ) -> Sent | None:
-        """Look for an earlier attempt's message by the job id in its buttons."""
+        """Look for an earlier attempt's message by its buttons, which name the job.
+
+        The progress message names it too, but has other buttons than the outcome.
+        """
+        wanted = card.custom_ids()
         after = datetime.fromtimestamp(since, UTC) - timedelta(minutes=1)
         async for message in channel.history(limit=_HISTORY_LIMIT, after=after):
             if self._client.user is None or message.author.id != self._client.user.id:
@@ -208,7 +212,6 @@ class Ladder:
             for row in message.components:
                 children: list[Any] = getattr(row, "children", [])
                 for item in children:
-                    custom_id = getattr(item, "custom_id", None) or ""
-                    if custom_id.endswith(f":{job_id}") and message.id != 0:
+                    if getattr(item, "custom_id", None) in wanted:
                         return Sent(message.channel.id, message.id)
         return None

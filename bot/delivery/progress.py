@@ -43,6 +43,7 @@ class _Shown:
     text: str = ""
     edited_at: float = 0.0
     edit: asyncio.Task[None] | None = field(default=None, repr=False)
+    ended: bool = False
 
     @property
     def running(self) -> bool:
@@ -84,16 +85,24 @@ class ProgressEditor:
             try:
                 while True:
                     await asyncio.wait({pending}, timeout=self._pause())
+                    update = None
                     if pending.done():
-                        await self._take(pending.result())
+                        update = pending.result()
                         pending = asyncio.ensure_future(anext(updates))
-                    if self._clock() >= self._look_at:
-                        await self._edit_due()
+                    try:
+                        if update is not None:
+                            await self._take(update)
+                        if self._clock() >= self._look_at:
+                            await self._edit_due()
+                    except Exception:
+                        # Progress may always be lost; the bot must not be.
+                        log.exception("the progress could not be shown")
+                        self._look_at = self._clock() + RUNNING_PACE_S
             finally:
                 pending.cancel()
 
     async def finish(self, job_id: str) -> None:
-        """Stop editing a job's message; return when no edit of it is in flight."""
+        """Stop editing an ended job's message; return when no edit of it is in flight."""
         shown = self._shown.pop(job_id, None)
         self._dirty.discard(job_id)
         if shown is None or shown.edit is None:
@@ -101,19 +110,19 @@ class ProgressEditor:
         _, late = await asyncio.wait({shown.edit}, timeout=_PATIENCE_S)
         for task in late:
             task.cancel()
-
-    def showing(self, job_id: str, text: str) -> None:
-        """Note what the first response already shows, so that it is not edited at once."""
-        shown = self._shown.get(job_id)
-        if shown is not None:
-            shown.text, shown.edited_at = text, self._clock()
+            await asyncio.wait({task})
 
     async def _take(self, update: JobUpdate) -> None:
         if update.kind == "final":
-            self._shown.pop(update.job_id, None)
+            # Only `finish` lets go of it, since an edit may be in flight that it has to wait for.
             self._dirty.discard(update.job_id)
+            shown = self._shown.get(update.job_id)
+            if shown is not None:
+                shown.ended = True
         elif await self._follow(update.job_id):
             shown = self._shown[update.job_id]
+            if shown.ended:
+                return
             shown.latest = None if update.kind in {"queued", "moved"} else update
             self._mark(update.job_id)
 
@@ -126,8 +135,10 @@ class ProgressEditor:
         """Load what is needed to edit a job's message; tell whether there is one."""
         if job_id in self._shown:
             return True
-        job = await self._queue.job(job_id)
         delivery = await self._database.read(partial(deliveries.get, job_id=job_id))
+        # The job last: nothing is awaited between seeing that it goes on and following it, so that
+        # `finish` cannot come in between.
+        job = await self._queue.job(job_id)
         if job is None or job.state.final or delivery is None:
             return False
         if delivery.target not in {"interaction", "message"}:
@@ -146,7 +157,7 @@ class ProgressEditor:
         places: dict[str, Place] | None = None
         for job_id in list(self._dirty):
             shown = self._shown.get(job_id)
-            if shown is None:
+            if shown is None or shown.ended:
                 self._dirty.discard(job_id)
             elif shown.next_edit_at() > now or (shown.edit and not shown.edit.done()):
                 # A slow edit is not followed by another; this looks again when it may be.
@@ -156,7 +167,12 @@ class ProgressEditor:
                 if places is None and not shown.running:
                     places = await self._queue.places()
                 text = self._text(shown, (places or {}).get(job_id))
-                if text and text != shown.text and self._shown.get(job_id) is shown:
+                if (
+                    text
+                    and text != shown.text
+                    and self._shown.get(job_id) is shown
+                    and not shown.ended
+                ):
                     shown.text, shown.edited_at = text, now
                     shown.edit = asyncio.create_task(self._edit(shown))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -153,7 +154,9 @@ class Reception:
         return progress(submission.job, status)
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:
-        if message_id is not None:
+        if message_id is None:
+            return
+        try:
             await self._database.write(
                 partial(
                     deliveries.set_message,
@@ -162,6 +165,9 @@ class Reception:
                     message_id=message_id,
                 )
             )
+        except sqlite3.Error:
+            # The job stands; without the id its answer may come as a new message.
+            log.exception("the message's id could not be stored")
 
 
 async def _lenient(call: Callable[[], Awaitable[T]]) -> T | None:

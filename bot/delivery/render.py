@@ -55,6 +55,10 @@ class Card:
         view.stop()
         return view
 
+    def custom_ids(self) -> set[str]:
+        """Return the buttons' ids."""
+        return {f"{button.action}:{self.job_id}" for button in self.buttons}
+
     def files(self) -> list[discord.File]:
         """Return new `discord.File`s: one that was sent once would upload nothing again."""
         return [upload.file() for upload in self.uploads]
@@ -115,11 +119,6 @@ def progress_status(update: JobUpdate) -> str:
 def progress(job: Job, status: str) -> Card:
     """Return the card of a job that has not ended."""
     return Card(job.id, _embed(job, WAITING, status), (CANCEL,))
-
-
-def cancelling(job: Job) -> Card:
-    """Return the card of a running job that was asked to stop."""
-    return Card(job.id, _embed(job, STOPPED, "✖️ Cancelling"))
 
 
 def outcome(job: Job, uploads: Sequence[Upload]) -> Card:

@@ -12,7 +12,8 @@ _HIDDEN: Final = re.compile(
     "[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 )
 _SPECIAL: Final = re.compile(r"([\\`*_~|<>\[\]()])")
-_LINE_START: Final = re.compile(r"^(\s*)(#{1,3}(?=\s)|-#|[-+](?=\s)|\d+(?=[.)]\s))", re.MULTILINE)
+_LINE_START: Final = re.compile(r"^(\s*)(#{1,3}(?=\s)|-#|[-+](?=\s))", re.MULTILINE)
+_NUMBERED: Final = re.compile(r"^(\s*\d+)\.(?=\s)", re.MULTILINE)
 _BLANK_LINES: Final = re.compile(r"\n\s*\n(\s*\n)+")
 _MARKS_IN_A_ROW: Final = 4
 
@@ -22,7 +23,7 @@ def _limit_marks(text: str) -> str:
     kept: list[str] = []
     run = 0
     for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
+        run = run + 1 if unicodedata.category(character) in {"Mn", "Me"} else 0
         if run <= _MARKS_IN_A_ROW:
             kept.append(character)
     return "".join(kept)
@@ -42,6 +43,7 @@ def safe(text: str, limit: int = 1000) -> str:
     text = _BLANK_LINES.sub("\n\n", _limit_marks(_HIDDEN.sub("", text)))
     text = _SPECIAL.sub(r"\\\1", shorten(text, limit))
     text = _LINE_START.sub(lambda match: f"{match[1]}\\{match[2]}", text)
+    text = _NUMBERED.sub(r"\1\\.", text)
     text = text.replace("@", f"@{ZERO_WIDTH_SPACE}")
     return text.replace("://", f":{ZERO_WIDTH_SPACE}//")
 

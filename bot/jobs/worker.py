@@ -79,6 +79,7 @@ class GpuWorker:
         self._clock = clock
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
+        self._load_failures = 0
         self._cancel_asked = asyncio.Event()
         queue.forecast.engine_ready = lambda: engine.state in _READY
         queue.on_cancel.append(self._on_cancel)
@@ -102,9 +103,15 @@ class GpuWorker:
                 raise
             except Exception:  # noqa: BLE001 - as above
                 _log.exception("job %s: its outcome could not be recorded", job.id)
+                await self._fault_at_last(job)
             finally:
                 self.current = None
                 await unbroken(self._store.clear(job.id))
+            if self._load_failures:
+                # A model that does not load would fail the whole queue within seconds.
+                pause = self._retry_s * 2 ** min(self._load_failures, 8)
+                _log.warning("the model does not load; the next job waits %.0f s", pause)
+                await asyncio.sleep(pause)
 
     async def _next_job(self) -> Job:
         """Claim a job; free the engine's memory if there is none for long."""
@@ -137,6 +144,8 @@ class GpuWorker:
                 lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
         except EngineError as error:
+            if error.kind is EngineErrorKind.LOAD_FAILED:
+                self._load_failures += 1
             sentence = error.sentence or _SENTENCES[error.kind]
             await self._fault(drawing, error.kind, sentence, error.detail)
         except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
@@ -144,6 +153,7 @@ class GpuWorker:
             sentence = "Something went wrong inside the bot."
             await self._fault(drawing, "internal", sentence, type(error).__name__)
         else:
+            self._load_failures = 0
             await self._generated(drawing, images)
 
     async def _draw(self, drawing: _Drawing) -> None:
@@ -163,7 +173,8 @@ class GpuWorker:
                         await self._engine.cancel(drawing.job.id)
         finally:
             cancelling.cancel()
-        if not drawing.finished or len(drawing.pictures) != drawing.job.request.count:
+        indices = sorted(picture.index for picture in drawing.pictures)
+        if not drawing.finished or indices != list(range(drawing.job.request.count)):
             raise EngineError(
                 EngineErrorKind.GARBLED,
                 f"it ended with {len(drawing.pictures)} of {drawing.job.request.count} pictures",
@@ -251,6 +262,14 @@ class GpuWorker:
                 job, kind, f"{sentence} ({job.id})", detail, spent_s=spent_s
             )
         )
+
+    async def _fault_at_last(self, job: Job) -> None:
+        """Count a fault where an outcome could not be recorded, so that the job does not hang."""
+        sentence = f"Something went wrong inside the bot. ({job.id})"
+        try:
+            await self._queue.record_fault(job, "internal", sentence, "outcome not recorded")
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("job %s: it stays as it is until the next start", job.id)
 
     async def _give_back(self, job: Job) -> None:
         try:

@@ -7,6 +7,7 @@ import pytest
 from bot.engine.protocol import EngineState
 from bot.jobs.model import JobState
 from bot.sandbox.errors import Refusal
+from bot.sandbox.server import Sandbox
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import controls, job_id_of, soon, staged, text_of
 
@@ -132,6 +133,17 @@ async def test_an_admin_pauses_resumes_and_cancels(stage):
     assert {"pause", "resume"} <= {row["action"] for row in actions}
 
 
+async def test_a_private_prompt_is_not_shown_to_admins(held, engine):
+    invocation = await held.imagine("bob", "my secret wish", private=True)
+    await invocation.response()
+    await soon(engine.holding.wait())
+    listing = await (await held.sandbox.user("alice").slash("general", "admin queue")).answer()
+    assert "(private)" in listing.content
+    assert "secret" not in listing.content
+    mine = await (await held.sandbox.user("bob").slash("general", "queue")).answer()
+    assert "my secret wish" in mine.content
+
+
 async def test_an_admin_unloads_the_model(held, engine):
     alice = held.sandbox.user("alice")
     invocation = await held.imagine("bob", "busy")
@@ -186,3 +198,6 @@ async def test_commands_are_synced_only_when_they_changed(sandbox, tmp_path):
         assert len(syncs()) == 1
     async with staged(sandbox, tmp_path):
         assert len(syncs()) == 1
+    # The same data at another Discord, which knows no commands yet.
+    async with Sandbox() as fresh, staged(fresh, tmp_path) as stage:
+        assert (await stage.outcome(await stage.imagine("bob", "again"))).files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.wire.kit import is_outcome, job_id_of, soon, staged, text_of
 
 EDIT_BY_TOKEN = ("PATCH", "/webhooks/*")
 EDIT_BY_BOT = ("PATCH", "/channels/*/messages/*")
+EDIT_ROUTE = ("PATCH", "/channels/{channel_id}/messages/{message_id}")
 POST = ("POST", "/channels/*/messages")
 CALLBACK = ("POST", "/interactions/*/callback")
 
@@ -104,7 +106,7 @@ async def test_a_private_picture_never_takes_a_public_way(held, engine):
     assert delivery.rung == "dm"
     assert not visible(held, "bob")
     assert visible(held, channel="dm")
-    assert not [e for e in held.sandbox.exchanges if (e.method, e.route) == EDIT_BY_BOT]
+    assert not [e for e in held.sandbox.exchanges if (e.method, e.route) == EDIT_ROUTE]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524])
@@ -196,3 +198,66 @@ def held_write(stage):
 
     stage.held = asyncio.create_task(stage.database.write(hold))
     return entered, release
+
+
+def direct(stage, name="bob"):
+    return [m for m in stage.sandbox.user(name).messages("dm") if m.author.bot]
+
+
+async def test_a_slow_progress_edit_never_follows_the_answer(held, engine):
+    await held.sandbox.user("bob").send("dm", "a boat")
+    (message,) = await held.sandbox.wait(lambda: direct(held))
+    slow = held.sandbox.faults.hold(*EDIT_BY_BOT)
+    await soon(slow.reached.wait())
+    with held.queue.feed.subscribe() as updates:
+        engine.release.set()
+        async for update in updates:
+            if update.kind == "final":
+                break
+    slow.release()
+    assert (await held.delivered(job_id_of(message))).rung == "edit"
+    edits = [e for e in held.sandbox.exchanges if (e.method, e.route) == EDIT_ROUTE]
+    assert len(edits) == 2
+    assert "reroll:" in str(edits[-1].request)
+    assert is_outcome(message)
+    assert message.files
+
+
+async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(held, engine):
+    held.sandbox.faults.reset(*POST, after=True)
+    await held.sandbox.user("bob").send("dm", "a boat")
+    (message,) = await held.sandbox.wait(lambda: direct(held))
+    await soon(engine.holding.wait())
+    down = held.sandbox.faults.respond(*POST, 503, times=None)
+    engine.release.set()
+    await soon(down.reached.wait())
+    courier = held.app.client.services.courier
+    courier._clock = courier._ladder._clock = lambda: time.time() + 90
+    down.times = down.hits
+    delivery = await held.delivered(job_id_of(message))
+    assert delivery.rung == "channel"
+    (answer,) = [m for m in direct(held) if is_outcome(m)]
+    assert answer.files
+    assert delivery.sent_message_id == answer.id
+
+
+async def test_an_unreadable_request_does_not_make_the_courier_spin(stage):
+    message = await stage.outcome(await stage.imagine("alice", "a house"))
+    job_id = job_id_of(message)
+    await stage.delivered(job_id)
+
+    async def damage(tx):
+        columns = "user_id, target, seed, images, work, created_at"
+        await tx.execute(
+            f"INSERT INTO jobs (id, source_id, state, request, {columns}) SELECT 'damaged',"
+            f" 'x', 'generated', '{{\"prompt\": \"x\", \"count\": 9}}', {columns} FROM jobs"
+        )
+        await tx.execute("INSERT INTO deliveries (job_id, state) VALUES ('damaged', 'pending')")
+
+    await stage.database.write(damage)
+    before = stage.database.commits
+    await stage.outcome(await stage.imagine("alice", "wakes the courier"))
+    assert stage.database.commits - before < 20
+    delivery = await stage.delivery("damaged")
+    assert (delivery.state, delivery.error) == ("pending", "unexpected")
+    assert delivery.next_attempt_at > delivery.created_at
