@@ -48,6 +48,7 @@ def build_engine(settings: Settings) -> Engine:
         settings.image_model_name,
         options=EngineOptions(
             model_path=settings.image_model_path,
+            lora_path=settings.image_lora_path,
             vram_gb=settings.image_vram_gb,
             gpu_memory_utilization=settings.image_gpu_memory_utilization,
             offload=settings.image_offload,

@@ -89,6 +89,8 @@ class EngineErrorKind(StrEnum):
     """The child broke the protocol (junk, an oversized frame, a wrong job id); it was killed."""
     LOAD_FAILED = "load_failed"
     """The model could not be loaded (missing or damaged files, no GPU …)."""
+    REFUSED = "refused"
+    """The request itself cannot be drawn (a LoRA that is not there); trying again is of no use."""
 
 
 class EngineError(BotError):

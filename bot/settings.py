@@ -60,6 +60,10 @@ class Settings(BaseSettings):
         Path("models/images/qwen-image"),
         description="Folder of the model's files; they are downloaded to it if it is empty.",
     )
+    image_lora_path: Path = Field(
+        Path("models/loras"),
+        description="Folder of LoRA files (.safetensors); a file's name without that is its name.",
+    )
     image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Share of the card's memory that the engine may use, from 0 to 1."
     )

@@ -110,7 +110,7 @@ def progress_status(update: JobUpdate) -> str:
     """Say what the running job is doing."""
     if update.kind == "loading":
         share = f" {update.fraction:.0%}" if update.fraction is not None else ""
-        return f"📦 Loading the model: {safe(update.stage, 80)}{share}"
+        return f"📦 Loading the model: {safe(update.stage, 300)}{share}"
     if update.kind in {"step", "preview"} and update.total:
         return f"🎨 Step {update.step} of {update.total} {bar(update.step, update.total)}"
     return "🎨 Starting"

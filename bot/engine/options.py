@@ -16,12 +16,13 @@ class EngineOptions:
 
     The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of the
     card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's offloading);
-    `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former. `pipeline` names the
-    code that draws, as `module:function`; the function is called with the model's name and these
-    options, in the child.
+    `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former. LoRA files lie in
+    `lora_path`. `pipeline` names the code that draws, as `module:function`; the function is called
+    with the model's name and these options, in the child.
     """
 
     model_path: Path
+    lora_path: Path = Path("models/loras")
     vram_gb: float | None = 14.0
     gpu_memory_utilization: float = 0.7
     offload: str = "stream"
@@ -31,12 +32,14 @@ class EngineOptions:
 
     def to_header(self) -> dict[str, Any]:
         """Return the options as JSON values."""
-        return asdict(self) | {"model_path": str(self.model_path)}
+        paths = {"model_path": str(self.model_path), "lora_path": str(self.lora_path)}
+        return asdict(self) | paths
 
     @classmethod
     def from_header(cls, values: dict[str, Any]) -> Self:
         """Read what `to_header` wrote."""
-        named: dict[str, Any] = {**values, "model_path": Path(values["model_path"])}
+        paths = {name: Path(values[name]) for name in ("model_path", "lora_path")}
+        named: dict[str, Any] = {**values, **paths}
         return cls(**named)
 
 

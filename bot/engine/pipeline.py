@@ -14,6 +14,7 @@ from bot.engine.imports import quick_imports
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
 from bot.engine.streamed import StreamedQwenImage
+from bot.errors import EngineError, EngineErrorKind
 from bot.models import find_model
 
 # Each has `load(options, progress)`, which returns a QwenImagePipeline and its budget in GiB.
@@ -55,6 +56,12 @@ class QwenImage:
     def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
         """See `Backend`. Picture i is drawn alone, from its own seed."""
         assert self._device is not None
+        if request.loras:
+            raise EngineError(
+                EngineErrorKind.REFUSED,
+                "LoRAs with the stock offloading",
+                sentence="LoRAs work with IMAGE_OFFLOAD=stream only.",
+            )
         total = request.steps * len(request.seeds)
         source, strength = None, 1.0
         if request.input_image is not None:

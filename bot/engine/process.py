@@ -18,6 +18,11 @@ from bot.engine.protocol import EngineRequest, EngineState, Event, Finished, Loa
 from bot.engine.wire import read_event, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 
+# After these the child is as good as before.
+_HARMLESS = frozenset(
+    {EngineErrorKind.RAISED, EngineErrorKind.OUT_OF_MEMORY, EngineErrorKind.REFUSED}
+)
+
 _log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
 _CLOSE_PATIENCE_S = 2.0
@@ -310,7 +315,7 @@ class EngineProcess:
             await self._fail(link)
             raise EngineError(EngineErrorKind.GARBLED, str(error)) from error
         except EngineError as error:
-            if error.kind not in {EngineErrorKind.RAISED, EngineErrorKind.OUT_OF_MEMORY}:
+            if error.kind not in _HARMLESS:
                 await self._fail(link)
             raise
 

@@ -39,6 +39,8 @@ class EngineRequest:
     texts: tuple[Mapping[str, str], ...]
     input_image: Path | None = None
     strength: float | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    """Names and strengths of the LoRAs to add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A small encoded picture (PNG or WebP bytes) of the unfinished result."""
+    """A small JPEG picture of the unfinished result, after `step`; a batch lies side by side."""
 
     step: int
     data: bytes = field(repr=False)

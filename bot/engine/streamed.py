@@ -27,6 +27,8 @@ class StreamedQwenImage:
         self._spec = find_model(model)
         self._options = options
         self._networks: Any = None
+        self._shelf: Any = None
+        self._preview: Any = None
 
     def load(self, progress: LoadProgress) -> LoadInfo:
         """See `Backend`."""
@@ -35,17 +37,28 @@ class StreamedQwenImage:
         with quick_imports():
             builder = importlib.import_module(_BUILDERS[self._spec.family])
         imports_s = time.perf_counter() - started
+        from bot.engine.stream.preview import LatentPreview  # noqa: PLC0415 - these import torch
+        from bot.engine.stream.shelf import LoraShelf  # noqa: PLC0415
+
         self._networks = builder.load(self._spec.name, self._options, progress)
+        self._shelf = LoraShelf(self._options.lora_path)
+        self._preview = LatentPreview.fit(self._networks.codec)
         return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
 
     def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""
         from bot.engine.stream.denoise import Drawing, denoise  # noqa: PLC0415 - loaded by now
+        from bot.engine.stream.preview import is_shown  # noqa: PLC0415
+
+        def show(step: int, latents: Any) -> None:
+            if is_shown(step, request.steps):
+                report.preview(step, self._preview.encoded(latents))
 
         networks = self._networks
         networks.dit.device.reset_peak()
         marks = [time.perf_counter()]
         report.stage(Activity.ENCODE)
+        networks.dit.use(self._shelf.take(request.loras, networks.dit.layouts))
         prompts = [request.prompt]
         if request.guidance != 1.0:
             prompts.append(request.negative_prompt)
@@ -71,6 +84,7 @@ class StreamedQwenImage:
                 strength=strength,
             ),
             on_step=report.step,
+            on_latents=show,
         )
         marks.append(time.perf_counter())
         report.stage(Activity.DECODE)

@@ -80,10 +80,15 @@ def ensure(
         _download(root, repository, missing[0], progress)
         files, missing = find(root)
     if files is None:
-        raise _load_error(f"The model file {missing[0]} is missing.")
+        raise _load_error(f"The model file {known_as(missing[0])} is missing.", f"{missing[0]}")
     for path in (*files.transformer, *files.text_encoder, *files.vae):
         _check_file(path)
     return files
+
+
+def known_as(path: Path) -> str:
+    """Return a model file's name as users may see it: its network's folder and its own name."""
+    return "/".join(path.parts[-2:])
 
 
 def _load_error(sentence: str, detail: str | None = None) -> EngineError:
@@ -98,8 +103,8 @@ def _check_file(path: Path) -> None:
             opened.keys()
     except (SafetensorError, OSError) as error:
         raise _load_error(
-            f"The model file {path} is damaged; delete it and it will be downloaded again.",
-            f"{path.name}: {error}",
+            f"The model file {known_as(path)} is damaged; deleted, it is downloaded again.",
+            f"{path}: {error}",
         ) from error
 
 
@@ -113,8 +118,9 @@ def _check_disk(root: Path) -> None:
     free = shutil.disk_usage(root).free
     if free < wanted:
         raise _load_error(
-            f"The model needs {wanted / 1e9:.0f} GB more on the disk of {root}, "
-            f"where {free / 1e9:.0f} GB are free."
+            f"The model needs {wanted / 1e9:.0f} GB more on the disk of IMAGE_MODEL_PATH, "
+            f"where {free / 1e9:.0f} GB are free.",
+            f"disk of {root}",
         )
 
 
@@ -130,8 +136,8 @@ def _download(root: Path, repository: str, first: Path, progress: LoadProgress) 
             )
         except Exception as error:  # the client lets its HTTP library's errors through
             raise _load_error(
-                f"The model file {first} is missing, and it could not be downloaded.",
-                f"download of {repository}: {type(error).__name__}",
+                f"The model file {known_as(first)} is missing, and it could not be downloaded.",
+                f"download of {repository} to {root}: {type(error).__name__}",
             ) from error
 
 

@@ -34,6 +34,7 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "texts": [dict(texts) for texts in request.texts],
         "input_image": None if request.input_image is None else str(request.input_image),
         "strength": request.strength,
+        "loras": [list(lora) for lora in request.loras],
     }
 
 
@@ -52,6 +53,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         texts=tuple(header["texts"]),
         input_image=None if header["input_image"] is None else Path(header["input_image"]),
         strength=header["strength"],
+        loras=tuple((name, strength) for name, strength in header["loras"]),
     )
 
 

@@ -24,7 +24,8 @@ def png_texts(job_id: str, request: ImageRequest, model: str) -> tuple[dict[str,
 
 
 def _parameters(request: ImageRequest, seed: int, model: str) -> str:
-    lines = [request.prompt]
+    loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.lora_strengths())
+    lines = [request.prompt + loras]
     if request.negative_prompt:
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(

@@ -65,11 +65,20 @@ async def end_cancelled(tx: Transaction, job_id: str, now: float, *, refund: boo
 
 
 async def fault(
-    tx: Transaction, job: Job, now: float, *, kind: str, sentence: str, detail: str, spent_s: float
+    tx: Transaction,
+    job: Job,
+    now: float,
+    *,
+    kind: str,
+    sentence: str,
+    detail: str,
+    spent_s: float,
+    final: bool = False,
 ) -> JobState | None:
     """Count a fault of the engine: the job is queued again, or failed when it was one too many.
 
-    A job that its user had asked to cancel ends as cancelled. Returns None when the fence fails.
+    `final` faults fail it at once. A job that its user had asked to cancel ends as cancelled.
+    Returns None when the fence fails.
     """
     found = await jobs.running(tx, job)
     if not found:
@@ -80,7 +89,7 @@ async def fault(
         await jobs.set_error(tx, job.id, kind, None, detail)
         await end_cancelled(tx, job.id, now, refund=True)
         return JobState.CANCELLED
-    if found.engine_faults + 1 < MAX_ENGINE_FAULTS:
+    if not final and found.engine_faults + 1 < MAX_ENGINE_FAULTS:
         await jobs.set_error(tx, job.id, kind, None, detail)
         await jobs.queue_again(tx, job.id)
         return JobState.QUEUED

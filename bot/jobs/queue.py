@@ -272,9 +272,19 @@ class JobQueue:
         return await self._end(job, JobState.CANCELLED, record)
 
     async def record_fault(
-        self, job: Job, kind: str, sentence: str, detail: str, *, spent_s: float = 0.0
+        self,
+        job: Job,
+        kind: str,
+        sentence: str,
+        detail: str,
+        *,
+        spent_s: float = 0.0,
+        final: bool = False,
     ) -> JobState | None:
-        """Count a fault: the job is queued again, or failed with `sentence`; None if it is over."""
+        """Count a fault: the job is queued again, or failed with `sentence`; None if it is over.
+
+        A `final` fault fails the job at once.
+        """
 
         async def record(tx: Transaction) -> JobState | None:
             return await outcomes.fault(
@@ -285,6 +295,7 @@ class JobQueue:
                 sentence=sentence,
                 detail=detail,
                 spent_s=spent_s,
+                final=final,
             )
 
         return await self._change(record, lambda state: self._tell_state(job, state))

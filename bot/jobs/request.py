@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
 import unicodedata
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ GUIDANCE_MIN, GUIDANCE_MAX = 1.0, 20.0
 COUNT_MAX: Final = 4
 # Discord's INTEGER option and JavaScript's numbers are exact up to 2^53 - 1.
 SEED_LIMIT: Final = 2**53
+LORA_STRENGTH_MAX: Final = 4.0
+_LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
 REQUEST_VERSION: Final = 1
 
 
@@ -40,6 +43,23 @@ def _clean_text(text: str, what: str, limit: int) -> str:
             f"The {what} is {len(text):,} characters long; at most {limit:,} are possible."
         )
     return text
+
+
+def _lora(text: str) -> tuple[str, float]:
+    name, colon, strength = text.partition(":")
+    # A file's stem: no folders, and none of the characters that AUTOMATIC1111's text gives a
+    # meaning to.
+    if not _LORA_NAME.fullmatch(name):
+        raise InvalidRequest("A LoRA's name has letters, digits, spaces, dots, - and _ only.")
+    try:
+        value = float(strength) if colon else 1.0
+    except ValueError:
+        value = math.nan
+    if not -LORA_STRENGTH_MAX <= value <= LORA_STRENGTH_MAX:
+        raise InvalidRequest(
+            f"A LoRA's strength must be from {-LORA_STRENGTH_MAX:g} to {LORA_STRENGTH_MAX:g}."
+        )
+    return name, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +85,7 @@ class ImageRequest:
     input_image: str | None = None
     strength: float | None = None
     loras: tuple[str, ...] = ()
+    """LoRAs to add, each `name` or `name:strength`."""
     private: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields written by a newer version, kept so that they survive a downgrade."""
@@ -97,10 +118,15 @@ class ImageRequest:
             raise InvalidRequest("The strength must be above 0 and at most 1.")
         object.__setattr__(self, "guidance", float(self.guidance))
         object.__setattr__(self, "loras", tuple(self.loras))
+        self.lora_strengths()
 
     def seeds(self) -> tuple[int, ...]:
         """Return the seed of each picture of the batch: (seed + i) mod 2^53."""
         return tuple((self.seed + i) % SEED_LIMIT for i in range(self.count))
+
+    def lora_strengths(self) -> tuple[tuple[str, float], ...]:
+        """Return the name and the strength of each LoRA; raise `InvalidRequest` for a bad one."""
+        return tuple(map(_lora, self.loras))
 
     @property
     def megapixel_steps(self) -> float:

@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RETRY_LIMIT_S: Final = 30.0
+_LOAD_DOUBLINGS: Final = 8
 _READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
 _SENTENCES: Final = {
     EngineErrorKind.OUT_OF_MEMORY: "The graphics card ran out of memory while it drew this: try "
@@ -43,7 +44,8 @@ _SENTENCES: Final = {
     EngineErrorKind.DIED: "The image engine crashed while it drew this.",
     EngineErrorKind.SILENT: "The image engine hung while it drew this and was stopped.",
     EngineErrorKind.GARBLED: "The image engine broke down while it drew this.",
-    EngineErrorKind.LOAD_FAILED: "The model could not be loaded.",
+    EngineErrorKind.LOAD_FAILED: "It could not be loaded.",
+    EngineErrorKind.REFUSED: "The model cannot draw this.",
 }
 
 
@@ -108,10 +110,7 @@ class GpuWorker:
                 self.current = None
                 await unbroken(self._store.clear(job.id))
             if self._load_failures:
-                # A model that does not load would fail the whole queue within seconds.
-                pause = self._retry_s * 2 ** min(self._load_failures, 8)
-                _log.warning("the model does not load; the next job waits %.0f s", pause)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(self._load_pause())
 
     async def _next_job(self) -> Job:
         """Claim a job; free the engine's memory if there is none for long."""
@@ -145,7 +144,8 @@ class GpuWorker:
             )
         except EngineError as error:
             if error.kind is EngineErrorKind.LOAD_FAILED:
-                self._load_failures += 1
+                await self._not_loaded(job, error)
+                return
             sentence = error.sentence or _SENTENCES[error.kind]
             await self._fault(drawing, error.kind, sentence, error.detail)
         except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
@@ -192,6 +192,7 @@ class GpuWorker:
             seeds=job.request.seeds(),
             output_dir=self._store.work_dir(job.id),
             texts=png_texts(job.id, job.request, self._queue.model),
+            loras=job.request.lora_strengths(),
         )
 
     async def _pass_on_cancel(self, job_id: str) -> None:
@@ -259,7 +260,12 @@ class GpuWorker:
         _log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
         await self._until_stored(
             lambda: self._queue.record_fault(
-                job, kind, f"{sentence} ({job.id})", detail, spent_s=spent_s
+                job,
+                kind,
+                f"{sentence} ({job.id})",
+                detail,
+                spent_s=spent_s,
+                final=kind == EngineErrorKind.REFUSED,
             )
         )
 
@@ -270,6 +276,19 @@ class GpuWorker:
             await self._queue.record_fault(job, "internal", sentence, "outcome not recorded")
         except Exception:  # noqa: BLE001 - as above
             _log.exception("job %s: it stays as it is until the next start", job.id)
+
+    def _load_pause(self) -> float:
+        """Return the seconds until a model that did not load is tried again."""
+        return self._retry_s * 2 ** min(self._load_failures, _LOAD_DOUBLINGS)
+
+    async def _not_loaded(self, job: Job, error: EngineError) -> None:
+        """Put the job back: it is not its fault, and every other one would meet the same."""
+        self._load_failures += 1
+        pause = self._load_pause()
+        _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
+        await self._until_stored(lambda: self._queue.give_back(job))
+        sentence = error.sentence or _SENTENCES[error.kind]
+        self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} Next try in {pause:.0f} s."))
 
     async def _give_back(self, job: Job) -> None:
         try:

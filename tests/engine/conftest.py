@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.engine.warm import warm_tiny
+from tests.engine.warm import lora_folder, warm_tiny
 
-__all__ = ["warm_tiny"]
+__all__ = ["lora_folder", "warm_tiny"]

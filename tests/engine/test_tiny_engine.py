@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pytest
 from PIL import Image, ImageStat
 
-from bot.engine.protocol import Finished, Picture, Step
+from bot.engine.protocol import Finished, Picture, Preview, Step
 from bot.errors import GenerationCancelled
 from tests.engine.kit import draw_well, react, request
 
@@ -57,6 +60,19 @@ async def test_events_of_a_batch(warm_tiny, tmp_path) -> None:
     parts = sum(seconds for name, seconds in finished.timings.items() if name != "total")
     assert 0 < parts <= finished.timings["total"]
     assert finished.peak_gpu_bytes is None
+
+
+async def test_previews_come_nearer_to_the_picture(warm_tiny, tmp_path) -> None:
+    events = await draw_well(warm_tiny, request(tmp_path, PROMPT, steps=8, seeds=(1, 2)))
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert [preview.step for preview in previews] == list(range(1, 8))
+    sheets = []
+    for preview in previews:
+        with Image.open(io.BytesIO(preview.data)) as sheet:
+            assert (sheet.format, sheet.size) == ("JPEG", (128, 64))
+            sheets.append(np.asarray(sheet, np.float32))
+    distances = [float(np.abs(sheet - sheets[-1]).mean()) for sheet in sheets]
+    assert distances[0] > distances[3] > distances[5] > 0
 
 
 async def test_a_picture_depends_on_its_seed_alone(warm_tiny, tmp_path) -> None:

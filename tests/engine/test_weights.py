@@ -65,7 +65,9 @@ def test_a_complete_folder_is_found_in_both_layouts(root, below) -> None:
 def test_a_missing_file_is_named(root, monkeypatch, name) -> None:
     (root / name).unlink()
     monkeypatch.setattr(weights, "_DOWNLOAD_BYTES", 0)
-    assert str(root / name) in ensure_fails(root, monkeypatch).sentence
+    sentence = ensure_fails(root, monkeypatch).sentence
+    assert name in sentence
+    assert str(root) not in sentence
 
 
 def test_an_empty_folder_is_told_from_a_full_disk(tmp_path, monkeypatch) -> None:
@@ -78,5 +80,6 @@ def test_an_empty_folder_is_told_from_a_full_disk(tmp_path, monkeypatch) -> None
 def test_a_damaged_file_is_named(root, monkeypatch, damage) -> None:
     (root / FILES[2]).write_bytes(damage)
     error = ensure_fails(root, monkeypatch)
-    assert str(root / FILES[2]) in error.sentence
+    assert FILES[2] in error.sentence
+    assert str(root) not in error.sentence
     assert "damaged" in error.sentence

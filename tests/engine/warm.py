@@ -10,16 +10,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from bot.engine.options import EngineOptions
 from bot.engine.process import EngineProcess
 
 
+@pytest.fixture(scope="session")
+def lora_folder(tmp_path_factory) -> Path:
+    """The folder in which `warm_tiny` looks for LoRA files."""
+    return tmp_path_factory.mktemp("loras")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def warm_tiny() -> AsyncIterator[EngineProcess]:
+async def warm_tiny(lora_folder) -> AsyncIterator[EngineProcess]:
     """The real tiny pipeline in a real child process, loaded."""
-    engine = EngineProcess("tiny", options=EngineOptions(Path("unused")))
+    engine = EngineProcess("tiny", options=EngineOptions(Path("unused"), lora_path=lora_folder))
     await engine.load()
     yield engine
     await engine.close()

@@ -123,7 +123,10 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
     assert place.starts_at - place.ends_at == pytest.approx(-3.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", EngineErrorKind)
+ONCE_MORE = set(EngineErrorKind) - {EngineErrorKind.LOAD_FAILED, EngineErrorKind.REFUSED}
+
+
+@pytest.mark.parametrize("kind", sorted(ONCE_MORE))
 async def test_each_fault_is_retried_once_and_then_told(queue, database, at_work, kind):
     bad = await submit(queue, 1)
     good = await submit(queue, 2)
@@ -149,10 +152,34 @@ async def test_a_second_try_that_works(queue, at_work):
 
 async def test_the_engines_own_sentence_goes_to_the_user(queue, at_work):
     job = await submit(queue)
-    failed = fault(EngineErrorKind.LOAD_FAILED, sentence="The file vae.safetensors is missing.")
+    failed = fault(EngineErrorKind.RAISED, sentence="The picture is too large.")
     async with at_work(ScriptedEngine(failed, failed)):
         await final(queue, job)
-    assert (await queue.job(job.id)).error == f"The file vae.safetensors is missing. ({job.id})"
+    assert (await queue.job(job.id)).error == f"The picture is too large. ({job.id})"
+
+
+async def test_a_request_that_cannot_be_drawn_fails_at_once(queue, at_work):
+    job = await submit(queue, loras=("gone:0.5",))
+    engine = ScriptedEngine(fault(EngineErrorKind.REFUSED, sentence="There is no LoRA gone."))
+    async with at_work(engine):
+        assert await final(queue, job) == [JobState.FAILED]
+    row = await queue.job(job.id)
+    assert (row.attempts, row.error) == (1, f"There is no LoRA gone. ({job.id})")
+    assert [request.loras for request in engine.requests] == [(("gone", 0.5),)]
+    assert "<lora:gone:0.5>" in engine.requests[0].texts[0]["parameters"]
+
+
+async def test_a_model_that_does_not_load_costs_no_job_anything(queue, at_work):
+    missing = fault(EngineErrorKind.LOAD_FAILED, sentence="The file vae.safetensors is missing.")
+    job = await submit(queue)
+    with queue.feed.subscribe() as updates:
+        async with at_work(ScriptedEngine(missing, missing, missing)):
+            async for update in updates:
+                if "vae.safetensors is missing. Next try in" in update.stage:
+                    break
+            assert await final(queue, job) == [JobState.GENERATED]
+    row = await queue.job(job.id)
+    assert (row.attempts, row.engine_faults, row.interruptions) == (1, 0, 0)
 
 
 async def test_what_nobody_foresaw_is_a_fault_too(queue, at_work, caplog):

@@ -95,7 +95,8 @@ def test_a_missing_shard_is_named(model, indexed) -> None:
     with pytest.raises(EngineError) as caught:
         Sources(files)
     assert caught.value.kind is EngineErrorKind.LOAD_FAILED
-    assert caught.value.sentence == f"The model file {files[1]} is missing."
+    assert caught.value.sentence == f"The model file transformer/{files[1].name} is missing."
+    assert str(files[1]) in caught.value.detail
 
 
 @pytest.mark.parametrize("damage", [cut, empty, junk])
@@ -105,7 +106,7 @@ def test_a_damaged_shard_is_named(model, damage) -> None:
     with pytest.raises(EngineError) as caught:
         opened(model)
     assert caught.value.kind is EngineErrorKind.LOAD_FAILED
-    assert str(files[2]) in caught.value.sentence
+    assert f"transformer/{files[2].name}" in caught.value.sentence
     assert "damaged" in caught.value.sentence
 
 

@@ -117,8 +117,11 @@ def test_files_for_other_models_are_refused():
         "transformer_blocks.0.attn.to_q.lora_B.weight": torch.ones(256, 4),
     }
     with pytest.raises(EngineError) as caught:
-        dit.use([parse("wide.safetensors", wide, layouts)])
-    assert caught.value.sentence == "The file wide.safetensors is a LoRA for another model."
+        dit.use([parse("wide", wide, layouts)])
+    assert caught.value.sentence == "The LoRA wide is made for another model."
+    with pytest.raises(EngineError, match="refused"):
+        outer = {"img_in.lora_A.weight": torch.ones(4, 8), "img_in.lora_B.weight": torch.ones(9, 4)}
+        dit.use([parse("outer", outer, layouts)])
     assert error(predicted(dit), stock_prediction(stock())) < 1e-5
 
 

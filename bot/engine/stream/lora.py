@@ -50,11 +50,17 @@ class Lora:
 
 
 def parse(
-    name: str, state: Mapping[str, Tensor], layouts: Iterable[Layout], strength: float = 1.0
+    name: str,
+    state: Mapping[str, Tensor],
+    layouts: Iterable[Layout],
+    strength: float = 1.0,
+    version: int = 0,
 ) -> Lora:
     """Read a LoRA's tensors in DiffSynth's, PEFT's, diffusers' or kohya's way of naming.
 
-    Raises `EngineError` (`LOAD_FAILED`) when the file holds nothing for this model.
+    `version` tells files apart that had the same name, one after the other.
+
+    Raises `EngineError` (`REFUSED`) when the file holds nothing for this model.
     """
     sources = [s for layout in layouts for piece in layout.pieces for s in piece.sources]
     flat_names = {source.replace(".", "_"): source for source in sources}
@@ -84,11 +90,11 @@ def parse(
             logger.warning("The LoRA %s has an addition to %s, which is unknown.", name, target)
     if not blocks and not outer:
         raise EngineError(
-            EngineErrorKind.LOAD_FAILED,
+            EngineErrorKind.REFUSED,
             f"no known target among {len(state)} tensors",
-            sentence=f"The file {name} is not a LoRA for Qwen-Image.",
+            sentence=f"The LoRA {name} is not made for Qwen-Image.",
         )
-    return Lora(f"{name}@{strength}", blocks, outer)
+    return Lora(f"{name}@{strength}@{version}", blocks, outer)
 
 
 def _without_prefix(key: str) -> str:
@@ -108,15 +114,13 @@ def _scaled(found: Mapping[str, Tensor], strength: float) -> LowRank:
     return LowRank(down, up.float() * strength)
 
 
-def join(
-    loras: Sequence[Lora], block: int, piece: Piece, device: torch.device, dtype: torch.dtype
-) -> LowRank | None:
-    """Return the sum of all additions to one stored matrix, or None.
+def join(loras: Sequence[Lora], block: int, piece: Piece, dtype: torch.dtype) -> LowRank | None:
+    """Return the sum of all additions to one stored matrix, in main memory, or None.
 
     A matrix made of several layers gets their `down`s on one another and their `up`s on a
     diagonal. The rank is filled up with zeros to a multiple of 16.
 
-    Raises `EngineError` (`LOAD_FAILED`) for a file made for other widths.
+    Raises `EngineError` (`REFUSED`) for a file made for other widths.
     """
     rows = piece.rows // len(piece.sources)
     downs: list[Tensor] = []
@@ -127,11 +131,7 @@ def join(
             if pair is None:
                 continue
             if pair.down.shape[1] != piece.columns or pair.up.shape[0] != rows:
-                raise EngineError(
-                    EngineErrorKind.LOAD_FAILED,
-                    f"{source}: {tuple(pair.up.shape)} x {tuple(pair.down.shape)}",
-                    sentence=f"The file {lora.name.rsplit('@', 1)[0]} is a LoRA for another model.",
-                )
+                raise _foreign(lora, source, pair)
             downs.append(pair.down.float() / piece.in_gain)
             ups.append((place * rows, pair.up * piece.out_gain))
     if not downs:
@@ -146,7 +146,15 @@ def join(
         down[start:end] = part
         up[row : row + rows, start:end] = columns
         start = end
-    return LowRank(down.to(device, dtype), up.to(device, dtype))
+    return LowRank(down.to(dtype), up.to(dtype))
+
+
+def _foreign(lora: Lora, layer: str, pair: LowRank) -> EngineError:
+    return EngineError(
+        EngineErrorKind.REFUSED,
+        f"{layer}: {tuple(pair.up.shape)} x {tuple(pair.down.shape)}",
+        sentence=f"The LoRA {lora.name.rsplit('@', 2)[0]} is made for another model.",
+    )
 
 
 class OuterPatch:
@@ -155,6 +163,14 @@ class OuterPatch:
     def __init__(self, outer: Any) -> None:
         self._outer = outer
         self._originals: dict[str, Tensor] = {}
+
+    def check(self, loras: Sequence[Lora]) -> None:
+        """Raise `EngineError` (`REFUSED`) where a LoRA is made for layers of another size."""
+        for lora in loras:
+            for name, pair in lora.outer.items():
+                rows, columns = self._outer.get_submodule(name).weight.shape
+                if (pair.up.shape[0], pair.down.shape[1]) != (rows, columns):
+                    raise _foreign(lora, name, pair)
 
     def apply(self, loras: Sequence[Lora]) -> None:
         """Restore the original weights, then add what `loras` say."""

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bot.engine.weights import known_as
 from bot.errors import EngineError, EngineErrorKind
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {
@@ -70,10 +71,13 @@ class Sources:
                 try:
                     index = json.loads(path.read_text("utf-8"))["weight_map"]
                 except (OSError, ValueError, KeyError, TypeError) as error:
-                    raise load_error(f"The model file {path} is damaged.", repr(error)) from error
+                    raise load_error(
+                        f"The model file {known_as(path)} is damaged.", f"{path}: {error!r}"
+                    ) from error
                 for name in sorted(set(index.values())):
                     if not (folder / name).is_file():
-                        raise load_error(f"The model file {folder / name} is missing.")
+                        file = folder / name
+                        raise load_error(f"The model file {known_as(file)} is missing.", str(file))
         return index
 
     def _open(self, path: Path) -> None:
@@ -86,11 +90,11 @@ class Sources:
                     self._specs[name] = DTYPES[spec["dtype"]], tuple(spec["shape"])
                     self._homes[name] = opened
         except FileNotFoundError as error:
-            raise load_error(f"The model file {path} is missing.") from error
+            raise load_error(f"The model file {known_as(path)} is missing.", str(path)) from error
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise load_error(
-                f"The model file {path} is damaged; delete it and it will be downloaded again.",
-                f"{path.name}: {error!r}",
+                f"The model file {known_as(path)} is damaged; deleted, it is downloaded again.",
+                f"{path}: {error!r}",
             ) from error
         self._identity.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         self._identity.update(hashlib.sha256(header).digest())
@@ -120,4 +124,4 @@ class Sources:
         if name not in self._specs:
             folder = self.files[0].parent if self.files else Path()
             home = folder / self._index.get(name, "")
-            raise load_error(f"The model file {home} lacks the weight {name}.")
+            raise load_error(f"The model file {known_as(home)} lacks the weight {name}.", str(home))

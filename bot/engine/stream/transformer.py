@@ -148,8 +148,13 @@ class StreamedDiT:
     def _wide(self) -> bool:
         return self.matmul is Matmul.WEIGHT_ONLY
 
-    def plan(self, work: Work) -> Plan:
-        """Return how the budget would be shared for `work`; see `budget.plan`."""
+    def plan(self, work: Work, lora_bytes: int | None = None) -> Plan:
+        """Return how the budget would be shared for `work`; see `budget.plan`.
+
+        `lora_bytes` is what the LoRAs take, those in use unless it is given.
+        """
+        if lora_bytes is None:
+            lora_bytes = sum(t.nbytes for pair in self._additions.values() for t in pair)
         settings, element = self.settings, self.settings.dtype.itemsize
         block, modulation = self.weights.layouts.values()
         outer = sum(p.numel() for p in self._outer.parameters()) * element
@@ -169,7 +174,7 @@ class StreamedDiT:
             settings.budget,
             element,
             compiled=self._kernels.compiled,
-            lora_bytes=sum(t.nbytes for pair in self._additions.values() for t in pair),
+            lora_bytes=lora_bytes,
             most=self.weights.most if self.weights.complete else 0,
         )
 
@@ -183,17 +188,32 @@ class StreamedDiT:
 
     @torch.no_grad()
     def use(self, loras: Sequence[lora.Lora]) -> None:
-        """Add these LoRAs, and no others, to what follows."""
+        """Add these LoRAs, and no others, to what follows.
+
+        The additions stay on the device, and blocks leave it for them.
+
+        Raises `EngineError` for a file of another model (`REFUSED`) and where the budget has no
+        room (`OUT_OF_MEMORY`); then the LoRAs of before stay, or none.
+        """
         if [x.name for x in loras] == [x.name for x in self._loras]:
             return
-        additions: dict[tuple[int, str], lora.LowRank] = {}
+        self._patch.check(loras)
+        joined: dict[tuple[int, str], lora.LowRank] = {}
         for piece in (piece for layout in self.layouts for piece in layout.pieces):
             for index in range(self.geometry.layers):
-                pair = lora.join(loras, index, piece, self.device.torch, self.settings.dtype)
+                pair = lora.join(loras, index, piece, self.settings.dtype)
                 if pair is not None:
-                    additions[index, piece.name] = pair
+                    joined[index, piece.name] = pair
+        self._patch.apply(())
+        self._loras, self._additions = (), {}
+        size = sum(t.nbytes for pair in joined.values() for t in pair)
+        self.weights.keep(self.plan(self.settings.usual, size).resident, scratch=self._wide)
         self._patch.apply(loras)
-        self._loras, self._additions = tuple(loras), additions
+        device = self.device.torch
+        self._additions = {
+            key: lora.LowRank(down.to(device), up.to(device)) for key, (down, up) in joined.items()
+        }
+        self._loras = tuple(loras)
 
     # Generating
 

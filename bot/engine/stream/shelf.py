@@ -1,0 +1,65 @@
+"""The folder of LoRA files: found by name, read once, the last few kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from bot.engine.stream.layout import Layout
+from bot.engine.stream.lora import Lora, parse
+from bot.errors import EngineError, EngineErrorKind
+
+# A file of rank 64 for every layer is 0.6 GB, half of it kept as a map of the file.
+_KEPT: Final = 4
+
+
+class LoraShelf:
+    """The LoRAs of a folder, each by its file's name without `.safetensors`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: OrderedDict[tuple[str, float, int, int], Lora] = OrderedDict()
+
+    def names(self) -> list[str]:
+        """Return the names of all files, sorted."""
+        return sorted(path.stem for path in self._folder.glob("*.safetensors"))
+
+    def take(
+        self, wanted: Sequence[tuple[str, float]], layouts: Iterable[Layout]
+    ) -> tuple[Lora, ...]:
+        """Return the LoRAs of these names and strengths.
+
+        Raises `EngineError` (`REFUSED`) with a sentence that names the LoRA which is missing,
+        damaged or made for another model.
+        """
+        layouts = tuple(layouts)
+        return tuple(self._one(name, strength, layouts) for name, strength in wanted)
+
+    def _one(self, name: str, strength: float, layouts: tuple[Layout, ...]) -> Lora:
+        # Out of the folder's own list, so that no name leads anywhere else.
+        if name not in self.names():
+            known = ", ".join(self.names()[:20])
+            there = f"there are {known}" if known else "there are none"
+            raise _refused(f"There is no LoRA {name}; {there}.")
+        path = self._folder / f"{name}.safetensors"
+        try:
+            about = path.stat()
+            key = (name, strength, about.st_mtime_ns, about.st_size)
+            if key not in self._kept:
+                self._kept[key] = parse(name, load_file(path), layouts, strength, about.st_mtime_ns)
+        except (OSError, SafetensorError) as error:
+            sentence = f"The file {path.name} is damaged or cannot be read."
+            raise _refused(sentence, type(error).__name__) from error
+        self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+def _refused(sentence: str, detail: str | None = None) -> EngineError:
+    return EngineError(EngineErrorKind.REFUSED, detail or sentence, sentence=sentence)

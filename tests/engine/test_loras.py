@@ -1,0 +1,88 @@
+"""LoRA files from a folder, through the real child: on for one job, off for the next."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bot.engine.protocol import EngineRequest
+from bot.engine.stream.layout import Geometry
+from bot.engine.stream.shelf import LoraShelf
+from bot.engine.tiny.model import LAYERS, WIDTH
+from bot.engine.wire import read_request, request_fields
+from bot.errors import EngineError, EngineErrorKind
+from tests.engine.kit import draw, draw_well, request
+from tests.stream.kit import predicted, streamed
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+
+def lora_file(path, width=WIDTH, layers=LAYERS, seed=3) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    state = {}
+    for index in range(layers):
+        for target in ("attn.to_q", "attn.to_v", "attn.to_out.0"):
+            name = f"transformer_blocks.{index}.{target}"
+            state[f"{name}.lora_A.weight"] = torch.randn(4, width, generator=generator)
+            state[f"{name}.lora_B.weight"] = torch.randn(width, 4, generator=generator)
+    save_file(state, path)
+
+
+async def drawn(engine, folder, **changes) -> bytes:
+    await draw_well(engine, request(folder, "a boat", seeds=(5,), **changes))
+    return (folder / "0.png").read_bytes()
+
+
+async def test_one_job_has_it_and_the_next_one_not(warm_tiny, lora_folder, tmp_path) -> None:
+    lora_file(lora_folder / "style.safetensors")
+    pid = warm_tiny.pid
+    plain = await drawn(warm_tiny, tmp_path)
+    styled = await drawn(warm_tiny, tmp_path, loras=(("style", 1.0),))
+    weak = await drawn(warm_tiny, tmp_path, loras=(("style", 0.3),))
+    assert len({plain, styled, weak}) == 3
+    assert await drawn(warm_tiny, tmp_path) == plain
+    assert await drawn(warm_tiny, tmp_path, loras=(("style", 1.0),)) == styled
+    assert warm_tiny.pid == pid
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("gone", "There is no LoRA gone; there are "),
+        ("../style", "There is no LoRA ../style"),
+        ("cut", "The file cut.safetensors is damaged or cannot be read."),
+        ("wide", "The LoRA wide is made for another model."),
+        ("other", "The LoRA other is not made for Qwen-Image."),
+    ],
+)
+async def test_what_is_no_lora_is_a_sentence(
+    warm_tiny, lora_folder, tmp_path, name, sentence
+) -> None:
+    (lora_folder / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    lora_file(lora_folder / "wide.safetensors", width=2 * WIDTH)
+    save_file({"double_blocks.0.lora_A.weight": torch.ones(4)}, lora_folder / "other.safetensors")
+    pid = warm_tiny.pid
+    with pytest.raises(EngineError) as caught:
+        await draw(warm_tiny, request(tmp_path, loras=((name, 1.0),)))
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert caught.value.sentence.startswith(sentence)
+    assert str(lora_folder) not in caught.value.sentence
+    await drawn(warm_tiny, tmp_path)
+    assert warm_tiny.pid == pid
+
+
+async def test_a_replaced_file_counts(tmp_path) -> None:
+    dit, shelf = streamed(), LoraShelf(tmp_path)
+    geometry: Geometry = dit.geometry
+    found = []
+    for seed in (1, 2):
+        lora_file(tmp_path / "a.safetensors", geometry.dim, geometry.layers, seed)
+        dit.use(shelf.take([("a", 1.0)], dit.layouts))
+        found.append(predicted(dit))
+    assert not torch.equal(*found)
+
+
+async def test_the_way_to_the_child_loses_nothing(tmp_path) -> None:
+    wanted: EngineRequest = request(tmp_path, loras=(("a b", 0.25), ("c", -1.0)))
+    assert read_request(request_fields(wanted)) == wanted
