@@ -54,6 +54,7 @@ def build_engine(settings: Settings) -> Engine:
             offload=settings.image_offload,
             precision=settings.image_precision,
             compile=settings.image_compile,
+            compile_wait_s=settings.image_compile_wait_seconds,
         ),
     )
 

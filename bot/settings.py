@@ -89,7 +89,14 @@ class Settings(BaseSettings):
         True,
         description=(
             "Compile the model's blocks where Triton and a C compiler are installed; the first "
-            "start then takes a minute or two longer, later ones use the cache."
+            "start then takes longer, later ones use the cache."
+        ),
+    )
+    image_compile_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0,
+        description=(
+            "Seconds that a picture waits for compiling at most; after that it is drawn without, "
+            "more slowly, and compiling goes on in the background."
         ),
     )
     image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(

@@ -16,7 +16,8 @@ class EngineOptions:
 
     The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of the
     card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's offloading);
-    `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former. LoRA files lie in
+    `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former; a picture waits
+    `compile_wait_s` seconds at most for compiled code, then is drawn without. LoRA files lie in
     `lora_path`. `pipeline` names the code that draws, as `module:function`; the function is called
     with the model's name and these options, in the child.
     """
@@ -28,6 +29,7 @@ class EngineOptions:
     offload: str = "stream"
     precision: str = "fp8"
     compile: bool = True
+    compile_wait_s: float = 60.0
     pipeline: str = DEFAULT_PIPELINE
 
     def to_header(self) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         precision=precision,
         budget=budget,
         compile=options.compile,
+        compile_wait=options.compile_wait_s,
         cache=options.model_path / "compiled",
         usual=usual,
         others=codec.weight_bytes + encoder.small_bytes,

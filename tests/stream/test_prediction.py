@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -158,7 +160,51 @@ def test_a_compiler_that_fails_is_left_alone(monkeypatch, caplog):
     assert dit.compiled
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
     assert not dit.compiled
-    assert caplog.text.count("going on without it") == 2  # the block, and the widening
+    assert caplog.text.count("going on without it") == 1
+
+
+def test_a_picture_does_not_wait_for_slow_compiling(monkeypatch):
+    go_on, threads = threading.Event(), set()
+
+    def slow(function, **_options):
+        def call(*arguments):
+            threads.add(threading.current_thread().name)
+            assert go_on.wait(30)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", slow)
+    plain = predicted(streamed(Precision.FP8))
+    dit = streamed(Precision.FP8, compile=True, compile_wait=0.0, budget=2**30)
+    assert torch.equal(predicted(dit), plain)
+    assert dit._kernels.busy
+    assert not dit._kernels.active
+    # What is being compiled has its room in the budget.
+    usual = dit.settings.usual
+    beside = dit.plan(usual).overhead
+    go_on.set()
+    dit._kernels._work.join()
+    assert dit.plan(usual).overhead < beside
+    assert threads == {"compile"}
+    assert torch.equal(predicted(dit), plain)
+    assert dit._kernels.active
+    assert "MainThread" in threads
+
+
+def test_compiled_once_for_every_size(capfd):
+    torch._dynamo.reset()
+    dit = streamed(Precision.FP8, compile=True)
+    predicted(dit)
+    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    timesteps = torch.tensor([500.0])
+    for width, height, tokens in ((64, 160, 9), (320, 256, 30)):
+        generation = dit.prepare(
+            [prompt(tokens, 9), prompt(4, 8)], timesteps, width=width, height=height
+        )
+        dit.predict(generation, 0, noise([3], width, height, torch.float32), 4.0)
+    assert dit._kernels.active
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
 def test_unusable_fp8_products_fall_back(monkeypatch):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,15 +35,22 @@ def can_compile(device: torch.device) -> bool:
 
 
 class Kernels:
-    """`block` and `widen`: compiled if asked and possible, else as they stand.
+    """`block` and `widen`, compiled or as they stand; `choose` decides for each generation.
 
-    A compiler that fails at its first use is left alone from then on, with one warning.
+    Compiling happens on a thread of its own, so that nobody has to wait for it: what is not ready
+    in time is drawn with the plain code, and a later generation has the compiled one. A compiler
+    that fails is left alone from then on, with one warning.
     """
 
     def __init__(self, device: torch.device, *, wanted: bool, cache: Path | None = None) -> None:
         self.compiled = wanted and can_compile(device)
+        """Whether blocks are compiled, or are to be."""
+        self.active = self.compiled
+        """Whether the present `block` and `widen` are the compiled ones."""
         self.block: Run = run_block
         self.widen: Widen = dequantize
+        self._ready: set[Hashable] = set()
+        self._work: threading.Thread | None = None
         if not self.compiled:
             return
         if cache is not None:
@@ -49,15 +58,50 @@ class Kernels:
         dynamo: Any = torch._dynamo  # noqa: SLF001 - the limit has no public name
         # One graph for one branch, two branches, each with and without additions …
         dynamo.config.recompile_limit = max(_VARIANTS, dynamo.config.recompile_limit)
-        self.block = self._guarded(torch.compile(run_block, fullgraph=True), run_block)
-        self.widen = self._guarded(torch.compile(dequantize_fused), dequantize)
+        self._fast_block: Run = self._guarded(torch.compile(run_block, fullgraph=True), run_block)
+        self._fast_widen: Widen = self._guarded(torch.compile(dequantize_fused), dequantize)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being compiled at the moment."""
+        return self._work is not None and self._work.is_alive()
+
+    def is_ready(self, key: Hashable) -> bool:
+        """Tell whether `key` need not be compiled any more."""
+        return not self.compiled or key in self._ready
+
+    def compile(self, key: Hashable, sample: Callable[[Run, Widen], None]) -> None:
+        """Begin to compile what `sample` runs, under the name `key`, unless something else is."""
+        if self.busy or self.is_ready(key):
+            return
+        threads = torch.get_num_threads()
+
+        def work() -> None:
+            # Compiled code is for this number, which a new thread does not inherit everywhere.
+            torch.set_num_threads(threads)
+            try:
+                with torch.no_grad():
+                    sample(self._fast_block, self._fast_widen)
+            except torch.OutOfMemoryError:
+                logger.warning("There was no memory to compile in; the next picture tries again.")
+            else:
+                self._ready.add(key)
+
+        self._work = threading.Thread(target=work, name="compile", daemon=True)
+        self._work.start()
+
+    def choose(self, key: Hashable, wait_s: float) -> bool:
+        """Use compiled code if `key` is ready within `wait_s` seconds; tell whether it is."""
+        if self._work is not None and not self.is_ready(key):
+            self._work.join(None if math.isinf(wait_s) else wait_s)
+        self.active = self.compiled and key in self._ready
+        self.block = self._fast_block if self.active else run_block
+        self.widen = self._fast_widen if self.active else dequantize
+        return self.active
 
     def _guarded(self, compiled: Callable[..., Any], plain: Callable[..., Any]) -> Any:
-        failed = False
-
         def call(*arguments: Any) -> Any:
-            nonlocal failed
-            if failed:
+            if not self.compiled:
                 return plain(*arguments)
             try:
                 return compiled(*arguments)
@@ -65,7 +109,7 @@ class Kernels:
                 raise
             except Exception as error:  # noqa: BLE001 - compilers fail in countless ways
                 logger.warning("torch.compile failed, going on without it: %r", error)
-                failed, self.compiled = True, False
+                self.compiled = False
                 return plain(*arguments)
 
         return call

@@ -123,5 +123,8 @@ class Sources:
     def _require(self, name: str) -> None:
         if name not in self._specs:
             folder = self.files[0].parent if self.files else Path()
-            home = folder / self._index.get(name, "")
-            raise load_error(f"The model file {known_as(home)} lacks the weight {name}.", str(home))
+            file = self._index.get(name)
+            home = f"file {known_as(folder / file)}" if file else f"folder {folder.name}"
+            raise load_error(
+                f"The model's {home} lacks the weight {name}.", f"{folder}: lacks the weight {name}"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ class Settings:
     `usual` is the picture that the resident set is chosen for at loading; a larger one evicts
     blocks for as long as it lasts. `others` and `others_working` are bytes of the budget that
     other networks take, always and while the transformer rests. `cache` is a folder for compiled
-    code.
+    code, and `compile_wait` how many seconds a picture waits for that at most.
     """
 
     device: str = "cpu"
@@ -27,6 +28,7 @@ class Settings:
     modulation_fp8: bool = True
     budget: int | None = None
     compile: bool = False
+    compile_wait: float = math.inf
     cache: Path | None = None
     usual: Work = field(default_factory=lambda: Work(1344, 768))
     others: int = 0

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from bot.engine.stream import attention, lora
-from bot.engine.stream.block import EPSILON, Kernel
-from bot.engine.stream.budget import Fixed, Plan, Work, plan
-from bot.engine.stream.compiling import Kernels, mark_lengths
+from bot.engine.stream.block import EPSILON, Kernel, Run
+from bot.engine.stream.budget import Fixed, Plan, Work, activation_bytes, plan
+from bot.engine.stream.compiling import Kernels, Widen, mark_lengths
 from bot.engine.stream.device import Device, open_device
 from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
 from bot.engine.stream.modulation import Modulation, Table
+from bot.engine.stream.patches import from_patches, to_patches
 from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.weights import Kind, WeightStore
@@ -64,6 +65,7 @@ class StreamedDiT:
         self._loras: tuple[lora.Lora, ...] = ()
         self._additions: dict[tuple[int, str], lora.LowRank] = {}
         self._probed: Matmul | None = None
+        self._compiling = 0
         self.matmul = Matmul.WEIGHT_ONLY
         self.configure(settings.budget, settings.precision, compiled=settings.compile)
         if self.device.torch.type == "cuda":
@@ -114,6 +116,7 @@ class StreamedDiT:
         self.settings = replace(self.settings, budget=budget, precision=precision, compile=compiled)
         self._kernels = self._compiled(compiled)
         self.weights.widen = self._kernels.widen
+        self._compiling = 0
         self.matmul = Matmul.WEIGHT_ONLY
         if precision is Precision.FP8_FAST:
             if self._probed is None:
@@ -148,11 +151,14 @@ class StreamedDiT:
     def _wide(self) -> bool:
         return self.matmul is Matmul.WEIGHT_ONLY
 
-    def plan(self, work: Work, lora_bytes: int | None = None) -> Plan:
+    def plan(self, work: Work, lora_bytes: int | None = None, more: int | None = None) -> Plan:
         """Return how the budget would be shared for `work`; see `budget.plan`.
 
-        `lora_bytes` is what the LoRAs take, those in use unless it is given.
+        `lora_bytes` is what the LoRAs take, those in use unless it is given; `more` what else
+        needs room, what is being compiled unless it is given.
         """
+        if more is None:
+            more = self._compiling if self._kernels.busy else 0
         if lora_bytes is None:
             lora_bytes = sum(t.nbytes for pair in self._additions.values() for t in pair)
         settings, element = self.settings, self.settings.dtype.itemsize
@@ -164,7 +170,7 @@ class StreamedDiT:
             scratch=block.elements * element if block.quantized and self._wide else 0,
             small=outer + self._modulation.bytes_per_step + self.weights.small_size,
             hole=self.device.hole,
-            others=settings.others,
+            others=settings.others + more,
             others_working=max(settings.others_working, modulation.elements * element),
         )
         return plan(
@@ -173,7 +179,7 @@ class StreamedDiT:
             fixed,
             settings.budget,
             element,
-            compiled=self._kernels.compiled,
+            compiled=self._kernels.active,
             lora_bytes=lora_bytes,
             most=self.weights.most if self.weights.complete else 0,
         )
@@ -235,22 +241,60 @@ class StreamedDiT:
         dtype, device = self.settings.dtype, self.device.torch
         lengths = tuple(prompt.shape[0] for prompt in prompts)
         work = Work(width, height, pictures, lengths)
-        self.make_room(work)
         outer = self._outer
         texts = tuple(
             outer.txt_in(outer.txt_norm(prompt.to(device, dtype)[None]))[0] for prompt in prompts
         )
         shape = [(1, height // 16, width // 16)]
         ropes = [outer.pos_embed(shape, [length], device=device) for length in lengths]
+        image_rope = torch.view_as_real(ropes[0][0]).contiguous()
+        text_ropes = tuple(torch.view_as_real(text).contiguous() for _, text in ropes)
+        self._choose_kernels(work, texts, image_rope, text_ropes)
+        self.make_room(work)
         key = (tuple(timesteps.tolist()), tuple(x.name for x in self._loras))
         table = self._modulation.table(key, lambda: self._embed(timesteps), outer, self._modulated)
         return Generation(
             work,
             texts,
-            torch.view_as_real(ropes[0][0]).contiguous(),
-            tuple(torch.view_as_real(text).contiguous() for _, text in ropes),
+            image_rope,
+            text_ropes,
             table,
         )
+
+    def _choose_kernels(
+        self,
+        work: Work,
+        texts: tuple[Tensor, ...],
+        image_rope: Tensor,
+        text_ropes: tuple[Tensor, ...],
+    ) -> None:
+        """Have a block of `work`'s structure compiled; wait for it as long as is allowed."""
+        together = len(texts) if work.joint else 1
+        added = {name: up.shape for (i, name), (_, up) in self._additions.items() if not i}
+        key = (together, self.matmul, tuple(sorted(added.items())))
+        kernels = self._kernels
+        if not kernels.busy and not kernels.is_ready(key):
+            additions, wide, geometry = self._additions, self._wide, self.geometry
+            kernel = Kernel(geometry, self.matmul, self.weights.layouts["block"].quantized)
+            modulation = texts[0].new_zeros(12, geometry.dim)
+            image = texts[0].new_zeros(together, len(image_rope), geometry.dim)
+            those, ropes = list(texts[:together]), list(text_ropes[:together])
+
+            def sample(block: Run, widen: Widen) -> None:
+                weights = self.weights.sample(additions, widen, wide=wide)
+                mark_lengths(image, those, [image_rope, *ropes])
+                block(kernel, image, those, modulation, weights, image_rope, ropes)
+
+            # Blocks make room for it, whether or not a picture is drawn meanwhile.
+            activations = activation_bytes(
+                work, geometry, self.settings.dtype.itemsize, compiled=True
+            )
+            self._compiling = self.weights.sample_bytes(wide=wide) + activations
+            spare = self.plan(work, more=self._compiling)
+            self.weights.keep(spare.resident, scratch=wide)
+            kernels.compile(key, sample)
+        kernels.choose(key, self.settings.compile_wait)
+        self.weights.widen = kernels.widen
 
     def forget_tables(self) -> None:
         """Drop the modulation of earlier schedules."""
@@ -312,7 +356,7 @@ class StreamedDiT:
                         unit.ropes,
                     )
         branches = len(generation.texts)
-        images = torch.cat([self._unpatched(unit, final, latents) for unit in units])
+        images = torch.cat([self._finished(unit, final, latents) for unit in units])
         if branches == 1:
             return images
         positive, negative = images.unflatten(0, (-1, branches)).unbind(1)
@@ -321,7 +365,7 @@ class StreamedDiT:
     def _units(self, generation: Generation, latents: Tensor) -> list[_Unit]:
         units: list[_Unit] = []
         texts, ropes = generation.texts, generation.text_ropes
-        for patches in _patched(latents.to(self.device.torch, self.settings.dtype)):
+        for patches in to_patches(latents.to(self.device.torch, self.settings.dtype)):
             image = self._outer.img_in(patches)
             if generation.work.joint:
                 branches = torch.stack([image] * len(texts))
@@ -331,17 +375,14 @@ class StreamedDiT:
                     _Unit(image[None], [text], [rope])
                     for text, rope in zip(texts, ropes, strict=True)
                 ]
-        if self._kernels.compiled:
+        if self._kernels.active:
             for unit in units:
                 mark_lengths(unit.image, unit.texts, [generation.image_rope, *unit.ropes])
         return units
 
-    def _unpatched(self, unit: _Unit, final: Tensor, latents: Tensor) -> Tensor:
+    def _finished(self, unit: _Unit, final: Tensor, latents: Tensor) -> Tensor:
         image = functional.layer_norm(unit.image, (self.geometry.dim,), final[0], final[1], EPSILON)
-        patches = self._outer.proj_out(image)
-        height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
-        grid = patches.unflatten(1, (height, width)).unflatten(-1, (-1, 2, 2))
-        return grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        return from_patches(self._outer.proj_out(image), *latents.shape[-2:])
 
     def warm_up(self, work: Work | None = None) -> float:
         """Compile for `work`, or the usual picture; return the seconds it took."""
@@ -357,9 +398,3 @@ class StreamedDiT:
         self.predict(generation, 0, latents, 4.0)
         self.device.synchronise()
         return time.perf_counter() - started
-
-
-def _patched(latents: Tensor) -> Tensor:
-    """Return [pictures, tokens, 64] of [pictures, 16, height, width]: 2 x 2 pixels a token."""
-    grid = latents.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
-    return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

@@ -118,6 +118,26 @@ class WeightStore:
                 views = layout.matrices(layout.stored(flat))
                 yield _bound(index, views, small, additions, scaled=layout.quantized)
 
+    def sample(self, additions: Additions, widen: Widen, *, wide: bool) -> Weights:
+        """Return a block's weights, all zero, in memory of their own: for compiling."""
+        layout, small = self.layouts["block"], self._small["block", 0]
+        flat = torch.zeros(layout.size, dtype=torch.uint8, device=self._device.torch)
+        stored = layout.stored(flat)
+        if layout.quantized and wide:
+            out = torch.empty(stored.numel(), dtype=self._dtype, device=self._device.torch)
+            width = self._geometry.dim
+            widen(stored.view(-1, width), small["scales"], out.view(-1, width))
+            stored, scaled = out, False
+        else:
+            scaled = layout.quantized
+        return _bound(0, layout.matrices(stored), small, additions, scaled=scaled)
+
+    def sample_bytes(self, *, wide: bool) -> int:
+        """Return how much memory a `sample` takes."""
+        layout = self.layouts["block"]
+        widened = layout.elements * self._dtype.itemsize if layout.quantized and wide else 0
+        return layout.size + widened
+
     def _widened(self, stored: Tensor, small: Mapping[str, Tensor]) -> Tensor:
         """Write FP8 elements out in the activations' type, over what was widened before."""
         if self._scratch is None or self._scratch.numel() < stored.numel():
