@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bot import __version__
-from bot.engine.stream.bench import add_arguments
-from bot.engine.stream.bench import run as run_engine_bench
+from bot.bench.arguments import add_benchmarks
 from bot.errors import BotError, StartupError
 from bot.logs import set_up_logging
 
@@ -35,12 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", metavar="FILE", type=Path, help="where --once saves the picture")
     demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765)")
     demo.add_argument("--data", metavar="DIR", type=Path, help="data folder (default data/demo)")
-    bench = commands.add_parser("bench", help="measure; figures compare only within one run")
-    benches = bench.add_subparsers(dest="bench", required=True)
-    response = benches.add_parser("response", help="first responses while the engine works")
-    response.add_argument("--interactions", type=int, default=200)
-    engine = benches.add_parser("engine", help="the transformer with random weights, on a GPU")
-    add_arguments(engine)
+    add_benchmarks(commands)
     commands.add_parser("settings", help="print every setting with its default (.env.example)")
     return parser
 
@@ -56,13 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
                 sys.stdout.write(env_example())
             case "run":
                 asyncio.run(_run())
-            case "bench" if options.bench == "engine":
-                return min(1, run_engine_bench(options))
             case "bench":
-                from bot.bench.response import bench_response  # noqa: PLC0415
-
-                figures = asyncio.run(bench_response(options.interactions))
-                sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+                return _bench(options)
             case _:
                 from bot.demo import demo  # noqa: PLC0415
 
@@ -75,6 +64,28 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILURE
     except KeyboardInterrupt:
         return EXIT_FAILURE
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    match options.bench:
+        case "engine":
+            from bot.engine.stream.bench import run  # noqa: PLC0415
+
+            return min(1, run(options))
+        case "picture":
+            from bot.bench.picture import run  # noqa: PLC0415
+
+            return min(1, run(options))
+        case "together":
+            from bot.bench.together import bench_together  # noqa: PLC0415
+
+            figures = asyncio.run(bench_together(options))
+        case _:
+            from bot.bench.response import bench_response  # noqa: PLC0415
+
+            figures = asyncio.run(bench_response(options.interactions))
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     return 0
 
 

@@ -26,7 +26,8 @@ from bot.settings import load_settings
 _PATIENCE_S = 600.0
 
 
-async def _next(process: Process, event: str) -> dict[str, Any]:
+async def next_event(process: Process, event: str) -> dict[str, Any]:
+    """Return the crowd's next line about `event`; raise `BotError` when its process ends."""
     assert process.stdout is not None
     while line := await process.stdout.readline():
         values: dict[str, Any] = json.loads(line)
@@ -35,12 +36,14 @@ async def _next(process: Process, event: str) -> dict[str, Any]:
     raise BotError("The sandbox's process ended early.")
 
 
-def _go(process: Process) -> None:
+def go(process: Process) -> None:
+    """Give the crowd the word to go on."""
     assert process.stdin is not None
     process.stdin.write(b"\n")
 
 
-def _percentile(values: list[float], share: float) -> float:
+def percentile(values: list[float], share: float) -> float:
+    """Return the value that `share` (0 to 1) of `values` do not exceed."""
     return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
 
 
@@ -56,7 +59,7 @@ async def _time_to_ready(crowd: Process, api_url: str, data: Path) -> float:
     began = time.perf_counter()
     bot = await asyncio.create_subprocess_exec(sys.executable, "-m", "bot", "run", env=environment)
     try:
-        await _next(crowd, "online")
+        await next_event(crowd, "online")
         return time.perf_counter() - began
     finally:
         bot.send_signal(signal.SIGTERM)
@@ -72,13 +75,13 @@ async def bench_response(count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         try:
-            address = await _next(crowd, "address")
+            address = await next_event(crowd, "address")
             ready_s = await _time_to_ready(crowd, address["api_url"], data)
             return {"start_to_ready_s": round(ready_s, 3)} | await _pressed(
                 crowd, address["api_url"], data, count
             )
         finally:
-            _go(crowd)
+            go(crowd)
             await crowd.wait()
 
 
@@ -98,8 +101,8 @@ async def _pressed(crowd: Process, api_url: str, data: Path, count: int) -> dict
         await app.ready.wait()
         database = app.client.services.database
         cpu, commits, began = time.process_time(), database.commits, time.perf_counter()
-        _go(crowd)
-        result = await _next(crowd, "result")
+        go(crowd)
+        result = await next_event(crowd, "result")
         wall = time.perf_counter() - began
         cpu, commits = time.process_time() - cpu, database.commits - commits
         drawn = await database.read(
@@ -112,7 +115,7 @@ async def _pressed(crowd: Process, api_url: str, data: Path, count: int) -> dict
         "interactions": len(seconds),
         "unanswered": result["lost"],
         "response_p50_ms": round(1000 * statistics.median(seconds), 1),
-        "response_p99_ms": round(1000 * _percentile(seconds, 0.99), 1),
+        "response_p99_ms": round(1000 * percentile(seconds, 0.99), 1),
         "response_max_ms": round(1000 * max(seconds), 1),
         "bot_cpu_ms_per_job": round(1000 * cpu / len(seconds), 2),
         "commits_per_job": round(commits / len(seconds), 2),

@@ -11,6 +11,7 @@ import torch
 
 from bot.engine.stream import bench_parts, randomly
 from bot.engine.stream.bench_context import DTYPE, Context, Variant
+from bot.engine.stream.bench_peers import group_offloading
 from bot.engine.stream.bench_single import SINGLE
 from bot.engine.stream.budget import GIB, activation_bytes
 from bot.engine.stream.layout import Precision
@@ -23,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     context = Context(options)
     context.say("machine", context.figures["machine"])
     phases = {"ceilings": ceilings, "load": load, "alone": alone, "rounds": rounds} | SINGLE
+    phases["group offload"] = group_offloading
     for name, phase in phases.items():
         if options.phases is None or name in options.phases.split(",") or name == "load":
             context.guarded(name, lambda p=phase: p(context))

@@ -1,0 +1,42 @@
+"""The benchmarks' options; imports nothing that takes time."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from bot.engine.stream.bench import add_arguments as add_engine_arguments
+
+
+def add_benchmarks(commands: Any) -> None:
+    """Add `bench` and its benchmarks to the program's commands."""
+    bench = commands.add_parser("bench", help="measure; figures compare only within one run")
+    benches = bench.add_subparsers(dest="bench", required=True)
+    response = benches.add_parser("response", help="first responses while the engine works")
+    response.add_argument("--interactions", type=int, default=200)
+    add_engine_arguments(
+        benches.add_parser("engine", help="the transformer with random weights, on a GPU")
+    )
+    _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
+    _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
+
+
+def _add_picture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
+    parser.add_argument("--model", default="Qwen/Qwen-Image")
+    parser.add_argument(
+        "--random", action="store_true", help="write random files, if none are there"
+    )
+    parser.add_argument("--rows", help="which rows, with commas; `load` is one")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
+    parser.add_argument("--device", default="cuda", help="where random files are made")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_together(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
+    parser.add_argument("--quality", default="fast", help="fast, standard or high")
+    parser.add_argument("--json", type=Path, help="where the figures go")

@@ -1,0 +1,84 @@
+"""Random weights as files in the published layout, to measure with where there are no real ones.
+
+Speed and memory don't depend on the values. The networks' files are in FP8, which halves them; the
+engine packs them as it packs bfloat16. `python -m bot bench picture --random FOLDER` writes them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.qwen_image_dit import QwenImageDiT
+from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
+from diffsynth.models.qwen_image_vae import QwenImageVAE
+from safetensors.torch import save_file
+from tokenizers.pre_tokenizers import ByteLevel
+
+_FP8: Final = torch.float8_e4m3fn
+_STEM: Final = "diffusion_pytorch_model"
+# Network, folder, file name, number of files, type of its matrices.
+_PARTS: Final[tuple[tuple[type[Any], str, str, int, torch.dtype], ...]] = (
+    (QwenImageDiT, "transformer", _STEM, 9, _FP8),
+    (QwenImageTextEncoder, "text_encoder", "model", 4, _FP8),
+    (QwenImageVAE, "vae", _STEM, 1, torch.bfloat16),
+)
+
+
+def write(folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
+    """Write about 30 GB below `folder`, unless it is there."""
+    if (folder / "tokenizer" / "tokenizer_config.json").is_file():
+        return
+    for network, name, stem, count, dtype in _PARTS:
+        with skip_model_initialization():
+            shapes = {key: tensor.shape for key, tensor in network().state_dict().items()}
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            tensors = {
+                _published(key): _filled(key, shapes[key], device, dtype, scaled=name == "vae")
+                for key in list(shapes)[number::count]
+            }
+            file = f"{stem}-{number + 1:05}-of-{count:05}" if count > 1 else stem
+            save_file(tensors, folder / name / f"{file}.safetensors")
+        say(f"wrote {name}")
+    _write_tokenizer(folder / "tokenizer")
+
+
+def _published(key: str) -> str:
+    return key.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
+
+
+def _filled(
+    key: str, shape: torch.Size, device: torch.device, dtype: torch.dtype, *, scaled: bool
+) -> torch.Tensor:
+    values = torch.randn(shape, device=device, dtype=torch.bfloat16)
+    is_norm = (len(shape) == 1 and "norm" in key) or key.endswith("gamma") or "ln_q" in key
+    if is_norm:
+        values = 1 + 0.01 * values
+    elif scaled and len(shape) > 1:
+        values = values / shape[1:].numel() ** 0.5
+    else:
+        values = values * (0.02 if len(shape) > 1 else 0.01)
+    stored = torch.bfloat16 if is_norm or len(shape) == 1 else dtype
+    return values.to(stored).cpu().contiguous()
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """A byte-level vocabulary: more tokens a prompt than the real one, the same code."""
+    folder.mkdir(exist_ok=True)
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = [*sorted(ByteLevel.alphabet()), *special]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    configuration = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "additional_special_tokens": special[1:],
+        "pad_token": special[0],
+    }
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    target = folder / "tokenizer_config.json"
+    target.write_text(json.dumps(configuration), encoding="utf-8")
