@@ -8,18 +8,24 @@ import logging
 import os
 import re
 import signal
+import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from bot.engine.frames import Frame, FrameError, encode, read_frame
 from bot.engine.lifeline import JobObject
+from bot.engine.redact import Redactor
 from bot.errors import EngineError, EngineErrorKind
 
 _log = logging.getLogger("bot.engine.child")
-_UNREAD_FRAMES: Final = 256
-_LINE_BYTES: Final = 2000
+_UNREAD_FRAMES: Final = 32
+_LINE_LENGTH: Final = 2000
+_LINE_BYTES: Final = 2**16
+_REAP_PATIENCE_S: Final = 1.0
+_DEATH_PATIENCE_S: Final = 10.0
 _LEVELS: Final = (
     (re.compile(r"^Traceback|^\w[\w.]*(Error|Exception)\b|\b(ERROR|FATAL)\b"), logging.ERROR),
     (re.compile(r"warn|deprecat", re.IGNORECASE), logging.WARNING),
@@ -29,7 +35,8 @@ _LEVELS: Final = (
 class Link:
     """A started child process and the pipes to it.
 
-    Frames wait here until `receive` takes them; past a few hundred the child is made to wait.
+    Frames wait here until `receive` takes them; past a few dozen the child is made to wait, so a
+    child that floods the pipe fills no memory.
     """
 
     def __init__(self, process: Process, job_object: JobObject) -> None:
@@ -42,6 +49,7 @@ class Link:
         self._reader = asyncio.create_task(self._read_frames(), name="engine-frames")
         self._logger = asyncio.create_task(self._read_log(), name="engine-log")
         self._killed = False
+        self._redactors: deque[Redactor] = deque(maxlen=2)
         self.loaded = False
         """Whether the child has said that its model is ready."""
 
@@ -49,7 +57,12 @@ class Link:
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
         """Start `command` (spawned, never forked from this process's state)."""
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=dict(environment)
+            *command,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=dict(environment),
+            start_new_session=True,  # A group of its own, which `kill` ends as a whole.
         )
         job_object = JobObject()
         with contextlib.suppress(OSError):
@@ -94,6 +107,16 @@ class Link:
             self._room.release()
         return item
 
+    def hide(self, *texts: str) -> None:
+        """Keep these texts out of the log, and those of the call before (pipes run late)."""
+        self._redactors.append(Redactor(texts))
+
+    def hidden(self, text: str) -> str:
+        """Return `text` without what `hide` was given."""
+        for redact in self._redactors:
+            text = redact(text)
+        return text
+
     def wake(self) -> None:
         """Let the present or next `receive` return None."""
         self._frames.put_nowait(None)
@@ -109,11 +132,19 @@ class Link:
         return messages
 
     async def kill(self) -> None:
-        """End the process at once (SIGKILL) and take back everything it held. Idempotent."""
+        """End the process at once (SIGKILL) and take back everything it held. Idempotent.
+
+        What it started ends with it, unless the process was dead already.
+        """
         self._killed = True
         self._room.release()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # Once the process is reaped, its number may be another's.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if sys.platform == "win32":
+                    self._process.kill()
+                else:
+                    os.killpg(self._process.pid, signal.SIGKILL)
         await asyncio.shield(asyncio.ensure_future(self._reap()))
 
     async def close(self, patience: float) -> None:
@@ -126,9 +157,10 @@ class Link:
         await self.kill()
 
     async def _reap(self) -> None:
-        await self._process.wait()
-        # A grandchild may still hold the pipes open: don't wait for their ends for ever.
-        await asyncio.wait({self._reader, self._logger}, timeout=1.0)
+        # A grandchild may still hold the pipes open: don't wait for their ends for ever. (asyncio
+        # calls a process ended only when its pipes are.)
+        ended = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait({ended, self._reader, self._logger}, timeout=_REAP_PATIENCE_S)
         for task in (self._reader, self._logger):
             task.cancel()
         await asyncio.gather(self._reader, self._logger, return_exceptions=True)
@@ -136,6 +168,10 @@ class Link:
             self._finish(EngineError(EngineErrorKind.DIED, self._obituary()))
         # asyncio offers no public way to close the pipes of a process that has ended.
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        _, waiting = await asyncio.wait({ended}, timeout=_DEATH_PATIENCE_S)
+        if waiting:
+            ended.cancel()
+            _log.error("the process %d does not end; it may still hold the GPU", self.pid)
 
     def _finish(self, end: EngineError) -> None:
         self._end = end
@@ -177,16 +213,17 @@ class Link:
             # Progress bars end their lines with a carriage return.
             *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
             for line in lines:
-                _write_log(line)
+                self._write_log(line)
             if len(rest) > _LINE_BYTES:
-                _write_log(rest)
+                self._write_log(rest)
                 rest = b""
-        _write_log(rest)
+        self._write_log(rest)
 
-
-def _write_log(line: bytes) -> None:
-    text = line[:_LINE_BYTES].decode("utf-8", "replace").rstrip()
-    if text:
+    def _write_log(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip()
+        if not text:
+            return
+        text = self.hidden(text)[:_LINE_LENGTH]
         level = next((level for pattern, level in _LEVELS if pattern.search(text)), logging.INFO)
         _log.log(level, "%s", text)
 
