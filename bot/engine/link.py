@@ -10,10 +10,12 @@ import re
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
+
+from typing_extensions import override
 
 from bot.engine.frames import Frame, FrameError, encode, read_frame
 from bot.engine.lifeline import JobObject
@@ -32,6 +34,22 @@ _LEVELS: Final = (
 )
 
 
+class _Protocol(SubprocessStreamProtocol):
+    """Tells of the process's exit itself; asyncio's `wait` waits for the ends of its pipes too.
+
+    Those never come while something that the process started holds them open.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(2**16, loop)
+        self.exited = asyncio.Event()
+
+    @override
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
+
+
 class Link:
     """A started child process and the pipes to it.
 
@@ -39,8 +57,9 @@ class Link:
     child that floods the pipe fills no memory.
     """
 
-    def __init__(self, process: Process, job_object: JobObject) -> None:
+    def __init__(self, process: Process, exited: asyncio.Event, job_object: JobObject) -> None:
         self._process = process
+        self._exited = exited
         self._job_object = job_object
         self._frames: asyncio.Queue[Frame | EngineError | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_UNREAD_FRAMES)
@@ -48,6 +67,7 @@ class Link:
         self._end: EngineError | None = None
         self._reader = asyncio.create_task(self._read_frames(), name="engine-frames")
         self._logger = asyncio.create_task(self._read_log(), name="engine-log")
+        self._watch = asyncio.create_task(self._watch_exit(), name="engine-exit")
         self._killed = False
         self._redactors: deque[Redactor] = deque(maxlen=2)
         self.loaded = False
@@ -56,7 +76,9 @@ class Link:
     @classmethod
     async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
         """Start `command` (spawned, never forked from this process's state)."""
-        process = await asyncio.create_subprocess_exec(
+        loop = asyncio.get_running_loop()
+        transport, protocol = await loop.subprocess_exec(
+            lambda: _Protocol(loop),
             *command,
             stdin=PIPE,
             stdout=PIPE,
@@ -64,10 +86,11 @@ class Link:
             env=dict(environment),
             start_new_session=True,  # A group of its own, which `kill` ends as a whole.
         )
+        process = Process(transport, protocol, loop)
         job_object = JobObject()
         with contextlib.suppress(OSError):
             job_object.add(process.pid)
-        return cls(process, job_object)
+        return cls(process, protocol.exited, job_object)
 
     @property
     def pid(self) -> int:
@@ -153,29 +176,29 @@ class Link:
         self._process.stdin.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self._process.wait()
+                await self._exited.wait()
         await self.kill()
 
     async def _reap(self) -> None:
-        # A grandchild may still hold the pipes open: don't wait for their ends for ever. (asyncio
-        # calls a process ended only when its pipes are.)
-        ended = asyncio.ensure_future(self._process.wait())
-        await asyncio.wait({ended, self._reader, self._logger}, timeout=_REAP_PATIENCE_S)
-        for task in (self._reader, self._logger):
+        tasks = (self._watch, self._reader, self._logger)
+        try:
+            async with asyncio.timeout(_DEATH_PATIENCE_S):
+                await self._exited.wait()
+        except TimeoutError:
+            _log.error("the process %d does not end; it may still hold the GPU", self.pid)
+        # A grandchild may still hold the pipes open: don't wait for their ends for ever.
+        await asyncio.wait(tasks, timeout=_REAP_PATIENCE_S)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(self._reader, self._logger, return_exceptions=True)
-        if self._end is None:
-            self._finish(EngineError(EngineErrorKind.DIED, self._obituary()))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._finish(EngineError(EngineErrorKind.DIED, self._obituary()))
         # asyncio offers no public way to close the pipes of a process that has ended.
         self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
-        _, waiting = await asyncio.wait({ended}, timeout=_DEATH_PATIENCE_S)
-        if waiting:
-            ended.cancel()
-            _log.error("the process %d does not end; it may still hold the GPU", self.pid)
 
     def _finish(self, end: EngineError) -> None:
-        self._end = end
-        self._frames.put_nowait(end)
+        if self._end is None:
+            self._end = end
+            self._frames.put_nowait(end)
 
     def _obituary(self) -> str:
         code = self._process.returncode
@@ -202,8 +225,14 @@ class Link:
             return
         # The pipe's end comes a moment before the exit status.
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await self._process.wait()
+            async with asyncio.timeout(_REAP_PATIENCE_S):
+                await self._exited.wait()
+        self._finish(EngineError(EngineErrorKind.DIED, self._obituary()))
+
+    async def _watch_exit(self) -> None:
+        await self._exited.wait()
+        # What it had written is still to be read; a copy of the pipe elsewhere never ends.
+        await asyncio.wait({self._reader}, timeout=_REAP_PATIENCE_S)
         self._finish(EngineError(EngineErrorKind.DIED, self._obituary()))
 
     async def _read_log(self) -> None:
