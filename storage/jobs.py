@@ -70,7 +70,7 @@ def _job(row: sqlite3.Row) -> Job:
     values: dict[str, Any] = dict(row)
     values["target"] = Target(values["target"])
     values["state"] = JobState(values["state"])
-    values["request"] = ImageRequest.from_json(values["request"])
+    values["request"] = ImageRequest.from_row(values["request"])
     values["timings"] = json.loads(values["timings"])
     return Job(**values)
 

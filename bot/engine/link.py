@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from bot.engine.frames import Frame, FrameError, encode, read_frame
 from bot.engine.lifeline import JobObject
-from bot.engine.redact import Redactor
 from bot.errors import EngineError, EngineErrorKind
+from bot.redact import Redactor
 
 _log = logging.getLogger("bot.engine.child")
 _UNREAD_FRAMES: Final = 32

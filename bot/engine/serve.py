@@ -23,9 +23,9 @@ from bot.engine.inert import inert
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.png import save_png
 from bot.engine.protocol import EngineRequest
-from bot.engine.redact import Redactor
 from bot.engine.wire import read_request
 from bot.errors import GenerationCancelled
+from bot.redact import Redactor
 
 HEARTBEAT_S: Final = 2.0
 

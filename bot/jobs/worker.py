@@ -29,6 +29,7 @@ from bot.jobs.metadata import png_texts
 from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.jobs.tasks import unbroken
+from bot.logs import job_context
 from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,8 @@ class GpuWorker:
             self.current = job
             self._cancel_asked.clear()
             try:
-                await self._work(job)
+                with job_context(job.id, job.request.prompt, job.request.negative_prompt):
+                    await self._work(job)
             except asyncio.CancelledError:
                 await unbroken(self._give_back(job))
                 raise
@@ -181,6 +183,8 @@ class GpuWorker:
             )
 
     def _request(self, job: Job) -> EngineRequest:
+        if job.request.unreadable:
+            raise ValueError("the stored request cannot be read")
         return EngineRequest(
             job_id=job.id,
             prompt=job.request.prompt,

@@ -1,4 +1,4 @@
-"""Keeps a job's texts out of the log, whatever the libraries in the child print."""
+"""Keeps a job's texts out of the log, whatever libraries print and exceptions quote."""
 
 from __future__ import annotations
 
