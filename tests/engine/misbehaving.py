@@ -163,6 +163,12 @@ def do_stubborn(request, report) -> None:
         threading.Event().wait(0.002)
 
 
+def do_write_down(request, report) -> None:
+    (request.output_dir.parent / "prompts.json").write_text(
+        json.dumps([request.prompt, request.negative_prompt])
+    )
+
+
 def do_chatty(request, report) -> None:
     """Show the prompt whole, escaped, cut, broken, and in an exception."""
     for text in (request.prompt, request.negative_prompt):

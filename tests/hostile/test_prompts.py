@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import re
 import unicodedata
 
@@ -12,7 +11,6 @@ import pytest
 from PIL import Image
 
 from bot.jobs.request import ImageRequest
-from bot.logs import set_up_logging
 from bot.sandbox.errors import Refusal
 from tests.engines import Script, ScriptedEngine
 from tests.hostile.corpus import ACCEPTED, REFUSED
@@ -20,22 +18,6 @@ from tests.wire.kit import is_outcome, job_id_of, soon, staged, text_of
 
 LIMITS = {"limit_open_jobs": 100, "limit_images_per_day": 1000}
 _FORMAT_LINE = re.compile(r"^\s*(Negative prompt|Steps):", re.IGNORECASE)
-
-
-@pytest.fixture
-def log():
-    """What the bot logs at DEBUG, as its own formatter writes it."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    capped = {name: logging.getLogger(name).level for name in ("discord", "aiosqlite", "PIL")}
-    stream = io.StringIO()
-    set_up_logging("DEBUG", stream=stream)
-    yield stream
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name, old in capped.items():
-        logging.getLogger(name).setLevel(old)
 
 
 def sent_messages(sandbox) -> list[dict]:
@@ -144,14 +126,7 @@ async def test_the_corpus_by_direct_message(sandbox, tmp_path, log):
         chen = sandbox.user("chen")
         for number, prompt in enumerate(prompts.values(), 1):
             await chen.send("dm", prompt)
-            answers = (
-                await sandbox.wait(
-                    lambda: [m for m in chen.messages("dm") if m.author.bot and is_outcome(m)],
-                    until_count=number,
-                )
-                if False
-                else await dm_outcomes(sandbox, chen, number)
-            )
+            answers = await dm_outcomes(sandbox, chen, number)
             job = await stage.job_of(answers[-1])
             assert job.request.prompt == ImageRequest(prompt).prompt
             judge_picture(answers[-1].files[0].data, job.request)
@@ -175,13 +150,15 @@ async def dm_outcomes(sandbox, person, count):
 
 
 async def test_lists_hold_any_prompt(sandbox, tmp_path):
-    engine = ScriptedEngine(Script(hold_at=1))
+    engine = ScriptedEngine(Script(), Script(hold_at=1))
     async with staged(sandbox, tmp_path, engine, **LIMITS) as stage:
+        await stage.outcome(await stage.imagine("alice", "measured, so that times are shown"))
         for _ in range(12):
             last = await stage.imagine("alice", "*" * 4000)
             await last.response()
         await soon(engine.holding.wait())
-        await sandbox.user("alice").slash("general", "admin pause", reason="*" * 200)
+        pause = await sandbox.user("alice").slash("general", "admin pause", reason="*" * 200)
+        await pause.response()
         listed = await (await sandbox.user("alice").slash("general", "queue")).response()
         assert 0 < len(listed.message.content) <= 2000
         everyone = await (await sandbox.user("alice").slash("general", "admin queue")).response()
