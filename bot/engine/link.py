@@ -13,6 +13,7 @@ import time
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from typing import Any, Final, Self
 
 from typing_extensions import override
@@ -65,9 +66,11 @@ class Link:
         self._room = asyncio.Semaphore(_UNREAD_FRAMES)
         self._heard = time.monotonic()
         self._end: EngineError | None = None
-        self._reader = asyncio.create_task(self._read_frames(), name="engine-frames")
-        self._logger = asyncio.create_task(self._read_log(), name="engine-log")
-        self._watch = asyncio.create_task(self._watch_exit(), name="engine-exit")
+        # The child outlives the job that it was started for, whose log context is not its own.
+        alone = Context()
+        self._reader = asyncio.create_task(self._read_frames(), name="engine-frames", context=alone)
+        self._logger = asyncio.create_task(self._read_log(), name="engine-log", context=alone)
+        self._watch = asyncio.create_task(self._watch_exit(), name="engine-exit", context=alone)
         self._killed = False
         self._redactors: deque[Redactor] = deque(maxlen=2)
         self.loaded = False
