@@ -113,10 +113,14 @@ class EngineProcess:
             try:
                 while True:
                     fresh = False
-                    async with aclosing(self._ready()) as events:
-                        async for event in events:
-                            fresh = fresh or isinstance(event, Loaded)
-                            yield event
+                    try:
+                        async with aclosing(self._ready()) as events:
+                            async for event in events:
+                                fresh = fresh or isinstance(event, Loaded)
+                                yield event
+                    except EngineError as error:
+                        error.loading = True
+                        raise
                     try:
                         async with aclosing(self._draw(request)) as events:
                             async for event in events:

@@ -23,7 +23,6 @@ SEED_LIMIT: Final = 2**53
 LORA_STRENGTH_MAX: Final = 4.0
 _LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
 REQUEST_VERSION: Final = 1
-_UNREADABLE: Final = "unreadable"
 
 
 def random_seed() -> int:
@@ -134,15 +133,8 @@ class ImageRequest:
         """The size of the work: megapixels x steps x pictures."""
         return self.width * self.height / 1e6 * self.steps * self.count
 
-    @property
-    def unreadable(self) -> bool:
-        """Whether this stands in for a stored request that could not be read."""
-        return _UNREADABLE in self.extra
-
     def with_changes(self, **changes: Any) -> Self:
-        """Return a validated copy with some fields replaced; none of a stand-in."""
-        if self.unreadable:
-            raise InvalidRequest("What was asked for here can no longer be read.")
+        """Return a validated copy with some fields replaced."""
         return replace(self, **changes)
 
     def to_json(self) -> str:
@@ -158,14 +150,3 @@ class ImageRequest:
         names = {f.name for f in fields(cls)} - {"extra"}
         known = {name: values.pop(name) for name in list(values) if name in names}
         return cls(**known, extra=values)
-
-    @classmethod
-    def from_row(cls, text: str) -> Self:
-        """Read what is stored; an `unreadable` stand-in where that fails.
-
-        One row that another version or a hand wrote must not stop the jobs around it.
-        """
-        try:
-            return cls.from_json(text)
-        except (InvalidRequest, ValueError, TypeError, AttributeError):
-            return cls("(unreadable)", extra={_UNREADABLE: True})

@@ -46,6 +46,11 @@ class Misbehaving:
             wait_for_ever()
         if self.model == "load-dies":
             os._exit(3)
+        if self.model == "load-dies-twice":
+            tries = len(list(self.folder.glob("try-*")))
+            (self.folder / f"try-{tries}").touch()
+            if tries < 2:
+                os.kill(os.getpid(), signal.SIGKILL)
         if self.model == "load-waits":
             progress("waiting", 0.5)
             wait_for_file(self.folder / "go")

@@ -21,6 +21,7 @@ async def unruly(
     sandbox: Any,
     folder: Any,
     monkeypatch: Any,
+    model: str = "any",
     *,
     limits: SilenceLimits = QUICK,
     backoff: Backoff = SHORT,
@@ -29,7 +30,7 @@ async def unruly(
     """Run the bot with an engine whose child runs tests/engine/misbehaving.py."""
     values = {"limit_open_jobs": 100, "limit_images_per_day": 1000, **settings}
     async with (
-        misbehaving(folder, monkeypatch, limits=limits, backoff=backoff) as engine,
+        misbehaving(folder, monkeypatch, model, limits=limits, backoff=backoff) as engine,
         staged(sandbox, folder / "data", engine, **values) as stage,
     ):
         yield stage

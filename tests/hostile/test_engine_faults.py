@@ -251,3 +251,12 @@ async def test_a_stop_does_not_wait_for_a_hanging_child(sandbox, tmp_path, monke
         await stage.imagine("alice", "deaf")
         await drawing
         await soon(stage.stop())
+
+
+@pytest.mark.slow
+async def test_a_child_that_dies_while_it_loads_costs_no_job(
+    sandbox, tmp_path, monkeypatch
+) -> None:
+    async with unruly(sandbox, tmp_path, monkeypatch, "load-dies-twice") as stage:
+        job = await draw(stage, "fine")
+        assert (job.engine_faults, job.attempts) == (0, 1)

@@ -87,6 +87,7 @@ def test_a_pictures_texts_come_back(tmp_path_factory, text):
         read = dict(picture.text)
     assert read == texts
     assert json.loads(read["request"])["prompt"] == request.prompt
+    assert "<lora:" not in read["parameters"].lower(), "none was used"
     last = read["parameters"].split("\n")[-1]
     assert last.startswith(f"Steps: {request.steps}, ")
     assert last.endswith("Seed: 3, Size: 1344x768, Model: model")
