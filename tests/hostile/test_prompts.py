@@ -34,14 +34,14 @@ def sent_messages(sandbox) -> list[dict]:
     return bodies
 
 
-def judge_bodies(sandbox) -> None:
-    """Nobody is pinged, and nothing is longer than Discord takes."""
+def judge_bodies(sandbox, asker: int) -> None:
+    """Nobody is pinged but who asked, and nothing is longer than Discord takes."""
     bodies = sent_messages(sandbox)
     assert bodies
     for body in bodies:
         allowed = body["allowed_mentions"]
         assert allowed.get("parse") == []
-        assert not allowed.get("users")
+        assert {int(user) for user in allowed.get("users") or ()} <= {asker}
         assert not allowed.get("roles")
         assert len(body.get("content") or "") <= 2000
         total = 0
@@ -92,7 +92,7 @@ async def test_the_corpus_over_the_wire(sandbox, tmp_path, log):
             judge_picture(message.files[0].data, job.request)
             for line in expected.split("\n"):
                 assert len(line) < 12 or line not in log.getvalue(), name
-        judge_bodies(sandbox)
+        judge_bodies(sandbox, sandbox.user("alice").id)
         assert await stage.jobs_made() == len(ACCEPTED)
     judge_log(log)
 
@@ -137,7 +137,7 @@ async def test_the_corpus_by_direct_message(sandbox, tmp_path, log):
             )
             assert "character" in chen.messages("dm")[-1].content
         assert await stage.jobs_made() == len(prompts)
-        judge_bodies(sandbox)
+        judge_bodies(sandbox, chen.id)
     judge_log(log)
 
 
