@@ -215,6 +215,7 @@ async def test_a_child_that_ignores_a_cancel_is_replaced(
         assert stage.engine.pid != pid
 
 
+@pytest.mark.slow
 async def test_a_restart_is_backed_off_and_the_user_is_told(sandbox, tmp_path, monkeypatch) -> None:
     backoff = Backoff(base=1000, cap=1000)
     async with unruly(sandbox, tmp_path, monkeypatch, backoff=backoff) as stage:
@@ -237,6 +238,7 @@ def state_of(pid: int) -> str:
 
 
 @linux_only
+@pytest.mark.slow
 async def test_a_killed_child_takes_its_own_children_along(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch, limits=QUICK) as engine:
         with pytest.raises(Exception, match="of denoise"):
@@ -245,6 +247,7 @@ async def test_a_killed_child_takes_its_own_children_along(tmp_path, monkeypatch
         assert state_of(grandchild) in "ZX"
 
 
+@pytest.mark.slow
 async def test_a_stop_does_not_wait_for_a_hanging_child(sandbox, tmp_path, monkeypatch) -> None:
     async with unruly(sandbox, tmp_path, monkeypatch) as stage:
         drawing = asyncio.create_task(until_step(stage))
