@@ -105,6 +105,8 @@ class EngineError(BotError):
         self.kind = kind
         self.detail = detail
         self.sentence = sentence
+        self.loading = False
+        """Whether it happened before the engine was given the job, which then had no part in it."""
 
 
 class GenerationCancelled(BotError):

@@ -12,7 +12,10 @@ from typing import Final, TextIO
 
 from typing_extensions import override
 
+from bot.redact import Redactor
+
 _job_id: ContextVar[str] = ContextVar("job_id", default="-")
+_redactor: ContextVar[Redactor | None] = ContextVar("redactor", default=None)
 
 # Interaction tokens stand in webhook and callback paths.
 _TOKEN_IN_PATH: Final = re.compile(r"((?:webhooks|interactions)/\d+/)[^/\s?\"']+")
@@ -20,12 +23,14 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u
 
 
 @contextmanager
-def job_context(job_id: str) -> Generator[None]:
-    """Put `job_id` into every line that is logged within."""
+def job_context(job_id: str, *texts: str) -> Generator[None]:
+    """Put `job_id` into every line that is logged within, and keep `texts` (prompts) out."""
     token = _job_id.set(job_id)
+    hiding = _redactor.set(Redactor(texts) if texts else None)
     try:
         yield
     finally:
+        _redactor.reset(hiding)
         _job_id.reset(token)
 
 
@@ -42,6 +47,8 @@ class LineFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.job = _job_id.get()
         text = super().format(record)
+        if (redact := _redactor.get()) is not None:
+            text = redact(text)
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         text = _TOKEN_IN_PATH.sub(r"\1[token]", text).replace("\r", "\\r")

@@ -11,7 +11,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.client import ImageBot
-from bot.delivery.text import safe
+from bot.delivery.text import safe, shorten
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job
@@ -58,7 +58,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
             or "The queue is empty."
         )
         await interaction.response.send_message(
-            head + body, view=cancel_buttons(jobs), ephemeral=True
+            shorten(head + body, 2000), view=cancel_buttons(jobs), ephemeral=True
         )
 
     @app_commands.command(description="Start no more jobs until /admin resume.")

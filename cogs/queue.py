@@ -7,7 +7,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.client import ImageBot
-from bot.delivery.text import safe
+from bot.delivery.text import safe, shorten
 from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place
 
@@ -81,7 +81,7 @@ class Queue(commands.Cog):
         count = len(everyone)
         parts.append(f"-# {count} {'job' if count == 1 else 'jobs'} in the queue in all")
         await interaction.response.send_message(
-            "\n".join(parts), view=cancel_buttons(mine), ephemeral=True
+            shorten("\n".join(parts), 2000), view=cancel_buttons(mine), ephemeral=True
         )
 
 

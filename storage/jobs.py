@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bot.errors import UserError
 from bot.jobs.model import ImageRecord, Job, JobState, Origin, Target
 from bot.jobs.request import ImageRequest
 from storage.database import Transaction
@@ -17,7 +18,8 @@ _OPEN: Final = "state IN ('queued', 'running')"
 
 _COLUMNS: Final = """
     id, user_id, guild_id, channel_id, target, request, state, created_at, started_at, finished_at,
-    attempts, engine_faults, interruptions, cancel_requested_at, error, error_kind, model, timings
+    attempts, engine_faults, interruptions, cancel_requested_at, error, error_kind, model, timings,
+    seed, private
 """
 
 UNFINISHED: Final = f"""
@@ -70,7 +72,13 @@ def _job(row: sqlite3.Row) -> Job:
     values: dict[str, Any] = dict(row)
     values["target"] = Target(values["target"])
     values["state"] = JobState(values["state"])
-    values["request"] = ImageRequest.from_json(values["request"])
+    seed, private = values.pop("seed"), bool(values.pop("private"))
+    try:
+        values["request"] = ImageRequest.from_json(values["request"])
+    except (UserError, ValueError, TypeError, AttributeError):
+        # Written by another version: the row is shown and ended, never drawn.
+        values["request"] = ImageRequest("(unreadable)", seed=seed, private=private)
+        values["readable"] = False
     values["timings"] = json.loads(values["timings"])
     return Job(**values)
 

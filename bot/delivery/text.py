@@ -16,6 +16,7 @@ _LINE_START: Final = re.compile(r"^(\s*)(#{1,3}(?=\s)|-#|[-+](?=\s))", re.MULTIL
 _NUMBERED: Final = re.compile(r"^(\s*\d+)\.(?=\s)", re.MULTILINE)
 _BLANK_LINES: Final = re.compile(r"\n\s*\n(\s*\n)+")
 _MARKS_IN_A_ROW: Final = 4
+_LINES: Final = 30
 
 
 def _limit_marks(text: str) -> str:
@@ -38,9 +39,13 @@ def safe(text: str, limit: int = 1000) -> str:
     """Return `text` as inert Discord markdown of at most about twice `limit` characters.
 
     Mentions, markdown, masked and bare links, headings and lists are shown as typed; bidirectional
-    and invisible marks are dropped; `limit` counts the characters of the user's own text.
+    and invisible marks and all past 30 lines are dropped; `limit` counts the characters of the
+    user's own text.
     """
     text = _BLANK_LINES.sub("\n\n", _limit_marks(_HIDDEN.sub("", text)))
+    *lines, rest = text.split("\n", _LINES)
+    if len(lines) == _LINES and rest:  # A thousand short lines would fill many screens.
+        text = "\n".join(lines) + "…"
     text = _SPECIAL.sub(r"\\\1", shorten(text, limit))
     text = _LINE_START.sub(lambda match: f"{match[1]}\\{match[2]}", text)
     text = _NUMBERED.sub(r"\1\\.", text)

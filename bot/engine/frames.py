@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Final
 
-LIMIT: Final = 32 * 2**20
-"""The most bytes that a frame may have after its length."""
+LIMIT: Final = 4 * 2**20
+"""The most bytes that a frame may have after its length.
+
+The longest request (two texts of 4,000 characters, in eight PNG texts too) has under 1 MiB.
+"""
 _LENGTH: Final = struct.Struct(">I")
 
 

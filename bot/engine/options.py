@@ -61,7 +61,8 @@ class SilenceLimits:
     """Seconds without progress after which the child is taken for stuck and killed.
 
     Heartbeats are no progress: they prove that the process lives, and a pipeline that hangs still
-    beats. `obey` is how long a job whose consumer left may take to stop.
+    beats. `obey` is how long a job whose consumer left may take to stop, `cancel` how long one
+    that was cancelled may go on: a new child has to load the model again, so it is patient.
     """
 
     start: float = 60.0
@@ -71,6 +72,7 @@ class SilenceLimits:
     decode: float = 300.0
     save: float = 60.0
     obey: float = 5.0
+    cancel: float = 60.0
 
     def of(self, activity: Activity) -> float:
         """Return the limit of `activity` in seconds."""

@@ -10,11 +10,20 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
+from bot.engine.check import check_file, check_picture
 from bot.engine.environment import child_environment
 from bot.engine.frames import Frame, FrameError
 from bot.engine.link import Link, own_command
 from bot.engine.options import Activity, Backoff, EngineOptions, SilenceLimits
-from bot.engine.protocol import EngineRequest, EngineState, Event, Finished, Loaded, Loading
+from bot.engine.protocol import (
+    EngineRequest,
+    EngineState,
+    Event,
+    Finished,
+    Loaded,
+    Loading,
+    Picture,
+)
 from bot.engine.wire import read_event, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 
@@ -26,6 +35,8 @@ _HARMLESS = frozenset(
 _log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
 _CLOSE_PATIENCE_S = 2.0
+_DETAIL_LENGTH = 500
+_SENTENCE_LENGTH = 300
 
 
 class _BrokenBefore(Exception):
@@ -65,6 +76,7 @@ class EngineProcess:
         self._phase = EngineState.STOPPED
         self._job: str | None = None
         self._cancel = asyncio.Event()
+        self._cancel_by: float | None = None
         self._failures = 0
         self._failed_at = 0.0
         self._closed = False
@@ -97,13 +109,18 @@ class EngineProcess:
         async with self._lock:
             self._job = request.job_id
             self._cancel.clear()
+            self._cancel_by = None
             try:
                 while True:
                     fresh = False
-                    async with aclosing(self._ready()) as events:
-                        async for event in events:
-                            fresh = fresh or isinstance(event, Loaded)
-                            yield event
+                    try:
+                        async with aclosing(self._ready()) as events:
+                            async for event in events:
+                                fresh = fresh or isinstance(event, Loaded)
+                                yield event
+                    except EngineError as error:
+                        error.loading = True
+                        raise
                     try:
                         async with aclosing(self._draw(request)) as events:
                             async for event in events:
@@ -123,6 +140,7 @@ class EngineProcess:
         if job_id != self._job or self._cancel.is_set():
             return
         self._cancel.set()
+        self._cancel_by = self._clock() + self._limits.cancel
         if self._link is not None:
             self._link.wake()
             if self._phase is EngineState.BUSY:
@@ -207,11 +225,7 @@ class EngineProcess:
                     raise GenerationCancelled  # the child goes on loading, for the next job
                 continue
             if frame.type == "load_failed":
-                raise EngineError(
-                    EngineErrorKind.LOAD_FAILED,
-                    str(frame.header.get("detail")),
-                    sentence=frame.header.get("sentence"),
-                )
+                raise _error_of(EngineErrorKind.LOAD_FAILED, frame)
             activity = Activity.LOAD
             self._phase = EngineState.LOADING
             if frame.type == "hello":
@@ -236,8 +250,10 @@ class EngineProcess:
         settled = False
         try:
             async with self._guard(link):
+                link.hide(request.prompt, request.negative_prompt)
                 await link.send("generate", **request_fields(request))
                 activity, begun = Activity.ENCODE, False
+                seen: set[int] = set()
                 while True:
                     try:
                         frame = await self._hear(link, request.job_id, activity)
@@ -259,6 +275,7 @@ class EngineProcess:
                         settled = True
                         raise await self._failure(link, frame)
                     event = read_event(frame)
+                    await _check(event, request, seen)
                     if isinstance(event, Finished):
                         settled = True
                         self._failures = 0
@@ -273,7 +290,10 @@ class EngineProcess:
                 self._phase = EngineState.IDLE
 
     async def _hear(self, link: Link, job: str, activity: Activity) -> Frame | None:
-        frame = await link.receive(self._limits.of(activity), activity)
+        limit = self._limits.of(activity)
+        if self._cancel_by is not None:
+            limit = max(0.0, min(limit, self._cancel_by - self._clock()))
+        frame = await link.receive(limit, activity)
         if frame is not None and frame.header.get("job") != job:
             raise EngineError(
                 EngineErrorKind.GARBLED, f"the child sent {frame.type[:40]!r} for another job"
@@ -284,9 +304,9 @@ class EngineProcess:
         header = frame.header
         if header.get("fatal"):
             await self._fail(link)
-        sentence = header.get("sentence")
-        kind = EngineErrorKind(header.get("kind"))
-        return EngineError(kind, str(header.get("detail")), sentence=sentence)
+        error = _error_of(EngineErrorKind(header.get("kind")), frame)
+        error.detail = link.hidden(error.detail)
+        return error
 
     async def _calm(self, link: Link, job: str) -> None:
         """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
@@ -333,3 +353,22 @@ class EngineProcess:
             self._link = None
         self._phase = EngineState.STOPPED
         await link.kill()
+
+
+async def _check(event: Event, request: EngineRequest, seen: set[int]) -> None:
+    """Raise `FrameError` for pictures that weren't asked for, are broken, or are missing."""
+    if isinstance(event, Picture):
+        check_picture(event, request, seen)
+        await asyncio.to_thread(check_file, event.path, request.width, request.height)
+        seen.add(event.index)
+    elif isinstance(event, Finished) and len(seen) != len(request.seeds):
+        raise FrameError(f"the child ended with {len(seen)} of {len(request.seeds)} pictures")
+
+
+def _error_of(kind: EngineErrorKind, frame: Frame) -> EngineError:
+    """Read the child's account of a failure; it may be of any length."""
+    detail = str(frame.header.get("detail"))[:_DETAIL_LENGTH]
+    sentence = frame.header.get("sentence")
+    return EngineError(
+        kind, detail, sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH]
+    )

@@ -19,11 +19,13 @@ from typing import Any, Final
 from bot.engine.backend import Backend
 from bot.engine.faults import Fault, diagnose, free_memory
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
+from bot.engine.inert import inert
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.png import save_png
 from bot.engine.protocol import EngineRequest
 from bot.engine.wire import read_request
 from bot.errors import GenerationCancelled
+from bot.redact import Redactor
 
 HEARTBEAT_S: Final = 2.0
 
@@ -154,7 +156,7 @@ class Server:
         started = time.perf_counter()
         try:
             report.stage(Activity.ENCODE)
-            for index, drawn in enumerate(self._backend.generate(request, report)):
+            for index, drawn in enumerate(self._backend.generate(inert(request), report)):
                 report.stage(Activity.SAVE)
                 path = request.output_dir / f"{index}.png"
                 saving = time.perf_counter()
@@ -176,10 +178,8 @@ class Server:
             self._channel.send("cancelled", job=request.job_id)
             return None
         except Exception as error:  # noqa: BLE001 - one bad job must not end the child
-            trace = traceback.format_exc()
-            for secret in filter(None, (request.prompt, request.negative_prompt)):
-                trace = trace.replace(secret, "…")
-            sys.stderr.write(trace)
+            redact = Redactor((request.prompt, request.negative_prompt))
+            sys.stderr.write(redact(traceback.format_exc()))
             return diagnose(error, secret=request.prompt)
         timings["total"] = time.perf_counter() - started
         self._channel.send(

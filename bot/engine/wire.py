@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bot.engine.frames import Frame, FrameError
 from bot.engine.protocol import (
@@ -17,6 +18,10 @@ from bot.engine.protocol import (
     Preview,
     Step,
 )
+
+_TEXT_LIMIT: Final = 200
+# Far above any time in seconds or size in bytes, and within SQLite's integers.
+_AMOUNT_LIMIT: Final = 2.0**62
 
 
 def request_fields(request: EngineRequest) -> dict[str, Any]:
@@ -64,16 +69,20 @@ def read_event(frame: Frame) -> Event:
         match frame.type:
             case "loading":
                 fraction = header.get("fraction")
-                return Loading(str(header["stage"]), None if fraction is None else float(fraction))
+                share = None if fraction is None else min(1.0, _amount(fraction))
+                return Loading(str(header["stage"])[:_TEXT_LIMIT], share)
             case "loaded":
                 return Loaded(
-                    str(header["model"]),
-                    str(header["device"]),
-                    float(header["seconds"]),
-                    float(header["imports_s"]),
+                    str(header["model"])[:_TEXT_LIMIT],
+                    str(header["device"])[:_TEXT_LIMIT],
+                    _amount(header["seconds"]),
+                    _amount(header["imports_s"]),
                 )
             case "step":
-                return Step(int(header["index"]), int(header["total"]))
+                index, total = int(header["index"]), int(header["total"])
+                if not 1 <= index <= total:  # a progress bar of any length would be drawn
+                    raise FrameError("the child counts its steps wrongly")
+                return Step(index, total)
             case "preview":
                 return Preview(int(header["step"]), frame.tail)
             case "picture":
@@ -85,10 +94,18 @@ def read_event(frame: Frame) -> Event:
                     int(header["height"]),
                 )
             case "finished":
-                timings = {str(k): float(v) for k, v in dict(header["timings"]).items()}
+                timings = {str(k): _amount(v) for k, v in dict(header["timings"]).items()}
                 peak = header["peak_gpu_bytes"]
-                return Finished(timings, None if peak is None else int(peak))
+                return Finished(timings, None if peak is None else int(_amount(peak)))
             case other:
                 raise FrameError(f"the child sent a message of type {other[:40]!r}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FrameError(f"the child's {frame.type[:40]!r} message lacks a field") from error
+
+
+def _amount(value: Any) -> float:
+    """Return a finite number from 0 up; anything else would spoil every sum it enters."""
+    number = float(value)
+    if not (math.isfinite(number) and 0.0 <= number < _AMOUNT_LIMIT):
+        raise ValueError("not an amount")
+    return number

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 from bot.jobs.request import ImageRequest
+
+# Readers find the parts of this form by how a line begins, and some take the first that fits.
+_LINE_OF_THE_FORM: Final = re.compile(
+    r"(^|[\u2028\u2029])(\s*)(Negative prompt|Steps):", re.IGNORECASE | re.MULTILINE
+)
+_LORA: Final = re.compile(r"<(?=lora:)", re.IGNORECASE)
 
 
 def png_texts(job_id: str, request: ImageRequest, model: str) -> tuple[dict[str, str], ...]:
     """Return the PNG text chunks of each picture of a batch.
 
     "parameters" is AUTOMATIC1111's form, which image viewers and other tools read; "request" is
-    JSON and draws this one picture again.
+    JSON and draws this one picture again. A line of the user's that looks like a part of the former
+    gets a space before its colon, so that it forges no settings; "request" has it as it was typed.
     """
     return tuple(
         {
@@ -25,14 +33,18 @@ def png_texts(job_id: str, request: ImageRequest, model: str) -> tuple[dict[str,
 
 def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.lora_strengths())
-    lines = [request.prompt + loras]
+    lines = [_harmless(request.prompt) + loras]
     if request.negative_prompt:
-        lines.append(f"Negative prompt: {request.negative_prompt}")
+        lines.append(f"Negative prompt: {_harmless(request.negative_prompt)}")
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
         f"Size: {request.width}x{request.height}, Model: {model}"
     )
     return "\n".join(lines)
+
+
+def _harmless(text: str) -> str:
+    return _LORA.sub("< ", _LINE_OF_THE_FORM.sub(r"\1\2\3 :", text))
 
 
 def _json(job_id: str, request: ImageRequest, model: str, position: int) -> str:

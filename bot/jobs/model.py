@@ -126,6 +126,8 @@ class Job:
     model: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds by stage: load, encode, denoise, decode, save, total."""
+    readable: bool = True
+    """Whether the stored request could be read; if not, `request` stands in for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from bot.jobs.metadata import png_texts
 from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.jobs.tasks import unbroken
+from bot.logs import job_context
 from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
@@ -99,7 +100,8 @@ class GpuWorker:
             self.current = job
             self._cancel_asked.clear()
             try:
-                await self._work(job)
+                with job_context(job.id, job.request.prompt, job.request.negative_prompt):
+                    await self._work(job)
             except asyncio.CancelledError:
                 await unbroken(self._give_back(job))
                 raise
@@ -143,7 +145,7 @@ class GpuWorker:
                 lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
         except EngineError as error:
-            if error.kind is EngineErrorKind.LOAD_FAILED:
+            if error.loading or error.kind is EngineErrorKind.LOAD_FAILED:
                 await self._not_loaded(job, error)
                 return
             sentence = error.sentence or _SENTENCES[error.kind]
@@ -181,6 +183,8 @@ class GpuWorker:
             )
 
     def _request(self, job: Job) -> EngineRequest:
+        if not job.readable:
+            raise ValueError("the stored request cannot be read")
         return EngineRequest(
             job_id=job.id,
             prompt=job.request.prompt,
@@ -287,7 +291,7 @@ class GpuWorker:
         pause = self._load_pause()
         _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
         await self._until_stored(lambda: self._queue.give_back(job))
-        sentence = error.sentence or _SENTENCES[error.kind]
+        sentence = error.sentence or _SENTENCES[EngineErrorKind.LOAD_FAILED]
         self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} Next try in {pause:.0f} s."))
 
     async def _give_back(self, job: Job) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -44,6 +46,11 @@ class Misbehaving:
             wait_for_ever()
         if self.model == "load-dies":
             os._exit(3)
+        if self.model == "load-dies-twice":
+            tries = len(list(self.folder.glob("try-*")))
+            (self.folder / f"try-{tries}").touch()
+            if tries < 2:
+                os.kill(os.getpid(), signal.SIGKILL)
         if self.model == "load-waits":
             progress("waiting", 0.5)
             wait_for_file(self.folder / "go")
@@ -82,6 +89,213 @@ def do_memory_error(request, report) -> None:
 
 def do_cuda_fault(request, report) -> None:
     raise AcceleratorError("CUDA error: device-side assert triggered")
+
+
+def do_cublas(request, report) -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def do_cudnn(request, report) -> None:
+    raise RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+
+
+def do_torch_oom(request, report) -> None:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+def do_torch_cpu_oom(request, report) -> None:
+    import torch
+
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def do_sigkill(request, report) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def do_close_pipe(request, report) -> None:
+    os.close(report.channel._descriptor)
+    wait_for_ever()
+
+
+def do_grandchild(request, report) -> None:
+    """Leave a process behind that holds the pipes open."""
+    pipe = report.channel._descriptor
+    other = subprocess.Popen(["sleep", "600"], pass_fds=[pipe])
+    (request.output_dir.parent / "grandchild").write_text(str(other.pid))
+    os._exit(5)
+
+
+def do_family(request, report) -> None:
+    """Hang, with a process below."""
+    other = subprocess.Popen(["sleep", "600"])
+    (request.output_dir / "grandchild").write_text(str(other.pid))
+    wait_for_ever()
+
+
+def do_64_mb(request, report) -> None:
+    report.channel.write((64 * 2**20).to_bytes(4, "big"))
+    report.channel.write(bytes(64 * 2**20))
+    wait_for_ever()
+
+
+def do_raw_junk(request, report) -> None:
+    report.channel.write(b"Loading checkpoint shards: 100%\n" * 4096)
+    wait_for_ever()
+
+
+def do_many_steps(request, report) -> None:
+    report.channel.send("step", job=request.job_id, index=10**12, total=1)
+    wait_for_ever()
+
+
+def do_infinite_step(request, report) -> None:
+    report.channel.send("step", job=request.job_id, index=float("inf"), total=1)
+    wait_for_ever()
+
+
+def do_long_sentence(request, report) -> None:
+    raise EngineError(EngineErrorKind.RAISED, "d" * 100_000, sentence="Long. " * 100_000)
+
+
+def do_stubborn(request, report) -> None:
+    """Ignore every wish to stop."""
+    for index in range(2, 1_000_000):
+        with contextlib.suppress(GenerationCancelled):
+            report.step(index, 1_000_000)
+        threading.Event().wait(0.002)
+
+
+def do_write_down(request, report) -> None:
+    (request.output_dir.parent / "prompts.json").write_text(
+        json.dumps([request.prompt, request.negative_prompt])
+    )
+
+
+def do_chatty(request, report) -> None:
+    """Show the prompt whole, escaped, cut, broken, and in an exception."""
+    for text in (request.prompt, request.negative_prompt):
+        sys.stdout.write(f"encoding {text}\nthe part {text[5:60]} was truncated\n{text!r}\n")
+        sys.stdout.write(json.dumps(text) + "\n" + text.encode().hex() + "\n")
+    sys.stdout.flush()
+    raise KeyError(request.prompt)
+
+
+def _instead(report, kind: str, act) -> None:
+    """Have `act(send, fields)` in the place of the next messages of that kind."""
+    send = report.channel.send
+
+    def changed(sent: str, /, tail: bytes = b"", **fields) -> None:
+        if sent == kind:
+            act(lambda **changes: send(kind, tail, **{**fields, **changes}), fields)
+        else:
+            send(sent, tail, **fields)
+
+    report.channel.send = changed
+
+
+def do_twice(request, report) -> None:
+    _instead(report, "picture", lambda send, _: [send(), send()])
+
+
+def do_too_few(request, report) -> None:
+    _instead(report, "picture", lambda _, __: None)
+
+
+def do_one_more(request, report) -> None:
+    _instead(report, "picture", lambda send, _: [send(), send(index=7)])
+
+
+def do_other_seed(request, report) -> None:
+    _instead(report, "picture", lambda send, fields: send(seed=fields["seed"] + 1))
+
+
+def do_other_size(request, report) -> None:
+    _instead(report, "picture", lambda send, _: send(width=16))
+
+
+def do_outside(request, report) -> None:
+    def act(send, fields) -> None:
+        stray = request.output_dir.parent / "stray.png"
+        Path(fields["path"]).replace(stray)
+        send(path=str(stray))
+
+    _instead(report, "picture", act)
+
+
+def do_symlink(request, report) -> None:
+    def act(send, fields) -> None:
+        path = Path(fields["path"])
+        stray = path.replace(request.output_dir / "stray.png")
+        path.symlink_to(stray)
+        send()
+
+    _instead(report, "picture", act)
+
+
+def _spoil(report, spoil) -> None:
+    def act(send, fields) -> None:
+        path = Path(fields["path"])
+        path.write_bytes(spoil(path.read_bytes()))
+        send()
+
+    _instead(report, "picture", act)
+
+
+def do_no_png(request, report) -> None:
+    _spoil(report, lambda data: b"GIF89a" + data)
+
+
+def do_truncated(request, report) -> None:
+    _spoil(report, lambda data: data[:-20])
+
+
+def do_damaged(request, report) -> None:
+    _spoil(report, lambda data: data[:-30] + bytes([data[-30] ^ 1]) + data[-29:])
+
+
+def do_empty_file(request, report) -> None:
+    _spoil(report, lambda _: b"")
+
+
+def do_small(request, report) -> None:
+    def act(send, fields) -> None:
+        Image.new("RGB", (16, 16)).save(fields["path"])
+        send()
+
+    _instead(report, "picture", act)
+
+
+def do_no_file(request, report) -> None:
+    def act(send, fields) -> None:
+        Path(fields["path"]).unlink()
+        send()
+
+    _instead(report, "picture", act)
+
+
+def do_nan(request, report) -> None:
+    _instead(report, "finished", lambda send, _: send(timings={"total": float("nan")}))
+
+
+def do_peak(request, report) -> None:
+    _instead(report, "finished", lambda send, _: send(peak_gpu_bytes=10**30))
+
+
+def do_after_the_end(request, report) -> None:
+    """Go on talking about a job that is over."""
+    original = report.channel.send
+
+    def changed(sent: str, /, tail: bytes = b"", **fields) -> None:
+        original(sent, tail, **fields)
+        if sent == "finished":
+            original("step", job=request.job_id, index=1, total=1)
+            original(sent, tail, **fields)
+            report.channel.send = original
+
+    report.channel.send = changed
 
 
 def do_exit(request, report) -> None:
