@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _RETRY_LIMIT_S: Final = 30.0
-_LOAD_DOUBLINGS: Final = 8
+_LOAD_FACTOR, _LOAD_DOUBLINGS = 5.0, 6
 _READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
 _SENTENCES: Final = {
     EngineErrorKind.OUT_OF_MEMORY: "The graphics card ran out of memory while it drew this: try "
@@ -283,7 +283,7 @@ class GpuWorker:
 
     def _load_pause(self) -> float:
         """Return the seconds until a model that did not load is tried again."""
-        return self._retry_s * 2 ** min(self._load_failures, _LOAD_DOUBLINGS)
+        return self._retry_s * _LOAD_FACTOR * 2 ** min(self._load_failures, _LOAD_DOUBLINGS)
 
     async def _not_loaded(self, job: Job, error: EngineError) -> None:
         """Put the job back: it is not its fault, and every other one would meet the same."""

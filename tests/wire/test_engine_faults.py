@@ -46,9 +46,10 @@ async def test_a_missing_model_file_is_named(sandbox, tmp_path):
     script = failing(EngineErrorKind.LOAD_FAILED, sentence=sentence)
     async with staged(sandbox, tmp_path, ScriptedEngine(script)) as stage:
         invocation = await stage.imagine("alice", "a tree")
-        await invocation.until(lambda message: sentence in text_of(message))
+        message = await invocation.until(lambda message: sentence in text_of(message))
         # It is not the job's fault: it waits for the file.
-        assert (await stage.outcome(invocation)).files
+        job = await stage.job_of(message)
+        assert (job.state, job.attempts, job.engine_faults) == (JobState.QUEUED, 0, 0)
 
 
 async def test_an_unforeseen_error_names_the_job(sandbox, tmp_path):
