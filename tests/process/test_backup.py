@@ -27,6 +27,7 @@ async def command(sandbox: Sandbox, data, *arguments: str) -> str:
     return said.decode()
 
 
+@pytest.mark.slow
 async def test_a_restore_after_a_backup_under_load_loses_no_job(tmp_path):
     data, copy = tmp_path / "data", tmp_path / "copy"
     data.mkdir()

@@ -24,13 +24,14 @@ async def drawing(sandbox: Sandbox, prompt: str):
     return invocation, job_id_of(message)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "number"),
     [
         ("steps", signal.SIGTERM),
         # A child that does not obey costs its parent's patience.
-        pytest.param("deaf", signal.SIGTERM, marks=pytest.mark.slow),
-        pytest.param("hang", signal.SIGINT, marks=pytest.mark.slow),
+        ("deaf", signal.SIGTERM),
+        ("hang", signal.SIGINT),
     ],
 )
 async def test_a_stop_in_the_middle_of_a_step_costs_the_job_nothing(tmp_path, prompt, number):
@@ -99,6 +100,7 @@ async def test_a_paused_start_with_nothing_waiting_does_not_pause(tmp_path):
         assert await process.wait() == 0
 
 
+@pytest.mark.slow
 async def test_a_stop_that_hangs_is_cut_short(tmp_path):
     extra = {"STOP_LIMIT_S": "0.2"}
     async with Sandbox() as sandbox, bot_process(sandbox, tmp_path, "misbehaving", **extra) as bot:
