@@ -1,4 +1,4 @@
-"""The command line: `python -m bot run | demo | bench | settings`.
+"""The command line: `python -m bot run | demo | backup | doctor | bench | settings`.
 
 Exit codes: 0 a clean end, 1 a failure while running, 2 wrong arguments, 78 the bot cannot start as
 configured (sysexits' EX_CONFIG).
@@ -34,6 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", metavar="FILE", type=Path, help="where --once saves the picture")
     demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765)")
     demo.add_argument("--data", metavar="DIR", type=Path, help="data folder (default data/demo)")
+    backup = commands.add_parser("backup", help="copy the data folder; the bot may run meanwhile")
+    target = "a new folder (default DATA_DIR/backups/<time>)"
+    backup.add_argument("target", metavar="TARGET", type=Path, nargs="?", help=target)
+    backup.add_argument("--images", action="store_true", help="copy the pictures too")
+    doctor = commands.add_parser("doctor", help="check the installation; exit code 1 on a problem")
+    doctor.add_argument("--json", action="store_true", help="for programs")
     add_benchmarks(commands)
     commands.add_parser("settings", help="print every setting with its default (.env.example)")
     return parser
@@ -50,6 +56,10 @@ def main(arguments: list[str] | None = None) -> int:
                 sys.stdout.write(env_example())
             case "run":
                 asyncio.run(_run())
+            case "backup":
+                _back_up(options.target, images=options.images)
+            case "doctor":
+                return _examine(as_json=options.json)
             case "bench":
                 return _bench(options)
             case _:
@@ -99,6 +109,21 @@ async def _run() -> None:
     app = App(settings)
     handle_signals(asyncio.get_running_loop(), app.stop)
     await app.run()
+
+
+def _back_up(target: Path | None, *, images: bool) -> None:
+    from bot.backup import back_up, report  # noqa: PLC0415
+    from bot.settings import load_settings  # noqa: PLC0415
+
+    sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))
+
+
+def _examine(*, as_json: bool) -> int:
+    from bot.doctor import finding, run  # noqa: PLC0415
+
+    findings = run.examine()
+    sys.stdout.write(finding.as_json(findings) if as_json else finding.as_text(findings))
+    return EXIT_FAILURE if any(f.level is finding.Level.ERROR for f in findings) else 0
 
 
 if __name__ == "__main__":

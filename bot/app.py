@@ -6,6 +6,8 @@ import asyncio
 import logging
 import os
 import signal
+import sqlite3
+import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -21,7 +23,7 @@ from bot.delivery.progress import ProgressEditor
 from bot.delivery.reception import Reception
 from bot.engine.process import EngineOptions, EngineProcess
 from bot.engine.protocol import Engine
-from bot.errors import StartupError
+from bot.errors import DatabaseError, StartupError
 from bot.jobs.limits import Limits
 from bot.jobs.queue import JobQueue
 from bot.jobs.worker import GpuWorker
@@ -31,6 +33,9 @@ from storage.database import Database
 from storage.images import ImageStore
 
 log = logging.getLogger(__name__)
+
+# Below the 10 s that service managers commonly allow before they kill.
+_STOP_LIMIT_S: Final = 9.0
 
 _INVITE_PERMISSIONS: Final = discord.Permissions(
     view_channel=True,
@@ -102,8 +107,13 @@ class App:
             stack.push_async_callback(database.close)
             stack.push_async_callback(self.engine.close)
             services, worker, progress = self._compose(database)
-            recovery = await services.queue.start()
+            try:
+                recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
+            except sqlite3.Error as error:
+                raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
             log.info("queue ready: %s", recovery)
+            if services.queue.paused is not None:
+                log.warning("the queue is paused: %s", services.queue.paused)
             stack.push_async_callback(self.client.close)
             if await self._log_in():
                 self._log_invitation()
@@ -200,15 +210,27 @@ def _raise_end_of(task: asyncio.Task[Any]) -> None:
     raise error or RuntimeError(f"the {task.get_name()} ended by itself")
 
 
+def _end_at_once(why: str) -> None:
+    # Straight to the descriptor: whatever hangs may hold the lock of the log.
+    os.write(2, f"{why}\n".encode())
+    os._exit(1)
+
+
 def handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
-    """Stop cleanly at the first SIGINT, SIGTERM or Ctrl-Break, and at once at the second."""
+    """Stop cleanly at the first SIGINT, SIGTERM or Ctrl-Break, and at once at the second.
+
+    A stop that takes too long ends the process as a kill would: the next start puts things right.
+    """
     received = 0
+    late = threading.Timer(_STOP_LIMIT_S, _end_at_once, ("the clean stop took too long",))
+    late.daemon = True
 
     def receive() -> None:
         nonlocal received
         received += 1
         if received > 1:
-            os._exit(1)
+            _end_at_once("stopped at once by a second signal")
+        late.start()
         stop()
 
     numbers = [signal.SIGINT, signal.SIGTERM]

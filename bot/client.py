@@ -23,6 +23,7 @@ from bot.errors import UserError
 from bot.jobs.model import Job
 from bot.jobs.queue import JobQueue
 from bot.models import ModelSpec
+from bot.refusals import refusal
 from bot.settings import Settings
 from storage import facts
 from storage.database import Database
@@ -150,6 +151,9 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
         await reply_privately(
             interaction, "This command has changed; reload Discord (Ctrl+R) and try again."
         )
+    elif reason := refusal(error):
+        log.error("a command was refused: %s", error)
+        await reply_privately(interaction, f"Not done: {reason}. Please try again later.")
     else:
         short_id = secrets.token_hex(3)
         log.error("unexpected error %s in an interaction", short_id, exc_info=error)

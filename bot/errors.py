@@ -7,6 +7,7 @@
     │   ├── InvalidRequest   a bad prompt, size, seed, attachment …
     │   ├── LimitReached     a quota or rate limit refuses for now
     │   ├── QueueClosed      the queue takes nothing new (full, or shutting down)
+    │   ├── StorageRefused   nothing can be stored for now (a full disk, for one)
     │   ├── NotAllowed       the user may not do this
     │   └── JobNotFound      no such job, or not one that this user may see
     ├── StartupError         the process cannot start; the sentence goes to stderr, exit code 78
@@ -54,6 +55,10 @@ class QueueClosed(UserError):
     """The queue accepts nothing new: it is full, or the bot is shutting down."""
 
 
+class StorageRefused(UserError):
+    """Nothing can be stored for now; nothing was accepted."""
+
+
 class NotAllowed(UserError):
     """The user lacks the right to do this."""
 
@@ -87,6 +92,8 @@ class EngineErrorKind(StrEnum):
     """The child said nothing for longer than the limit of its present activity; it was killed."""
     GARBLED = "garbled"
     """The child broke the protocol (junk, an oversized frame, a wrong job id); it was killed."""
+    DISK_REFUSED = "disk_refused"
+    """The picture could not be written (a full disk, for one): not the job's fault."""
     LOAD_FAILED = "load_failed"
     """The model could not be loaded (missing or damaged files, no GPU …)."""
     REFUSED = "refused"

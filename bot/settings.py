@@ -106,6 +106,13 @@ class Settings(BaseSettings):
             "memory, until the next job; 0 keeps it."
         ),
     )
+    on_restart: Literal["resume", "paused"] = Field(
+        "resume",
+        description=(
+            "What a start does with jobs that wait: resume them, or keep the queue paused until "
+            "/admin resume (paused)."
+        ),
+    )
     limit_open_jobs: Annotated[int, Field(ge=1)] = Field(
         3, description="Jobs that one user may have waiting or running at once."
     )

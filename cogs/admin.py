@@ -82,7 +82,9 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
         """End the pause."""
         await self._require_all(interaction)
         await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
-        await interaction.response.send_message("▶️ The queue goes on.", ephemeral=True)
+        held = self.bot.services.queue.paused
+        sentence = f"⏸️ Still waiting: {safe(held, 200)}." if held else "▶️ The queue goes on."
+        await interaction.response.send_message(sentence, ephemeral=True)
 
     @app_commands.command(description="Free the graphics card until the next job.")
     async def unload(self, interaction: discord.Interaction[ImageBot]) -> None:

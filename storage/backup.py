@@ -32,6 +32,12 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def sync_file(path: Path) -> None:
+    """Make a file's content durable."""
+    with path.open("rb+") as file:  # Windows syncs only what is open for writing.
+        os.fsync(file.fileno())
+
+
 def copy_database(source: Path, target: Path) -> None:
     """Copy the database `source` as it stands now to `target`, which appears whole or not at all.
 
@@ -41,6 +47,8 @@ def copy_database(source: Path, target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
     try:
+        # Prompts and Discord's short-lived tokens stand in it.
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         with (
             closing(connect_read_only(source)) as reader,
             closing(sqlite3.connect(partial)) as writer,
@@ -53,8 +61,7 @@ def copy_database(source: Path, target: Path) -> None:
             reader.execute("COMMIT")
             # The copy is one plain file: no -wal beside it that a mere `cp` would miss.
             writer.execute("PRAGMA journal_mode = DELETE")
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync_file(partial)
         partial.replace(target)
         sync_folder(target.parent)
     finally:

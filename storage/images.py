@@ -16,6 +16,9 @@ from bot.jobs.model import ImageRecord
 from storage.backup import sync_folder
 
 _WORK: Final = ".work"
+_PROBE: Final = "probe.partial"
+# More than the pictures of a job at its largest; less room would only be used up again.
+_PROBE_MIB: Final = 32
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 
@@ -39,8 +42,7 @@ class ImageStore:
 
         `source` must lie on the same file system as the root. Raises `OSError`.
         """
-        day = time.strftime("%Y/%m/%d", time.gmtime(self._clock()))
-        name = f"{day}/{_checked(job_id)}_{position:d}.png"
+        name = f"{self._day()}/{_checked(job_id)}_{position:d}.png"
         digest, size = await asyncio.to_thread(_move_durably, source, self.root / name)
         return ImageRecord(
             job_id=job_id,
@@ -56,6 +58,14 @@ class ImageStore:
     def path(self, record: ImageRecord) -> Path:
         """Return where the picture lies."""
         return self.root / record.file
+
+    def _day(self) -> str:
+        return time.strftime("%Y/%m/%d", time.gmtime(self._clock()))
+
+    async def try_writing(self) -> None:
+        """Keep and delete a file as large as a job's pictures; raise `OSError` if that fails."""
+        source = self.root / _WORK / _PROBE
+        await asyncio.to_thread(_try_writing, source, self.root / self._day() / _PROBE)
 
     async def clear(self, job_id: str | None = None) -> None:
         """Delete what the engine left in the work folder of one job, or of all."""
@@ -87,3 +97,16 @@ def _make_folders(folder: Path) -> None:
         _make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
+
+
+def _try_writing(source: Path, target: Path) -> None:
+    _make_folders(source.parent)
+    block = os.urandom(2**20)  # Zeros cost nothing on a file system that compresses.
+    try:
+        with source.open("wb") as file:
+            for _ in range(_PROBE_MIB):
+                file.write(block)
+        _move_durably(source, target)
+    finally:
+        source.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)

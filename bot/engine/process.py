@@ -29,7 +29,12 @@ from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 
 # After these the child is as good as before.
 _HARMLESS = frozenset(
-    {EngineErrorKind.RAISED, EngineErrorKind.OUT_OF_MEMORY, EngineErrorKind.REFUSED}
+    {
+        EngineErrorKind.RAISED,
+        EngineErrorKind.OUT_OF_MEMORY,
+        EngineErrorKind.REFUSED,
+        EngineErrorKind.DISK_REFUSED,
+    }
 )
 
 _log = logging.getLogger(__name__)

@@ -23,11 +23,13 @@ from bot.jobs.model import ImageRecord, Job, JobState, Origin
 from bot.jobs.outcomes import Recovery
 from bot.jobs.request import ImageRequest
 from bot.jobs.tasks import unbroken
+from bot.refusals import refused_politely
 from storage import audit, facts, jobs, usage, users
 from storage.database import Database, Transaction
 
 _log = logging.getLogger(__name__)
 _PAUSE: Final = "paused"
+_RESTARTED: Final = "the bot was restarted while jobs waited; an admin goes on with /admin resume"
 
 T = TypeVar("T")
 
@@ -69,20 +71,28 @@ class JobQueue:
         self._limits = limits
         self._clock = clock
         self._paused: str | None = None
+        self._held: str | None = None
         self._closed = False
         self._changed = asyncio.Event()
 
     @property
     def paused(self) -> str | None:
         """Why no job is started at present, or None."""
-        return self._paused
+        return self._held if self._paused is None else self._paused
 
-    async def start(self) -> Recovery:
-        """Put the last process's jobs back, and load the pause; call it before anything else."""
+    async def start(self, *, pause_waiting: bool = False) -> Recovery:
+        """Put the last process's jobs back, and load the pause; call it before anything else.
+
+        With `pause_waiting` a queue that is not empty pauses until an admin resumes it.
+        """
 
         async def recover(tx: Transaction) -> Recovery:
             self._paused = await facts.get_fact(tx, _PAUSE)
-            return await outcomes.recover(tx, self._clock())
+            recovery = await outcomes.recover(tx, self._clock())
+            if pause_waiting and self._paused is None and await jobs.count_queued(tx):
+                self._paused = _RESTARTED
+                await facts.set_fact(tx, _PAUSE, _RESTARTED)
+            return recovery
 
         recovery = await self._change(recover)
         if recovery != Recovery():
@@ -98,8 +108,9 @@ class JobQueue:
     async def submit(self, request: ImageRequest, origin: Origin) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
-        Raises `LimitReached` or `QueueClosed`; a `source_id` seen before raises nothing, charges
-        nothing and finds its first job. Cancelling the caller does not take a job back.
+        Raises `LimitReached`, `QueueClosed` or `StorageRefused`; a `source_id` seen before raises
+        nothing, charges nothing and finds its first job. Cancelling the caller does not take a job
+        back.
         """
         now = self._clock()
         job_id = new_job_id(now)
@@ -125,7 +136,8 @@ class JobQueue:
                 _log.info("job %s queued for user %d", job_id, origin.user_id)
                 self._tell(job_id, "queued")
 
-        return await self._change(insert, accepted)
+        with refused_politely():
+            return await self._change(insert, accepted)
 
     async def cancel(self, job_id: str, *, by: int, moderator: bool = False) -> CancelOutcome:
         """Cancel a job for its owner or a moderator; raises `JobNotFound` or `NotAllowed`."""
@@ -166,6 +178,11 @@ class JobQueue:
     async def resume(self, *, by: int, guild_id: int | None = None) -> None:
         """End the pause."""
         await self._set_pause(None, by, guild_id)
+
+    def hold(self, reason: str | None) -> None:
+        """Start nothing for `reason` until `hold(None)`; unlike a pause, a restart forgets it."""
+        self._held = reason
+        self._wake()
 
     async def note(self, action: str, *, by: int, guild_id: int | None = None) -> None:
         """Write an admin's action that changes no job into the audit."""
@@ -312,7 +329,7 @@ class JobQueue:
 
     async def _claim(self) -> Job | None:
         async def claim(tx: Transaction) -> tuple[Job | None, list[str]]:
-            if self._paused is not None or self._closed:
+            if self.paused is not None or self._closed:
                 return None, []
             job = await self.forecast.claim(tx)
             return job, await jobs.queued_ids(tx) if job else []
@@ -352,13 +369,16 @@ class JobQueue:
             if told:
                 told(result[0])
             self._tell_moved(result[1])
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self._wake()
 
         return (await self._database.write(change, then=then))[0]
 
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     async def _places(self, tx: Transaction) -> dict[str, Place]:
-        return await self.forecast.places(tx, paused=self._paused is not None)
+        return await self.forecast.places(tx, paused=self.paused is not None)
 
     def _tell(self, job_id: str, kind: UpdateKind) -> None:
         self.feed.publish(JobUpdate(job_id, kind))

@@ -30,6 +30,7 @@ from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.jobs.tasks import unbroken
 from bot.logs import job_context
+from bot.refusals import refusal
 from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class GpuWorker:
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
         self._load_failures = 0
+        self._refused = False
         self._cancel_asked = asyncio.Event()
         queue.forecast.engine_ready = lambda: engine.state in _READY
         queue.on_cancel.append(self._on_cancel)
@@ -111,6 +113,8 @@ class GpuWorker:
             finally:
                 self.current = None
                 await unbroken(self._store.clear(job.id))
+            if self._refused:
+                await self._wait_for_room()
             if self._load_failures:
                 await asyncio.sleep(self._load_pause())
 
@@ -145,18 +149,46 @@ class GpuWorker:
                 lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
         except EngineError as error:
+            if error.kind is EngineErrorKind.DISK_REFUSED:
+                await self._refuse(job, error.sentence or error.detail, error.detail)
+                return
             if error.loading or error.kind is EngineErrorKind.LOAD_FAILED:
                 await self._not_loaded(job, error)
                 return
             sentence = error.sentence or _SENTENCES[error.kind]
             await self._fault(drawing, error.kind, sentence, error.detail)
         except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
+            if (reason := refusal(error)) and isinstance(error, OSError):
+                await self._refuse(job, reason, str(error.strerror))
+                return
             _log.exception("job %s: unexpected error", job.id)
             sentence = "Something went wrong inside the bot."
             await self._fault(drawing, "internal", sentence, type(error).__name__)
         else:
             self._load_failures = 0
             await self._generated(drawing, images)
+
+    async def _refuse(self, job: Job, reason: str, detail: str) -> None:
+        """Put a job back whose pictures the disk did not take: no fault of its own."""
+        _log.error("job %s goes back: %s (%s)", job.id, reason, detail)
+        self._refused = True
+        self._queue.hold(f"{reason}; drawing goes on by itself once that is mended")
+        await self._until_stored(lambda: self._queue.give_back(job))
+
+    async def _wait_for_room(self) -> None:
+        """Start nothing until pictures can be written again."""
+        delay = self._retry_s
+        while self._refused:
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, _RETRY_LIMIT_S)
+            try:
+                await self._store.try_writing()
+            except OSError as error:
+                _log.error("pictures cannot be written yet: %s", error.strerror)
+            else:
+                self._refused = False
+        _log.info("pictures can be written again")
+        self._queue.hold(None)
 
     async def _draw(self, drawing: _Drawing) -> None:
         # A cancel that was committed right after the claim came too early for `_on_cancel`.

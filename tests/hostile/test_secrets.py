@@ -19,7 +19,7 @@ from bot.sandbox import interactions
 from bot.sandbox.server import Sandbox
 from bot.settings import load_settings
 from tests.hostile.kit import unruly
-from tests.process.test_run import PATIENCE_S, environment
+from tests.process.kit import PATIENCE_S, environment
 from tests.wire.kit import is_outcome, job_id_of
 
 CANARY = "canary-in-the-place-of-a-token"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.errors import InvalidRequest, LimitReached, QueueClosed
+from bot.errors import InvalidRequest, LimitReached, QueueClosed, StorageRefused
 from bot.jobs.limits import DAY_S, Limits
 from bot.jobs.model import JobState, Target
 from bot.jobs.queue import JobQueue
@@ -204,7 +203,7 @@ async def test_a_full_disk_refuses_and_the_queue_lives_on(queue, database):
             await submit(queue, prompt="x" * 4000)
             accepted += 1
 
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(StorageRefused, match=r"Not accepted: the bot's disk is full\."):
         await fill()
     await database._writer.execute_fetchall("PRAGMA max_page_count = 1073741823")
     assert await one(database, "SELECT count(*) FROM jobs") == accepted

@@ -123,7 +123,11 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
     assert place.starts_at - place.ends_at == pytest.approx(-3.0, abs=1e-3)
 
 
-ONCE_MORE = set(EngineErrorKind) - {EngineErrorKind.LOAD_FAILED, EngineErrorKind.REFUSED}
+ONCE_MORE = set(EngineErrorKind) - {
+    EngineErrorKind.LOAD_FAILED,
+    EngineErrorKind.REFUSED,
+    EngineErrorKind.DISK_REFUSED,
+}
 
 
 @pytest.mark.parametrize("kind", sorted(ONCE_MORE))

@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import signal
 import sqlite3
 import sys
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from bot.sandbox.server import Sandbox
+from tests.process.kit import PATIENCE_S, ROOT, bot_process
 from tests.wire.kit import is_outcome, job_id_of, text_of
-
-ROOT = Path(__file__).parent.parent.parent
-PATIENCE_S = 50
-
-
-def environment(sandbox: Sandbox, data: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return kept | {
-        "PYTHONPATH": str(ROOT),
-        "DISCORD_API_URL": sandbox.api_url,
-        "DATA_DIR": str(data),
-        "IMAGE_MODEL_NAME": "tiny",
-    }
-
-
-@asynccontextmanager
-async def bot_process(sandbox: Sandbox, data: Path):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", "run",
-        env=environment(sandbox, data), cwd=data, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 @pytest.mark.engine

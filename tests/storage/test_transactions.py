@@ -159,6 +159,9 @@ async def run_schedule(folder: Path, schedule) -> None:
 
 
 async def check_schedule(database: Database, schedule) -> None:
+    told: list[int] = []
+    seen: list[list[str]] = []
+
     async def work(number: int, rows: int, turns: int, fails: bool) -> None:
         async def insert(tx: Transaction) -> None:
             for row in range(rows):
@@ -168,7 +171,10 @@ async def check_schedule(database: Database, schedule) -> None:
             if fails:
                 raise LookupError
 
-        await database.write(insert)
+        await database.write(insert, then=lambda _: told.append(number))
+
+    async def look() -> None:
+        seen.append(await notes(database))
 
     async def cancel_after(task: asyncio.Task[None], turns: int) -> None:
         for _ in range(turns):
@@ -178,6 +184,7 @@ async def check_schedule(database: Database, schedule) -> None:
     tasks, cancels = [], []
     for number, (rows, turns, fails, cancelled_after) in enumerate(schedule):
         tasks.append(asyncio.create_task(work(number, rows, turns, fails)))
+        cancels.append(asyncio.create_task(look()))
         if cancelled_after is not None:
             cancels.append(asyncio.create_task(cancel_after(tasks[-1], cancelled_after)))
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -188,7 +195,11 @@ async def check_schedule(database: Database, schedule) -> None:
     stored = await notes(database)
     for number, (rows, _, fails, _) in enumerate(schedule):
         mine = [text for text in stored if text.startswith(f"{number}.")]
-        assert mine in ([], [f"{number}.{row}" for row in range(rows)])
+        whole = [f"{number}.{row}" for row in range(rows)]
+        assert mine in ([], whole)
+        assert told.count(number) == bool(mine)
+        for view in seen:  # Readers in between saw each transaction whole or not at all.
+            assert [text for text in view if text.startswith(f"{number}.")] in ([], whole)
         if fails:
             assert not mine
         if outcomes[number] is None:

@@ -1,0 +1,60 @@
+"""What a disk or database that takes nothing more says about itself, in words fit for users."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+from bot.errors import StorageRefused
+
+_log = logging.getLogger(__name__)
+
+_FULL: Final = "the bot's disk is full"
+_READ_ONLY: Final = "the bot's data folder cannot be written"
+_FAILING: Final = "the bot's disk reports errors"
+_BUSY: Final = "the bot's database is held by another program"
+
+_BY_ERRNO: Final = {
+    errno.ENOSPC: _FULL,
+    errno.EFBIG: _FULL,  # RLIMIT_FSIZE, or a file system's own limit.
+    getattr(errno, "EDQUOT", errno.ENOSPC): _FULL,
+    errno.EROFS: _READ_ONLY,
+    errno.EACCES: _READ_ONLY,
+    errno.EPERM: _READ_ONLY,
+    errno.EIO: _FAILING,
+}
+_BY_SQLITE: Final = {
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_PERM: _READ_ONLY,
+    sqlite3.SQLITE_IOERR: _FAILING,
+    sqlite3.SQLITE_BUSY: _BUSY,
+    sqlite3.SQLITE_LOCKED: _BUSY,
+}
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return why nothing can be stored (a clause without a full stop), or None: another error."""
+    if isinstance(error, sqlite3.Error):
+        # The primary code is the lowest byte of the extended one (https://sqlite.org/rescode.html).
+        code = getattr(error, "sqlite_errorcode", None)
+        return None if code is None else _BY_SQLITE.get(code & 0xFF)
+    if isinstance(error, OSError) and error.errno is not None:
+        return _BY_ERRNO.get(error.errno)
+    return None
+
+
+@contextmanager
+def refused_politely() -> Generator[None]:
+    """Turn a refusal of the database into `StorageRefused`, which its user reads."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if (reason := refusal(error)) is None:
+            raise
+        _log.error("a request was refused: %s", error)
+        raise StorageRefused(f"Not accepted: {reason}. Please try again later.") from error

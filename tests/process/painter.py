@@ -1,0 +1,25 @@
+"""A torch-free backend that paints everything in one colour."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from bot.engine.backend import Drawn, LoadInfo
+from bot.engine.options import Activity
+
+
+class Painter:
+    def load(self, _progress) -> LoadInfo:
+        return LoadInfo("painter", "none")
+
+    def generate(self, request, report):
+        report.stage(Activity.DENOISE)
+        for step in range(1, request.steps + 1):
+            report.step(step, request.steps)
+        for seed in request.seeds:
+            colour = (seed % 256, 0, 0)
+            yield Drawn(Image.new("RGB", (request.width, request.height), colour), {"denoise": 0.1})
+
+
+def build(model: str, options) -> Painter:
+    return Painter()

@@ -1,0 +1,20 @@
+"""`python -m bot run` with another pipeline in its child: `run_with.py MODULE [STOP_LIMIT_S]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import bot.app
+from bot.__main__ import main
+from bot.engine.options import EngineOptions
+from bot.engine.process import EngineProcess
+
+if __name__ == "__main__":
+    options = {"pipeline": f"{sys.argv[1]}:build"}
+    bot.app.build_engine = lambda settings: EngineProcess(
+        settings.image_model_name, options=EngineOptions(settings.data_dir, **options)
+    )
+    if "STOP_LIMIT_S" in os.environ:
+        bot.app._STOP_LIMIT_S = float(os.environ["STOP_LIMIT_S"])
+    sys.exit(main(["run"]))

@@ -1,0 +1,102 @@
+"""`python -m bot backup` beside a bot at work, and the start from what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import sys
+from contextlib import closing
+
+import pytest
+
+from bot.__main__ import main
+from bot.sandbox.server import Sandbox
+from tests.process.kit import ROOT, bot_process, environment
+from tests.wire.kit import PATIENCE_S, is_outcome, job_id_of
+
+
+async def command(sandbox: Sandbox, data, *arguments: str) -> str:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bot", *arguments, cwd=data, env=environment(sandbox, data),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    said, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()
+    return said.decode()
+
+
+@pytest.mark.slow
+async def test_a_restore_after_a_backup_under_load_loses_no_job(tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    data.mkdir()
+    accepted: list[str] = []
+    enough = asyncio.Event()
+    limits = {"LIMIT_OPEN_JOBS": "1000", "LIMIT_IMAGES_PER_DAY": "1000"}
+    async with Sandbox() as sandbox:
+        async with bot_process(sandbox, data, "painter", **limits):
+            await sandbox.ready(PATIENCE_S)
+            invocations = {}
+
+            async def load(name: str) -> None:
+                while True:
+                    invocation = await sandbox.user(name).slash("art", "imagine", prompt="a moon")
+                    job_id = job_id_of((await invocation.response()).message)
+                    invocations[job_id] = invocation
+                    accepted.append(job_id)
+                    if len(accepted) >= 10:
+                        enough.set()
+
+            loads = [asyncio.create_task(load(name)) for name in ("alice", "bob")]
+            async with asyncio.timeout(PATIENCE_S):
+                await enough.wait()
+                await invocations[accepted[0]].until(is_outcome, PATIENCE_S)
+                before = list(accepted)
+                said = await command(sandbox, data, "backup", str(copy), "--images")
+            for task in loads:
+                task.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
+        assert f"to {copy}" in said
+        assert "missing" not in said
+        assert (copy / "bot.sqlite3").stat().st_mode & 0o077 == 0
+        with closing(sqlite3.connect(copy / "bot.sqlite3")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            copied = {row[0] for row in database.execute("SELECT id FROM jobs")}
+        assert set(before) <= copied
+
+        async with bot_process(sandbox, copy, "painter"):
+            async with asyncio.timeout(PATIENCE_S):
+                await sandbox.ready(PATIENCE_S)
+                for job_id in copied:
+                    if job_id in invocations:
+                        await invocations[job_id].until(is_outcome, PATIENCE_S)
+            findings = json.loads(await command(sandbox, copy, "doctor", "--json"))
+        assert {f["level"] for f in findings} == {"ok"}
+    with closing(sqlite3.connect(copy / "bot.sqlite3")) as database:
+        for job_id, file, sha256 in database.execute("SELECT job_id, file, sha256 FROM images"):
+            kept = copy / "images" / file
+            assert hashlib.sha256(kept.read_bytes()).hexdigest() == sha256, job_id
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_what_cannot_be_backed_up_is_one_sentence(here, capsys):
+    assert main(["backup"]) == 1
+    assert "nothing to back up" in capsys.readouterr().err
+    with closing(sqlite3.connect(here / "bot.sqlite3")) as database:
+        database.executescript((ROOT / "storage/migrations/0001_initial.sql").read_text())
+    (here / "there").mkdir()
+    assert main(["backup", str(here / "there")]) == 1
+    assert "exists already" in capsys.readouterr().err
+    (here / "file").write_text("")
+    assert main(["backup", str(here / "file" / "copy")]) == 1
+    assert "failed" in capsys.readouterr().err
+    assert main(["backup"]) == 0
+    assert "Backed up 0 jobs" in capsys.readouterr().out
+    assert len(list((here / "backups").iterdir())) == 1

@@ -1,0 +1,71 @@
+"""The service files agree with what the bot does."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from bot.__main__ import EXIT_CONFIG
+from bot.app import _STOP_LIMIT_S
+from bot.settings import Settings
+from tests.process.kit import ROOT
+
+DEPLOY = ROOT / "docs" / "deploy"
+UNIT = DEPLOY / "qwen-image-bot.service"
+
+
+def test_the_unit_follows_the_exit_codes():
+    unit = configparser.ConfigParser(interpolation=None, delimiters="=")
+    unit.optionxform = str
+    unit.read(UNIT, encoding="utf-8")
+    service = unit["Service"]
+    assert service["Restart"] == "on-failure"
+    assert service["RestartPreventExitStatus"] == str(EXIT_CONFIG)
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) > _STOP_LIMIT_S
+    assert service["ExecStart"].endswith(".venv/bin/python -m bot run")
+    # Each of these keeps CUDA or Triton from working.
+    blinding = {"PrivateDevices", "MemoryDenyWriteExecute", "DevicePolicy", "ProtectClock"}
+    assert not blinding & set(service)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_accepts_the_unit(tmp_path):
+    text = UNIT.read_text("utf-8")
+    # The program has to be there, and the user known, for the check alone.
+    text = text.replace("/opt/qwen-image-bot/.venv/bin/python", sys.executable)
+    text = text.replace("User=imagebot", "User=root")
+    unit = tmp_path / UNIT.name
+    unit.write_text(text, "utf-8")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--recursive-errors=no", "--man=no", str(unit)],
+        capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_the_compose_file_bounds_restarts_and_leaves_time_to_stop():
+    bot = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["bot"]
+    assert re.fullmatch(r"on-failure:\d+", bot["restart"])
+    assert int(bot["stop_grace_period"].removesuffix("s")) > _STOP_LIMIT_S
+    assert (DEPLOY / bot["build"]["context"] / bot["build"]["dockerfile"]).is_file()
+    assert {name.lower() for name in bot["environment"]} <= set(Settings.model_fields)
+    mounted = {volume.partition(":")[2] for volume in bot["volumes"]}
+    assert bot["environment"]["DATA_DIR"] in mounted
+    (device,) = bot["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
+def test_the_image_has_what_the_bot_imports():
+    lines = (DEPLOY / "Dockerfile").read_text("utf-8").splitlines()
+    copied = {line.split()[1] for line in lines if line.startswith("COPY")}
+    assert copied == {"requirements.txt", "bot", "cogs", "storage"}
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert {f"!{name}" for name in copied} <= set(ignored)
+    assert 'ENTRYPOINT ["python", "-m", "bot"]' in lines

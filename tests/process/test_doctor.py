@@ -1,0 +1,155 @@
+"""`python -m bot doctor`: a line a finding with its next step, and an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from bot.__main__ import main
+from bot.doctor import disk
+from bot.settings import Settings
+from storage.database import Database
+from storage.images import ImageStore
+from tests.jobs.kit import MODEL, open_queue, submit
+
+OLD = time.time() - 2 * 24 * 3600
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch, tmp_path):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def examine(capsys):
+    def examine() -> tuple[int, dict[str, list[tuple[str, str]]]]:
+        code = main(["doctor", "--json"])
+        found: dict[str, list[tuple[str, str]]] = {}
+        for item in json.loads(capsys.readouterr().out):
+            assert (item["level"] == "ok") is (item["step"] == "")
+            found.setdefault(item["check"], []).append((item["level"], item["text"]))
+        return code, found
+
+    return examine
+
+
+async def make_pictures(folder: Path) -> list[tuple[str, Path]]:
+    """Run three jobs to their end, each with a picture."""
+    store, made = ImageStore(folder / "images"), []
+    async with open_queue(folder) as (queue, _):
+        for number in range(3):
+            await submit(queue)
+            job = await queue.get()
+            source = store.work_dir(job.id) / "0.png"
+            source.write_bytes(b"picture %d" % number)
+            record = await store.keep(job.id, 0, source, width=1, height=1, seed=0)
+            await store.clear(job.id)
+            assert await queue.record_generated(job, [record], {}, None, MODEL)
+            made.append((job.id, store.path(record)))
+    return made
+
+
+async def test_a_sound_installation(tmp_path, examine, capsys):
+    await make_pictures(tmp_path)
+    code, found = examine()
+    assert code == 0
+    assert {level for items in found.values() for level, _ in items} == {"ok"}
+    assert "3 recorded" in found["pictures"][0][1]
+    assert main(["doctor"]) == 0
+    assert "errors: 0, warnings: 0" in capsys.readouterr().out
+
+
+async def test_before_the_first_start(examine, tmp_path):
+    code, found = examine()
+    assert code == 0
+    assert found["database"][0][0] == "ok"
+    assert not list(tmp_path.iterdir())
+
+
+async def test_missing_changed_and_unknown_pictures_are_named(tmp_path, examine):
+    (gone, gone_file), (changed, changed_file), _ = await make_pictures(tmp_path)
+    gone_file.unlink()
+    changed_file.write_bytes(b"picture!1")
+    for name in ("old", "young"):
+        stray = changed_file.with_name(f"{name}_0.png")
+        stray.write_bytes(b"x")
+    os.utime(stray.with_name("old_0.png"), (OLD, OLD))
+    code, found = examine()
+    assert code == 1
+    errors = [text for level, text in found["pictures"] if level == "error"]
+    assert len(errors) == 2
+    assert any(gone in text and "is missing" in text for text in errors)
+    assert any(changed in text and "has changed" in text for text in errors)
+    warnings = [text for level, text in found["pictures"] if level == "warning"]
+    assert [str(changed_file.with_name("old_0.png")) in text for text in warnings] == [True]
+
+
+async def test_left_overs_are_named_once_they_are_old(tmp_path, examine):
+    await make_pictures(tmp_path)
+    work = tmp_path / "images" / ".work" / "01oldjob"
+    work.mkdir(parents=True)
+    (tmp_path / "copy.partial").write_text("half")
+    assert examine()[1]["temporary files"][0][0] == "ok"
+    for path in (work, tmp_path / "copy.partial"):
+        os.utime(path, (OLD, OLD))
+    code, found = examine()
+    assert code == 0
+    assert [level for level, _ in found["temporary files"]] == ["warning", "warning"]
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "cut", "newer", "a folder"])
+async def test_a_database_that_would_not_open(tmp_path, examine, damage, monkeypatch):
+    await make_pictures(tmp_path)
+    path = tmp_path / "bot.sqlite3"
+    content = path.read_bytes()
+    match damage:
+        case "zeroed":
+            path.write_bytes(bytes(len(content)))
+        case "cut":
+            path.write_bytes(content[: len(content) // 2])
+        case "newer":
+            database = await Database.open(path)
+            await database.write(lambda tx: tx.execute("PRAGMA user_version = 99"))
+            await database.close()
+        case _:
+            shutil.rmtree(tmp_path / "images")
+            path.unlink()
+            path.mkdir()
+    before = path.read_bytes() if path.is_file() else None
+    code, found = examine()
+    assert code == 1
+    place = "schema" if damage == "newer" else "database"
+    assert found[place][0][0] == "error"
+    assert before is None or path.read_bytes() == before
+
+
+async def test_little_room_is_said(examine, monkeypatch):
+    monkeypatch.setattr(disk, "_LOW_BYTES", 2**80)
+    code, found = examine()
+    assert (code, found["free disk"][0][0]) == (0, "warning")
+    monkeypatch.setattr(disk, "_NO_BYTES", 2**80)
+    code, found = examine()
+    assert (code, found["free disk"][0][0]) == (1, "error")
+
+
+def test_a_wrong_setting_is_one_error(examine, monkeypatch):
+    monkeypatch.setenv("LIMIT_OPEN_JOBS", "many")
+    code, found = examine()
+    assert code == 1
+    assert list(found) == ["settings"]
+
+
+async def test_it_reads_beside_a_bot_that_runs(tmp_path, examine):
+    async with open_queue(tmp_path) as (queue, _):
+        job = await submit(queue)
+        code, _ = examine()
+        assert code == 0
+        assert (await queue.job(job.id)).id == job.id
