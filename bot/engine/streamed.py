@@ -45,6 +45,19 @@ class StreamedQwenImage:
         self._preview = LatentPreview.fit(self._networks.codec)
         return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
 
+    def _embedded(self, prompts: list[str]) -> Any:
+        """Encode the prompts; a very long one may need more room than the plan left."""
+        import torch  # noqa: PLC0415 - loaded by now
+
+        dit = self._networks.dit
+        while True:
+            try:
+                return self._networks.embedder.embed(prompts)
+            except torch.OutOfMemoryError:
+                if not dit.resident:
+                    raise
+            dit.give_way()
+
     def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""
         from bot.engine.stream.denoise import Drawing, denoise  # noqa: PLC0415 - loaded by now
@@ -62,7 +75,7 @@ class StreamedQwenImage:
         prompts = [request.prompt]
         if request.guidance != 1.0:
             prompts.append(request.negative_prompt)
-        embeddings = networks.embedder.embed(prompts)
+        embeddings = self._embedded(prompts)
         room = networks.room(request.width, request.height, tuple(map(len, embeddings)))
         source, strength = None, 1.0
         if request.input_image is not None:

@@ -215,3 +215,15 @@ def test_unusable_fp8_products_fall_back(monkeypatch):
     dit = streamed(Precision.FP8_FAST)
     assert dit.matmul is Matmul.WEIGHT_ONLY
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+
+
+def test_blocks_give_way_and_come_back():
+    dit = streamed(Precision.FP8)
+    dit.configure(budget_for(dit, 5), Precision.FP8, compiled=False)
+    first = predicted(dit)
+    before = len(dit.resident)
+    for gone in (1, 2):
+        dit.give_way()
+        assert len(dit.resident) == before - gone
+    assert torch.equal(predicted(dit), first)
+    assert len(dit.resident) == before

@@ -49,6 +49,7 @@ class Kernels:
         """Whether the present `block` and `widen` are the compiled ones."""
         self.block: Run = run_block
         self.widen: Widen = dequantize
+        self._device = device
         self._ready: set[Hashable] = set()
         self._work: threading.Thread | None = None
         if not self.compiled:
@@ -74,7 +75,7 @@ class Kernels:
         """Begin to compile what `sample` runs, under the name `key`, unless something else is."""
         if self.busy or self.is_ready(key):
             return
-        threads = torch.get_num_threads()
+        threads, device = torch.get_num_threads(), self._device
 
         def work() -> None:
             # Compiled code is for this number, which a new thread does not inherit everywhere.
@@ -86,6 +87,10 @@ class Kernels:
                 logger.warning("There was no memory to compile in; the next picture tries again.")
             else:
                 self._ready.add(key)
+            finally:
+                if device.type == "cuda":
+                    # The matrix library's workspaces of this thread would stay for ever.
+                    torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - no public name
 
         self._work = threading.Thread(target=work, name="compile", daemon=True)
         self._work.start()

@@ -286,10 +286,9 @@ class StreamedDiT:
                 block(kernel, image, those, modulation, weights, image_rope, ropes)
 
             # Blocks make room for it, whether or not a picture is drawn meanwhile.
-            activations = activation_bytes(
-                work, geometry, self.settings.dtype.itemsize, compiled=True
-            )
-            self._compiling = self.weights.sample_bytes(wide=wide) + activations
+            element = self.settings.dtype.itemsize
+            self._compiling = activation_bytes(work, geometry, element, compiled=True)
+            self._compiling += self.weights.sample_bytes(wide=wide)
             spare = self.plan(work, more=self._compiling)
             self.weights.keep(spare.resident, scratch=wide)
             kernels.compile(key, sample)
@@ -328,13 +327,15 @@ class StreamedDiT:
             try:
                 return self._predict(generation, step, latents, guidance)
             except torch.OutOfMemoryError:
-                resident = sorted(self.resident)
-                if not resident:
+                if not self.resident:
                     raise
-            self.device.release_cache()
-            fewer = max(1, self.geometry.layers // 20)
-            fewer_blocks = frozenset(resident[: max(0, len(resident) - fewer)])
-            self.weights.keep(fewer_blocks, scratch=self._wide)
+            self.give_way()
+
+    def give_way(self) -> None:
+        """Let a twentieth of the blocks leave the device until the next `prepare`."""
+        self.device.release_cache()
+        left = sorted(self.resident)[: -max(1, self.geometry.layers // 20)]
+        self.weights.keep(frozenset(left), scratch=self._wide)
 
     def _predict(
         self, generation: Generation, step: int, latents: Tensor, guidance: float
