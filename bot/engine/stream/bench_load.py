@@ -66,9 +66,9 @@ def _load(sources: Sources, settings: Settings, folder: Path) -> tuple[dict[str,
         "modulation_and_first_step_s": done - loaded,
         "bytes": stats.bytes,
         "resident": len(dit.resident),
-        "pinned_gib": dit.host_bytes / GIB,
+        "pinned_gib": dit.weights.host_bytes / GIB,
     }
-    return figures, dit.host_bytes
+    return figures, dit.weights.host_bytes
 
 
 def measure(root: Path, device: str, budget_gib: float) -> dict[str, Any]:

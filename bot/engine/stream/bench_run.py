@@ -61,7 +61,7 @@ def load(context: Context) -> None:
     dit.device.release_cache()
     context.loaded = dit
     figures: dict[str, Any] = {"seconds": time.perf_counter() - started}
-    figures["host_bytes"] = dit.host_bytes
+    figures["host_bytes"] = dit.weights.host_bytes
     block, modulation = (layout.size for layout in dit.layouts)
     for precision in (Precision.FP8, Precision.FP8_FAST):
         for gib in (4, 8, 12, 14, 16, 24):

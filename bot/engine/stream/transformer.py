@@ -138,11 +138,6 @@ class StreamedDiT:
         return self._kernels.compiled
 
     @property
-    def host_bytes(self) -> int:
-        """How much main memory the weights take."""
-        return self.weights.host_bytes
-
-    @property
     def resident(self) -> frozenset[int]:
         """Which blocks are on the device at the moment."""
         return self.weights.resident
