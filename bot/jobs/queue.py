@@ -171,6 +171,16 @@ class JobQueue:
 
         return await self._change(cancel, told)
 
+    async def leave_guild(self, guild_id: int) -> None:
+        """Cancel the jobs that wait for a server which the bot is no longer in."""
+
+        def told(job_ids: list[str]) -> None:
+            for job_id in job_ids:
+                _log.info("job %s: cancelled, the bot left server %d", job_id, guild_id)
+                self._tell(job_id, "final")
+
+        await self._change(lambda tx: outcomes.leave_guild(tx, guild_id, self._clock()), told)
+
     async def pause(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
         """Start no more jobs until `resume`, also after a restart; running ones go on."""
         await self._set_pause(reason, by, guild_id)

@@ -239,25 +239,3 @@ async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(
     (answer,) = [m for m in direct(held) if is_outcome(m)]
     assert answer.files
     assert delivery.sent_message_id == answer.id
-
-
-async def test_an_unreadable_request_does_not_make_the_courier_spin(stage):
-    message = await stage.outcome(await stage.imagine("alice", "a house"))
-    job_id = job_id_of(message)
-    await stage.delivered(job_id)
-
-    async def damage(tx):
-        columns = "user_id, target, seed, images, work, created_at"
-        await tx.execute(
-            f"INSERT INTO jobs (id, source_id, state, request, {columns}) SELECT 'damaged',"
-            f" 'x', 'generated', '{{\"prompt\": \"x\", \"count\": 9}}', {columns} FROM jobs"
-        )
-        await tx.execute("INSERT INTO deliveries (job_id, state) VALUES ('damaged', 'pending')")
-
-    await stage.database.write(damage)
-    before = stage.database.commits
-    await stage.outcome(await stage.imagine("alice", "wakes the courier"))
-    assert stage.database.commits - before < 20
-    delivery = await stage.delivery("damaged")
-    assert (delivery.state, delivery.error) == ("pending", "unexpected")
-    assert delivery.next_attempt_at > delivery.created_at
