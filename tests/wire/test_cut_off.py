@@ -105,6 +105,25 @@ async def test_a_fresh_nonce_needs_no_history(sandbox, tmp_path):
         assert [m.id for m in stage.visible()] == [delivery.sent_message_id]
 
 
+async def test_an_edit_that_nobody_recorded_is_found_where_no_other_is_possible(sandbox, tmp_path):
+    job_id = await cut_off(sandbox, tmp_path, nothing, *TOKEN)
+    sandbox.faults.respond(*EDIT, 403, code=50001, times=None)
+    with sqlite3.connect(tmp_path / "bot.sqlite3") as database:
+        database.execute("UPDATE deliveries SET token_expires_at = 0, next_attempt_at = 9e9")
+    database.close()
+    async with staged(sandbox, tmp_path) as stage:
+        stage.advance(QUARTER_PAST)
+        await stage.database.write(lambda tx: due(tx, job_id))
+        stage.app.client.services.courier._wake.set()
+        delivery = await stage.delivered(job_id)
+        assert delivery.rung == "channel"
+        assert [m.id for m in stage.visible()] == [delivery.sent_message_id]
+
+
+async def due(tx, job_id):
+    await tx.execute("UPDATE deliveries SET next_attempt_at = 0 WHERE job_id = ?", (job_id,))
+
+
 async def test_an_edit_under_an_unknown_message_is_found(sandbox, tmp_path):
     """The first response's id was never learnt, the edit by its token never confirmed."""
     lost = sandbox.faults.reset("POST", "/interactions/*/callback", after=True)

@@ -6,6 +6,7 @@ or another time, and Discord is asked a bounded number of times.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,9 +130,14 @@ async def test_no_trouble_loses_or_repeats_an_answer(sandbox, tmp_path, place, t
             assert fault.hits == 1
         seen = [*stage.visible(channel="art"), *stage.visible(channel="dm")]
         assert len(seen) == (delivery.state == "delivered")
-        assert all(message.files for message in seen)
+        records = await stage.queue.images(job_id)
+        for message in seen:
+            sums = [hashlib.sha256(file.data).hexdigest() for file in message.files]
+            assert sums == [record.sha256 for record in records]
         if place == "first response":
             assert delivery.state == "delivered"
+            # No word about an error beside the answer.
+            assert [m for m in sandbox.user("alice").messages("art") if m.author.bot] == seen
             return
         closed = trouble.outcome == "closed" or (trouble.outcome == "waits" and place == "token")
         way = NEXT_WAY[place] if closed else place

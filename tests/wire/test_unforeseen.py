@@ -73,19 +73,21 @@ async def test_in_the_courier(stage, monkeypatch, caplog):
 
 
 @pytest.mark.usefixtures("hurry")
-async def test_in_the_courier_once(stage, monkeypatch):
-    outcome, faults = courier.outcome, [Unforeseen()]
+@pytest.mark.parametrize("place", ["outcome", "rungs"])
+async def test_in_the_courier_once(stage, monkeypatch, place):
+    works, faults = getattr(courier, place), [Unforeseen()]
 
     def first_breaks(*arguments, **options):
         if faults:
             raise faults.pop()
-        return outcome(*arguments, **options)
+        return works(*arguments, **options)
 
-    monkeypatch.setattr(courier, "outcome", first_breaks)
+    monkeypatch.setattr(courier, place, first_breaks)
     message = await stage.outcome(await stage.imagine("alice", "a house"))
     assert message.files
     delivery = await stage.delivered(job_id_of(message))
     assert "unexpected" in delivery.error
+    assert delivery.attempts >= 2
 
 
 @pytest.mark.usefixtures("hurry")
