@@ -12,7 +12,12 @@ from functools import partial
 from typing import Final, TypeVar
 
 from bot.delivery.acknowledgements import Acknowledgements
-from bot.delivery.errors import RetryLaterError, RungClosedError, TooLargeError
+from bot.delivery.errors import (
+    REFUSED_PAUSE_S,
+    RetryLaterError,
+    RungClosedError,
+    TooLargeError,
+)
 from bot.delivery.fit import FILE_LIMIT, Upload, fit, upload_limit
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
@@ -248,7 +253,9 @@ class Courier:
         # Full jitter would retry at once sometimes; half keeps the pause meaningful.
         pause *= random.uniform(0.5, 1.0)  # noqa: S311
         pause = max(pause, after_s or 0.0)
-        log.info("delivery postponed by %.0f s (%s)", pause, trail)
+        # A refusal of the bot as a whole is something for whoever runs it.
+        level = logging.WARNING if pause >= REFUSED_PAUSE_S else logging.INFO
+        log.log(level, "delivery postponed by %.0f s (%s)", pause, trail)
         await self._database.write(
             partial(
                 deliveries.retry,

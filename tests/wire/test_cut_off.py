@@ -169,3 +169,22 @@ async def test_a_kept_picture_stays_kept_until_it_was_shown(sandbox, tmp_path):
         assert job_id in (await (await alice.slash("art", "queue")).answer()).content
         assert (await (await alice.slash("art", "show", job=job_id)).answer()).files
         assert not stage.visible("bob", "art")
+
+
+async def test_a_pause_outlives_the_bot(sandbox, tmp_path):
+    """What Discord's proxy refused is not asked again by each new start."""
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with staged(sandbox, tmp_path, engine) as stage:
+        message, job_id = await stage.asked()
+        delete(stage, message)
+        refused = sandbox.faults.respond(*POST, 403)
+        engine.release.set()
+        before = await stage.postponed(job_id)
+        await stage.cut()
+    async with staged(sandbox, tmp_path) as stage:
+        await stage.outcome(await stage.imagine("bob", "wakes the courier"))
+        assert await stage.delivery(job_id) == before
+        assert refused.hits == 1
+        stage.advance(700)
+        assert (await stage.delivered(job_id)).rung == "channel"
+        assert len(stage.visible()) == 2
