@@ -123,6 +123,10 @@ class Reception:
                     )
                 )
                 message_id = reply.message_id if reply is not None else None
+            if message_id is None:
+                # Discord may have taken it, and only its reply was lost.
+                original = await _lenient(interaction.original_response)
+                message_id = original.id if original is not None else None
             await self._remember(job_id, None, message_id)
 
     async def from_message(self, message: discord.Message, request: ImageRequest) -> None:

@@ -109,6 +109,7 @@ async def test_a_private_picture_never_takes_a_public_way(held, engine):
     assert not [e for e in held.sandbox.exchanges if (e.method, e.route) == EDIT_ROUTE]
 
 
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524])
 async def test_a_server_error_is_retried(held, engine, status):
     _, message, job_id = await asked(held, engine)
@@ -121,6 +122,7 @@ async def test_a_server_error_is_retried(held, engine, status):
     assert visible(held) == [message]
 
 
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_cut_connection_at_the_edit(held, engine, after):
     _, message, job_id = await asked(held, engine)
@@ -131,6 +133,7 @@ async def test_a_cut_connection_at_the_edit(held, engine, after):
     assert visible(held) == [message]
 
 
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_cut_connection_at_a_new_message_makes_no_second_one(held, engine, after):
     _, message, job_id = await asked(held, engine)
@@ -223,6 +226,7 @@ async def test_a_slow_progress_edit_never_follows_the_answer(held, engine):
     assert message.files
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(held, engine):
     held.sandbox.faults.reset(*POST, after=True)
     await held.sandbox.user("bob").send("dm", "a boat")

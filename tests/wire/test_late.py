@@ -58,6 +58,16 @@ async def test_a_late_answer_to_a_deleted_message_is_a_new_one(held, engine):
     assert [user.name for user in new.mentions] == ["alice"]
 
 
+async def test_a_first_response_whose_reply_was_lost_is_edited_late(held, engine):
+    held.sandbox.faults.reset("POST", "/interactions/*/callback", after=True)
+    message, job_id = await held.asked()
+    held.advance(HOUR)
+    engine.release.set()
+    assert (await held.delivered(job_id)).rung == "edit"
+    assert [m for m in held.sandbox.user("alice").messages("general") if m.author.bot] == [message]
+    assert message.files
+
+
 async def test_a_deleted_channel_is_followed_by_a_direct_message(held, engine):
     _, job_id = await held.asked()
     held.sandbox.world.delete_channel("general")
