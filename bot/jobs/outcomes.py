@@ -121,6 +121,7 @@ async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
         sentence = "the bot was removed from the server."
         await jobs.set_error(tx, job_id, "left_guild", sentence, "removed from the server")
         await end_cancelled(tx, job_id, now, refund=True)
+        _log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
     return job_ids
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import discord
 import pytest
 
 from bot.jobs.model import JobState
@@ -215,3 +216,18 @@ async def test_pictures_are_shown_ever_again_where_follow_ups_are_few(held, engi
     await held.delivered(job_id)
     for _ in range(7):
         assert (await (await bob.slash("general", "show", job=job_id)).answer()).files
+
+
+async def test_the_sandbox_counts_follow_ups_where_the_bot_is_not_a_member(held):
+    held.sandbox.world.remove_bot()
+    bob = held.sandbox.user("bob")
+    bob.user.installed = True
+    invocation = await bob.slash("general", "queue")
+    await invocation.response()
+    app_id, token = held.sandbox.world.application_id, invocation.interaction.token
+    webhook = discord.Webhook.partial(app_id, token, client=held.app.client)
+    for number in range(5):
+        await webhook.send(str(number))
+    with pytest.raises(discord.HTTPException) as caught:
+        await webhook.send("one too many")
+    assert caught.value.code == 40094
