@@ -9,13 +9,13 @@ import secrets
 from dataclasses import dataclass
 from typing import Any, Final
 
-import aiohttp
 import discord
 from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
 from bot.delivery.courier import Courier
+from bot.delivery.errors import FORESEEN, explain
 from bot.delivery.reception import Reception
 from bot.delivery.text import safe
 from bot.engine.protocol import Engine
@@ -81,7 +81,9 @@ class ImageBot(commands.Bot):
     @override
     async def setup_hook(self) -> None:
         for name in COGS:
-            await self.load_extension(f"cogs.{name}")
+            # A login that failed half-way is tried again.
+            if f"cogs.{name}" not in self.extensions:
+                await self.load_extension(f"cogs.{name}")
         await self._sync_if_changed()
 
     @override
@@ -89,8 +91,16 @@ class ImageBot(commands.Bot):
         """Do nothing: there are no prefix commands; a cog listens to direct messages."""
 
     async def on_ready(self) -> None:
-        """Log that the bot is online."""
+        """Log that the bot is online; cancel what waits for servers that it was removed from."""
         log.info("online as %s; servers: %d", self.user, len(self.guilds))
+        queue = self.services.queue
+        waiting = {job.guild_id for job in await queue.open_jobs() if job.guild_id is not None}
+        for guild_id in waiting - {guild.id for guild in self.guilds}:
+            await queue.leave_guild(guild_id)
+
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        """Cancel what waits for a server that the bot was removed from."""
+        await self.services.queue.leave_guild(guild.id)
 
     async def _sync_if_changed(self) -> None:
         """Send the commands to Discord when they differ from what was sent last."""
@@ -134,11 +144,9 @@ async def reply_privately(interaction: discord.Interaction[Any], sentence: str) 
             await interaction.followup.send(sentence, ephemeral=True)
         else:
             await interaction.response.send_message(sentence, ephemeral=True)
-    except discord.HTTPException as error:
+    except FORESEEN as error:
         # Too late, or already answered: nobody can be told any more.
-        log.info("an answer could not be sent: %s %s", error.status, error.code)
-    except (OSError, aiohttp.ClientError, TimeoutError) as error:
-        log.info("an answer could not be sent: %s", type(error).__name__)
+        log.info("an answer could not be sent: %s", explain(error, by_token=True))
 
 
 async def answer_error(interaction: discord.Interaction[Any], error: Exception) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import random
 from http import HTTPStatus
 
 import aiohttp
@@ -13,9 +16,13 @@ from discord.http import Route
 from bot.errors import BotError, StartupError
 from bot.settings import Settings
 
+log = logging.getLogger(__name__)
+
 # Any token opens the sandbox's own bot account; this one is what it expects.
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105
 _PATIENCE_S = 10.0
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 60.0
 _REFUSED = (
     "Discord refused DISCORD_TOKEN: make a new one in the developer portal (Bot, Reset Token) and "
     "put it into .env."
@@ -58,22 +65,39 @@ def require_token(settings: Settings) -> None:
 
 
 async def log_in(client: discord.Client, settings: Settings) -> None:
-    """Log the client in.
+    """Log the client in; try again, ever more slowly, while Discord cannot be reached.
 
     Raises `StartupError` with one sentence when Discord refuses the token, and `BotError` when it
-    cannot be reached, which another start may mend.
+    refuses the login otherwise, which another start may mend.
     """
     token = settings.discord_token.get_secret_value() if settings.discord_token else ""
     if settings.discord_api_url:
         token = token or SANDBOX_TOKEN
         await use_api(settings.discord_api_url, token)
+    pause = _FIRST_RETRY_S
+    while (reason := await _try_login(client, token)) is not None:
+        # Jitter keeps many bots from coming back in the same second.
+        delay = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        log.warning("Discord cannot be reached (%s); next try in %.0f s", reason, delay)
+        await asyncio.sleep(delay)
+        pause = min(2 * pause, _LONGEST_RETRY_S)
+
+
+async def _try_login(client: discord.Client, token: str) -> str | None:
+    """Log in and return None, or return why Discord could not be reached."""
     try:
         await client.login(token)
     except discord.LoginFailure:
         raise StartupError(_REFUSED) from None
     except discord.HTTPException as error:
-        raise BotError(f"Discord answered the login with {error.status}.") from error
+        if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise BotError(f"Discord answered the login with {error.status}.") from error
+        reason = str(error.status)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise BotError(
-            f"Discord cannot be reached ({type(error).__name__}); is this machine online?"
-        ) from error
+        reason = type(error).__name__
+    else:
+        return None
+    # The next login opens a session of its own.
+    await client.http.close()
+    client.http.connector = discord.utils.MISSING
+    return reason

@@ -9,6 +9,7 @@
     │   ├── QueueClosed      the queue takes nothing new (full, or shutting down)
     │   ├── StorageRefused   nothing can be stored for now (a full disk, for one)
     │   ├── NotAllowed       the user may not do this
+    │   ├── DiscordRefused   Discord did not take an answer
     │   └── JobNotFound      no such job, or not one that this user may see
     ├── StartupError         the process cannot start; the sentence goes to stderr, exit code 78
     │   ├── ConfigError      a setting is missing or wrong
@@ -65,6 +66,10 @@ class NotAllowed(UserError):
 
 class JobNotFound(UserError):
     """There is no such job, or the user may not see it."""
+
+
+class DiscordRefused(UserError):
+    """Discord did not take an answer; the same may work later."""
 
 
 class StartupError(BotError):

@@ -16,7 +16,7 @@ from bot.errors import JobNotFound, NotAllowed
 from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job
 from cogs.buttons import CANCEL_SENTENCES
-from cogs.queue import cancel_buttons, describe_all
+from cogs.queue import cancel_buttons, describe_all, pause_line
 
 
 @app_commands.default_permissions(manage_guild=True)
@@ -52,7 +52,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
         await self._require_moderator(interaction)
         jobs = await self._visible(interaction)
         paused = self.bot.services.queue.paused
-        head = f"⏸️ The queue is paused: {safe(paused, 200)}\n" if paused is not None else ""
+        head = f"{pause_line(paused)}\n" if paused is not None else ""
         body = (
             await describe_all(self.bot.services.queue, jobs, interaction.user.id)
             or "The queue is empty."

@@ -13,7 +13,7 @@ import discord
 from typing_extensions import override
 
 from bot.client import ImageBot, answer_error, reply_privately
-from bot.errors import JobNotFound
+from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.jobs.model import Job
 from bot.jobs.queue import CancelOutcome
@@ -86,6 +86,8 @@ class RerollButton(JobButton, template=rf"reroll:(?P<job>{JOB_ID_PATTERN})"):
     @override
     async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id)
+        if not job.readable:
+            raise InvalidRequest("This request can no longer be read; please ask anew.")
         request = job.request.with_changes(seed=random_seed())
         await bot.services.reception.from_interaction(interaction, request)
 

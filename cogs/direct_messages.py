@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import secrets
 
 import discord
 from discord.ext import commands
 
 from bot.client import ImageBot
+from bot.delivery.errors import FORESEEN, explain
 from bot.delivery.text import safe
 from bot.errors import InvalidRequest, UserError
 from cogs.imagine import build_request
@@ -43,10 +45,21 @@ class DirectMessages(commands.Cog):
             request = build_request(self.bot.services.model, message.content)
             await self.bot.services.reception.from_message(message, request)
         except UserError as error:
-            await message.channel.send(error.sentence)
+            await _reply(message, error.sentence)
         except Exception:
-            log.exception("a direct message could not be handled")
-            await message.channel.send("Something went wrong here; please send that again.")
+            error_id = secrets.token_hex(3)
+            log.exception("unexpected error %s in a direct message", error_id)
+            await _reply(
+                message,
+                f"Something went wrong here. If it happens again, report the id `{error_id}`.",
+            )
+
+
+async def _reply(message: discord.Message, sentence: str) -> None:
+    try:
+        await message.channel.send(sentence)
+    except FORESEEN as error:
+        log.info("an answer could not be sent: %s", explain(error))
 
 
 async def setup(bot: ImageBot) -> None:

@@ -12,12 +12,20 @@ from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place
 
 MOST_SHOWN = 10
+MOST_KEPT_SHOWN = 5
+# Escaping may double what is shown; with ten lines all of it has to stay below 2,000 characters.
+PROMPT_SHOWN = 40
+
+
+def pause_line(reason: str) -> str:
+    """Say that the queue is paused, and why."""
+    return f"⏸️ The queue is paused: {safe(reason, 100)}"
 
 
 def describe(job: Job, place: Place | None, reader_id: int) -> str:
     """Return one line about an open job; a private prompt is shown to its owner alone."""
     hidden = job.request.private and job.user_id != reader_id
-    prompt = "(private)" if hidden else " ".join(safe(job.request.prompt, 60).split())
+    prompt = "(private)" if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())
     if job.state is JobState.RUNNING:
         when = "drawing now"
         if place is not None and place.ends_at is not None:
@@ -69,14 +77,16 @@ class Queue(commands.Cog):
         mine = [job for job in everyone if job.user_id == interaction.user.id]
         parts: list[str] = []
         if queue.paused is not None:
-            parts.append(f"⏸️ The queue is paused: {safe(queue.paused, 200)}")
+            parts.append(pause_line(queue.paused))
         if mine:
             parts.append(await describe_all(queue, mine, interaction.user.id))
         else:
             parts.append("You have no job waiting or running.")
         kept = await self.bot.services.courier.kept_for(interaction.user.id)
         if kept:
-            names = ", ".join(f"`{job_id}`" for job_id in kept)
+            names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
+            if len(kept) > MOST_KEPT_SHOWN:
+                names += " and more"
             parts.append(f"📦 Could not be sent to you, see `/show`: {names}")
         count = len(everyone)
         parts.append(f"-# {count} {'job' if count == 1 else 'jobs'} in the queue in all")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+
 import discord
 from discord import app_commands
 from discord.ext import commands
 
 from bot.client import ImageBot
-from bot.delivery.fit import upload_limit
-from bot.delivery.render import progress, progress_status, waiting_status
-from bot.errors import JobNotFound
+from bot.delivery.errors import FORESEEN, RetryLaterError, RungClosedError, explain
+from bot.delivery.render import Card, progress, progress_status, waiting_status
+from bot.errors import DiscordRefused, JobNotFound
 from bot.jobs.feed import JobUpdate
 from bot.jobs.ids import is_job_id
-from bot.jobs.model import JobState
+from bot.jobs.model import Job, JobState
+
+log = logging.getLogger(__name__)
 
 
 class Show(commands.Cog):
@@ -38,11 +42,7 @@ class Show(commands.Cog):
             )
         if found.state.final:
             await interaction.response.defer(ephemeral=True, thinking=True)
-            card = await services.courier.card(found, upload_limit(found.request.count))
-            await interaction.followup.send(
-                embed=card.embed, files=card.files(), view=card.view(), ephemeral=True
-            )
-            await services.courier.fetched(job_id)
+            await self._show_outcome(interaction, found)
             return
         place = await services.queue.place(job_id)
         if place is not None and found.state is JobState.QUEUED:
@@ -52,6 +52,26 @@ class Show(commands.Cog):
             status = progress_status(news or JobUpdate(job_id, "running"))
         card = progress(found, status)
         await interaction.response.send_message(embed=card.embed, view=card.view(), ephemeral=True)
+
+    async def _show_outcome(self, interaction: discord.Interaction[ImageBot], job: Job) -> None:
+        # Edits the deferred response: follow-ups are few where the bot is not a member.
+        async def send(card: Card) -> None:
+            try:
+                await interaction.edit_original_response(
+                    embed=card.embed, attachments=card.files(), view=card.view()
+                )
+            except FORESEEN as error:
+                raise explain(error, by_token=True) from error
+
+        courier = self.bot.services.courier
+        try:
+            await courier.fitted(job, send)
+        except (RungClosedError, RetryLaterError) as error:
+            log.info("job %s could not be shown: %s", job.id, error)
+            raise DiscordRefused(
+                f"Discord did not take the answer ({error}). Please try `/show` again later."
+            ) from error
+        await courier.fetched(job.id)
 
 
 async def setup(bot: ImageBot) -> None:

@@ -58,6 +58,13 @@ def _delivery(row: sqlite3.Row) -> Delivery:
     return Delivery(**values)
 
 
+def noted(trail: str | None, way: str, reason: str) -> str:
+    """Return `trail`, which holds the last failure of each way, with one more."""
+    entries = (trail or "").split("; ")
+    others = [entry for entry in entries if entry and not entry.startswith(f"{way}: ")]
+    return "; ".join([*others, f"{way}: {reason}"])
+
+
 async def get(tx: Transaction, job_id: str) -> Delivery | None:
     """Return the delivery of a job."""
     row = await tx.one(f"{_SELECT} WHERE d.job_id = ?", (job_id,))
@@ -103,17 +110,20 @@ async def set_message(
     )
 
 
-async def intend(tx: Transaction, job_id: str, rung: str, now: float) -> float:
+async def intend(
+    tx: Transaction, job_id: str, rung: str, now: float, error: str | None = None
+) -> float:
     """Record the intent to send by `rung`; return when that rung was first intended.
 
+    `error` is why the ways before were closed; it stays with the row when the answer is delivered.
     The first intent's time stays while the rung is the same: an attempt with an unknown outcome
     may have reached Discord then.
     """
     await tx.execute(
         "UPDATE deliveries SET state = 'sending', attempts = attempts + 1,"
-        " intent_at = CASE WHEN rung = ?1 THEN coalesce(intent_at, ?2) ELSE ?2 END, rung = ?1"
-        " WHERE job_id = ?3 AND state IN ('pending', 'sending')",
-        (rung, now, job_id),
+        " intent_at = CASE WHEN rung = ?1 THEN coalesce(intent_at, ?2) ELSE ?2 END, rung = ?1,"
+        " error = ?4 WHERE job_id = ?3 AND state IN ('pending', 'sending')",
+        (rung, now, job_id, error),
     )
     return await tx.value("SELECT intent_at FROM deliveries WHERE job_id = ?", (job_id,))
 
@@ -124,18 +134,20 @@ async def delivered(
     """Record that the answer is visible, and forget the token."""
     await tx.execute(
         "UPDATE deliveries SET state = 'delivered', delivered_at = ?, sent_channel_id = ?,"
-        " sent_message_id = ?, token = NULL, error = NULL WHERE job_id = ?"
+        " sent_message_id = ?, token = NULL WHERE job_id = ?"
         " AND state = 'sending'",
         (now, channel_id, message_id, job_id),
     )
 
 
-async def retry(tx: Transaction, job_id: str, next_attempt_at: float, error: str) -> None:
-    """Put the answer back for a later attempt."""
+async def retry(
+    tx: Transaction, job_id: str, next_attempt_at: float, error: str, *, attempts: int = 0
+) -> None:
+    """Put the answer back for a later attempt, counting `attempts` that `intend` did not see."""
     await tx.execute(
-        "UPDATE deliveries SET state = 'pending', next_attempt_at = ?, error = ?"
-        " WHERE job_id = ? AND state IN ('pending', 'sending')",
-        (next_attempt_at, error, job_id),
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = ?, error = ?,"
+        " attempts = attempts + ? WHERE job_id = ? AND state IN ('pending', 'sending')",
+        (next_attempt_at, error, attempts, job_id),
     )
 
 

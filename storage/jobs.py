@@ -143,6 +143,24 @@ async def find_open(tx: Transaction, user_id: int | None = None) -> list[Job]:
     return [_job(row) for row in rows]
 
 
+async def waiting_in_guild(tx: Transaction, guild_id: int) -> list[str]:
+    """Return the queued jobs whose answers need the bot to be in a server."""
+    rows = await tx.all(
+        f"SELECT id FROM jobs WHERE {_OPEN} AND state = 'queued' AND guild_id = ?"
+        " AND (SELECT bot_in_channel FROM deliveries WHERE job_id = id)",
+        (guild_id,),
+    )
+    return [row["id"] for row in rows]
+
+
+async def start(tx: Transaction, job_id: str, now: float) -> None:
+    """Set a queued job running."""
+    await tx.execute(
+        "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1 WHERE id = ?",
+        (now, job_id),
+    )
+
+
 async def unfinished(tx: Transaction) -> list[Unfinished]:
     """Return every queued and running job in short, oldest first."""
     return [
@@ -183,10 +201,7 @@ async def claim(tx: Transaction, now: float, *, since: float, rate: float) -> Jo
     job_id = await tx.value(NEXT_JOB, {"since": since, "rate": rate})
     if job_id is None:
         return None
-    await tx.execute(
-        "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1 WHERE id = ?",
-        (now, job_id),
-    )
+    await start(tx, job_id, now)
     return await find(tx, job_id)
 
 

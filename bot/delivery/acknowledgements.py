@@ -9,35 +9,46 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
 # Past this the first response has failed for good; Discord's own limit is 3 s plus retries.
 _PATIENCE_S: Final = 30.0
 
 
+@dataclass(slots=True)
+class _Sending:
+    count: int = 0
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Acknowledgements:
     """The sources (see `Origin.source_id`) whose first response is being sent."""
 
     def __init__(self) -> None:
-        self._open: dict[str, asyncio.Event] = {}
+        self._open: dict[str, _Sending] = {}
 
     @contextmanager
     def sending(self, source_id: str) -> Generator[None]:
         """Mark the first response to `source_id` as on its way while the block runs."""
-        done = self._open.setdefault(source_id, asyncio.Event())
+        # A replayed event is handled beside the first one: the last of them to leave counts.
+        sending = self._open.setdefault(source_id, _Sending())
+        sending.count += 1
         try:
             yield
         finally:
-            done.set()
-            self._open.pop(source_id, None)
+            sending.count -= 1
+            if not sending.count:
+                sending.done.set()
+                del self._open[source_id]
 
     async def wait(self, source_id: str) -> None:
         """Return when the first response to `source_id` is through, failed, or takes too long."""
-        done = self._open.get(source_id)
-        if done is None:
+        sending = self._open.get(source_id)
+        if sending is None:
             return
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                await done.wait()
+                await sending.done.wait()
         except TimeoutError:
             return

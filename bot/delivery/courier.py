@@ -5,24 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from bot.delivery.acknowledgements import Acknowledgements
-from bot.delivery.fit import FILE_LIMIT, Upload, fit, upload_limit
-from bot.delivery.ladder import (
-    Ladder,
+from bot.delivery.errors import (
+    REFUSED_PAUSE_S,
     RetryLaterError,
-    Rung,
     RungClosedError,
-    Sent,
     TooLargeError,
-    rungs,
 )
+from bot.delivery.fit import FILE_LIMIT, Upload, fit, upload_limit
+from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.render import Card, outcome
+from bot.delivery.render import Card, broken, moved, outcome
 from bot.delivery.text import plain
 from bot.errors import JobNotFound
 from bot.jobs.model import Job
@@ -30,10 +29,12 @@ from bot.jobs.queue import JobQueue
 from bot.logs import job_context
 from storage import deliveries
 from storage.database import Database
-from storage.deliveries import Delivery
+from storage.deliveries import Delivery, noted
 from storage.images import ImageStore
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _AT_ONCE: Final = 4
 _FIRST_RETRY_S: Final = 1.0
@@ -42,6 +43,9 @@ _LONGEST_RETRY_S: Final = 600.0
 _MOST_ATTEMPTS: Final = 200
 _LAST_MOMENT_S: Final = 3.0
 _SMALLEST_LIMIT: Final = 256 * 1024
+_UNEXPECTED: Final = "unexpected"
+# After so many faults that nobody foresaw, a plain sentence is sent; after twice as many, nothing.
+_MOST_UNEXPECTED: Final = 5
 
 
 class Courier:
@@ -120,8 +124,9 @@ class Courier:
             try:
                 await self._deliver(delivery)
             except Exception:
-                log.exception("the delivery failed unexpectedly; it will be tried again")
-                await self._retry_safely(delivery, RetryLaterError("unexpected"))
+                error_id = secrets.token_hex(3)
+                log.exception("unexpected error %s in a delivery; it is tried again", error_id)
+                await self._retry_safely(delivery, error_id)
             finally:
                 self._busy.pop(delivery.job_id, None)
                 self._wake.set()
@@ -135,21 +140,23 @@ class Courier:
         current = await self._database.read(partial(deliveries.get, job_id=delivery.job_id))
         if job is None or current is None or current.state not in {"pending", "sending"}:
             return
-        last_reason: str | None = None
+        trail, stale = current.error, False
+        tired = self._tired(current)
         for rung in rungs(current, self._clock()):
             intent_at = await self._database.write(
-                partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock())
+                partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail)
             )
-            if rung is Rung.KEPT or current.attempts >= _MOST_ATTEMPTS:
+            if rung is Rung.KEPT or tired:
                 break
             try:
                 sent = await self._send(rung, current, job, intent_at)
             except RungClosedError as error:
-                last_reason = f"{rung}: {error}"
+                trail = noted(trail, rung, str(error))
+                stale = stale or (rung is Rung.EDIT and not error.gone)
                 log.info("delivery by %s is closed (%s)", rung, error)
                 continue
             except RetryLaterError as error:
-                await self._retry(current, error, rung)
+                await self._retry(current, noted(trail, rung, str(error)), error.after_s)
                 return
             await self._database.write(
                 partial(
@@ -161,18 +168,40 @@ class Courier:
                 )
             )
             log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
+            if stale:
+                await self._ladder.retire(current, moved(job, sent.channel_id, sent.message_id))
             return
-        await self._database.write(
-            partial(deliveries.undeliverable, job_id=job.id, error=last_reason)
-        )
-        log.info("kept for /show (%s)", last_reason or "nothing to send to")
+        if tired:
+            trail = noted(trail, "given up", tired)
+        await self._database.write(partial(deliveries.undeliverable, job_id=job.id, error=trail))
+        log.info("kept for /show (%s)", trail or "nothing to send to")
+
+    def _tired(self, delivery: Delivery) -> str | None:
+        """Say why nothing more is tried, or None."""
+        broken_down = _unexpected(delivery)[1] >= 2 * _MOST_UNEXPECTED
+        if broken_down or delivery.attempts >= _MOST_ATTEMPTS:
+            return f"after {delivery.attempts} attempts"
+        return None
 
     async def _send(self, rung: Rung, delivery: Delivery, job: Job, intent_at: float) -> Sent:
+        async def send(card: Card) -> Sent:
+            return await self._ladder.send(rung, delivery, card, intent_at)
+
+        error_id, faults = _unexpected(delivery)
+        if faults >= _MOST_UNEXPECTED:
+            return await send(broken(job.id, error_id))
+        return await self.fitted(job, send)
+
+    async def fitted(self, job: Job, send: Callable[[Card], Awaitable[T]]) -> T:
+        """Send the card of an ended job, smaller each time `send` raises `TooLargeError`.
+
+        Raises `RungClosedError` where not even the smallest is taken.
+        """
         limit = upload_limit(job.request.count)
         while True:
             card = await self.card(job, limit)
             try:
-                return await self._ladder.send(rung, delivery, card, intent_at)
+                return await send(card)
             except TooLargeError as error:
                 largest = max((len(upload.data) for upload in card.uploads), default=0)
                 limit = min(limit, largest) // 2
@@ -193,7 +222,7 @@ class Courier:
                 )
             except OSError:
                 log.exception("picture %d of the job cannot be read", record.position)
-        return outcome(job, uploads)
+        return outcome(job, uploads, made=len(images))
 
     async def settled(self, job_id: str) -> Delivery:
         """Return the delivery of a job once it is delivered or kept.
@@ -217,26 +246,40 @@ class Courier:
         """Note that the user fetched a kept answer; it counts as delivered from now on."""
         await self._database.write(partial(deliveries.fetched, job_id=job_id, now=self._clock()))
 
-    async def _retry(self, delivery: Delivery, error: RetryLaterError, rung: Rung | None) -> None:
+    async def _retry(
+        self, delivery: Delivery, trail: str, after_s: float | None = None, *, attempts: int = 0
+    ) -> None:
         pause = min(_FIRST_RETRY_S * 2 ** min(delivery.attempts, 12), _LONGEST_RETRY_S)
         # Full jitter would retry at once sometimes; half keeps the pause meaningful.
         pause *= random.uniform(0.5, 1.0)  # noqa: S311
-        pause = max(pause, error.after_s or 0.0)
-        reason = f"{rung}: {error}" if rung else str(error)
-        log.info("delivery postponed by %.0f s (%s)", pause, reason)
+        pause = max(pause, after_s or 0.0)
+        # A refusal of the bot as a whole is something for whoever runs it.
+        level = logging.WARNING if pause >= REFUSED_PAUSE_S else logging.INFO
+        log.log(level, "delivery postponed by %.0f s (%s)", pause, trail)
         await self._database.write(
             partial(
                 deliveries.retry,
                 job_id=delivery.job_id,
                 next_attempt_at=self._clock() + pause,
-                error=reason,
+                error=trail,
+                attempts=attempts,
             )
         )
 
-    async def _retry_safely(self, delivery: Delivery, error: RetryLaterError) -> None:
+    async def _retry_safely(self, delivery: Delivery, error_id: str) -> None:
         try:
-            await self._retry(delivery, error, None)
+            faults = _unexpected(delivery)[1] + 1
+            trail = noted(delivery.error, _UNEXPECTED, f"{error_id} x{faults}")
+            # Counted here too: what fails before the first intent would be tried for ever.
+            await self._retry(delivery, trail, attempts=1)
         except Exception:
             log.exception("the delivery's state could not be written; it stays due")
             # Still counted as busy here, so that a failing disk does not make the loop spin.
             await asyncio.sleep(_FIRST_RETRY_S)
+
+
+def _unexpected(delivery: Delivery) -> tuple[str, int]:
+    """Return the id of the last fault that nobody foresaw, and how many there were."""
+    _, _, rest = (delivery.error or "").partition(f"{_UNEXPECTED}: ")
+    error_id, _, count = rest.partition(";")[0].partition(" x")
+    return error_id, int(count or 0)

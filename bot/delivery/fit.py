@@ -15,6 +15,8 @@ from PIL import Image
 FILE_LIMIT: Final = 10 * 1024 * 1024
 REQUEST_LIMIT: Final = 24 * 1024 * 1024
 _WEBP_QUALITIES: Final = (95, 90, 80, 65, 50)
+_REDUCED_QUALITY: Final = 80
+_SMALLEST_SIDE: Final = 256
 
 
 def upload_limit(count: int) -> int:
@@ -43,10 +45,17 @@ def _encodings(path: Path) -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", **options)
         yield "webp", buffer.getvalue()
+    while min(picture.size) > _SMALLEST_SIDE:
+        picture = picture.reduce(2)
+        buffer = io.BytesIO()
+        picture.save(buffer, "WEBP", quality=_REDUCED_QUALITY)
+        yield "webp", buffer.getvalue()
 
 
 def fit(path: Path, stem: str, description: str, limit: int = FILE_LIMIT) -> Upload:
-    """Return the picture at `path` in at most `limit` bytes: PNG, lossless WebP, then lossy WebP.
+    """Return the picture at `path` in at most `limit` bytes.
+
+    Tried in turn: PNG, lossless WebP, lossy WebP, then ever smaller sides.
 
     Blocking (run it in a thread). Should even the last encoding be too large, that one is
     returned. Raises OSError when the file cannot be read.

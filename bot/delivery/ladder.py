@@ -7,22 +7,24 @@
 5. `KEPT`: nothing more can be sent; the picture waits for `/show`.
 
 A private job never takes a public way. Editing a message twice is harmless and sending two is
-not, so a new message whose earlier attempt has an unknown outcome carries the same nonce, or,
-once Discord may have forgotten the nonce, is looked for in the channel's history first.
+not. So a new message carries a nonce, which Discord knows for some minutes, and where any earlier
+pass may have left an answer behind, the channel is searched for it first. Where it cannot be
+searched, and the nonce may be forgotten, the next way is taken: never a blind second send.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import aiohttp
 import discord
 
+from bot.delivery.errors import FORESEEN, RungClosedError, explain
+from bot.delivery.lookup import find_answer
 from bot.delivery.render import Card
 from storage.deliveries import Delivery
 
@@ -30,8 +32,9 @@ from storage.deliveries import Delivery
 # is well within any reading of that.
 NONCE_WINDOW_S: Final = 60.0
 TOKEN_MARGIN_S: Final = 5.0
-_HISTORY_LIMIT: Final = 200
-_TOO_LARGE: Final = 40005
+MENTION_AFTER_S: Final = 120.0
+
+log = logging.getLogger(__name__)
 
 
 class Rung(StrEnum):
@@ -42,22 +45,6 @@ class Rung(StrEnum):
     CHANNEL = "channel"
     DM = "dm"
     KEPT = "kept"
-
-
-class RungClosedError(Exception):
-    """This way will not work any more; the next one may."""
-
-
-class RetryLaterError(Exception):
-    """This way may work later; whether the attempt reached Discord is not known."""
-
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.after_s = after_s
-
-
-class TooLargeError(Exception):
-    """Discord refused the upload's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +82,6 @@ def rungs(delivery: Delivery, now: float) -> tuple[Rung, ...]:
     return tuple(way for way in ways if order.index(way) >= reached)
 
 
-def explain(error: Exception) -> Exception:
-    """Turn what discord.py raised into `RungClosedError`, `RetryLaterError` or `TooLargeError`."""
-    if isinstance(error, discord.HTTPException):
-        reason = f"{error.status} {error.code}"
-        if error.status == 413 or error.code == _TOO_LARGE:  # noqa: PLR2004
-            return TooLargeError(reason)
-        if error.status == 429:  # noqa: PLR2004
-            header = error.response.headers.get("Retry-After", "")
-            after = float(header) if header.replace(".", "", 1).isdigit() else None
-            return RetryLaterError(reason, after)
-        if error.status >= 500:  # noqa: PLR2004
-            return RetryLaterError(reason)
-        return RungClosedError(reason)
-    if isinstance(error, discord.RateLimited):
-        return RetryLaterError("429", error.retry_after)
-    if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
-        return RetryLaterError(type(error).__name__)
-    return error
-
-
 class Ladder:
     """Carries a card up one rung; the courier decides which."""
 
@@ -138,13 +105,13 @@ class Ladder:
                     return await self.edit_by_bot(delivery, card)
                 case Rung.CHANNEL:
                     channel = self._client.get_partial_messageable(delivery.channel_id or 0)
-                    return await self._post(channel, delivery, card, intent_at, "c")
+                    return await self._post(rung, channel, delivery, card, intent_at)
                 case Rung.DM:
                     user = discord.Object(delivery.user_id)
                     channel = await self._client.create_dm(user)
-                    return await self._post(channel, delivery, card, intent_at, "d")
-        except (discord.DiscordException, aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise explain(error) from error
+                    return await self._post(rung, channel, delivery, card, intent_at)
+        except FORESEEN as error:
+            raise explain(error, by_token=rung is Rung.TOKEN) from error
 
     async def edit_by_token(self, delivery: Delivery, card: Card) -> Sent:
         """Edit the original response through the interaction's webhook."""
@@ -154,10 +121,11 @@ class Ladder:
         # discord.py types the id as int; the route takes any segment.
         message = await webhook.edit_message(
             cast("int", "@original"),
-            content=None,
+            content=self._content(delivery, card),
             embed=card.embed,
             attachments=card.files(),
             view=card.view(),
+            allowed_mentions=_author_alone(delivery),
         )
         return Sent(message.channel.id, message.id)
 
@@ -166,52 +134,77 @@ class Ladder:
         channel = self._client.get_partial_messageable(delivery.channel_id or 0)
         message = channel.get_partial_message(delivery.message_id or 0)
         await message.edit(
-            content=None, embed=card.embed, attachments=card.files(), view=card.view()
+            content=self._content(delivery, card),
+            embed=card.embed,
+            attachments=card.files(),
+            view=card.view(),
+            allowed_mentions=_author_alone(delivery),
         )
         return Sent(delivery.channel_id, delivery.message_id)
 
+    async def retire(self, delivery: Delivery, card: Card) -> None:
+        """Show `card` on the old message of an answer that came by a new one, if possible."""
+        try:
+            await self.edit_by_bot(delivery, card)
+        except FORESEEN as error:
+            log.info("the old message stays as it is: %s", explain(error))
+
     async def _post(
         self,
+        rung: Rung,
         channel: discord.PartialMessageable | discord.DMChannel,
         delivery: Delivery,
         card: Card,
         intent_at: float,
-        letter: str,
     ) -> Sent:
-        if self._clock() - intent_at > NONCE_WINDOW_S:
-            found = await self._find(channel, card, intent_at)
+        if delivery.attempts:
+            found = await self._find(rung, channel, delivery, card, intent_at)
             if found is not None:
-                return found
+                return Sent(channel.id, found.id)
         message = await channel.send(
             content=f"<@{delivery.user_id}>",
             embed=card.embed,
             files=card.files(),
             view=card.view(),
-            nonce=card.job_id + letter,
-            allowed_mentions=discord.AllowedMentions(
-                everyone=False,
-                roles=False,
-                replied_user=False,
-                users=[discord.Object(delivery.user_id)],
-            ),
+            nonce=card.job_id + rung[0],
+            allowed_mentions=_author_alone(delivery),
         )
         return Sent(channel.id, message.id)
 
     async def _find(
-        self, channel: discord.abc.Messageable, card: Card, since: float
-    ) -> Sent | None:
-        """Look for an earlier attempt's message by its buttons, which name the job.
+        self,
+        rung: Rung,
+        channel: discord.PartialMessageable | discord.DMChannel,
+        delivery: Delivery,
+        card: Card,
+        intent_at: float,
+    ) -> discord.Message | None:
+        """Look for what an earlier pass may have sent; raise `RungClosedError` without proof.
 
-        The progress message names it too, but has other buttons than the outcome.
+        A fresh attempt by the same way needs none: Discord knows its nonce.
         """
-        wanted = card.custom_ids()
-        after = datetime.fromtimestamp(since, UTC) - timedelta(minutes=1)
-        async for message in channel.history(limit=_HISTORY_LIMIT, after=after):
-            if self._client.user is None or message.author.id != self._client.user.id:
-                continue
-            for row in message.components:
-                children: list[Any] = getattr(row, "children", [])
-                for item in children:
-                    if getattr(item, "custom_id", None) in wanted:
-                        return Sent(message.channel.id, message.id)
-        return None
+        shown_here = delivery.channel_id == channel.id
+        message_id = delivery.message_id if shown_here else None
+        since = intent_at if message_id or not shown_here else delivery.created_at
+        try:
+            return await find_answer(self._client, channel, card, since, message_id)
+        except RungClosedError:
+            if delivery.rung == rung and self._clock() - intent_at <= NONCE_WINDOW_S:
+                return None
+            raise
+
+    def _content(self, delivery: Delivery, card: Card) -> str | None:
+        """Return the mention of a late answer's author, who may have gone elsewhere."""
+        if not card.answer:
+            return None
+        late = self._clock() - delivery.created_at >= MENTION_AFTER_S
+        return f"<@{delivery.user_id}>" if late and not delivery.private else None
+
+
+def _author_alone(delivery: Delivery) -> discord.AllowedMentions:
+    return discord.AllowedMentions(
+        everyone=False,
+        roles=False,
+        replied_user=False,
+        users=[discord.Object(delivery.user_id)],
+    )

@@ -12,7 +12,8 @@ from math import inf, isinf
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
-from bot.delivery.ladder import Ladder, RungClosedError, explain, token_lives
+from bot.delivery.errors import RungClosedError, explain
+from bot.delivery.ladder import Ladder, token_lives
 from bot.delivery.render import progress, progress_status, waiting_status
 from bot.jobs.feed import JobUpdate
 from bot.jobs.model import Job, JobState
@@ -197,7 +198,7 @@ class ProgressEditor:
                     await self._ladder.edit_by_bot(shown.delivery, card)
             except Exception as error:  # noqa: BLE001
                 # A progress edit may always be lost; the outcome has its own durable retry.
-                explained = explain(error)
+                explained = explain(error, by_token=by_token)
                 log.debug("progress edit failed: %s", type(explained).__name__)
                 if isinstance(explained, RungClosedError):
                     closed = {"token": None} if by_token else {"bot_in_channel": False}

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 
-import aiohttp
 import discord
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.errors import FORESEEN
 from bot.delivery.render import Card, progress, waiting_status
 from bot.errors import UserError
 from bot.jobs.model import Origin, Target
@@ -123,6 +123,10 @@ class Reception:
                     )
                 )
                 message_id = reply.message_id if reply is not None else None
+            if message_id is None:
+                # Discord may have taken it, and only its reply was lost.
+                original = await _lenient(interaction.original_response)
+                message_id = original.id if original is not None else None
             await self._remember(job_id, None, message_id)
 
     async def from_message(self, message: discord.Message, request: ImageRequest) -> None:
@@ -174,7 +178,7 @@ async def _lenient(call: Callable[[], Awaitable[T]]) -> T | None:
     """Await a call to Discord whose failure loses nothing: the courier will find another way."""
     try:
         return await call()
-    except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
+    except FORESEEN as error:
         code = f"{error.status} {error.code}" if isinstance(error, discord.HTTPException) else ""
         log.warning("the first response failed: %s %s", type(error).__name__, code)
         return None

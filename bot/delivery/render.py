@@ -39,6 +39,8 @@ class Card:
     embed: discord.Embed
     buttons: tuple[Button, ...] = ()
     uploads: tuple[Upload, ...] = field(default=(), repr=False)
+    answer: bool = False
+    """Whether this is the job's one answer, and not news on the way to it."""
 
     def view(self) -> discord.ui.View:
         """Return the buttons; stopped, so that discord.py does not keep the view in memory."""
@@ -121,17 +123,43 @@ def progress(job: Job, status: str) -> Card:
     return Card(job.id, _embed(job, WAITING, status), (CANCEL,))
 
 
-def outcome(job: Job, uploads: Sequence[Upload]) -> Card:
-    """Return the card of a job that has ended."""
+def outcome(job: Job, uploads: Sequence[Upload], *, made: int | None = None) -> Card:
+    """Return the card of a job that has ended; `made` pictures were drawn, if more than shown."""
     if job.state is JobState.GENERATED and uploads:
-        embed = _embed(job, DONE, "")
+        gone = max(0, (made or 0) - len(uploads))
+        status = f"⚠️ {gone} of {made} pictures: the file is gone from the disk." if gone else ""
+        embed = _embed(job, DONE, status)
         if len(uploads) == 1:
             embed.set_image(url=f"attachment://{uploads[0].name}")
-        return Card(job.id, embed, (REROLL,), tuple(uploads))
+        return Card(job.id, embed, (REROLL,), tuple(uploads), answer=True)
     if job.state is JobState.GENERATED:
         missing = "The picture was made, but its file is gone from the disk."
-        return Card(job.id, _embed(job, FAILED, f"⚠️ {missing}"), (RETRY,))
+        return _without_picture(job, FAILED, f"⚠️ {missing}")
     if job.state is JobState.CANCELLED:
-        return Card(job.id, _embed(job, STOPPED, "✖️ Cancelled"), (RETRY,))
+        reason = f": {job.error}" if job.error else ""
+        return _without_picture(job, STOPPED, f"✖️ Cancelled{reason}")
     sentence = job.error or "The picture could not be made."
-    return Card(job.id, _embed(job, FAILED, f"⚠️ {sentence}"), (RETRY,))
+    return _without_picture(job, FAILED, f"⚠️ {sentence}")
+
+
+def _without_picture(job: Job, colour: discord.Colour, status: str) -> Card:
+    return Card(job.id, _embed(job, colour, status), (RETRY,), answer=True)
+
+
+def broken(job_id: str, error_id: str) -> Card:
+    """Return the answer where the proper one cannot be made; `error_id` is in the log too."""
+    sentence = (
+        "⚠️ Something went wrong while this was sent. `/show` may still bring it; if not, tell the "
+        f"server's admins the id `{error_id}`."
+    )
+    embed = discord.Embed(description=sentence, colour=FAILED).set_footer(text=job_id)
+    return Card(job_id, embed, (RETRY,), answer=True)
+
+
+def moved(job: Job, channel_id: int | None, message_id: int | None) -> Card:
+    """Return what the old message shows when the answer came by a new one; without buttons."""
+    status = "➡️ Answered in a direct message"
+    if channel_id == job.channel_id:
+        place = f"{job.guild_id or '@me'}/{channel_id}/{message_id}"
+        status = f"➡️ Answered in [a new message](https://discord.com/channels/{place})"
+    return Card(job.id, _embed(job, STOPPED, status))

@@ -6,6 +6,7 @@ was claimed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +15,8 @@ from bot.jobs.estimate import gpu_seconds
 from bot.jobs.model import ImageRecord, Job, JobState
 from storage import jobs, usage
 from storage.database import Transaction
+
+_log = logging.getLogger(__name__)
 
 MAX_ENGINE_FAULTS: Final = 2
 MAX_INTERRUPTIONS: Final = 5
@@ -111,10 +114,39 @@ async def give_back(tx: Transaction, job: Job, now: float) -> JobState | None:
     return JobState.QUEUED
 
 
+async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
+    """Cancel the queued jobs of a server that the bot is no longer in; return their ids."""
+    job_ids = await jobs.waiting_in_guild(tx, guild_id)
+    for job_id in job_ids:
+        sentence = "the bot was removed from the server."
+        await jobs.set_error(tx, job_id, "left_guild", sentence, "removed from the server")
+        await end_cancelled(tx, job_id, now, refund=True)
+        _log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
+    return job_ids
+
+
+async def _end_unreadable(tx: Transaction, job: Job, now: float) -> None:
+    """Fail a job whose stored request cannot be read; one bad row stops nothing else."""
+    if job.state is JobState.QUEUED:
+        await jobs.start(tx, job.id, now)
+    sentence = (
+        "This request was stored in a way that the bot can no longer read. Please ask again. "
+        f"({job.id})"
+    )
+    await jobs.set_error(tx, job.id, "unreadable", sentence, "the stored request is not valid")
+    await usage.refund(tx, job.id, now)
+    await jobs.end(tx, job.id, JobState.FAILED, now)
+    _log.error("job %s: its stored request cannot be read; the job fails", job.id)
+
+
 async def recover(tx: Transaction, now: float) -> Recovery:
     """Put the jobs back that were running when the process died."""
     requeued = failed = cancelled = 0
     for job in await jobs.find_open(tx):
+        if not job.readable:
+            await _end_unreadable(tx, job, now)
+            failed += 1
+            continue
         if job.state is not JobState.RUNNING:
             continue
         if job.cancel_requested_at is not None:

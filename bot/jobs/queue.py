@@ -171,6 +171,13 @@ class JobQueue:
 
         return await self._change(cancel, told)
 
+    async def leave_guild(self, guild_id: int) -> None:
+        """Cancel the jobs that wait for a server which the bot is no longer in."""
+        await self._change(
+            lambda tx: outcomes.leave_guild(tx, guild_id, self._clock()),
+            lambda job_ids: self._tell_all(job_ids, "final"),
+        )
+
     async def pause(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
         """Start no more jobs until `resume`, also after a restart; running ones go on."""
         await self._set_pause(reason, by, guild_id)
@@ -337,7 +344,7 @@ class JobQueue:
         def told(result: tuple[Job | None, list[str]]) -> None:
             if job := result[0]:
                 self._tell(job.id, "running")
-                self._tell_moved(result[1])
+                self._tell_all(result[1], "moved")
 
         return (await self._database.write(claim, then=told))[0]
 
@@ -368,7 +375,7 @@ class JobQueue:
         def then(result: tuple[T, list[str]]) -> None:
             if told:
                 told(result[0])
-            self._tell_moved(result[1])
+            self._tell_all(result[1], "moved")
             self._wake()
 
         return (await self._database.write(change, then=then))[0]
@@ -383,9 +390,9 @@ class JobQueue:
     def _tell(self, job_id: str, kind: UpdateKind) -> None:
         self.feed.publish(JobUpdate(job_id, kind))
 
-    def _tell_moved(self, job_ids: Sequence[str]) -> None:
+    def _tell_all(self, job_ids: Sequence[str], kind: UpdateKind) -> None:
         for job_id in job_ids:
-            self._tell(job_id, "moved")
+            self._tell(job_id, kind)
 
     def _tell_state(self, job: Job, state: JobState | None) -> None:
         if state is not None:

@@ -7,14 +7,16 @@ from typing import Final
 from bot.sandbox.errors import Json
 from bot.sandbox.events import (
     ChannelChanged,
+    ChannelDeleted,
     Event,
+    GuildLeft,
     InteractionCreated,
     MessageCreated,
     MessageDeleted,
     MessageUpdated,
     Typing,
 )
-from bot.sandbox.model import Channel, ChannelType, Interaction, Message
+from bot.sandbox.model import Channel, ChannelType, Guild, Interaction, Message
 from bot.sandbox.payloads import (
     JOINED_AT,
     channel_json,
@@ -40,13 +42,18 @@ def ready(world: World, session_id: str, url: str) -> Json:
     return {
         "v": 10,
         "user": own_user_json(world.bot),
-        "guilds": [{"id": str(world.guild.id), "unavailable": True}],
+        "guilds": [{"id": str(guild.id), "unavailable": True} for guild in bot_guilds(world)],
         "session_id": session_id,
         "resume_gateway_url": url,
         "session_type": "normal",
         "private_channels": [],
         "application": {"id": str(world.application_id), "flags": 0},
     }
+
+
+def bot_guilds(world: World) -> list[Guild]:
+    """Return the guilds that the bot is in."""
+    return [world.guild] if world.bot.id in world.guild.members else []
 
 
 def guild_create(world: World) -> Json:
@@ -96,6 +103,10 @@ def frames(world: World, event: Event, intents: int, shard: tuple[int, int]) -> 
             return [("MESSAGE_DELETE", _place(message.channel) | {"id": str(message.id)})]
         case ChannelChanged(channel) if intents & GUILDS and _mine(channel, shard):
             return [("CHANNEL_UPDATE", channel_json(channel))]
+        case ChannelDeleted(channel) if intents & GUILDS and _mine(channel, shard):
+            return [("CHANNEL_DELETE", channel_json(channel))]
+        case GuildLeft(guild) if intents & GUILDS and for_shard(guild.id, shard):
+            return [("GUILD_DELETE", {"id": str(guild.id)})]
         case Typing(channel, user) if _mine(channel, shard):
             if not intents & (GUILD_TYPING if channel.guild else DIRECT_TYPING):
                 return []

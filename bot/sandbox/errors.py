@@ -112,6 +112,22 @@ def missing_permissions() -> ApiError:
     return ApiError(403, 50013, "Missing Permissions")
 
 
+def too_many_follow_ups() -> ApiError:
+    """Return error 40094."""
+    text = "This interaction has reached the maximum number of follow-up messages"
+    return ApiError(400, 40094, text)
+
+
+def thread_archived() -> ApiError:
+    """Return error 50083."""
+    return ApiError(400, 50083, "Thread is archived")
+
+
+def thread_locked() -> ApiError:
+    """Return error 160005."""
+    return ApiError(403, 160005, "Thread is locked")
+
+
 def invalid_webhook_token() -> ApiError:
     """Return error 50027."""
     return ApiError(401, 50027, "Invalid Webhook Token")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bot.sandbox.model import Channel, Interaction, Message, User
+from bot.sandbox.model import Channel, Guild, Interaction, Message, User
 
 T = TypeVar("T")
 
@@ -70,6 +70,20 @@ class ChannelChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelDeleted:
+    """A channel is gone."""
+
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class GuildLeft:
+    """The bot was removed from a guild."""
+
+    guild: Guild
+
+
+@dataclass(frozen=True, slots=True)
 class StateChanged:
     """Commands, the bot's presence or the set of channels changed."""
 
@@ -83,6 +97,8 @@ Event = (
     | InteractionFailed
     | Typing
     | ChannelChanged
+    | ChannelDeleted
+    | GuildLeft
     | StateChanged
 )
 

@@ -23,8 +23,8 @@ Predicate = Callable[[Exchange], bool]
 class Fault:
     """A rule: the next `times` matching requests meet it (None: all of them).
 
-    `hits` counts how many did; `reached` is set at the first. A held request goes on once
-    `release` is called.
+    `hits` counts how many did; `reached` is set at the first, `acted` once the work of one is done.
+    A held request goes on once `release` is called.
     """
 
     method: str
@@ -39,6 +39,7 @@ class Fault:
     hold: bool = False
     hits: int = 0
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    acted: asyncio.Event = field(default_factory=asyncio.Event)
     _open: asyncio.Event = field(default_factory=asyncio.Event)
 
     def release(self) -> None:
@@ -52,6 +53,8 @@ class Fault:
         if self.hold and not self.after:
             await self._open.wait()
         response = await act() if self.after or self.hold else None
+        if response is not None:
+            self.acted.set()
         if self.hold:
             if self.after:
                 await self._open.wait()

@@ -203,8 +203,9 @@ class Gateway:
         self._sessions[session.id] = session
         ready = dispatch.ready(self._world, session.id, self._url)
         session.dispatch("READY", ready | ({"shard": data["shard"]} if "shard" in data else {}))
-        mine = dispatch.for_shard(self._world.guild.id, session.shard)
-        if mine and intents & dispatch.GUILDS:
+        for guild in dispatch.bot_guilds(self._world):
+            if not (dispatch.for_shard(guild.id, session.shard) and intents & dispatch.GUILDS):
+                continue
             session.dispatch("GUILD_CREATE", dispatch.guild_create(self._world))
         self._announce()
 

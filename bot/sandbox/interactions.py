@@ -13,6 +13,7 @@ from bot.sandbox.errors import (
     Json,
     already_acknowledged,
     invalid_webhook_token,
+    too_many_follow_ups,
     unknown_interaction,
     unknown_message,
     unknown_webhook,
@@ -30,11 +31,14 @@ from bot.sandbox.model import (
     User,
 )
 from bot.sandbox.payloads import message_json
+from bot.sandbox.permissions import can_see
 from bot.sandbox.uploads import Body
 from bot.sandbox.world import World
 
 FIRST_RESPONSE_SECONDS: Final = 3.0
 TOKEN_SECONDS: Final = 15 * 60.0
+FOREIGN_FOLLOW_UPS: Final = 5
+"""Follow-ups where the bot itself is not present (a user's own install)."""
 NO_RESPONSE: Final = "The application did not respond"
 FAILED: Final = "This interaction failed"
 
@@ -213,6 +217,9 @@ def follow_up(world: World, interaction: Interaction, body: Body) -> Message:
     original = interaction.original
     if original is not None and original.thinking and not original.deleted:
         return messages.edit(world, original, body.fields, body.uploads)
+    present = can_see(world.bot, interaction.channel)
+    if not present and len(interaction.followups) >= FOREIGN_FOLLOW_UPS:
+        raise too_many_follow_ups()
     message = messages.compose(
         world,
         interaction.channel,

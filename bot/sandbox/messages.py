@@ -108,7 +108,10 @@ def _apply(world: World, message: Message, body: Json, uploads: Sequence[Upload]
     message.files += fresh
     if "embeds" in body:
         message.embeds = [_finish_embed(embed, message.files) for embed in entries(body, "embeds")]
-        if Permission.EMBED_LINKS not in permissions_in(message.author, message.channel):
+        held = permissions_in(message.author, message.channel)
+        # Where the bot is not even a member, its answers to interactions may hold embeds.
+        foreign = message.interaction is not None and held is Permission.NONE
+        if Permission.EMBED_LINKS not in held and not foreign:
             message.embeds = []
     if "attachments" in body:
         # Files that an embed shows stay with it, listed or not.

@@ -123,6 +123,8 @@ class Channel:
     parent: Channel | None = None
     recipients: list[User] = field(default_factory=list[User])
     overwrites: dict[int, Overwrite] = field(default_factory=dict[int, Overwrite])
+    archived: bool = False
+    locked: bool = False
     messages: dict[int, Message] = field(default_factory=dict[int, "Message"])
 
 

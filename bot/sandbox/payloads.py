@@ -151,10 +151,10 @@ def _thread_fields(channel: Channel, guild: Guild) -> Json:
         "member_count": len(guild.members),
         "total_message_sent": count,
         "thread_metadata": {
-            "archived": False,
+            "archived": channel.archived,
             "archive_timestamp": JOINED_AT,
             "auto_archive_duration": 10080,
-            "locked": False,
+            "locked": channel.locked,
             "create_timestamp": JOINED_AT,
         },
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from aiohttp import web
 
+from bot.sandbox.dispatch import bot_guilds
 from bot.sandbox.errors import (
     Form,
     Json,
@@ -99,6 +100,8 @@ class Rest:
     async def my_guilds(self, _: web.Request) -> web.Response:
         """Return the guilds that the bot is in."""
         guild = self._world.guild
+        if not bot_guilds(self._world):
+            return reply([])
         flags: Json = {"icon": None, "banner": None, "owner": False, "features": []}
         bot_role = guild.roles[guild.members[self._world.bot.id].roles[0]]
         held = str(int(bot_role.permissions))

@@ -14,6 +14,8 @@ from bot.sandbox.errors import (
     missing_permissions,
     no_direct_messages,
     not_author,
+    thread_archived,
+    thread_locked,
 )
 from bot.sandbox.gate import API, BODY, reply
 from bot.sandbox.model import Channel, Message
@@ -79,9 +81,12 @@ class MessageRest:
             raise missing_permissions()
         if body.uploads and not self._may(channel, Permission.ATTACH_FILES):
             raise missing_permissions()
+        if channel.locked:
+            raise thread_locked()
         known = messages.find_repeat(world, channel, world.bot, body.fields)
         if known is not None:
             return reply(message_json(known))
+        channel.archived = False  # A new message opens a thread again.
         message = messages.compose(world, channel, world.bot, body.fields, body.uploads)
         return reply(message_json(message))
 
@@ -99,6 +104,8 @@ class MessageRest:
             raise not_author()
         if body.uploads and not self._may(message.channel, Permission.ATTACH_FILES):
             raise missing_permissions()
+        if message.channel.archived:
+            raise thread_archived()
         edited = messages.edit(self._world, message, body.fields, body.uploads)
         return reply(message_json(edited))
 
@@ -131,6 +138,8 @@ class MessageRest:
     async def edit_response(self, request: web.Request) -> web.Response:
         """Edit the original response or a follow-up."""
         message, body = self._response(request), request[BODY]
+        if message.channel.archived:
+            raise thread_archived()
         edited = messages.edit(self._world, message, body.fields, body.uploads)
         return reply(message_json(edited))
 

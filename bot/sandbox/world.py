@@ -16,7 +16,9 @@ from bot.sandbox.commands import Commands
 from bot.sandbox.errors import Refusal, unknown_channel, unknown_message, unknown_user
 from bot.sandbox.events import (
     ChannelChanged,
+    ChannelDeleted,
     Events,
+    GuildLeft,
     MessageCreated,
     MessageDeleted,
     MessageUpdated,
@@ -128,6 +130,19 @@ class World:
         message.deleted = True
         message.channel.messages.pop(message.id, None)
         self.events.emit(MessageDeleted(message))
+
+    def delete_channel(self, key: str | int | Channel) -> None:
+        """Remove a channel with all its messages."""
+        channel = self.channel(key)
+        for message in list(channel.messages.values()):
+            self.delete_message(message)
+        del self.channels[channel.id]
+        self.events.emit(ChannelDeleted(channel))
+
+    def remove_bot(self) -> None:
+        """Take the bot out of the guild; who installed the app still uses it there."""
+        del self.guild.members[self.bot.id]
+        self.events.emit(GuildLeft(self.guild))
 
     def add_file(
         self, channel: Channel, filename: str, data: bytes, description: str | None = None

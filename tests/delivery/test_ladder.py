@@ -9,14 +9,8 @@ import aiohttp
 import discord
 import pytest
 
-from bot.delivery.ladder import (
-    RetryLaterError,
-    Rung,
-    RungClosedError,
-    TooLargeError,
-    explain,
-    rungs,
-)
+from bot.delivery.errors import RetryLaterError, RungClosedError, TooLargeError, explain
+from bot.delivery.ladder import Rung, rungs
 from storage.deliveries import Delivery
 
 NOW = 1_000_000.0
@@ -61,6 +55,9 @@ def refusal(status: int, code: int = 0, **headers: str) -> discord.HTTPException
     ("error", "meaning"),
     [
         (refusal(401, 50027), RungClosedError),
+        (refusal(401), RetryLaterError),
+        (refusal(403), RetryLaterError),
+        (refusal(403, 40333), RetryLaterError),
         (refusal(403, 50013), RungClosedError),
         (refusal(403, 50007), RungClosedError),
         (refusal(404, 10008), RungClosedError),
@@ -74,6 +71,7 @@ def refusal(status: int, code: int = 0, **headers: str) -> discord.HTTPException
         (aiohttp.ServerDisconnectedError(), RetryLaterError),
         (ConnectionResetError(), RetryLaterError),
         (TimeoutError(), RetryLaterError),
+        (RuntimeError("Session is closed"), RetryLaterError),
     ],
 )
 def test_refusals(error, meaning):
@@ -84,6 +82,15 @@ def test_the_wait_that_discord_asks_for_is_kept():
     explained = explain(refusal(429, **{"Retry-After": "12.5"}))
     assert isinstance(explained, RetryLaterError)
     assert explained.after_s == 12.5
+
+
+def test_a_refused_bot_waits_long():
+    assert explain(refusal(401)).after_s >= 600
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_a_refused_token_is_closed(status):
+    assert isinstance(explain(refusal(status), by_token=True), RungClosedError)
 
 
 def test_what_is_not_known_stays_what_it_is():

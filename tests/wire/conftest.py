@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import discord.gateway
 import discord.http
+import discord.webhook.async_
 import pytest
 
+from bot.delivery import courier
 from bot.sandbox.server import Sandbox
 from tests.wire.kit import Stage, staged
 from tests.wire.openapi import Judge
@@ -27,6 +31,29 @@ def _route() -> Iterator[None]:
     old = discord.http.Route.BASE, gateway.DEFAULT_GATEWAY
     yield
     discord.http.Route.BASE, gateway.DEFAULT_GATEWAY = old
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let discord.py and the courier retry without their pauses."""
+
+    class Hurried:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(asyncio, name)
+
+        async def sleep(self, _: float) -> None:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(discord.http, "asyncio", Hurried())
+    monkeypatch.setattr(discord.webhook.async_, "asyncio", Hurried())
+    monkeypatch.setattr(courier, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(courier, "_LONGEST_RETRY_S", 0.01)
+
+
+@pytest.fixture
+def sudden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a cancelled courier drop what it has in flight."""
+    monkeypatch.setattr(courier, "_LAST_MOMENT_S", 0)
 
 
 @pytest.fixture

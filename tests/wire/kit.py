@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from bot.app import App
 from bot.engine.protocol import Engine
 from bot.jobs.model import Job
+from bot.sandbox.exchanges import Exchange
 from bot.sandbox.model import Message
 from bot.sandbox.people import Invocation
 from bot.sandbox.server import Sandbox
@@ -30,6 +32,7 @@ class Stage:
         self.app = app
         self.engine = engine
         self.run = run
+        self._offset = 0.0
 
     @property
     def queue(self):
@@ -60,12 +63,47 @@ class Stage:
         async with asyncio.timeout(PATIENCE_S):
             return await self.app.client.services.courier.settled(job_id)
 
+    async def postponed(self, job_id: str) -> Delivery:
+        """Wait until an attempt has failed and the next is put off."""
+        attempted = self.app.client.services.courier._attempted
+        async with asyncio.timeout(PATIENCE_S), attempted:
+            while True:
+                found = await self.delivery(job_id)
+                if found.state == "pending" and found.error:
+                    return found
+                await attempted.wait()
+
     async def jobs_made(self) -> int:
         return await self.database.read(lambda tx: tx.value("SELECT count(*) FROM jobs"))
 
     async def ended(self) -> None:
         """Wait until the bot has stopped by itself."""
         await asyncio.wait({self.run})
+
+    def advance(self, seconds: float) -> None:
+        """Move Discord's clock and the bot's own."""
+        self.sandbox.clock.advance(seconds)
+        self._offset += seconds
+        courier = self.app.client.services.courier
+        for part in (courier, courier._ladder, courier._progress, self.queue):
+            part._clock = lambda: time.time() + self._offset
+        courier._wake.set()
+
+    def visible(self, name: str = "alice", channel: str = "general") -> list[Message]:
+        """Return the answers that a user sees."""
+        return [m for m in self.sandbox.user(name).messages(channel) if is_outcome(m)]
+
+    async def asked(self, name: str = "alice", channel: str = "general", **options: Any):
+        """Ask for a picture whose drawing waits; return its message and job id."""
+        invocation = await self.imagine(name, "a house", channel, **options)
+        message = (await invocation.response()).message
+        await soon(self.engine.holding.wait())
+        return message, job_id_of(message)
+
+    async def cut(self) -> None:
+        """End the bot as a kill would; with `sudden`, nothing in flight is recorded any more."""
+        self.run.cancel()
+        await asyncio.gather(self.run, return_exceptions=True)
 
     async def stop(self) -> None:
         self.app.stop()
@@ -88,6 +126,11 @@ def job_id_of(message: Message) -> str:
 
 def is_outcome(message: Message) -> bool:
     return any(custom_id.startswith("reroll:") for custom_id in controls(message))
+
+
+def is_answer(exchange: Exchange) -> bool:
+    """Say whether a request carries a job's answer, and not its progress."""
+    return "reroll:" in str(exchange.request)
 
 
 def text_of(message: Message) -> str:

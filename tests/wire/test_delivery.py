@@ -109,6 +109,7 @@ async def test_a_private_picture_never_takes_a_public_way(held, engine):
     assert not [e for e in held.sandbox.exchanges if (e.method, e.route) == EDIT_ROUTE]
 
 
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 524])
 async def test_a_server_error_is_retried(held, engine, status):
     _, message, job_id = await asked(held, engine)
@@ -121,6 +122,7 @@ async def test_a_server_error_is_retried(held, engine, status):
     assert visible(held) == [message]
 
 
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_cut_connection_at_the_edit(held, engine, after):
     _, message, job_id = await asked(held, engine)
@@ -131,6 +133,7 @@ async def test_a_cut_connection_at_the_edit(held, engine, after):
     assert visible(held) == [message]
 
 
+@pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_cut_connection_at_a_new_message_makes_no_second_one(held, engine, after):
     _, message, job_id = await asked(held, engine)
@@ -223,6 +226,7 @@ async def test_a_slow_progress_edit_never_follows_the_answer(held, engine):
     assert message.files
 
 
+@pytest.mark.usefixtures("hurry")
 async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(held, engine):
     held.sandbox.faults.reset(*POST, after=True)
     await held.sandbox.user("bob").send("dm", "a boat")
@@ -239,25 +243,3 @@ async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(
     (answer,) = [m for m in direct(held) if is_outcome(m)]
     assert answer.files
     assert delivery.sent_message_id == answer.id
-
-
-async def test_an_unreadable_request_does_not_make_the_courier_spin(stage):
-    message = await stage.outcome(await stage.imagine("alice", "a house"))
-    job_id = job_id_of(message)
-    await stage.delivered(job_id)
-
-    async def damage(tx):
-        columns = "user_id, target, seed, images, work, created_at"
-        await tx.execute(
-            f"INSERT INTO jobs (id, source_id, state, request, {columns}) SELECT 'damaged',"
-            f" 'x', 'generated', '{{\"prompt\": \"x\", \"count\": 9}}', {columns} FROM jobs"
-        )
-        await tx.execute("INSERT INTO deliveries (job_id, state) VALUES ('damaged', 'pending')")
-
-    await stage.database.write(damage)
-    before = stage.database.commits
-    await stage.outcome(await stage.imagine("alice", "wakes the courier"))
-    assert stage.database.commits - before < 20
-    delivery = await stage.delivery("damaged")
-    assert (delivery.state, delivery.error) == ("pending", "unexpected")
-    assert delivery.next_attempt_at > delivery.created_at

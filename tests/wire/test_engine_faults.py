@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bot.delivery import progress
 from bot.errors import EngineError, EngineErrorKind
 from bot.jobs.model import JobState
 from tests.engines import Script, ScriptedEngine
@@ -41,7 +42,10 @@ async def test_twice_is_a_sentence_and_the_next_job_runs(sandbox, tmp_path, kind
         await stage.outcome(await stage.imagine("alice", "one more"))
 
 
-async def test_a_missing_model_file_is_named(sandbox, tmp_path):
+async def test_a_missing_model_file_is_named(sandbox, tmp_path, monkeypatch):
+    # The next try comes sooner than the usual pace of edits would show the reason.
+    monkeypatch.setattr(progress, "RUNNING_PACE_S", 0.0)
+    monkeypatch.setattr(progress, "WAITING_PACE_S", 0.0)
     sentence = "The model file transformer/a.safetensors is missing."
     script = failing(EngineErrorKind.LOAD_FAILED, sentence=sentence)
     async with staged(sandbox, tmp_path, ScriptedEngine(script)) as stage:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from bot import connect
+from bot.app import App
 from bot.errors import BotError, StartupError
+from bot.settings import load_settings
+from tests.engines import ScriptedEngine
 from tests.wire.kit import soon, staged
 
 
@@ -23,11 +29,34 @@ async def test_a_refused_login(sandbox, tmp_path, status):
     assert not isinstance(caught.value, StartupError)
 
 
-async def test_no_connection(sandbox, tmp_path):
-    sandbox.faults.reset("GET", "/users/@me", times=None)
-    with pytest.raises(BotError, match="cannot be reached"):
-        async with staged(sandbox, tmp_path):
-            pass
+@pytest.mark.parametrize("path", ["/users/@me", "/oauth2/applications/@me"])
+async def test_a_network_that_is_down_is_waited_for(sandbox, tmp_path, monkeypatch, path):
+    monkeypatch.setattr(connect, "_FIRST_RETRY_S", 0.001)
+    down = sandbox.faults.reset("GET", path, times=3)
+    async with staged(sandbox, tmp_path) as stage:
+        assert down.hits == 3
+        assert (await stage.outcome(await stage.imagine("alice", "a house"))).files
+
+
+async def test_an_outage_while_the_commands_are_sent_is_waited_for(
+    sandbox, tmp_path, monkeypatch, hurry
+):
+    monkeypatch.setattr(connect, "_FIRST_RETRY_S", 0.001)
+    down = sandbox.faults.respond("PUT", "/applications/*/commands", 503)
+    async with staged(sandbox, tmp_path) as stage:
+        assert down.hits == 1
+        assert (await stage.outcome(await stage.imagine("alice", "a house"))).files
+
+
+async def test_a_stop_does_not_wait_for_the_network(sandbox, tmp_path):
+    down = sandbox.faults.reset("GET", "/users/@me", times=None)
+    values = {"image_model_name": "tiny", "data_dir": tmp_path, "discord_token": None}
+    settings = load_settings(discord_api_url=sandbox.api_url, _env_file=None, **values)
+    app = App(settings, engine=ScriptedEngine())
+    run = asyncio.create_task(app.run())
+    await soon(down.reached.wait())
+    app.stop()
+    await soon(run)
 
 
 async def test_nothing_at_the_address(sandbox, tmp_path):

@@ -1,0 +1,78 @@
+"""What a failed attempt to reach Discord means for the way that was tried."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+import discord
+
+_TOO_LARGE: Final = 40005
+# Sending switched off for a while, blocked by Discord's proxy, overloaded
+# (https://discord.com/developers/docs/topics/opcodes-and-status-codes#json).
+_PASSING: Final = frozenset({40004, 40333, 130000})
+REFUSED_PAUSE_S: Final = 600.0
+
+
+class RungClosedError(Exception):
+    """This way will not work any more; the next one may. `gone`: its message does not exist."""
+
+    def __init__(self, reason: str, *, gone: bool = False) -> None:
+        super().__init__(reason)
+        self.gone = gone
+
+
+class RetryLaterError(Exception):
+    """This way may work later; whether the attempt reached Discord is not known."""
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.after_s = after_s
+
+
+class TooLargeError(Exception):
+    """Discord refused the upload's size."""
+
+
+FORESEEN: Final = (
+    discord.DiscordException,
+    aiohttp.ClientError,
+    OSError,
+    TimeoutError,
+    RuntimeError,
+)
+"""What discord.py raises where Discord or the network fails."""
+
+
+def explain(error: Exception, *, by_token: bool = False) -> Exception:
+    """Turn what discord.py raised into `RungClosedError`, `RetryLaterError` or `TooLargeError`.
+
+    A refusal without one of Discord's own codes speaks of the bot as a whole (a void bot token, a
+    proxy that blocks this address), not of the message: the way stays open, and is tried again
+    after a long pause. An interaction's token (`by_token`) is not worth that; it is closed.
+    """
+    if isinstance(error, discord.HTTPException):
+        return _explain_status(error, by_token=by_token)
+    if isinstance(error, discord.RateLimited):
+        return RetryLaterError("429", error.retry_after)
+    if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
+        return RetryLaterError(type(error).__name__)
+    if isinstance(error, RuntimeError) and str(error) == "Session is closed":
+        return RetryLaterError("the client was closed")
+    return error
+
+
+def _explain_status(error: discord.HTTPException, *, by_token: bool) -> Exception:
+    reason = f"{error.status} {error.code}"
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or error.code == _TOO_LARGE:
+        return TooLargeError(reason)
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        header = error.response.headers.get("Retry-After", "")
+        after = float(header) if header.replace(".", "", 1).isdigit() else None
+        return RetryLaterError(reason, after)
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in _PASSING:
+        return RetryLaterError(reason)
+    if not error.code and not by_token:
+        return RetryLaterError(reason, REFUSED_PAUSE_S)
+    return RungClosedError(reason, gone=error.status == HTTPStatus.NOT_FOUND)

@@ -1,0 +1,96 @@
+"""Pictures that Discord finds too large, and pictures whose files are gone."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+from PIL import Image
+
+from bot.delivery.fit import fit
+from tests.wire.kit import job_id_of, text_of
+
+SIDE = 512
+
+
+@pytest.fixture
+def noise(tmp_path):
+    """A picture that no encoding makes small."""
+    picture = Image.frombytes("RGB", (SIDE, SIDE), os.urandom(SIDE * SIDE * 3))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def drawn(stage, count=1):
+    """Return a delivered job's id and the paths of its pictures."""
+    message = await stage.outcome(await stage.imagine("alice", "a house", count=count))
+    await stage.delivered(job_id_of(message))
+    job_id = job_id_of(message)
+    folder = stage.app.settings.images_dir
+    return job_id, [folder / record.file for record in await stage.queue.images(job_id)]
+
+
+async def send_again(stage, job_id, **changes):
+    """Put a delivered job back into the outbox, as one that waits for its answer."""
+
+    async def put_back(tx):
+        await tx.execute("DROP TRIGGER deliveries_state")
+        await tx.execute(
+            "UPDATE deliveries SET state = 'pending', rung = NULL, token = NULL WHERE job_id = ?",
+            (job_id,),
+        )
+
+    await stage.database.write(put_back)
+    stage.app.client.services.courier._wake.set()
+    return await stage.delivered(job_id)
+
+
+async def test_a_refused_size_is_sent_smaller(stage, noise):
+    job_id, (path,) = await drawn(stage)
+    path.write_bytes(noise)
+    # Discord's own limit may be lower than the one that it tells.
+    stage.sandbox.world.attachment_limit = 300 * 1024
+    delivery = await send_again(stage, job_id)
+    assert (delivery.state, delivery.rung) == ("delivered", "edit")
+    (message,) = stage.visible()
+    assert len(message.files[0].data) <= 300 * 1024
+    with Image.open(io.BytesIO(message.files[0].data)) as picture:
+        assert picture.format == "WEBP"
+
+
+async def test_show_sends_smaller_too(stage, noise):
+    job_id, (path,) = await drawn(stage)
+    path.write_bytes(noise)
+    stage.sandbox.world.attachment_limit = 300 * 1024
+    alice = stage.sandbox.user("alice")
+    shown = await (await alice.slash("art", "show", job=job_id)).answer()
+    assert len(shown.files[0].data) <= 300 * 1024
+
+
+async def test_show_says_when_discord_takes_nothing(stage):
+    job_id, _ = await drawn(stage)
+    fault = stage.sandbox.faults.respond("PATCH", "/webhooks/*", 413, code=40005, times=None)
+    alice = stage.sandbox.user("alice")
+    shown = await (await alice.slash("art", "show", job=job_id)).answer()
+    assert "too large" in shown.content
+    assert fault.hits <= 10
+
+
+def test_the_smallest_encoding_has_smaller_sides(tmp_path, noise):
+    path = tmp_path / "noise.png"
+    path.write_bytes(noise)
+    upload = fit(path, "x", "noise", 60 * 1024)
+    assert len(upload.data) <= 60 * 1024
+    with Image.open(io.BytesIO(upload.data)) as picture:
+        assert picture.size == (SIDE // 2, SIDE // 2)
+
+
+async def test_a_lost_file_is_spoken_of(stage):
+    job_id, paths = await drawn(stage, count=4)
+    paths[2].unlink()
+    alice = stage.sandbox.user("alice")
+    shown = await (await alice.slash("art", "show", job=job_id)).answer()
+    assert len(shown.files) == 3
+    assert "1 of 4 pictures" in text_of(shown)

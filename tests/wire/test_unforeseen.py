@@ -1,0 +1,142 @@
+"""Faults that nobody foresaw: the user reads an id, the log has it too, the queue goes on."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from bot.delivery import courier
+from bot.jobs.model import JobState
+from storage.images import ImageStore
+from tests.engines import Script, ScriptedEngine
+from tests.wire.kit import is_outcome, job_id_of, staged, text_of
+
+DAMAGED = "0123456789abcdef00"
+
+
+class Unforeseen(Exception):
+    pass
+
+
+def breaks(*_, **__):
+    raise Unforeseen
+
+
+def short_id(text: str) -> str:
+    return re.search(r"`([0-9a-f]{6})`", text)[1]
+
+
+async def test_in_a_command(stage, monkeypatch, caplog):
+    monkeypatch.setattr(stage.queue, "open_jobs", breaks)
+    said = (await (await stage.sandbox.user("alice").slash("art", "queue")).answer()).content
+    assert short_id(said) in caplog.text
+    assert (await stage.outcome(await stage.imagine("alice", "goes on"))).files
+
+
+async def test_in_a_direct_message(stage, monkeypatch, caplog):
+    # discord.py loads each cog into a module of its own making.
+    monkeypatch.setattr(sys.modules["cogs.direct_messages"], "build_request", breaks)
+    await stage.sandbox.user("bob").send("dm", "a boat")
+    (said,) = await stage.sandbox.wait(
+        lambda: [m for m in stage.sandbox.user("bob").messages("dm") if m.author.bot]
+    )
+    assert short_id(said.content) in caplog.text
+
+
+async def test_in_the_worker(stage, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageStore, "keep", breaks)
+        message = await stage.outcome(await stage.imagine("alice", "a house"))
+    job_id = job_id_of(message)
+    assert (await stage.queue.job(job_id)).state is JobState.FAILED
+    assert job_id in text_of(message)
+    assert f"job {job_id}: unexpected error" in caplog.text
+    assert (await stage.outcome(await stage.imagine("alice", "goes on"))).files
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_in_the_courier(stage, monkeypatch, caplog):
+    with monkeypatch.context() as patch:
+        patch.setattr(courier, "outcome", breaks)
+        message = await stage.outcome(await stage.imagine("alice", "a house"))
+    delivery = await stage.delivered(job_id_of(message))
+    assert delivery.state == "delivered"
+    assert stage.visible() == [message]
+    error_id = short_id(text_of(message))
+    assert f"unexpected error {error_id}" in caplog.text
+    assert error_id in delivery.error
+    alice = stage.sandbox.user("alice")
+    assert (await (await alice.slash("art", "show", job=delivery.job_id)).answer()).files
+    assert (await stage.outcome(await stage.imagine("alice", "goes on"))).files
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("place", ["outcome", "rungs"])
+async def test_in_the_courier_once(stage, monkeypatch, place):
+    works, faults = getattr(courier, place), [Unforeseen()]
+
+    def first_breaks(*arguments, **options):
+        if faults:
+            raise faults.pop()
+        return works(*arguments, **options)
+
+    monkeypatch.setattr(courier, place, first_breaks)
+    message = await stage.outcome(await stage.imagine("alice", "a house"))
+    assert message.files
+    delivery = await stage.delivered(job_id_of(message))
+    assert "unexpected" in delivery.error
+    assert delivery.attempts >= 2
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_in_the_courier_before_and_after_it_looks(stage, monkeypatch):
+    """What fails wherever it is touched is given up, without spinning."""
+    monkeypatch.setattr(courier, "outcome", breaks)
+    monkeypatch.setattr(courier, "broken", breaks)
+    before = stage.database.commits
+    response = await (await stage.imagine("alice", "a house")).response()
+    delivery = await stage.delivered(job_id_of(response.message))
+    assert delivery.state == "undeliverable"
+    assert "given up" in delivery.error
+    assert stage.database.commits - before < 40
+
+
+async def test_an_unreadable_answer_is_sent_all_the_same(stage):
+    message = await stage.outcome(await stage.imagine("alice", "a house"))
+    await stage.delivered(job_id_of(message))
+    await stage.database.write(lambda tx: damage(tx, "generated", "pending"))
+    before = stage.database.commits
+    await stage.outcome(await stage.imagine("alice", "wakes the courier"))
+    assert (await stage.delivered(DAMAGED)).rung == "dm"
+    assert stage.database.commits - before < 20
+    (private,) = stage.visible(channel="dm")
+    press = await stage.sandbox.user("alice").press(private, "Try again")
+    assert "no longer be read" in (await press.answer()).content
+
+
+async def test_an_unreadable_request_keeps_nothing_from_starting(sandbox, tmp_path, caplog):
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with staged(sandbox, tmp_path, engine) as stage:
+        _, job_id = await stage.asked()
+        await stage.database.write(lambda tx: damage(tx, "queued", "waiting"))
+    idle = ScriptedEngine()
+    async with staged(sandbox, tmp_path, idle) as stage:
+        assert (await stage.delivered(job_id)).state == "delivered"
+        await stage.delivered(DAMAGED)
+        assert (await stage.queue.job(DAMAGED)).state is JobState.FAILED
+        (private,) = [m for m in stage.sandbox.user("alice").messages("dm") if is_outcome(m)]
+        assert f"({DAMAGED})" in text_of(private)
+        assert f"job {DAMAGED}: its stored request cannot be read" in caplog.text
+        assert len(idle.requests) == 1
+
+
+async def damage(tx, state: str, delivery: str) -> None:
+    """Add a job like the first, with a request that no longer passes the checks."""
+    columns = "user_id, target, seed, images, work, created_at"
+    await tx.execute(
+        f"INSERT INTO jobs (id, source_id, state, request, {columns}) SELECT '{DAMAGED}', 'x',"
+        f' \'{state}\', \'{{"prompt": "x", "count": 9}}\', {columns} FROM jobs LIMIT 1'
+    )
+    await tx.execute(f"INSERT INTO deliveries (job_id, state) VALUES ('{DAMAGED}', '{delivery}')")
