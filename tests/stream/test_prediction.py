@@ -82,9 +82,9 @@ def test_streaming_from_the_start_keeps_no_second_copy():
     dit = streamed(Precision.FP8, usual=USUAL, budget=budget)
     assert len(dit.resident) == 2
     weights = 4 * dit.layouts[0].size + 6 * dit.layouts[1].size
-    assert dit.host_bytes == weights
+    assert dit.weights.host_bytes == weights
     assert torch.equal(predicted(dit), exact)
-    assert dit.host_bytes == weights
+    assert dit.weights.host_bytes == weights
 
 
 def test_a_larger_picture_evicts_and_a_smaller_one_brings_back():
@@ -99,9 +99,9 @@ def test_a_larger_picture_evicts_and_a_smaller_one_brings_back():
     assert len(during) < len(before) == 5
     assert torch.equal(predicted(dit), exact)
     assert dit.resident == before
-    host = dit.host_bytes
+    host = dit.weights.host_bytes
     dit.make_room(large)
-    assert dit.host_bytes == host  # an evicted block's copy is kept for the next time
+    assert dit.weights.host_bytes == host  # an evicted block's copy is kept for the next time
 
 
 def test_too_small_a_budget_says_so():
