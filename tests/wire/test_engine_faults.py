@@ -10,7 +10,9 @@ from bot.jobs.model import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import staged, text_of
 
-KINDS = sorted(set(EngineErrorKind) - {EngineErrorKind.LOAD_FAILED, EngineErrorKind.REFUSED})
+# Those that are not the job's fault, or are final at once, have tests of their own.
+OTHERS = {EngineErrorKind.LOAD_FAILED, EngineErrorKind.REFUSED, EngineErrorKind.DISK_REFUSED}
+KINDS = sorted(set(EngineErrorKind) - OTHERS)
 
 
 def failing(kind, **options):
