@@ -28,6 +28,7 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--random", action="store_true", help="write random files, if none are there"
     )
+    parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
     parser.add_argument("--rows", help="which rows, with commas; `load` is one")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")

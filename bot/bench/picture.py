@@ -31,7 +31,9 @@ _RANDOM: Final = """
 import sys, torch
 from pathlib import Path
 from bot.engine.stream.random_files import write
-write(Path(sys.argv[1]), torch.device(sys.argv[2]), lambda text: print(text, flush=True))
+layers = int(sys.argv[3]) or None
+say = lambda text: print(text, flush=True)
+write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, layers=layers)
 """
 _PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
 
@@ -63,7 +65,8 @@ def rows(steps: int) -> dict[str, Row]:
 def run(options: argparse.Namespace) -> int:
     """Measure and print; return how many rows failed."""
     if options.random:
-        command = [sys.executable, "-c", _RANDOM, str(options.folder), options.device]
+        values = (str(options.folder), options.device, str(options.layers or 0))
+        command = [sys.executable, "-c", _RANDOM, *values]
         subprocess.run(command, check=True)  # noqa: S603 - this very program
     known = rows(options.steps)
     wanted = options.rows.split(",") if options.rows else list(known)

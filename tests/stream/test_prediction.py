@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,3 +229,33 @@ def test_blocks_give_way_and_come_back():
         assert len(dit.resident) == before - gone
     assert torch.equal(predicted(dit), first)
     assert len(dit.resident) == before
+
+
+def test_without_room_to_compile_beside_a_picture_the_picture_waits(monkeypatch):
+    go_on = threading.Event()
+
+    def slow(function, **_options):
+        def call(*arguments):
+            assert go_on.wait(30)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", slow)
+    plain = predicted(streamed(Precision.FP8))
+    dit = streamed(Precision.FP8, compile=True, compile_wait=0.0)
+    work = Work(WIDTH, HEIGHT, 1, (11, 5))
+    for kib in range(160 * 1024, 320 * 1024, 64):
+        dit.settings = replace(dit.settings, budget=kib * 1024)
+        if dit._fits(work, 0):
+            break
+    choose = dit._kernels.choose
+
+    def released(key, wait_s):
+        if math.isinf(wait_s):
+            go_on.set()
+        return choose(key, wait_s)
+
+    monkeypatch.setattr(dit._kernels, "choose", released)
+    assert torch.equal(predicted(dit), plain)
+    assert dit._kernels.active

@@ -113,15 +113,27 @@ def reference_step(
     guidance: float,
 ) -> Callable[[], Tensor]:
     """Return DiffSynth's own step, both branches, with or without compiled blocks."""
-    device, dtype = latents.device, latents.dtype
-    timestep = timesteps[0].unsqueeze(0).to(device, dtype)
-
     for block in dit.transformer_blocks:
         # There is no public way back from `compile`, and compiling anew costs a minute.
         if compiled and not hasattr(block, "kept"):
             block.compile(dynamic=True)
             block.kept = block._compiled_call_impl  # noqa: SLF001
         block._compiled_call_impl = block.kept if compiled else None  # noqa: SLF001
+
+    predict = reference_branch(dit, latents, timesteps)
+
+    @torch.no_grad()
+    def step() -> Tensor:
+        positive, negative = (predict(prompt) for prompt in prompts)
+        return negative + guidance * (positive - negative)
+
+    return step
+
+
+def reference_branch(dit: Any, latents: Tensor, timesteps: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return DiffSynth's own prediction for one prompt's embedding."""
+    device, dtype = latents.device, latents.dtype
+    timestep = timesteps[0].unsqueeze(0).to(device, dtype)
 
     def predict(prompt: Tensor) -> Tensor:
         mask = torch.ones(1, len(prompt), dtype=torch.long, device=device)
@@ -135,12 +147,7 @@ def reference_step(
             width=8 * latents.shape[3],
         )
 
-    @torch.no_grad()
-    def step() -> Tensor:
-        positive, negative = (predict(prompt) for prompt in prompts)
-        return negative + guidance * (positive - negative)
-
-    return step
+    return predict
 
 
 def profile(step: Callable[[], Any], rows: int = 14) -> list[tuple[str, float, int]]:

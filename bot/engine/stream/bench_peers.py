@@ -25,15 +25,18 @@ from bot.engine.stream.transformer import StreamedDiT
 
 
 class _Root(nn.Module):
-    """What diffusers' hooks take for the model: its forward is a whole step."""
+    """What diffusers' hooks take for the model: its forward is one branch of a step.
 
-    def __init__(self, dit: Any, step: Callable[[], Tensor]) -> None:
+    They learn the order of the blocks from one forward, in which each must come once.
+    """
+
+    def __init__(self, dit: Any, predict: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.transformer_blocks = dit.transformer_blocks
-        self._step = step
+        self._predict = predict
 
-    def forward(self) -> Tensor:
-        return self._step()
+    def forward(self, prompt: Tensor) -> Tensor:
+        return self._predict(prompt)
 
 
 def group_offloading(context: Context) -> None:
@@ -42,15 +45,22 @@ def group_offloading(context: Context) -> None:
         context.say("    needs a GPU and diffusers", "left out")
         return
     resident, theirs = _theirs(context, fp8=False)
+    _tidy(context)
     _note(context, "diffusers group offload, bf16", theirs, resident)
     budget = min(v.budget for v in context.variants if v.budget is not None)
     _note(context, f"ours, bf16 {budget / GIB:g} GiB", _ours_plain(context, budget), resident)
     _, theirs = _theirs(context, fp8=True)
+    _tidy(context)
     _note(context, "diffusers group offload, FP8 cast", theirs, resident)
     for compiled in (False, True):
         name = f"ours, fp8 {budget / GIB:g} GiB {'compiled' if compiled else 'eager'}"
         variant = Variant(name, Precision.FP8, budget, compiled)
         _note(context, name, _run(context, context.stepper(variant)), resident)
+
+
+def _tidy(context: Context) -> None:
+    gc.collect()  # modules and their hooks point at one another
+    context.dit.device.release_cache()
 
 
 def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float, Tensor]]:
@@ -61,14 +71,20 @@ def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float,
     size = context.usual
     latents = noise(range(1), size.width, size.height, DTYPE).to(context.device)
     timesteps = context.schedule(size.width, size.height)
-    step = bench_parts.reference_step(dit, False, context.prompts, latents, timesteps, GUIDANCE)
-    exact = step().float().cpu()
+    predict = bench_parts.reference_branch(dit, latents, timesteps)
+
+    @torch.no_grad()
+    def step(branch: Callable[[Tensor], Tensor]) -> Tensor:
+        positive, negative = (branch(prompt) for prompt in context.prompts)
+        return negative + GUIDANCE * (positive - negative)
+
+    exact = step(predict).float().cpu()
     if fp8:
         for block in dit.transformer_blocks:
             apply_layerwise_casting(block, storage_dtype=torch.float8_e4m3fn, compute_dtype=DTYPE)
     dit.transformer_blocks.to("cpu")
     context.dit.device.release_cache()
-    root = _Root(dit, step)
+    root = _Root(dit, predict)
     apply_group_offloading(
         root,
         onload_device=context.device,
@@ -78,10 +94,7 @@ def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float,
         use_stream=True,
         record_stream=True,
     )
-    found = _run(context, torch.no_grad()(root))
-    del root, dit, step
-    gc.collect()
-    context.dit.device.release_cache()
+    found = _run(context, lambda: step(root))
     return exact, found
 
 

@@ -16,6 +16,8 @@ from bot.engine.stream.quantize import FP8, quantize_rows
 # DiffSynth's activation is x * sigmoid(1.702 x). With 1.702 moved into the scales of the layer
 # before it and out of those of the layer after it, it is SiLU: one pass instead of three.
 QUICK_GELU: Final = 1.702
+# Of a matrix that is packed, at once: a third of a gigabyte in float32 with what is made of it.
+_ROWS: Final = 2048
 
 
 class Precision(StrEnum):
@@ -124,22 +126,30 @@ class Layout:
     def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
         """Build the block from its layers' tensors (names without the block's prefix).
 
-        Works piece by piece, so that no second copy of the block is ever alive on `device`.
+        Works on a few rows at a time: what is in between has to fit into the smallest budget.
         """
         flat = torch.empty(self.size, dtype=torch.uint8, device=device)
         small: dict[str, Tensor] = {}
         scales: list[Tensor] = []
         for piece, view in zip(self.pieces, self._rows(flat), strict=True):
-            weight = torch.cat([state[f"{source}.weight"].to(device) for source in piece.sources])
             bias = torch.cat([state[f"{source}.bias"].to(device) for source in piece.sources])
             small[f"{piece.name}.bias"] = (bias.float() * piece.out_gain).to(self.dtype)
-            if self.quantized:
-                quantized, scale = quantize_rows(weight, piece.out_gain / piece.in_gain)
-                view.copy_(quantized.view(torch.uint8))
-                small[f"{piece.name}.scale"] = scale
+            found: list[Tensor] = []
+            start = 0
+            for source in piece.sources:
+                for rows in state[f"{source}.weight"].split(_ROWS):
+                    place = view[start : start + len(rows)]
+                    start += len(rows)
+                    part = rows.to(device)
+                    if self.quantized:
+                        quantized, scale = quantize_rows(part, piece.out_gain / piece.in_gain)
+                        place.copy_(quantized.view(torch.uint8))
+                        found.append(scale)
+                    else:
+                        place.copy_(part.to(self.dtype).contiguous().view(torch.uint8))
+            if found:
+                small[f"{piece.name}.scale"] = scale = torch.cat(found)
                 scales.append(scale.repeat_interleave(piece.columns // self.width))
-            else:
-                view.copy_(weight.to(self.dtype).contiguous().view(torch.uint8))
         if scales:
             small["scales"] = torch.cat(scales)[:, None]
         for name, (query, key) in self.norms:

@@ -29,13 +29,16 @@ _PARTS: Final[tuple[tuple[type[Any], str, str, int, torch.dtype], ...]] = (
 )
 
 
-def write(folder: Path, device: torch.device, say: Callable[[str], None]) -> None:
-    """Write about 30 GB below `folder`, unless it is there."""
+def write(
+    folder: Path, device: torch.device, say: Callable[[str], None], *, layers: int | None = None
+) -> None:
+    """Write about 30 GB below `folder`, unless it is there; less with fewer `layers` than 60."""
     if (folder / "tokenizer" / "tokenizer_config.json").is_file():
         return
     for network, name, stem, count, dtype in _PARTS:
         with skip_model_initialization():
-            shapes = {key: tensor.shape for key, tensor in network().state_dict().items()}
+            full = network(num_layers=layers) if layers and network is QwenImageDiT else network()
+            shapes = {key: tensor.shape for key, tensor in full.state_dict().items()}
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
             tensors = {

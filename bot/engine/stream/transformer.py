@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,32 +18,14 @@ from bot.engine.stream.block import EPSILON, Kernel, Run
 from bot.engine.stream.budget import Fixed, Plan, Work, activation_bytes, plan
 from bot.engine.stream.compiling import Kernels, Widen, mark_lengths
 from bot.engine.stream.device import Device, open_device
+from bot.engine.stream.generation import Generation, Unit
 from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
-from bot.engine.stream.modulation import Modulation, Table
+from bot.engine.stream.modulation import Modulation
 from bot.engine.stream.patches import from_patches, to_patches
 from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.weights import Kind, WeightStore
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What all steps of one request share. `texts` has one [tokens, dim] a guidance branch."""
-
-    work: Work
-    texts: tuple[Tensor, ...]
-    image_rope: Tensor
-    text_ropes: tuple[Tensor, ...]
-    table: Table
-
-
-@dataclass(slots=True)
-class _Unit:
-    """What goes through a block at once: branches of one picture."""
-
-    image: Tensor
-    texts: list[Tensor]
-    ropes: list[Tensor]
+from bot.errors import EngineError
 
 
 class StreamedDiT:
@@ -284,11 +267,21 @@ class StreamedDiT:
             element = self.settings.dtype.itemsize
             self._compiling = activation_bytes(work, geometry, element, compiled=True)
             self._compiling += self.weights.sample_bytes(wide=wide)
-            spare = self.plan(work, more=self._compiling)
-            self.weights.keep(spare.resident, scratch=wide)
+            fits = self._fits(work, self._compiling)
+            spare = self.plan(work, more=self._compiling).resident if fits else frozenset[int]()
+            self.weights.keep(spare, scratch=wide)
             kernels.compile(key, sample)
-        kernels.choose(key, self.settings.compile_wait)
+        if not kernels.choose(key, self.settings.compile_wait) and not self._fits(work):
+            # The budget is too small for both: the picture waits.
+            kernels.choose(key, math.inf)
         self.weights.widen = kernels.widen
+
+    def _fits(self, work: Work, more: int | None = None) -> bool:
+        try:
+            self.plan(work, more=more)
+        except EngineError:
+            return False
+        return True
 
     def forget_tables(self) -> None:
         """Drop the modulation of earlier schedules."""
@@ -358,17 +351,17 @@ class StreamedDiT:
         positive, negative = images.unflatten(0, (-1, branches)).unbind(1)
         return negative + guidance * (positive - negative)
 
-    def _units(self, generation: Generation, latents: Tensor) -> list[_Unit]:
-        units: list[_Unit] = []
+    def _units(self, generation: Generation, latents: Tensor) -> list[Unit]:
+        units: list[Unit] = []
         texts, ropes = generation.texts, generation.text_ropes
         for patches in to_patches(latents.to(self.device.torch, self.settings.dtype)):
             image = self._outer.img_in(patches)
             if generation.work.joint:
                 branches = torch.stack([image] * len(texts))
-                units.append(_Unit(branches, list(texts), list(ropes)))
+                units.append(Unit(branches, list(texts), list(ropes)))
             else:
                 units += [
-                    _Unit(image[None], [text], [rope])
+                    Unit(image[None], [text], [rope])
                     for text, rope in zip(texts, ropes, strict=True)
                 ]
         if self._kernels.active:
@@ -376,7 +369,7 @@ class StreamedDiT:
                 mark_lengths(unit.image, unit.texts, [generation.image_rope, *unit.ropes])
         return units
 
-    def _finished(self, unit: _Unit, final: Tensor, latents: Tensor) -> Tensor:
+    def _finished(self, unit: Unit, final: Tensor, latents: Tensor) -> Tensor:
         image = functional.layer_norm(unit.image, (self.geometry.dim,), final[0], final[1], EPSILON)
         return from_patches(self._outer.proj_out(image), *latents.shape[-2:])
 
