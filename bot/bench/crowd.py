@@ -54,7 +54,7 @@ async def _queue_up(sandbox: Sandbox, count: int, quality: str) -> dict[str, Any
     """Have one user ask for most of `count` pictures and two others for the rest; wait for all."""
     others = count // 5
     wishes = ["alice"] * (count - 2 * others) + ["bob", "chen"] * others
-    invocations = []
+    invocations: list[Invocation] = []
     for number, name in enumerate(wishes):
         person = sandbox.user(name)
         invocation = await person.slash(

@@ -36,8 +36,9 @@ def bare(cache: Path, pinned: int, device: str) -> dict[str, float]:
         home.tensor.zero_()
     marks = [time.perf_counter()]
     staging, place = target.host_buffer(_PIECE), target.buffer(_PIECE)
+    staged: Any = staging.tensor.numpy()
     with cache.open("rb", buffering=0) as file:
-        while size := file.readinto(staging.tensor.numpy()):
+        while size := file.readinto(staged):
             place[:size].copy_(staging.tensor[:size])
     target.synchronise()
     marks.append(time.perf_counter())

@@ -7,6 +7,7 @@ one once a branch. The blocks are DiffSynth's with the weights of the other vari
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import statistics
 from collections.abc import Callable
@@ -65,8 +66,7 @@ def _tidy(context: Context) -> None:
 
 def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float, Tensor]]:
     """Return the output of resident blocks, and the same blocks' offloaded."""
-    from diffusers.hooks import apply_group_offloading, apply_layerwise_casting  # noqa: PLC0415
-
+    hooks: Any = importlib.import_module("diffusers.hooks")
     dit = randomly.random_dit(context.geometry, context.text, context.device, DTYPE)
     size = context.usual
     latents = noise(range(1), size.width, size.height, DTYPE).to(context.device)
@@ -81,11 +81,13 @@ def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float,
     exact = step(predict).float().cpu()
     if fp8:
         for block in dit.transformer_blocks:
-            apply_layerwise_casting(block, storage_dtype=torch.float8_e4m3fn, compute_dtype=DTYPE)
+            hooks.apply_layerwise_casting(
+                block, storage_dtype=torch.float8_e4m3fn, compute_dtype=DTYPE
+            )
     dit.transformer_blocks.to("cpu")
     context.dit.device.release_cache()
     root = _Root(dit, predict)
-    apply_group_offloading(
+    hooks.apply_group_offloading(
         root,
         onload_device=context.device,
         offload_device=torch.device("cpu"),
