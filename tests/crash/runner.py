@@ -1,0 +1,144 @@
+"""`python -m bot run` with a plan: which pipeline draws, and where the process kills itself.
+
+The plan is JSON in CRASH_PLAN (see `Plan`). Nothing of it is in the bot: this script replaces
+parts of its modules and then calls the bot's own `main`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+TINY = "bot.engine.pipeline:build"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is different from an ordinary run.
+
+    The process dies just before or after (`die_after`) the commit number `die_at`, counted from 1
+    over all commits, or over those called `die_in` only. The names of all commits go to `journal`,
+    a line each, as "before NAME" and "after NAME".
+    """
+
+    pipeline: str = "tests.crash.pipeline:build"
+    die_at: int | None = None
+    die_in: str | None = None
+    die_after: bool = False
+    journal: str | None = None
+    nonce_window_s: float | None = None
+    sabotage: tuple[str, ...] = ()
+
+    def environment(self) -> dict[str, str]:
+        return {"CRASH_PLAN": json.dumps(asdict(self))}
+
+    @classmethod
+    def read(cls) -> Plan:
+        values = json.loads(os.environ["CRASH_PLAN"])
+        return cls(**{**values, "sabotage": tuple(values["sabotage"])})
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Name what a transaction does: `intend`, `delivered`, `submit`, `record_generated`, `_claim` …"""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    inner = inspect.getclosurevars(fn).nonlocals.get("fn") if inspect.isfunction(fn) else None
+    if inner is not None:
+        return name_of(inner)
+    return fn.__qualname__.partition(".<locals>")[0].rpartition(".")[2]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def watch_commits(plan: Plan) -> None:
+    """Write the journal of commits, and die at the planned one."""
+    from storage import database
+
+    transact = database._transact
+    counts: Counter[str] = Counter()
+    journal = Path(plan.journal).open("a", buffering=1) if plan.journal else None  # noqa: SIM115
+
+    def note(moment: str, name: str) -> None:
+        if journal:
+            journal.write(f"{moment} {name}\n")
+        after = moment == "after"
+        if plan.die_in in (None, name) and plan.die_at == counts[name if plan.die_in else ""]:
+            if after == plan.die_after:
+                die()
+
+    async def watched(connection, begin, fn):
+        if begin != "BEGIN IMMEDIATE":
+            return await transact(connection, begin, fn)
+        name = name_of(fn)
+        counts.update({"": 1, name: 1})
+
+        async def body(tx):
+            result = await fn(tx)
+            note("before", name)
+            return result
+
+        result = await transact(connection, begin, body)
+        note("after", name)
+        return result
+
+    database._transact = watched
+
+
+def sabotage(faults: tuple[str, ...]) -> None:
+    """Break the bot on purpose: what finds faults must find these."""
+    from bot.delivery import ladder
+    from bot.jobs import outcomes
+    from storage import deliveries
+
+    if "nonce" in faults:
+        send = ladder.discord.abc.Messageable.send
+
+        async def unmarked(self, *args, **options):
+            return await send(self, *args, **{**options, "nonce": None})
+
+        ladder.discord.abc.Messageable.send = unmarked
+        ladder.discord.PartialMessageable.send = unmarked
+    if "recovery" in faults:
+
+        async def forget(tx, now):
+            return outcomes.Recovery()
+
+        outcomes.recover = forget
+    if "outbox" in faults:
+
+        async def too_early(tx, job_id, rung, now):
+            value = await intend(tx, job_id, rung, now)
+            await deliveries.delivered(tx, job_id, now, None, None)
+            return value
+
+        intend, deliveries.intend = deliveries.intend, too_early
+
+
+def main() -> int:
+    plan = Plan.read()
+    import bot.app
+    from bot.__main__ import main as bot_main
+    from bot.delivery import ladder
+
+    bot.app.EngineOptions = functools.partial(bot.app.EngineOptions, pipeline=plan.pipeline)
+    if plan.nonce_window_s is not None:
+        ladder.NONCE_WINDOW_S = plan.nonce_window_s
+    if plan.die_at is not None or plan.journal is not None:
+        watch_commits(plan)
+    sabotage(plan.sabotage)
+    return bot_main(["run"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
