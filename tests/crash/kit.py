@@ -28,11 +28,15 @@ class Bot:
     """The bot in a process of its own, started again and again on one data folder."""
 
     def __init__(self, sandbox: Sandbox, data: Path, **settings: Any) -> None:
+        data.mkdir(parents=True, exist_ok=True)
         self.sandbox = sandbox
         self.data = data
         self.settings = {name.upper(): str(value) for name, value in settings.items()}
         self.process: asyncio.subprocess.Process | None = None
         self.starts = 0
+        self.commits: list[str] = []
+        """What the process that was started last has committed so far (see `runner.name_of`)."""
+        self._reading: asyncio.Task[None] | None = None
 
     @property
     def alive(self) -> bool:
@@ -65,9 +69,20 @@ class Bot:
         with (self.data / "bot.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.crash.runner",
-                env=environment, cwd=self.data, stderr=log, start_new_session=True,
+                env=environment, cwd=self.data, stdout=asyncio.subprocess.PIPE, stderr=log,
+                start_new_session=True,
             )  # fmt: skip
         self.starts += 1
+        self.commits = []
+        self._reading = asyncio.create_task(self._read(self.process))
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Note commits, and have whoever waits on the sandbox look again."""
+        assert process.stdout is not None
+        commits = self.commits
+        async for line in process.stdout:
+            commits.append(line.decode().strip())
+            self.sandbox.world.events.wake()
 
     async def ready(self) -> bool:
         """Wait until the bot is online, or has ended; say whether it is online."""
@@ -79,11 +94,13 @@ class Bot:
         await asyncio.gather(online, ended, return_exceptions=True)
         return self.alive and self.sandbox.gateway.connected
 
-    async def ended(self) -> int:
+    async def ended(self, patience_s: float | None = PATIENCE_S) -> int:
         """Wait for the end of the process, however it comes, and until the gateway knows it."""
         assert self.process is not None
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             code = await self.process.wait()
+            if self._reading is not None:
+                await asyncio.shield(self._reading)
         await self.sandbox.wait(lambda: not self.sandbox.gateway.connected)
         # Nobody resumes the session of a process that is gone.
         self.sandbox.gateway.invalidate()
@@ -115,7 +132,6 @@ class Bot:
 @asynccontextmanager
 async def bot_on(sandbox: Sandbox, data: Path, **settings: Any) -> AsyncIterator[Bot]:
     """A bot that is not started yet, and is dead when the block ends."""
-    data.mkdir(parents=True, exist_ok=True)
     bot = Bot(sandbox, data, **settings)
     try:
         yield bot

@@ -15,8 +15,9 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
+
+from bot.engine.lifeline import die_with_parent
 
 TINY = "bot.engine.pipeline:build"
 
@@ -26,15 +27,14 @@ class Plan:
     """What is different from an ordinary run.
 
     The process dies just before or after (`die_after`) the commit number `die_at`, counted from 1
-    over all commits, or over those called `die_in` only. The names of all commits go to `journal`,
-    a line each, as "before NAME" and "after NAME".
+    over all commits, or over those called `die_in` only. `nonce_window_s` replaces the time for
+    which the bot trusts Discord's memory of nonces, `sabotage` names ways to break the bot.
     """
 
     pipeline: str = "tests.crash.pipeline:build"
     die_at: int | None = None
     die_in: str | None = None
     die_after: bool = False
-    journal: str | None = None
     nonce_window_s: float | None = None
     sabotage: tuple[str, ...] = ()
 
@@ -62,20 +62,16 @@ def die() -> None:
 
 
 def watch_commits(plan: Plan) -> None:
-    """Write the journal of commits, and die at the planned one."""
+    """Write the name of each commit to stdout once it is done, and die at the planned one."""
     from storage import database
 
     transact = database._transact
     counts: Counter[str] = Counter()
-    journal = Path(plan.journal).open("a", buffering=1) if plan.journal else None  # noqa: SIM115
 
-    def note(moment: str, name: str) -> None:
-        if journal:
-            journal.write(f"{moment} {name}\n")
-        after = moment == "after"
-        if plan.die_in in (None, name) and plan.die_at == counts[name if plan.die_in else ""]:
-            if after == plan.die_after:
-                die()
+    def pass_by(name: str, *, after: bool) -> None:
+        here = plan.die_in in (None, name) and plan.die_at == counts[name if plan.die_in else ""]
+        if here and after == plan.die_after:
+            die()
 
     async def watched(connection, begin, fn):
         if begin != "BEGIN IMMEDIATE":
@@ -85,11 +81,13 @@ def watch_commits(plan: Plan) -> None:
 
         async def body(tx):
             result = await fn(tx)
-            note("before", name)
+            pass_by(name, after=False)
             return result
 
         result = await transact(connection, begin, body)
-        note("after", name)
+        sys.stdout.write(f"{name}\n")
+        sys.stdout.flush()
+        pass_by(name, after=True)
         return result
 
     database._transact = watched
@@ -127,6 +125,8 @@ def sabotage(faults: tuple[str, ...]) -> None:
 
 def main() -> int:
     plan = Plan.read()
+    # A test run that is killed itself leaves no bot behind.
+    die_with_parent(os.getppid())
     import bot.app
     from bot.__main__ import main as bot_main
     from bot.delivery import ladder
@@ -134,8 +134,7 @@ def main() -> int:
     bot.app.EngineOptions = functools.partial(bot.app.EngineOptions, pipeline=plan.pipeline)
     if plan.nonce_window_s is not None:
         ladder.NONCE_WINDOW_S = plan.nonce_window_s
-    if plan.die_at is not None or plan.journal is not None:
-        watch_commits(plan)
+    watch_commits(plan)
     sabotage(plan.sabotage)
     return bot_main(["run"])
 
