@@ -111,8 +111,9 @@ class Life:
         if await self.bot.ready():
             await self.draw()
         died = await self.bot.stop() != 0
-        if killer:
+        if fault and killer:
             killer.cancel()
+            fault.times = 0
         return died
 
     async def _kill_at(self, fault: Fault) -> None:
