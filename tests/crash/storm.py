@@ -293,7 +293,7 @@ class Storm:
 
     async def _gateway_weather(self) -> None:
         chance, gateway = self._chance["gateway"], self.sandbox.gateway
-        while True:
+        while self._weather:
             await asyncio.sleep(chance.uniform(0.2, 1.0) / self._weather)
             act = chance.choices(
                 ("drop", "close", "reconnect", "invalidate", "replay", "expire"),

@@ -19,8 +19,8 @@ def check(report, jobs: int, kills: int) -> None:
     assert report.kept == 0
 
 
-async def test_a_gust(tmp_path):
-    check(await storm(12, 4, 5, tmp_path, weather=0.3), 12, 4)
+async def test_four_kills_in_fair_weather(tmp_path):
+    check(await storm(16, 4, 5, tmp_path, weather=0), 16, 4)
 
 
 @pytest.mark.slow
