@@ -95,32 +95,53 @@ def watch_commits(plan: Plan) -> None:
 
 def sabotage(faults: tuple[str, ...]) -> None:
     """Break the bot on purpose: what finds faults must find these."""
+    if "repeats" in faults:
+        _send_blindly()
+    if "recovery" in faults:
+        _forget_running_jobs()
+    if "outbox" in faults:
+        _record_before_sending()
+
+
+def _send_blindly() -> None:
+    """Neither mark new messages with a nonce nor look for earlier ones."""
+    from discord import PartialMessageable
+    from discord.abc import Messageable
+
     from bot.delivery import ladder
+
+    send = Messageable.send
+
+    async def unmarked(self, *args, **options):
+        return await send(self, *args, **{**options, "nonce": None})
+
+    async def nothing(*args):
+        return None
+
+    PartialMessageable.send = Messageable.send = unmarked
+    ladder.find_answer = nothing
+
+
+def _forget_running_jobs() -> None:
     from bot.jobs import outcomes
+
+    async def forget(tx, now):
+        return outcomes.Recovery()
+
+    outcomes.recover = forget
+
+
+def _record_before_sending() -> None:
     from storage import deliveries
 
-    if "nonce" in faults:
-        send = ladder.discord.abc.Messageable.send
+    intend = deliveries.intend
 
-        async def unmarked(self, *args, **options):
-            return await send(self, *args, **{**options, "nonce": None})
+    async def too_early(tx, job_id, **values):
+        intent_at = await intend(tx, job_id=job_id, **values)
+        await deliveries.delivered(tx, job_id, now=values["now"], channel_id=None, message_id=None)
+        return intent_at
 
-        ladder.discord.abc.Messageable.send = unmarked
-        ladder.discord.PartialMessageable.send = unmarked
-    if "recovery" in faults:
-
-        async def forget(tx, now):
-            return outcomes.Recovery()
-
-        outcomes.recover = forget
-    if "outbox" in faults:
-
-        async def too_early(tx, job_id, rung, now):
-            value = await intend(tx, job_id, rung, now)
-            await deliveries.delivered(tx, job_id, now, None, None)
-            return value
-
-        intend, deliveries.intend = deliveries.intend, too_early
+    deliveries.intend = too_early
 
 
 def main() -> int:

@@ -51,6 +51,7 @@ class Storm:
         seed: int,
         plan: Plan,
         weather: float = 1.0,
+        steady_line: bool = False,
         stall_s: float = 90.0,
         kill_pause_s: float = 0.4,
     ) -> None:
@@ -60,6 +61,7 @@ class Storm:
         self.report = Report()
         self._jobs, self._kills, self._plan = jobs, kills, plan
         self._weather, self._stall_s, self._kill_pause_s = weather, stall_s, kill_pause_s
+        self._line = 0 if steady_line else 1
         # One source of chance for each actor, so that one's delays do not change the others' plans.
         self._chance = {
             name: random.Random(f"{seed} {name}")
@@ -297,7 +299,7 @@ class Storm:
             await asyncio.sleep(chance.uniform(0.2, 1.0) / self._weather)
             act = chance.choices(
                 ("drop", "close", "reconnect", "invalidate", "replay", "expire"),
-                (1, 1, 1, 1, 8, 12),
+                (self._line, self._line, self._line, self._line, 8, 12),
             )[0]
             counted = self.report.discord_faults
             counted[act] = counted.get(act, 0) + 1

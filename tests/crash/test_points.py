@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -229,3 +229,17 @@ async def test_nothing_was_accepted_before_the_commit(tmp_path):
         assert not [e for e in sandbox.exchanges if e.path.startswith("/interactions/")]
         await life.finish()
         assert len(life.asked) == 2
+
+
+async def test_a_private_answer_comes_again_when_its_token_dies_unrecorded(tmp_path):
+    """What is not guaranteed: nobody can look up what only its author sees, so it comes again."""
+    private = replace(WAYS["token"], options={"private": True})
+    async with Sandbox() as sandbox, bot_on(sandbox, tmp_path) as bot:
+        life = Life(bot, private)
+        assert await life.run(Plan(die_at=1, die_in="delivered"), None)
+        life.asked[0].interaction.created -= TOKEN_S
+        await bot.start()
+        assert await life.unless_dead(life.settled)
+        shown = [message.visible_to or message.channel.recipients[0] for message in life.outcomes()]
+        assert {user.name for user in shown} == {"bob"}
+        assert life.jobs()[0]["rung"] == "dm"

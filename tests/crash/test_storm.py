@@ -46,10 +46,12 @@ async def test_a_storm_around_the_real_tiny_model(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize(
-    ("broken", "kind"), [("nonce", "visible_twice"), ("recovery", "stuck"), ("outbox", "lost")]
+    ("broken", "kind"), [("repeats", "visible_twice"), ("recovery", "stuck"), ("outbox", "lost")]
 )
 async def test_the_storm_finds_a_broken_bot(tmp_path, broken, kind):
-    report = await storm(60, 20, 2, tmp_path, sabotage=(broken,), weather=3, stall_s=10)
+    report = await storm(
+        40, 20, 2, tmp_path, sabotage=(broken,), weather=2, steady_line=True, stall_s=10
+    )
     assert getattr(report, kind)
 
 
