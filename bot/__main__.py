@@ -91,6 +91,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.bench.together import bench_together  # noqa: PLC0415
 
             figures = asyncio.run(bench_together(options))
+        case "storm" | "soak":
+            from bot.bench.storm import run  # noqa: PLC0415
+
+            return run(options)
         case _:
             from bot.bench.response import bench_response  # noqa: PLC0415
 

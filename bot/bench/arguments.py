@@ -20,6 +20,11 @@ def add_benchmarks(commands: Any) -> None:
     )
     _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
     _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
+    _add_storm(
+        benches.add_parser("storm", help="kill both processes at random; nothing may be lost")
+    )
+    soak = benches.add_parser("soak", help="many jobs in one process; nothing may pile up")
+    soak.add_argument("--jobs", type=int, default=5000)
 
 
 def _add_picture(parser: argparse.ArgumentParser) -> None:
@@ -41,3 +46,15 @@ def _add_together(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
     parser.add_argument("--quality", default="fast", help="fast, standard or high")
     parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_storm(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--pipeline",
+        choices=("quick", "tiny"),
+        default="quick",
+        help="what draws: one colour, at once, or the real tiny model",
+    )

@@ -112,6 +112,8 @@ async def _answer(
         body = await read_body(request)
     except ApiError as error:
         return reply(error.body, error.status)
+    except ConnectionError:  # The client died while it sent this.
+        return None
     request[BODY] = body
     exchange.request = body.json
     exchange.files = [(upload.filename, upload.size) for upload in body.uploads]
