@@ -1,1 +1,1 @@
-"""Training of the toy model: pictures made by the project, one command, one seed."""
+"""How the tiny model was trained: `python -m bot.engine.tiny.train`, one seed, one or more GPUs."""

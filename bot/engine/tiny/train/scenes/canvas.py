@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
@@ -10,8 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 from bot.engine.tiny.train.scenes.palette import Rgb, pastel
 
 Point = tuple[float, float]
+FontAt = Callable[[int], ImageFont.FreeTypeFont]
+"""Returns a font at a size in pixels to the em."""
 
 _OVERSAMPLED: Final = 2
+_SIZES_APART: Final = 4
 PIXEL: Final = 8
 """Edge of one block of the pixel style, in pixels: the VAE's own scale."""
 STYLES: Final = ("flat", "outline", "pixel", "pastel")
@@ -102,14 +105,12 @@ class Canvas:
         ends = self._points([(x - radius, y - radius), (x + radius, y + radius)])
         self._draw.ellipse(ends, fill=self._colour(rgb))
 
-    def text(self, x: float, y: float, text: str, font: ImageFont.FreeTypeFont, rgb: Rgb) -> None:
-        """Write `text` with the middle of its ink at (x, y); `font` is at the oversampled size."""
-        left, top, right, bottom = self._draw.textbbox((0, 0), text, font=font)
-        at = (
-            x * self._scale - (left + right) / 2,
-            y * self._scale - (top + bottom) / 2,
-        )
-        self._draw.text(at, text, font=font, fill=self._colour(rgb))
+    def character(self, at: Point, character: str, face: FontAt, em: float, rgb: Rgb) -> None:
+        """Write a character with its origin (left, ascender) at a point, `em` pixels to the em."""
+        # Few sizes, so that fonts are kept; rounded down, so that letters stay apart.
+        size = max(_SIZES_APART, int(em * self._scale / _SIZES_APART) * _SIZES_APART)
+        [start] = self._points([at])
+        self._draw.text(start, character, font=face(size), fill=self._colour(rgb))
 
     def finish(self) -> Image.Image:
         """Return the picture, RGB, width x height."""

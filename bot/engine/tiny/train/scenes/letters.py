@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +12,8 @@ from PIL import ImageFont
 
 from bot.engine.tiny.train.scenes.canvas import Canvas
 from bot.engine.tiny.train.scenes.palette import Rgb
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ PAIRS: Final = (
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIGITS: Final = "0123456789"
 
-_ROUNDED_TO: Final = 4  # font sizes, so that few are kept
+_GAP: Final = 0.08  # between two letters' ink, in em
 _MEASURED_AT: Final = 100
 
 
@@ -92,20 +94,29 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 @lru_cache(maxsize=65536)
-def _extent(name: str, text: str) -> tuple[float, float]:
-    left, top, right, bottom = font(name, _MEASURED_AT).getbbox(text)
-    return (right - left) / _MEASURED_AT, (bottom - top) / _MEASURED_AT
-
-
-def fitting(name: str, text: str, width: float, height: float) -> ImageFont.FreeTypeFont:
-    """Return the face at the largest size whose ink stays within width x height pixels."""
-    across, high = _extent(name, text)
-    size = min(width / across, height / high)
-    return font(name, max(_ROUNDED_TO, int(size / _ROUNDED_TO) * _ROUNDED_TO))
+def _layout(name: str, text: str) -> tuple[tuple[float, ...], Box]:
+    """Return where each character starts, and the box of all ink, in em; letters don't touch."""
+    face = font(name, _MEASURED_AT)
+    starts: list[float] = []
+    boxes: list[Box] = []
+    x = 0.0
+    for character in text:
+        left, top, right, bottom = face.getbbox(character)
+        starts.append((x - left) / _MEASURED_AT)
+        boxes.append((x, top, x + right - left, bottom))
+        x += right - left + _GAP * _MEASURED_AT
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    box = min(lefts), min(tops), max(rights), max(bottoms)
+    left, top, right, bottom = (value / _MEASURED_AT for value in box)
+    return tuple(starts), (left, top, right, bottom)
 
 
 def write(
     canvas: Canvas, face: str, text: str, x: float, y: float, width: float, height: float, rgb: Rgb
 ) -> None:
-    """Write text around (x, y), as large as width x height pixels allow."""
-    canvas.text(x, y, text, fitting(face, text, 2 * width, 2 * height), rgb)
+    """Write text with the middle of its ink at (x, y), as large as width x height pixels allow."""
+    starts, (left, top, right, bottom) = _layout(face, text)
+    em = min(width / (right - left), height / (bottom - top))
+    for character, start in zip(text, starts, strict=True):
+        at = x + (start - (left + right) / 2) * em, y - (top + bottom) / 2 * em
+        canvas.character(at, character, partial(font, face), em, rgb)
