@@ -20,6 +20,7 @@ def add_benchmarks(commands: Any) -> None:
     )
     _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
     _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
+    _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
 
 def _add_picture(parser: argparse.ArgumentParser) -> None:
@@ -39,4 +40,18 @@ def _add_together(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
     parser.add_argument("--quality", default="fast", help="fast, standard or high")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_tiny(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=int, default=500, help="prompts (default and most 500)")
+    parser.add_argument("--quality", default="standard", help="fast, standard or high")
+    parser.add_argument("--steps", type=int, help="instead of the quality's")
+    parser.add_argument("--guidance", type=float, help="instead of the quality's")
+    parser.add_argument("--psnr", type=int, default=32, help="prompts drawn without FP8 too")
+    parser.add_argument("--sheet", type=Path, help="PNG of the first 64 pictures")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="where the pictures stay")
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help="judge NUMBER.png of a folder")
+    parser.add_argument("--prompts", metavar="FILE", type=Path, help="the prompts of --pictures")
+    parser.add_argument("--write-prompts", metavar="FILE", type=Path, help="write them and stop")
     parser.add_argument("--json", type=Path, help="where the figures go")

@@ -19,6 +19,8 @@ _LIKE: Final = 0.68
 """Least overlap (intersection over union) with the best template."""
 _SPECK: Final = 0.002
 """Parts below this share of the picture are noise."""
+_DENSE: Final = 0.55
+"""Least share of a form, its holes filled, that is its colour; a ring has 0.7."""
 _DRAWN: Final = 3
 """Templates of each shape: in the pixel style, no two drawings are the same."""
 _HOLE: Final = 0.02
@@ -77,7 +79,8 @@ def _shape_templates(style: str) -> list[tuple[str, Floats, bool]]:
 
 def shape_of(mask: Mask, style: str) -> str:
     """Return the name of the shape that a mask has; empty when it is like none."""
-    if not mask.any():
+    sparse = style != "outline" and mask.sum() < _DENSE * filled(mask).sum()
+    if sparse or not mask.any():
         return ""
     crop_, hollow = _solid(mask, style)
     scored = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ _STANDS_OUT: Final = (20.0, 40.0)
 _SHARE_OF_INK: Final = 0.45
 _RECOGNISED: Final = 75.0
 """Largest RGB distance at which a colour still has a name; the nearest two names are 80 apart."""
+_DUST: Final = 0.0002
+"""Parts below this share of the picture are not looked at."""
 _OTHER: Final = -1
 
 
@@ -87,7 +90,10 @@ def bounds(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def components(mask: Mask) -> list[Mask]:
-    """Return the 4-connected parts of a mask, largest first (runs of rows, union-find)."""
+    """Return the 4-connected parts of a mask, largest first, without dust.
+
+    Runs of each row are joined with those above by union-find.
+    """
     parents: list[int] = []
     runs: list[tuple[int, int, int]] = []
 
@@ -109,11 +115,19 @@ def components(mask: Mask) -> list[Mask]:
                 if runs[other][1] < right and left < runs[other][2]:
                     parents[find(other)] = find(index)
         above = range(start, len(runs))
-    parts: dict[int, Mask] = {}
-    for index, (y, left, right) in enumerate(runs):
-        part = parts.setdefault(find(index), np.zeros_like(mask))
-        part[y, left:right] = True
-    return sorted(parts.values(), key=lambda part: -int(part.sum()))
+    members: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+    for index, run in enumerate(runs):
+        members[find(index)].append(run)
+    areas = {root: sum(right - left for _, left, right in of) for root, of in members.items()}
+    parts: list[Mask] = []
+    for root in sorted(areas, key=areas.__getitem__, reverse=True):
+        if areas[root] < _DUST * mask.size:
+            break
+        part = np.zeros_like(mask)
+        for y, left, right in members[root]:
+            part[y, left:right] = True
+        parts.append(part)
+    return parts
 
 
 def holes(mask: Mask) -> list[Mask]:

@@ -51,9 +51,11 @@ def held_out_plans(count: int = MOST) -> list[tuple[Plan, Prompt]]:
     while len(found) < count:
         plan = draw_plan(rng, holdout=True, kind=kinds[len(found) % len(kinds)])
         text = caption(rng, plan)
-        if not _wanted(plan) or text in seen:
+        # A word is asked for once; characters and combinations, once in the same words.
+        once = plan.text if plan.kind == "text" else text
+        if not _wanted(plan) or once in seen:
             continue
-        seen.add(text)
+        seen.add(once)
         number = len(found)
         found.append((plan, Prompt(number, text, _SEED + number, facts_of(plan))))
     return found

@@ -72,7 +72,8 @@ def _apart(part: Mask) -> list[Mask]:
         return [part]
     third = (right - left) // 3
     ink = part[:, left + third : right - third].sum(axis=0)
-    cut = left + third + int(ink.argmin())
+    thinnest = np.flatnonzero(ink == ink.min())
+    cut = left + third + int(thinnest[len(thinnest) // 2])
     before, after = part.copy(), part.copy()
     before[:, cut:] = False
     after[:, :cut] = False

@@ -159,7 +159,8 @@ def _thing(rng: random.Random) -> Plan:
 def _unsaid(rng: random.Random, plan: Plan) -> frozenset[str]:
     """Choose what a caption leaves out."""
     out: set[str] = set()
-    if plan.ground and chance(rng, 0.3):
+    # A thing without a background has its own surroundings.
+    if plan.kind != "thing" and chance(rng, 0.3):
         out.add("ground")
     if plan.kind in {"text", "hanzi"}:
         if chance(rng, 0.2):
