@@ -63,7 +63,7 @@ PAIRS: Final = (
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DIGITS: Final = "0123456789"
 
-_GAP: Final = 0.08  # between two letters' ink, in em
+_GAP: Final = 0.12  # between two letters' ink, in em
 _MEASURED_AT: Final = 100
 
 
@@ -93,6 +93,14 @@ def font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(font_path(name), size, index=FACES[name].index)
 
 
+def _ink(face: ImageFont.FreeTypeFont, character: str) -> Box:
+    """Return the box of a character's ink; `getbbox` would count its advance too."""
+    mask, (left, top) = face.getmask2(character)
+    box = mask.getbbox()
+    assert box is not None, f"{character!r} has no ink"
+    return left + box[0], top + box[1], left + box[2], top + box[3]
+
+
 @lru_cache(maxsize=65536)
 def _layout(name: str, text: str) -> tuple[tuple[float, ...], Box]:
     """Return where each character starts, and the box of all ink, in em; letters don't touch."""
@@ -101,7 +109,7 @@ def _layout(name: str, text: str) -> tuple[tuple[float, ...], Box]:
     boxes: list[Box] = []
     x = 0.0
     for character in text:
-        left, top, right, bottom = face.getbbox(character)
+        left, top, right, bottom = _ink(face, character)
         starts.append((x - left) / _MEASURED_AT)
         boxes.append((x, top, x + right - left, bottom))
         x += right - left + _GAP * _MEASURED_AT
