@@ -94,7 +94,8 @@ def test_a_run_and_its_continuation(tmp_path) -> None:
     options += ["--steps", "2", "--batch", "2", "--pixels", "64", "--scenes", "64"]
     options += ["--odd-share", "0", "--seed", "3", "--no-half"]
     first, second = tmp_path / "first", tmp_path / "second"
-    main([*options, "--out", str(first)])
+    kept = ["--state", str(tmp_path / "state")]
+    main([*options, *kept, "--out", str(first)])
     main(
         [
             *options,
@@ -114,8 +115,12 @@ def test_a_run_and_its_continuation(tmp_path) -> None:
     assert one.keys() == other.keys()
     moved = {name.split(".")[0] for name in one if not torch.equal(one[name], other[name])}
     assert moved == {"transformer", "text_encoder"}, "the VAE is trained once"
-    curves = flow_curves(second)
-    assert [step for step, _ in curves] == [2, 4]
+    main([*options, *kept, "--out", str(first)])
+    third = read_parts(first, "average")
+    moved = {name.split(".")[0] for name in one if not torch.equal(one[name], third[name])}
+    assert moved == {"transformer", "text_encoder"}, "the VAE is trained once"
+    for folder in (first, second):
+        assert [step for step, _ in flow_curves(folder)] == [2, 4]
     assert (second / "samples.png").exists()
     assert_pipeline_draws(second)
 

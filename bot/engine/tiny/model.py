@@ -52,7 +52,7 @@ UNTRAINED: Final = Widths(
 TRAINED: Final = Widths(
     256, 6, text_width=128, text_layers=3, text_heads=2, text_hidden=384, vae=16
 )
-"""What bot/engine/tiny/train makes: 11.7 million parameters are stored."""
+"""What bot/engine/tiny/train makes: 11.1 million parameters are stored."""
 
 
 class TinyDiT(QwenImageDiT):

@@ -311,7 +311,9 @@ class Replica:
         self.done = max((step for step, _ in self.curves["transformer"]), default=0)
         self.average.updates = self.done
 
-    def _file(self) -> Path:
+    @property
+    def state_file(self) -> Path:
+        """Where `keep` writes."""
         assert self.plan.state is not None
         return self.plan.state / f"replica{self.rank}.pt"
 
@@ -329,12 +331,12 @@ class Replica:
                 },
                 "curves": self.curves,
             },
-            self._file(),
+            self.state_file,
         )
 
     def recall(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Take the whole state that `keep` wrote."""
-        kept = torch.load(self._file(), map_location=self.device, weights_only=True)
+        kept = torch.load(self.state_file, map_location=self.device, weights_only=True)
         self.vae.load_state_dict(kept["vae"])
         self.painter.load_state_dict(kept["painter"])
         for value, old in zip(self.average.values, kept["average"][0], strict=True):
@@ -354,12 +356,13 @@ def run_replica(rank: int, plan: Plan) -> None:
     replica = Replica(plan, rank)
     try:
         optimizers = painter_optimizers(replica.painter, plan.rate)
-        if plan.state is not None and replica._file().exists():  # noqa: SLF001 - its own run
-            replica.recall(optimizers)
-        elif plan.resume is not None:
-            replica.resume(plan.resume)
-        if plan.vae_steps or plan.vae_seconds:
-            replica.train_vae()
+        if plan.state is not None and replica.state_file.exists():
+            replica.recall(optimizers)  # its latents are those of its VAE
+        else:
+            if plan.resume is not None:
+                replica.resume(plan.resume)
+            if plan.vae_steps or plan.vae_seconds:
+                replica.train_vae()
         replica.train_painter(optimizers)
         if plan.state is not None:
             replica.keep(optimizers)
