@@ -26,6 +26,8 @@ from bot.engine.tiny.train.store import read_parts, write_parts
 
 _ENCODED: Final = 256
 _CHUNKS_A_STEP: Final = 6
+_ENCODED_A_STEP: Final = 2
+"""Chunks: encoding more of them would take longer than the transformer's step."""
 _ODD_EVERY: Final = 8
 """Every eighth batch is of another size than 256x256, once there are such scenes."""
 _CLIP: Final = 1.0
@@ -246,7 +248,7 @@ class Replica:
         def loss(step: int, _: float) -> Tensor:
             nonlocal closed
             if not closed:
-                for chunk in self.renderers.ready(_CHUNKS_A_STEP, self.device):
+                for chunk in self.renderers.ready(_ENCODED_A_STEP, self.device):
                     self._take_latents(chunk)
                 if all(pool.full for pool in self.latents.values()):
                     self.renderers.close()
