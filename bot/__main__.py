@@ -95,6 +95,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.bench.storm import run  # noqa: PLC0415
 
             return run(options)
+        case "tiny":
+            from bot.bench.tiny import bench_tiny  # noqa: PLC0415
+
+            figures = asyncio.run(bench_tiny(options))
         case _:
             from bot.bench.response import bench_response  # noqa: PLC0415
 

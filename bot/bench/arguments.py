@@ -25,6 +25,7 @@ def add_benchmarks(commands: Any) -> None:
     )
     soak = benches.add_parser("soak", help="many jobs in one process; nothing may pile up")
     soak.add_argument("--jobs", type=int, default=5000)
+    _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
 
 def _add_picture(parser: argparse.ArgumentParser) -> None:
@@ -58,3 +59,17 @@ def _add_storm(parser: argparse.ArgumentParser) -> None:
         default="quick",
         help="what draws: one colour, at once, or the real tiny model",
     )
+
+
+def _add_tiny(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=int, default=500, help="prompts (default and most 500)")
+    parser.add_argument("--quality", default="standard", help="fast, standard or high")
+    parser.add_argument("--steps", type=int, help="instead of the quality's")
+    parser.add_argument("--guidance", type=float, help="instead of the quality's")
+    parser.add_argument("--psnr", type=int, default=32, help="prompts drawn without FP8 too")
+    parser.add_argument("--sheet", type=Path, help="PNG of the first 64 pictures")
+    parser.add_argument("--keep", metavar="DIR", type=Path, help="where the pictures stay")
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help="judge NUMBER.png of a folder")
+    parser.add_argument("--prompts", metavar="FILE", type=Path, help="the prompts of --pictures")
+    parser.add_argument("--write-prompts", metavar="FILE", type=Path, help="write them and stop")
+    parser.add_argument("--json", type=Path, help="where the figures go")

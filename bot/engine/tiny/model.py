@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -21,51 +23,76 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from bot.engine.backend import LoadProgress
 from bot.engine.options import EngineOptions
+from bot.engine.tiny import weights
 from bot.engine.tiny.tokenizer import VOCABULARY, ByteTokenizer
 
-TEXT_WIDTH: Final = 64
-WIDTH: Final = 128
 HEAD: Final = 64
-LAYERS: Final = 4
-VAE_WIDTH: Final = 12
 _LATENT_PATCH: Final = 64  # 16 channels x 2 x 2 latent pixels, as in the full model
 _THREADS: Final = 4
 WEIGHTS_SEED: Final = 20250804
 
 
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """The sizes of the toy networks; heads of the transformer are 64 wide in all of them."""
+
+    width: int
+    layers: int
+    text_width: int
+    text_layers: int
+    text_heads: int
+    text_hidden: int
+    vae: int
+
+
+UNTRAINED: Final = Widths(
+    128, 4, text_width=64, text_layers=2, text_heads=2, text_hidden=128, vae=12
+)
+"""As cheap as it goes, with random weights."""
+TRAINED: Final = Widths(
+    256, 6, text_width=128, text_layers=3, text_heads=2, text_hidden=384, vae=16
+)
+"""What bot/engine/tiny/train makes: 11.1 million parameters are stored."""
+
+
 class TinyDiT(QwenImageDiT):
     """`QwenImageDiT` with heads of 64 and few narrow blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = UNTRAINED) -> None:
         nn.Module.__init__(self)
         # The three axes (frame, height, width) share a head as 16, 56, 56 share 128.
         self.pos_embed = QwenEmbedRope(theta=10000, axes_dim=[8, 28, 28], scale_rope=True)
         self.time_text_embed = TimestepEmbeddings(
-            256, WIDTH, diffusers_compatible_format=True, scale=1000, align_dtype_to_timestep=False
+            256,
+            widths.width,
+            diffusers_compatible_format=True,
+            scale=1000,
+            align_dtype_to_timestep=False,
         )
-        self.txt_norm = RMSNorm(TEXT_WIDTH, eps=1e-6)
-        self.img_in = nn.Linear(_LATENT_PATCH, WIDTH)
-        self.txt_in = nn.Linear(TEXT_WIDTH, WIDTH)
+        self.txt_norm = RMSNorm(widths.text_width, eps=1e-6)
+        self.img_in = nn.Linear(_LATENT_PATCH, widths.width)
+        self.txt_in = nn.Linear(widths.text_width, widths.width)
         self.transformer_blocks = nn.ModuleList(
             QwenImageTransformerBlock(
-                dim=WIDTH, num_attention_heads=WIDTH // HEAD, attention_head_dim=HEAD
+                dim=widths.width, num_attention_heads=widths.width // HEAD, attention_head_dim=HEAD
             )
-            for _ in range(LAYERS)
+            for _ in range(widths.layers)
         )
-        self.norm_out = AdaLayerNorm(WIDTH, single=True)
-        self.proj_out = nn.Linear(WIDTH, _LATENT_PATCH)
+        self.norm_out = AdaLayerNorm(widths.width, single=True)
+        self.proj_out = nn.Linear(widths.width, _LATENT_PATCH)
 
 
 class TinyTextEncoder(QwenImageTextEncoder):
-    """`QwenImageTextEncoder`: Qwen2.5-VL's language model, two narrow layers of it."""
+    """`QwenImageTextEncoder`: Qwen2.5-VL's language model, a few narrow layers of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, widths: Widths = UNTRAINED) -> None:
         nn.Module.__init__(self)
+        pairs = widths.text_width // widths.text_heads // 2
         text: dict[str, Any] = {
-            "hidden_size": TEXT_WIDTH,
-            "intermediate_size": 2 * TEXT_WIDTH,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
+            "hidden_size": widths.text_width,
+            "intermediate_size": widths.text_hidden,
+            "num_hidden_layers": widths.text_layers,
+            "num_attention_heads": widths.text_heads,
             "num_key_value_heads": 1,
             "max_position_embeddings": 4096,
             "vocab_size": VOCABULARY,
@@ -74,7 +101,8 @@ class TinyTextEncoder(QwenImageTextEncoder):
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                "mrope_section": [4, 6, 6],
+                # In the proportions of the full model; text has one position on all three axes.
+                "mrope_section": [pairs // 4, 3 * pairs // 8, 3 * pairs // 8],
             },
         }
         vision = {
@@ -82,19 +110,19 @@ class TinyTextEncoder(QwenImageTextEncoder):
             "hidden_size": 32,
             "intermediate_size": 32,
             "num_heads": 2,
-            "out_hidden_size": TEXT_WIDTH,
+            "out_hidden_size": widths.text_width,
             "fullatt_block_indexes": [0],
         }
         self.config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
         self.model = Qwen2_5_VLModel(self.config)
-        self.lm_head = nn.Linear(TEXT_WIDTH, VOCABULARY, bias=False)
+        self.lm_head = nn.Linear(widths.text_width, VOCABULARY, bias=False)
 
 
 class TinyVAE(QwenImageVAE):
     """`QwenImageVAE`, narrow: the same latents of 16 channels at an eighth of the size."""
 
-    def __init__(self) -> None:
-        super().__init__(base_dim=VAE_WIDTH, num_res_blocks=1)
+    def __init__(self, widths: Widths = UNTRAINED) -> None:
+        super().__init__(base_dim=widths.vae, num_res_blocks=1)
 
 
 def _initialise(module: nn.Module, seed: int) -> None:
@@ -111,17 +139,28 @@ def _initialise(module: nn.Module, seed: int) -> None:
                 parameter.fill_(1.0)
 
 
-def load(options: EngineOptions, progress: LoadProgress) -> tuple[QwenImagePipeline, None]:
-    """Return the pipeline with the toy networks, on the CPU in float32; it needs no budget."""
+def load(
+    options: EngineOptions | None, progress: LoadProgress, folder: Path = weights.WEIGHTS
+) -> tuple[QwenImagePipeline, None]:
+    """Return the pipeline with the toy networks, on the CPU in float32; it needs no budget.
+
+    Their weights are those in `folder`, or random ones, the same each time, where it has none.
+    """
     del options
     # More threads don't help at this size. (At full size they do: they convert idle weights.)
     torch.set_num_threads(min(os.cpu_count() or 1, _THREADS))
     progress("building the tiny model", None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
-    pipe.text_encoder = TinyTextEncoder()
-    pipe.dit = TinyDiT()
-    pipe.vae = TinyVAE()
-    for offset, part in enumerate((pipe.text_encoder, pipe.dit, pipe.vae)):
-        _initialise(part, WEIGHTS_SEED + offset)
+    state = weights.read(folder)
+    widths = TRAINED if state else UNTRAINED
+    pipe.text_encoder = TinyTextEncoder(widths)
+    pipe.dit = TinyDiT(widths)
+    pipe.vae = TinyVAE(widths)
+    parts = {"text_encoder.": pipe.text_encoder, "transformer.": pipe.dit, "vae.": pipe.vae}
+    for offset, (prefix, part) in enumerate(parts.items()):
+        if state:
+            weights.expand(state, prefix, part)
+        else:
+            _initialise(part, WEIGHTS_SEED + offset)
     return pipe.eval().requires_grad_(requires_grad=False), None

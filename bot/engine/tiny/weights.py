@@ -1,0 +1,43 @@
+"""The stored weights: FP16, without what one picture ignores, put into DiffSynth's networks.
+
+Left out at storing, and so made here: modulation matrices (two thin factors are stored), all but
+the last temporal slice of causal kernels, and parts that are never used, which become zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WEIGHTS: Final = Path(__file__).parent / "weights"
+_MODULATION: Final = "_mod.1.weight"
+_VIDEO: Final = 5  # dimensions of a 3-D convolution's kernel
+
+
+def read(folder: Path = WEIGHTS) -> dict[str, Tensor]:
+    """Return the stored tensors of all `folder`'s files, still in FP16."""
+    state: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        state |= load_file(file)
+    return state
+
+
+@torch.no_grad()
+def expand(state: Mapping[str, Tensor], prefix: str, network: nn.Module) -> None:
+    """Fill `network` from the tensors of `state` that begin with `prefix`."""
+    for name, parameter in network.named_parameters():
+        stored = state.get(prefix + name)
+        if stored is None and name.endswith(_MODULATION):
+            stem = prefix + name.removesuffix("weight")
+            parameter.copy_(state[f"{stem}up"].float() @ state[f"{stem}down"].float())
+        elif stored is None:
+            parameter.zero_()
+        elif parameter.ndim == _VIDEO and stored.ndim < _VIDEO:
+            parameter.zero_()[:, :, -1] = stored
+        else:
+            parameter.copy_(stored)

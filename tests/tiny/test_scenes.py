@@ -1,0 +1,111 @@
+"""The training data: what is drawn, what is said of it, and what is held out."""
+
+from __future__ import annotations
+
+import random
+from itertools import islice
+
+import pytest
+
+from bot.engine.tiny.train.scenes import draw_scene, letters
+from bot.engine.tiny.train.scenes.canvas import STYLES
+from bot.engine.tiny.train.scenes.letters import CHINESE, HANZI, LATIN, LETTERS, PAIRS, font
+from bot.engine.tiny.train.scenes.palette import COLOURS
+from bot.engine.tiny.train.scenes.plan import KINDS, Plan, Subject
+from bot.engine.tiny.train.scenes.scene import paint
+from bot.engine.tiny.train.scenes.shapes import SHAPES
+from bot.engine.tiny.train.scenes.things import THINGS
+
+
+def scenes(seed: int, **options):
+    rng = random.Random(seed)
+    while True:
+        yield draw_scene(rng, 64, 64, **options)
+
+
+def test_the_same_seed_draws_the_same_scene():
+    for kind in KINDS:
+        first, second = (draw_scene(random.Random(5), kind=kind) for _ in range(2))
+        assert first.caption == second.caption
+        assert first.facts == second.facts
+        assert first.picture.tobytes() == second.picture.tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_held_out_captions_are_never_trained_on(kind):
+    trained = {scene.caption for scene in islice(scenes(1, kind=kind), 600)}
+    held_out = {scene.caption for scene in islice(scenes(2, kind=kind, holdout=True), 60)}
+    assert len(held_out) > 10
+    assert not trained & held_out
+
+
+def test_held_out_texts_are_never_trained_on():
+    def words(holdout: bool) -> set[str]:
+        drawn = islice(scenes(3, kind="text", holdout=holdout), 1500 if not holdout else 200)
+        return {scene.facts["text"] for scene in drawn if len(scene.facts["text"]) > 1}
+
+    trained, held_out = words(holdout=False), words(holdout=True)
+    assert len(trained & set(letters.WORDS)) > 30  # repeats: words come up often enough to matter
+    assert len(held_out) > 50
+    assert not trained & held_out
+
+
+def test_a_combination_is_held_out_whatever_its_picture_leaves_open():
+    plan = Plan("shape", (Subject("star", "red"),), ("white",))
+    for change in ({"style": "pixel"}, {"size": "big"}, {"unsaid": frozenset({"ground"})}):
+        other = Plan(**{**vars(plan), **change})
+        assert other.held_out == plan.held_out
+
+
+def test_facts_are_what_the_caption_says():
+    for scene in islice(scenes(4), 800):
+        facts, caption = scene.facts, scene.caption
+        colours = [one["colour"] for one in facts.get("subjects", ()) if "colour" in one]
+        colours += [facts["colour"]] if "colour" in facts else []
+        for name in (*colours, *facts.get("background", ())):
+            names = (*COLOURS[name].english, *COLOURS[name].chinese)
+            assert any(one in caption for one in names), (caption, facts)
+        if "text" in facts:
+            assert facts["text"] in caption
+        if "background" not in facts:
+            assert "background" not in caption
+            assert "背景" not in caption
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_everything_that_has_a_name_can_be_drawn(style):
+    blank = {}
+    for name in (*SHAPES, *THINGS):
+        kind = "shape" if name in SHAPES else "thing"
+        pictures = [
+            paint(
+                random.Random(0), Plan(kind, (Subject(name, colour),), ("white",), style), 256, 384
+            )
+            for colour in ("red", "blue")
+        ]
+        assert {picture.size for picture in pictures} == {(256, 384)}
+        assert pictures[0].mode == "RGB"
+        assert pictures[0].tobytes() != pictures[1].tobytes(), name
+        blank[pictures[0].tobytes()] = name
+    assert len(blank) == len(SHAPES) + len(THINGS)
+
+
+@pytest.mark.parametrize(
+    ("faces", "characters"), [(LATIN, LETTERS + letters.DIGITS), (CHINESE, HANZI + "".join(PAIRS))]
+)
+def test_the_fonts_have_every_character(faces, characters):
+    for face in faces:
+        absent = bytes(font(face, 40).getmask("\uffff"))
+        drawn = {bytes(font(face, 40).getmask(one)) for one in set(characters)}
+        assert len(drawn) == len(set(characters))
+        assert absent not in drawn
+
+
+def test_a_missing_font_names_its_package(monkeypatch, tmp_path):
+    monkeypatch.setattr(letters, "_folders", lambda: [tmp_path])
+    letters.font_path.cache_clear()
+    try:
+        with pytest.raises(letters.FontMissingError, match="fonts-noto-cjk"):
+            letters.font_path("hei")
+    finally:
+        letters.font_path.cache_clear()
