@@ -19,6 +19,7 @@ def check(report, jobs: int, kills: int) -> None:
     assert report.kept == 0
 
 
+@pytest.mark.slow
 async def test_four_kills_in_fair_weather(tmp_path):
     check(await storm(16, 4, 5, tmp_path, weather=0), 16, 4)
 

@@ -29,6 +29,7 @@ def largest_difference(one, other):
     return max(high for _, high in ImageChops.difference(one, other).getextrema())
 
 
+@pytest.mark.slow
 async def test_streamed_and_stock(tmp_path):
     stock_steps, stock = await drawn(tmp_path / "stock", offload="stock")
     steps, streamed = await drawn(tmp_path / "streamed", precision="bf16")

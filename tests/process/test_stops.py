@@ -61,6 +61,7 @@ async def test_a_command_during_the_stop_is_told_so(tmp_path):
     assert row(tmp_path, "SELECT count(*) FROM jobs") == (1,)
 
 
+@pytest.mark.slow
 async def test_a_second_signal_ends_at_once_and_a_paused_start_waits(tmp_path):
     async with Sandbox() as sandbox:
         async with bot_process(sandbox, tmp_path, "misbehaving") as process:

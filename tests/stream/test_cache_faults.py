@@ -139,6 +139,7 @@ def test_a_full_disk_is_said_in_one_sentence_and_the_model_is_loaded_all_the_sam
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uses /dev/full and a file size limit")
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_writing_leaves_nothing_behind(model) -> None:
     script = """
 import resource, signal, sys
@@ -176,6 +177,7 @@ def test_a_reader_that_stops_leaves_nothing_behind(model) -> None:
     assert files_in(model) == []
 
 
+@pytest.mark.slow
 def test_a_kill_while_writing_leaves_no_cache_and_the_next_start_cleans_up(model) -> None:
     script = """
 import sys

@@ -157,8 +157,8 @@ def crop(values: NDArray[Any], size: int, *, stretched: bool, mask: Mask | None 
         across, down = (max(high, wide) - wide) // 2, (max(high, wide) - high) // 2
         part = np.pad(part, ((down, down), (across, across)))
     image = Image.fromarray((part * 255).astype(np.uint8))
-    values = np.asarray(image.resize((size, size), Image.Resampling.BOX), np.float32)
-    return values / np.float32(255)
+    small = image.resize((size, size), Image.Resampling.BOX)
+    return (np.asarray(small) / 255).astype(np.float32)
 
 
 def likeness(first: Floats, second: Floats) -> float:

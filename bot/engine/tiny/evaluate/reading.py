@@ -72,11 +72,10 @@ def _apart(part: Mask) -> list[Mask]:
         return [part]
     third = (right - left) // 3
     ink = part[:, left + third : right - third].sum(axis=0)
-    thinnest = np.flatnonzero(ink == ink.min())
-    cut = left + third + int(thinnest[len(thinnest) // 2])
+    bridge = left + third + np.flatnonzero(ink == ink.min())  # belongs to neither letter
     before, after = part.copy(), part.copy()
-    before[:, cut:] = False
-    after[:, :cut] = False
+    before[:, bridge[0] :] = False
+    after[:, : bridge[-1] + 1] = False
     return [half for half in (before, after) if half.any()]
 
 
