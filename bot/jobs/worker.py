@@ -245,6 +245,7 @@ class GpuWorker:
             case Loading(stage, fraction):
                 self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
             case Loaded():
+                self._load_failures = 0
                 drawing.began_at = self._clock()
                 drawing.load_s = event.seconds
                 _log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
