@@ -132,3 +132,21 @@ def test_additions_count_in_the_budget():
     without = dit.plan(dit.settings.usual).overhead
     use(dit, file(lambda t: t))
     assert dit.plan(dit.settings.usual).overhead > without
+
+
+def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
+    dit = streamed()
+    before, apply, calls = predicted(dit), dit._patch.apply, []
+
+    def scarce(loras):
+        apply(loras)
+        calls.append(len(loras))
+        if loras:
+            raise torch.OutOfMemoryError("no memory for the additions")
+
+    monkeypatch.setattr(dit._patch, "apply", scarce)
+    with pytest.raises(torch.OutOfMemoryError):
+        use(dit, file(lambda t: t))
+    assert calls == [0, 1, 0]
+    dit.use([])
+    assert torch.equal(predicted(dit), before)

@@ -192,11 +192,17 @@ class StreamedDiT:
         self._loras, self._additions = (), {}
         size = sum(t.nbytes for pair in joined.values() for t in pair)
         self.weights.keep(self.plan(self.settings.usual, size).resident, scratch=self._wide)
-        self._patch.apply(loras)
         device = self.device.torch
-        self._additions = {
-            key: lora.LowRank(down.to(device), up.to(device)) for key, (down, up) in joined.items()
-        }
+        try:
+            self._patch.apply(loras)
+            self._additions = {
+                key: lora.LowRank(down.to(device), up.to(device))
+                for key, (down, up) in joined.items()
+            }
+        except BaseException:
+            # Else the next job, which asks for none, would find them in the outer layers.
+            self._patch.apply(())
+            raise
         self._loras = tuple(loras)
 
     # Generating
