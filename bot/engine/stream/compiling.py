@@ -75,7 +75,7 @@ class Kernels:
         """Begin to compile what `sample` runs, under the name `key`, unless something else is."""
         if self.busy or self.is_ready(key):
             return
-        threads, device = torch.get_num_threads(), self._device
+        threads = torch.get_num_threads()
 
         def work() -> None:
             # Compiled code is for this number, which a new thread does not inherit everywhere.
@@ -87,10 +87,6 @@ class Kernels:
                 logger.warning("There was no memory to compile in; the next picture tries again.")
             else:
                 self._ready.add(key)
-            finally:
-                if device.type == "cuda":
-                    # The matrix library's workspaces of this thread would stay for ever.
-                    torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - no public name
 
         self._work = threading.Thread(target=work, name="compile", daemon=True)
         self._work.start()
@@ -99,6 +95,12 @@ class Kernels:
         """Use compiled code if `key` is ready within `wait_s` seconds; tell whether it is."""
         if self._work is not None and not self.is_ready(key):
             self._work.join(None if math.isinf(wait_s) else wait_s)
+        if self._work is not None and not self._work.is_alive():
+            self._work = None
+            if self._device.type == "cuda":
+                # The matrix library's workspaces of that thread would stay for ever. Not cleared
+                # there: the drawing thread looks its own up in the same table.
+                torch._C._cuda_clearCublasWorkspaces()  # noqa: SLF001 - no public name
         self.active = self.compiled and key in self._ready
         self.block = self._fast_block if self.active else run_block
         self.widen = self._fast_widen if self.active else dequantize
