@@ -28,10 +28,13 @@ class Face:
     chinese: str = ""
 
 
+# Version 1, in Debian 12; version 2, in later ones, is under the OFL 1.1.
+_LIBERATION: Final = "GPL 2 with font exception"
+
 LATIN: Final[dict[str, Face]] = {
     "sans": Face("DejaVuSans-Bold.ttf", "fonts-dejavu-core", "Bitstream Vera"),
-    "plain": Face("LiberationSans-Bold.ttf", "fonts-liberation", "OFL 1.1", 0, "plain", "黑体"),
-    "serif": Face("LiberationSerif-Bold.ttf", "fonts-liberation", "OFL 1.1", 0, "serif", "衬线"),
+    "plain": Face("LiberationSans-Bold.ttf", "fonts-liberation", _LIBERATION, 0, "plain", "黑体"),
+    "serif": Face("LiberationSerif-Bold.ttf", "fonts-liberation", _LIBERATION, 0, "serif", "衬线"),
     "slab": Face(
         "DejaVuSerif-Bold.ttf", "fonts-dejavu-core", "Bitstream Vera", 0, "slab", "粗衬线"
     ),
