@@ -21,6 +21,7 @@ from typing import Any, Final
 from bot.app import App
 from bot.bench.response import go, next_event, percentile
 from bot.engine.protocol import EngineState
+from bot.errors import BotError
 from bot.logs import set_up_logging
 from bot.settings import load_settings
 
@@ -101,19 +102,21 @@ async def _measured(
     )
     app = App(settings, guild_ready_timeout=0.01)
     run = asyncio.create_task(app.run())
-    async with asyncio.timeout(_PATIENCE_S):
-        await app.ready.wait()
-        probe = Probe(app)
-        probing = asyncio.create_task(probe.run())
-        go(crowd)
-        result = await next_event(crowd, "result")
-        probing.cancel()
-        seconds: list[float] = result["seconds"]
-        rows = await app.client.services.database.read(
-            lambda tx: tx.all("SELECT state, started_at, finished_at FROM jobs ORDER BY started_at")
+    measuring = asyncio.create_task(_probed(crowd, app))
+    try:
+        # A bot that cannot start, or ends, has nothing more to be measured.
+        await asyncio.wait(
+            {run, measuring}, timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
         )
-    app.stop()
+    finally:
+        measuring.cancel()
+        app.stop()
+        await asyncio.wait({run, measuring})
     await run
+    if measuring.cancelled():
+        raise BotError("The bot ended, or time ran out, before every job was answered.")
+    probe, result, rows = await measuring
+    seconds: list[float] = result["seconds"]
     drawn = [row["finished_at"] - row["started_at"] for row in rows]
     figures = {
         "jobs": len(rows),
@@ -130,3 +133,19 @@ async def _measured(
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return figures
+
+
+async def _probed(crowd: Any, app: App) -> tuple[Probe, dict[str, Any], list[Any]]:
+    """Let the crowd go once the bot is ready; return what was seen, and the jobs' rows."""
+    await app.ready.wait()
+    probe = Probe(app)
+    probing = asyncio.create_task(probe.run())
+    try:
+        go(crowd)
+        result = await next_event(crowd, "result")
+    finally:
+        probing.cancel()
+    rows = await app.client.services.database.read(
+        lambda tx: tx.all("SELECT state, started_at, finished_at FROM jobs ORDER BY started_at")
+    )
+    return probe, result, rows

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from diffsynth.utils.lora.general import GeneralLoRALoader
@@ -150,3 +152,25 @@ def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
     assert calls == [0, 1, 0]
     dit.use([])
     assert torch.equal(predicted(dit), before)
+
+
+def test_blocks_that_differ_are_all_compiled_on_the_thread(monkeypatch, capsys):
+    torch._dynamo.reset()
+    threads = []
+    compiler_ran = torch._dynamo.callback.on_compile_start(
+        lambda *_: threads.append(threading.current_thread().name)
+    )
+    try:
+        dit = streamed(compile=True)
+        predicted(dit)
+        state = file(lambda t: t, outer=False)
+        without_first = {
+            k: v for k, v in state.items() if not k.startswith("transformer_blocks.0.")
+        }
+        dit.use([parse("not on block 0", without_first, dit.layouts)])
+        threads.clear()
+        predicted(dit)
+    finally:
+        torch._dynamo.callback.callback_handler.remove_start_callback(compiler_ran)
+    assert set(threads) == {"compile"}
+    assert dit._kernels.active

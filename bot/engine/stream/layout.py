@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -134,21 +134,10 @@ class Layout:
         for piece, view in zip(self.pieces, self._rows(flat), strict=True):
             bias = torch.cat([state[f"{source}.bias"].to(device) for source in piece.sources])
             small[f"{piece.name}.bias"] = (bias.float() * piece.out_gain).to(self.dtype)
-            found: list[Tensor] = []
-            start = 0
-            for source in piece.sources:
-                for rows in state[f"{source}.weight"].split(_ROWS):
-                    place = view[start : start + len(rows)]
-                    start += len(rows)
-                    part = rows.to(device)
-                    if self.quantized:
-                        quantized, scale = quantize_rows(part, piece.out_gain / piece.in_gain)
-                        place.copy_(quantized.view(torch.uint8))
-                        found.append(scale)
-                    else:
-                        place.copy_(part.to(self.dtype).contiguous().view(torch.uint8))
-            if found:
-                small[f"{piece.name}.scale"] = scale = torch.cat(found)
+            weights = [state[f"{source}.weight"] for source in piece.sources]
+            scale = self._fill(view, weights, piece.out_gain / piece.in_gain)
+            if scale is not None:
+                small[f"{piece.name}.scale"] = scale
                 scales.append(scale.repeat_interleave(piece.columns // self.width))
         if scales:
             small["scales"] = torch.cat(scales)[:, None]
@@ -156,6 +145,21 @@ class Layout:
             pair = torch.stack([state[f"{query}.weight"], state[f"{key}.weight"]])
             small[name] = pair.to(device, torch.float32)
         return Packed(flat, small)
+
+    def _fill(self, view: Tensor, weights: Iterable[Tensor], gain: float = 1.0) -> Tensor | None:
+        """Write matrices below one another into `view`, as bytes; return the rows' scales."""
+        scales: list[Tensor] = []
+        start = 0
+        for rows in (part for weight in weights for part in weight.split(_ROWS)):
+            moved, place = rows.to(view.device), view[start : start + len(rows)]
+            start += len(rows)
+            if self.quantized:
+                quantized, scale = quantize_rows(moved, gain)
+                place.copy_(quantized.view(torch.uint8))
+                scales.append(scale)
+            else:
+                place.copy_(moved.to(self.dtype).contiguous().view(torch.uint8))
+        return torch.cat(scales) if scales else None
 
     def _rows(self, flat: Tensor) -> list[Tensor]:
         item = 1 if self.quantized else self.dtype.itemsize

@@ -56,6 +56,7 @@ def load_transformer(
             made = StreamedDiT(outer.eval().requires_grad_(False), geometry, settings)
         else:
             made.add_packed(cast("Kind", kind), index, packed)
+        del packed  # or it would live while the next one is made
     assert made is not None
     return made, checkpoint.stats
 
@@ -87,6 +88,7 @@ def load_text_encoder(
             made.set_outer(text_table(sources), packed.small["norm.weight"])
         else:
             made.add_packed(index, packed)
+        del packed
     return made, checkpoint.stats
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.layout import Layout, Packed, Piece
-from bot.engine.stream.quantize import quantize_rows
 
 NORMS: Final = ("input_layernorm", "post_attention_layernorm")
 _BIASED: Final = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
@@ -60,13 +59,9 @@ class TextLayout(Layout):
             if state[name].ndim == 1
         }
         for piece, view in zip(self.pieces, self._rows(flat), strict=True):
-            weight = state[f"{piece.name}.weight"].to(device)
-            if self.quantized:
-                weight, scale = quantize_rows(weight)
+            scale = self._fill(view, [state[f"{piece.name}.weight"]])
+            if scale is not None:
                 small[f"{piece.name}.scale"] = scale[:, None]
-            else:
-                weight = weight.to(self.dtype).contiguous()
-            view.copy_(weight.view(torch.uint8))
         return Packed(flat, small)
 
 

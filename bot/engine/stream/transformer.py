@@ -254,20 +254,25 @@ class StreamedDiT:
     ) -> None:
         """Have a block of `work`'s structure compiled; wait for it as long as is allowed."""
         together = len(texts) if work.joint else 1
-        added = {name: up.shape for (i, name), (_, up) in self._additions.items() if not i}
-        key = (together, self.matmul, tuple(sorted(added.items())))
+        structures = self.weights.structures(self._additions)
+        key = (together, self.matmul, frozenset(structures))
         kernels = self._kernels
         if not kernels.busy and not kernels.is_ready(key):
-            additions, wide, geometry = self._additions, self._wide, self.geometry
+            wide, geometry = self._wide, self.geometry
+            blocks = tuple(structures.values())
+            # Not all of them: the thread must not keep those of a job that is over.
+            additions = {at: pair for at, pair in self._additions.items() if at[0] in blocks}
             kernel = Kernel(geometry, self.matmul, self.weights.layouts["block"].quantized)
             modulation = texts[0].new_zeros(12, geometry.dim)
             image = texts[0].new_zeros(together, len(image_rope), geometry.dim)
             those, ropes = list(texts[:together]), list(text_ropes[:together])
 
             def sample(block: Run, widen: Widen) -> None:
-                weights = self.weights.sample(additions, widen, wide=wide)
                 mark_lengths(image, those, [image_rope, *ropes])
-                block(kernel, image, those, modulation, weights, image_rope, ropes)
+                for index in blocks:
+                    weights = self.weights.sample(index, additions, widen, wide=wide)
+                    block(kernel, image, those, modulation, weights, image_rope, ropes)
+                    del weights  # before the next are made
 
             # Blocks make room for it, whether or not a picture is drawn meanwhile.
             element = self.settings.dtype.itemsize

@@ -21,6 +21,8 @@ Kind = Literal["block", "modulation"]
 """A block's two halves: what every step needs, and what only a new schedule needs."""
 Additions = Mapping[tuple[int, str], LowRank]
 """Low-rank additions by block and piece."""
+Structure = tuple[tuple[str, torch.Size], ...]
+"""Which pieces of a block have additions, and of which shape."""
 
 
 class WeightStore:
@@ -118,9 +120,20 @@ class WeightStore:
                 views = layout.matrices(layout.stored(flat))
                 yield _bound(index, views, small, additions, scaled=layout.quantized)
 
-    def sample(self, additions: Additions, widen: Widen, *, wide: bool) -> Weights:
-        """Return a block's weights, all zero, in memory of their own: for compiling."""
-        layout, small = self.layouts["block"], self._small["block", 0]
+    def structures(self, additions: Additions) -> dict[Structure, int]:
+        """Return the first block of each structure: each is compiled for itself."""
+        added: list[list[tuple[str, torch.Size]]] = [[] for _ in range(self._geometry.layers)]
+        for (index, name), pair in additions.items():
+            if name != "modulation":
+                added[index].append((name, pair.up.shape))
+        found: dict[Structure, int] = {}
+        for index, pieces in enumerate(added):
+            found.setdefault(tuple(sorted(pieces)), index)
+        return found
+
+    def sample(self, index: int, additions: Additions, widen: Widen, *, wide: bool) -> Weights:
+        """Return weights like block `index`'s, all zero, in memory of their own: for compiling."""
+        layout, small = self.layouts["block"], self._small["block", index]
         flat = torch.zeros(layout.size, dtype=torch.uint8, device=self._device.torch)
         stored = layout.stored(flat)
         if layout.quantized and wide:
@@ -130,7 +143,7 @@ class WeightStore:
             stored, scaled = out, False
         else:
             scaled = layout.quantized
-        return _bound(0, layout.matrices(stored), small, additions, scaled=scaled)
+        return _bound(index, layout.matrices(stored), small, additions, scaled=scaled)
 
     def sample_bytes(self, *, wide: bool) -> int:
         """Return how much memory a `sample` takes."""
