@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _PAGES_A_STEP: Final = 512
+_TOUCH: Final = "SELECT count(*) FROM sqlite_master"
 
 
 def file_uri(path: Path, mode: str = "rw") -> str:
@@ -18,8 +19,24 @@ def file_uri(path: Path, mode: str = "rw") -> str:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open `path` so that nothing can be written to it, not even by a checkpoint."""
-    return sqlite3.connect(file_uri(path, "ro"), uri=True, isolation_level=None)
+    """Open `path` so that nothing can be written to it, not even by a checkpoint.
+
+    What a killed process left half done there is undone first: SQLite refuses to read before that,
+    with "attempt to write a readonly database".
+    """
+    connection = _connect(path, "ro")
+    try:
+        connection.execute(_TOUCH)
+    except sqlite3.Error as error:
+        if (error.sqlite_errorcode or 0) & 0xFF == sqlite3.SQLITE_READONLY:
+            with closing(_connect(path, "rw")) as recovering:
+                recovering.execute(_TOUCH)
+        # Any other error meets the caller at its own first statement.
+    return connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(file_uri(path, mode), uri=True, isolation_level=None)
 
 
 def sync_folder(folder: Path) -> None:
@@ -56,7 +73,7 @@ def copy_database(source: Path, target: Path) -> None:
             # One read transaction around all steps: a commit in between would otherwise make
             # SQLite begin again, under constant load for ever.
             reader.execute("BEGIN")
-            reader.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            reader.execute(_TOUCH).fetchone()
             reader.backup(writer, pages=_PAGES_A_STEP)
             reader.execute("COMMIT")
             # The copy is one plain file: no -wal beside it that a mere `cp` would miss.

@@ -18,6 +18,7 @@ from typing import Any
 from bot.sandbox.events import Event, MessageCreated, MessageDeleted, MessageUpdated
 from bot.sandbox.model import Message
 from bot.sandbox.server import Sandbox
+from storage.backup import connect_read_only
 from tests.crash.runner import Plan
 
 ROOT = Path(__file__).parent.parent.parent
@@ -144,7 +145,7 @@ async def bot_on(sandbox: Sandbox, data: Path, **settings: Any) -> AsyncIterator
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """The database as another process sees it."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with closing(connect_read_only(path)) as connection:
         connection.row_factory = sqlite3.Row
         yield connection
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -53,6 +54,22 @@ async def make_database(opened, path: Path) -> None:
         sql = "INSERT INTO users VALUES (?, ?, 0, 0, NULL, '{}')"
         await database.write(lambda tx, n=number, sql=sql: tx.execute(sql, (n, "x" * 500)))
     await database.close()
+
+
+async def test_what_a_killed_process_left_half_done_is_undone(tmp_path, opened):
+    path, left = tmp_path / "bot.sqlite3", tmp_path / "left.sqlite3"
+    await make_database(opened, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA cache_size = 1")  # Pages reach the file before the commit.
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM users")
+        connection.execute("CREATE TABLE half_done AS SELECT * FROM jobs")
+        for suffix in ("", "-journal"):
+            shutil.copy(f"{path}{suffix}", f"{left}{suffix}")
+    assert left.read_bytes() != path.read_bytes()
+    database = await opened(left)
+    assert await database.read(lambda tx: tx.value("SELECT count(*) FROM users")) == 200
 
 
 async def test_a_fresh_database_has_the_newest_schema(tmp_path, opened):
