@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: help demo run test check screenshots lint setup setup-dev clean
+.PHONY: help demo run test check screenshots words lint setup setup-dev clean
 
 help:
 	@echo "make demo    try the bot in a browser: no token, no GPU, no model download"
@@ -37,6 +37,11 @@ check: test
 
 screenshots: setup-dev
 	$(RUN) -m docs.screenshots
+
+words: setup-dev
+	$(BIN)/pybabel -q extract --no-location --sort-output -k mark -o bot/words/messages.pot bot cogs storage
+	$(BIN)/pybabel -q update --no-fuzzy-matching --ignore-obsolete -N -l zh_CN -i bot/words/messages.pot -o bot/words/zh_CN.po
+	$(BIN)/pybabel -q compile -i bot/words/zh_CN.po -o bot/words/zh_CN.mo
 
 lint: setup-dev
 	$(BIN)/ruff check .

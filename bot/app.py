@@ -146,7 +146,7 @@ class App:
             database=database,
             queue=queue,
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
-            reception=Reception(database, queue, acknowledgements),
+            reception=Reception(database, queue, store, acknowledgements),
             engine=self.engine,
         )
         self.client.services = services

@@ -50,10 +50,10 @@ def refusal(error: BaseException) -> str | None:
 
 @contextmanager
 def refused_politely() -> Generator[None]:
-    """Turn a refusal of the database into `StorageRefused`, which its user reads."""
+    """Turn a refusal of the disk or database into `StorageRefused`, which its user reads."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         if (reason := refusal(error)) is None:
             raise
         _log.error("a request was refused: %s", error)

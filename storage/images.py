@@ -16,6 +16,7 @@ from bot.jobs.model import ImageRecord
 from storage.backup import sync_folder
 
 _WORK: Final = ".work"
+_INPUTS: Final = "inputs"
 _PROBE: Final = "probe.partial"
 # More than the pictures of a job at its largest; less room would only be used up again.
 _PROBE_MIB: Final = 32
@@ -54,6 +55,25 @@ class ImageStore:
             height=height,
             seed=seed,
         )
+
+    def input_path(self, job_id: str) -> Path:
+        """Return where the picture lies that a job starts from."""
+        return self.root / _INPUTS / f"{_checked(job_id)}.input"
+
+    async def keep_input(self, job_id: str, data: bytes) -> str:
+        """Make the picture durable that a job starts from, before the job is; return its name.
+
+        Whoever fails to commit the job deletes it with `forget_input`. Raises `OSError`.
+        """
+        target = self.input_path(job_id)
+        source = self.work_dir(job_id) / target.name
+        await asyncio.to_thread(source.write_bytes, data)
+        await asyncio.to_thread(_move_durably, source, target)
+        return target.name
+
+    async def forget_input(self, job_id: str) -> None:
+        """Delete the picture that a job starts from, if there is one."""
+        await asyncio.to_thread(self.input_path(job_id).unlink, missing_ok=True)
 
     def path(self, record: ImageRecord) -> Path:
         """Return where the picture lies."""

@@ -19,7 +19,7 @@ _OPEN: Final = "state IN ('queued', 'running')"
 _COLUMNS: Final = """
     id, user_id, guild_id, channel_id, target, request, state, created_at, started_at, finished_at,
     attempts, engine_faults, interruptions, cancel_requested_at, error, error_kind, model, timings,
-    seed, private
+    seed, private, locale, parent_id, deleted_at
 """
 
 UNFINISHED: Final = f"""
@@ -89,7 +89,8 @@ async def insert(
     """Add a queued job and the address of its answer."""
     await tx.execute(
         "INSERT INTO jobs (id, source_id, user_id, guild_id, channel_id, target, locale, private,"
-        " request, seed, images, work, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, seed, images, work, created_at, parent_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_id,
             origin.source_id,
@@ -104,6 +105,7 @@ async def insert(
             request.count,
             request.megapixel_steps,
             now,
+            request.parent,
         ),
     )
     await tx.execute(

@@ -15,16 +15,21 @@ from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import FORESEEN
 from bot.delivery.render import Card, progress, waiting_status
 from bot.errors import UserError
+from bot.jobs.admission import Submission
 from bot.jobs.model import Origin, Target
-from bot.jobs.queue import JobQueue, Submission
+from bot.jobs.queue import JobQueue
 from bot.jobs.request import ImageRequest
 from bot.logs import job_context
+from bot.refusals import refused_politely
 from storage import deliveries
 from storage.database import Database
+from storage.images import ImageStore
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+PictureSource = Callable[[], Awaitable[bytes]]
+"""Fetches the picture that a job starts from; raises `UserError` where it cannot be had."""
 
 # Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
 DIRECT_ANSWER_S: Final = 0.7
@@ -67,23 +72,33 @@ class Reception:
     """Commits requests and sends their first response."""
 
     def __init__(
-        self, database: Database, queue: JobQueue, acknowledgements: Acknowledgements
+        self,
+        database: Database,
+        queue: JobQueue,
+        store: ImageStore,
+        acknowledgements: Acknowledgements,
     ) -> None:
         self._database = database
         self._queue = queue
+        self._store = store
         self._acknowledgements = acknowledgements
 
     async def from_interaction(
-        self, interaction: discord.Interaction[Any], request: ImageRequest
+        self,
+        interaction: discord.Interaction[Any],
+        request: ImageRequest,
+        *,
+        picture: PictureSource | None = None,
     ) -> None:
         """Accept a command's or button's request; raise `UserError` where it is refused.
 
         The answer is direct where the commit takes less than 0.7 s, so that a refusal can be
-        private; past that the interaction is deferred, which accepts nothing yet.
+        private; past that the interaction is deferred, which accepts nothing yet. `picture`
+        fetches the picture that the job starts from.
         """
         origin = interaction_origin(interaction)
         with self._acknowledgements.sending(origin.source_id):
-            task = asyncio.create_task(self._queue.submit(request, origin))
+            task = asyncio.create_task(self._submit(request, origin, picture))
             await asyncio.wait({task}, timeout=DIRECT_ANSWER_S)
             if not task.done():
                 await _lenient(
@@ -129,11 +144,37 @@ class Reception:
                 message_id = original.id if original is not None else None
             await self._remember(job_id, None, message_id)
 
-    async def from_message(self, message: discord.Message, request: ImageRequest) -> None:
+    async def _submit(
+        self, request: ImageRequest, origin: Origin, picture: PictureSource | None
+    ) -> Submission:
+        """Submit, once the picture that the job starts from is safe on the disk."""
+        if picture is None:
+            return await self._queue.submit(request, origin)
+        job_id = self._queue.new_job_id()
+        data = await picture()
+        try:
+            with refused_politely():
+                name = await self._store.keep_input(job_id, data)
+            request = request.with_changes(input_image=name)
+            submission = await self._queue.submit(request, origin, job_id=job_id)
+        except Exception:
+            await self._store.forget_input(job_id)
+            raise
+        if submission.repeated:
+            await self._store.forget_input(job_id)
+        return submission
+
+    async def from_message(
+        self,
+        message: discord.Message,
+        request: ImageRequest,
+        *,
+        picture: PictureSource | None = None,
+    ) -> None:
         """Accept a direct message's request; raise `UserError` where it is refused."""
         origin = message_origin(message)
         with self._acknowledgements.sending(origin.source_id):
-            submission = await self._queue.submit(request, origin)
+            submission = await self._submit(request, origin, picture)
             with job_context(submission.job.id):
                 if submission.repeated:
                     log.info("the same message came twice; its job stands")

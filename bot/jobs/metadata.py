@@ -33,9 +33,9 @@ def png_texts(job_id: str, request: ImageRequest, model: str) -> tuple[dict[str,
 
 def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.lora_strengths())
-    lines = [_harmless(request.prompt) + loras]
-    if request.negative_prompt:
-        lines.append(f"Negative prompt: {_harmless(request.negative_prompt)}")
+    lines = [_harmless(request.full_prompt) + loras]
+    if request.full_negative_prompt:
+        lines.append(f"Negative prompt: {_harmless(request.full_negative_prompt)}")
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
         f"Size: {request.width}x{request.height}, Model: {model}"

@@ -126,6 +126,12 @@ class Job:
     model: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds by stage: load, encode, denoise, decode, save, total."""
+    locale: str = "en-US"
+    """The Discord locale of whoever asked; the answer speaks it."""
+    parent_id: str | None = None
+    """The job whose picture this one was made from."""
+    deleted_at: float | None = None
+    """When its pictures were deleted, at its owner's or a moderator's wish."""
     readable: bool = True
     """Whether the stored request could be read; if not, `request` stands in for it."""
 

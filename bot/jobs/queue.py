@@ -7,13 +7,12 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeVar
 
 from bot.errors import JobNotFound, NotAllowed, QueueClosed
-from bot.jobs import limits as limits_
 from bot.jobs import outcomes
+from bot.jobs.admission import Submission, admit
 from bot.jobs.estimate import Place
 from bot.jobs.feed import Feed, JobUpdate, UpdateKind
 from bot.jobs.forecast import Forecast
@@ -24,7 +23,7 @@ from bot.jobs.outcomes import Recovery
 from bot.jobs.request import ImageRequest
 from bot.jobs.tasks import unbroken
 from bot.refusals import refused_politely
-from storage import audit, facts, jobs, usage, users
+from storage import audit, facts, jobs
 from storage.database import Database, Transaction
 
 _log = logging.getLogger(__name__)
@@ -32,15 +31,6 @@ _PAUSE: Final = "paused"
 _RESTARTED: Final = "the bot was restarted while jobs waited; an admin goes on with /admin resume"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Submission:
-    """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
-
-    job: Job
-    place: Place
-    repeated: bool
 
 
 class CancelOutcome(StrEnum):
@@ -105,7 +95,13 @@ class JobQueue:
 
     # What people do
 
-    async def submit(self, request: ImageRequest, origin: Origin) -> Submission:
+    def new_job_id(self) -> str:
+        """Return an id for a job whose files have to exist before it does."""
+        return new_job_id(self._clock())
+
+    async def submit(
+        self, request: ImageRequest, origin: Origin, *, job_id: str | None = None
+    ) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
         Raises `LimitReached`, `QueueClosed` or `StorageRefused`; a `source_id` seen before raises
@@ -113,7 +109,7 @@ class JobQueue:
         back.
         """
         now = self._clock()
-        job_id = new_job_id(now)
+        job_id = job_id or self.new_job_id()
 
         async def insert(tx: Transaction) -> Submission:
             if first := await jobs.find_source(tx, origin.source_id):
@@ -121,14 +117,7 @@ class JobQueue:
                 return Submission(first, place, repeated=True)
             if self._closed:
                 raise QueueClosed("The bot is shutting down. Please try again in a minute.")
-            await limits_.check(tx, self._limits, origin.user_id, request.count, now)
-            await jobs.insert(tx, job_id, request, origin, now)
-            await usage.charge(tx, job_id, origin.user_id, origin.guild_id, request.count, now)
-            await users.see(tx, origin.user_id, origin.user_name, origin.locale, now)
-            if origin.guild_id is not None:
-                await facts.see_guild(tx, origin.guild_id, now)
-            job = await jobs.find(tx, job_id)
-            assert job
+            job = await admit(tx, job_id, request, origin, self._limits, now)
             return Submission(job, (await self._places(tx))[job_id], repeated=False)
 
         def accepted(submission: Submission) -> None:

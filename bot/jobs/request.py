@@ -67,7 +67,8 @@ class ImageRequest:
     """A picture as asked for; frozen, and valid by construction.
 
     Width and height are pixels, `guidance` is the pipeline's `cfg_scale`, `strength` its
-    `denoising_strength` (0 to 1, only with `input_image`, a file name under the job's id).
+    `denoising_strength` (0 to 1, only with `input_image`, the name of a file of this job's).
+    `parent` is the job that this was made from.
     Raises `InvalidRequest` with a sentence for the user when a value is out of range.
     """
 
@@ -82,6 +83,11 @@ class ImageRequest:
     aspect: str | None = None
     quality: str | None = None
     style: str | None = None
+    added: str = ""
+    """What the style and the model's recommended suffix add to the prompt."""
+    added_negative: str = ""
+    """What the style adds to the negative prompt."""
+    parent: str | None = None
     input_image: str | None = None
     strength: float | None = None
     loras: tuple[str, ...] = ()
@@ -127,6 +133,16 @@ class ImageRequest:
     def lora_strengths(self) -> tuple[tuple[str, float], ...]:
         """Return the name and the strength of each LoRA; raise `InvalidRequest` for a bad one."""
         return tuple(map(_lora, self.loras))
+
+    @property
+    def full_prompt(self) -> str:
+        """The prompt as it is drawn: the user's words, then what was added."""
+        return ", ".join(text for text in (self.prompt, self.added) if text)
+
+    @property
+    def full_negative_prompt(self) -> str:
+        """The negative prompt as it is drawn."""
+        return ", ".join(text for text in (self.negative_prompt, self.added_negative) if text)
 
     @property
     def megapixel_steps(self) -> float:

@@ -219,8 +219,8 @@ class GpuWorker:
             raise ValueError("the stored request cannot be read")
         return EngineRequest(
             job_id=job.id,
-            prompt=job.request.prompt,
-            negative_prompt=job.request.negative_prompt,
+            prompt=job.request.full_prompt,
+            negative_prompt=job.request.full_negative_prompt,
             width=job.request.width,
             height=job.request.height,
             steps=job.request.steps,
@@ -228,6 +228,8 @@ class GpuWorker:
             seeds=job.request.seeds(),
             output_dir=self._store.work_dir(job.id),
             texts=png_texts(job.id, job.request, self._queue.model),
+            input_image=self._store.input_path(job.id) if job.request.input_image else None,
+            strength=job.request.strength,
             loras=job.request.lora_strengths(),
         )
 

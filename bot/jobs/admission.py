@@ -1,0 +1,37 @@
+"""How a request becomes a job: all that is checked and written in the one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bot.jobs import limits as limits_
+from bot.jobs.estimate import Place
+from bot.jobs.limits import Limits
+from bot.jobs.model import Job, Origin
+from bot.jobs.request import ImageRequest
+from storage import facts, jobs, usage, users
+from storage.database import Transaction
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
+
+    job: Job
+    place: Place
+    repeated: bool
+
+
+async def admit(
+    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, limits: Limits, now: float
+) -> Job:
+    """Check the limits and add the job, its charge, and whom it is for; raises `LimitReached`."""
+    await limits_.check(tx, limits, origin.user_id, request.count, now)
+    await jobs.insert(tx, job_id, request, origin, now)
+    await usage.charge(tx, job_id, origin.user_id, origin.guild_id, request.count, now)
+    await users.see(tx, origin.user_id, origin.user_name, origin.locale, now)
+    if origin.guild_id is not None:
+        await facts.see_guild(tx, origin.guild_id, now)
+    job = await jobs.find(tx, job_id)
+    assert job
+    return job
