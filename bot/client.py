@@ -30,7 +30,7 @@ from storage.database import Database
 
 log = logging.getLogger(__name__)
 
-COGS: Final = ("imagine", "queue", "show", "admin", "buttons", "direct_messages")
+COGS: Final = ("imagine", "queue", "show", "admin", "buttons", "forms", "direct_messages")
 
 # Voice is not used; without this discord.py warns about its missing libraries at each start.
 discord.VoiceClient.warn_nacl = False
