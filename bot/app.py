@@ -24,6 +24,7 @@ from bot.delivery.reception import Reception
 from bot.engine.process import EngineOptions, EngineProcess
 from bot.engine.protocol import Engine
 from bot.errors import DatabaseError, StartupError
+from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
 from bot.jobs.queue import JobQueue
 from bot.jobs.worker import GpuWorker
@@ -109,6 +110,7 @@ class App:
             services, worker, progress = self._compose(database)
             try:
                 recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
+                await services.gallery.start()
             except sqlite3.Error as error:
                 raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
             log.info("queue ready: %s", recovery)
@@ -145,6 +147,7 @@ class App:
             model=model,
             database=database,
             queue=queue,
+            gallery=Gallery(database, store),
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
             reception=Reception(database, queue, store, acknowledgements),
             engine=self.engine,

@@ -20,11 +20,13 @@ from bot.delivery.reception import Reception
 from bot.delivery.text import safe
 from bot.engine.protocol import Engine
 from bot.errors import UserError
+from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
 from bot.jobs.queue import JobQueue
 from bot.models import ModelSpec
 from bot.refusals import refusal
 from bot.settings import Settings
+from bot.words import _, speak
 from storage import facts
 from storage.database import Database
 
@@ -45,13 +47,19 @@ class Services:
     model: ModelSpec
     database: Database
     queue: JobQueue
+    gallery: Gallery
     courier: Courier
     reception: Reception
     engine: Engine
 
 
 class CommandTree(app_commands.CommandTree["ImageBot"]):
-    """Answers every error of a command with a sentence."""
+    """Sets the language, and answers every error of a command with a sentence."""
+
+    @override
+    async def interaction_check(self, interaction: discord.Interaction[ImageBot], /) -> bool:
+        use_language(interaction)
+        return True
 
     @override
     async def on_error(
@@ -130,11 +138,28 @@ class ImageBot(commands.Bot):
             return True
         return await self.is_bot_owner(interaction.user)
 
+    async def may_delete(self, interaction: discord.Interaction[Any], job: Job) -> bool:
+        """Tell whether the user may delete this job's pictures though they are someone else's."""
+        here = job.guild_id is not None and job.guild_id == interaction.guild_id
+        if here and interaction.permissions.manage_messages:
+            return True
+        return await self.may_manage(interaction, job)
+
     async def is_bot_owner(self, user: discord.abc.User) -> bool:
         """Tell whether the user owns the bot (the application, or OWNER_IDS)."""
         return user.id in self.services.settings.owner_ids or await self.is_owner(
             discord.Object(user.id)  # pyright: ignore[reportArgumentType]
         )
+
+
+def use_language(interaction: discord.Interaction[Any]) -> None:
+    """Speak the language of an interaction's user in the rest of this task."""
+    speak(locale_of(interaction))
+
+
+def locale_of(interaction: discord.Interaction[Any]) -> str:
+    """Return the locale to answer in."""
+    return str(interaction.locale)
 
 
 async def reply_privately(interaction: discord.Interaction[Any], sentence: str) -> None:
@@ -154,18 +179,21 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
     if isinstance(error, UserError):
         await reply_privately(interaction, error.sentence)
     elif isinstance(error, app_commands.CheckFailure):
-        await reply_privately(interaction, safe(str(error)) or "You may not use this here.")
+        await reply_privately(interaction, safe(str(error)) or _("You may not use this here."))
     elif isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
         await reply_privately(
-            interaction, "This command has changed; reload Discord (Ctrl+R) and try again."
+            interaction, _("This command has changed; reload Discord (Ctrl+R) and try again.")
         )
     elif reason := refusal(error):
         log.error("a command was refused: %s", error)
-        await reply_privately(interaction, f"Not done: {reason}. Please try again later.")
+        sentence = _("Not done: {reason}. Please try again later.").format(reason=_(reason))
+        await reply_privately(interaction, sentence)
     else:
         short_id = secrets.token_hex(3)
         log.error("unexpected error %s in an interaction", short_id, exc_info=error)
         await reply_privately(
             interaction,
-            f"Something went wrong here. If it happens again, report the id `{short_id}`.",
+            _("Something went wrong here. If it happens again, report the id `{error}`.").format(
+                error=short_id
+            ),
         )

@@ -32,6 +32,8 @@ class ModelSpec:
     family: str
     sizes: Mapping[str, tuple[int, int]]
     qualities: Mapping[str, Quality]
+    largest_side: int
+    """The most pixels on a side that the model draws, in an enlarged picture too."""
     default_quality: str = "standard"
 
     @property
@@ -73,12 +75,14 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             "qwen-image",
             _QWEN_SIZES,
             {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
+            2048,
         ),
         ModelSpec(
             "tiny",
             "tiny",
             _TINY_SIZES,
             {"fast": Quality(6, 4.0), "standard": Quality(10, 4.0), "high": Quality(16, 4.0)},
+            512,
         ),
     )
 }

@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from typing import Final
 
 from bot.errors import StorageRefused
+from bot.words import _, mark
 
 _log = logging.getLogger(__name__)
 
-_FULL: Final = "the bot's disk is full"
-_READ_ONLY: Final = "the bot's data folder cannot be written"
-_FAILING: Final = "the bot's disk reports errors"
-_BUSY: Final = "the bot's database is held by another program"
+_FULL: Final = mark("the bot's disk is full")
+_READ_ONLY: Final = mark("the bot's data folder cannot be written")
+_FAILING: Final = mark("the bot's disk reports errors")
+_BUSY: Final = mark("the bot's database is held by another program")
 
 _BY_ERRNO: Final = {
     errno.ENOSPC: _FULL,
@@ -57,4 +58,6 @@ def refused_politely() -> Generator[None]:
         if (reason := refusal(error)) is None:
             raise
         _log.error("a request was refused: %s", error)
-        raise StorageRefused(f"Not accepted: {reason}. Please try again later.") from error
+        raise StorageRefused(
+            _("Not accepted: {reason}. Please try again later.").format(reason=_(reason))
+        ) from error

@@ -1,43 +1,264 @@
-"""The buttons under a job's message; they work after a restart and weeks later.
+"""The controls under a job's message; they work after a restart and weeks later.
 
-A button's `custom_id` is `action:job id`, and that is all the state there is.
+A control's `custom_id` is `action:job id`, or `action:job id.position` for one picture of a batch,
+and that is all the state there is.
 """
 
 from __future__ import annotations
 
+import io
 import re
 from abc import abstractmethod
+from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any, Final, Self
 
 import discord
 from typing_extensions import override
 
-from bot.client import ImageBot, answer_error, reply_privately
-from bot.errors import InvalidRequest, JobNotFound
+from bot.client import ImageBot, answer_error, reply_privately, use_language
+from bot.delivery.details import details
+from bot.delivery.errors import FORESEEN
+from bot.delivery.reception import PictureSource
+from bot.errors import JobNotFound, NotAllowed
+from bot.forms import Form, FormValues
+from bot.jobs import derive
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.jobs.model import Job
 from bot.jobs.queue import CancelOutcome
-from bot.jobs.request import random_seed
+from bot.jobs.request import PROMPT_LIMIT
+from bot.words import _, mark
+
+_TARGET: Final = rf"(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?"
+_MESSAGE_LIMIT: Final = 2000
 
 CANCEL_SENTENCES: Final = {
-    CancelOutcome.CANCELLED: "Cancelled.",
-    CancelOutcome.CANCELLING: "Cancelling: it stops at the next step.",
-    CancelOutcome.ALREADY_DONE: "This job is already done.",
+    CancelOutcome.CANCELLED: mark("Cancelled."),
+    CancelOutcome.CANCELLING: mark("Cancelling: it stops at the next step."),
+    CancelOutcome.ALREADY_DONE: mark("This job is already done."),
 }
 
 
-async def known_job(bot: ImageBot, job_id: str) -> Job:
-    """Return the job of a button; raise `JobNotFound` when its row is gone."""
+async def known_job(bot: ImageBot, job_id: str, user_id: int | None = None) -> Job:
+    """Return the job of a control.
+
+    Raises `JobNotFound` when it is gone or deleted, `NotAllowed` when it is private and not the
+    user's own.
+    """
     job = await bot.services.queue.job(job_id)
     if job is None:
-        raise JobNotFound("This job is no longer known; please ask anew with /imagine.")
+        raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
+    if job.deleted_at is not None:
+        raise JobNotFound(_("This picture was deleted."))
+    if user_id is not None and job.request.private and job.user_id != user_id:
+        raise NotAllowed(_("This picture is private: only the one who asked for it can use it."))
     return job
+
+
+async def answered(interaction: discord.Interaction[Any], work: Awaitable[None]) -> None:
+    """Await what a control does; discord.py only logs what a dynamic item raises."""
+    use_language(interaction)
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - answered, and logged where unforeseen
+        await answer_error(interaction, error)
 
 
 class JobButton(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"$^"):
     """A button about one job. Subclasses name their action in `template` and say what it does."""
 
-    def __init__(self, item: discord.ui.Button[Any], job_id: str) -> None:
+    def __init__(self, item: discord.ui.Button[Any], job_id: str, position: int | None) -> None:
+        super().__init__(item)
+        self.job_id = job_id
+        self.position = position
+
+    @classmethod
+    @override
+    async def from_custom_id(
+        cls,
+        interaction: discord.Interaction[Any],
+        item: discord.ui.Item[Any],
+        match: re.Match[str],
+        /,
+    ) -> Self:
+        assert isinstance(item, discord.ui.Button)
+        position = match["position"]
+        return cls(item, match["job"], None if position is None else int(position))
+
+    @override
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await answered(interaction, self.pressed(interaction, interaction.client))
+
+    @abstractmethod
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        """Do what the button is for."""
+        raise NotImplementedError
+
+
+class CancelButton(JobButton, template=rf"cancel:{_TARGET}"):
+    """Ends a waiting or running job of the user's own; moderators may end any of their server."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id)
+        moderator = job.user_id != interaction.user.id and await bot.may_manage(interaction, job)
+        outcome = await bot.services.queue.cancel(
+            job.id, by=interaction.user.id, moderator=moderator
+        )
+        await reply_privately(interaction, _(CANCEL_SENTENCES[outcome]))
+
+
+class RerollButton(JobButton, template=rf"reroll:{_TARGET}"):
+    """Asks for the same picture with a new seed, at the presser's own cost."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id, interaction.user.id)
+        await reroll(interaction, bot, job)
+
+
+async def reroll(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:
+    """Ask for a job's picture again with a new seed."""
+    services = bot.services
+    request = derive.again(job)
+    await services.reception.from_interaction(interaction, request, picture=_source(bot, job))
+
+
+def _source(bot: ImageBot, job: Job) -> PictureSource | None:
+    """Return what fetches the picture that a job started from, if it did from any."""
+    if job.request.input_image is None:
+        return None
+    return partial(bot.services.gallery.read_input, job)
+
+
+class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
+    """Asks for another picture that starts from this one."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        services = bot.services
+        job = await known_job(bot, self.job_id, interaction.user.id)
+        image = await services.gallery.picture(job, self.position or 0)
+        request = derive.varied(job, image)
+        if self.position is not None:
+            request = request.with_changes(count=1)
+        await services.reception.from_interaction(
+            interaction, request, picture=partial(services.gallery.read, image)
+        )
+
+
+class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
+    """Asks for this picture at twice its size."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        services = bot.services
+        job = await known_job(bot, self.job_id, interaction.user.id)
+        image = await services.gallery.picture(job, self.position or 0)
+        request = derive.upscaled(job, image, services.model.largest_side)
+        await services.reception.from_interaction(
+            interaction, request, picture=partial(services.gallery.read, image)
+        )
+
+
+class EditForm(Form, name="edit"):
+    """The prompt of a job, to be changed. The state is the job's id."""
+
+    def __init__(self, state: str = "", prompt: str = "", negative: str = "") -> None:
+        super().__init__(state)
+        self._prompt = prompt
+        self._negative = negative
+
+    @override
+    def title(self) -> str:
+        return _("Edit the picture")
+
+    @override
+    def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        return [
+            discord.ui.Label(
+                text=_("Prompt"),
+                component=discord.ui.TextInput[Any](
+                    custom_id="prompt",
+                    style=discord.TextStyle.long,
+                    default=self._prompt,
+                    max_length=PROMPT_LIMIT,
+                ),
+            ),
+            discord.ui.Label(
+                text=_("What it should not show"),
+                component=discord.ui.TextInput[Any](
+                    custom_id="negative",
+                    style=discord.TextStyle.long,
+                    default=self._negative,
+                    required=False,
+                    max_length=PROMPT_LIMIT,
+                ),
+            ),
+        ]
+
+    @override
+    async def submitted(
+        self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
+    ) -> None:
+        services = bot.services
+        job = await known_job(bot, self.state, interaction.user.id)
+        request = derive.edited(job, values.texts["prompt"], values.texts.get("negative", ""))
+        await services.reception.from_interaction(interaction, request, picture=_source(bot, job))
+
+
+class EditButton(JobButton, template=rf"edit:{_TARGET}"):
+    """Opens the prompt in a form."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id, interaction.user.id)
+        request = derive.again(job)
+        await EditForm(job.id, request.prompt, request.negative_prompt).open(interaction)
+
+
+class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
+    """Shows every parameter, to be copied."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        services = bot.services
+        job = await known_job(bot, self.job_id, interaction.user.id)
+        text = details(job, job.model or services.model.name, self.position)
+        if len(text) <= _MESSAGE_LIMIT:
+            await interaction.response.send_message(text, ephemeral=True)
+            return
+        data = text.encode()
+        file = discord.File(io.BytesIO(data), f"{job.id}.txt")
+        await interaction.response.send_message(
+            _("The details are long, so they come as a file."), file=file, ephemeral=True
+        )
+
+
+class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
+    """Deletes the pictures and the message, for the owner or a moderator."""
+
+    @override
+    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id)
+        moderator = job.user_id != interaction.user.id and await bot.may_delete(interaction, job)
+        await bot.services.gallery.delete(
+            job, by=interaction.user.id, moderator=moderator, guild_id=interaction.guild_id
+        )
+        try:
+            await interaction.response.defer()
+            await interaction.delete_original_response()
+        except FORESEEN:
+            # The message may be gone already, or kept by Discord; the pictures are deleted.
+            await reply_privately(interaction, _("Deleted."))
+
+
+class PickMenu(
+    discord.ui.DynamicItem[discord.ui.Select[Any]], template=rf"pick:(?P<job>{JOB_ID_PATTERN})"
+):
+    """Takes one picture out of a batch and shows it by itself."""
+
+    def __init__(self, item: discord.ui.Select[Any], job_id: str) -> None:
         super().__init__(item)
         self.job_id = job_id
 
@@ -50,48 +271,32 @@ class JobButton(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"$^"):
         match: re.Match[str],
         /,
     ) -> Self:
-        assert isinstance(item, discord.ui.Button)
+        assert isinstance(item, discord.ui.Select)
         return cls(item, match["job"])
 
     @override
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        # discord.py only logs what a dynamic item raises, and the user would see no answer.
-        try:
-            await self.pressed(interaction, interaction.client)
-        except Exception as error:  # noqa: BLE001
-            await answer_error(interaction, error)
+        await answered(interaction, self._picked(interaction, interaction.client))
 
-    @abstractmethod
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        """Do what the button is for."""
-        raise NotImplementedError
-
-
-class CancelButton(JobButton, template=rf"cancel:(?P<job>{JOB_ID_PATTERN})"):
-    """Ends a waiting or running job of the user's own; moderators may end any of their server."""
-
-    @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.job_id)
-        moderator = job.user_id != interaction.user.id and await bot.may_manage(interaction, job)
-        outcome = await bot.services.queue.cancel(
-            job.id, by=interaction.user.id, moderator=moderator
+    async def _picked(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id, interaction.user.id)
+        image = await bot.services.gallery.picture(job, int(self.item.values[0]))
+        await interaction.response.defer(thinking=True, ephemeral=job.request.private)
+        card = await bot.services.courier.single(job, image)
+        await interaction.edit_original_response(
+            embed=card.embed, attachments=card.files(), view=card.view()
         )
-        await reply_privately(interaction, CANCEL_SENTENCES[outcome])
-
-
-class RerollButton(JobButton, template=rf"reroll:(?P<job>{JOB_ID_PATTERN})"):
-    """Asks for the same picture with a new seed, at the presser's own cost."""
-
-    @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.job_id)
-        if not job.readable:
-            raise InvalidRequest("This request can no longer be read; please ask anew.")
-        request = job.request.with_changes(seed=random_seed())
-        await bot.services.reception.from_interaction(interaction, request)
 
 
 async def setup(bot: ImageBot) -> None:
-    """Register the buttons."""
-    bot.add_dynamic_items(CancelButton, RerollButton)
+    """Register the controls."""
+    bot.add_dynamic_items(
+        CancelButton,
+        RerollButton,
+        VaryButton,
+        UpscaleButton,
+        EditButton,
+        DetailsButton,
+        DeleteButton,
+        PickMenu,
+    )

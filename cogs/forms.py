@@ -7,7 +7,7 @@ from typing import Any
 import discord
 from discord.ext import commands
 
-from bot.client import ImageBot, answer_error, reply_privately
+from bot.client import ImageBot, answer_error, reply_privately, use_language
 from bot.forms import PREFIX, Form, form_values
 from bot.words import _
 
@@ -28,6 +28,7 @@ class Forms(commands.Cog):
         name, _colon, state = rest.partition(":")
         if prefix != PREFIX:
             return
+        use_language(interaction)
         form = Form.known.get(name)
         if form is None:
             await reply_privately(

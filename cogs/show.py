@@ -9,8 +9,10 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.client import ImageBot
+from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN, RetryLaterError, RungClosedError, explain
-from bot.delivery.render import Card, progress, progress_status, waiting_status
+from bot.delivery.render import progress
+from bot.delivery.status import progress_status, waiting_status
 from bot.errors import DiscordRefused, JobNotFound
 from bot.jobs.feed import JobUpdate
 from bot.jobs.ids import is_job_id
@@ -65,7 +67,7 @@ class Show(commands.Cog):
 
         courier = self.bot.services.courier
         try:
-            await courier.fitted(job, send)
+            await courier.fitted(job, send, apart=True)
         except (RungClosedError, RetryLaterError) as error:
             log.info("job %s could not be shown: %s", job.id, error)
             raise DiscordRefused(

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Final
 
@@ -74,6 +74,19 @@ class ImageStore:
     async def forget_input(self, job_id: str) -> None:
         """Delete the picture that a job starts from, if there is one."""
         await asyncio.to_thread(self.input_path(job_id).unlink, missing_ok=True)
+
+    async def sweep_inputs(self, known: Container[str]) -> int:
+        """Delete the pictures to start from that no job in `known` has; return how many."""
+
+        def sweep() -> int:
+            unknown = [
+                path for path in (self.root / _INPUTS).glob("*.input") if path.stem not in known
+            ]
+            for path in unknown:
+                path.unlink(missing_ok=True)
+            return len(unknown)
+
+        return await asyncio.to_thread(sweep)
 
     def path(self, record: ImageRecord) -> Path:
         """Return where the picture lies."""

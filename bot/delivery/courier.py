@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.card import Card
 from bot.delivery.errors import (
     REFUSED_PAUSE_S,
     RetryLaterError,
     RungClosedError,
     TooLargeError,
 )
-from bot.delivery.fit import FILE_LIMIT, Upload, fit, upload_limit
+from bot.delivery.fit import FILE_LIMIT, Upload, fit, fit_png, upload_limit
+from bot.delivery.grid import make_grid
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.render import Card, broken, moved, outcome
+from bot.delivery.render import broken, moved, outcome, picked
 from bot.delivery.text import plain
 from bot.errors import JobNotFound
-from bot.jobs.model import Job
+from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.logs import job_context
+from bot.words import _, speak
 from storage import deliveries
 from storage.database import Database
 from storage.deliveries import Delivery, noted
@@ -140,6 +145,7 @@ class Courier:
         current = await self._database.read(partial(deliveries.get, job_id=delivery.job_id))
         if job is None or current is None or current.state not in {"pending", "sending"}:
             return
+        speak(job.locale)
         trail, stale = current.error, False
         tired = self._tired(current)
         for rung in rungs(current, self._clock()):
@@ -192,14 +198,17 @@ class Courier:
             return await send(broken(job.id, error_id))
         return await self.fitted(job, send)
 
-    async def fitted(self, job: Job, send: Callable[[Card], Awaitable[T]]) -> T:
+    async def fitted(
+        self, job: Job, send: Callable[[Card], Awaitable[T]], *, apart: bool = False
+    ) -> T:
         """Send the card of an ended job, smaller each time `send` raises `TooLargeError`.
 
-        Raises `RungClosedError` where not even the smallest is taken.
+        The pictures of a batch come as one grid, or with `apart` each as its own file. Raises
+        `RungClosedError` where not even the smallest is taken.
         """
-        limit = upload_limit(job.request.count)
+        limit = upload_limit(job.request.count if apart else 1)
         while True:
-            card = await self.card(job, limit)
+            card = await self.card(job, limit, apart=apart)
             try:
                 return await send(card)
             except TooLargeError as error:
@@ -209,20 +218,41 @@ class Courier:
                     raise RungClosedError(f"too large even when re-encoded ({error})") from error
                 log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
 
-    async def card(self, job: Job, limit: int = FILE_LIMIT) -> Card:
+    async def card(self, job: Job, limit: int = FILE_LIMIT, *, apart: bool = False) -> Card:
         """Build the message of an ended job, its pictures fitted to `limit` bytes each."""
         images = await self._queue.images(job.id)
         alt = plain(job.request.prompt, 400)
+        paths: dict[int, Path] = {}
         uploads: list[Upload] = []
         for record in images:
-            stem = f"{job.id}_{record.position}"
-            try:
-                uploads.append(
-                    await asyncio.to_thread(fit, self._store.path(record), stem, alt, limit)
-                )
-            except OSError:
-                log.exception("picture %d of the job cannot be read", record.position)
-        return outcome(job, uploads, made=len(images))
+            path = self._store.path(record)
+            if await asyncio.to_thread(os.access, path, os.R_OK):
+                paths[record.position] = path
+            else:
+                log.error("picture %d of the job cannot be read", record.position)
+        grid = len(paths) == len(images) > 1 and not apart
+        try:
+            if grid:
+                png = await asyncio.to_thread(make_grid, list(paths.values()))
+                uploads.append(await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit))
+            else:
+                for position, path in paths.items():
+                    stem = f"{job.id}_{position}"
+                    uploads.append(await asyncio.to_thread(fit, path, stem, alt, limit))
+        except OSError:
+            log.exception("the job's pictures cannot be read")
+        return outcome(job, uploads, made=len(images), grid=grid and bool(uploads))
+
+    async def single(self, job: Job, image: ImageRecord) -> Card:
+        """Build the message of one picture of a batch; raise `JobNotFound` without its file."""
+        stem = f"{job.id}_{image.position}"
+        alt = plain(job.request.prompt, 400)
+        try:
+            upload = await asyncio.to_thread(fit, self._store.path(image), stem, alt)
+        except OSError as error:
+            log.exception("picture %d of the job cannot be read", image.position)
+            raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
+        return picked(job, image, upload)
 
     async def settled(self, job_id: str) -> Delivery:
         """Return the delivery of a job once it is delivered or kept.
@@ -233,7 +263,7 @@ class Courier:
             while True:
                 found = await self._database.read(partial(deliveries.get, job_id=job_id))
                 if found is None:
-                    raise JobNotFound("There is no such job.")
+                    raise JobNotFound(_("There is no such job."))
                 if found.state in {"delivered", "undeliverable"}:
                     return found
                 await self._attempted.wait()

@@ -37,9 +37,9 @@ class Upload:
         return discord.File(io.BytesIO(self.data), self.name, description=self.description)
 
 
-def _encodings(path: Path) -> Iterator[tuple[str, bytes]]:
-    yield "png", path.read_bytes()
-    with Image.open(path) as image:
+def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "png", png
+    with Image.open(io.BytesIO(png)) as image:
         picture = image.convert("RGB")
     for options in ({"lossless": True, "method": 4}, *({"quality": q} for q in _WEBP_QUALITIES)):
         buffer = io.BytesIO()
@@ -53,15 +53,23 @@ def _encodings(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def fit(path: Path, stem: str, description: str, limit: int = FILE_LIMIT) -> Upload:
-    """Return the picture at `path` in at most `limit` bytes.
+    """Return the picture at `path` in at most `limit` bytes; see `fit_png`.
+
+    Raises OSError when the file cannot be read.
+    """
+    return fit_png(path.read_bytes(), stem, description, limit)
+
+
+def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_LIMIT) -> Upload:
+    """Return a picture in at most `limit` bytes.
 
     Tried in turn: PNG, lossless WebP, lossy WebP, then ever smaller sides.
 
     Blocking (run it in a thread). Should even the last encoding be too large, that one is
-    returned. Raises OSError when the file cannot be read.
+    returned.
     """
     upload = Upload(f"{stem}.png", b"", description)
-    for kind, data in _encodings(path):
+    for kind, data in _encodings(png):
         upload = Upload(f"{stem}.{kind}", data, description)
         if len(data) <= limit:
             break

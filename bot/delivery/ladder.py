@@ -23,9 +23,9 @@ from typing import Final, cast
 
 import discord
 
+from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN, RungClosedError, explain
 from bot.delivery.lookup import find_answer
-from bot.delivery.render import Card
 from storage.deliveries import Delivery
 
 # Discord enforces a nonce for "the past few minutes" (Create Message, `enforce_nonce`); one minute

@@ -14,7 +14,8 @@ from typing import Final
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import RungClosedError, explain
 from bot.delivery.ladder import Ladder, token_lives
-from bot.delivery.render import progress, progress_status, waiting_status
+from bot.delivery.render import progress
+from bot.delivery.status import progress_status, waiting_status
 from bot.jobs.feed import JobUpdate
 from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place

@@ -12,8 +12,10 @@ from typing import Any, Final, TypeVar
 import discord
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN
-from bot.delivery.render import Card, progress, waiting_status
+from bot.delivery.render import progress
+from bot.delivery.status import waiting_status
 from bot.errors import UserError
 from bot.jobs.admission import Submission
 from bot.jobs.model import Origin, Target

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bot.delivery.grid import make_grid
 from bot.sandbox.events import Event, MessageCreated, MessageDeleted, MessageUpdated
 from bot.sandbox.model import Message
 from bot.sandbox.server import Sandbox
@@ -171,10 +172,11 @@ class Answers:
         if not isinstance(event, MessageCreated | MessageUpdated | MessageDeleted):
             return
         message = event.message
-        for action, job_id in actions_of(message):
+        actions = set(actions_of(message))
+        for job_id in {job_id for _, job_id in actions}:
             self.promised.add(job_id)
             for kind, found in (("reroll", self.outcomes), ("cancel", self.promises)):
-                if action == kind and not message.deleted:
+                if (kind, job_id) in actions and not message.deleted:
                     found[job_id][message.id] = message
                 else:
                     found[job_id].pop(message.id, None)
@@ -188,7 +190,7 @@ def actions_of(message: Message) -> list[tuple[str, str]]:
 
 def wrong_pictures(bot: Bot, message: Message) -> list[str]:
     """What is wrong with the pictures of an answer, compared with what was recorded."""
-    ((_, job_id),) = actions_of(message)
+    (job_id,) = {job_id for _, job_id in actions_of(message)}
     recorded = rows(bot.database, "SELECT * FROM images WHERE job_id = ? ORDER BY 2", job_id)
     wanted = [(f"{job_id}_{row['position']}.png", row["sha256"]) for row in recorded]
     posted = [(file.filename, hashlib.sha256(file.data).hexdigest()) for file in message.files]
@@ -197,7 +199,12 @@ def wrong_pictures(bot: Bot, message: Message) -> list[str]:
         for row in recorded
     ]
     wrong = [] if recorded else [f"{job_id}: no picture is recorded"]
-    wrong += [] if posted == wanted else [f"{job_id}: posted {posted}, recorded {wanted}"]
+    if len(recorded) > 1:
+        grid = make_grid([bot.data / "images" / row["file"] for row in recorded])
+        wanted_posts = [(f"{job_id}_grid.png", hashlib.sha256(grid).hexdigest())]
+    else:
+        wanted_posts = wanted
+    wrong += [] if posted == wanted_posts else [f"{job_id}: posted {posted}, recorded {wanted}"]
     return wrong + ([] if kept == wanted else [f"{job_id}: kept {kept}, recorded {wanted}"])
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bot.delivery import render
+from bot.delivery import render, status
 from bot.delivery.fit import Upload
 from bot.engine.inert import inert_text
 from bot.engine.png import save_png
@@ -63,7 +63,7 @@ def test_a_message_is_within_discords_limits(text, state):
     place = Place(3, 4.0, 5.0)
     cards = [
         render.outcome(job_of(request, state, error), uploads),
-        render.progress(job_of(request, state), render.waiting_status(place, text[:200])),
+        render.progress(job_of(request, state), status.waiting_status(place, text[:200])),
     ]
     for card in cards:
         assert len(card.embed.description or "") <= 4096

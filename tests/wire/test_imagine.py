@@ -65,7 +65,7 @@ async def test_everything_is_logged(stage):
     assert job.attempts == 1
     first, second = await stage.queue.images(job.id)
     assert second.seed == first.seed + 1
-    assert [file.filename for file in message.files] == [f"{job.id}_0.png", f"{job.id}_1.png"]
+    assert [file.filename for file in message.files] == [f"{job.id}_grid.png"]
 
 
 async def test_a_job_costs_few_commits(stage):

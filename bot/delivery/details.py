@@ -1,0 +1,38 @@
+"""Every parameter of a job, to be read and copied."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from bot.delivery.text import safe
+from bot.jobs.metadata import png_texts
+from bot.jobs.model import Job
+from bot.words import _
+
+
+def details(job: Job, model: str, position: int | None = None) -> str:
+    """Return the parameters as they stand in the PNG, and what else is known, as markdown."""
+    texts = png_texts(job.id, job.request, model)
+    parameters = texts[min(position or 0, len(texts) - 1)]["parameters"]
+    # A zero-width space keeps the user's text from ending the block.
+    block = parameters.replace("```", "`\u200b`\u200b`")
+    lines = [f"```\n{block}\n```"]
+    request = job.request
+    if request.style:
+        lines.append(_("Style: {style}").format(style=safe(request.style, 100)))
+    if request.added:
+        lines.append(_("Added to the prompt: {text}").format(text=safe(request.added, 500)))
+    if request.input_image:
+        lines.append(
+            _("Made from a picture, strength {strength}").format(
+                strength=f"{1.0 if request.strength is None else request.strength:g}"
+            )
+        )
+    if job.parent_id:
+        lines.append(_("Made from the job `{job}`").format(job=job.parent_id))
+    if job.timings:
+        times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in job.timings.items())
+        lines.append(_("Time: {times}").format(times=times))
+    made = datetime.fromtimestamp(job.finished_at or job.created_at, UTC)
+    lines.append(_("Job `{job}`, {time}").format(job=job.id, time=f"<t:{made.timestamp():.0f}:f>"))
+    return "\n".join(lines)

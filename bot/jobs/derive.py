@@ -1,0 +1,85 @@
+"""Requests made from a job that has ended: again, varied, edited, larger."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from bot.errors import InvalidRequest
+from bot.jobs.model import ImageRecord, Job
+from bot.jobs.request import SIZE_MULTIPLE, ImageRequest, random_seed
+from bot.words import _
+
+# Shares of the noise that image to image begins with: enough for another composition, and little
+# enough that an enlarged picture stays the same.
+VARY_STRENGTH: Final = 0.6
+UPSCALE_STRENGTH: Final = 0.3
+UPSCALE_FACTOR: Final = 2.0
+_WORTHWHILE: Final = 1.1
+
+
+def _request(job: Job) -> ImageRequest:
+    if not job.readable:
+        raise InvalidRequest(_("This request can no longer be read; please ask anew."))
+    # What a newer version stored besides is about that job, not about this one.
+    return replace(job.request, extra={})
+
+
+def again(job: Job) -> ImageRequest:
+    """Return the same request with a new seed; it starts from the same picture, if from any."""
+    return _request(job).with_changes(seed=random_seed(), input_image=None)
+
+
+def varied(job: Job, picture: ImageRecord) -> ImageRequest:
+    """Return the request for another picture like this one."""
+    return _request(job).with_changes(
+        seed=random_seed(),
+        width=picture.width,
+        height=picture.height,
+        input_image=None,
+        strength=VARY_STRENGTH,
+        parent=job.id,
+    )
+
+
+def edited(job: Job, prompt: str, negative_prompt: str) -> ImageRequest:
+    """Return the request with other words; it starts from the same picture, if from any."""
+    return _request(job).with_changes(
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        seed=random_seed(),
+        input_image=None,
+        parent=job.id,
+    )
+
+
+def upscaled(job: Job, picture: ImageRecord, largest: int) -> ImageRequest:
+    """Return the request for this picture at twice its size, at most `largest` pixels on a side.
+
+    Raises `InvalidRequest` where it is about as large already.
+    """
+    factor = min(UPSCALE_FACTOR, largest / max(picture.width, picture.height))
+    if factor < _WORTHWHILE:
+        raise InvalidRequest(
+            _("This picture is as large as the model can draw: {width}x{height}.").format(
+                width=picture.width, height=picture.height
+            )
+        )
+    width, height = (
+        int(side * factor) // SIZE_MULTIPLE * SIZE_MULTIPLE
+        for side in (picture.width, picture.height)
+    )
+    request = _request(job)
+    return request.with_changes(
+        seed=picture.seed,
+        count=1,
+        width=width,
+        height=height,
+        # Little noise is to be taken away, and each step costs four times as much.
+        steps=max(1, round(request.steps / 2)),
+        aspect=None,
+        quality=None,
+        input_image=None,
+        strength=UPSCALE_STRENGTH,
+        parent=job.id,
+    )
