@@ -17,6 +17,7 @@ import discord
 from bot.client import ImageBot, Services
 from bot.connect import log_in, require_token
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.attachments import Fetcher
 from bot.delivery.courier import Courier
 from bot.delivery.ladder import Ladder
 from bot.delivery.progress import ProgressEditor
@@ -26,9 +27,9 @@ from bot.engine.protocol import Engine
 from bot.errors import DatabaseError, StartupError
 from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
+from bot.jobs.preferences import Preferences
 from bot.jobs.queue import JobQueue
 from bot.jobs.worker import GpuWorker
-from bot.models import find_model
 from bot.settings import Settings
 from storage.database import Database
 from storage.images import ImageStore
@@ -136,7 +137,7 @@ class App:
 
     def _compose(self, database: Database) -> tuple[Services, GpuWorker, ProgressEditor]:
         settings = self.settings
-        model = find_model(settings.image_model_name)
+        model = settings.model
         store = ImageStore(settings.images_dir)
         queue = JobQueue(database, limits_of(settings), model=model.name)
         acknowledgements = Acknowledgements()
@@ -148,6 +149,8 @@ class App:
             database=database,
             queue=queue,
             gallery=Gallery(database, store),
+            preferences=Preferences(database),
+            fetcher=Fetcher(settings.discord_api_url),
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
             reception=Reception(database, queue, store, acknowledgements),
             engine=self.engine,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import secrets
+import sqlite3
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
+from bot.delivery.attachments import Fetcher
 from bot.delivery.courier import Courier
 from bot.delivery.errors import FORESEEN, explain
 from bot.delivery.reception import Reception
@@ -22,17 +24,31 @@ from bot.engine.protocol import Engine
 from bot.errors import UserError
 from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
+from bot.jobs.preferences import Preferences
 from bot.jobs.queue import JobQueue
 from bot.models import ModelSpec
 from bot.refusals import refusal
 from bot.settings import Settings
+from bot.translator import Words
 from bot.words import _, speak
 from storage import facts
 from storage.database import Database
 
 log = logging.getLogger(__name__)
 
-COGS: Final = ("imagine", "queue", "show", "admin", "buttons", "forms", "direct_messages")
+COGS: Final = (
+    "imagine",
+    "queue",
+    "history",
+    "show",
+    "preferences",
+    "help",
+    "menus",
+    "admin",
+    "buttons",
+    "forms",
+    "direct_messages",
+)
 
 # Voice is not used; without this discord.py warns about its missing libraries at each start.
 discord.VoiceClient.warn_nacl = False
@@ -48,6 +64,8 @@ class Services:
     database: Database
     queue: JobQueue
     gallery: Gallery
+    preferences: Preferences
+    fetcher: Fetcher
     courier: Courier
     reception: Reception
     engine: Engine
@@ -58,7 +76,7 @@ class CommandTree(app_commands.CommandTree["ImageBot"]):
 
     @override
     async def interaction_check(self, interaction: discord.Interaction[ImageBot], /) -> bool:
-        use_language(interaction)
+        await use_language(interaction)
         return True
 
     @override
@@ -92,6 +110,7 @@ class ImageBot(commands.Bot):
             # A login that failed half-way is tried again.
             if f"cogs.{name}" not in self.extensions:
                 await self.load_extension(f"cogs.{name}")
+        await self.tree.set_translator(Words())
         await self._sync_if_changed()
 
     @override
@@ -112,7 +131,11 @@ class ImageBot(commands.Bot):
 
     async def _sync_if_changed(self) -> None:
         """Send the commands to Discord when they differ from what was sent last."""
-        payload = [command.to_dict(self.tree) for command in self.tree.get_commands()]
+        words = Words()
+        payload = [
+            await command.get_translated_payload(self.tree, words)
+            for command in self.tree.get_commands(type=None)
+        ]
         text = json.dumps([self.application_id, payload], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()
         database = self.services.database
@@ -152,14 +175,17 @@ class ImageBot(commands.Bot):
         )
 
 
-def use_language(interaction: discord.Interaction[Any]) -> None:
-    """Speak the language of an interaction's user in the rest of this task."""
-    speak(locale_of(interaction))
-
-
-def locale_of(interaction: discord.Interaction[Any]) -> str:
-    """Return the locale to answer in."""
-    return str(interaction.locale)
+async def use_language(interaction: discord.Interaction[Any]) -> str:
+    """Speak the language of an interaction's user in the rest of this task; return its locale."""
+    bot: ImageBot = interaction.client
+    try:
+        chosen = await bot.services.preferences.language(interaction.user.id)
+    except sqlite3.Error:
+        log.exception("a user's language could not be read")
+        chosen = None
+    locale = chosen or str(interaction.locale)
+    speak(locale)
+    return locale
 
 
 async def reply_privately(interaction: discord.Interaction[Any], sentence: str) -> None:

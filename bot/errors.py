@@ -21,7 +21,10 @@ Anything else that reaches a user is logged under a short id, and the user sees 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+
+from bot.words import _
 
 
 class BotError(Exception):
@@ -105,20 +108,46 @@ class EngineErrorKind(StrEnum):
     """The request itself cannot be drawn (a LoRA that is not there); trying again is of no use."""
 
 
+def filled(sentence: str, values: Mapping[str, str]) -> str:
+    """Fill the `{name}`s of a sentence; one that does not fit its values stays as it is."""
+    try:
+        return sentence.format(**values) if values else sentence
+    except (LookupError, ValueError):
+        return sentence
+
+
 class EngineError(BotError):
     """The engine failed to make a picture.
 
     `kind` says how; `detail` is for the log and may hold a traceback's last line, never a prompt;
-    `sentence`, if given, is fit for the user (for example a missing model file's name).
+    `sentence`, if given, is fit for the user (for example a missing model file's name); it is
+    written with `{name}`s that `values` fill, so that it can be translated where it is read.
     """
 
-    def __init__(self, kind: EngineErrorKind, detail: str, *, sentence: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: EngineErrorKind,
+        detail: str,
+        *,
+        sentence: str | None = None,
+        values: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(f"{kind}: {detail}")
         self.kind = kind
         self.detail = detail
-        self.sentence = sentence
+        self.template = sentence
+        self.values = dict(values or {})
         self.loading = False
         """Whether it happened before the engine was given the job, which then had no part in it."""
+
+    @property
+    def sentence(self) -> str | None:
+        """The sentence in English."""
+        return None if self.template is None else filled(self.template, self.values)
+
+    def spoken(self) -> str | None:
+        """Return the sentence in the language that is spoken here."""
+        return None if self.template is None else filled(_(self.template), self.values)
 
 
 class GenerationCancelled(BotError):

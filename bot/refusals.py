@@ -19,6 +19,19 @@ _READ_ONLY: Final = mark("the bot's data folder cannot be written")
 _FAILING: Final = mark("the bot's disk reports errors")
 _BUSY: Final = mark("the bot's database is held by another program")
 
+HELD: Final = {
+    _FULL: mark("the bot's disk is full; drawing goes on by itself once that is mended"),
+    _READ_ONLY: mark(
+        "the bot's data folder cannot be written; drawing goes on by itself once that is mended"
+    ),
+    _FAILING: mark("the bot's disk reports errors; drawing goes on by itself once that is mended"),
+    _BUSY: mark(
+        "the bot's database is held by another program; drawing goes on by itself once that is "
+        "mended"
+    ),
+}
+"""Why nothing is drawn for now, by what `refusal` returns."""
+
 _BY_ERRNO: Final = {
     errno.ENOSPC: _FULL,
     errno.EFBIG: _FULL,  # RLIMIT_FSIZE, or a file system's own limit.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -12,8 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from bot.errors import ConfigError
-from bot.models import find_model
+from bot.errors import ConfigError, InvalidRequest
+from bot.jobs.request import ImageRequest
+from bot.models import ModelSpec, Quality, find_model
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
@@ -106,6 +108,21 @@ class Settings(BaseSettings):
             "memory, until the next job; 0 keeps it."
         ),
     )
+    image_quality_fast: str = Field(
+        "",
+        description="Steps and guidance of the quality `fast`, such as 20:4.0; else the model's.",
+    )
+    image_quality_standard: str = Field(
+        "", description="The same for the quality `standard`, which is the default."
+    )
+    image_quality_high: str = Field("", description="The same for the quality `high`.")
+    image_prompt_suffix: bool = Field(
+        False,
+        description=(
+            "Add the words that the model's authors recommend to each prompt, in English or "
+            "Chinese; Details shows them."
+        ),
+    )
     on_restart: Literal["resume", "paused"] = Field(
         "resume",
         description=(
@@ -154,6 +171,13 @@ class Settings(BaseSettings):
         except ConfigError as error:
             raise ValueError(str(error)) from None
 
+    @field_validator("image_quality_fast", "image_quality_standard", "image_quality_high")
+    @classmethod
+    def _readable_quality(cls, value: str) -> str:
+        if value:
+            _quality(value)
+        return value
+
     @field_validator("discord_api_url")
     @classmethod
     def _loopback_only(cls, value: str | None) -> str | None:
@@ -175,6 +199,18 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def model(self) -> ModelSpec:
+        """The model, with the quality levels as they are set."""
+        spec = find_model(self.image_model_name)
+        levels = {
+            "fast": self.image_quality_fast,
+            "standard": self.image_quality_standard,
+            "high": self.image_quality_high,
+        }
+        own = {name: _quality(value) for name, value in levels.items() if value}
+        return replace(spec, qualities={**spec.qualities, **own})
+
+    @property
     def database_path(self) -> Path:
         """The SQLite file."""
         return self.data_dir / "bot.sqlite3"
@@ -183,6 +219,19 @@ class Settings(BaseSettings):
     def images_dir(self) -> Path:
         """The folder of the finished pictures."""
         return self.data_dir / "images"
+
+
+def _quality(value: str) -> Quality:
+    steps, colon, guidance = value.partition(":")
+    try:
+        level = Quality(int(steps), float(guidance) if colon else 4.0)
+        # The same bounds as for a request, with the same sentences.
+        ImageRequest("x", steps=level.steps, guidance=level.guidance)
+    except InvalidRequest as error:
+        raise ValueError(error.sentence) from None
+    except ValueError:
+        raise ValueError("it must be steps:guidance, such as 20:4.0") from None
+    return level
 
 
 def load_settings(**overrides: Any) -> Settings:

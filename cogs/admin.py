@@ -12,31 +12,36 @@ from discord.ext import commands
 
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
-from bot.errors import JobNotFound, NotAllowed
+from bot.errors import InvalidRequest, JobNotFound, NotAllowed
 from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job
+from bot.styles import MOST_OWN, NAME_LIMIT, TEXT_LIMIT, Style
+from bot.words import _, mark
 from cogs.buttons import CANCEL_SENTENCES
+from cogs.preferences import show_panel
 from cogs.queue import cancel_buttons, describe_all, pause_line
 
 
 @app_commands.default_permissions(manage_guild=True)
 @app_commands.allowed_installs(guilds=True, users=False)
 @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=False)
-class Admin(commands.GroupCog, group_name="admin", group_description="Look after the queue."):
+class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look after the queue.")):
     """Commands for server admins and the bot's owner."""
+
+    style = app_commands.Group(name="style", description=mark("This server's own styles."))
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
 
     async def _require_moderator(self, interaction: discord.Interaction[ImageBot]) -> None:
         if not await self.bot.is_moderator(interaction):
-            raise NotAllowed("Only people with the Manage Server permission may do this.")
+            raise NotAllowed(_("Only people with the Manage Server permission may do this."))
 
     async def _require_all(self, interaction: discord.Interaction[ImageBot]) -> None:
         await self._require_moderator(interaction)
         if len(self.bot.guilds) > 1 and not await self.bot.is_bot_owner(interaction.user):
             raise NotAllowed(
-                "The bot serves several servers: only its owner may pause or resume the queue."
+                _("The bot serves several servers: only its owner may pause or resume the queue.")
             )
 
     async def _visible(self, interaction: discord.Interaction[ImageBot]) -> list[Job]:
@@ -46,23 +51,22 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
             return jobs
         return [job for job in jobs if job.guild_id == interaction.guild_id]
 
-    @app_commands.command(description="Show everyone's jobs.")
+    @app_commands.command(description=mark("Show everyone's jobs."))
     async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the open jobs of this server, or all of them for the owner."""
         await self._require_moderator(interaction)
         jobs = await self._visible(interaction)
         paused = self.bot.services.queue.paused
         head = f"{pause_line(paused)}\n" if paused is not None else ""
-        body = (
-            await describe_all(self.bot.services.queue, jobs, interaction.user.id)
-            or "The queue is empty."
+        body = await describe_all(self.bot.services.queue, jobs, interaction.user.id) or _(
+            "The queue is empty."
         )
         await interaction.response.send_message(
             shorten(head + body, 2000), view=cancel_buttons(jobs), ephemeral=True
         )
 
-    @app_commands.command(description="Start no more jobs until /admin resume.")
-    @app_commands.describe(reason="Shown to everyone who waits.")
+    @app_commands.command(description=mark("Start no more jobs until /admin resume."))
+    @app_commands.describe(reason=mark("Shown to everyone who waits."))
     async def pause(
         self,
         interaction: discord.Interaction[ImageBot],
@@ -74,19 +78,24 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
             reason, by=interaction.user.id, guild_id=interaction.guild_id
         )
         await interaction.response.send_message(
-            f"⏸️ Paused: {safe(reason, 200)}. Jobs are still accepted; they wait.", ephemeral=True
+            _("⏸️ Paused: {reason}. Jobs are still accepted; they wait.").format(
+                reason=safe(reason, 200)
+            ),
+            ephemeral=True,
         )
 
-    @app_commands.command(description="Start jobs again.")
+    @app_commands.command(description=mark("Start jobs again."))
     async def resume(self, interaction: discord.Interaction[ImageBot]) -> None:
         """End the pause."""
         await self._require_all(interaction)
         await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
         held = self.bot.services.queue.paused
-        sentence = f"⏸️ Still waiting: {safe(held, 200)}." if held else "▶️ The queue goes on."
+        sentence = _("▶️ The queue goes on.")
+        if held:
+            sentence = _("⏸️ Still waiting: {reason}.").format(reason=safe(_(held), 200))
         await interaction.response.send_message(sentence, ephemeral=True)
 
-    @app_commands.command(description="Free the graphics card until the next job.")
+    @app_commands.command(description=mark("Free the graphics card until the next job."))
     async def unload(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Unload the model, unless it is drawing."""
         await self._require_all(interaction)
@@ -95,13 +104,13 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
             await self.bot.services.queue.note(
                 "unload", by=interaction.user.id, guild_id=interaction.guild_id
             )
-            sentence = "The model is unloaded; the next job loads it again."
+            sentence = _("The model is unloaded; the next job loads it again.")
         else:
-            sentence = "A picture is being drawn; pause the queue or try again afterwards."
+            sentence = _("A picture is being drawn; pause the queue or try again afterwards.")
         await interaction.followup.send(sentence, ephemeral=True)
 
-    @app_commands.command(description="Cancel anyone's job.")
-    @app_commands.describe(job="The job's id, as /admin queue shows it.")
+    @app_commands.command(description=mark("Cancel anyone's job."))
+    @app_commands.describe(job=mark("The job's id, as /admin queue shows it."))
     async def cancel(
         self, interaction: discord.Interaction[ImageBot], job: app_commands.Range[str, 1, 40]
     ) -> None:
@@ -110,11 +119,81 @@ class Admin(commands.GroupCog, group_name="admin", group_description="Look after
         job_id = job.strip().strip("`").lower()
         found = await self.bot.services.queue.job(job_id) if is_job_id(job_id) else None
         if found is None or not await self.bot.may_manage(interaction, found):
-            raise JobNotFound("There is no such job on this server.")
+            raise JobNotFound(_("There is no such job on this server."))
         outcome = await self.bot.services.queue.cancel(
             job_id, by=interaction.user.id, moderator=True
         )
-        await interaction.response.send_message(CANCEL_SENTENCES[outcome], ephemeral=True)
+        await interaction.response.send_message(_(CANCEL_SENTENCES[outcome]), ephemeral=True)
+
+    @app_commands.command(description=mark("Choose this server's defaults."))
+    @app_commands.guild_only()
+    async def defaults(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """Show the server's settings, privately."""
+        await self._guild(interaction)
+        await show_panel(interaction, self.bot, "guild")
+
+    @style.command(name="add", description=mark("Add a style, or replace one of that name."))
+    @app_commands.describe(
+        name=mark("What people choose it by."),
+        prompt=mark("What it adds to the prompt."),
+        negative=mark("What it adds to what the picture should not show."),
+    )
+    async def add_style(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        name: app_commands.Range[str, 1, NAME_LIMIT],
+        prompt: app_commands.Range[str, 1, TEXT_LIMIT],
+        negative: app_commands.Range[str, 1, TEXT_LIMIT] | None = None,
+    ) -> None:
+        """Store a style of this server's own."""
+        guild_id = await self._guild(interaction)
+        new = Style(" ".join(name.split()), prompt, negative or "")
+        own = await self.bot.services.preferences.styles(guild_id)
+        others = [style for style in own if style.name.casefold() != new.name.casefold()]
+        if len(others) >= MOST_OWN:
+            raise InvalidRequest(
+                _("A server may have {limit} styles of its own.").format(limit=MOST_OWN)
+            )
+        await self.bot.services.preferences.set_styles(
+            guild_id, [*others, new], by=interaction.user.id, detail=f"style {new.name}"
+        )
+        sentence = _("The style {name} is there.").format(name=safe(new.name, NAME_LIMIT))
+        await interaction.response.send_message(sentence, ephemeral=True)
+
+    @style.command(name="remove", description=mark("Remove one of this server's styles."))
+    @app_commands.describe(name=mark("The style's name."))
+    async def remove_style(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        name: app_commands.Range[str, 1, NAME_LIMIT],
+    ) -> None:
+        """Forget a style; built-in ones stay."""
+        guild_id = await self._guild(interaction)
+        own = await self.bot.services.preferences.styles(guild_id)
+        wanted = " ".join(name.split()).casefold()
+        others = [style for style in own if style.name.casefold() != wanted]
+        if len(others) == len(own):
+            raise InvalidRequest(_("This server has no style of that name."))
+        await self.bot.services.preferences.set_styles(
+            guild_id, others, by=interaction.user.id, detail=f"no style {name}"
+        )
+        await interaction.response.send_message(_("Removed."), ephemeral=True)
+
+    @style.command(name="list", description=mark("Show this server's styles."))
+    async def list_styles(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """List the server's own styles."""
+        guild_id = await self._guild(interaction)
+        own = await self.bot.services.preferences.styles(guild_id)
+        lines = [f"**{safe(style.name, NAME_LIMIT)}**: {safe(style.prompt, 100)}" for style in own]
+        text = "\n".join(lines) or _("This server has no styles of its own.")
+        await interaction.response.send_message(shorten(text, 2000), ephemeral=True)
+
+    async def _guild(self, interaction: discord.Interaction[ImageBot]) -> int:
+        """Return the server of an interaction by one who may change its settings."""
+        await self._require_moderator(interaction)
+        if interaction.guild_id is None:
+            raise InvalidRequest(_("This works in a server only."))
+        return interaction.guild_id
 
 
 async def setup(bot: ImageBot) -> None:

@@ -57,7 +57,7 @@ async def known_job(bot: ImageBot, job_id: str, user_id: int | None = None) -> J
 
 async def answered(interaction: discord.Interaction[Any], work: Awaitable[None]) -> None:
     """Await what a control does; discord.py only logs what a dynamic item raises."""
-    use_language(interaction)
+    await use_language(interaction)
     try:
         await work
     except Exception as error:  # noqa: BLE001 - answered, and logged where unforeseen

@@ -1,30 +1,29 @@
-"""A text message in a direct message to the bot is a prompt."""
+"""A text message in a direct message to the bot is a prompt; a picture with it is its input."""
 
 from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 import discord
 from discord.ext import commands
 
 from bot.client import ImageBot
+from bot.delivery.attachments import check_attachment
 from bot.delivery.errors import FORESEEN, explain
-from bot.delivery.text import safe
 from bot.errors import InvalidRequest, UserError
-from cogs.imagine import build_request
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
+from bot.words import _, speak
+from cogs.buttons import known_job
+from cogs.imagine import starting_from, surroundings
+from cogs.menus import job_of
 
 log = logging.getLogger(__name__)
 
-
-def _refuse_attachments(message: discord.Message) -> None:
-    """Refuse attached files by name: prompts are text here."""
-    for attachment in message.attachments:
-        name = safe(attachment.filename, 100)
-        kind = safe(attachment.content_type or "an unknown kind", 60)
-        raise InvalidRequest(
-            f"I cannot use the file {name} ({kind}): send the description as text, without files."
-        )
+Fetch = Callable[[], Awaitable[bytes]]
 
 
 class DirectMessages(commands.Cog):
@@ -41,9 +40,14 @@ class DirectMessages(commands.Cog):
         if message.type not in {discord.MessageType.default, discord.MessageType.reply}:
             return
         try:
-            _refuse_attachments(message)
-            request = build_request(self.bot.services.model, message.content)
-            await self.bot.services.reception.from_message(message, request)
+            services = self.bot.services
+            # A message tells no locale.
+            locale = await services.preferences.last_locale(message.author.id)
+            speak(locale)
+            asked, fetch = await self._asked(message)
+            around = await surroundings(self.bot, message.author.id, None)
+            request = compose(asked, around)
+            await services.reception.from_message(message, request, picture=fetch)
         except UserError as error:
             await _reply(message, error.sentence)
         except Exception:
@@ -51,8 +55,54 @@ class DirectMessages(commands.Cog):
             log.exception("unexpected error %s in a direct message", error_id)
             await _reply(
                 message,
-                f"Something went wrong here. If it happens again, report the id `{error_id}`.",
+                _(
+                    "Something went wrong here. If it happens again, report the id `{error}`."
+                ).format(error=error_id),
             )
+
+    async def _asked(self, message: discord.Message) -> tuple[Asked, Fetch | None]:
+        """Return what a message asks for, and what fetches the picture that it starts from."""
+        asked = Asked(message.content)
+        services = self.bot.services
+        if message.attachments:
+            if len(message.attachments) > 1:
+                raise InvalidRequest(_("Please send one picture at a time."))
+            (attachment,) = message.attachments
+            check_attachment(attachment)
+            if not message.content.strip():
+                raise InvalidRequest(_("Say in the same message what to make of the picture."))
+            fetch = partial(services.fetcher.fetch, attachment)
+            return starting_from(asked, attachment, None), fetch
+        original = await self._replied_to(message)
+        if original is None:
+            return asked, None
+        found = job_of(original)
+        if found is None:
+            return asked, None
+        job = await known_job(self.bot, found[0], message.author.id)
+        image = await services.gallery.picture(job, found[1] or 0)
+        asked = replace(
+            asked,
+            shape=(image.width, image.height),
+            strength=DEFAULT_STRENGTH,
+            parent=job.id,
+        )
+        return asked, partial(services.gallery.read, image)
+
+    async def _replied_to(self, message: discord.Message) -> discord.Message | None:
+        """Return the answer of the bot's own that a message replies to, if it does."""
+        reference = message.reference
+        if reference is None or reference.message_id is None:
+            return None
+        original = reference.resolved
+        if not isinstance(original, discord.Message):
+            try:
+                original = await message.channel.fetch_message(reference.message_id)
+            except FORESEEN as error:
+                log.info("the message replied to is not there: %s", explain(error))
+                return None
+        own = original.author.id == self.bot.application_id
+        return original if own and original.attachments else None
 
 
 async def _reply(message: discord.Message, sentence: str) -> None:

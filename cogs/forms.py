@@ -28,7 +28,7 @@ class Forms(commands.Cog):
         name, _colon, state = rest.partition(":")
         if prefix != PREFIX:
             return
-        use_language(interaction)
+        await use_language(interaction)
         form = Form.known.get(name)
         if form is None:
             await reply_privately(

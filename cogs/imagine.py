@@ -2,65 +2,134 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
 import discord
 from discord import app_commands
 from discord.ext import commands
+from typing_extensions import override
 
 from bot.client import ImageBot
+from bot.delivery.attachments import check_attachment
+from bot.errors import InvalidRequest
+from bot.forms import Form, FormValues
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked, Surroundings, compose
 from bot.jobs.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
     GUIDANCE_MIN,
     PROMPT_LIMIT,
     SEED_LIMIT,
+    STEPS_MAX,
     ImageRequest,
-    random_seed,
 )
-from bot.models import ModelSpec
+from bot.styles import BUILT_IN
+from bot.words import _, mark
 
-ASPECT_NAMES = {
-    "1:1": "1:1 square",
-    "7:4": "7:4 wide",
-    "16:9": "16:9 widescreen",
-    "9:16": "9:16 phone",
-    "4:3": "4:3 landscape",
-    "3:4": "3:4 portrait",
-    "3:2": "3:2 photo",
-    "2:3": "2:3 poster",
+ASPECT_NAMES: Final = {
+    "1:1": mark("1:1 square"),
+    "7:4": mark("7:4 wide"),
+    "16:9": mark("16:9 widescreen"),
+    "9:16": mark("9:16 phone"),
+    "4:3": mark("4:3 landscape"),
+    "3:4": mark("3:4 portrait"),
+    "3:2": mark("3:2 photo"),
+    "2:3": mark("2:3 poster"),
 }
-QUALITY_NAMES = {"fast": "Fast", "standard": "Standard", "high": "High"}
+QUALITY_NAMES: Final = {"fast": mark("Fast"), "standard": mark("Standard"), "high": mark("High")}
+STRENGTH_MIN: Final = 0.05
+_CHOICES: Final = 25
+_CHOICE_LENGTH: Final = 100
 
 
-def build_request(
-    model: ModelSpec,
-    prompt: str,
-    *,
-    aspect: str | None = None,
-    quality: str | None = None,
-    count: int = 1,
-    seed: int | None = None,
-    negative: str | None = None,
-    guidance: float | None = None,
-    private: bool = False,
-) -> ImageRequest:
-    """Fill in what the user left out from the model's defaults; raise `InvalidRequest`."""
-    aspect = aspect if aspect and aspect in model.sizes else model.default_aspect
-    quality = quality if quality and quality in model.qualities else model.default_quality
-    width, height = model.sizes[aspect]
-    level = model.qualities[quality]
-    return ImageRequest(
-        prompt=prompt,
-        negative_prompt=negative or "",
-        width=width,
-        height=height,
-        steps=level.steps,
-        guidance=level.guidance if guidance is None else guidance,
-        seed=random_seed() if seed is None else seed,
-        count=count,
-        aspect=aspect,
-        quality=quality,
-        private=private,
+async def surroundings(bot: ImageBot, user_id: int, guild_id: int | None) -> Surroundings:
+    """Return what holds where something is asked."""
+    services = bot.services
+    return Surroundings(
+        model=services.model,
+        user=await services.preferences.user(user_id),
+        guild=await services.preferences.guild(guild_id),
+        styles=await services.preferences.styles(guild_id),
+        suffix=services.settings.image_prompt_suffix,
     )
+
+
+async def compose_here(
+    interaction: discord.Interaction[Any], bot: ImageBot, asked: Asked
+) -> ImageRequest:
+    """Return the request that was asked for by an interaction; raise `InvalidRequest`."""
+    around = await surroundings(bot, interaction.user.id, interaction.guild_id)
+    return compose(asked, around)
+
+
+class PromptForm(Form, name="new"):
+    """A new prompt, of many lines if need be. The state is the command's other options."""
+
+    _NAMES: Final = ("aspect", "quality", "count", "seed", "guidance", "steps", "private", "style")
+
+    def __init__(self, state: str = "", negative: str = "") -> None:
+        super().__init__(state)
+        self._negative = negative
+
+    @classmethod
+    def about(cls, asked: Asked) -> PromptForm:
+        """Return a form that remembers what was asked."""
+        values = [getattr(asked, name) for name in cls._NAMES]
+        state = "|".join("" if value is None else str(value) for value in values)
+        return cls(state, asked.negative or "")
+
+    def asked(self, prompt: str, negative: str | None) -> Asked:
+        """Return what was asked, with the words that were filled in."""
+        values = dict(zip(self._NAMES, self.state.split("|", len(self._NAMES) - 1), strict=False))
+        kinds: dict[str, Any] = {"count": int, "seed": int, "guidance": float, "steps": int}
+        known: dict[str, Any] = {
+            name: kinds.get(name, str)(value) for name, value in values.items() if value
+        }
+        if "private" in known:
+            known["private"] = known["private"] == str(True)
+        return Asked(prompt, negative=negative or None, **known)
+
+    @override
+    def title(self) -> str:
+        return _("A new picture")
+
+    @override
+    def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        return [
+            discord.ui.Label(
+                text=_("Prompt"),
+                description=_("Put words that are to be written in the picture into quotes."),
+                component=discord.ui.TextInput[Any](
+                    custom_id="prompt", style=discord.TextStyle.long, max_length=PROMPT_LIMIT
+                ),
+            ),
+            discord.ui.Label(
+                text=_("What it should not show"),
+                component=discord.ui.TextInput[Any](
+                    custom_id="negative",
+                    style=discord.TextStyle.long,
+                    default=self._negative,
+                    required=False,
+                    max_length=PROMPT_LIMIT,
+                ),
+            ),
+        ]
+
+    @override
+    async def submitted(
+        self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
+    ) -> None:
+        try:
+            asked = self.asked(values.texts["prompt"], values.texts.get("negative"))
+        except ValueError:
+            raise InvalidRequest(
+                _("This form can no longer be read; please open it anew.")
+            ) from None
+        request = await compose_here(interaction, bot, asked)
+        await bot.services.reception.from_interaction(interaction, request)
 
 
 class Imagine(commands.Cog):
@@ -69,18 +138,22 @@ class Imagine(commands.Cog):
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
 
-    @app_commands.command(description="Draw a picture from a description.")
+    @app_commands.command(description=mark("Draw a picture from a description."))
     @app_commands.allowed_installs(guilds=True, users=True)
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     @app_commands.describe(
-        prompt="What the picture shows; put words to be written in it into quotes.",
-        aspect="The picture's shape.",
-        quality="More steps take longer and show finer detail.",
-        count="How many pictures.",
-        seed="The same seed and settings draw the same picture again.",
-        negative="What the picture should not show.",
-        guidance="How closely to follow the prompt (4 is usual).",
-        private="Show the picture to you alone.",
+        prompt=mark("What the picture shows; leave it out to write many lines in a form."),
+        aspect=mark("The picture's shape."),
+        quality=mark("More steps take longer and show finer detail."),
+        style=mark("Words that are added to the prompt."),
+        count=mark("How many pictures."),
+        image=mark("A picture to start from."),
+        strength=mark("How far to leave that picture: 0.05 hardly, 1 altogether."),
+        negative=mark("What the picture should not show."),
+        seed=mark("The same seed and settings draw the same picture again."),
+        steps=mark("Denoising steps, instead of the quality's."),
+        guidance=mark("How closely to follow the prompt (4 is usual)."),
+        private=mark("Show the picture to you alone."),
     )
     @app_commands.choices(
         aspect=[app_commands.Choice(name=n, value=v) for v, n in ASPECT_NAMES.items()],
@@ -89,28 +162,77 @@ class Imagine(commands.Cog):
     async def imagine(
         self,
         interaction: discord.Interaction[ImageBot],
-        prompt: app_commands.Range[str, 1, PROMPT_LIMIT],
+        prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
         aspect: str | None = None,
         quality: str | None = None,
+        style: app_commands.Range[str, 1, 100] | None = None,
         count: app_commands.Range[int, 1, COUNT_MAX] = 1,
-        seed: app_commands.Range[int, 0, SEED_LIMIT - 1] | None = None,
+        image: discord.Attachment | None = None,
+        strength: app_commands.Range[float, STRENGTH_MIN, 1.0] | None = None,
         negative: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
+        seed: app_commands.Range[int, 0, SEED_LIMIT - 1] | None = None,
+        steps: app_commands.Range[int, 1, STEPS_MAX] | None = None,
         guidance: app_commands.Range[float, GUIDANCE_MIN, GUIDANCE_MAX] | None = None,
-        private: bool = False,
+        private: bool | None = None,
     ) -> None:
-        """Accept the request; the courier brings the picture."""
-        request = build_request(
-            self.bot.services.model,
-            prompt,
+        """Accept the request, or open a form for it; the courier brings the picture."""
+        asked = Asked(
+            prompt or "",
             aspect=aspect,
             quality=quality,
             count=count,
             seed=seed,
             negative=negative,
             guidance=guidance,
+            steps=steps,
+            style=style,
             private=private,
         )
-        await self.bot.services.reception.from_interaction(interaction, request)
+        if image is None and strength is not None:
+            raise InvalidRequest(_("A strength is only of use together with an image."))
+        if not prompt:
+            await _open_form(interaction, asked, image)
+            return
+        fetch = None
+        if image is not None:
+            check_attachment(image)
+            fetch = partial(self.bot.services.fetcher.fetch, image)
+            asked = starting_from(asked, image, strength)
+        request = await compose_here(interaction, self.bot, asked)
+        await self.bot.services.reception.from_interaction(interaction, request, picture=fetch)
+
+    @imagine.autocomplete("style")
+    async def _styles(
+        self, interaction: discord.Interaction[ImageBot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        own = await self.bot.services.preferences.styles(interaction.guild_id)
+        wanted = current.strip().casefold()
+        return [
+            app_commands.Choice(name=style.title[:_CHOICE_LENGTH], value=style.name)
+            for style in (*own, *BUILT_IN)
+            if wanted in style.name.casefold() or wanted in style.title.casefold()
+        ][:_CHOICES]
+
+
+def starting_from(asked: Asked, image: discord.Attachment, strength: float | None) -> Asked:
+    """Return what was asked, starting from an attached picture."""
+    shape = (image.width, image.height) if image.width and image.height else None
+    strength = DEFAULT_STRENGTH if strength is None else strength
+    return replace(asked, shape=shape, strength=strength)
+
+
+async def _open_form(
+    interaction: discord.Interaction[ImageBot], asked: Asked, image: discord.Attachment | None
+) -> None:
+    if image is not None:
+        # An attachment's address does not fit into a form's id, and expires.
+        raise InvalidRequest(_("Say in the prompt what to make of the image."))
+    form = PromptForm.about(asked)
+    if not form.fits:
+        raise InvalidRequest(
+            _("With so many options the form cannot open; please give the prompt with them.")
+        )
+    await form.open(interaction)
 
 
 async def setup(bot: ImageBot) -> None:

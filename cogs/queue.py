@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -10,8 +12,17 @@ from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
 from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place
+from bot.words import _, mark, ngettext
 
 MOST_SHOWN = 10
+_ENGINE_STATES: Final = {
+    "stopped": mark("the model is not loaded"),
+    "starting": mark("the engine starts"),
+    "loading": mark("the model is being loaded"),
+    "idle": mark("the graphics card is free"),
+    "busy": mark("the graphics card is drawing"),
+    "backoff": mark("the engine starts again"),
+}
 MOST_KEPT_SHOWN = 5
 # Escaping may double what is shown; with ten lines all of it has to stay below 2,000 characters.
 PROMPT_SHOWN = 40
@@ -19,23 +30,27 @@ PROMPT_SHOWN = 40
 
 def pause_line(reason: str) -> str:
     """Say that the queue is paused, and why."""
-    return f"⏸️ The queue is paused: {safe(reason, 100)}"
+    return _("⏸️ The queue is paused: {reason}").format(reason=safe(_(reason), 100))
 
 
 def describe(job: Job, place: Place | None, reader_id: int) -> str:
     """Return one line about an open job; a private prompt is shown to its owner alone."""
     hidden = job.request.private and job.user_id != reader_id
-    prompt = "(private)" if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())
+    prompt = _("(private)") if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())
     if job.state is JobState.RUNNING:
-        when = "drawing now"
+        when = _("drawing now")
         if place is not None and place.ends_at is not None:
-            when += f", done <t:{place.ends_at:.0f}:R>"
+            when = _("drawing now, done {time}").format(time=f"<t:{place.ends_at:.0f}:R>")
     elif place is None:
-        when = "ending"
+        when = _("ending")
     else:
-        when = "next" if place.ahead == 0 else f"{place.ahead} ahead"
+        when = _("next")
+        if place.ahead:
+            when = ngettext("{count} ahead", "{count} ahead", place.ahead).format(count=place.ahead)
         if place.starts_at is not None:
-            when += f", starts <t:{place.starts_at:.0f}:R>"
+            when = _("{place}, starts {time}").format(
+                place=when, time=f"<t:{place.starts_at:.0f}:R>"
+            )
     return f"`{job.id}` {prompt} · {when}"
 
 
@@ -44,7 +59,7 @@ async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int) -> str:
     places = await queue.places()
     lines = [describe(job, places.get(job.id), reader_id) for job in jobs[:MOST_SHOWN]]
     if len(jobs) > MOST_SHOWN:
-        lines.append(f"… and {len(jobs) - MOST_SHOWN} more")
+        lines.append(_("… and {count} more").format(count=len(jobs) - MOST_SHOWN))
     return "\n".join(lines)
 
 
@@ -54,7 +69,9 @@ def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
     for number, job in enumerate(jobs[:MOST_SHOWN], 1):
         view.add_item(
             discord.ui.Button[discord.ui.View](
-                label=f"Cancel {number}", emoji="🛑", custom_id=f"cancel:{job.id}"
+                label=_("Cancel {number}").format(number=number),
+                emoji="🛑",
+                custom_id=f"cancel:{job.id}",
             )
         )
     view.stop()
@@ -67,7 +84,7 @@ class Queue(commands.Cog):
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
 
-    @app_commands.command(description="Show your jobs, their place and waiting time.")
+    @app_commands.command(description=mark("Show your jobs, their place and waiting time."))
     @app_commands.allowed_installs(guilds=True, users=True)
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
@@ -81,18 +98,24 @@ class Queue(commands.Cog):
         if mine:
             parts.append(await describe_all(queue, mine, interaction.user.id))
         else:
-            parts.append("You have no job waiting or running.")
+            parts.append(_("You have no job waiting or running."))
         kept = await self.bot.services.courier.kept_for(interaction.user.id)
         if kept:
             names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
             if len(kept) > MOST_KEPT_SHOWN:
-                names += " and more"
-            parts.append(f"📦 Could not be sent to you, see `/show`: {names}")
+                names = _("{jobs} and more").format(jobs=names)
+            parts.append(_("📦 Could not be sent to you, see `/show`: {jobs}").format(jobs=names))
         count = len(everyone)
-        parts.append(f"-# {count} {'job' if count == 1 else 'jobs'} in the queue in all")
+        total = ngettext(
+            "{count} job in the queue in all", "{count} jobs in the queue in all", count
+        ).format(count=count)
+        parts.append(f"-# {total} · {self._engine()}")
         await interaction.response.send_message(
             shorten("\n".join(parts), 2000), view=cancel_buttons(mine), ephemeral=True
         )
+
+    def _engine(self) -> str:
+        return _(_ENGINE_STATES[self.bot.services.engine.state.value])
 
 
 async def setup(bot: ImageBot) -> None:

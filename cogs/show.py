@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, Final
 
 import discord
 from discord import app_commands
@@ -13,12 +14,17 @@ from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN, RetryLaterError, RungClosedError, explain
 from bot.delivery.render import progress
 from bot.delivery.status import progress_status, waiting_status
+from bot.delivery.text import plain
 from bot.errors import DiscordRefused, JobNotFound
 from bot.jobs.feed import JobUpdate
 from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job, JobState
+from bot.words import _, mark
 
 log = logging.getLogger(__name__)
+
+_CHOICES: Final = 25
+_CHOICE_LENGTH: Final = 100
 
 
 class Show(commands.Cog):
@@ -27,8 +33,8 @@ class Show(commands.Cog):
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
 
-    @app_commands.command(description="Show one of your pictures again.")
-    @app_commands.describe(job="The job's id: the last word under the picture.")
+    @app_commands.command(description=mark("Show one of your pictures again."))
+    @app_commands.describe(job=mark("The job's id: the last word under the picture."))
     @app_commands.allowed_installs(guilds=True, users=True)
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     async def show(
@@ -40,11 +46,13 @@ class Show(commands.Cog):
         found = await services.queue.job(job_id) if is_job_id(job_id) else None
         if found is None or found.user_id != interaction.user.id:
             raise JobNotFound(
-                "There is no job of yours with that id; `/queue` lists the open ones."
+                _("There is no job of yours with that id; `/history` lists your pictures.")
             )
+        if found.deleted_at is not None:
+            raise JobNotFound(_("This picture was deleted."))
         if found.state.final:
             await interaction.response.defer(ephemeral=True, thinking=True)
-            await self._show_outcome(interaction, found)
+            await show_outcome(interaction, self.bot, found)
             return
         place = await services.queue.place(job_id)
         if place is not None and found.state is JobState.QUEUED:
@@ -55,25 +63,40 @@ class Show(commands.Cog):
         card = progress(found, status)
         await interaction.response.send_message(embed=card.embed, view=card.view(), ephemeral=True)
 
-    async def _show_outcome(self, interaction: discord.Interaction[ImageBot], job: Job) -> None:
-        # Edits the deferred response: follow-ups are few where the bot is not a member.
-        async def send(card: Card) -> None:
-            try:
-                await interaction.edit_original_response(
-                    embed=card.embed, attachments=card.files(), view=card.view()
-                )
-            except FORESEEN as error:
-                raise explain(error, by_token=True) from error
+    @show.autocomplete("job")
+    async def _jobs(
+        self, interaction: discord.Interaction[ImageBot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        text = current.strip().strip("`")
+        jobs = await self.bot.services.gallery.latest(interaction.user.id, text, _CHOICES)
+        return [
+            app_commands.Choice(
+                name=f"{plain(job.request.prompt, _CHOICE_LENGTH - 21)} · {job.id}", value=job.id
+            )
+            for job in jobs
+        ]
 
-        courier = self.bot.services.courier
+
+async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:
+    """Show an ended job in the interaction's deferred response; raise `DiscordRefused`."""
+
+    # Edits the deferred response: follow-ups are few where the bot is not a member.
+    async def send(card: Card) -> None:
         try:
-            await courier.fitted(job, send, apart=True)
-        except (RungClosedError, RetryLaterError) as error:
-            log.info("job %s could not be shown: %s", job.id, error)
-            raise DiscordRefused(
-                f"Discord did not take the answer ({error}). Please try `/show` again later."
-            ) from error
-        await courier.fetched(job.id)
+            await interaction.edit_original_response(
+                embed=card.embed, attachments=card.files(), view=card.view()
+            )
+        except FORESEEN as error:
+            raise explain(error, by_token=True) from error
+
+    courier = bot.services.courier
+    try:
+        await courier.fitted(job, send, apart=True)
+    except (RungClosedError, RetryLaterError) as error:
+        log.info("job %s could not be shown: %s", job.id, error)
+        sentence = _("Discord did not take the answer ({error}). Please try `/show` again later.")
+        raise DiscordRefused(sentence.format(error=error)) from error
+    await courier.fetched(job.id)
 
 
 async def setup(bot: ImageBot) -> None:

@@ -17,6 +17,7 @@ from storage.backup import sync_folder
 
 _WORK: Final = ".work"
 _INPUTS: Final = "inputs"
+_OPEN_FORM_S: Final = 3600
 _PROBE: Final = "probe.partial"
 # More than the pictures of a job at its largest; less room would only be used up again.
 _PROBE_MIB: Final = 32
@@ -76,11 +77,17 @@ class ImageStore:
         await asyncio.to_thread(self.input_path(job_id).unlink, missing_ok=True)
 
     async def sweep_inputs(self, known: Container[str]) -> int:
-        """Delete the pictures to start from that no job in `known` has; return how many."""
+        """Delete the pictures to start from that no job in `known` has; return how many.
+
+        Young ones stay: a form that asks for words about them may still be open.
+        """
+        before = self._clock() - _OPEN_FORM_S
 
         def sweep() -> int:
             unknown = [
-                path for path in (self.root / _INPUTS).glob("*.input") if path.stem not in known
+                path
+                for path in (self.root / _INPUTS).glob("*.input")
+                if path.stem not in known and path.stat().st_mtime < before
             ]
             for path in unknown:
                 path.unlink(missing_ok=True)

@@ -10,13 +10,17 @@ from bot.jobs.model import Job
 from bot.words import _
 
 
+def code_block(text: str) -> str:
+    """Return text to be copied, in a block that it cannot end by itself."""
+    inert = text.replace("```", "`\u200b`\u200b`")
+    return f"```\n{inert}\n```"
+
+
 def details(job: Job, model: str, position: int | None = None) -> str:
     """Return the parameters as they stand in the PNG, and what else is known, as markdown."""
     texts = png_texts(job.id, job.request, model)
     parameters = texts[min(position or 0, len(texts) - 1)]["parameters"]
-    # A zero-width space keeps the user's text from ending the block.
-    block = parameters.replace("```", "`\u200b`\u200b`")
-    lines = [f"```\n{block}\n```"]
+    lines = [code_block(parameters)]
     request = job.request
     if request.style:
         lines.append(_("Style: {style}").format(style=safe(request.style, 100)))

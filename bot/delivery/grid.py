@@ -7,43 +7,58 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 COLUMNS: Final = 2
 # Discord shows a picture at most about 550 pixels wide; more serves those who open it.
 LONGEST_SIDE: Final = 2048
 _GAP: Final = 8
+_SMALLEST: Final = 64
+_BACKGROUND: Final = (43, 45, 49)
 _LABEL_SHARE: Final = 0.05
 
 
-def make_grid(paths: Sequence[Path]) -> bytes:
-    """Return a PNG of the pictures side by side in rows of two, each with its number from 1.
+def make_grid(
+    paths: Sequence[Path | None],
+    *,
+    columns: int = COLUMNS,
+    first: int = 1,
+    longest: int = LONGEST_SIDE,
+) -> bytes:
+    """Return a PNG of the pictures in rows, each with its number from `first` on.
 
-    Blocking (run it in a thread). Raises OSError when a file cannot be read.
+    Pictures of other shapes are centred in their cells; None leaves a cell empty. `longest` is the
+    most pixels on a side. Blocking (run it in a thread). Raises OSError when a file cannot be read.
     """
-    pictures: list[Image.Image] = []
+    pictures: list[Image.Image | None] = []
     for path in paths:
+        if path is None:
+            pictures.append(None)
+            continue
         with Image.open(path) as image:
+            image.thumbnail((longest, longest))
             pictures.append(image.convert("RGB"))
-    width = max(picture.width for picture in pictures)
-    height = max(picture.height for picture in pictures)
-    columns = min(COLUMNS, len(pictures))
+    width = max((picture.width for picture in pictures if picture), default=_SMALLEST)
+    height = max((picture.height for picture in pictures if picture), default=_SMALLEST)
+    columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    scale = min(1.0, LONGEST_SIDE / max(columns * width, rows * height))
+    scale = min(1.0, longest / max(columns * width, rows * height))
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
     size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
-    grid = Image.new("RGB", size, (43, 45, 49))
+    grid = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(grid)
     label = max(12, round(min(width, height) * _LABEL_SHARE))
     font = ImageFont.load_default(label)
-    for number, picture in enumerate(pictures):
-        x = number % columns * (width + _GAP)
-        y = number // columns * (height + _GAP)
-        grid.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (x, y))
+    for index, picture in enumerate(pictures):
+        x = index % columns * (width + _GAP)
+        y = index // columns * (height + _GAP)
+        if picture is not None:
+            fitted = ImageOps.contain(picture, (width, height), Image.Resampling.LANCZOS)
+            grid.paste(fitted, (x + (width - fitted.width) // 2, y + (height - fitted.height) // 2))
         box = (x, y, x + label * 3 // 2, y + label * 3 // 2)
         draw.rounded_rectangle(box, label // 3, fill=(0, 0, 0))
         centre = (x + label * 3 / 4, y + label * 3 / 4)
-        draw.text(centre, str(number + 1), fill=(255, 255, 255), font=font, anchor="mm")
+        draw.text(centre, str(index + first), fill=(255, 255, 255), font=font, anchor="mm")
     buffer = io.BytesIO()
     grid.save(buffer, "PNG")
     return buffer.getvalue()

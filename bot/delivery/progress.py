@@ -12,7 +12,7 @@ from math import inf, isinf
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
-from bot.delivery.errors import RungClosedError, explain
+from bot.delivery.errors import RetryLaterError, RungClosedError, explain
 from bot.delivery.ladder import Ladder, token_lives
 from bot.delivery.render import progress
 from bot.delivery.status import progress_status, waiting_status
@@ -20,6 +20,7 @@ from bot.jobs.feed import JobUpdate
 from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place
 from bot.logs import job_context
+from bot.words import speak, speaking
 from storage import deliveries
 from storage.database import Database
 from storage.deliveries import Delivery
@@ -43,6 +44,10 @@ class _Shown:
     delivery: Delivery
     latest: JobUpdate | None = None
     text: str = ""
+    preview: bytes | None = field(default=None, repr=False)
+    """The newest small picture of the unfinished result."""
+    previews: bool = True
+    """Whether Discord takes pictures here."""
     edited_at: float = 0.0
     edit: asyncio.Task[None] | None = field(default=None, repr=False)
     ended: bool = False
@@ -126,6 +131,10 @@ class ProgressEditor:
             if shown.ended:
                 return
             shown.latest = None if update.kind in {"queued", "moved"} else update
+            if update.preview is not None:
+                shown.preview = update.preview
+            elif update.kind in {"queued", "running", "loading"}:
+                shown.preview = None  # Another attempt begins.
             self._mark(update.job_id)
 
     def _mark(self, job_id: str) -> None:
@@ -168,7 +177,8 @@ class ProgressEditor:
                 self._dirty.discard(job_id)
                 if places is None and not shown.running:
                     places = await self._queue.places()
-                text = self._text(shown, (places or {}).get(job_id))
+                with speaking(shown.job.locale):
+                    text = self._text(shown, (places or {}).get(job_id))
                 if (
                     text
                     and text != shown.text
@@ -180,13 +190,16 @@ class ProgressEditor:
 
     def _text(self, shown: _Shown, place: Place | None) -> str:
         if shown.latest is not None:
-            return progress_status(shown.latest)
+            load_s = self._queue.forecast.load_s if shown.latest.kind == "loading" else None
+            return progress_status(shown.latest, load_s=load_s)
         return waiting_status(place, self._queue.paused) if place is not None else ""
 
     async def _edit(self, shown: _Shown) -> None:
         with job_context(shown.job.id):
             await self._acknowledgements.wait(shown.delivery.source_id)
-            card = progress(shown.job, shown.text)
+            speak(shown.job.locale)
+            preview = shown.preview if shown.previews else None
+            card = progress(shown.job, shown.text, preview)
             by_token = token_lives(shown.delivery, self._clock())
             try:
                 if by_token:
@@ -200,6 +213,10 @@ class ProgressEditor:
             except Exception as error:  # noqa: BLE001
                 # A progress edit may always be lost; the outcome has its own durable retry.
                 explained = explain(error, by_token=by_token)
+                if preview is not None and not isinstance(explained, RetryLaterError):
+                    # Too large, or no right to attach files: the words alone may still go.
+                    shown.previews = False
+                    return
                 log.debug("progress edit failed: %s", type(explained).__name__)
                 if isinstance(explained, RungClosedError):
                     closed = {"token": None} if by_token else {"bot_in_channel": False}

@@ -23,6 +23,7 @@ from bot.jobs.queue import JobQueue
 from bot.jobs.request import ImageRequest
 from bot.logs import job_context
 from bot.refusals import refused_politely
+from bot.words import language
 from storage import deliveries
 from storage.database import Database
 from storage.images import ImageStore
@@ -54,7 +55,7 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         application_id=interaction.application_id,
         token=interaction.token,
         token_expires_at=interaction.expires_at.timestamp(),
-        locale=str(interaction.locale),
+        locale=language(),
         bot_in_channel=present,
     )
 
@@ -67,6 +68,7 @@ def message_origin(message: discord.Message) -> Origin:
         user_id=message.author.id,
         user_name=message.author.display_name,
         channel_id=message.channel.id,
+        locale=language(),
     )
 
 

@@ -28,7 +28,7 @@ def waiting_status(place: Place, paused: str | None) -> str:
             "⏳ {count} job ahead in the queue", "⏳ {count} jobs ahead in the queue", place.ahead
         ).format(count=place.ahead)
     if paused is not None:
-        reason = _("⏸️ the queue is paused: {reason}").format(reason=safe(paused, 200))
+        reason = _("⏸️ the queue is paused: {reason}").format(reason=safe(_(paused), 200))
         return f"{line} · {reason}"
     if place.starts_at is not None and place.ahead:
         starts = _("starts {time}").format(time=f"<t:{place.starts_at:.0f}:R>")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import traceback
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from bot.errors import EngineError, EngineErrorKind
@@ -29,12 +30,14 @@ class Fault:
     detail: str
     sentence: str | None = None
     fatal: bool = False
+    values: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What fills the sentence."""
 
 
 def diagnose(error: BaseException, *, secret: str = "") -> Fault:
     """Tell what `error` is; `secret` (the prompt) is cut out of the detail."""
     if isinstance(error, EngineError):
-        return Fault(error.kind, error.detail, error.sentence)
+        return Fault(error.kind, error.detail, error.template, values=error.values)
     line = traceback.format_exception_only(error)[-1].strip()
     if secret:
         line = line.replace(secret, "…")

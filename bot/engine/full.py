@@ -25,6 +25,7 @@ from bot.engine.backend import LoadProgress
 from bot.engine.options import EngineOptions
 from bot.engine.weights import ModelFiles, ensure
 from bot.errors import EngineError, EngineErrorKind
+from bot.words import mark
 
 GIB: Final = 2**30
 DEFAULT_BUDGET_GIB: Final = 14.0
@@ -57,7 +58,7 @@ def require_gpu() -> None:
         raise EngineError(
             EngineErrorKind.LOAD_FAILED,
             "torch.cuda.is_available() is false",
-            sentence=(
+            sentence=mark(
                 "This model needs an NVIDIA GPU that PyTorch can use, and there is none here; "
                 "IMAGE_MODEL_NAME=tiny draws toy pictures without one."
             ),

@@ -7,15 +7,17 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from bot.engine.backend import Backend, Drawn, LoadInfo, LoadProgress, Report
 from bot.engine.imports import quick_imports
+from bot.engine.inputs import read_input
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
 from bot.engine.streamed import StreamedQwenImage
 from bot.errors import EngineError, EngineErrorKind
 from bot.models import find_model
+from bot.words import mark
 
 # Each has `load(options, progress)`, which returns a QwenImagePipeline and its budget in GiB.
 _BUILDERS: Final = {"qwen-image": "bot.engine.full", "tiny": "bot.engine.tiny.model"}
@@ -42,7 +44,7 @@ class QwenImage:
 
     def load(self, progress: LoadProgress) -> LoadInfo:
         """See `Backend`."""
-        progress("importing libraries", None)
+        progress(mark("importing libraries"), None)
         started = time.perf_counter()
         with quick_imports():
             # The heavy imports are a reported stage of loading.
@@ -60,12 +62,12 @@ class QwenImage:
             raise EngineError(
                 EngineErrorKind.REFUSED,
                 "LoRAs with the stock offloading",
-                sentence="LoRAs work with IMAGE_OFFLOAD=stream only.",
+                sentence=mark("LoRAs work with IMAGE_OFFLOAD=stream only."),
             )
         total = request.steps * len(request.seeds)
         source, strength = None, 1.0
         if request.input_image is not None:
-            source = _fitted(request.input_image, (request.width, request.height))
+            source = read_input(request.input_image, (request.width, request.height))
             strength = 1.0 if request.strength is None else request.strength
         for index, seed in enumerate(request.seeds):
             run = _Run(report, self._device, index * request.steps, total)
@@ -136,14 +138,6 @@ def _allow_single_step(scheduler: Any) -> None:
         return stock(num_inference_steps, denoising_strength, **options)
 
     scheduler.set_timesteps_fn = schedule
-
-
-def _fitted(path: Any, size: tuple[int, int]) -> Image.Image:
-    """Open a picture, cover `size` with it and cut what sticks out; DiffSynth takes no other."""
-    with Image.open(path) as image:
-        return ImageOps.fit(
-            ImageOps.exif_transpose(image).convert("RGB"), size, Image.Resampling.LANCZOS
-        )
 
 
 class _Device:

@@ -26,6 +26,7 @@ from bot.engine.protocol import (
 )
 from bot.engine.wire import read_event, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.words import mark
 
 # After these the child is as good as before.
 _HARMLESS = frozenset(
@@ -180,7 +181,7 @@ class EngineProcess:
         if link is None:
             if (wait := self._wait_s()) > 0:
                 self._phase = EngineState.BACKOFF
-                yield Loading("restarting")
+                yield Loading(mark("restarting"))
                 await self._pause(wait)
             link = await self._start()
         if link.loaded:
@@ -373,7 +374,12 @@ async def _check(event: Event, request: EngineRequest, seen: set[int]) -> None:
 def _error_of(kind: EngineErrorKind, frame: Frame) -> EngineError:
     """Read the child's account of a failure; it may be of any length."""
     detail = str(frame.header.get("detail"))[:_DETAIL_LENGTH]
-    sentence = frame.header.get("sentence")
+    sentence, values = frame.header.get("sentence"), frame.header.get("values")
+    if not isinstance(values, dict):
+        values = {}
     return EngineError(
-        kind, detail, sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH]
+        kind,
+        detail,
+        sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH],
+        values={str(key): str(value)[:_SENTENCE_LENGTH] for key, value in values.items()},
     )

@@ -26,6 +26,7 @@ from bot.engine.protocol import EngineRequest
 from bot.engine.wire import read_request
 from bot.errors import GenerationCancelled
 from bot.redact import Redactor
+from bot.words import mark
 
 HEARTBEAT_S: Final = 2.0
 
@@ -129,7 +130,7 @@ class Server:
 
         try:
             module, _, attribute = self._options.pipeline.partition(":")
-            progress("starting")
+            progress(mark("starting"))
             backend: Backend = getattr(importlib.import_module(module), attribute)(
                 self._model, self._options
             )
@@ -137,7 +138,9 @@ class Server:
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
             traceback.print_exc()
             fault = diagnose(error)
-            self._channel.send("load_failed", detail=fault.detail, sentence=fault.sentence)
+            self._channel.send(
+                "load_failed", detail=fault.detail, sentence=fault.sentence, values=fault.values
+            )
             return
         self._backend = backend
         self._channel.send(
@@ -197,6 +200,7 @@ class Server:
             kind=fault.kind.value,
             detail=fault.detail,
             sentence=fault.sentence,
+            values=fault.values,
             fatal=fault.fatal,
         )
         if fault.fatal:

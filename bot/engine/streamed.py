@@ -15,6 +15,7 @@ from bot.engine.imports import quick_imports
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
 from bot.models import find_model
+from bot.words import mark
 
 # Each has `load(model, options, progress)`, which returns `Networks` (see streamed_full.py).
 _BUILDERS: Final = {"qwen-image": "bot.engine.streamed_full", "tiny": "bot.engine.tiny.streamed"}
@@ -32,7 +33,7 @@ class StreamedQwenImage:
 
     def load(self, progress: LoadProgress) -> LoadInfo:
         """See `Backend`."""
-        progress("importing libraries", None)
+        progress(mark("importing libraries"), None)
         started = time.perf_counter()
         with quick_imports():
             builder = importlib.import_module(_BUILDERS[self._spec.family])

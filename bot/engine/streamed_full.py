@@ -26,6 +26,7 @@ from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.weights import ensure
+from bot.words import mark
 
 # Two prompts of about a page each; longer ones take from the activations' room.
 _USUAL_TEXT_TOKENS = 1024
@@ -90,7 +91,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     )
     dit, _ = load_transformer(Sources(files.transformer), settings, cache, progress)
     if dit.compiled:
-        progress("compiling the blocks (once; later starts use the cache)", None)
+        progress(mark("compiling the blocks (once; later starts use the cache)"), None)
         dit.warm_up()
     embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
     return Networks(dit, embedder, codec, torch.cuda.get_device_name())

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from bot.engine.backend import LoadProgress
-from bot.errors import EngineError, EngineErrorKind
+from bot.errors import EngineError, EngineErrorKind, filled
+from bot.words import mark
 
 _TOKENIZER: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
@@ -80,7 +81,9 @@ def ensure(
         _download(root, repository, missing[0], progress)
         files, missing = find(root)
     if files is None:
-        raise _load_error(f"The model file {known_as(missing[0])} is missing.", f"{missing[0]}")
+        raise _load_error(
+            mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
+        )
     for path in (*files.transformer, *files.text_encoder, *files.vae):
         _check_file(path)
     return files
@@ -91,8 +94,13 @@ def known_as(path: Path) -> str:
     return "/".join(path.parts[-2:])
 
 
-def _load_error(sentence: str, detail: str | None = None) -> EngineError:
-    return EngineError(EngineErrorKind.LOAD_FAILED, detail or sentence, sentence=sentence)
+def _load_error(sentence: str, detail: str | None = None, **values: str) -> EngineError:
+    return EngineError(
+        EngineErrorKind.LOAD_FAILED,
+        detail or filled(sentence, values),
+        sentence=sentence,
+        values=values,
+    )
 
 
 def _check_file(path: Path) -> None:
@@ -103,8 +111,9 @@ def _check_file(path: Path) -> None:
             opened.keys()
     except (SafetensorError, OSError) as error:
         raise _load_error(
-            f"The model file {known_as(path)} is damaged; deleted, it is downloaded again.",
+            mark("The model file {file} is damaged; deleted, it is downloaded again."),
             f"{path}: {error}",
+            file=known_as(path),
         ) from error
 
 
@@ -118,9 +127,13 @@ def _check_disk(root: Path) -> None:
     free = shutil.disk_usage(root).free
     if free < wanted:
         raise _load_error(
-            f"The model needs {wanted / 1e9:.0f} GB more on the disk of IMAGE_MODEL_PATH, "
-            f"where {free / 1e9:.0f} GB are free.",
+            mark(
+                "The model needs {wanted} GB more on the disk of IMAGE_MODEL_PATH, where {free} GB "
+                "are free."
+            ),
             f"disk of {root}",
+            wanted=f"{wanted / 1e9:.0f}",
+            free=f"{free / 1e9:.0f}",
         )
 
 
@@ -136,8 +149,9 @@ def _download(root: Path, repository: str, first: Path, progress: LoadProgress) 
             )
         except Exception as error:  # the client lets its HTTP library's errors through
             raise _load_error(
-                f"The model file {known_as(first)} is missing, and it could not be downloaded.",
+                mark("The model file {file} is missing, and it could not be downloaded."),
                 f"download of {repository} to {root}: {type(error).__name__}",
+                file=known_as(first),
             ) from error
 
 
@@ -151,7 +165,7 @@ def _watched(size: Callable[[], int], progress: LoadProgress) -> Generator[None]
         while not done.wait(_POLL_S):
             if (now := size()) != last:
                 last = now
-                progress("downloading the model", min(1.0, now / _DOWNLOAD_BYTES))
+                progress(mark("downloading the model"), min(1.0, now / _DOWNLOAD_BYTES))
 
     thread = threading.Thread(target=watch, name="download-progress", daemon=True)
     thread.start()

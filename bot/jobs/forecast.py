@@ -33,6 +33,8 @@ class Forecast:
     ) -> None:
         self.engine_ready: Callable[[], bool] = lambda: True
         """Whether the model is loaded; the worker sets it."""
+        self.load_s: float | None = None
+        """How long the model took to load the last time that anyone asked for places, in s."""
         self._database = database
         self._feed = feed
         self._model = model
@@ -57,7 +59,7 @@ class Forecast:
         load_s: float | None = 0.0
         if not self.engine_ready():
             fact = await facts.get_fact(tx, self._load_fact)
-            load_s = None if fact is None else float(fact)
+            load_s = self.load_s = None if fact is None else float(fact)
         outlook = Outlook(
             now=self._clock(),
             rate=await self._rate(tx),
@@ -69,6 +71,7 @@ class Forecast:
 
     async def note_load_time(self, seconds: float) -> None:
         """Remember how long the model took to load."""
+        self.load_s = seconds
         await self._database.write(lambda tx: facts.set_fact(tx, self._load_fact, f"{seconds:.3f}"))
 
     async def _rate(self, tx: Transaction) -> float | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Final
 
 from bot.errors import InvalidRequest, JobNotFound, NotAllowed
+from bot.jobs.ids import is_job_id, new_job_id
 from bot.jobs.model import ImageRecord, Job
 from bot.words import _
 from storage import audit, gallery, jobs
@@ -17,6 +20,8 @@ from storage.gallery import Page
 from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
+
+_KEPT_TASKS: Final = 100
 
 
 class Gallery:
@@ -28,6 +33,7 @@ class Gallery:
         self._database = database
         self._store = store
         self._clock = clock
+        self._keeping: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
         """Finish deletions that a crash cut short, and drop pictures whose job never came to be."""
@@ -57,6 +63,16 @@ class Gallery:
             partial(gallery.latest, user_id=user_id, text=text, limit=limit)
         )
 
+    async def first_files(self, job_ids: Sequence[str]) -> list[Path | None]:
+        """Return where the first picture of each job lies; None where its file is gone."""
+        found: list[Path | None] = []
+        for job_id in job_ids:
+            images = await self._database.read(partial(jobs.find_images, job_id=job_id))
+            path = self._store.path(images[0]) if images else None
+            there = path is not None and await asyncio.to_thread(path.is_file)
+            found.append(path if there else None)
+        return found
+
     async def picture(self, job: Job, position: int) -> ImageRecord:
         """Return a picture of a job; raise `JobNotFound` when it is not there any more."""
         images = await self._database.read(partial(jobs.find_images, job_id=job.id))
@@ -82,6 +98,35 @@ class Gallery:
             raise JobNotFound(
                 _("The picture that this one was made from is no longer there.")
             ) from error
+
+    def keep_for_later(self, fetch: Callable[[], Awaitable[bytes]]) -> str:
+        """Fetch a picture and keep it on the disk; return the id that `take_kept` knows it by."""
+        key = new_job_id(self._clock())
+
+        async def keep() -> None:
+            await self._store.keep_input(key, await fetch())
+
+        task = asyncio.create_task(keep(), name=f"keep {key}")
+        self._keeping[key] = task
+        # Whoever takes it learns what went wrong; without a taker nobody has to.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        while len(self._keeping) > _KEPT_TASKS:
+            self._keeping.pop(next(iter(self._keeping)))
+        return key
+
+    async def take_kept(self, key: str) -> bytes:
+        """Return a picture kept for later, and forget it; raise `JobNotFound` when it is gone."""
+        gone = JobNotFound(_("The picture is no longer there; please choose it again."))
+        if not is_job_id(key):
+            raise gone
+        if task := self._keeping.pop(key, None):
+            await task
+        try:
+            data = await asyncio.to_thread(self._store.input_path(key).read_bytes)
+        except OSError as error:
+            raise gone from error
+        await self._store.forget_input(key)
+        return data
 
     async def delete(
         self, job: Job, *, by: int, moderator: bool = False, guild_id: int | None = None

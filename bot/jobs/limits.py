@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.errors import LimitReached, QueueClosed
+from bot.words import _, ngettext
 from storage import jobs, usage
 from storage.database import Transaction
 
@@ -31,20 +32,28 @@ async def check(tx: Transaction, limits: Limits, user_id: int, count: int, now: 
     """Raise `QueueClosed` or `LimitReached` when a user may not add `count` pictures now."""
     if await jobs.count_queued(tx) >= limits.queue_size:
         raise QueueClosed(
-            f"The queue is full ({limits.queue_size} jobs wait). Please try again in a while."
+            _("The queue is full ({count} jobs wait). Please try again in a while.").format(
+                count=limits.queue_size
+            )
         )
     if await jobs.count_open(tx, user_id) >= limits.open_jobs:
         raise LimitReached(
-            f"You already have {_many(limits.open_jobs, 'job')} waiting or running; that is the "
-            "limit. Cancel one with /queue, or wait until one is done."
+            ngettext(
+                "You already have {count} job waiting or running; that is the limit. Cancel one "
+                "with /queue, or wait until one is done.",
+                "You already have {count} jobs waiting or running; that is the limit. Cancel one "
+                "with /queue, or wait until one is done.",
+                limits.open_jobs,
+            ).format(count=limits.open_jobs)
         )
     if limits.cooldown_s > 0:
         last = await usage.last_charge(tx, user_id)
         if last is not None and last + limits.cooldown_s > now:
             retry_at = math.ceil(last + limits.cooldown_s)
             raise LimitReached(
-                f"Only one request in {limits.cooldown_s:g} seconds is possible; the next one "
-                f"<t:{retry_at}:R>.",
+                _("Only one request in {seconds} seconds is possible; the next one {time}.").format(
+                    seconds=f"{limits.cooldown_s:g}", time=f"<t:{retry_at}:R>"
+                ),
                 retry_at=retry_at,
             )
     _check_day(await usage.charges(tx, user_id, now - DAY_S), limits.images_per_day, count)
@@ -57,19 +66,27 @@ def _check_day(charges: Sequence[tuple[float, int]], limit: int, count: int) -> 
         return
     if count > limit:
         raise LimitReached(
-            f"{_many(count, 'picture')} at once are more than the {limit} of a whole day."
+            _("{count} pictures at once are more than the {limit} of a whole day.").format(
+                count=count, limit=limit
+            )
         )
     retry_at = _room_at(charges, used - limit + count)
     if not left:
-        what = "the next one is" if count == 1 else f"{count} more are"
         raise LimitReached(
-            f"You have used {used} of {_many(limit, 'picture')} of the last 24 hours; "
-            f"{what} possible <t:{retry_at}:R>.",
+            ngettext(
+                "You have used {used} of {limit} pictures of the last 24 hours; the next one is "
+                "possible {time}.",
+                "You have used {used} of {limit} pictures of the last 24 hours; {count} more are "
+                "possible {time}.",
+                count,
+            ).format(used=used, limit=f"{limit:,}", count=count, time=f"<t:{retry_at}:R>"),
             retry_at=retry_at,
         )
     raise LimitReached(
-        f"You have {left} of {_many(limit, 'picture')} of 24 hours left for now; {count} are "
-        f"possible <t:{retry_at}:R>.",
+        _(
+            "You have {left} of {limit} pictures of 24 hours left for now; {count} are "
+            "possible {time}."
+        ).format(left=left, limit=f"{limit:,}", count=count, time=f"<t:{retry_at}:R>"),
         retry_at=retry_at,
     )
 
@@ -81,7 +98,3 @@ def _room_at(charges: Sequence[tuple[float, int]], needed: int) -> int:
         if needed <= 0:
             return math.ceil(charged_at + DAY_S)
     raise AssertionError("no more is needed than was charged")
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

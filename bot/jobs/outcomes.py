@@ -13,6 +13,7 @@ from typing import Final
 
 from bot.jobs.estimate import gpu_seconds
 from bot.jobs.model import ImageRecord, Job, JobState
+from bot.words import _, mark, speaking
 from storage import jobs, usage
 from storage.database import Transaction
 
@@ -118,7 +119,7 @@ async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
     """Cancel the queued jobs of a server that the bot is no longer in; return their ids."""
     job_ids = await jobs.waiting_in_guild(tx, guild_id)
     for job_id in job_ids:
-        sentence = "the bot was removed from the server."
+        sentence = mark("the bot was removed from the server.")
         await jobs.set_error(tx, job_id, "left_guild", sentence, "removed from the server")
         await end_cancelled(tx, job_id, now, refund=True)
         _log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
@@ -129,10 +130,11 @@ async def _end_unreadable(tx: Transaction, job: Job, now: float) -> None:
     """Fail a job whose stored request cannot be read; one bad row stops nothing else."""
     if job.state is JobState.QUEUED:
         await jobs.start(tx, job.id, now)
-    sentence = (
-        "This request was stored in a way that the bot can no longer read. Please ask again. "
-        f"({job.id})"
-    )
+    with speaking(job.locale):
+        sentence = _(
+            "This request was stored in a way that the bot can no longer read. Please ask again. "
+            "({job})"
+        ).format(job=job.id)
     await jobs.set_error(tx, job.id, "unreadable", sentence, "the stored request is not valid")
     await usage.refund(tx, job.id, now)
     await jobs.end(tx, job.id, JobState.FAILED, now)
@@ -153,12 +155,16 @@ async def recover(tx: Transaction, now: float) -> Recovery:
             await end_cancelled(tx, job.id, now, refund=False)
             cancelled += 1
         elif job.interruptions >= MAX_INTERRUPTIONS:
+            with speaking(job.locale):
+                sentence = _(
+                    "The bot was interrupted {count} times while it drew this, so it gave up. If "
+                    "it happens again, tell the server's admins this number: {job}."
+                ).format(count=job.interruptions + 1, job=job.id)
             await jobs.set_error(
                 tx,
                 job.id,
                 "interrupted",
-                f"The bot was interrupted {job.interruptions + 1} times while it drew this, so it "
-                f"gave up. If it happens again, tell the server's admins this number: {job.id}.",
+                sentence,
                 "the process ended while the job was running",
             )
             await usage.refund(tx, job.id, now)

@@ -23,12 +23,15 @@ from bot.jobs.outcomes import Recovery
 from bot.jobs.request import ImageRequest
 from bot.jobs.tasks import unbroken
 from bot.refusals import refused_politely
+from bot.words import _, mark
 from storage import audit, facts, jobs
 from storage.database import Database, Transaction
 
 _log = logging.getLogger(__name__)
 _PAUSE: Final = "paused"
-_RESTARTED: Final = "the bot was restarted while jobs waited; an admin goes on with /admin resume"
+_RESTARTED: Final = mark(
+    "the bot was restarted while jobs waited; an admin goes on with /admin resume"
+)
 
 T = TypeVar("T")
 
@@ -116,7 +119,7 @@ class JobQueue:
                 place = (await self._places(tx)).get(first.id, Place(0, None, None))
                 return Submission(first, place, repeated=True)
             if self._closed:
-                raise QueueClosed("The bot is shutting down. Please try again in a minute.")
+                raise QueueClosed(_("The bot is shutting down. Please try again in a minute."))
             job = await admit(tx, job_id, request, origin, self._limits, now)
             return Submission(job, (await self._places(tx))[job_id], repeated=False)
 
@@ -135,9 +138,9 @@ class JobQueue:
         async def cancel(tx: Transaction) -> CancelOutcome:
             job = await jobs.find(tx, job_id)
             if job is None:
-                raise JobNotFound("There is no such job.")
+                raise JobNotFound(_("There is no such job."))
             if job.user_id != by and not moderator:
-                raise NotAllowed("Only the one who asked for this picture can cancel it.")
+                raise NotAllowed(_("Only the one who asked for this picture can cancel it."))
             if job.state.final:
                 return CancelOutcome.ALREADY_DONE
             if job.user_id != by:
@@ -198,7 +201,7 @@ class JobQueue:
                 tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, detail=reason
             )
 
-        def told(_: None) -> None:
+        def told(_done: None) -> None:
             self._paused = reason
             _log.info("%s by %d", action, by)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
 from bot.errors import InvalidRequest
+from bot.words import _, mark
 
 PROMPT_LIMIT: Final = 4000
 SIZE_MIN, SIZE_MAX, SIZE_MULTIPLE = 256, 2048, 16
@@ -35,12 +36,18 @@ def _clean_text(text: str, what: str, limit: int) -> str:
     for character in text:
         category = unicodedata.category(character)
         if category == "Cs":
-            raise InvalidRequest(f"The {what} has a broken character in it (half an emoji?).")
+            raise InvalidRequest(
+                _("The {what} has a broken character in it (half an emoji?).").format(what=_(what))
+            )
         if category == "Cc" and character not in "\n\t":
-            raise InvalidRequest(f"The {what} has an invisible control character in it.")
+            raise InvalidRequest(
+                _("The {what} has an invisible control character in it.").format(what=_(what))
+            )
     if len(text) > limit:
         raise InvalidRequest(
-            f"The {what} is {len(text):,} characters long; at most {limit:,} are possible."
+            _("The {what} is {length} characters long; at most {limit} are possible.").format(
+                what=_(what), length=f"{len(text):,}", limit=f"{limit:,}"
+            )
         )
     return text
 
@@ -50,14 +57,16 @@ def _lora(text: str) -> tuple[str, float]:
     # A file's stem: no folders, and none of the characters that AUTOMATIC1111's text gives a
     # meaning to.
     if not _LORA_NAME.fullmatch(name):
-        raise InvalidRequest("A LoRA's name has letters, digits, spaces, dots, - and _ only.")
+        raise InvalidRequest(_("A LoRA's name has letters, digits, spaces, dots, - and _ only."))
     try:
         value = float(strength) if colon else 1.0
     except ValueError:
         value = math.nan
     if not -LORA_STRENGTH_MAX <= value <= LORA_STRENGTH_MAX:
         raise InvalidRequest(
-            f"A LoRA's strength must be from {-LORA_STRENGTH_MAX:g} to {LORA_STRENGTH_MAX:g}."
+            _("A LoRA's strength must be from {low} to {high}.").format(
+                low=f"{-LORA_STRENGTH_MAX:g}", high=f"{LORA_STRENGTH_MAX:g}"
+            )
         )
     return name, value
 
@@ -97,31 +106,42 @@ class ImageRequest:
     """Fields written by a newer version, kept so that they survive a downgrade."""
 
     def __post_init__(self) -> None:
-        prompt = _clean_text(self.prompt, "prompt", PROMPT_LIMIT)
+        prompt = _clean_text(self.prompt, mark("prompt"), PROMPT_LIMIT)
         if not prompt:
-            raise InvalidRequest("The prompt is empty: say what the picture should show.")
+            raise InvalidRequest(_("The prompt is empty: say what the picture should show."))
         object.__setattr__(self, "prompt", prompt)
         object.__setattr__(
             self,
             "negative_prompt",
-            _clean_text(self.negative_prompt, "negative prompt", PROMPT_LIMIT),
+            _clean_text(self.negative_prompt, mark("negative prompt"), PROMPT_LIMIT),
         )
-        for name, value in (("width", self.width), ("height", self.height)):
+        for name, value in ((mark("width"), self.width), (mark("height"), self.height)):
             if not SIZE_MIN <= value <= SIZE_MAX or value % SIZE_MULTIPLE:
                 raise InvalidRequest(
-                    f"The {name} must be a multiple of {SIZE_MULTIPLE}"
-                    f" from {SIZE_MIN} to {SIZE_MAX}."
+                    _("The {what} must be a multiple of {step} from {low} to {high}.").format(
+                        what=_(name), step=SIZE_MULTIPLE, low=SIZE_MIN, high=SIZE_MAX
+                    )
                 )
         if not 1 <= self.steps <= STEPS_MAX:
-            raise InvalidRequest(f"The number of steps must be from 1 to {STEPS_MAX}.")
+            raise InvalidRequest(
+                _("The number of steps must be from 1 to {high}.").format(high=STEPS_MAX)
+            )
         if not (math.isfinite(self.guidance) and GUIDANCE_MIN <= self.guidance <= GUIDANCE_MAX):
-            raise InvalidRequest(f"The guidance must be from {GUIDANCE_MIN:g} to {GUIDANCE_MAX:g}.")
+            raise InvalidRequest(
+                _("The guidance must be from {low} to {high}.").format(
+                    low=f"{GUIDANCE_MIN:g}", high=f"{GUIDANCE_MAX:g}"
+                )
+            )
         if not 1 <= self.count <= COUNT_MAX:
-            raise InvalidRequest(f"The number of pictures must be from 1 to {COUNT_MAX}.")
+            raise InvalidRequest(
+                _("The number of pictures must be from 1 to {high}.").format(high=COUNT_MAX)
+            )
         if not 0 <= self.seed < SEED_LIMIT:
-            raise InvalidRequest(f"The seed must be a whole number from 0 to {SEED_LIMIT - 1}.")
+            raise InvalidRequest(
+                _("The seed must be a whole number from 0 to {high}.").format(high=SEED_LIMIT - 1)
+            )
         if self.strength is not None and not 0.0 < self.strength <= 1.0:
-            raise InvalidRequest("The strength must be above 0 and at most 1.")
+            raise InvalidRequest(_("The strength must be above 0 and at most 1."))
         object.__setattr__(self, "guidance", float(self.guidance))
         object.__setattr__(self, "loras", tuple(self.loras))
         self.lora_strengths()

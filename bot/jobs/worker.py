@@ -30,7 +30,8 @@ from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.jobs.tasks import unbroken
 from bot.logs import job_context
-from bot.refusals import refusal
+from bot.refusals import HELD, refusal
+from bot.words import _, mark, speaking
 from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
@@ -40,14 +41,16 @@ _RETRY_LIMIT_S: Final = 30.0
 _LOAD_FACTOR, _LOAD_DOUBLINGS = 5.0, 6
 _READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
 _SENTENCES: Final = {
-    EngineErrorKind.OUT_OF_MEMORY: "The graphics card ran out of memory while it drew this: try "
-    "a smaller size or fewer pictures.",
-    EngineErrorKind.RAISED: "The model failed while it drew this.",
-    EngineErrorKind.DIED: "The image engine crashed while it drew this.",
-    EngineErrorKind.SILENT: "The image engine hung while it drew this and was stopped.",
-    EngineErrorKind.GARBLED: "The image engine broke down while it drew this.",
-    EngineErrorKind.LOAD_FAILED: "It could not be loaded.",
-    EngineErrorKind.REFUSED: "The model cannot draw this.",
+    EngineErrorKind.OUT_OF_MEMORY: mark(
+        "The graphics card ran out of memory while it drew this: try a smaller size or fewer "
+        "pictures."
+    ),
+    EngineErrorKind.RAISED: mark("The model failed while it drew this."),
+    EngineErrorKind.DIED: mark("The image engine crashed while it drew this."),
+    EngineErrorKind.SILENT: mark("The image engine hung while it drew this and was stopped."),
+    EngineErrorKind.GARBLED: mark("The image engine broke down while it drew this."),
+    EngineErrorKind.LOAD_FAILED: mark("It could not be loaded."),
+    EngineErrorKind.REFUSED: mark("The model cannot draw this."),
 }
 
 
@@ -102,7 +105,8 @@ class GpuWorker:
             self.current = job
             self._cancel_asked.clear()
             try:
-                with job_context(job.id, job.request.prompt, job.request.negative_prompt):
+                prompts = (job.request.prompt, job.request.negative_prompt)
+                with job_context(job.id, *prompts), speaking(job.locale):
                     await self._work(job)
             except asyncio.CancelledError:
                 await unbroken(self._give_back(job))
@@ -155,14 +159,14 @@ class GpuWorker:
             if error.loading or error.kind is EngineErrorKind.LOAD_FAILED:
                 await self._not_loaded(job, error)
                 return
-            sentence = error.sentence or _SENTENCES[error.kind]
+            sentence = error.spoken() or _(_SENTENCES[error.kind])
             await self._fault(drawing, error.kind, sentence, error.detail)
         except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
             if (reason := refusal(error)) and isinstance(error, OSError):
                 await self._refuse(job, reason, str(error.strerror))
                 return
             _log.exception("job %s: unexpected error", job.id)
-            sentence = "Something went wrong inside the bot."
+            sentence = _("Something went wrong inside the bot.")
             await self._fault(drawing, "internal", sentence, type(error).__name__)
         else:
             self._load_failures = 0
@@ -172,7 +176,8 @@ class GpuWorker:
         """Put a job back whose pictures the disk did not take: no fault of its own."""
         _log.error("job %s goes back: %s (%s)", job.id, reason, detail)
         self._refused = True
-        self._queue.hold(f"{reason}; drawing goes on by itself once that is mended")
+        # Everyone who waits reads it, each in an own language: it is looked up where it is shown.
+        self._queue.hold(HELD.get(reason, reason))
         await self._until_stored(lambda: self._queue.give_back(job))
 
     async def _wait_for_room(self) -> None:
@@ -310,7 +315,7 @@ class GpuWorker:
 
     async def _fault_at_last(self, job: Job) -> None:
         """Count a fault where an outcome could not be recorded, so that the job does not hang."""
-        sentence = f"Something went wrong inside the bot. ({job.id})"
+        sentence = f"{_('Something went wrong inside the bot.')} ({job.id})"
         try:
             await self._queue.record_fault(job, "internal", sentence, "outcome not recorded")
         except Exception:  # noqa: BLE001 - as above
@@ -326,8 +331,9 @@ class GpuWorker:
         pause = self._load_pause()
         _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
         await self._until_stored(lambda: self._queue.give_back(job))
-        sentence = error.sentence or _SENTENCES[EngineErrorKind.LOAD_FAILED]
-        self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} Next try in {pause:.0f} s."))
+        sentence = error.spoken() or _(_SENTENCES[EngineErrorKind.LOAD_FAILED])
+        again = _("Next try in {seconds} s.").format(seconds=f"{pause:.0f}")
+        self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} {again}"))
 
     async def _give_back(self, job: Job) -> None:
         try:

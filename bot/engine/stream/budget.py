@@ -7,6 +7,7 @@ from typing import Final
 
 from bot.engine.stream.layout import Geometry
 from bot.errors import EngineError, EngineErrorKind
+from bot.words import mark
 
 MIB: Final = 2**20
 GIB: Final = 2**30
@@ -113,11 +114,16 @@ def plan(
         raise EngineError(
             EngineErrorKind.OUT_OF_MEMORY,
             f"budget {budget}, activations {working}, fixed {overhead}",
-            sentence=(
-                f"{work.pictures} x {work.width}x{work.height} needs about "
-                f"{(working + overhead) / 2**30:.1f} GiB of GPU memory and the budget is "
-                f"{budget / 2**30:.1f} GiB; a smaller picture fits."
+            sentence=mark(
+                "{count} x {size} needs about {needed} GiB of GPU memory and the budget is "
+                "{budget} GiB; a smaller picture fits."
             ),
+            values={
+                "count": str(work.pictures),
+                "size": f"{work.width}x{work.height}",
+                "needed": f"{(working + overhead) / 2**30:.1f}",
+                "budget": f"{budget / 2**30:.1f}",
+            },
         )
     count = min(geometry.layers, room // fixed.block)
     if count < most:

@@ -25,6 +25,7 @@ from torch import Tensor
 from bot.engine.stream.cachefile import CacheDamaged, CacheReader, CacheWriter, FilePlan, parts
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.published import Sources
+from bot.words import mark
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ class Checkpoint:
                 del packed, state
                 started = time.perf_counter()
             if writer is not None:
-                progress("writing the FP8 cache", None)
+                progress(mark("writing the FP8 cache"), None)
             writer = self._write(writer, None, None)
             stats.seconds += time.perf_counter() - started
         finally:

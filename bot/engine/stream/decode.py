@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from bot.engine.inputs import read_input
 from bot.engine.stream.device import Device
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,8 @@ def needs_tiles(width: int, height: int, element: int, room: int | None) -> bool
 def fitted(picture: Path | Image.Image, width: int, height: int) -> Image.Image:
     """Open a picture, cover the size with it and cut off evenly what sticks out."""
     if isinstance(picture, Path):
-        with Image.open(picture) as opened:
-            return fitted(opened, width, height)
-    upright = ImageOps.exif_transpose(picture).convert("RGB")
-    return ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
+        return read_input(picture, (width, height))
+    return ImageOps.fit(picture.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bot.engine.stream.layout import Layout, Piece
 from bot.errors import EngineError, EngineErrorKind
+from bot.words import mark
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,8 @@ def parse(
         raise EngineError(
             EngineErrorKind.REFUSED,
             f"no known target among {len(state)} tensors",
-            sentence=f"The LoRA {name} is not made for Qwen-Image.",
+            sentence=mark("The LoRA {name} is not made for Qwen-Image."),
+            values={"name": name},
         )
     return Lora(f"{name}@{strength}@{version}", blocks, outer)
 
@@ -153,7 +155,8 @@ def _foreign(lora: Lora, layer: str, pair: LowRank) -> EngineError:
     return EngineError(
         EngineErrorKind.REFUSED,
         f"{layer}: {tuple(pair.up.shape)} x {tuple(pair.down.shape)}",
-        sentence=f"The LoRA {lora.name.rsplit('@', 2)[0]} is made for another model.",
+        sentence=mark("The LoRA {name} is made for another model."),
+        values={"name": lora.name.rsplit("@", 2)[0]},
     )
 
 

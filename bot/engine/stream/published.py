@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bot.engine.weights import known_as
-from bot.errors import EngineError, EngineErrorKind
+from bot.errors import EngineError, EngineErrorKind, filled
+from bot.words import mark
 
 DTYPES: Final[Mapping[str, torch.dtype]] = {
     "BF16": torch.bfloat16,
@@ -28,9 +29,14 @@ _LENGTH_BYTES: Final = 8
 _LONGEST_HEADER: Final = 100_000_000  # as the safetensors library has it
 
 
-def load_error(sentence: str, detail: str | None = None) -> EngineError:
+def load_error(sentence: str, detail: str | None = None, **values: str) -> EngineError:
     """Return an `EngineError` (`LOAD_FAILED`) whose sentence is fit for the user."""
-    return EngineError(EngineErrorKind.LOAD_FAILED, detail or sentence, sentence=sentence)
+    return EngineError(
+        EngineErrorKind.LOAD_FAILED,
+        detail or filled(sentence, values),
+        sentence=sentence,
+        values=values,
+    )
 
 
 def read_header(path: Path) -> bytes:
@@ -72,12 +78,18 @@ class Sources:
                     index = json.loads(path.read_text("utf-8"))["weight_map"]
                 except (OSError, ValueError, KeyError, TypeError) as error:
                     raise load_error(
-                        f"The model file {known_as(path)} is damaged.", f"{path}: {error!r}"
+                        mark("The model file {file} is damaged."),
+                        f"{path}: {error!r}",
+                        file=known_as(path),
                     ) from error
                 for name in sorted(set(index.values())):
                     if not (folder / name).is_file():
                         file = folder / name
-                        raise load_error(f"The model file {known_as(file)} is missing.", str(file))
+                        raise load_error(
+                            mark("The model file {file} is missing."),
+                            str(file),
+                            file=known_as(file),
+                        )
         return index
 
     def _open(self, path: Path) -> None:
@@ -90,11 +102,14 @@ class Sources:
                     self._specs[name] = DTYPES[spec["dtype"]], tuple(spec["shape"])
                     self._homes[name] = opened
         except FileNotFoundError as error:
-            raise load_error(f"The model file {known_as(path)} is missing.", str(path)) from error
+            raise load_error(
+                mark("The model file {file} is missing."), str(path), file=known_as(path)
+            ) from error
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise load_error(
-                f"The model file {known_as(path)} is damaged; deleted, it is downloaded again.",
+                mark("The model file {file} is damaged; deleted, it is downloaded again."),
                 f"{path}: {error!r}",
+                file=known_as(path),
             ) from error
         self._identity.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         self._identity.update(hashlib.sha256(header).digest())
@@ -126,5 +141,8 @@ class Sources:
             file = self._index.get(name)
             home = f"file {known_as(folder / file)}" if file else f"folder {folder.name}"
             raise load_error(
-                f"The model's {home} lacks the weight {name}.", f"{folder}: lacks the weight {name}"
+                mark("The model's {part} lacks the weight {name}."),
+                f"{folder}: lacks the weight {name}",
+                part=home,
+                name=name,
             )

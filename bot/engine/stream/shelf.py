@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from bot.engine.stream.layout import Layout
 from bot.engine.stream.lora import Lora, parse
-from bot.errors import EngineError, EngineErrorKind
+from bot.errors import EngineError, EngineErrorKind, filled
+from bot.words import mark
 
 # A file of rank 64 for every layer is 0.6 GB, half of it kept as a map of the file.
 _KEPT: Final = 4
@@ -43,9 +44,11 @@ class LoraShelf:
     def _one(self, name: str, strength: float, layouts: tuple[Layout, ...]) -> Lora:
         # Out of the folder's own list, so that no name leads anywhere else.
         if name not in self.names():
-            known = ", ".join(self.names()[:20])
-            there = f"there are {known}" if known else "there are none"
-            raise _refused(f"There is no LoRA {name}; {there}.")
+            if not (known := ", ".join(self.names()[:20])):
+                raise _refused(mark("There is no LoRA {name}; there are none."), name=name)
+            raise _refused(
+                mark("There is no LoRA {name}; there are {known}."), name=name, known=known
+            )
         path = self._folder / f"{name}.safetensors"
         try:
             about = path.stat()
@@ -53,13 +56,18 @@ class LoraShelf:
             if key not in self._kept:
                 self._kept[key] = parse(name, load_file(path), layouts, strength, about.st_mtime_ns)
         except (OSError, SafetensorError) as error:
-            sentence = f"The file {path.name} is damaged or cannot be read."
-            raise _refused(sentence, type(error).__name__) from error
+            sentence = mark("The file {file} is damaged or cannot be read.")
+            raise _refused(sentence, type(error).__name__, file=path.name) from error
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         return self._kept[key]
 
 
-def _refused(sentence: str, detail: str | None = None) -> EngineError:
-    return EngineError(EngineErrorKind.REFUSED, detail or sentence, sentence=sentence)
+def _refused(sentence: str, detail: str | None = None, **values: str) -> EngineError:
+    return EngineError(
+        EngineErrorKind.REFUSED,
+        detail or filled(sentence, values),
+        sentence=sentence,
+        values=values,
+    )

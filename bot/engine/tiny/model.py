@@ -25,6 +25,7 @@ from bot.engine.backend import LoadProgress
 from bot.engine.options import EngineOptions
 from bot.engine.tiny import weights
 from bot.engine.tiny.tokenizer import VOCABULARY, ByteTokenizer
+from bot.words import mark
 
 HEAD: Final = 64
 _LATENT_PATCH: Final = 64  # 16 channels x 2 x 2 latent pixels, as in the full model
@@ -149,7 +150,7 @@ def load(
     del options
     # More threads don't help at this size. (At full size they do: they convert idle weights.)
     torch.set_num_threads(min(os.cpu_count() or 1, _THREADS))
-    progress("building the tiny model", None)
+    progress(mark("building the tiny model"), None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
     state = weights.read(folder)

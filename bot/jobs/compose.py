@@ -1,0 +1,131 @@
+"""A request from what was asked, what its user and server have set, and what the model knows."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bot.errors import InvalidRequest
+from bot.jobs.preferences import UNSET, Defaults
+from bot.jobs.request import ImageRequest, random_seed
+from bot.models import ModelSpec
+from bot.styles import Style, find_style
+from bot.words import _
+
+DEFAULT_STRENGTH: Final = 0.6
+# The additions that Qwen-Image's model card recommends.
+SUFFIX_EN: Final = "Ultra HD, 4K, cinematic composition."
+SUFFIX_ZH: Final = "超清，4K，电影级构图."
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a user said; None is left to defaults. `shape` is an attached picture's size."""
+
+    prompt: str
+    aspect: str | None = None
+    quality: str | None = None
+    count: int = 1
+    seed: int | None = None
+    negative: str | None = None
+    guidance: float | None = None
+    steps: int | None = None
+    style: str | None = None
+    strength: float | None = None
+    private: bool | None = None
+    shape: tuple[int, int] | None = None
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What holds where it was asked."""
+
+    model: ModelSpec
+    user: Defaults = UNSET
+    guild: Defaults = UNSET
+    styles: Sequence[Style] = ()
+    suffix: bool = False
+
+
+def compose(asked: Asked, around: Surroundings) -> ImageRequest:
+    """Return the request: what was asked, else the user's default, the server's, the model's.
+
+    Raises `InvalidRequest`.
+    """
+    model = around.model
+    own, shared = around.user, around.guild
+    aspect = asked.aspect
+    if aspect is None and asked.shape is not None:
+        aspect = nearest_aspect(model, asked.shape)
+    aspect = _known(model.sizes, aspect, own.aspect, shared.aspect, model.default_aspect)
+    quality = _known(
+        model.qualities, asked.quality, own.quality, shared.quality, model.default_quality
+    )
+    width, height = model.sizes[aspect]
+    level = model.qualities[quality]
+    style = _style(asked.style, around)
+    negative = asked.negative
+    if negative is None:
+        negative = own.negative or shared.negative or ""
+    private = next(
+        (p for p in (asked.private, own.private, shared.private) if p is not None), False
+    )
+    added = [style.prompt] if style and style.prompt else []
+    if around.suffix:
+        added.append(SUFFIX_ZH if _is_chinese(asked.prompt) else SUFFIX_EN)
+    return ImageRequest(
+        prompt=asked.prompt,
+        negative_prompt=negative,
+        width=width,
+        height=height,
+        steps=level.steps if asked.steps is None else asked.steps,
+        guidance=level.guidance if asked.guidance is None else asked.guidance,
+        seed=random_seed() if asked.seed is None else asked.seed,
+        count=asked.count,
+        aspect=aspect,
+        quality=quality,
+        style=style.name if style else None,
+        added=", ".join(added),
+        added_negative=style.negative if style else "",
+        strength=asked.strength,
+        private=private,
+        parent=asked.parent,
+    )
+
+
+def nearest_aspect(model: ModelSpec, shape: tuple[int, int]) -> str:
+    """Return the aspect of the model's that is closest to a picture of this size."""
+    ratio = math.log(shape[0] / shape[1])
+    return min(
+        model.sizes,
+        key=lambda name: abs(math.log(model.sizes[name][0] / model.sizes[name][1]) - ratio),
+    )
+
+
+def _known(choices: Container[str], *names: str | None) -> str:
+    return next(name for name in names if name and name in choices)
+
+
+def _style(name: str | None, around: Surroundings) -> Style | None:
+    if name is None:
+        # A default may name a style that was removed since; that refuses nothing.
+        default = around.user.style or around.guild.style
+        return find_style(default, around.styles) if default else None
+    if name.strip().casefold() in {"", "none", _("none").casefold()}:
+        return None
+    found = find_style(name, around.styles)
+    if found is None:
+        raise InvalidRequest(
+            _("There is no style of that name; choose one from the list that opens as you type.")
+        )
+    return found
+
+
+def _is_chinese(text: str) -> bool:
+    letters = [c for c in text if unicodedata.category(c).startswith("L")]
+    ideographs = sum(unicodedata.name(c, "").startswith("CJK UNIFIED") for c in letters)
+    return ideographs * 2 > len(letters)

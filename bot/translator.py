@@ -1,0 +1,76 @@
+"""The commands in the languages of the catalogues, as Discord shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from discord import Locale
+from discord.app_commands import Choice, Command, ContextMenu, Group, Parameter, Translator
+from discord.app_commands.translator import (
+    TranslationContextLocation,
+    TranslationContextTypes,
+    locale_str,
+)
+from typing_extensions import override
+
+from bot.words import DEFAULT, _, language_of, mark, speaking
+
+# Names are looked up with a mark of what they name: "show" the command is no "show" of a sentence.
+NAMES: Final = (
+    mark("/imagine"),
+    mark("/queue"),
+    mark("/history"),
+    mark("/show"),
+    mark("/settings"),
+    mark("/help"),
+    mark("/admin"),
+    mark("/pause"),
+    mark("/resume"),
+    mark("/unload"),
+    mark("/cancel"),
+    mark("/defaults"),
+    mark("/style"),
+    mark("/add"),
+    mark("/remove"),
+    mark("/list"),
+    mark("option:prompt"),
+    mark("option:aspect"),
+    mark("option:quality"),
+    mark("option:style"),
+    mark("option:count"),
+    mark("option:image"),
+    mark("option:strength"),
+    mark("option:negative"),
+    mark("option:seed"),
+    mark("option:steps"),
+    mark("option:guidance"),
+    mark("option:private"),
+    mark("option:text"),
+    mark("option:job"),
+    mark("option:reason"),
+    mark("option:name"),
+)
+_COMMAND_NAMES: Final = frozenset(
+    {TranslationContextLocation.command_name, TranslationContextLocation.group_name}
+)
+
+Named = Command[Any, ..., Any] | ContextMenu | Group | Parameter | Choice[Any]
+
+
+class Words(Translator):
+    """Looks the commands' names and descriptions up in the catalogues."""
+
+    @override
+    async def translate(
+        self, string: locale_str, locale: Locale, context: TranslationContextTypes
+    ) -> str | None:
+        if language_of(str(locale)) == DEFAULT:
+            return None
+        key = string.message
+        if context.location in _COMMAND_NAMES:
+            key = f"/{key}"
+        elif context.location is TranslationContextLocation.parameter_name:
+            key = f"option:{key}"
+        with speaking(str(locale)):
+            found = _(key)
+        return None if found == key else found

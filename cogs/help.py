@@ -1,0 +1,49 @@
+"""`/help`: short."""
+
+from __future__ import annotations
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.client import ImageBot
+from bot.words import _, mark
+
+
+def help_text() -> str:
+    """Return the page, below Discord's 2,000 characters."""
+    return "\n".join(
+        (
+            _("**Say what you want to see**"),
+            _("`/imagine prompt: a lighthouse at night`, or write to me in a direct message."),
+            _("Words that are to stand in the picture go into quotes, in English or Chinese:"),
+            _('> a shop window at dusk, a neon sign that says "OPEN"'),
+            "> 一家茶馆的招牌，上面写着“清风”",
+            "",
+            _("**Under a picture**"),
+            _("🔁 Reroll: the same with a new seed · 🎨 Vary: another one like it"),
+            _("✏️ Edit: other words · ⬆️ Upscale: twice as large"),
+            _("ℹ️ Details: everything that was set · 🗑️ Delete"),
+            "",
+            _("**More**"),
+            _("`/queue` where your pictures are · `/history` your pictures · `/show` one again"),
+            _("`/settings` your own defaults and language"),
+            _("Right-click a message, Apps: use its picture, show its parameters, reroll it."),
+        )
+    )
+
+
+class Help(commands.Cog):
+    """The short page."""
+
+    @app_commands.command(description=mark("How to draw, in a few lines."))
+    @app_commands.allowed_installs(guilds=True, users=True)
+    @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+    async def help(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """Answer with the page, privately."""
+        await interaction.response.send_message(help_text(), ephemeral=True)
+
+
+async def setup(bot: ImageBot) -> None:
+    """Add the cog."""
+    await bot.add_cog(Help())

@@ -1,0 +1,200 @@
+"""`/history`: one's own pictures, page by page.
+
+A page's buttons hold where it begins and what is searched for, so they work after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import re
+from typing import Any, Final, Self
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+from typing_extensions import override
+
+from bot.client import ImageBot
+from bot.delivery.grid import make_grid
+from bot.delivery.text import plain, safe, shorten
+from bot.errors import JobNotFound
+from bot.jobs.gallery import Page
+from bot.jobs.ids import JOB_ID_PATTERN
+from bot.words import _, mark
+from cogs.buttons import answered, known_job
+from cogs.show import show_outcome
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = 6
+# With the ids beside it, the searched text has to fit into Discord's 100 characters.
+TEXT_LIMIT: Final = 60
+_COLUMNS: Final = 3
+_SHEET_SIDE: Final = 1200
+_PROMPT_SHOWN: Final = 80
+_MESSAGE_LIMIT: Final = 2000
+
+
+async def _sheet(bot: ImageBot, page: Page) -> bytes | None:
+    paths = await bot.services.gallery.first_files([job.id for job in page.jobs])
+    if not any(paths):
+        return None
+    try:
+        return await asyncio.to_thread(make_grid, paths, columns=_COLUMNS, longest=_SHEET_SIDE)
+    except OSError:
+        log.exception("the pictures of a history page cannot be read")
+        return None
+
+
+def _content(page: Page, text: str) -> str:
+    if not page.jobs:
+        if text:
+            return _("None of your pictures has these words in its prompt.")
+        return _("You have no pictures yet: `/imagine` draws the first.")
+    lines = [_("**Your pictures**")]
+    if text:
+        lines = [_("**Your pictures with “{text}”**").format(text=safe(text, TEXT_LIMIT))]
+    for number, job in enumerate(page.jobs, 1):
+        prompt = " ".join(safe(job.request.prompt, _PROMPT_SHOWN).split())
+        lines.append(f"{number}. {prompt} · <t:{job.created_at:.0f}:R>")
+    return shorten("\n".join(lines), _MESSAGE_LIMIT)
+
+
+def _view(page: Page, text: str) -> discord.ui.View:
+    view = discord.ui.View(timeout=None)
+    if page.jobs:
+        options = [
+            discord.SelectOption(
+                label=f"{number}. {plain(job.request.prompt, _PROMPT_SHOWN)}", value=job.id
+            )
+            for number, job in enumerate(page.jobs, 1)
+        ]
+        view.add_item(
+            discord.ui.Select[Any](
+                custom_id="open:history", placeholder=_("Open one"), options=options
+            )
+        )
+        for way, label, edge, on in (
+            ("after", _("Newer"), page.jobs[0].id, page.newer),
+            ("before", _("Older"), page.jobs[-1].id, page.older),
+        ):
+            view.add_item(
+                discord.ui.Button[discord.ui.View](
+                    label=label,
+                    emoji="◀️" if way == "after" else "▶️",
+                    custom_id=f"page:{way}:{edge}:{text}",
+                    disabled=not on,
+                )
+            )
+    view.stop()
+    return view
+
+
+async def _show_page(
+    interaction: discord.Interaction[Any], bot: ImageBot, page: Page, text: str
+) -> None:
+    """Fill the deferred response with a page."""
+    sheet = await _sheet(bot, page)
+    files: list[discord.File] = []
+    embeds: list[discord.Embed] = []
+    if sheet is not None:
+        alt = _("Small versions of the pictures on this page")
+        files = [discord.File(io.BytesIO(sheet), "history.png", description=alt)]
+        embeds = [discord.Embed().set_image(url="attachment://history.png")]
+    await interaction.edit_original_response(
+        content=_content(page, text), embeds=embeds, attachments=files, view=_view(page, text)
+    )
+
+
+class PageButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]],
+    template=rf"page:(?P<way>before|after):(?P<edge>{JOB_ID_PATTERN}):(?P<text>[\s\S]*)",
+):
+    """Turns to older or newer pictures."""
+
+    def __init__(self, item: discord.ui.Button[Any], way: str, edge: str, text: str) -> None:
+        super().__init__(item)
+        self.way = way
+        self.edge = edge
+        self.text = text
+
+    @classmethod
+    @override
+    async def from_custom_id(
+        cls,
+        interaction: discord.Interaction[Any],
+        item: discord.ui.Item[Any],
+        match: re.Match[str],
+        /,
+    ) -> Self:
+        assert isinstance(item, discord.ui.Button)
+        return cls(item, match["way"], match["edge"], match["text"])
+
+    @override
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await answered(interaction, self._turned(interaction, interaction.client))
+
+    async def _turned(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        await interaction.response.defer()
+        before, after = (self.edge, None) if self.way == "before" else (None, self.edge)
+        page = await bot.services.gallery.page(
+            interaction.user.id, PAGE, text=self.text, before=before, after=after
+        )
+        await _show_page(interaction, bot, page, self.text)
+
+
+class OpenMenu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=r"open:history"):
+    """Shows one of the pictures of a page."""
+
+    @classmethod
+    @override
+    async def from_custom_id(
+        cls,
+        interaction: discord.Interaction[Any],
+        item: discord.ui.Item[Any],
+        match: re.Match[str],
+        /,
+    ) -> Self:
+        assert isinstance(item, discord.ui.Select)
+        return cls(item)
+
+    @override
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await answered(interaction, self._opened(interaction, interaction.client))
+
+    async def _opened(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.item.values[0])
+        if job.user_id != interaction.user.id:
+            raise JobNotFound(_("There is no such picture of yours."))
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        await show_outcome(interaction, bot, job)
+
+
+class History(commands.Cog):
+    """What a user has drawn."""
+
+    def __init__(self, bot: ImageBot) -> None:
+        self.bot = bot
+
+    @app_commands.command(description=mark("Look through your pictures."))
+    @app_commands.describe(text=mark("Only pictures whose prompt has these words."))
+    @app_commands.allowed_installs(guilds=True, users=True)
+    @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+    async def history(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        text: app_commands.Range[str, 1, TEXT_LIMIT] | None = None,
+    ) -> None:
+        """Show the newest page, privately."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        words = (text or "").strip()
+        page = await self.bot.services.gallery.page(interaction.user.id, PAGE, text=words)
+        await _show_page(interaction, self.bot, page, words)
+
+
+async def setup(bot: ImageBot) -> None:
+    """Add the cog."""
+    bot.add_dynamic_items(PageButton, OpenMenu)
+    await bot.add_cog(History(bot))

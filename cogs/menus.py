@@ -1,0 +1,182 @@
+"""The menus of a message (right-click, Apps): its picture as input, its parameters, reroll."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import discord
+from discord import app_commands
+from typing_extensions import override
+
+from bot.client import ImageBot
+from bot.delivery.attachments import check_attachment, is_picture
+from bot.delivery.details import code_block, details
+from bot.errors import InvalidRequest, JobNotFound
+from bot.forms import Form, FormValues
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked
+from bot.jobs.ids import JOB_ID_PATTERN
+from bot.jobs.request import PROMPT_LIMIT
+from bot.metadata import read_parameters
+from bot.words import _, mark
+from cogs.buttons import known_job, reroll
+from cogs.imagine import STRENGTH_MIN, compose_here
+
+_CONTROL: Final = re.compile(rf"\w+:(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?")
+_MESSAGE_LIMIT: Final = 2000
+
+
+def job_of(message: discord.Message) -> tuple[str, int | None] | None:
+    """Return which job's answer a message of this bot's shows, and which picture, if one."""
+    for row in message.components:
+        for item in getattr(row, "children", ()):
+            if match := _CONTROL.fullmatch(str(getattr(item, "custom_id", ""))):
+                position = match["position"]
+                return match["job"], None if position is None else int(position)
+    return None
+
+
+def first_picture(message: discord.Message) -> discord.Attachment:
+    """Return a message's first attached picture; raise `InvalidRequest` where there is none."""
+    for attachment in message.attachments:
+        if is_picture(attachment):
+            check_attachment(attachment)
+            return attachment
+    raise InvalidRequest(_("This message has no picture attached."))
+
+
+class UseForm(Form, name="use"):
+    """What to make of a picture. The state is the id it is kept under, and its size."""
+
+    @override
+    def title(self) -> str:
+        return _("Make something of this picture")
+
+    @override
+    def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        return [
+            discord.ui.Label(
+                text=_("Prompt"),
+                component=discord.ui.TextInput[Any](
+                    custom_id="prompt", style=discord.TextStyle.long, max_length=PROMPT_LIMIT
+                ),
+            ),
+            discord.ui.Label(
+                text=_("Strength"),
+                description=_("How far to leave that picture: 0.05 hardly, 1 altogether."),
+                component=discord.ui.TextInput[Any](
+                    custom_id="strength", default=f"{DEFAULT_STRENGTH:g}", max_length=6
+                ),
+            ),
+        ]
+
+    @override
+    async def submitted(
+        self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
+    ) -> None:
+        kept, _comma, shape = self.state.partition(",")
+        width, _x, height = shape.partition("x")
+        asked = Asked(values.texts["prompt"], strength=_strength(values.texts["strength"]))
+        if width.isdecimal() and height.isdecimal():
+            asked = replace(asked, shape=(int(width), int(height)))
+        request = await compose_here(interaction, bot, asked)
+        services = bot.services
+        await services.reception.from_interaction(
+            interaction, request, picture=partial(services.gallery.take_kept, kept)
+        )
+
+
+def _strength(text: str) -> float:
+    try:
+        value = float(text.strip().replace(",", "."))
+    except ValueError:
+        value = 0.0
+    if not STRENGTH_MIN <= value <= 1.0:
+        raise InvalidRequest(_("The strength is a number from 0.05 to 1, such as 0.6."))
+    return value
+
+
+@app_commands.context_menu(name=mark("Use as input"))
+@app_commands.allowed_installs(guilds=True, users=True)
+@app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+async def use_as_input(
+    interaction: discord.Interaction[ImageBot], message: discord.Message
+) -> None:
+    """Open a form for what to make of a message's picture."""
+    services = interaction.client.services
+    picture = first_picture(message)
+    # The form cannot carry the picture's address, and only this interaction tells it: without the
+    # message intent Discord hides other people's attachments. So it is fetched while they type.
+    kept = services.gallery.keep_for_later(partial(services.fetcher.fetch, picture))
+    shape = f"{picture.width}x{picture.height}" if picture.width and picture.height else ""
+    await UseForm(f"{kept},{shape}").open(interaction)
+
+
+@app_commands.context_menu(name=mark("Show parameters"))
+@app_commands.allowed_installs(guilds=True, users=True)
+@app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+async def show_parameters(
+    interaction: discord.Interaction[ImageBot], message: discord.Message
+) -> None:
+    """Show how a message's picture was made, by what the file says or what the bot remembers."""
+    bot = interaction.client
+    own = job_of(message) if message.author.id == bot.application_id else None
+    if own is not None:
+        job = await known_job(bot, own[0], interaction.user.id)
+        text = details(job, job.model or bot.services.model.name, own[1])
+        await _send_long(interaction, text)
+        return
+    picture = first_picture(message)
+    await interaction.response.defer(ephemeral=True, thinking=True)
+    data = await bot.services.fetcher.fetch(picture)
+    found = await asyncio.to_thread(read_parameters, data)
+    if found is None:
+        raise InvalidRequest(_("This picture's file says nothing about how it was made."))
+    head = _("Made with {program}:").format(program=found.program) if found.program else ""
+    await _send_long(interaction, f"{head}\n{code_block(found.text)}".strip())
+
+
+@app_commands.context_menu(name=mark("Reroll"))
+@app_commands.allowed_installs(guilds=True, users=True)
+@app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+async def reroll_message(
+    interaction: discord.Interaction[ImageBot], message: discord.Message
+) -> None:
+    """Ask for one of the bot's own pictures again."""
+    bot = interaction.client
+    own = job_of(message) if message.author.id == bot.application_id else None
+    if own is None:
+        raise JobNotFound(_("This works on the bot's own pictures alone."))
+    await reroll(interaction, bot, await known_job(bot, own[0], interaction.user.id))
+
+
+async def _send_long(interaction: discord.Interaction[Any], text: str) -> None:
+    """Answer privately, with a file where the text is too long for a message."""
+    content, files = text, list[discord.File]()
+    if len(text) > _MESSAGE_LIMIT:
+        content = _("The parameters are long, so they come as a file.")
+        files = [discord.File(io.BytesIO(text.encode()), "parameters.txt")]
+    if interaction.response.is_done():
+        await interaction.edit_original_response(content=content, attachments=files)
+    else:
+        await interaction.response.send_message(content, files=files, ephemeral=True)
+
+
+MENUS: Final = (use_as_input, show_parameters, reroll_message)
+
+
+async def setup(bot: ImageBot) -> None:
+    """Add the menus."""
+    for menu in MENUS:
+        bot.tree.add_command(menu)
+
+
+async def teardown(bot: ImageBot) -> None:
+    """Remove them again."""
+    for menu in MENUS:
+        bot.tree.remove_command(menu.name, type=menu.type)

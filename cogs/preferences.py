@@ -1,0 +1,186 @@
+"""`/settings`: one's own defaults, and the controls that server admins see too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Self
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+from typing_extensions import override
+
+from bot.client import ImageBot, reply_privately
+from bot.delivery.panel import UNSET, Panel
+from bot.errors import NotAllowed
+from bot.forms import Form, FormValues
+from bot.jobs.request import PROMPT_LIMIT
+from bot.words import _, mark, speak
+from cogs.buttons import answered
+from cogs.imagine import ASPECT_NAMES, QUALITY_NAMES
+
+_CONTROL: Final = r"prefs:(?P<scope>user|guild):(?P<what>\w+)"
+
+
+async def panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> Panel:
+    """Return the settings of the user, or of the server that the interaction comes from."""
+    preferences = bot.services.preferences
+    if scope == "user":
+        defaults = await preferences.user(interaction.user.id)
+    else:
+        defaults = await preferences.guild(interaction.guild_id)
+    styles = await preferences.styles(interaction.guild_id)
+    return Panel(scope, bot.services.model, defaults, styles, ASPECT_NAMES, QUALITY_NAMES)
+
+
+async def show_panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:
+    """Answer with the settings, privately; or renew the message that has the controls."""
+    shown = await panel(interaction, bot, scope)
+    if interaction.message is not None and interaction.type is discord.InteractionType.component:
+        await interaction.response.edit_message(embed=shown.embed(), view=shown.view())
+    else:
+        await interaction.response.send_message(
+            embed=shown.embed(), view=shown.view(), ephemeral=True
+        )
+
+
+async def change(
+    interaction: discord.Interaction[Any], bot: ImageBot, scope: str, changes: dict[str, Any]
+) -> None:
+    """Store settings of the user or, for its admins, of the server; raises `NotAllowed`."""
+    preferences = bot.services.preferences
+    if scope == "user":
+        await preferences.set_user(interaction.user.id, changes)
+        if changes.get("language"):
+            speak(changes["language"])
+        return
+    if interaction.guild_id is None or not await bot.is_moderator(interaction):
+        raise NotAllowed(_("Only people with the Manage Server permission may do this."))
+    await preferences.set_guild(interaction.guild_id, changes, by=interaction.user.id)
+
+
+class NegativeForm(Form, name="negative"):
+    """What pictures should not show by default. The state is the scope."""
+
+    def __init__(self, state: str = "", negative: str = "") -> None:
+        super().__init__(state)
+        self._negative = negative
+
+    @override
+    def title(self) -> str:
+        return _("What pictures should not show")
+
+    @override
+    def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        return [
+            discord.ui.Label(
+                text=_("Not to show"),
+                description=_("Leave it empty to set nothing."),
+                component=discord.ui.TextInput[Any](
+                    custom_id="negative",
+                    style=discord.TextStyle.long,
+                    default=self._negative,
+                    required=False,
+                    max_length=PROMPT_LIMIT,
+                ),
+            )
+        ]
+
+    @override
+    async def submitted(
+        self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
+    ) -> None:
+        text = values.texts.get("negative", "").strip()
+        await change(interaction, bot, self.state, {"negative": text or None})
+        await reply_privately(interaction, _("Saved."))
+
+
+class PreferenceMenu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=_CONTROL):
+    """Sets one default."""
+
+    def __init__(self, item: discord.ui.Select[Any], scope: str, what: str) -> None:
+        super().__init__(item)
+        self.scope = scope
+        self.what = what
+
+    @classmethod
+    @override
+    async def from_custom_id(
+        cls,
+        interaction: discord.Interaction[Any],
+        item: discord.ui.Item[Any],
+        match: re.Match[str],
+        /,
+    ) -> Self:
+        assert isinstance(item, discord.ui.Select)
+        return cls(item, match["scope"], match["what"])
+
+    @override
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await answered(interaction, self._chosen(interaction, interaction.client))
+
+    async def _chosen(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        value = self.item.values[0]
+        await change(interaction, bot, self.scope, {self.what: None if value == UNSET else value})
+        await show_panel(interaction, bot, self.scope)
+
+
+class PreferenceButton(
+    discord.ui.DynamicItem[discord.ui.Button[Any]], template=_CONTROL.replace("prefs", "pref")
+):
+    """Switches private on or off, opens the form, or resets all."""
+
+    def __init__(self, item: discord.ui.Button[Any], scope: str, what: str) -> None:
+        super().__init__(item)
+        self.scope = scope
+        self.what = what
+
+    @classmethod
+    @override
+    async def from_custom_id(
+        cls,
+        interaction: discord.Interaction[Any],
+        item: discord.ui.Item[Any],
+        match: re.Match[str],
+        /,
+    ) -> Self:
+        assert isinstance(item, discord.ui.Button)
+        return cls(item, match["scope"], match["what"])
+
+    @override
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        await answered(interaction, self._pressed(interaction, interaction.client))
+
+    async def _pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        now = (await panel(interaction, bot, self.scope)).defaults
+        if self.what == "negative":
+            await NegativeForm(self.scope, now.negative or "").open(interaction)
+            return
+        if self.what == "private":
+            changes: dict[str, Any] = {"private": not now.private}
+        else:
+            names = ("aspect", "quality", "style", "negative", "private", "language")
+            changes = dict.fromkeys(names)
+        await change(interaction, bot, self.scope, changes)
+        await show_panel(interaction, bot, self.scope)
+
+
+class Preferences(commands.Cog):
+    """One's own defaults."""
+
+    def __init__(self, bot: ImageBot) -> None:
+        self.bot = bot
+
+    @app_commands.command(description=mark("Choose your own defaults and language."))
+    @app_commands.allowed_installs(guilds=True, users=True)
+    @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+    async def settings(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """Show the user's settings, privately."""
+        await show_panel(interaction, self.bot, "user")
+
+
+async def setup(bot: ImageBot) -> None:
+    """Add the cog."""
+    bot.add_dynamic_items(PreferenceMenu, PreferenceButton)
+    await bot.add_cog(Preferences(bot))
