@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from discord import Locale
-from discord.app_commands import Choice, Command, ContextMenu, Group, Parameter, Translator
+from discord.app_commands import ContextMenu, Translator
 from discord.app_commands.translator import (
     TranslationContextLocation,
     TranslationContextTypes,
@@ -54,8 +54,6 @@ _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}
 )
 
-Named = Command[Any, ..., Any] | ContextMenu | Group | Parameter | Choice[Any]
-
 
 class Words(Translator):
     """Looks the commands' names and descriptions up in the catalogues."""
@@ -67,7 +65,8 @@ class Words(Translator):
         if language_of(str(locale)) == DEFAULT:
             return None
         key = string.message
-        if context.location in _COMMAND_NAMES:
+        menu = isinstance(context.data, ContextMenu)
+        if context.location in _COMMAND_NAMES and not menu:
             key = f"/{key}"
         elif context.location is TranslationContextLocation.parameter_name:
             key = f"option:{key}"

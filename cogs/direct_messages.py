@@ -101,8 +101,8 @@ class DirectMessages(commands.Cog):
             except FORESEEN as error:
                 log.info("the message replied to is not there: %s", explain(error))
                 return None
-        own = original.author.id == self.bot.application_id
-        return original if own and original.attachments else None
+        own = self.bot.user is not None and original.author.id == self.bot.user.id
+        return original if own else None
 
 
 async def _reply(message: discord.Message, sentence: str) -> None:

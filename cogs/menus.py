@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from discord import app_commands
 from typing_extensions import override
 
 from bot.client import ImageBot
-from bot.delivery.attachments import check_attachment, is_picture
+from bot.delivery.attachments import Fetcher, check_attachment, is_picture
 from bot.delivery.details import code_block, details
 from bot.errors import InvalidRequest, JobNotFound
 from bot.forms import Form, FormValues
@@ -41,13 +41,38 @@ def job_of(message: discord.Message) -> tuple[str, int | None] | None:
     return None
 
 
-def first_picture(message: discord.Message) -> discord.Attachment:
-    """Return a message's first attached picture; raise `InvalidRequest` where there is none."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message's picture: what fetches it, and its size in pixels where it is known."""
+
+    fetch: Callable[[], Awaitable[bytes]]
+    shape: tuple[int, int] | None
+
+
+def first_picture(message: discord.Message, fetcher: Fetcher) -> Found:
+    """Return a message's first picture; raise `InvalidRequest` where there is none."""
     for attachment in message.attachments:
         if is_picture(attachment):
             check_attachment(attachment)
-            return attachment
+            size = (attachment.width, attachment.height)
+            return Found(partial(fetcher.fetch, attachment), _shape(*size))
+    # Files that an embed shows are not listed as attachments.
+    for embed in message.embeds:
+        if embed.image.url:
+            name = embed.image.url.partition("?")[0].rpartition("/")[2]
+            size = (embed.image.width, embed.image.height)
+            return Found(partial(fetcher.fetch_url, embed.image.url, name), _shape(*size))
     raise InvalidRequest(_("This message has no picture attached."))
+
+
+def _shape(width: int | None, height: int | None) -> tuple[int, int] | None:
+    return (width, height) if width and height else None
+
+
+def own_job(message: discord.Message, bot: ImageBot) -> tuple[str, int | None] | None:
+    """Return the job of a message, as `job_of` does, if the message is the bot's own."""
+    own = bot.user is not None and message.author.id == bot.user.id
+    return job_of(message) if own else None
 
 
 class UseForm(Form, name="use"):
@@ -108,12 +133,19 @@ async def use_as_input(
     interaction: discord.Interaction[ImageBot], message: discord.Message
 ) -> None:
     """Open a form for what to make of a message's picture."""
-    services = interaction.client.services
-    picture = first_picture(message)
+    bot = interaction.client
+    services = bot.services
+    own = own_job(message, bot)
+    if own is not None:
+        job = await known_job(bot, own[0], interaction.user.id)
+        image = await services.gallery.picture(job, own[1] or 0)
+        found = Found(partial(services.gallery.read, image), (image.width, image.height))
+    else:
+        found = first_picture(message, services.fetcher)
     # The form cannot carry the picture's address, and only this interaction tells it: without the
     # message intent Discord hides other people's attachments. So it is fetched while they type.
-    kept = services.gallery.keep_for_later(partial(services.fetcher.fetch, picture))
-    shape = f"{picture.width}x{picture.height}" if picture.width and picture.height else ""
+    kept = services.gallery.keep_for_later(found.fetch)
+    shape = f"{found.shape[0]}x{found.shape[1]}" if found.shape else ""
     await UseForm(f"{kept},{shape}").open(interaction)
 
 
@@ -125,15 +157,15 @@ async def show_parameters(
 ) -> None:
     """Show how a message's picture was made, by what the file says or what the bot remembers."""
     bot = interaction.client
-    own = job_of(message) if message.author.id == bot.application_id else None
+    own = own_job(message, bot)
     if own is not None:
         job = await known_job(bot, own[0], interaction.user.id)
         text = details(job, job.model or bot.services.model.name, own[1])
         await _send_long(interaction, text)
         return
-    picture = first_picture(message)
+    picture = first_picture(message, bot.services.fetcher)
     await interaction.response.defer(ephemeral=True, thinking=True)
-    data = await bot.services.fetcher.fetch(picture)
+    data = await picture.fetch()
     found = await asyncio.to_thread(read_parameters, data)
     if found is None:
         raise InvalidRequest(_("This picture's file says nothing about how it was made."))
@@ -149,7 +181,7 @@ async def reroll_message(
 ) -> None:
     """Ask for one of the bot's own pictures again."""
     bot = interaction.client
-    own = job_of(message) if message.author.id == bot.application_id else None
+    own = own_job(message, bot)
     if own is None:
         raise JobNotFound(_("This works on the bot's own pictures alone."))
     await reroll(interaction, bot, await known_job(bot, own[0], interaction.user.id))

@@ -77,18 +77,22 @@ class Fetcher:
     async def fetch(self, attachment: discord.Attachment) -> bytes:
         """Return an attached picture's bytes; raise `InvalidRequest` where it cannot be used."""
         check_attachment(attachment)
-        name = safe(attachment.filename, 100)
+        return await self.fetch_url(attachment.url, attachment.filename)
+
+    async def fetch_url(self, url: str, filename: str) -> bytes:
+        """Return the bytes of a picture that Discord keeps; raise `InvalidRequest`."""
+        name = safe(filename, 100)
         unreachable = _("The picture {name} could not be fetched. Please attach it again.").format(
             name=name
         )
-        if not self._allowed(attachment.url):
+        if not self._allowed(url):
             raise InvalidRequest(unreachable)
         data = bytearray()
         try:
             # No redirects: they could lead anywhere, into the self-hoster's own network too.
             async with (
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                session.get(attachment.url, allow_redirects=False) as response,
+                session.get(url, allow_redirects=False) as response,
             ):
                 if response.status != 200:  # noqa: PLR2004
                     raise InvalidRequest(unreachable)

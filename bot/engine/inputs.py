@@ -26,10 +26,10 @@ def read_input(path: Path, size: tuple[int, int]) -> Image.Image:
     except Exception as error:
         # Decoders raise whatever they like on a crafted file.
         raise _refused(
-            type(error).__name__, mark("The picture to start from is broken.")
+            mark("The picture to start from is broken."), type(error).__name__
         ) from error
     if picture is None:
-        raise _refused("its size", mark("The picture has too many pixels to start from."))
+        raise _refused(mark("The picture has too many pixels to start from."), "its size")
     return picture
 
 
@@ -53,5 +53,5 @@ def _flat(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _refused(detail: str, sentence: str) -> EngineError:
+def _refused(sentence: str, detail: str) -> EngineError:
     return EngineError(EngineErrorKind.REFUSED, f"the input picture: {detail}", sentence=sentence)

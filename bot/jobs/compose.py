@@ -128,4 +128,5 @@ def _style(name: str | None, around: Surroundings) -> Style | None:
 def _is_chinese(text: str) -> bool:
     letters = [c for c in text if unicodedata.category(c).startswith("L")]
     ideographs = sum(unicodedata.name(c, "").startswith("CJK UNIFIED") for c in letters)
-    return ideographs * 2 > len(letters)
+    # A word of English has several letters where Chinese has one character.
+    return ideographs * 3 > len(letters)

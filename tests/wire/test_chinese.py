@@ -1,0 +1,90 @@
+"""A user whose Discord is in Chinese reads nothing else; the languages stay apart."""
+
+from __future__ import annotations
+
+import re
+
+from tests.engines import Script, ScriptedEngine
+from tests.wire.kit import job_id_of, soon, staged, text_of
+
+CHINESE = re.compile("[\u4e00-\u9fff]")
+# Words that stay: identifiers, units, the prompt itself.
+LATIN = re.compile(r"<[^>]+>|`[^`]*`|\d+x\d+|\b01[0-9a-z]{16}\b|\bs\b")
+
+
+def judge(text: str) -> None:
+    assert CHINESE.search(text), text
+    assert not re.search(r"[A-Za-z]{3,}", LATIN.sub("", text)), text
+
+
+def labels(message) -> list[str]:
+    return [str(item.get("label") or item.get("placeholder")) for item in message.controls]
+
+
+async def test_waiting_drawing_and_the_answer(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=2))
+    async with staged(sandbox, tmp_path, engine) as stage:
+        first = await stage.imagine("chen", "灯塔")
+        message = (await first.response()).message
+        judge(text_of(message))
+        assert labels(message) == ["取消"]
+        await soon(engine.holding.wait())
+        second = await stage.imagine("chen", "小船", count=2)
+        waiting = (await second.response()).message
+        judge(text_of(waiting))
+        english = (await (await stage.imagine("bob", "a boat")).response()).message
+        assert "job ahead" in text_of(english)
+        listing = await (await sandbox.user("chen").slash("general", "queue")).answer()
+        judge(listing.content)
+        engine.release.set()
+        answer = await stage.outcome(first)
+        judge(text_of(answer))
+        judge(answer.embeds[0]["footer"]["text"])
+        assert labels(answer) == ["重画", "变化", "编辑", "放大", "详情", "删除"]
+        batch = await stage.outcome(second)
+        assert labels(batch)[0] == "取出一张"
+        assert (await stage.job_of(answer)).locale == "zh_CN"
+
+
+async def test_refusals_and_faults(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(error=RuntimeError("boom")), Script(error=RuntimeError("boom")))
+    async with staged(sandbox, tmp_path, engine, limit_open_jobs=1) as stage:
+        chen = sandbox.user("chen")
+        failed = await stage.outcome(await stage.imagine("chen", "灯塔"))
+        judge(text_of(failed).replace(job_id_of(failed), ""))
+        for command, options in (
+            ("show", {"job": "nothing"}),
+            ("imagine", {"prompt": "灯塔", "strength": 0.5}),
+            ("imagine", {"prompt": "灯塔", "style": "nothing"}),
+            ("history", {}),
+        ):
+            judge((await (await chen.slash("general", command, **options)).answer()).content)
+        help_page = await (await chen.slash("general", "help")).answer()
+        assert "说出你想看到的画面" in help_page.content
+
+
+async def test_the_commands_have_chinese_names(stage):
+    commands = await stage.app.client.http.get_global_commands(stage.app.client.application_id)
+    for command in commands:
+        names = command["name_localizations"]
+        assert CHINESE.search(names["zh-CN"]), command["name"]
+        assert names["zh-CN"] == names["zh-TW"]
+        if command["type"] == 1:
+            assert CHINESE.search(command["description_localizations"]["zh-CN"])
+        for option in command.get("options", []):
+            assert CHINESE.search(option["name_localizations"]["zh-CN"]), option
+            assert CHINESE.search(option["description_localizations"]["zh-CN"]), option
+
+
+async def test_the_language_can_be_chosen(stage):
+    bob = stage.sandbox.user("bob")
+    panel = await (await bob.slash("general", "settings")).answer()
+    assert "Your settings" in panel.embeds[0]["title"]
+    chosen = await bob.select(panel, "prefs:user:language", "zh_CN")
+    await chosen.response()
+    assert "你的设置" in panel.embeds[0]["title"]
+    answer = await stage.outcome(await stage.imagine("bob", "灯塔"))
+    judge(text_of(answer))
+    await bob.send("dm", "灯塔")
+    await stage.sandbox.wait(lambda: len(bob.messages("dm")) > 1)
+    judge(text_of(bob.messages("dm")[1]))

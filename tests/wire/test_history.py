@@ -1,0 +1,90 @@
+"""/history and /show over the wire: pages, filter, opening one, after a restart too."""
+
+from __future__ import annotations
+
+from tests.wire.kit import controls, job_id_of, staged, text_of
+
+
+def labels(message) -> list[str]:
+    return [str(item.get("label") or item.get("placeholder")) for item in message.controls]
+
+
+async def draw(stage, name, *prompts):
+    return [await stage.outcome(await stage.imagine(name, prompt)) for prompt in prompts]
+
+
+async def test_pages_of_ones_own_pictures(sandbox, tmp_path):
+    bob = sandbox.user("bob")
+    async with staged(sandbox, tmp_path) as stage:
+        await draw(stage, "bob", *(f"picture {n}" for n in range(8)))
+        await draw(stage, "alice", "not bob's")
+        shown = await bob.slash("general", "history")
+        page = await shown.until(lambda m: bool(m.files))
+        assert page.ephemeral
+        lines = page.content.splitlines()[1:]
+        assert [f"picture {7 - n}" in line for n, line in enumerate(lines)] == [True] * 6
+        assert "not bob's" not in page.content
+        newer, older = (c for c in page.controls if c["type"] == 2)
+        assert (newer["disabled"], older["disabled"]) == (True, False)
+    async with staged(sandbox, tmp_path) as stage:
+        turned = await bob.press(page, "Older")
+        await turned.until(lambda m: "picture 0" in m.content)
+        assert "picture 2" not in page.content
+        newer, older = (c for c in page.controls if c["type"] == 2)
+        assert (newer["disabled"], older["disabled"]) == (False, True)
+        turned = await bob.press(page, "Newer")
+        await turned.until(lambda m: "picture 7" in m.content)
+        opened = await bob.select(page, "open:history", page.controls[0]["options"][1]["value"])
+        one = await opened.until(lambda m: bool(m.files))
+        assert one.ephemeral
+        assert "picture 6" in text_of(one)
+        assert "Reroll" in labels(one)
+
+
+async def test_the_filter_takes_what_is_typed_literally(stage):
+    await draw(stage, "bob", "100% cotton", "100 cottons", "FISH: a:b", "一条鱼")
+    bob = stage.sandbox.user("bob")
+    for text, found in (("0% c", 1), ("fish: a", 1), ("鱼", 1), ("cotton", 2), ("_", 0)):
+        shown = await bob.slash("general", "history", text=text)
+        page = await shown.until(lambda m: bool(m.content))
+        assert len(page.content.splitlines()) - 1 == found, text
+        assert all(len(custom_id) <= 100 for custom_id in controls(page))
+    assert "None of your pictures" in page.content
+
+
+async def test_deleted_pictures_are_left_out(stage):
+    first, second = await draw(stage, "bob", "one", "two")
+    bob = stage.sandbox.user("bob")
+    await bob.press(first, "Delete")
+    await stage.sandbox.wait(lambda: first.deleted)
+    page = await (await bob.slash("general", "history")).until(lambda m: bool(m.content))
+    assert "two" in page.content
+    assert "one" not in page.content.splitlines()[1]
+    offered = await bob.autocomplete("general", "show", "job", job="")
+    assert [choice["value"] for choice in offered] == [job_id_of(second)]
+    mallory = await stage.sandbox.user("mallory").autocomplete("general", "show", "job", job="")
+    assert mallory == []
+
+
+async def test_a_batch_is_shown_with_all_its_files(stage):
+    message = await stage.outcome(await stage.imagine("bob", "a fish", count=3))
+    shown = await stage.sandbox.user("bob").slash("general", "show", job=job_id_of(message))
+    again = await shown.until(lambda m: bool(m.files))
+    assert [file.filename[-6:] for file in again.files] == ["_0.png", "_1.png", "_2.png"]
+
+
+async def test_help_fits_and_names_the_commands(stage):
+    answer = await (await stage.sandbox.user("bob").slash("dm", "help")).answer()
+    assert len(answer.content) <= 2000
+    for command in ("/imagine", "/queue", "/history", "/show", "/settings"):
+        assert command in answer.content
+
+
+async def test_every_command_says_where_it_works(stage):
+    tree = stage.app.client.tree
+    for command in tree.get_commands(type=None):
+        assert command.allowed_installs is not None, command.name
+        assert command.allowed_contexts is not None, command.name
+        if command.name != "admin":
+            assert command.allowed_installs.user, command.name
+            assert command.allowed_contexts.private_channel, command.name

@@ -1,0 +1,92 @@
+"""Each sentence stands in every language, whole, and what is compiled is what is written."""
+
+from __future__ import annotations
+
+import io
+import re
+import string
+from pathlib import Path
+
+import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract_from_dir
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po
+
+from bot.words import DEFAULT, FOLDER, LANGUAGES, _, language_of, ngettext, speaking
+
+ROOT = Path(__file__).parent.parent.parent
+KEYWORDS = {"_": None, "mark": None, "ngettext": (1, 2)}
+OTHERS = sorted(set(LANGUAGES) - {DEFAULT})
+
+
+def extracted() -> set[str | tuple[str, ...]]:
+    found: set[str | tuple[str, ...]] = set()
+    for part in ("bot", "cogs", "storage"):
+        for _file, _line, message, _comments, _context in extract_from_dir(
+            ROOT / part, keywords=KEYWORDS, method_map=[("**.py", "python")]
+        ):
+            found.add(message)
+    return found
+
+
+def catalogue(language: str) -> Catalog:
+    with (FOLDER / f"{language}.po").open("rb") as file:
+        return read_po(file)
+
+
+def fields(text: str) -> list[str]:
+    return sorted({name for _, name, _, _ in string.Formatter().parse(text) if name})
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_language_is_complete_and_fresh(language):
+    messages = [message for message in catalogue(language) if message.id]
+    ids = {m.id if isinstance(m.id, str) else tuple(m.id) for m in messages}
+    assert ids == extracted(), "run `make words` and translate what is new"
+    for message in messages:
+        strings = [message.string] if isinstance(message.string, str) else message.string
+        assert all(strings), message.id
+        assert not message.fuzzy, message.id
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_is_filled_in_is_the_same(language):
+    for message in catalogue(language):
+        if not message.id:
+            continue
+        wanted = message.id if isinstance(message.id, str) else message.id[-1]
+        allowed = fields(wanted)
+        for text in [message.string] if isinstance(message.string, str) else message.string:
+            assert fields(text) == allowed, message.id
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_the_compiled_file_is_that_of_the_text(language):
+    buffer = io.BytesIO()
+    write_mo(buffer, catalogue(language))
+    assert (FOLDER / f"{language}.mo").read_bytes() == buffer.getvalue(), "run `make words`"
+
+
+def test_the_language_is_that_of_the_locale():
+    assert [language_of(locale) for locale in ("en-GB", "zh-CN", "zh-TW", "de", "zh_CN")] == [
+        "en",
+        "zh_CN",
+        "zh_CN",
+        "en",
+        "zh_CN",
+    ]
+    with speaking("zh-CN"):
+        assert _("Cancel") == "取消"
+        with speaking("en-US"):
+            assert _("Cancel") == "Cancel"
+        assert ngettext("{count} step", "{count} steps", 1) == "{count} 步"
+    assert ngettext("{count} step", "{count} steps", 1) == "{count} step"
+    assert not _("")
+
+
+def test_nothing_chinese_is_left_in_half_width_punctuation():
+    for message in catalogue("zh_CN"):
+        texts = [message.string] if isinstance(message.string, str) else message.string
+        for text in texts:
+            assert not re.search(r"[\u4e00-\u9fff][,;!?]", text or ""), text
