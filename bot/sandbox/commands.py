@@ -8,11 +8,11 @@ from enum import IntEnum
 from typing import Any, Final, cast
 
 from bot.sandbox.errors import Form, Json, Refusal, unknown_command
-from bot.sandbox.model import Channel, User
+from bot.sandbox.model import Channel, ChannelType, User
 from bot.sandbox.permissions import Permission, permissions_in
 
 CHAT_INPUT: Final = 1
-GUILD_CONTEXT, BOT_DM_CONTEXT = 0, 1
+GUILD_CONTEXT, BOT_DM_CONTEXT, PRIVATE_CONTEXT = 0, 1, 2
 GUILD_INSTALL, USER_INSTALL = 0, 1
 _NAME = re.compile(r"^[-_'\w]{1,32}$")
 
@@ -140,6 +140,10 @@ def check_use(command: Json, user: User, channel: Channel) -> None:
         raise hidden
     contexts = cast("list[int] | None", command["contexts"])
     here = GUILD_CONTEXT if channel.guild else BOT_DM_CONTEXT
+    if channel.type is ChannelType.GROUP_DM:
+        here = PRIVATE_CONTEXT
+        if not (user.installed and USER_INSTALL in installs):
+            raise hidden
     if contexts is not None and here not in contexts:
         raise hidden
     if channel.guild is None:

@@ -15,6 +15,7 @@ class ChannelType(IntEnum):
 
     TEXT = 0
     DM = 1
+    GROUP_DM = 3
     PUBLIC_THREAD = 11
 
 
@@ -111,7 +112,7 @@ class Overwrite:
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """A text channel, a thread or the direct messages with one user."""
+    """A text channel, a thread, the direct messages with one user, or those of a group."""
 
     id: int
     type: ChannelType

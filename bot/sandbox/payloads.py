@@ -125,7 +125,11 @@ def channel_json(channel: Channel) -> Json:
         "last_message_id": None if last is None else str(last),
     }
     if channel.guild is None:
-        return body | {"recipients": [user_json(user) for user in channel.recipients]}
+        body["recipients"] = [user_json(user) for user in channel.recipients]
+        if channel.type is ChannelType.GROUP_DM:
+            owner = str(channel.recipients[0].id)
+            body |= {"name": channel.name, "icon": None, "owner_id": owner}
+        return body
     body |= {"guild_id": str(channel.guild.id), "name": channel.name, "rate_limit_per_user": 0}
     body["parent_id"] = None if channel.parent is None else str(channel.parent.id)
     if channel.type is ChannelType.PUBLIC_THREAD:
@@ -252,6 +256,8 @@ def owners_json(interaction: Interaction) -> Json:
     """Return by whose installation the app acts: the guild's, and the user's own if any."""
     guild, user = interaction.channel.guild, interaction.user
     owners: Json = {"0": str(guild.id) if guild else "0"}
+    if interaction.channel.type is ChannelType.GROUP_DM:
+        owners = {}
     return owners | ({"1": str(user.id)} if user.installed else {})
 
 
@@ -291,7 +297,7 @@ def interaction_json(interaction: Interaction, bot: User, attachment_limit: int)
         "entitlements": [],
         "entitlement_sku_ids": [],
         "authorizing_integration_owners": owners_json(interaction),
-        "context": 0 if guild else 1,
+        "context": 0 if guild else 2 if channel.type is ChannelType.GROUP_DM else 1,
         "attachment_size_limit": attachment_limit,
     }
     if interaction.message is not None:

@@ -43,6 +43,8 @@ EVERYTHING = Permission(sum(Permission))
 def permissions_in(user: User, channel: Channel) -> Permission:
     """Return what `user` may do in `channel`; nothing where the user is not a member."""
     guild = channel.guild
+    if channel.type is ChannelType.GROUP_DM:  # No bot can be in one.
+        return MEMBER if user in channel.recipients else Permission.NONE
     if guild is None:
         return BOT if user in channel.recipients or user.bot else Permission.NONE
     member = guild.members.get(user.id)

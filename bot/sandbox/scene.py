@@ -15,6 +15,7 @@ GENERAL_ID: Final = 1100000000000000111
 ART_ID: Final = 1100000000000000112
 STAFF_ID: Final = 1100000000000000113
 THREAD_ID: Final = 1100000000000000114
+GROUP_ID: Final = 1100000000000000115
 USER_IDS: Final = {
     "alice": 1100000000000000201,
     "bob": 1100000000000000202,
@@ -30,7 +31,7 @@ def build_users() -> dict[int, User]:
     users = [
         User(APPLICATION_ID, "Imagine", "Imagine", bot=True),
         User(USER_IDS["alice"], "alice", "Alice"),
-        User(USER_IDS["bob"], "bob", "Bob"),
+        User(USER_IDS["bob"], "bob", "Bob", installed=True),
         User(USER_IDS["chen"], "chen", "小晨", locale="zh-CN"),
         User(USER_IDS["mallory"], "mallory", "Mallory"),
     ]
@@ -65,3 +66,9 @@ def build_channels(guild: Guild) -> dict[int, Channel]:
         Channel(THREAD_ID, ChannelType.PUBLIC_THREAD, "sketches", guild, parent=art),
     ]
     return {channel.id: channel for channel in channels}
+
+
+def build_group(users: dict[int, User]) -> Channel:
+    """Return the group of alice and bob; no bot is in it, and bob has the app installed."""
+    people = [users[USER_IDS["alice"]], users[USER_IDS["bob"]]]
+    return Channel(GROUP_ID, ChannelType.GROUP_DM, "friends", recipients=people)

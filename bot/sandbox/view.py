@@ -15,7 +15,7 @@ from bot.sandbox.events import (
     StateChanged,
     Typing,
 )
-from bot.sandbox.model import Interaction, InteractionType, Message, User
+from bot.sandbox.model import ChannelType, Interaction, InteractionType, Message, User
 from bot.sandbox.payloads import message_json
 from bot.sandbox.permissions import Permission, can_see, permissions_in
 from bot.sandbox.world import World
@@ -37,6 +37,7 @@ def state(world: World) -> Json:
                 "name": user.name,
                 "display_name": user.display_name,
                 "locale": user.locale,
+                "installed": user.installed,
                 "admin": Permission.ADMINISTRATOR in permissions_in(user, general),
             }
             for user in people
@@ -57,6 +58,16 @@ def state(world: World) -> Json:
                     for channel in places
                 ],
             }
+        ],
+        "groups": [
+            {
+                "id": str(channel.id),
+                "name": channel.name,
+                "type": int(channel.type),
+                "visible_to": [str(user.id) for user in channel.recipients],
+            }
+            for channel in world.channels.values()
+            if channel.type is ChannelType.GROUP_DM
         ],
         "dms": {str(user.id): str(world.dm(user).id) for user in people},
         "commands": world.commands.everything(),

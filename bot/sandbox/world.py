@@ -52,6 +52,7 @@ class World:
         self.users = scene.build_users()
         self.guild: Guild = scene.build_guild(self.users)
         self.channels = scene.build_channels(self.guild)
+        self.channels[scene.GROUP_ID] = scene.build_group(self.users)
         self.bot = self.users[scene.APPLICATION_ID]
         self.bot_online = False
         self.privileged_intents = 0
@@ -78,7 +79,8 @@ class World:
     def channel(self, key: str | int | Channel) -> Channel:
         """Return a channel by object, id, or name with or without `#`; raise error 10003."""
         for channel in self.channels.values():
-            names = () if channel.guild is None else (channel.name, f"#{channel.name}")
+            named = channel.type is not ChannelType.DM
+            names = (channel.name, f"#{channel.name}") if named else ()
             if key in (channel, channel.id, str(channel.id), *names):
                 return channel
         raise unknown_channel()

@@ -170,11 +170,11 @@ async def test_hidden_command(sandbox: Sandbox, bot: Bot) -> None:
 async def test_commands_for_those_who_installed_the_app(sandbox: Sandbox, bot: Bot) -> None:
     commands = [{"name": "mine", "description": "x", "integration_types": [1], "contexts": [0, 1]}]
     await bot.http.bulk_upsert_global_commands(bot.application_id, commands)  # type: ignore[arg-type]
-    bob = sandbox.user("bob")
+    chen = sandbox.user("chen")
     with pytest.raises(Refusal, match="may not use /mine"):
-        await bob.slash("dm", "mine")
-    bob.user.installed = True
-    await bob.slash("dm", "mine")
+        await chen.slash("dm", "mine")
+    chen.user.installed = True
+    await chen.slash("dm", "mine")
     heard = await bot.interactions.get()
     assert heard.is_user_integration()
 

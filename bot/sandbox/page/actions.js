@@ -17,7 +17,7 @@ export function actionMenus(view, context, { run, reply, attempt }) {
 
   const apps = (type, targetId) =>
     view.state.commands
-      .filter((command) => command.type === type && visible(command, { admin: me().admin, dm: view.isDm() }))
+      .filter((command) => command.type === type && visible(command, view.place()))
       .map((command) => ({
         label: command.name_localizations?.[me().locale] ?? command.name,
         icon: avatar(view.state.bot, "tiny"),

@@ -27,19 +27,25 @@ const dismissed = new Set();
 let typingTimer;
 
 const user = (id) => (id === state.bot.id ? state.bot : state.users.find((entry) => entry.id === id));
-const channels = () => state.guilds.flatMap((guild) => guild.channels.map((channel) => ({ ...channel, guild })));
+const channels = () => [
+  ...state.guilds.flatMap((guild) => guild.channels.map((channel) => ({ ...channel, guild }))),
+  ...(state.groups ?? []),
+];
 // A server that says who sees a channel lists the users; without a list all do.
 const canSee = (entry) => entry.visible_to?.includes(userId) ?? true;
 const isDm = () => channelId === state.dms[userId];
+const isGroup = () => Boolean(state.groups?.some((group) => group.id === channelId));
+/** What decides which commands are offered here. */
+const place = () => ({ ...user(userId), dm: isDm(), group: isGroup() });
 const channel = () => channels().find((entry) => entry.id === channelId);
-const placeName = () => (isDm() ? `@${state.bot.name}` : `#${channel().name}`);
+const placeName = () => (isDm() ? `@${state.bot.name}` : isGroup() ? channel().name : `#${channel().name}`);
 const say = (sentence) => { $("announce").textContent = sentence; };
 
 const view = {
   get state() { return state; },
   get userId() { return userId; },
   get channelId() { return channelId; },
-  unread, user, isDm, canSee, go,
+  unread, user, isDm, canSee, go, place,
   switchUser: (id) => go(id, isDm() ? state.dms[id] : channelId),
 };
 
@@ -77,6 +83,7 @@ const composer = new Composer($("composer"), {
   state: () => state,
   user: () => user(userId),
   isDm,
+  place,
   people: () => [...state.users, state.bot],
   places: channels,
   nameOf: (message) => nameOf(message.author, context),
@@ -172,14 +179,14 @@ function empty() {
 function drawHead() {
   const here = channel();
   const dm = isDm();
-  $("channel-name").replaceChildren(icon(dm ? "at" : "hash"), dm ? state.bot.name : here.name);
+  $("channel-name").replaceChildren(icon(dm ? "at" : isGroup() ? "people" : "hash"), dm ? state.bot.name : here.name);
   $("channel-topic").textContent = dm ? "Write what you want to see" : (here.topic ?? "");
-  $("guild-name").textContent = here?.guild.name ?? state.guilds[0]?.name ?? "Sandbox";
+  $("guild-name").textContent = here?.guild?.name ?? state.guilds[0]?.name ?? "Sandbox";
   $("bot-state").replaceChildren(h("span.dot", { dataset: { online: state.bot.online } }), `${state.bot.name} is ${state.bot.online ? "online" : "offline"}`);
   document.title = `${placeName()} · Sandbox`;
   $("welcome").replaceChildren(
     dm ? avatar(state.bot, "huge") : h("div.big-hash", null, icon("hash")),
-    h("h2", null, dm ? state.bot.name : `Welcome to #${here.name}`),
+    h("h2", null, dm ? state.bot.name : `Welcome to ${placeName()}`),
     h(
       "p",
       null,

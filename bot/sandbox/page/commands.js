@@ -7,14 +7,18 @@ export const TYPE = {
 const CHAT = 1;
 const IN_GUILD = 0;
 const IN_BOT_DM = 1;
+const IN_GROUP = 2;
+const USER_INSTALL = 1;
 
 /** Return a thing's name or description in the user's language. */
 export const localized = (thing, key, locale) => thing[`${key}_localizations`]?.[locale] ?? thing[key] ?? "";
 
-/** Say whether a user may see a command here. */
-export function visible(command, { admin, dm }) {
+/** Say whether a user may see a command here; in a group only those of an own installation. */
+export function visible(command, { admin, dm, group, installed }) {
   const contexts = command.contexts ?? (command.dm_permission === false ? [IN_GUILD] : null);
-  if (contexts && !contexts.includes(dm ? IN_BOT_DM : IN_GUILD)) return false;
+  const here = group ? IN_GROUP : dm ? IN_BOT_DM : IN_GUILD;
+  if (contexts && !contexts.includes(here)) return false;
+  if (group) return Boolean(installed && command.integration_types?.includes(USER_INSTALL));
   const needed = command.default_member_permissions;
   return dm || admin || needed === null || needed === undefined;
 }

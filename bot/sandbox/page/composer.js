@@ -74,7 +74,7 @@ export class Composer {
 
   leaves() {
     const user = this.host.user();
-    const commands = this.host.state().commands.filter((c) => visible(c, { admin: user.admin, dm: this.host.isDm() }));
+    const commands = this.host.state().commands.filter((c) => visible(c, this.host.place()));
     return flatten(commands, user.locale);
   }
 

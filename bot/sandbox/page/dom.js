@@ -28,6 +28,7 @@ export function append(node, children) {
 }
 
 const ICONS = {
+  people: "M8 11a3 3 0 1 0 0-6 3 3 0 0 0 0 6ZM2 19c0-3 3-5 6-5s6 2 6 5M16 5a3 3 0 0 1 0 6M17 14c3 0 5 2 5 5",
   hash: "M9 4 7 20M17 4l-2 16M4 9h16M3 15h16",
   at: "M16 12a4 4 0 1 1-8 0 4 4 0 0 1 8 0zm0 0v1.5a2.5 2.5 0 0 0 5 0V12a9 9 0 1 0-3.5 7.1",
   menu: "M4 6h16M4 12h16M4 18h16",

@@ -49,6 +49,8 @@ export function drawChannels(node, view) {
         h("span.presence", { dataset: { online: bot.online } }, avatar(bot, "small")),
         `Direct messages with ${bot.name}`,
       ),
+      (view.state.groups ?? []).filter((group) => view.canSee(group)).map((group) =>
+        entry(view, group, icon("people"), `Group ${group.name}`)),
     ),
   );
 }
