@@ -99,7 +99,8 @@ def _exif_texts(data: bytes) -> dict[str, str]:
     # The first eight bytes name the encoding (Exif 2.32, 4.6.5).
     code, text = comment[:8], comment[8 : 8 + _TEXT_LIMIT]
     if code.startswith(b"UNICODE"):
-        big = text[:1] == b"\0"
+        # Writers disagree about the byte order; most text has its zero bytes in one half.
+        big = text[::2].count(0) >= text[1::2].count(0)
         return {"parameters": text.decode("utf-16-be" if big else "utf-16-le", "replace")}
     return {"parameters": text.decode("utf-8", "replace").strip("\0")}
 

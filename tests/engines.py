@@ -32,6 +32,8 @@ class Script:
     error_at: int = 0
     hold_at: int | None = None
     """Wait after this step (0: before the first) until `ScriptedEngine.release` is set."""
+    preview: bytes | None = None
+    """A small picture of the unfinished result, sent where it waits."""
     pictures: int | None = None
     """Write only so many."""
     finish: bool = True
@@ -78,6 +80,8 @@ class ScriptedEngine:
                 if script.error and step == script.error_at:
                     raise script.error
                 if step == script.hold_at:
+                    if script.preview:
+                        yield Preview(step, script.preview)
                     await self._hold()
                 if self._cancelled.is_set():
                     raise GenerationCancelled
