@@ -6,6 +6,8 @@ VENV ?= .venv
 # The package index that torch comes from. `auto`: PyTorch's CPU builds where there is no NVIDIA
 # card and that index can be reached (200 MB instead of several GB), else pip's usual index.
 TORCH_INDEX ?= auto
+# Processes that share the quick tests.
+WORKERS ?= 2
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 ifeq ($(OS),Windows_NT)
@@ -30,7 +32,7 @@ run: setup
 	$(RUN) -m bot run
 
 test: setup-dev lint
-	$(RUN) -m pytest -m "not slow and not browser"
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
 check: test
 	$(RUN) -m pytest -m "slow or browser"

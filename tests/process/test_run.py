@@ -11,6 +11,7 @@ import sys
 import pytest
 from PIL import Image
 
+from bot.delivery.grid import make_grid
 from bot.sandbox.server import Sandbox
 from tests.process.kit import PATIENCE_S, ROOT, bot_process
 from tests.wire.kit import is_outcome, job_id_of, text_of
@@ -22,7 +23,7 @@ async def test_run_draws_and_stops_cleanly(tmp_path):
         await sandbox.ready(PATIENCE_S)
         invocation = await sandbox.user("bob").slash("art", "imagine", prompt="a moon", count=2)
         message = await invocation.until(is_outcome, PATIENCE_S)
-        assert len(message.files) == 2, text_of(message)
+        assert len(message.files) == 1, text_of(message)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await process.wait() == 0
@@ -34,10 +35,12 @@ async def test_run_draws_and_stops_cleanly(tmp_path):
         rows = database.execute("SELECT position, file, sha256 FROM images ORDER BY 1").fetchall()
         state, token = database.execute("SELECT state, token FROM deliveries").fetchone()
     assert (state, token) == ("delivered", None)
-    for position, file, sha256 in rows:
+    for _, file, sha256 in rows:
         data = (tmp_path / "images" / file).read_bytes()
         assert hashlib.sha256(data).hexdigest() == sha256
-        assert message.files[position].data == data
+    assert [position for position, _, _ in rows] == [0, 1]
+    paths = [tmp_path / "images" / file for _, file, _ in rows]
+    assert message.files[0].data == make_grid(paths)
 
 
 async def test_a_second_bot_on_the_same_data_is_refused(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from PIL import Image
 
 from tests.engines import Script, ScriptedEngine
@@ -14,6 +15,11 @@ def jpeg(colour: str = "teal") -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48), colour).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch):
+    monkeypatch.setattr("bot.delivery.progress.RUNNING_PACE_S", 0.05)
 
 
 def files(message) -> list[str]:
