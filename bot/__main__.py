@@ -102,7 +102,7 @@ def _bench(options: argparse.Namespace) -> int:
         case _:
             from bot.bench.response import bench_response  # noqa: PLC0415
 
-            figures = asyncio.run(bench_response(options.interactions))
+            figures = asyncio.run(bench_response(options.interactions, buttons=options.buttons))
     sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     return 0
 

@@ -6,6 +6,7 @@ The whole bot with its tiny engine on the sandbox, seen in headless Chromium.
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -14,24 +15,101 @@ from bot.app import App
 from bot.demo import demo_settings, run_beside
 from bot.sandbox.server import Sandbox
 from tests.browser.chromium import Page, browser, find_chromium
+from tests.wire.kit import is_outcome
 
 IMAGES = Path(__file__).parent / "images"
 TEXT = "document.querySelector('#messages').textContent"
 PICTURES = "[...document.querySelectorAll('.embed-image img')].filter((i) => i.complete).length"
 
 
-async def _shoot(sandbox: Sandbox, page: Page) -> None:
+HELD = """[...document.querySelectorAll('{selector}')]
+  .filter((node) => node.innerText.includes({text})).at(-1)"""
+
+
+def _last(selector: str, text: str) -> str:
+    """Return an expression for the newest element that matches and contains `text`."""
+    return HELD.format(selector=selector, text=json.dumps(text))
+
+
+async def _press(page: Page, text: str, selector: str = ".button") -> None:
+    await page.until(_last(selector, text), 30)
+    await page.js(f"{_last(selector, text)}.click()")
+
+
+async def _become(page: Page, name: str) -> None:
+    await page.click("#me")
+    await _press(page, name, ".menu-item")
+    await page.until(f"document.querySelector('#me b').innerText === {json.dumps(name)}")
+    await page.until("document.activeElement.id === 'text'")
+
+
+async def _arrive(sandbox: Sandbox, page: Page, theme: str) -> None:
     await page.open(sandbox.url)
-    await page.theme("dark")
+    await page.theme(theme)
     await page.size(1280, 860)
     await page.until("document.activeElement.id === 'text'", 30)
+
+
+async def channel(sandbox: Sandbox, page: Page) -> None:
+    """A finished picture with its buttons, and a batch on its way with its preview."""
+    await _arrive(sandbox, page, "dark")
     await page.type("/imagine a lighthouse at night aspect: 16:9 seed: 5 \n")
     await page.until(f"{PICTURES} === 1", 120)
     bob = sandbox.user("bob")
     prompt = "a red boat with the word HELLO"
     await bob.slash("general", "imagine", prompt=prompt, quality="high", count=4)
-    await page.until(f"{TEXT}.includes('Step ')", 60)
+    await page.until(f"{TEXT}.includes('Step ') && {PICTURES} === 2", 60)
     await page.screenshot(IMAGES / "sandbox.png")
+    await page.until(f"{TEXT}.includes('Take one out')", 120)
+
+
+async def batch(_: Sandbox, page: Page) -> None:
+    """The grid of a batch with its menu, in the light theme."""
+    await page.theme("light")
+    await page.until(f"{PICTURES} === 2", 60)
+    await page.screenshot(IMAGES / "batch.png")
+
+
+async def form(_: Sandbox, page: Page) -> None:
+    """The form behind Edit."""
+    await page.theme("dark")
+    await _press(page, "Edit")
+    await page.until("document.querySelector('dialog.form')")
+    await page.screenshot(IMAGES / "form.png")
+    await _press(page, "Cancel", "dialog .button")
+    await page.until("!document.querySelector('dialog')")
+    await page.js("document.querySelector('#text').focus()")
+
+
+async def history(sandbox: Sandbox, page: Page) -> None:
+    """The pages of one's own pictures."""
+    alice = sandbox.user("alice")
+    for prompt in ("a cat's face, flat", "a mountain at dawn", "a sign that says OPEN", "月亮"):
+        asked = await alice.slash("art", "imagine", prompt=prompt, quality="fast")
+        await asked.until(is_outcome, 120)
+    await page.type("/history \n")
+    await page.until(f"{TEXT}.includes('Your pictures') && {PICTURES} === 3", 15)
+    await page.screenshot(IMAGES / "history.png")
+
+
+async def chinese(_: Sandbox, page: Page) -> None:
+    """A user whose Discord is in Chinese."""
+    await _become(page, "小晨")
+    await page.type("/画图 夜晚的灯塔 \n")
+    await page.until(f"{TEXT}.includes('重画')", 120)
+    await page.type("/设置\n")
+    await page.until(f"{TEXT}.includes('你的设置')", 30)
+    await page.screenshot(IMAGES / "chinese.png")
+
+
+async def phone(_: Sandbox, page: Page) -> None:
+    """The same at a phone's width."""
+    await page.size(390, 844, mobile=True)
+    await page.until("document.querySelector('#channels').getBoundingClientRect().right <= 0")
+    await page.screenshot(IMAGES / "phone.png")
+
+
+FLOWS = (channel, batch, form, history, chinese, phone)
 
 
 async def main() -> int:
@@ -45,7 +123,8 @@ async def main() -> int:
 
             async def work(_: App) -> None:
                 async with up.page() as page:
-                    await _shoot(sandbox, page)
+                    for flow in FLOWS:
+                        await flow(sandbox, page)
 
             settings = demo_settings(sandbox, Path(folder) / "data")
             await run_beside(App(settings, guild_ready_timeout=0.01), work)

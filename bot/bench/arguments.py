@@ -15,6 +15,9 @@ def add_benchmarks(commands: Any) -> None:
     benches = bench.add_subparsers(dest="bench", required=True)
     response = benches.add_parser("response", help="first responses while the engine works")
     response.add_argument("--interactions", type=int, default=200)
+    response.add_argument(
+        "--buttons", action="store_true", help="press buttons instead of asking for pictures"
+    )
     add_engine_arguments(
         benches.add_parser("engine", help="the transformer with random weights, on a GPU")
     )

@@ -19,6 +19,7 @@ from bot.sandbox.people import Invocation, NoResponse
 from bot.sandbox.server import Sandbox
 
 _USERS: Final = ("alice", "bob", "chen", "mallory")
+_BUTTONS: Final = ("Reroll", "Details", "Edit", "Vary")
 # Pauses are exponential, so that presses overlap as independent people's do.
 _MEAN_PAUSE_S: Final = 0.25
 _PATIENCE_S: Final = 3600.0
@@ -41,6 +42,35 @@ async def _press_on(sandbox: Sandbox, name: str, count: int, times: list[float])
         except NoResponse:
             lost += 1
     return lost
+
+
+async def _press_buttons(sandbox: Sandbox, count: int) -> dict[str, Any]:
+    """Press the buttons under finished pictures, and wait for what people see.
+
+    What is seen is a first response: a message, a form, or the picture's details.
+    """
+    pictures: list[Message] = []
+    for name in _USERS:
+        asked = await sandbox.user(name).slash("general", "imagine", prompt=f"for {name}")
+        pictures.append(await asked.until(_has_ended, timeout=_PATIENCE_S))
+    times: list[float] = []
+    lost = 0
+
+    async def press(name: str, number: int) -> int:
+        user, missed = sandbox.user(name), 0
+        for turn in range(number):
+            await asyncio.sleep(random.expovariate(1 / _MEAN_PAUSE_S))
+            picture = pictures[turn % len(pictures)]
+            try:
+                pressed = await user.press(picture, _BUTTONS[turn % len(_BUTTONS)])
+                await pressed.response()
+                times.append(pressed.interaction.response_seconds)
+            except NoResponse:
+                missed += 1
+        return missed
+
+    lost = sum(await asyncio.gather(*(press(name, count // len(_USERS)) for name in _USERS)))
+    return {"seconds": times, "lost": lost}
 
 
 async def _report_logins(sandbox: Sandbox) -> None:
@@ -87,13 +117,15 @@ async def _press_all(sandbox: Sandbox, count: int) -> dict[str, Any]:
     return {"seconds": times, "lost": sum(lost)}
 
 
-async def crowd(count: int, quality: str | None) -> None:
+async def crowd(count: int, quality: str | None, *, buttons: bool = False) -> None:
     """Serve a sandbox, wait for the word, press, report."""
     async with Sandbox() as sandbox:
         _tell(event="address", api_url=sandbox.api_url)
         logins = asyncio.create_task(_report_logins(sandbox))
         await asyncio.to_thread(sys.stdin.readline)
-        if quality is None:
+        if buttons:
+            result = await _press_buttons(sandbox, count)
+        elif quality is None:
             result = await _press_all(sandbox, count)
         else:
             result = await _queue_up(sandbox, count, quality)
@@ -107,7 +139,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int)
     parser.add_argument("--quality", help="ask for pictures of it at once, and wait for all")
+    parser.add_argument("--buttons", action="store_true", help="press buttons instead of asking")
     options = parser.parse_args()
     # Discord's 41 s would give two or three samples of the heartbeat's latency.
     gateway.HEARTBEAT_MS = 1000
-    asyncio.run(crowd(options.count, options.quality))
+    asyncio.run(crowd(options.count, options.quality, buttons=options.buttons))

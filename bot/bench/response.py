@@ -66,12 +66,15 @@ async def _time_to_ready(crowd: Process, api_url: str, data: Path) -> float:
         await bot.wait()
 
 
-async def bench_response(count: int) -> dict[str, Any]:
-    """Run the benchmark; return its figures (seconds, milliseconds of CPU, commits)."""
+async def bench_response(count: int, *, buttons: bool = False) -> dict[str, Any]:
+    """Run the benchmark; return its figures (seconds, milliseconds of CPU, commits).
+
+    With `buttons` the users press Reroll, Details, Edit and Vary under finished pictures.
+    """
     set_up_logging("ERROR")
-    crowd = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot.bench.crowd", str(count), stdin=PIPE, stdout=PIPE, limit=2**24
-    )
+    command = [sys.executable, "-m", "bot.bench.crowd", str(count)]
+    command += ["--buttons"] if buttons else []
+    crowd = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=2**24)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         try:

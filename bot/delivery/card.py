@@ -10,7 +10,8 @@ import discord
 from bot.delivery.fit import Upload
 from bot.words import _, mark
 
-_ROW: Final = 5
+# Discord takes five in a row; on a phone three are what fits.
+_ROW, _WIDEST = 3, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Card:
                     label=_(button.label),
                     emoji=button.emoji,
                     custom_id=f"{button.action}:{self.target}",
-                    row=number // _ROW + bool(self.picks),
+                    row=number // (_ROW if len(self.buttons) > _WIDEST else _WIDEST)
+                    + bool(self.picks),
                 )
             )
         view.stop()

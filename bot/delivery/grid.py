@@ -15,7 +15,7 @@ LONGEST_SIDE: Final = 2048
 _GAP: Final = 8
 _SMALLEST: Final = 64
 _BACKGROUND: Final = (43, 45, 49)
-_LABEL_SHARE: Final = 0.05
+_LABEL_SHARE: Final = 0.07
 
 
 def make_grid(
@@ -47,7 +47,7 @@ def make_grid(
     size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
     grid = Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(grid)
-    label = max(12, round(min(width, height) * _LABEL_SHARE))
+    label = max(18, round(min(width, height) * _LABEL_SHARE))
     font = ImageFont.load_default(label)
     for index, picture in enumerate(pictures):
         x = index % columns * (width + _GAP)
