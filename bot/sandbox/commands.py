@@ -136,14 +136,14 @@ def check_use(command: Json, user: User, channel: Channel) -> None:
     """Raise `Refusal` where Discord's client would not offer `command` to `user`."""
     hidden = Refusal(403, f"You may not use /{command['name']} here.")
     installs = cast("list[int]", command["integration_types"])
-    if GUILD_INSTALL not in installs and not (user.installed and USER_INSTALL in installs):
+    guild, group = channel.guild, channel.type is ChannelType.GROUP_DM
+    own = user.installed and USER_INSTALL in installs
+    # Where the bot is no member, only what a user brings along is offered.
+    foreign = group or (guild is not None and int(command["application_id"]) not in guild.members)
+    if not own and (foreign or GUILD_INSTALL not in installs):
         raise hidden
     contexts = cast("list[int] | None", command["contexts"])
-    here = GUILD_CONTEXT if channel.guild else BOT_DM_CONTEXT
-    if channel.type is ChannelType.GROUP_DM:
-        here = PRIVATE_CONTEXT
-        if not (user.installed and USER_INSTALL in installs):
-            raise hidden
+    here = PRIVATE_CONTEXT if group else GUILD_CONTEXT if guild else BOT_DM_CONTEXT
     if contexts is not None and here not in contexts:
         raise hidden
     if channel.guild is None:

@@ -19,7 +19,8 @@ from bot.sandbox.model import (
     Role,
     User,
 )
-from bot.sandbox.permissions import permissions_in
+from bot.sandbox.permissions import app_permissions, permissions_in
+from bot.sandbox.scene import APPLICATION_ID
 
 JOINED_AT = "2026-01-01T00:00:00.000000+00:00"
 
@@ -253,11 +254,17 @@ def message_json(message: Message, *, quoted: bool = False) -> Json:
 
 
 def owners_json(interaction: Interaction) -> Json:
-    """Return by whose installation the app acts: the guild's, and the user's own if any."""
-    guild, user = interaction.channel.guild, interaction.user
-    owners: Json = {"0": str(guild.id) if guild else "0"}
-    if interaction.channel.type is ChannelType.GROUP_DM:
-        owners = {}
+    """Return by whose installation the app acts: the guild's, and the user's own if any.
+
+    A button or form acts by the installation of the command that its message answers.
+    """
+    source = interaction
+    while (before := source.parent or (source.message and source.message.interaction)) is not None:
+        source = before
+    guild, user = source.channel.guild, source.user
+    owners: Json = {} if guild or source.channel.type is ChannelType.GROUP_DM else {"0": "0"}
+    if guild and APPLICATION_ID in guild.members:
+        owners["0"] = str(guild.id)
     return owners | ({"1": str(user.id)} if user.installed else {})
 
 
@@ -292,7 +299,7 @@ def interaction_json(interaction: Interaction, bot: User, attachment_limit: int)
         "data": interaction.data,
         "channel_id": str(channel.id),
         "channel": channel_json(channel) | {"permissions": held},
-        "app_permissions": str(int(permissions_in(bot, channel))),
+        "app_permissions": str(int(app_permissions(bot, channel))),
         "locale": user.locale,
         "entitlements": [],
         "entitlement_sku_ids": [],

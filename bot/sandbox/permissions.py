@@ -37,6 +37,8 @@ MEMBER = (
     | Permission.SEND_MESSAGES_IN_THREADS
 )
 BOT = MEMBER | Permission.MENTION_EVERYONE
+FOREIGN_APP = Permission.EMBED_LINKS | Permission.ATTACH_FILES | Permission.MENTION_EVERYONE
+"""What an app may do in its answers where only a user has it installed."""
 EVERYTHING = Permission(sum(Permission))
 
 
@@ -71,6 +73,14 @@ def permissions_in(user: User, channel: Channel) -> Permission:
     if Permission.VIEW_CHANNEL not in Permission(granted):
         return Permission.NONE
     return Permission(granted)
+
+
+def app_permissions(bot: User, channel: Channel) -> Permission:
+    """Return what an interaction says that the app may do in `channel`."""
+    guild = channel.guild
+    if channel.type is ChannelType.GROUP_DM or (guild and bot.id not in guild.members):
+        return FOREIGN_APP
+    return permissions_in(bot, channel)
 
 
 def can_see(user: User, channel: Channel) -> bool:

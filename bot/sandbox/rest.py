@@ -156,7 +156,8 @@ class Rest:
     async def guild_channels(self, request: web.Request) -> web.Response:
         """Return the guild's channels."""
         self._check_guild(request)
-        places = [c for c in self._world.channels.values() if c.guild and not c.parent]
+        guild = self._world.guild
+        places = [c for c in self._world.channels.values() if c.guild is guild and not c.parent]
         return reply([channel_json(channel) for channel in places])
 
     async def guild_roles(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The world that every sandbox starts with: fixed ids, four users, one server."""
+"""The world that every sandbox starts with: fixed ids, four users, two servers, a group."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ ART_ID: Final = 1100000000000000112
 STAFF_ID: Final = 1100000000000000113
 THREAD_ID: Final = 1100000000000000114
 GROUP_ID: Final = 1100000000000000115
+FOREIGN_GUILD_ID: Final = 1100000000000000120
+FOREIGN_CHANNEL_ID: Final = 1100000000000000121
 USER_IDS: Final = {
     "alice": 1100000000000000201,
     "bob": 1100000000000000202,
@@ -72,3 +74,19 @@ def build_group(users: dict[int, User]) -> Channel:
     """Return the group of alice and bob; no bot is in it, and bob has the app installed."""
     people = [users[USER_IDS["alice"]], users[USER_IDS["bob"]]]
     return Channel(GROUP_ID, ChannelType.GROUP_DM, "friends", recipients=people)
+
+
+def build_foreign_guild(users: dict[int, User]) -> Guild:
+    """Return a server without the bot: mallory owns it, and bob brings the app he installed."""
+    guild = Guild(FOREIGN_GUILD_ID, "Elsewhere", owner_id=USER_IDS["mallory"])
+    guild.roles[guild.id] = Role(guild.id, "@everyone", MEMBER)
+    for name in ("bob", "mallory"):
+        user = users[USER_IDS[name]]
+        guild.members[user.id] = Member(user)
+    return guild
+
+
+def build_foreign_channel(guild: Guild) -> Channel:
+    """Return the only channel of the foreign server."""
+    topic = "The bot is not on this server."
+    return Channel(FOREIGN_CHANNEL_ID, ChannelType.TEXT, "lounge", guild, topic=topic)

@@ -44,8 +44,10 @@ def state(world: World) -> Json:
         ],
         "guilds": [
             {
-                "id": str(world.guild.id),
-                "name": world.guild.name,
+                "id": str(guild.id),
+                "name": guild.name,
+                "installed": world.bot.id in guild.members,
+                "members": [str(user.id) for user in people if user.id in guild.members],
                 "channels": [
                     {
                         "id": str(channel.id),
@@ -56,8 +58,10 @@ def state(world: World) -> Json:
                         "visible_to": [str(user.id) for user in people if can_see(user, channel)],
                     }
                     for channel in places
+                    if channel.guild is guild
                 ],
             }
+            for guild in (world.guild, world.foreign_guild)
         ],
         "groups": [
             {

@@ -52,6 +52,9 @@ class World:
         self.users = scene.build_users()
         self.guild: Guild = scene.build_guild(self.users)
         self.channels = scene.build_channels(self.guild)
+        self.foreign_guild: Guild = scene.build_foreign_guild(self.users)
+        lounge = scene.build_foreign_channel(self.foreign_guild)
+        self.channels[lounge.id] = lounge
         self.channels[scene.GROUP_ID] = scene.build_group(self.users)
         self.bot = self.users[scene.APPLICATION_ID]
         self.bot_online = False

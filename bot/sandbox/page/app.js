@@ -36,7 +36,7 @@ const canSee = (entry) => entry.visible_to?.includes(userId) ?? true;
 const isDm = () => channelId === state.dms[userId];
 const isGroup = () => Boolean(state.groups?.some((group) => group.id === channelId));
 /** What decides which commands are offered here. */
-const place = () => ({ ...user(userId), dm: isDm(), group: isGroup() });
+const place = () => ({ ...user(userId), dm: isDm(), group: isGroup(), foreign: channel()?.guild?.installed === false });
 const channel = () => channels().find((entry) => entry.id === channelId);
 const placeName = () => (isDm() ? `@${state.bot.name}` : isGroup() ? channel().name : `#${channel().name}`);
 const say = (sentence) => { $("announce").textContent = sentence; };
@@ -45,7 +45,7 @@ const view = {
   get state() { return state; },
   get userId() { return userId; },
   get channelId() { return channelId; },
-  unread, user, isDm, canSee, go, place,
+  unread, user, isDm, canSee, go, place, channel,
   switchUser: (id) => go(id, isDm() ? state.dms[id] : channelId),
 };
 

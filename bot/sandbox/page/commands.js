@@ -13,12 +13,12 @@ const USER_INSTALL = 1;
 /** Return a thing's name or description in the user's language. */
 export const localized = (thing, key, locale) => thing[`${key}_localizations`]?.[locale] ?? thing[key] ?? "";
 
-/** Say whether a user may see a command here; in a group only those of an own installation. */
-export function visible(command, { admin, dm, group, installed }) {
+/** Say whether a user may see a command here; where the bot is not, only one's own installation. */
+export function visible(command, { admin, dm, group, foreign, installed }) {
   const contexts = command.contexts ?? (command.dm_permission === false ? [IN_GUILD] : null);
   const here = group ? IN_GROUP : dm ? IN_BOT_DM : IN_GUILD;
   if (contexts && !contexts.includes(here)) return false;
-  if (group) return Boolean(installed && command.integration_types?.includes(USER_INSTALL));
+  if (group || foreign) return Boolean(installed && command.integration_types?.includes(USER_INSTALL));
   const needed = command.default_member_permissions;
   return dm || admin || needed === null || needed === undefined;
 }

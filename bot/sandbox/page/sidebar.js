@@ -27,11 +27,11 @@ export function drawChannels(node, view) {
   const { guilds, bot, dms } = view.state;
   const dm = dms[view.userId];
   node.replaceChildren(
-    ...guilds.map((guild, at) =>
+    ...guilds.filter((guild) => guild.channels.some(view.canSee)).map((guild, at, shown) =>
       h(
         "section",
         { "aria-label": guild.name },
-        h("h2", null, at || guilds.length > 1 ? guild.name : "Text channels"),
+        h("h2", null, at || shown.length > 1 ? guild.name : "Text channels"),
         guild.channels.filter((channel) => view.canSee(channel)).map((channel) => {
           const node = entry(view, channel, icon("hash"), `Channel ${channel.name}`);
           if (THREADS.includes(channel.type)) node.classList.add("thread");
@@ -94,10 +94,15 @@ function member(person, online, tag, open) {
 /** Draw who is here; `open(person, anchor)` shows what can be done with one. */
 export function drawMembers(node, view, open) {
   const { bot, users } = view.state;
-  const people = view.isDm() ? [view.user(view.userId)] : users;
+  const { guild, visible_to: group } = view.channel() ?? {};
+  const here = guild?.members ?? group;
+  const people = view.isDm() ? [view.user(view.userId)] : users.filter((user) => here?.includes(user.id) ?? true);
+  const present = view.isDm() || (guild && guild.installed !== false);
   node.replaceChildren(
-    h("h2", null, bot.online ? "Bots" : "Bots, offline"),
-    member(bot, bot.online, "BOT", (anchor) => open(bot, anchor)),
+    ...(present ? [
+      h("h2", null, bot.online ? "Bots" : "Bots, offline"),
+      member(bot, bot.online, "BOT", (anchor) => open(bot, anchor)),
+    ] : []),
     h("h2", null, `Online — ${people.length}`),
     ...people.map((user) => member(user, true, user.admin && "ADMIN", (anchor) => open(user, anchor))),
   );
