@@ -112,7 +112,7 @@ class UseForm(Form, name="use"):
         request = await compose_here(interaction, bot, asked)
         services = bot.services
         await services.reception.from_interaction(
-            interaction, request, picture=partial(services.gallery.take_kept, kept)
+            interaction, request, picture=partial(services.gallery.kept, interaction.user.id, kept)
         )
 
 
@@ -144,7 +144,7 @@ async def use_as_input(
         found = first_picture(message, services.fetcher)
     # The form cannot carry the picture's address, and only this interaction tells it: without the
     # message intent Discord hides other people's attachments. So it is fetched while they type.
-    kept = services.gallery.keep_for_later(found.fetch)
+    kept = services.gallery.keep_for_later(interaction.user.id, found.fetch)
     shape = f"{found.shape[0]}x{found.shape[1]}" if found.shape else ""
     await UseForm(f"{kept},{shape}").open(interaction)
 

@@ -17,6 +17,8 @@ from storage.backup import sync_folder
 
 _WORK: Final = ".work"
 _INPUTS: Final = "inputs"
+_KEPT: Final = "kept"
+_KEPT_A_USER: Final = 5
 _OPEN_FORM_S: Final = 3600
 _PROBE: Final = "probe.partial"
 # More than the pictures of a job at its largest; less room would only be used up again.
@@ -76,18 +78,36 @@ class ImageStore:
         """Delete the picture that a job starts from, if there is one."""
         await asyncio.to_thread(self.input_path(job_id).unlink, missing_ok=True)
 
-    async def sweep_inputs(self, known: Container[str]) -> int:
-        """Delete the pictures to start from that no job in `known` has; return how many.
+    def _kept_path(self, user_id: int, key: str) -> Path:
+        return self.root / _KEPT / f"{user_id:d}_{_checked(key)}"
 
-        Young ones stay: a form that asks for words about them may still be open.
-        """
+    async def keep_for_user(self, user_id: int, key: str, data: bytes) -> None:
+        """Keep a picture for a form that its user has open: five a user, for an hour."""
         before = self._clock() - _OPEN_FORM_S
+
+        def keep() -> None:
+            path = self._kept_path(user_id, key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            newest_first = sorted(
+                path.parent.glob(f"{user_id:d}_*"), key=lambda p: p.stat().st_mtime, reverse=True
+            )
+            old = [p for p in path.parent.iterdir() if p.stat().st_mtime < before]
+            for unused in {*newest_first[_KEPT_A_USER:], *old} - {path}:
+                unused.unlink(missing_ok=True)
+
+        await asyncio.to_thread(keep)
+
+    async def kept_for_user(self, user_id: int, key: str) -> bytes:
+        """Return a picture that `keep_for_user` keeps; raise `OSError` when it is gone."""
+        return await asyncio.to_thread(self._kept_path(user_id, key).read_bytes)
+
+    async def sweep_inputs(self, known: Container[str]) -> int:
+        """Delete the pictures to start from that no job in `known` has; return how many."""
 
         def sweep() -> int:
             unknown = [
-                path
-                for path in (self.root / _INPUTS).glob("*.input")
-                if path.stem not in known and path.stat().st_mtime < before
+                path for path in (self.root / _INPUTS).glob("*.input") if path.stem not in known
             ]
             for path in unknown:
                 path.unlink(missing_ok=True)

@@ -115,7 +115,10 @@ class Fetcher:
         return bytes(data)
 
     def _allowed(self, url: str) -> bool:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return False
         if self._sandbox is not None:
             return parts.netloc == self._sandbox
         return parts.scheme == "https" and parts.netloc in _HOSTS

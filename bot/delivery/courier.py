@@ -206,7 +206,9 @@ class Courier:
         The pictures of a batch come as one grid, or with `apart` each as its own file. Raises
         `RungClosedError` where not even the smallest is taken.
         """
-        limit = upload_limit(job.request.count if apart else 1)
+        limit = upload_limit(
+            job.request.count if apart else 1, self._ladder.file_limit(job.guild_id)
+        )
         while True:
             card = await self.card(job, limit, apart=apart)
             try:

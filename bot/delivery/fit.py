@@ -19,9 +19,9 @@ _REDUCED_QUALITY: Final = 80
 _SMALLEST_SIDE: Final = 256
 
 
-def upload_limit(count: int) -> int:
+def upload_limit(count: int, file_limit: int = FILE_LIMIT) -> int:
     """Return the bytes that each of `count` files of one message may have."""
-    return min(FILE_LIMIT, REQUEST_LIMIT // max(1, count))
+    return min(file_limit, REQUEST_LIMIT // max(1, count))
 
 
 @dataclass(frozen=True, slots=True)

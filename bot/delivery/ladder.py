@@ -25,6 +25,7 @@ import discord
 
 from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN, RungClosedError, explain
+from bot.delivery.fit import FILE_LIMIT
 from bot.delivery.lookup import find_answer
 from storage.deliveries import Delivery
 
@@ -141,6 +142,11 @@ class Ladder:
             allowed_mentions=_author_alone(delivery),
         )
         return Sent(delivery.channel_id, delivery.message_id)
+
+    def file_limit(self, guild_id: int | None) -> int:
+        """Return the bytes that one file may have there: more in a boosted server."""
+        guild = self._client.get_guild(guild_id) if guild_id is not None else None
+        return max(FILE_LIMIT, guild.filesize_limit) if guild is not None else FILE_LIMIT
 
     async def retire(self, delivery: Delivery, card: Card) -> None:
         """Show `card` on the old message of an answer that came by a new one, if possible."""

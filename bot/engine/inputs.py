@@ -41,7 +41,10 @@ def _opened(path: Path, size: tuple[int, int]) -> Image.Image | None:
             if image.width * image.height > PIXELS_LIMIT:
                 return None
             upright = ImageOps.exif_transpose(image)
-            return ImageOps.fit(_flat(upright), size, Image.Resampling.LANCZOS)
+            if upright.mode not in {"RGB", "RGBA", "L"}:
+                upright = _flat(upright)
+            # Scaled first: glass laid on white at 50 megapixels would take a gigabyte.
+            return _flat(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
 
 
 def _flat(image: Image.Image) -> Image.Image:

@@ -99,12 +99,12 @@ class Gallery:
                 _("The picture that this one was made from is no longer there.")
             ) from error
 
-    def keep_for_later(self, fetch: Callable[[], Awaitable[bytes]]) -> str:
-        """Fetch a picture and keep it on the disk; return the id that `take_kept` knows it by."""
+    def keep_for_later(self, user_id: int, fetch: Callable[[], Awaitable[bytes]]) -> str:
+        """Fetch a picture for a form that its user has open; return the key for `kept`."""
         key = new_job_id(self._clock())
 
         async def keep() -> None:
-            await self._store.keep_input(key, await fetch())
+            await self._store.keep_for_user(user_id, key, await fetch())
 
         task = asyncio.create_task(keep(), name=f"keep {key}")
         self._keeping[key] = task
@@ -114,19 +114,17 @@ class Gallery:
             self._keeping.pop(next(iter(self._keeping)))
         return key
 
-    async def take_kept(self, key: str) -> bytes:
-        """Return a picture kept for later, and forget it; raise `JobNotFound` when it is gone."""
+    async def kept(self, user_id: int, key: str) -> bytes:
+        """Return a picture kept for this very user; raise `JobNotFound` when it is gone."""
         gone = JobNotFound(_("The picture is no longer there; please choose it again."))
         if not is_job_id(key):
             raise gone
-        if task := self._keeping.pop(key, None):
+        if task := self._keeping.get(key):
             await task
         try:
-            data = await asyncio.to_thread(self._store.input_path(key).read_bytes)
+            return await self._store.kept_for_user(user_id, key)
         except OSError as error:
             raise gone from error
-        await self._store.forget_input(key)
-        return data
 
     async def delete(
         self, job: Job, *, by: int, moderator: bool = False, guild_id: int | None = None

@@ -36,9 +36,12 @@ def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     lines = [_harmless(request.full_prompt) + loras]
     if request.full_negative_prompt:
         lines.append(f"Negative prompt: {_harmless(request.full_negative_prompt)}")
+    strength = ""
+    if request.input_image is not None and request.strength is not None:
+        strength = f", Denoising strength: {request.strength:g}"
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
-        f"Size: {request.width}x{request.height}, Model: {model}"
+        f"Size: {request.width}x{request.height}, Model: {model}{strength}"
     )
     return "\n".join(lines)
 

@@ -88,7 +88,8 @@ async def fault(
     if not found:
         return None
     await usage.add_gpu_seconds(tx, job.id, spent_s)
-    await jobs.count_fault(tx, job.id)
+    if not final:  # A request that cannot be drawn says nothing about the engine.
+        await jobs.count_fault(tx, job.id)
     if found.cancel_requested_at is not None:
         await jobs.set_error(tx, job.id, kind, None, detail)
         await end_cancelled(tx, job.id, now, refund=True)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 
 import pytest
+from aiohttp import web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bot.delivery.attachments import Fetcher
+from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH
 from tests.wire.kit import job_id_of, staged, text_of
 
@@ -31,6 +35,8 @@ async def test_an_attached_picture_is_the_start_and_gives_the_shape(stage):
     message = await stage.outcome(await stage.imagine("bob", "in oil", image=("a.png", data)))
     job = await stage.job_of(message)
     assert last_input(stage) == data
+    with Image.open(io.BytesIO(message.files[0].data)) as picture:
+        assert picture.text["parameters"].endswith("Denoising strength: 0.6")
     assert (job.request.aspect, job.request.strength) == ("3:4", DEFAULT_STRENGTH)
     assert stage.engine.requests[-1].strength == DEFAULT_STRENGTH
     options = {"image": ("a.png", data), "strength": 0.3, "aspect": "1:1"}
@@ -59,7 +65,17 @@ async def test_a_picture_without_a_prompt_asks_for_words(stage):
 async def test_only_discords_own_hosts_are_asked(sandbox, tmp_path, monkeypatch):
     async with staged(sandbox, tmp_path) as stage:
         # As against the real Discord: the sandbox is then any other server.
-        stage.app.client.services.fetcher._sandbox = None
+        fetcher = stage.app.client.services.fetcher
+        fetcher._sandbox = None
+        for url in (
+            "http://cdn.discordapp.com/a.png",
+            "https://cdn.discordapp.com@evil.example/a.png",
+            "https://cdn.discordapp.com:8443/a.png",
+            "https://169.254.169.254/a.png",
+            "https://[",
+        ):
+            with pytest.raises(InvalidRequest, match="could not be fetched"):
+                await fetcher.fetch_url(url, "a.png")
         answer = await (await stage.imagine("bob", "x", image=("a.png", png()))).answer()
         assert "could not be fetched" in answer.content
         assert await stage.jobs_made() == 0
@@ -105,16 +121,24 @@ async def test_use_as_input_takes_any_messages_picture(sandbox, tmp_path):
         assert (await opened.response()).modal
         wrong = await bob.submit_modal(opened, {"prompt": "in oil", "strength": "much"})
         assert "a number from 0.05 to 1" in (await wrong.answer()).content
-        inputs = stage.app.settings.images_dir / "inputs"
         await asyncio.gather(*stage.app.client.services.gallery._keeping.values())
     async with staged(sandbox, tmp_path) as stage:
         sent = await bob.submit_modal(opened, {"prompt": "in oil", "strength": "0,4"})
         job = await stage.job_of(await stage.outcome(sent))
         assert (job.request.strength, job.request.aspect) == (0.4, "7:4")
         assert last_input(stage) == data
-        assert len(list(inputs.glob("*"))) == 1
-        again = await (await bob.submit_modal(opened, {"prompt": "x", "strength": "1"})).answer()
-        assert "no longer there" in again.content
+        kept = stage.app.settings.images_dir / "kept"
+        assert len(list(kept.iterdir())) == 1
+        # The key is worth nothing to anyone else, nor is a job's id one.
+        for user, key in ((sandbox.user("alice").id, None), (bob.id, job.id)):
+            wanted = key or next(kept.iterdir()).name.partition("_")[2]
+            with pytest.raises(JobNotFound):
+                await stage.app.client.services.gallery.kept(user, wanted)
+        for _ in range(6):
+            again = await bob.context_menu("general", "Use as input", message)
+            await again.response()
+        await asyncio.gather(*stage.app.client.services.gallery._keeping.values())
+        assert len(list(kept.iterdir())) <= 6
         bare = await sandbox.user("alice").send("general", "no picture")
         answer = await (await bob.context_menu("general", "Use as input", bare)).answer()
         assert "no picture attached" in answer.content
@@ -152,3 +176,46 @@ async def test_the_menus_on_the_bots_own_answer(stage):
     other = await stage.sandbox.user("alice").send("general", "not the bot's")
     refused = await (await bob.context_menu("general", "Reroll", other)).answer()
     assert "bot's own pictures" in text_of(refused)
+
+
+@pytest.fixture
+async def elsewhere():
+    """A server that redirects, or that never ends."""
+
+    async def redirect(_):
+        raise web.HTTPFound("/hidden.png")
+
+    async def hidden(_):
+        asked.append("hidden")
+        return web.Response(body=png())
+
+    async def endless(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"\x89PNG\r\n\x1a\n" + bytes(2**20))
+        return response
+
+    asked: list[str] = []
+    app = web.Application()
+    app.router.add_get("/redirect.png", redirect)
+    app.router.add_get("/hidden.png", hidden)
+    app.router.add_get("/endless.png", endless)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = site._server.sockets[0].getsockname()[:2]
+    yield f"http://{host}:{port}", asked
+    await runner.cleanup()
+
+
+async def test_redirects_are_not_followed_and_endless_files_are_cut(elsewhere):
+    url, asked = elsewhere
+    fetcher = Fetcher(f"{url}/api")
+    with pytest.raises(InvalidRequest, match="could not be fetched"):
+        await fetcher.fetch_url(f"{url}/redirect.png", "a.png")
+    assert not asked
+    with pytest.raises(InvalidRequest, match="too large"):
+        await fetcher.fetch_url(f"{url}/endless.png", "a.png")
