@@ -13,6 +13,7 @@ from discord.ext import commands
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
 from bot.errors import InvalidRequest, JobNotFound, NotAllowed
+from bot.jobs.compose import is_none
 from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job
 from bot.styles import MOST_OWN, NAME_LIMIT, TEXT_LIMIT, Style
@@ -148,6 +149,8 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         """Store a style of this server's own."""
         guild_id = await self._guild(interaction)
         new = Style(" ".join(name.split()), prompt, negative or "")
+        if is_none(new.name):
+            raise InvalidRequest(_("A style needs a name of its own."))
         own = await self.bot.services.preferences.styles(guild_id)
         others = [style for style in own if style.name.casefold() != new.name.casefold()]
         if len(others) >= MOST_OWN:

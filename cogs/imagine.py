@@ -16,7 +16,7 @@ from bot.client import ImageBot
 from bot.delivery.attachments import check_attachment
 from bot.errors import InvalidRequest
 from bot.forms import Form, FormValues
-from bot.jobs.compose import DEFAULT_STRENGTH, Asked, Surroundings, compose
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked, Surroundings, compose, default_negative
 from bot.jobs.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
@@ -90,7 +90,7 @@ class PromptForm(Form, name="new"):
         }
         if "private" in known:
             known["private"] = known["private"] == str(True)
-        return Asked(prompt, negative=negative or None, **known)
+        return Asked(prompt, negative=negative, **known)
 
     @override
     def title(self) -> str:
@@ -191,6 +191,9 @@ class Imagine(commands.Cog):
         if image is None and strength is not None:
             raise InvalidRequest(_("A strength is only of use together with an image."))
         if not prompt:
+            around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
+            if asked.negative is None:
+                asked = replace(asked, negative=default_negative(around))
             await _open_form(interaction, asked, image)
             return
         fetch = None

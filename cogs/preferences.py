@@ -55,9 +55,17 @@ async def change(
         if changes.get("language"):
             speak(changes["language"])
         return
+    await _require(interaction, bot, scope)
+    assert interaction.guild_id is not None
+    await preferences.set_guild(interaction.guild_id, changes, by=interaction.user.id)
+
+
+async def _require(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:
+    """Raise `NotAllowed` where a server's settings are not the user's to change."""
+    if scope == "user":
+        return
     if interaction.guild_id is None or not await bot.is_moderator(interaction):
         raise NotAllowed(_("Only people with the Manage Server permission may do this."))
-    await preferences.set_guild(interaction.guild_id, changes, by=interaction.user.id)
 
 
 class NegativeForm(Form, name="negative"):
@@ -153,12 +161,14 @@ class PreferenceButton(
         await answered(interaction, self._pressed(interaction, interaction.client))
 
     async def _pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        await _require(interaction, bot, self.scope)
         now = (await panel(interaction, bot, self.scope)).defaults
         if self.what == "negative":
             await NegativeForm(self.scope, now.negative or "").open(interaction)
             return
         if self.what == "private":
-            changes: dict[str, Any] = {"private": not now.private}
+            following: dict[bool | None, bool | None] = {None: True, True: False, False: None}
+            changes: dict[str, Any] = {"private": following[now.private]}
         else:
             names = ("aspect", "quality", "style", "negative", "private", "language")
             changes = dict.fromkeys(names)

@@ -11,10 +11,11 @@ import discord
 from bot.delivery.text import safe
 from bot.jobs.preferences import Defaults
 from bot.models import ModelSpec
-from bot.styles import BUILT_IN, Style
+from bot.styles import BUILT_IN, NAME_LIMIT, Style
 from bot.words import LANGUAGES, _, mark
 
-UNSET: Final = "-"
+# Longer than any name that a style can have.
+UNSET: Final = "-" * (NAME_LIMIT + 1)
 _OPTIONS: Final = 25
 _LABEL: Final = 100
 _NEGATIVE_SHOWN: Final = 300
@@ -66,7 +67,11 @@ class Panel:
         view.add_item(self._menu("style", _("Style"), {s.name: s.title for s in self._styles()}))
         if self.scope == "user":
             view.add_item(self._menu("language", _("Language"), LANGUAGES))
-        private = _("Private: off") if self.defaults.private else _("Private: on")
+        private = {
+            None: _("Private: on"),
+            True: _("Private: off"),
+            False: _("Private: not set"),
+        }[self.defaults.private]
         for what, label, emoji in (
             ("private", private, "👁️"),
             ("negative", _("Not to show"), "🚫"),
@@ -84,7 +89,11 @@ class Panel:
         return {k: v for k, v in self.aspects.items() if k in self.model.sizes}
 
     def _styles(self) -> list[Style]:
-        return [*self.styles, *BUILT_IN][: _OPTIONS - 1]
+        """Return what the menu has room for: the one that is set before other own ones."""
+        room = _OPTIONS - 1
+        own = [style for style in self.styles if style.name == self.defaults.style]
+        own += [style for style in self.styles if style not in own]
+        return [*own[: room - len(BUILT_IN)], *BUILT_IN]
 
     def _menu(self, what: str, title: str, choices: Mapping[str, str]) -> discord.ui.Select[Any]:
         current = getattr(self.defaults, what)

@@ -70,13 +70,16 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     style = _style(asked.style, around)
     negative = asked.negative
     if negative is None:
-        negative = own.negative or shared.negative or ""
+        negative = default_negative(around)
+    elif is_none(negative):
+        negative = ""
     private = next(
         (p for p in (asked.private, own.private, shared.private) if p is not None), False
     )
+    chinese = _is_chinese(asked.prompt)
     added = [style.prompt] if style and style.prompt else []
     if around.suffix:
-        added.append(SUFFIX_ZH if _is_chinese(asked.prompt) else SUFFIX_EN)
+        added.append(SUFFIX_ZH if chinese else SUFFIX_EN)
     return ImageRequest(
         prompt=asked.prompt,
         negative_prompt=negative,
@@ -97,6 +100,16 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     )
 
 
+def default_negative(around: Surroundings) -> str:
+    """Return what pictures should not show where nothing is said."""
+    return around.user.negative or around.guild.negative or ""
+
+
+def is_none(text: str) -> bool:
+    """Tell whether a user says that a default is not to count."""
+    return text.strip().casefold() in {"", "none", _("none").casefold()}
+
+
 def nearest_aspect(model: ModelSpec, shape: tuple[int, int]) -> str:
     """Return the aspect of the model's that is closest to a picture of this size."""
     ratio = math.log(shape[0] / shape[1])
@@ -115,7 +128,7 @@ def _style(name: str | None, around: Surroundings) -> Style | None:
         # A default may name a style that was removed since; that refuses nothing.
         default = around.user.style or around.guild.style
         return find_style(default, around.styles) if default else None
-    if name.strip().casefold() in {"", "none", _("none").casefold()}:
+    if is_none(name):
         return None
     found = find_style(name, around.styles)
     if found is None:

@@ -98,6 +98,7 @@ class Preferences:
 
     async def _get(self, table: Table, key: int) -> dict[str, Any]:
         if (found := self._remembered.get((table, key))) is not None:
+            self._remembered.move_to_end((table, key))
             return found
         # One read for all who ask meanwhile, so that they go on in the order in which they came.
         if (reading := self._reading.get((table, key))) is None:

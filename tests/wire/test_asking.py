@@ -94,6 +94,19 @@ async def test_styles_are_offered_and_a_servers_own_come_first(stage):
     await (await alice.slash("general", "admin style remove", name="HOUSE look")).answer()
     gone = await (await stage.imagine("bob", "x", style="house look")).answer()
     assert "no style of that name" in gone.content
+    for number in range(30):
+        await (
+            await alice.slash("general", "admin style add", name=f"-{number}", prompt="x")
+        ).answer()
+    await (await alice.slash("general", "admin style add", name="-", prompt="x")).answer()
+    for command in ("settings", "admin defaults"):
+        panel = await (await alice.slash("general", command)).answer()
+        menu = next(c for c in panel.controls if c["custom_id"].endswith(":style"))
+        values = [option["value"] for option in menu["options"]]
+        assert len(values) == len(set(values)) <= 25
+        assert {style.name for style in BUILT_IN} < set(values)
+    nameless = await alice.slash("general", "admin style add", name="none", prompt="x")
+    assert "name of its own" in (await nameless.answer()).content
     again = await (await alice.slash("general", "admin style remove", name="House Look")).answer()
     assert "no style of that name" in again.content
 
@@ -135,6 +148,16 @@ async def test_own_defaults_win_over_the_servers_and_survive_a_restart(sandbox, 
         assert (explicit.aspect, explicit.private, explicit.style) == ("1:1", False, None)
         elsewhere = await request_of(stage, await stage.imagine("bob", "x", channel="dm"))
         assert (elsewhere.aspect, elsewhere.quality) == ("3:4", "standard")
+        nothing = await request_of(stage, await stage.imagine("bob", "x", negative="none"))
+        assert not nothing.negative_prompt
+        opened = await bob.slash("general", "imagine")
+        assert "fog" in str((await opened.response()).modal.components)
+        emptied = await bob.submit_modal(opened, {"prompt": "x", "negative": ""})
+        assert not (await request_of(stage, emptied)).negative_prompt
+        for wanted in ("no", "not set"):
+            await (await bob.press(own, "pref:user:private")).response()
+            fields = {field["name"]: field["value"] for field in own.embeds[0]["fields"]}
+            assert fields["Private"] == wanted
         await (await bob.press(own, "pref:user:reset")).response()
         request = await request_of(stage, await stage.imagine("bob", "x"))
         assert (request.aspect, request.style, request.private) == ("16:9", None, False)
