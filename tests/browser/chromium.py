@@ -63,12 +63,12 @@ class Page:
             elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
                 self.problems.append(params["entry"]["text"] + " " + params["entry"].get("url", ""))
 
-    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+    async def call(self, method: str, *, patience: float = 20, **params: Any) -> dict[str, Any]:
         number = next(self._ids)
         answer = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         await self._socket.send_str(json.dumps({"id": number, "method": method, "params": params}))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(patience):
             body = await answer
         if "error" in body:
             raise RuntimeError(f"{method}: {body['error']['message']}")
@@ -82,10 +82,11 @@ class Page:
         async with asyncio.timeout(20):
             await self._loaded.wait()
 
-    async def js(self, expression: str) -> Any:
+    async def js(self, expression: str, patience: float = 20) -> Any:
         """Return the value of an expression, which may await."""
         reply = await self.call(
             "Runtime.evaluate",
+            patience=patience,
             expression=f"(async () => ({expression}))()",
             awaitPromise=True,
             returnByValue=True,
@@ -110,7 +111,7 @@ class Page:
                 characterData: true }});
             look();
         }})"""
-        return await self.js(f"await {wait}")
+        return await self.js(f"await {wait}", seconds + 20)
 
     async def click(self, selector: str) -> None:
         """Click the middle of the first element that matches, with a real mouse event."""
