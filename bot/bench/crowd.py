@@ -19,7 +19,7 @@ from bot.sandbox.people import Invocation, NoResponse
 from bot.sandbox.server import Sandbox
 
 _USERS: Final = ("alice", "bob", "chen", "mallory")
-_BUTTONS: Final = ("Reroll", "Details", "Edit", "Vary")
+_BUTTONS: Final = ("reroll", "details", "edit", "vary")
 # Pauses are exponential, so that presses overlap as independent people's do.
 _MEAN_PAUSE_S: Final = 0.25
 _PATIENCE_S: Final = 3600.0
@@ -62,7 +62,7 @@ async def _press_buttons(sandbox: Sandbox, count: int) -> dict[str, Any]:
             await asyncio.sleep(random.expovariate(1 / _MEAN_PAUSE_S))
             picture = pictures[turn % len(pictures)]
             try:
-                pressed = await user.press(picture, _BUTTONS[turn % len(_BUTTONS)])
+                pressed = await user.press(picture, _control(picture, turn))
                 await pressed.response()
                 times.append(pressed.interaction.response_seconds)
             except NoResponse:
@@ -71,6 +71,13 @@ async def _press_buttons(sandbox: Sandbox, count: int) -> dict[str, Any]:
 
     lost = sum(await asyncio.gather(*(press(name, count // len(_USERS)) for name in _USERS)))
     return {"seconds": times, "lost": lost}
+
+
+def _control(picture: Message, turn: int) -> str:
+    """Return the id of one of the buttons, whose labels are in their user's language."""
+    action = _BUTTONS[turn % len(_BUTTONS)]
+    ids = (str(control.get("custom_id")) for control in picture.controls)
+    return next(custom_id for custom_id in ids if custom_id.startswith(f"{action}:"))
 
 
 async def _report_logins(sandbox: Sandbox) -> None:

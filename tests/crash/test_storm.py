@@ -50,9 +50,21 @@ async def test_a_storm_around_the_real_tiny_model(tmp_path):
     ("broken", "kind"), [("repeats", "visible_twice"), ("recovery", "stuck"), ("outbox", "lost")]
 )
 async def test_the_storm_finds_a_broken_bot(tmp_path, broken, kind):
-    report = await storm(
-        40, 20, 2, tmp_path, sabotage=(broken,), weather=2, steady_line=True, stall_s=10
-    )
+    # Whether a fault shows depends on where the kills fall; three storms leave little to chance.
+    for seed in (2, 3, 4):
+        (tmp_path / str(seed)).mkdir()
+        report = await storm(
+            40,
+            20,
+            seed,
+            tmp_path / str(seed),
+            sabotage=(broken,),
+            weather=2,
+            steady_line=True,
+            stall_s=10,
+        )
+        if getattr(report, kind):
+            break
     assert getattr(report, kind)
 
 
