@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Final
 import discord
 
 from bot.client import ImageBot
+from bot.jobs.request import PROMPT_LIMIT
 
 CUSTOM_ID_LIMIT: Final = 100
 TITLE_LIMIT: Final = 45
 PREFIX: Final = "form"
+_LINE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,23 @@ class FormValues:
     files: Mapping[str, Sequence[discord.Attachment]] = field(
         default_factory=dict[str, Sequence[discord.Attachment]]
     )
+
+
+def text_field(
+    custom_id: str,
+    label: str,
+    default: str = "",
+    *,
+    required: bool = True,
+    about: str | None = None,
+    longest: int = PROMPT_LIMIT,
+) -> discord.ui.Label[Any]:
+    """Return a field for text, of many lines where it may be long."""
+    style = discord.TextStyle.long if longest > _LINE else discord.TextStyle.short
+    field = discord.ui.TextInput[Any](
+        custom_id=custom_id, style=style, default=default, required=required, max_length=longest
+    )
+    return discord.ui.Label(text=label, description=about, component=field)
 
 
 class Form(ABC):

@@ -7,27 +7,25 @@ and that is all the state there is.
 from __future__ import annotations
 
 import io
-import re
-from abc import abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import discord
 from typing_extensions import override
 
-from bot.client import ImageBot, answer_error, reply_privately, use_language
+from bot.client import ImageBot, reply_privately
 from bot.delivery.details import details
 from bot.delivery.errors import FORESEEN
 from bot.delivery.reception import PictureSource
 from bot.errors import JobNotFound, NotAllowed
-from bot.forms import Form, FormValues
+from bot.forms import Form, FormValues, text_field
 from bot.jobs import derive
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.jobs.model import Job
 from bot.jobs.queue import CancelOutcome
-from bot.jobs.request import PROMPT_LIMIT
 from bot.words import _, mark
+from cogs.controls import Control
 
 _TARGET: Final = rf"(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?"
 _MESSAGE_LIMIT: Final = 2000
@@ -55,51 +53,26 @@ async def known_job(bot: ImageBot, job_id: str, user_id: int | None = None) -> J
     return job
 
 
-async def answered(interaction: discord.Interaction[Any], work: Awaitable[None]) -> None:
-    """Await what a control does; discord.py only logs what a dynamic item raises."""
-    await use_language(interaction)
-    try:
-        await work
-    except Exception as error:  # noqa: BLE001 - answered, and logged where unforeseen
-        await answer_error(interaction, error)
+class JobButton(Control, template=r"$^"):
+    """A button about one job, or one picture of it."""
 
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self.state["job"]
 
-class JobButton(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"$^"):
-    """A button about one job. Subclasses name their action in `template` and say what it does."""
-
-    def __init__(self, item: discord.ui.Button[Any], job_id: str, position: int | None) -> None:
-        super().__init__(item)
-        self.job_id = job_id
-        self.position = position
-
-    @classmethod
-    @override
-    async def from_custom_id(
-        cls,
-        interaction: discord.Interaction[Any],
-        item: discord.ui.Item[Any],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        assert isinstance(item, discord.ui.Button)
-        position = match["position"]
-        return cls(item, match["job"], None if position is None else int(position))
-
-    @override
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await answered(interaction, self.pressed(interaction, interaction.client))
-
-    @abstractmethod
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        """Do what the button is for."""
-        raise NotImplementedError
+    @property
+    def position(self) -> int | None:
+        """Which picture of a batch; None means the job as a whole."""
+        position = self.state["position"]
+        return None if position is None else int(position)
 
 
 class CancelButton(JobButton, template=rf"cancel:{_TARGET}"):
     """Ends a waiting or running job of the user's own; moderators may end any of their server."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id)
         moderator = job.user_id != interaction.user.id and await bot.may_manage(interaction, job)
         outcome = await bot.services.queue.cancel(
@@ -112,7 +85,7 @@ class RerollButton(JobButton, template=rf"reroll:{_TARGET}"):
     """Asks for the same picture with a new seed, at the presser's own cost."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id, interaction.user.id)
         await reroll(interaction, bot, job)
 
@@ -135,7 +108,7 @@ class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
     """Asks for another picture that starts from this one."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         services = bot.services
         job = await known_job(bot, self.job_id, interaction.user.id)
         image = await services.gallery.picture(job, self.position or 0)
@@ -151,7 +124,7 @@ class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
     """Asks for this picture at twice its size."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         services = bot.services
         job = await known_job(bot, self.job_id, interaction.user.id)
         image = await services.gallery.picture(job, self.position or 0)
@@ -176,25 +149,8 @@ class EditForm(Form, name="edit"):
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
         return [
-            discord.ui.Label(
-                text=_("Prompt"),
-                component=discord.ui.TextInput[Any](
-                    custom_id="prompt",
-                    style=discord.TextStyle.long,
-                    default=self._prompt,
-                    max_length=PROMPT_LIMIT,
-                ),
-            ),
-            discord.ui.Label(
-                text=_("What it should not show"),
-                component=discord.ui.TextInput[Any](
-                    custom_id="negative",
-                    style=discord.TextStyle.long,
-                    default=self._negative,
-                    required=False,
-                    max_length=PROMPT_LIMIT,
-                ),
-            ),
+            text_field("prompt", _("Prompt"), self._prompt),
+            text_field("negative", _("What it should not show"), self._negative, required=False),
         ]
 
     @override
@@ -211,7 +167,7 @@ class EditButton(JobButton, template=rf"edit:{_TARGET}"):
     """Opens the prompt in a form."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id, interaction.user.id)
         request = derive.again(job)
         await EditForm(job.id, request.prompt, request.negative_prompt).open(interaction)
@@ -221,7 +177,7 @@ class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
     """Shows every parameter, to be copied."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         services = bot.services
         job = await known_job(bot, self.job_id, interaction.user.id)
         text = details(job, job.model or services.model.name, self.position)
@@ -239,7 +195,7 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
     """Deletes the pictures and the message, for the owner or a moderator."""
 
     @override
-    async def pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id)
         moderator = job.user_id != interaction.user.id and await bot.may_delete(interaction, job)
         await bot.services.gallery.delete(
@@ -253,34 +209,13 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
             await reply_privately(interaction, _("Deleted."))
 
 
-class PickMenu(
-    discord.ui.DynamicItem[discord.ui.Select[Any]], template=rf"pick:(?P<job>{JOB_ID_PATTERN})"
-):
+class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
     """Takes one picture out of a batch and shows it by itself."""
 
-    def __init__(self, item: discord.ui.Select[Any], job_id: str) -> None:
-        super().__init__(item)
-        self.job_id = job_id
-
-    @classmethod
     @override
-    async def from_custom_id(
-        cls,
-        interaction: discord.Interaction[Any],
-        item: discord.ui.Item[Any],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        assert isinstance(item, discord.ui.Select)
-        return cls(item, match["job"])
-
-    @override
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await answered(interaction, self._picked(interaction, interaction.client))
-
-    async def _picked(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.job_id, interaction.user.id)
-        image = await bot.services.gallery.picture(job, int(self.item.values[0]))
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.state["job"], interaction.user.id)
+        image = await bot.services.gallery.picture(job, int(self.chosen[0]))
         await interaction.response.defer(thinking=True, ephemeral=job.request.private)
         card = await bot.services.courier.single(job, image)
         await interaction.edit_original_response(

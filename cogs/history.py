@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import re
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import discord
 from discord import app_commands
@@ -23,7 +22,8 @@ from bot.errors import JobNotFound
 from bot.jobs.gallery import Page
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.words import _, mark
-from cogs.buttons import answered, known_job
+from cogs.buttons import known_job
+from cogs.controls import Control
 from cogs.show import show_outcome
 
 log = logging.getLogger(__name__)
@@ -109,63 +109,27 @@ async def _show_page(
 
 
 class PageButton(
-    discord.ui.DynamicItem[discord.ui.Button[Any]],
-    template=rf"page:(?P<way>before|after):(?P<edge>{JOB_ID_PATTERN}):(?P<text>[\s\S]*)",
+    Control, template=rf"page:(?P<way>before|after):(?P<edge>{JOB_ID_PATTERN}):(?P<text>[\s\S]*)"
 ):
     """Turns to older or newer pictures."""
 
-    def __init__(self, item: discord.ui.Button[Any], way: str, edge: str, text: str) -> None:
-        super().__init__(item)
-        self.way = way
-        self.edge = edge
-        self.text = text
-
-    @classmethod
     @override
-    async def from_custom_id(
-        cls,
-        interaction: discord.Interaction[Any],
-        item: discord.ui.Item[Any],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        assert isinstance(item, discord.ui.Button)
-        return cls(item, match["way"], match["edge"], match["text"])
-
-    @override
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await answered(interaction, self._turned(interaction, interaction.client))
-
-    async def _turned(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         await interaction.response.defer()
-        before, after = (self.edge, None) if self.way == "before" else (None, self.edge)
+        text, edge = self.state["text"], self.state["edge"]
+        before, after = (edge, None) if self.state["way"] == "before" else (None, edge)
         page = await bot.services.gallery.page(
-            interaction.user.id, PAGE, text=self.text, before=before, after=after
+            interaction.user.id, PAGE, text=text, before=before, after=after
         )
-        await _show_page(interaction, bot, page, self.text)
+        await _show_page(interaction, bot, page, text)
 
 
-class OpenMenu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=r"open:history"):
+class OpenMenu(Control, template=r"open:history"):
     """Shows one of the pictures of a page."""
 
-    @classmethod
     @override
-    async def from_custom_id(
-        cls,
-        interaction: discord.Interaction[Any],
-        item: discord.ui.Item[Any],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        assert isinstance(item, discord.ui.Select)
-        return cls(item)
-
-    @override
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await answered(interaction, self._opened(interaction, interaction.client))
-
-    async def _opened(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.item.values[0])
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.chosen[0])
         if job.user_id != interaction.user.id:
             raise JobNotFound(_("There is no such picture of yours."))
         await interaction.response.defer(ephemeral=True, thinking=True)

@@ -15,7 +15,7 @@ from typing_extensions import override
 from bot.client import ImageBot
 from bot.delivery.attachments import check_attachment
 from bot.errors import InvalidRequest
-from bot.forms import Form, FormValues
+from bot.forms import Form, FormValues, text_field
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, Surroundings, compose, default_negative
 from bot.jobs.request import (
     COUNT_MAX,
@@ -98,24 +98,10 @@ class PromptForm(Form, name="new"):
 
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        about = _("Put words that are to be written in the picture into quotes.")
         return [
-            discord.ui.Label(
-                text=_("Prompt"),
-                description=_("Put words that are to be written in the picture into quotes."),
-                component=discord.ui.TextInput[Any](
-                    custom_id="prompt", style=discord.TextStyle.long, max_length=PROMPT_LIMIT
-                ),
-            ),
-            discord.ui.Label(
-                text=_("What it should not show"),
-                component=discord.ui.TextInput[Any](
-                    custom_id="negative",
-                    style=discord.TextStyle.long,
-                    default=self._negative,
-                    required=False,
-                    max_length=PROMPT_LIMIT,
-                ),
-            ),
+            text_field("prompt", _("Prompt"), about=about),
+            text_field("negative", _("What it should not show"), self._negative, required=False),
         ]
 
     @override

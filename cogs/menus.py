@@ -18,10 +18,9 @@ from bot.client import ImageBot
 from bot.delivery.attachments import Fetcher, check_attachment, is_picture
 from bot.delivery.details import code_block, details
 from bot.errors import InvalidRequest, JobNotFound
-from bot.forms import Form, FormValues
+from bot.forms import Form, FormValues, text_field
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.jobs.ids import JOB_ID_PATTERN
-from bot.jobs.request import PROMPT_LIMIT
 from bot.metadata import read_parameters
 from bot.words import _, mark
 from cogs.buttons import known_job, reroll
@@ -84,20 +83,10 @@ class UseForm(Form, name="use"):
 
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        about = _("How far to leave that picture: 0.05 hardly, 1 altogether.")
         return [
-            discord.ui.Label(
-                text=_("Prompt"),
-                component=discord.ui.TextInput[Any](
-                    custom_id="prompt", style=discord.TextStyle.long, max_length=PROMPT_LIMIT
-                ),
-            ),
-            discord.ui.Label(
-                text=_("Strength"),
-                description=_("How far to leave that picture: 0.05 hardly, 1 altogether."),
-                component=discord.ui.TextInput[Any](
-                    custom_id="strength", default=f"{DEFAULT_STRENGTH:g}", max_length=6
-                ),
-            ),
+            text_field("prompt", _("Prompt")),
+            text_field("strength", _("Strength"), f"{DEFAULT_STRENGTH:g}", about=about, longest=6),
         ]
 
     @override

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import discord
 from discord import app_commands
@@ -14,10 +13,9 @@ from typing_extensions import override
 from bot.client import ImageBot, reply_privately
 from bot.delivery.panel import UNSET, Panel
 from bot.errors import NotAllowed
-from bot.forms import Form, FormValues
-from bot.jobs.request import PROMPT_LIMIT
+from bot.forms import Form, FormValues, text_field
 from bot.words import _, mark, speak
-from cogs.buttons import answered
+from cogs.controls import Control
 from cogs.imagine import ASPECT_NAMES, QUALITY_NAMES
 
 _CONTROL: Final = r"prefs:(?P<scope>user|guild):(?P<what>\w+)"
@@ -81,18 +79,9 @@ class NegativeForm(Form, name="negative"):
 
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        about = _("Leave it empty to set nothing.")
         return [
-            discord.ui.Label(
-                text=_("Not to show"),
-                description=_("Leave it empty to set nothing."),
-                component=discord.ui.TextInput[Any](
-                    custom_id="negative",
-                    style=discord.TextStyle.long,
-                    default=self._negative,
-                    required=False,
-                    max_length=PROMPT_LIMIT,
-                ),
-            )
+            text_field("negative", _("Not to show"), self._negative, required=False, about=about)
         ]
 
     @override
@@ -104,76 +93,36 @@ class NegativeForm(Form, name="negative"):
         await reply_privately(interaction, _("Saved."))
 
 
-class PreferenceMenu(discord.ui.DynamicItem[discord.ui.Select[Any]], template=_CONTROL):
+class PreferenceMenu(Control, template=_CONTROL):
     """Sets one default."""
 
-    def __init__(self, item: discord.ui.Select[Any], scope: str, what: str) -> None:
-        super().__init__(item)
-        self.scope = scope
-        self.what = what
-
-    @classmethod
     @override
-    async def from_custom_id(
-        cls,
-        interaction: discord.Interaction[Any],
-        item: discord.ui.Item[Any],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        assert isinstance(item, discord.ui.Select)
-        return cls(item, match["scope"], match["what"])
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        scope, value = self.state["scope"], self.chosen[0]
+        changes = {self.state["what"]: None if value == UNSET else value}
+        await change(interaction, bot, scope, changes)
+        await show_panel(interaction, bot, scope)
+
+
+class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
+    """Turns private on, off and back to not set, opens the form, or resets all."""
 
     @override
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await answered(interaction, self._chosen(interaction, interaction.client))
-
-    async def _chosen(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        value = self.item.values[0]
-        await change(interaction, bot, self.scope, {self.what: None if value == UNSET else value})
-        await show_panel(interaction, bot, self.scope)
-
-
-class PreferenceButton(
-    discord.ui.DynamicItem[discord.ui.Button[Any]], template=_CONTROL.replace("prefs", "pref")
-):
-    """Switches private on or off, opens the form, or resets all."""
-
-    def __init__(self, item: discord.ui.Button[Any], scope: str, what: str) -> None:
-        super().__init__(item)
-        self.scope = scope
-        self.what = what
-
-    @classmethod
-    @override
-    async def from_custom_id(
-        cls,
-        interaction: discord.Interaction[Any],
-        item: discord.ui.Item[Any],
-        match: re.Match[str],
-        /,
-    ) -> Self:
-        assert isinstance(item, discord.ui.Button)
-        return cls(item, match["scope"], match["what"])
-
-    @override
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        await answered(interaction, self._pressed(interaction, interaction.client))
-
-    async def _pressed(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        await _require(interaction, bot, self.scope)
-        now = (await panel(interaction, bot, self.scope)).defaults
-        if self.what == "negative":
-            await NegativeForm(self.scope, now.negative or "").open(interaction)
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        scope, what = self.state["scope"], self.state["what"]
+        await _require(interaction, bot, scope)
+        now = (await panel(interaction, bot, scope)).defaults
+        if what == "negative":
+            await NegativeForm(scope, now.negative or "").open(interaction)
             return
-        if self.what == "private":
+        if what == "private":
             following: dict[bool | None, bool | None] = {None: True, True: False, False: None}
             changes: dict[str, Any] = {"private": following[now.private]}
         else:
             names = ("aspect", "quality", "style", "negative", "private", "language")
             changes = dict.fromkeys(names)
-        await change(interaction, bot, self.scope, changes)
-        await show_panel(interaction, bot, self.scope)
+        await change(interaction, bot, scope, changes)
+        await show_panel(interaction, bot, scope)
 
 
 class Preferences(commands.Cog):

@@ -44,6 +44,7 @@ SINKS: dict[str, tuple[object, ...]] = {
     "load_error": (0,),
     "_load_error": (0,),
     "_refused": (0,),
+    "text_field": (1, "about"),
 }
 DESCRIBE = "describe"
 
