@@ -28,6 +28,7 @@ from bot.errors import DatabaseError, StartupError
 from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
 from bot.jobs.preferences import Preferences
+from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
 from bot.jobs.worker import GpuWorker
 from bot.settings import Settings
@@ -143,13 +144,15 @@ class App:
         acknowledgements = Acknowledgements()
         ladder = Ladder(self.client)
         progress = ProgressEditor(database, queue, ladder, acknowledgements)
+        preferences = Preferences(database)
         services = Services(
             settings=settings,
             model=model,
             database=database,
             queue=queue,
             gallery=Gallery(database, store),
-            preferences=Preferences(database),
+            preferences=preferences,
+            privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
             reception=Reception(database, queue, store, acknowledgements),
@@ -168,6 +171,7 @@ class App:
                 "worker": worker.run,
                 "courier": services.courier.run,
                 "progress": progress.run,
+                "sweep": services.privacy.run,
             }.items()
         }
         watch = asyncio.create_task(self._watch_ready(), name="ready")
@@ -182,7 +186,7 @@ class App:
             watch.cancel()
             stopping.cancel()
             # The worker first: the running job goes back to the queue before anything else ends.
-            for name in ("worker", "courier", "progress", "gateway"):
+            for name in ("worker", "courier", "progress", "sweep", "gateway"):
                 parts[name].cancel()
                 await asyncio.wait({parts[name]})
         for task in done:

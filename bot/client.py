@@ -25,6 +25,7 @@ from bot.errors import UserError
 from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
+from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
 from bot.models import ModelSpec
 from bot.refusals import refusal
@@ -42,6 +43,7 @@ COGS: Final = (
     "history",
     "show",
     "preferences",
+    "privacy",
     "help",
     "menus",
     "admin",
@@ -65,6 +67,7 @@ class Services:
     queue: JobQueue
     gallery: Gallery
     preferences: Preferences
+    privacy: Privacy
     fetcher: Fetcher
     courier: Courier
     reception: Reception

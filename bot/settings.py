@@ -142,6 +142,9 @@ class Settings(BaseSettings):
     limit_queue_size: Annotated[int, Field(ge=1)] = Field(
         500, description="Jobs that may wait in all, from everyone together."
     )
+    retention_days: Annotated[int, Field(ge=0)] = Field(
+        0, description="Days that pictures and prompts are kept; 0 keeps them."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much is logged."
     )

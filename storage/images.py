@@ -102,6 +102,15 @@ class ImageStore:
         """Return a picture that `keep_for_user` keeps; raise `OSError` when it is gone."""
         return await asyncio.to_thread(self._kept_path(user_id, key).read_bytes)
 
+    async def forget_kept(self, user_id: int) -> None:
+        """Delete the pictures that are kept for a user's forms."""
+
+        def forget() -> None:
+            for path in (self.root / _KEPT).glob(f"{user_id:d}_*"):
+                path.unlink(missing_ok=True)
+
+        await asyncio.to_thread(forget)
+
     async def sweep_inputs(self, known: Container[str]) -> int:
         """Delete the pictures to start from that no job in `known` has; return how many."""
 

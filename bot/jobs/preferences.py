@@ -96,6 +96,10 @@ class Preferences:
         changes = {"styles": to_values(styles)}
         await self._change("guilds", guild_id, changes, by=by, detail=detail)
 
+    def forget(self, user_id: int) -> None:
+        """Drop what is remembered of a user whose settings were deleted."""
+        self._remembered.pop(("users", user_id), None)
+
     async def _get(self, table: Table, key: int) -> dict[str, Any]:
         if (found := self._remembered.get((table, key))) is not None:
             self._remembered.move_to_end((table, key))

@@ -1,0 +1,90 @@
+"""All that is stored about one user, to be handed out or deleted; the ledger `usage` stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from storage.database import Transaction
+
+_FINAL: Final = "state IN ('generated', 'failed', 'cancelled')"
+# The ledger decides about limits of 24 hours; a week more shows what happened.
+LEDGER_DAYS: Final = 8
+
+
+async def export(tx: Transaction, user_id: int) -> dict[str, list[dict[str, Any]]]:
+    """Return a user's rows by table; an interaction's token is nobody's data, and left out."""
+    queries = {
+        "user": "SELECT * FROM users WHERE id = ?",
+        "jobs": "SELECT * FROM jobs WHERE user_id = ? ORDER BY created_at",
+        "pictures": (
+            "SELECT images.* FROM images JOIN jobs ON jobs.id = job_id WHERE user_id = ?"
+            " ORDER BY job_id, position"
+        ),
+        "deliveries": (
+            "SELECT job_id, deliveries.state, deliveries.channel_id, message_id, rung,"
+            " delivered_at, sent_channel_id, sent_message_id FROM deliveries"
+            " JOIN jobs ON jobs.id = job_id WHERE user_id = ? ORDER BY job_id"
+        ),
+        "usage": "SELECT * FROM usage WHERE user_id = ? ORDER BY charged_at",
+        "audit": "SELECT * FROM audit WHERE actor_id = ? ORDER BY at",
+    }
+    return {
+        name: [dict(row) for row in await tx.all(sql, (user_id,))] for name, sql in queries.items()
+    }
+
+
+async def final_jobs(tx: Transaction, user_id: int) -> list[str]:
+    """Return the ids of a user's jobs that have ended."""
+    rows = await tx.all(f"SELECT id FROM jobs WHERE user_id = ? AND {_FINAL}", (user_id,))
+    return [row["id"] for row in rows]
+
+
+async def open_job_ids(tx: Transaction, user_id: int) -> list[str]:
+    """Return the ids of a user's jobs that wait or run."""
+    rows = await tx.all(f"SELECT id FROM jobs WHERE user_id = ? AND NOT {_FINAL}", (user_id,))
+    return [row["id"] for row in rows]
+
+
+async def outdated(tx: Transaction, before: float, limit: int) -> list[str]:
+    """Return jobs that ended before a time (Unix seconds) and whose answer is on no way."""
+    rows = await tx.all(
+        "SELECT id FROM jobs JOIN deliveries ON job_id = id WHERE finished_at < ?"
+        " AND deliveries.state IN ('delivered', 'undeliverable') LIMIT ?",
+        (before, limit),
+    )
+    return [row["id"] for row in rows]
+
+
+async def messages(tx: Transaction, job_ids: Sequence[str]) -> list[tuple[int, int]]:
+    """Return (channel, message) of the answers to these jobs that the bot may delete."""
+    found: list[tuple[int, int]] = []
+    for job_id in job_ids:
+        row = await tx.one(
+            "SELECT sent_channel_id, sent_message_id FROM deliveries WHERE job_id = ?"
+            " AND sent_channel_id IS NOT NULL AND sent_message_id IS NOT NULL",
+            (job_id,),
+        )
+        if row:
+            found.append((row[0], row[1]))
+    return found
+
+
+async def forget_jobs(tx: Transaction, job_ids: Sequence[str]) -> None:
+    """Delete ended jobs with their pictures' and deliveries' rows."""
+    for job_id in job_ids:
+        await tx.execute(f"DELETE FROM jobs WHERE id = ? AND {_FINAL}", (job_id,))
+
+
+async def forget_user(tx: Transaction, user_id: int) -> None:
+    """Delete what a user has set, and the name."""
+    await tx.execute("DELETE FROM users WHERE id = ?", (user_id,))
+
+
+async def prune_ledger(tx: Transaction, before: float) -> int:
+    """Delete what was charged before a time (Unix seconds) for jobs that are not open."""
+    return await tx.execute(
+        "DELETE FROM usage WHERE charged_at < ? AND job_id NOT IN"
+        f" (SELECT id FROM jobs WHERE NOT {_FINAL})",
+        (before,),
+    )
