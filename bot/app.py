@@ -25,6 +25,7 @@ from bot.delivery.reception import Reception
 from bot.engine.process import EngineOptions, EngineProcess
 from bot.engine.protocol import Engine
 from bot.errors import DatabaseError, StartupError
+from bot.jobs.blocking import Blocks
 from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
 from bot.jobs.preferences import Preferences
@@ -154,8 +155,9 @@ class App:
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
+            blocks=Blocks(database, queue),
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
-            reception=Reception(database, queue, store, acknowledgements),
+            reception=Reception(database, queue, store, acknowledgements, preferences),
             engine=self.engine,
         )
         self.client.services = services

@@ -22,6 +22,7 @@ from bot.delivery.reception import Reception
 from bot.delivery.text import safe
 from bot.engine.protocol import Engine
 from bot.errors import UserError
+from bot.jobs.blocking import Blocks
 from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
@@ -68,6 +69,7 @@ class Services:
     gallery: Gallery
     preferences: Preferences
     privacy: Privacy
+    blocks: Blocks
     fetcher: Fetcher
     courier: Courier
     reception: Reception

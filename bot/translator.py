@@ -24,6 +24,11 @@ NAMES: Final = (
     mark("/settings"),
     mark("/help"),
     mark("/privacy"),
+    mark("/block"),
+    mark("/rule"),
+    mark("/channel"),
+    mark("/allow"),
+    mark("/deny"),
     mark("/export"),
     mark("/delete"),
     mark("/admin"),
@@ -52,6 +57,11 @@ NAMES: Final = (
     mark("option:job"),
     mark("option:reason"),
     mark("option:name"),
+    mark("option:user"),
+    mark("option:hours"),
+    mark("option:everywhere"),
+    mark("option:rule"),
+    mark("option:where"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

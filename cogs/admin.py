@@ -18,6 +18,7 @@ from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job
 from bot.styles import MOST_OWN, NAME_LIMIT, TEXT_LIMIT, Style
 from bot.words import _, mark
+from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.buttons import CANCEL_SENTENCES
 from cogs.preferences import show_panel
 from cogs.queue import cancel_buttons, describe_all, pause_line
@@ -29,6 +30,9 @@ from cogs.queue import cancel_buttons, describe_all, pause_line
 class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look after the queue.")):
     """Commands for server admins and the bot's owner."""
 
+    block = BlockGroup(name="block", description=mark("Who may not use the bot."))
+    rule = RuleGroup(name="rule", description=mark("What prompts may not say."))
+    channel = ChannelGroup(name="channel", description=mark("Where the bot draws."))
     style = app_commands.Group(name="style", description=mark("This server's own styles."))
 
     def __init__(self, bot: ImageBot) -> None:

@@ -16,14 +16,16 @@ from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN
 from bot.delivery.render import progress
 from bot.delivery.status import waiting_status
-from bot.errors import UserError
+from bot.errors import NotAllowed, UserError
 from bot.jobs.admission import Submission
 from bot.jobs.model import Origin, Target
+from bot.jobs.moderation import check_prompt
+from bot.jobs.preferences import Preferences
 from bot.jobs.queue import JobQueue
 from bot.jobs.request import ImageRequest
 from bot.logs import job_context
 from bot.refusals import refused_politely
-from bot.words import language
+from bot.words import _, language
 from storage import deliveries
 from storage.database import Database
 from storage.images import ImageStore
@@ -52,6 +54,7 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         user_name=interaction.user.display_name,
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id,
+        parent_channel_id=getattr(interaction.channel, "parent_id", None),
         application_id=interaction.application_id,
         token=interaction.token,
         token_expires_at=interaction.expires_at.timestamp(),
@@ -81,11 +84,13 @@ class Reception:
         queue: JobQueue,
         store: ImageStore,
         acknowledgements: Acknowledgements,
+        preferences: Preferences,
     ) -> None:
         self._database = database
         self._queue = queue
         self._store = store
         self._acknowledgements = acknowledgements
+        self._preferences = preferences
 
     async def from_interaction(
         self,
@@ -151,7 +156,11 @@ class Reception:
     async def _submit(
         self, request: ImageRequest, origin: Origin, picture: PictureSource | None
     ) -> Submission:
-        """Submit, once the picture that the job starts from is safe on the disk."""
+        """Submit what a server's rules allow, once its input picture is safe on the disk."""
+        denied = await self._preferences.denied_channels(origin.guild_id)
+        if denied and {origin.channel_id, origin.parent_channel_id} & set(denied):
+            raise NotAllowed(_("The bot does not draw in this channel."))
+        await check_prompt(await self._preferences.rules(origin.guild_id), request.prompt)
         if picture is None:
             return await self._queue.submit(request, origin)
         job_id = self._queue.new_job_id()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bot.errors import NotAllowed
 from bot.jobs import limits as limits_
 from bot.jobs.estimate import Place
 from bot.jobs.limits import Limits
 from bot.jobs.model import Job, Origin
 from bot.jobs.request import ImageRequest
-from storage import facts, jobs, usage, users
+from bot.words import _
+from storage import blocks, facts, jobs, usage, users
 from storage.database import Transaction
 
 
@@ -22,10 +24,31 @@ class Submission:
     repeated: bool
 
 
+async def require_unblocked(
+    tx: Transaction, user_id: int, guild_id: int | None, now: float
+) -> None:
+    """Raise `NotAllowed` for a blocked user, with the reason and the end."""
+    block = await blocks.find(tx, user_id, guild_id, now)
+    if block is None:
+        return
+    sentence = _("You cannot use the bot here.")
+    if block.until is not None:
+        end = _("You can again {time}.").format(time=f"<t:{block.until:.0f}:R>")
+        sentence = f"{sentence} {end}"
+    if block.reason:
+        why = _("Reason: {reason}").format(reason=block.reason)
+        sentence = f"{sentence} {why}"
+    raise NotAllowed(sentence)
+
+
 async def admit(
     tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, limits: Limits, now: float
 ) -> Job:
-    """Check the limits and add the job, its charge, and whom it is for; raises `LimitReached`."""
+    """Check blocks and limits; add the job, its charge, and whom it is for.
+
+    Raises `NotAllowed` or `LimitReached`.
+    """
+    await require_unblocked(tx, origin.user_id, origin.guild_id, now)
     await limits_.check(tx, limits, origin.user_id, request.count, now)
     await jobs.insert(tx, job_id, request, origin, now)
     await usage.charge(tx, job_id, origin.user_id, origin.guild_id, request.count, now)

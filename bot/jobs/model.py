@@ -92,6 +92,8 @@ class Origin:
     user_name: str
     guild_id: int | None = None
     channel_id: int | None = None
+    parent_channel_id: int | None = None
+    """The channel that a thread belongs to."""
     message_id: int | None = None
     application_id: int | None = None
     token: str | None = field(default=None, repr=False)

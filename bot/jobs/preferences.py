@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 from bot.styles import Style, from_values, to_values
 from bot.words import LANGUAGES
@@ -68,6 +68,22 @@ class Preferences:
         if not guild_id:
             return ()
         return from_values((await self._get("guilds", guild_id)).get("styles"))
+
+    async def rules(self, guild_id: int | None) -> tuple[str, ...]:
+        """Return what prompts may not say in a server."""
+        return tuple(map(str, await self._list(guild_id, "rules")))
+
+    async def denied_channels(self, guild_id: int | None) -> tuple[int, ...]:
+        """Return the channels of a server where nothing is drawn."""
+        return tuple(
+            channel
+            for channel in await self._list(guild_id, "denied_channels")
+            if isinstance(channel, int)
+        )
+
+    async def _list(self, guild_id: int | None, name: str) -> list[Any]:
+        found = (await self._get("guilds", guild_id)).get(name) if guild_id else None
+        return cast("list[Any]", found) if isinstance(found, list) else []
 
     async def language(self, user_id: int) -> str | None:
         """Return the language that a user chose, a key of `bot.words.LANGUAGES`."""

@@ -165,10 +165,11 @@ class JobQueue:
 
     async def leave_guild(self, guild_id: int) -> None:
         """Cancel the jobs that wait for a server which the bot is no longer in."""
-        await self._change(
-            lambda tx: outcomes.leave_guild(tx, guild_id, self._clock()),
-            lambda job_ids: self._tell_all(job_ids, "final"),
-        )
+        await self.ending(lambda tx: outcomes.leave_guild(tx, guild_id, self._clock()))
+
+    async def ending(self, fn: Callable[[Transaction], Awaitable[list[str]]]) -> list[str]:
+        """Commit `fn`, which ends jobs and returns their ids, and tell of their ends."""
+        return await self._change(fn, lambda job_ids: self._tell_all(job_ids, "final"))
 
     async def pause(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
         """Start no more jobs until `resume`, also after a restart; running ones go on."""

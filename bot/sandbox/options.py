@@ -93,7 +93,9 @@ def _convert(world: World, channel: Channel, entry: Json, value: Any, filled: Fi
                 return _user(world, channel, value, filled)
             case Option.CHANNEL:
                 found = world.channel(value)
-                filled.resolved.setdefault("channels", {})[str(found.id)] = channel_json(found)
+                filled.resolved.setdefault("channels", {})[str(found.id)] = channel_json(found) | {
+                    "permissions": "0"
+                }
                 return str(found.id)
             case Option.ATTACHMENT:
                 return _file(world, channel, value, filled)
