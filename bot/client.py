@@ -155,20 +155,24 @@ class ImageBot(commands.Bot):
 
     async def is_moderator(self, interaction: discord.Interaction[Any]) -> bool:
         """Tell whether the user may act on other people's jobs of this server."""
-        if interaction.guild_id is not None and interaction.permissions.manage_guild:
+        if self._is_ours(interaction) and interaction.permissions.manage_guild:
             return True
         return await self.is_bot_owner(interaction.user)
 
+    def _is_ours(self, interaction: discord.Interaction[Any]) -> bool:
+        """Tell whether it comes from a server that the bot is in: rights elsewhere mean nothing."""
+        return interaction.guild_id is not None and self.get_guild(interaction.guild_id) is not None
+
     async def may_manage(self, interaction: discord.Interaction[Any], job: Job) -> bool:
         """Tell whether the user may act on this job though it is someone else's."""
-        here = job.guild_id is not None and job.guild_id == interaction.guild_id
+        here = self._is_ours(interaction) and job.guild_id == interaction.guild_id
         if here and interaction.permissions.manage_guild:
             return True
         return await self.is_bot_owner(interaction.user)
 
     async def may_delete(self, interaction: discord.Interaction[Any], job: Job) -> bool:
         """Tell whether the user may delete this job's pictures though they are someone else's."""
-        here = job.guild_id is not None and job.guild_id == interaction.guild_id
+        here = self._is_ours(interaction) and job.guild_id == interaction.guild_id
         if here and interaction.permissions.manage_messages:
             return True
         return await self.may_manage(interaction, job)
@@ -215,6 +219,8 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
         await reply_privately(
             interaction, _("This command has changed; reload Discord (Ctrl+R) and try again.")
         )
+    elif isinstance(error, app_commands.TransformerError):
+        await reply_privately(interaction, _("One of the options does not fit here."))
     elif reason := refusal(error):
         log.error("a command was refused: %s", error)
         sentence = _("Not done: {reason}. Please try again later.").format(reason=_(reason))
