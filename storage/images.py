@@ -83,7 +83,6 @@ class ImageStore:
 
     async def keep_for_user(self, user_id: int, key: str, data: bytes) -> None:
         """Keep a picture for a form that its user has open: five a user, for an hour."""
-        before = self._clock() - _OPEN_FORM_S
 
         def keep() -> None:
             path = self._kept_path(user_id, key)
@@ -92,11 +91,22 @@ class ImageStore:
             newest_first = sorted(
                 path.parent.glob(f"{user_id:d}_*"), key=lambda p: p.stat().st_mtime, reverse=True
             )
-            old = [p for p in path.parent.iterdir() if p.stat().st_mtime < before]
-            for unused in {*newest_first[_KEPT_A_USER:], *old} - {path}:
+            for unused in set(newest_first[_KEPT_A_USER:]) - {path}:
                 unused.unlink(missing_ok=True)
 
         await asyncio.to_thread(keep)
+        await self.sweep_kept()
+
+    async def sweep_kept(self) -> None:
+        """Delete the pictures of forms that were opened more than an hour ago."""
+        before = self._clock() - _OPEN_FORM_S
+
+        def sweep() -> None:
+            for path in (self.root / _KEPT).glob("*"):
+                if path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
+
+        await asyncio.to_thread(sweep)
 
     async def kept_for_user(self, user_id: int, key: str) -> bytes:
         """Return a picture that `keep_for_user` keeps; raise `OSError` when it is gone."""

@@ -90,6 +90,7 @@ class Privacy:
         now = self._clock()
         before = now - privacy.LEDGER_DAYS * DAY_S
         await self._database.write(partial(privacy.prune_ledger, before=before))
+        await self._store.sweep_kept()
         if not self._keep_days:
             return 0
         swept = 0
