@@ -12,7 +12,7 @@ from bot.words import _
 
 def code_block(text: str) -> str:
     """Return text to be copied, in a block that it cannot end by itself."""
-    inert = text.replace("```", "`\u200b`\u200b`")
+    inert = text.replace("``", "`\u200b`").replace("``", "`\u200b`")
     return f"```\n{inert}\n```"
 
 
