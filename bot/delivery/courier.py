@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
 
 from bot.delivery.acknowledgements import Acknowledgements
@@ -40,6 +38,9 @@ from storage.images import ImageStore
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+# What Pillow raises for a damaged file, besides its absence.
+_BROKEN: Final = (OSError, SyntaxError, ValueError)
 
 _AT_ONCE: Final = 4
 _FIRST_RETRY_S: Final = 1.0
@@ -224,26 +225,25 @@ class Courier:
         """Build the message of an ended job, its pictures fitted to `limit` bytes each."""
         images = await self._queue.images(job.id)
         alt = plain(job.request.prompt, 400)
-        paths: dict[int, Path] = {}
+        if len(images) > 1 and not apart:
+            try:
+                paths = [self._store.path(record) for record in images]
+                png = await asyncio.to_thread(make_grid, paths)
+            except _BROKEN:
+                log.exception("not all of the job's pictures can be read; they come apart")
+            else:
+                grid = await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit)
+                return outcome(job, [grid], made=len(images), grid=True)
         uploads: list[Upload] = []
         for record in images:
-            path = self._store.path(record)
-            if await asyncio.to_thread(os.access, path, os.R_OK):
-                paths[record.position] = path
-            else:
-                log.error("picture %d of the job cannot be read", record.position)
-        grid = len(paths) == len(images) > 1 and not apart
-        try:
-            if grid:
-                png = await asyncio.to_thread(make_grid, list(paths.values()))
-                uploads.append(await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit))
-            else:
-                for position, path in paths.items():
-                    stem = f"{job.id}_{position}"
-                    uploads.append(await asyncio.to_thread(fit, path, stem, alt, limit))
-        except OSError:
-            log.exception("the job's pictures cannot be read")
-        return outcome(job, uploads, made=len(images), grid=grid and bool(uploads))
+            stem = f"{job.id}_{record.position}"
+            try:
+                uploads.append(
+                    await asyncio.to_thread(fit, self._store.path(record), stem, alt, limit)
+                )
+            except _BROKEN:
+                log.exception("picture %d of the job cannot be read", record.position)
+        return outcome(job, uploads, made=len(images))
 
     async def single(self, job: Job, image: ImageRecord) -> Card:
         """Build the message of one picture of a batch; raise `JobNotFound` without its file."""
@@ -251,7 +251,7 @@ class Courier:
         alt = plain(job.request.prompt, 400)
         try:
             upload = await asyncio.to_thread(fit, self._store.path(image), stem, alt)
-        except OSError as error:
+        except _BROKEN as error:
             log.exception("picture %d of the job cannot be read", image.position)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
         return picked(job, image, upload)

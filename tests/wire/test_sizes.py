@@ -94,3 +94,22 @@ async def test_a_lost_file_is_spoken_of(stage):
     shown = await (await alice.slash("art", "show", job=job_id)).answer()
     assert len(shown.files) == 3
     assert "1 of 4 pictures" in text_of(shown)
+
+
+async def test_a_batch_with_a_damaged_file_comes_apart(stage):
+    job_id, paths = await drawn(stage, count=3)
+    paths[1].write_bytes(paths[1].read_bytes()[:40])
+    paths[2].unlink()
+    await send_again(stage, job_id)
+    (message,) = stage.visible()
+    assert [file.filename for file in message.files] == [f"{job_id}_0.png", f"{job_id}_1.png"]
+    assert "1 of 3 pictures" in text_of(message)
+
+
+async def test_a_boosted_server_takes_larger_files(stage, noise):
+    guild = stage.app.client.guilds[0]
+    ladder = stage.app.client.services.courier._ladder
+    default = ladder.file_limit(None)
+    assert ladder.file_limit(guild.id) == default
+    guild.premium_tier = 2
+    assert ladder.file_limit(guild.id) == 50 * 2**20
