@@ -161,7 +161,7 @@ class ChannelGroup(app_commands.Group):
     async def _set(
         self,
         interaction: discord.Interaction[ImageBot],
-        where: discord.abc.GuildChannel | discord.Thread,
+        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
         *,
         on: bool,
     ) -> None:
@@ -181,7 +181,7 @@ class ChannelGroup(app_commands.Group):
     async def deny(
         self,
         interaction: discord.Interaction[ImageBot],
-        where: discord.abc.GuildChannel | discord.Thread,
+        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
     ) -> None:
         """Refuse requests from a channel and its threads."""
         await self._set(interaction, where, on=False)
@@ -191,7 +191,7 @@ class ChannelGroup(app_commands.Group):
     async def allow(
         self,
         interaction: discord.Interaction[ImageBot],
-        where: discord.abc.GuildChannel | discord.Thread,
+        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
     ) -> None:
         """Take requests from a channel again."""
         await self._set(interaction, where, on=True)
