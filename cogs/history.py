@@ -121,6 +121,8 @@ class PageButton(
         page = await bot.services.gallery.page(
             interaction.user.id, PAGE, text=text, before=before, after=after
         )
+        if not page.jobs:  # What stood there was deleted since.
+            page = await bot.services.gallery.page(interaction.user.id, PAGE, text=text)
         await _show_page(interaction, bot, page, text)
 
 

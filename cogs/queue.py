@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import discord
 from discord import app_commands
 from discord.ext import commands
+from typing_extensions import override
 
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
 from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place
 from bot.words import _, mark, ngettext
+from cogs.controls import Control
 
 MOST_SHOWN = 10
 _ENGINE_STATES: Final = {
@@ -89,35 +91,52 @@ class Queue(commands.Cog):
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the user's open jobs, and what waits to be fetched, privately."""
-        queue = self.bot.services.queue
-        everyone = await queue.open_jobs()
-        mine = [job for job in everyone if job.user_id == interaction.user.id]
-        parts: list[str] = []
-        if queue.paused is not None:
-            parts.append(pause_line(queue.paused))
-        if mine:
-            parts.append(await describe_all(queue, mine, interaction.user.id))
-        else:
-            parts.append(_("You have no job waiting or running."))
-        kept = await self.bot.services.courier.kept_for(interaction.user.id)
-        if kept:
-            names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
-            if len(kept) > MOST_KEPT_SHOWN:
-                names = _("{jobs} and more").format(jobs=names)
-            parts.append(_("📦 Could not be sent to you, see `/show`: {jobs}").format(jobs=names))
-        count = len(everyone)
-        total = ngettext(
-            "{count} job in the queue in all", "{count} jobs in the queue in all", count
-        ).format(count=count)
-        parts.append(f"-# {total} · {self._engine()}")
-        await interaction.response.send_message(
-            shorten("\n".join(parts), 2000), view=cancel_buttons(mine), ephemeral=True
-        )
+        content, view = await own_queue(self.bot, interaction.user.id)
+        await interaction.response.send_message(content, view=view, ephemeral=True)
 
-    def _engine(self) -> str:
-        return _(_ENGINE_STATES[self.bot.services.engine.state.value])
+
+async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
+    """Return what a user reads of the queue, and the controls."""
+    queue = bot.services.queue
+    everyone = await queue.open_jobs()
+    mine = [job for job in everyone if job.user_id == user_id]
+    parts: list[str] = []
+    if queue.paused is not None:
+        parts.append(pause_line(queue.paused))
+    if mine:
+        parts.append(await describe_all(queue, mine, user_id))
+    else:
+        parts.append(_("You have no job waiting or running."))
+    kept = await bot.services.courier.kept_for(user_id)
+    if kept:
+        names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
+        if len(kept) > MOST_KEPT_SHOWN:
+            names = _("{jobs} and more").format(jobs=names)
+        parts.append(_("📦 Could not be sent to you, see `/show`: {jobs}").format(jobs=names))
+    count = len(everyone)
+    total = ngettext(
+        "{count} job in the queue in all", "{count} jobs in the queue in all", count
+    ).format(count=count)
+    parts.append(f"-# {total} · {_(_ENGINE_STATES[bot.services.engine.state.value])}")
+    view = cancel_buttons(mine)
+    view.add_item(
+        discord.ui.Button[discord.ui.View](
+            label=_("Refresh"), emoji="🔄", custom_id="refresh:queue", row=4
+        )
+    )
+    return shorten("\n".join(parts), 2000), view
+
+
+class RefreshButton(Control, template=r"refresh:queue"):
+    """Brings a list of the queue up to date."""
+
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        content, view = await own_queue(bot, interaction.user.id)
+        await interaction.response.edit_message(content=content, view=view)
 
 
 async def setup(bot: ImageBot) -> None:
     """Add the cog."""
+    bot.add_dynamic_items(RefreshButton)
     await bot.add_cog(Queue(bot))

@@ -165,6 +165,7 @@ async def kept_for(tx: Transaction, user_id: int, limit: int = 10) -> list[str]:
     rows = await tx.all(
         "SELECT d.job_id FROM deliveries AS d JOIN jobs AS j ON j.id = d.job_id"
         " WHERE d.state = 'undeliverable' AND j.user_id = ? AND j.target <> 'http'"
+        " AND j.deleted_at IS NULL"
         " ORDER BY j.created_at DESC LIMIT ?",
         (user_id, limit),
     )

@@ -88,9 +88,12 @@ async def test_the_queue_is_shown_with_places_and_buttons(held, engine):
     assert [f"picture {n}" in line for n, line in enumerate(lines[:3])] == [True] * 3
     assert "drawing now" in lines[0]
     assert "3 jobs in the queue" in lines[-1]
-    assert len(controls(listing)) == 3
+    assert len(controls(listing)) == 4
     await bob.press(listing, "Cancel 3")
     assert "Cancelled" in text_of(await held.outcome(asked[2]))
+    await (await bob.press(listing, "Refresh")).response()
+    assert "2 jobs in the queue" in listing.content
+    assert len(controls(listing)) == 3
     engine.release.set()
     await held.outcome(asked[1])
 

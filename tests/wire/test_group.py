@@ -45,3 +45,24 @@ async def test_past_the_token_it_comes_by_direct_message(sandbox, tmp_path):
         (private,) = stage.visible("bob", "dm")
         assert private.files
         assert not stage.visible("bob", "friends")
+
+
+async def test_with_closed_direct_messages_it_is_kept_and_spoken_of(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=2))
+    bob = sandbox.user("bob")
+    async with staged(sandbox, tmp_path, engine) as stage:
+        invocation = await stage.imagine("bob", "a fish", "friends")
+        job_id = job_id_of((await invocation.response()).message)
+        await soon(engine.holding.wait())
+        bob.user.accepts_dms = False
+        stage.advance(HOUR)
+        engine.release.set()
+        delivery = await stage.delivered(job_id)
+        assert (delivery.state, delivery.rung) == ("undeliverable", "kept")
+        listing = await (await bob.slash("friends", "queue")).answer()
+        assert "Could not be sent to you" in listing.content
+        assert job_id in listing.content
+        shown = await bob.slash("friends", "show", job=job_id)
+        assert (await shown.until(lambda m: bool(m.files))).ephemeral
+        listing = await (await bob.slash("friends", "queue")).answer()
+        assert job_id not in listing.content

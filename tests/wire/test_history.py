@@ -41,6 +41,30 @@ async def test_pages_of_ones_own_pictures(sandbox, tmp_path):
         assert "Reroll" in labels(one)
 
 
+async def test_a_page_whose_pictures_were_deleted_shows_the_newest(stage):
+    bob = stage.sandbox.user("bob")
+    oldest, *_ = await draw(stage, "bob", *(f"picture {n}" for n in range(7)))
+    page = await (await bob.slash("general", "history")).until(lambda m: bool(m.files))
+    await bob.press(oldest, "Delete")
+    await stage.sandbox.wait(lambda: oldest.deleted)
+    turned = await bob.press(page, "Older")
+    await turned.response()
+    await turned.until(lambda m: bool(m.edited) and "picture 6" in m.content)
+    assert "no pictures yet" not in page.content
+
+
+async def test_pages_are_bounded_by_the_index(stage):
+    async def plan(tx):
+        rows = await tx.all(
+            "EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE user_id = 1 AND (created_at, id) <"
+            " ((SELECT created_at FROM jobs WHERE id = 'x'), 'x')"
+            " ORDER BY created_at DESC, id DESC LIMIT 7"
+        )
+        return " ".join(str(row["detail"]) for row in rows)
+
+    assert "jobs_user (user_id=? AND created_at<?)" in await stage.database.read(plan)
+
+
 async def test_the_filter_takes_what_is_typed_literally(stage):
     await draw(stage, "bob", "100% cotton", "100 cottons", "FISH: a:b", "一条鱼")
     bob = stage.sandbox.user("bob")
