@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
+
 from bot.sandbox.server import Sandbox
 from tests.crash.kit import PATIENCE_S, Answers, bot_on, rows, wrong_pictures
 from tests.wire.kit import job_id_of, text_of
@@ -25,6 +27,7 @@ async def gone(pidfd: int) -> None:
         os.close(pidfd)
 
 
+@pytest.mark.slow
 async def test_the_engine_ends_with_the_bot_and_the_next_start_draws(tmp_path):
     model = tmp_path / "model"
     async with Sandbox() as sandbox, bot_on(sandbox, tmp_path, image_model_path=model) as bot:

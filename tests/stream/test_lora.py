@@ -154,6 +154,7 @@ def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
     assert torch.equal(predicted(dit), before)
 
 
+@pytest.mark.slow
 def test_blocks_that_differ_are_all_compiled_on_the_thread(monkeypatch, capsys):
     torch._dynamo.reset()
     threads = []

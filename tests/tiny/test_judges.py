@@ -44,6 +44,7 @@ def test_prompts_are_held_out_and_stay_the_same():
     assert len({prompt.seed for _, prompt in found}) == COUNT
 
 
+@pytest.mark.slow
 def test_judges_agree_with_the_renderer(pictures):
     shares, failed = tally((prompt, softened(picture)) for prompt, picture in pictures)
     assert len(shares) == 9

@@ -207,7 +207,8 @@ def direct(stage, name="bob"):
     return [m for m in stage.sandbox.user(name).messages("dm") if m.author.bot]
 
 
-async def test_a_slow_progress_edit_never_follows_the_answer(held, engine):
+async def test_a_slow_progress_edit_never_follows_the_answer(held, engine, monkeypatch):
+    monkeypatch.setattr("bot.delivery.progress.RUNNING_PACE_S", 0.05)
     await held.sandbox.user("bob").send("dm", "a boat")
     (message,) = await held.sandbox.wait(lambda: direct(held))
     slow = held.sandbox.faults.hold(*EDIT_BY_BOT)

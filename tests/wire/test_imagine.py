@@ -75,7 +75,8 @@ async def test_a_job_costs_few_commits(stage):
     assert stage.database.commits - before <= 10
 
 
-async def test_progress_is_shown(sandbox, tmp_path):
+async def test_progress_is_shown(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("bot.delivery.progress.RUNNING_PACE_S", 0.05)
     engine = ScriptedEngine(Script(hold_at=4), loaded=False)
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("alice", "slow")
