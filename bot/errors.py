@@ -21,10 +21,14 @@ Anything else that reaches a user is logged under a short id, and the user sees 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 from bot.words import _
+
+_FIELD: Final = re.compile(r"\{(\w+)\}")
 
 
 class BotError(Exception):
@@ -109,11 +113,12 @@ class EngineErrorKind(StrEnum):
 
 
 def filled(sentence: str, values: Mapping[str, str]) -> str:
-    """Fill the `{name}`s of a sentence; one that does not fit its values stays as it is."""
-    try:
-        return sentence.format(**values) if values else sentence
-    except (LookupError, ValueError):
-        return sentence
+    """Fill the `{name}`s of a sentence that have a value; all else stays as it is.
+
+    Not `str.format`: the sentence may be the engine child's, and a width of its choice
+    (`{name:>999999999}`) would be the memory of this process.
+    """
+    return _FIELD.sub(lambda field: values.get(field[1], field[0]), sentence)
 
 
 class EngineError(BotError):

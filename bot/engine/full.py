@@ -23,6 +23,7 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
 from bot.engine.backend import LoadProgress
 from bot.engine.options import EngineOptions
+from bot.engine.stages import LOADING
 from bot.engine.weights import ModelFiles, ensure
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
@@ -89,7 +90,7 @@ def assemble(
     for name, paths, recipe in parts:
         # DiffSynth asks for a dict and only ever iterates over it.
         weights: Any = ReportingDiskMap(
-            paths, recipe["offload_dtype"], _throttled(f"loading the {name}", progress)
+            paths, recipe["offload_dtype"], _throttled(LOADING[name], progress)
         )
         names = [str(path) for path in paths]
         configs.append(ModelConfig(path=names, state_dict=weights, **recipe))

@@ -13,6 +13,10 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 
+from bot.delivery.status import progress_status
+from bot.engine.stages import CONVERTING, LOADING
+from bot.errors import EngineError, EngineErrorKind
+from bot.jobs.feed import JobUpdate
 from bot.words import DEFAULT, FOLDER, LANGUAGES, _, language_of, ngettext, speaking
 
 ROOT = Path(__file__).parent.parent.parent
@@ -83,6 +87,26 @@ def test_the_language_is_that_of_the_locale():
         assert ngettext("{count} step", "{count} steps", 1) == "{count} 步"
     assert ngettext("{count} step", "{count} steps", 1) == "{count} step"
     assert not _("")
+
+
+@pytest.mark.parametrize("stage", [*LOADING.values(), *CONVERTING.values()])
+def test_loading_is_told_in_the_users_language(stage):
+    update = JobUpdate("job", "loading", stage=stage, fraction=0.5)
+    with speaking("zh-CN"):
+        assert _(stage) in progress_status(update)
+        assert not re.search("[a-z]", progress_status(update))
+    assert stage in progress_status(update)
+
+
+def test_a_sentence_of_the_child_is_filled_and_never_run():
+    template = "The model file {file} is missing."
+    error = EngineError(EngineErrorKind.LOAD_FAILED, "x", sentence=template, values={"file": "a.b"})
+    assert error.sentence == "The model file a.b is missing."
+    with speaking("zh-CN"):
+        assert error.spoken() == "缺少模型文件 a.b。"
+    for odd in ("{file:>999999999}", "{file.__class__}", "{0}", "{", "{other}", "}{"):
+        error = EngineError(EngineErrorKind.RAISED, "x", sentence=odd, values={"file": "a"})
+        assert error.spoken() == odd
 
 
 def test_nothing_chinese_is_left_in_half_width_punctuation():

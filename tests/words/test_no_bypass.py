@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,10 @@ SINKS: dict[str, tuple[object, ...]] = {
     "_load_error": (0,),
     "_refused": (0,),
     "text_field": (1, "about"),
+    # What the engine says while it loads; looked up in the parent.
+    "Loading": (0,),
+    "progress": (0,),
+    "_throttled": (0,),
 }
 DESCRIBE = "describe"
 
@@ -69,11 +74,36 @@ def words(node: ast.AST) -> str:
     return ""
 
 
+def assigned(tree: ast.AST) -> dict[str, list[ast.AST]]:
+    """What each name of a function or module is set to, there or in functions within."""
+    found: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                pairs = [(target, node.value)]
+                if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = list(zip(target.elts, node.value.elts, strict=False))
+                for name, value in pairs:
+                    if isinstance(name, ast.Name):
+                        found.setdefault(name.id, []).append(value)
+    return found
+
+
+def calls(tree: ast.AST, names: dict[str, list[ast.AST]]) -> Iterator[tuple[ast.Call, dict]]:
+    """All calls, each with the values of the names around it."""
+    for node in ast.iter_child_nodes(tree):
+        inner = names
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = names | assigned(node)
+        if isinstance(node, ast.Call):
+            yield node, names
+        yield from calls(node, inner)
+
+
 def bypasses(source: str, unseen: tuple[str, ...] = ()) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
+    for node, names in calls(ast.parse(source), {}):
         name = name_of(node)
         sinks = () if name in unseen else SINKS.get(name, ())
         given = [
@@ -83,7 +113,8 @@ def bypasses(source: str, unseen: tuple[str, ...] = ()) -> list[tuple[int, str]]
             keyword.value for keyword in node.keywords if keyword.arg in sinks or name == DESCRIBE
         ]
         for argument in given:
-            text = words(argument)
+            values = names.get(argument.id, []) if isinstance(argument, ast.Name) else [argument]
+            text = " ".join(map(words, values))
             if any(character.isalpha() for character in text):
                 found.append((argument.lineno, text))
     return found
@@ -114,6 +145,8 @@ def test_no_sentence_goes_past_the_catalogues(path):
         'discord.ui.Button[Any](label=f"Cancel {n}")',
         '@app_commands.describe(prompt="What it shows.")\ndef f(): ...',
         'Embed(description=name + " is here")',
+        'def f():\n    text = f"{name} is here"\n    send_message(text)',
+        'def f():\n    n, text = 1, "loading"\n    def g():\n        progress(text, n)',
     ],
 )
 def test_what_would_bypass_them_is_seen(source):

@@ -22,6 +22,7 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
+from bot.engine.stages import CONVERTING, LOADING
 from bot.engine.stream.cachefile import CacheDamaged, CacheReader, CacheWriter, FilePlan, parts
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.published import Sources
@@ -84,7 +85,7 @@ class LoadStats:
 
 @dataclass
 class Checkpoint:
-    """The items of one network, `part` ("transformer", "text encoder") for short.
+    """The items of one network, `part` (a key of `bot.engine.stages.LOADING`) for short.
 
     Without `folder` there is no cache. `verify=False` leaves the checksums out.
     """
@@ -152,7 +153,7 @@ class Checkpoint:
         yield from self._packed(device, progress, given)
 
     def _stored(self, path: Path, progress: Progress) -> Iterator[tuple[str, Packed]]:
-        stats, stage = self.stats, f"loading the {self.part}"
+        stats, stage = self.stats, LOADING[self.part]
         stats.source = "cache"
         started = time.perf_counter()
         reader = CacheReader(path, self._plan)
@@ -187,7 +188,7 @@ class Checkpoint:
     def _packed(
         self, device: torch.device, progress: Progress, given: set[str]
     ) -> Iterator[tuple[str, Packed]]:
-        stats, stage = self.stats, f"converting the {self.part}"
+        stats, stage = self.stats, CONVERTING[self.part]
         stats.source, stats.bytes, stats.items = "files", 0, 0
         started = time.perf_counter()
         writer = self._writer()

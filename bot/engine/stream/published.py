@@ -139,10 +139,17 @@ class Sources:
         if name not in self._specs:
             folder = self.files[0].parent if self.files else Path()
             file = self._index.get(name)
-            home = f"file {known_as(folder / file)}" if file else f"folder {folder.name}"
+            detail = f"{folder}: lacks the weight {name}"
+            if file is None:
+                raise load_error(
+                    mark("The model's folder {folder} lacks the weight {name}."),
+                    detail,
+                    folder=folder.name,
+                    name=name,
+                )
             raise load_error(
-                mark("The model's {part} lacks the weight {name}."),
-                f"{folder}: lacks the weight {name}",
-                part=home,
+                mark("The model file {file} lacks the weight {name}."),
+                detail,
+                file=known_as(folder / file),
                 name=name,
             )

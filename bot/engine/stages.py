@@ -1,0 +1,17 @@
+"""What the bot says while it reads a network; looked up in the user's language by the parent."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bot.words import mark
+
+LOADING: Final = {
+    "transformer": mark("loading the transformer"),
+    "text encoder": mark("loading the text encoder"),
+    "VAE": mark("loading the VAE"),
+}
+CONVERTING: Final = {
+    "transformer": mark("converting the transformer"),
+    "text encoder": mark("converting the text encoder"),
+}
