@@ -19,7 +19,6 @@ from bot.delivery.attachments import Fetcher
 from bot.delivery.courier import Courier
 from bot.delivery.errors import FORESEEN, explain
 from bot.delivery.reception import Reception
-from bot.delivery.text import safe
 from bot.engine.protocol import Engine
 from bot.errors import UserError
 from bot.jobs.blocking import Blocks
@@ -214,7 +213,7 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
     if isinstance(error, UserError):
         await reply_privately(interaction, error.sentence)
     elif isinstance(error, app_commands.CheckFailure):
-        await reply_privately(interaction, safe(str(error)) or _("You may not use this here."))
+        await reply_privately(interaction, _("You may not use this here."))
     elif isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):
         await reply_privately(
             interaction, _("This command has changed; reload Discord (Ctrl+R) and try again.")

@@ -6,6 +6,8 @@ again. Pausing stops everyone, so it takes the bot's owner, or an admin of the o
 
 from __future__ import annotations
 
+from typing import Final
+
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -22,6 +24,8 @@ from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.buttons import CANCEL_SENTENCES
 from cogs.preferences import show_panel
 from cogs.queue import cancel_buttons, describe_all, pause_line
+
+_PAUSE_REASON: Final = mark("maintenance")
 
 
 @app_commands.default_permissions(manage_guild=True)
@@ -75,7 +79,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     async def pause(
         self,
         interaction: discord.Interaction[ImageBot],
-        reason: app_commands.Range[str, 1, 200] = "maintenance",
+        reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
     ) -> None:
         """Pause the queue; the running job ends normally."""
         await self._require_all(interaction)
@@ -84,7 +88,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         )
         await interaction.response.send_message(
             _("⏸️ Paused: {reason}. Jobs are still accepted; they wait.").format(
-                reason=safe(reason, 200)
+                reason=safe(_(reason), 200)
             ),
             ephemeral=True,
         )

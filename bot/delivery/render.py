@@ -103,7 +103,7 @@ def outcome(
     if job.state is JobState.CANCELLED:
         if not job.error:
             return _without_picture(job, STOPPED, _("✖️ Cancelled"))
-        reason = _("✖️ Cancelled: {reason}").format(reason=job.error)
+        reason = _("✖️ Cancelled: {reason}").format(reason=_(job.error))
         return _without_picture(job, STOPPED, reason)
     sentence = job.error or _("The picture could not be made.")
     return _without_picture(job, FAILED, f"⚠️ {sentence}")

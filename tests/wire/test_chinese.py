@@ -63,17 +63,41 @@ async def test_refusals_and_faults(sandbox, tmp_path):
         assert "说出你想看到的画面" in help_page.content
 
 
+async def test_pauses_and_blocks_speak_to_whom_they_concern(sandbox, tmp_path):
+    alice, chen = sandbox.user("alice"), sandbox.user("chen")
+    async with staged(sandbox, tmp_path, ScriptedEngine()) as stage:
+        said = await (await alice.slash("general", "admin pause")).answer()
+        assert "maintenance" in said.content
+        waiting = await stage.imagine("chen", "灯塔")
+        judge(text_of((await waiting.response()).message))
+        await (await alice.slash("general", "admin block add", user=chen.id, hours=1)).answer()
+        judge(text_of(await stage.outcome(waiting)))
+        refused = (await (await stage.imagine("chen", "灯塔")).answer()).content
+        judge(refused)
+        # Discord itself writes "in an hour" there, as "1小时后".
+        assert ">后" not in refused
+
+
 async def test_the_commands_have_chinese_names(stage):
     commands = await stage.app.client.http.get_global_commands(stage.app.client.application_id)
-    for command in commands:
-        names = command["name_localizations"]
-        assert CHINESE.search(names["zh-CN"]), command["name"]
+    for kind in (1, 3):
+        siblings([command for command in commands if command["type"] == kind])
+
+
+def siblings(entries) -> None:
+    """Judge commands or options of one level, and all below: translated, and told apart by name."""
+    for entry in entries:
+        names = entry["name_localizations"]
         assert names["zh-CN"] == names["zh-TW"]
-        if command["type"] == 1:
-            assert CHINESE.search(command["description_localizations"]["zh-CN"])
-        for option in command.get("options", []):
-            assert CHINESE.search(option["name_localizations"]["zh-CN"]), option
-            assert CHINESE.search(option["description_localizations"]["zh-CN"]), option
+        if entry["type"] != 3 or entry.get("description"):
+            assert CHINESE.search(entry["description_localizations"]["zh-CN"]), entry["name"]
+        for choice in entry.get("choices", []):
+            translated = choice["name_localizations"]["zh-CN"]
+            assert CHINESE.search(translated) or not re.search("[A-Za-z]{3,}", translated), choice
+        siblings(entry.get("options", []))
+    translated = [entry["name_localizations"]["zh-CN"] for entry in entries]
+    assert all(map(CHINESE.search, translated))
+    assert len(set(translated)) == len(translated), translated
 
 
 async def test_the_language_can_be_chosen(stage):
