@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 from typing import Any, Final, cast
 
@@ -167,10 +167,26 @@ def check_command(form: Form, body: Json, *path: str | int) -> None:
     name = body.get("name", "")
     if body.get("type", CHAT_INPUT) != CHAT_INPUT:
         form.length(name, 1, 32, *path, "name")
+        for locale, text in _localizations(body, "name"):
+            form.length(text, 1, 32, *path, "name_localizations", locale)
         return
-    _check_name(form, name, *path, "name")
-    form.length(body.get("description"), 1, 100, *path, "description")
+    _check_words(form, body, *path)
     _check_options(form, body.get("options") or [], *path, "options")
+
+
+def _localizations(body: Json, field: str) -> Iterable[tuple[str, Any]]:
+    translations: Json = body.get(f"{field}_localizations") or {}
+    return translations.items()
+
+
+def _check_words(form: Form, body: Json, *path: str | int) -> None:
+    """Note what is wrong with the name and description, and with each of their translations."""
+    _check_name(form, body.get("name", ""), *path, "name")
+    form.length(body.get("description"), 1, 100, *path, "description")
+    for locale, text in _localizations(body, "name"):
+        _check_name(form, text, *path, "name_localizations", locale)
+    for locale, text in _localizations(body, "description"):
+        form.length(text, 1, 100, *path, "description_localizations", locale)
 
 
 def _check_name(form: Form, name: Any, *path: str | int) -> None:
@@ -185,8 +201,7 @@ def _check_options(form: Form, options: list[Json], *path: str | int) -> None:
     names: set[str] = set()
     for index, option in enumerate(options):
         here = (*path, index)
-        _check_name(form, option.get("name"), *here, "name")
-        form.length(option.get("description"), 1, 100, *here, "description")
+        _check_words(form, option, *here)
         if option.get("name") in names:
             text = "Option names must be unique"
             form.add(*here, code="APPLICATION_COMMAND_OPTIONS_NAME_INVALID", message=text)
@@ -201,7 +216,10 @@ def _check_options(form: Form, options: list[Json], *path: str | int) -> None:
         choices: list[Json] = option.get("choices") or []
         form.count(len(choices), 0, 25, *here, "choices")
         for number, choice in enumerate(choices):
-            form.length(choice.get("name"), 1, 100, *here, "choices", number, "name")
+            there = (*here, "choices", number)
+            form.length(choice.get("name"), 1, 100, *there, "name")
+            for locale, text in _localizations(choice, "name"):
+                form.length(text, 1, 100, *there, "name_localizations", locale)
         if choices and option.get("autocomplete"):
             text = "Cannot have autocomplete and choices"
             form.add(*here, code="APPLICATION_COMMAND_OPTIONS_CHOICES_INVALID", message=text)

@@ -225,6 +225,30 @@ async def test_bad_commands_are_refused(sandbox: Sandbox, bot: Bot) -> None:
     assert set(errors["0"]) == {"name", "description"}
 
 
+async def test_bad_translations_are_refused(sandbox: Sandbox, bot: Bot) -> None:
+    choice = {"name": "x", "value": "x", "name_localizations": {"zh-CN": "长" * 101}}
+    option = {"type": 3, "name": "size", "description": "x", "choices": [choice]}
+    option["name_localizations"] = {"zh-CN": "大 小"}
+    body = [
+        {
+            "name": "draw",
+            "description": "x",
+            "name_localizations": {"zh-CN": "Draw"},
+            "description_localizations": {"zh-CN": "长" * 101, "zh-TW": "短"},
+            "options": [option],
+        },
+        {"name": "menu", "type": 3, "name_localizations": {"zh-CN": "长" * 33}},
+    ]
+    with pytest.raises(discord.HTTPException) as caught:
+        await bot.http.bulk_upsert_global_commands(bot.application_id, body)  # type: ignore[arg-type]
+    assert caught.value.code == 50035
+    errors = sandbox.exchanges[-1].response["errors"]
+    assert set(errors["0"]) == {"name_localizations", "description_localizations", "options"}
+    assert set(errors["0"]["description_localizations"]) == {"zh-CN"}
+    assert set(errors["0"]["options"]["0"]) == {"name_localizations", "choices"}
+    assert set(errors["1"]) == {"name_localizations"}
+
+
 async def test_guild_commands_stand_beside_global_ones(sandbox: Sandbox, bot: Bot) -> None:
     guild = bot.guilds[0]
     bot.tree.copy_global_to(guild=guild)
