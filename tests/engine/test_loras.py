@@ -15,7 +15,7 @@ from bot.errors import EngineError, EngineErrorKind
 from tests.engine.kit import draw, draw_well, request
 from tests.stream.kit import predicted, streamed
 
-pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 
 def lora_file(path, width=UNTRAINED.width, layers=UNTRAINED.layers, seed=3) -> None:

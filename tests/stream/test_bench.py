@@ -5,7 +5,11 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from bot.engine.stream.bench import add_arguments, run
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_benchmark_runs_at_toy_size(tmp_path, capsys):
