@@ -6,6 +6,7 @@ and that is all the state there is.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Sequence
 from functools import partial
@@ -196,9 +197,11 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.job_id)
+        job = await bot.services.queue.job(self.job_id)
+        if job is None:
+            raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
         moderator = job.user_id != interaction.user.id and await bot.may_delete(interaction, job)
-        await bot.services.gallery.delete(
+        answers = await bot.services.gallery.delete(
             job, by=interaction.user.id, moderator=moderator, guild_id=interaction.guild_id
         )
         try:
@@ -207,6 +210,14 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
         except FORESEEN:
             # The message may be gone already, or kept by Discord; the pictures are deleted.
             await reply_privately(interaction, _("Deleted."))
+        pressed = interaction.message.id if interaction.message else None
+        for channel_id, message_id in answers:
+            if message_id == pressed:
+                continue
+            # Pressed under `/show`: the answer itself is elsewhere.
+            channel = bot.get_partial_messageable(channel_id)
+            with contextlib.suppress(*FORESEEN):
+                await channel.get_partial_message(message_id).delete()
 
 
 class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):

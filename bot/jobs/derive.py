@@ -65,8 +65,10 @@ def upscaled(job: Job, picture: ImageRecord, largest: int) -> ImageRequest:
                 width=picture.width, height=picture.height
             )
         )
+    longest = max(picture.width, picture.height)
+    wanted = min(int(longest * UPSCALE_FACTOR), largest)
     width, height = (
-        int(side * factor) // SIZE_MULTIPLE * SIZE_MULTIPLE
+        side * wanted // longest // SIZE_MULTIPLE * SIZE_MULTIPLE
         for side in (picture.width, picture.height)
     )
     request = _request(job)

@@ -14,7 +14,7 @@ from bot.errors import InvalidRequest, JobNotFound, NotAllowed
 from bot.jobs.ids import is_job_id, new_job_id
 from bot.jobs.model import ImageRecord, Job
 from bot.words import _
-from storage import audit, gallery, jobs
+from storage import audit, gallery, jobs, privacy
 from storage.database import Database, Transaction
 from storage.gallery import Page
 from storage.images import ImageStore
@@ -128,10 +128,12 @@ class Gallery:
 
     async def delete(
         self, job: Job, *, by: int, moderator: bool = False, guild_id: int | None = None
-    ) -> None:
+    ) -> list[tuple[int, int]]:
         """Delete a job's pictures for its owner or a moderator; what it cost stays charged.
 
-        Raises `NotAllowed`, or `InvalidRequest` while the job is open.
+        Returns (channel, message) of its answer, if that is recorded. A second time does no harm:
+        a message that outlived the first can go too. Raises `NotAllowed`, or `InvalidRequest`
+        while the job is open.
         """
         if job.user_id != by and not moderator:
             raise NotAllowed(
@@ -151,6 +153,7 @@ class Gallery:
         await self._database.write(mark)
         await self._remove_files(job.id)
         _log.info("job %s: its pictures were deleted by %d", job.id, by)
+        return await self._database.read(partial(privacy.messages, job_ids=[job.id]))
 
     async def _remove_files(self, job_id: str) -> None:
         images = await self._database.read(partial(jobs.find_images, job_id=job_id))

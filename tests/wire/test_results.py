@@ -186,3 +186,13 @@ async def test_a_private_picture_is_used_by_its_owner_alone(stage):
         answer = await (await stage.sandbox.user("mallory").press(message, button)).answer()
         assert answer.ephemeral
         assert "private" in answer.content
+
+
+async def test_delete_under_show_takes_the_answer_in_the_channel_too(stage):
+    bob = stage.sandbox.user("bob")
+    answer = await stage.outcome(await stage.imagine("bob", "a fish"))
+    await stage.delivered(job_id_of(answer))
+    shown = await bob.slash("art", "show", job=job_id_of(answer))
+    copy = await shown.until(lambda m: bool(m.files))
+    await bob.press(copy, "Delete")
+    await stage.sandbox.wait(lambda: copy.deleted and answer.deleted)
