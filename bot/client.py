@@ -20,7 +20,7 @@ from bot.delivery.courier import Courier
 from bot.delivery.errors import FORESEEN, explain
 from bot.delivery.reception import Reception
 from bot.engine.protocol import Engine
-from bot.errors import UserError
+from bot.errors import InvalidRequest, NotAllowed, UserError
 from bot.jobs.blocking import Blocks
 from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
@@ -157,6 +157,21 @@ class ImageBot(commands.Bot):
         if self._is_ours(interaction) and interaction.permissions.manage_guild:
             return True
         return await self.is_bot_owner(interaction.user)
+
+    async def require_moderator(self, interaction: discord.Interaction[Any]) -> None:
+        """Raise `NotAllowed` unless `is_moderator`."""
+        if not await self.is_moderator(interaction):
+            raise NotAllowed(_("Only people with the Manage Server permission may do this."))
+
+    async def moderated_server(self, interaction: discord.Interaction[Any]) -> int:
+        """Return the server of an interaction by one who may change its settings.
+
+        Raises `NotAllowed`, or `InvalidRequest` outside of servers.
+        """
+        await self.require_moderator(interaction)
+        if interaction.guild_id is None:
+            raise InvalidRequest(_("This works in a server only."))
+        return interaction.guild_id
 
     def _is_ours(self, interaction: discord.Interaction[Any]) -> bool:
         """Tell whether it comes from a server that the bot is in: rights elsewhere mean nothing."""

@@ -42,12 +42,8 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
 
-    async def _require_moderator(self, interaction: discord.Interaction[ImageBot]) -> None:
-        if not await self.bot.is_moderator(interaction):
-            raise NotAllowed(_("Only people with the Manage Server permission may do this."))
-
     async def _require_all(self, interaction: discord.Interaction[ImageBot]) -> None:
-        await self._require_moderator(interaction)
+        await self.bot.require_moderator(interaction)
         if len(self.bot.guilds) > 1 and not await self.bot.is_bot_owner(interaction.user):
             raise NotAllowed(
                 _("The bot serves several servers: only its owner may pause or resume the queue.")
@@ -63,7 +59,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     @app_commands.command(description=mark("Show everyone's jobs."))
     async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the open jobs of this server, or all of them for the owner."""
-        await self._require_moderator(interaction)
+        await self.bot.require_moderator(interaction)
         jobs = await self._visible(interaction)
         paused = self.bot.services.queue.paused
         head = f"{pause_line(paused)}\n" if paused is not None else ""
@@ -124,7 +120,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         self, interaction: discord.Interaction[ImageBot], job: app_commands.Range[str, 1, 40]
     ) -> None:
         """Cancel a job of this server, or any job for the owner."""
-        await self._require_moderator(interaction)
+        await self.bot.require_moderator(interaction)
         job_id = job.strip().strip("`").lower()
         found = await self.bot.services.queue.job(job_id) if is_job_id(job_id) else None
         if found is None or not await self.bot.may_manage(interaction, found):
@@ -138,7 +134,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     @app_commands.guild_only()
     async def defaults(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Show the server's settings, privately."""
-        await self._guild(interaction)
+        await self.bot.moderated_server(interaction)
         await show_panel(interaction, self.bot, "guild")
 
     @style.command(name="add", description=mark("Add a style, or replace one of that name."))
@@ -155,7 +151,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         negative: app_commands.Range[str, 1, TEXT_LIMIT] | None = None,
     ) -> None:
         """Store a style of this server's own."""
-        guild_id = await self._guild(interaction)
+        guild_id = await self.bot.moderated_server(interaction)
         new = Style(" ".join(name.split()), prompt, negative or "")
         if is_none(new.name):
             raise InvalidRequest(_("A style needs a name of its own."))
@@ -179,7 +175,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         name: app_commands.Range[str, 1, NAME_LIMIT],
     ) -> None:
         """Forget a style; built-in ones stay."""
-        guild_id = await self._guild(interaction)
+        guild_id = await self.bot.moderated_server(interaction)
         own = await self.bot.services.preferences.styles(guild_id)
         wanted = " ".join(name.split()).casefold()
         others = [style for style in own if style.name.casefold() != wanted]
@@ -193,18 +189,11 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     @style.command(name="list", description=mark("Show this server's styles."))
     async def list_styles(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the server's own styles."""
-        guild_id = await self._guild(interaction)
+        guild_id = await self.bot.moderated_server(interaction)
         own = await self.bot.services.preferences.styles(guild_id)
         lines = [f"**{safe(style.name, NAME_LIMIT)}**: {safe(style.prompt, 100)}" for style in own]
         text = "\n".join(lines) or _("This server has no styles of its own.")
         await interaction.response.send_message(shorten(text, 2000), ephemeral=True)
-
-    async def _guild(self, interaction: discord.Interaction[ImageBot]) -> int:
-        """Return the server of an interaction by one who may change its settings."""
-        await self._require_moderator(interaction)
-        if interaction.guild_id is None:
-            raise InvalidRequest(_("This works in a server only."))
-        return interaction.guild_id
 
 
 async def setup(bot: ImageBot) -> None:

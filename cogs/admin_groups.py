@@ -18,19 +18,10 @@ _HOUR_S = 3600
 _LIMIT = 2000
 
 
-async def server_of(interaction: discord.Interaction[Any]) -> int:
-    """Return the server of an interaction by one of its moderators; raise `NotAllowed`."""
-    if not await interaction.client.is_moderator(interaction):
-        raise NotAllowed(_("Only people with the Manage Server permission may do this."))
-    if interaction.guild_id is None:
-        raise InvalidRequest(_("This works in a server only."))
-    return interaction.guild_id
-
-
 async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
     """Return where a block holds; everywhere is for the bot's owner alone."""
     if not everywhere:
-        return await server_of(interaction)
+        return await interaction.client.moderated_server(interaction)
     if not await interaction.client.is_bot_owner(interaction.user):
         raise NotAllowed(_("Only the bot's owner may do this."))
     return EVERYWHERE
@@ -98,7 +89,8 @@ class BlockGroup(app_commands.Group):
     @app_commands.command(name="list", description=mark("Show who is blocked."))
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the blocks of this server."""
-        found = await interaction.client.services.blocks.listed(await server_of(interaction))
+        bot = interaction.client
+        found = await bot.services.blocks.listed(await bot.moderated_server(interaction))
         lines = [
             f"<@{block.user_id}>"
             + (f" <t:{block.until:.0f}:R>" if block.until is not None else "")
@@ -119,7 +111,7 @@ class RuleGroup(app_commands.Group):
         rule: app_commands.Range[str, 1, RULE_LIMIT],
     ) -> None:
         """Add a rule."""
-        guild_id = await server_of(interaction)
+        guild_id = await interaction.client.moderated_server(interaction)
         preferences = interaction.client.services.preferences
         rules = [r for r in await preferences.rules(guild_id) if r != rule.strip()]
         if len(rules) >= MOST_RULES:
@@ -136,7 +128,7 @@ class RuleGroup(app_commands.Group):
         rule: app_commands.Range[str, 1, RULE_LIMIT],
     ) -> None:
         """Remove a rule."""
-        guild_id = await server_of(interaction)
+        guild_id = await interaction.client.moderated_server(interaction)
         preferences = interaction.client.services.preferences
         rules = await preferences.rules(guild_id)
         left = [r for r in rules if r != rule.strip()]
@@ -148,7 +140,9 @@ class RuleGroup(app_commands.Group):
     @app_commands.command(name="list", description=mark("Show this server's rules."))
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the rules."""
-        rules = await interaction.client.services.preferences.rules(await server_of(interaction))
+        rules = await interaction.client.services.preferences.rules(
+            await interaction.client.moderated_server(interaction)
+        )
         await _tell(
             interaction,
             "\n".join(safe(rule, RULE_LIMIT) for rule in rules) or _("There are no rules."),
@@ -165,7 +159,7 @@ class ChannelGroup(app_commands.Group):
         *,
         on: bool,
     ) -> None:
-        guild_id = await server_of(interaction)
+        guild_id = await interaction.client.moderated_server(interaction)
         preferences = interaction.client.services.preferences
         denied = set(await preferences.denied_channels(guild_id))
         denied = denied - {where.id} if on else denied | {where.id}

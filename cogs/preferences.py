@@ -12,7 +12,6 @@ from typing_extensions import override
 
 from bot.client import ImageBot, reply_privately
 from bot.delivery.panel import UNSET, Panel
-from bot.errors import NotAllowed
 from bot.forms import Form, FormValues, text_field
 from bot.words import _, mark, speak
 from cogs.controls import Control
@@ -53,17 +52,8 @@ async def change(
         if changes.get("language"):
             speak(changes["language"])
         return
-    await _require(interaction, bot, scope)
-    assert interaction.guild_id is not None
-    await preferences.set_guild(interaction.guild_id, changes, by=interaction.user.id)
-
-
-async def _require(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:
-    """Raise `NotAllowed` where a server's settings are not the user's to change."""
-    if scope == "user":
-        return
-    if interaction.guild_id is None or not await bot.is_moderator(interaction):
-        raise NotAllowed(_("Only people with the Manage Server permission may do this."))
+    guild_id = await bot.moderated_server(interaction)
+    await preferences.set_guild(guild_id, changes, by=interaction.user.id)
 
 
 class NegativeForm(Form, name="negative"):
@@ -110,7 +100,8 @@ class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         scope, what = self.state["scope"], self.state["what"]
-        await _require(interaction, bot, scope)
+        if scope == "guild":
+            await bot.moderated_server(interaction)
         now = (await panel(interaction, bot, scope)).defaults
         if what == "negative":
             await NegativeForm(scope, now.negative or "").open(interaction)
