@@ -148,8 +148,11 @@ async def bench_tiny(options: argparse.Namespace) -> dict[str, Any]:
             text, figures = _report(options, drawn)
             figures |= _timings(drawn)
             if options.psnr:
-                plain = await _draw(options, prompts[: options.psnr], folder / "plain", "bf16")
+                some = prompts[: options.psnr]
+                plain = await _draw(options, some, folder / "plain", "bf16")
+                fast = await _draw(options, some, folder / "fast", "fp8-fast")
                 figures["fp8_psnr_db"] = _likeness(plain, drawn)
+                figures["fp8_fast_psnr_db"] = _likeness(plain, fast)
     sys.stderr.write(f"{text}\n")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, ensure_ascii=False, indent=1), "utf-8")

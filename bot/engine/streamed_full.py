@@ -61,7 +61,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
     cache = options.model_path / FOLDER
     device, dtype = open_device("cuda"), torch.bfloat16
-    precision = _precision(options.precision)
+    precision = precision_of(options.precision)
     # The small ones first: the transformer takes what they leave.
     codec = load_vae(Sources(files.vae), device, dtype)
     encoder, _ = load_text_encoder(
@@ -97,7 +97,8 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     return Networks(dit, embedder, codec, torch.cuda.get_device_name())
 
 
-def _precision(name: str) -> Precision:
+def precision_of(name: str) -> Precision:
+    """Return the precision that the setting's value names."""
     return Precision.PLAIN if name == "bf16" else Precision(name)
 
 

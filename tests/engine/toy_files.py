@@ -31,6 +31,11 @@ PARTS = {
 }
 
 
+def untrained() -> QwenImagePipeline:
+    """The smallest networks, with random weights."""
+    return tiny.load(None, lambda *_: None, Path("no weights here"))[0]
+
+
 def _write(state: dict[str, torch.Tensor], folder: Path, stem: str, shards: int) -> list[str]:
     folder.mkdir(parents=True)
     items = [(name, value.to(torch.bfloat16).contiguous()) for name, value in state.items()]
@@ -48,8 +53,8 @@ def published_name(name: str) -> str:
 
 
 def write_toy_files(root: Path, patch: pytest.MonkeyPatch) -> QwenImagePipeline:
-    """Write the tiny model to `root`; return the pipeline whose weights were written."""
-    pipe, _ = tiny.load(None, lambda *_: None)
+    """Write the untrained tiny model to `root`; return the pipeline whose weights were written."""
+    pipe = untrained()
     text = {published_name(name): value for name, value in pipe.text_encoder.state_dict().items()}
     written = {
         "qwen_image_dit": _write(

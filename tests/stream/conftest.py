@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from bot.engine.imports import quick_imports
-
-with quick_imports():
-    from bot.engine.tiny import model as tiny
-
-
+from tests.engine.toy_files import untrained
 from tests.stream.files import published_text, write_shards
 
 
 @pytest.fixture(scope="module")
 def pipe():
-    return tiny.load(None, lambda *_: None)[0]
+    return untrained()
 
 
 @pytest.fixture(scope="module")

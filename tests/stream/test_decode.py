@@ -7,7 +7,6 @@ from bot.engine.imports import quick_imports
 with quick_imports():
     import torch
 
-    from bot.engine.tiny import model as tiny
 
 import numpy as np
 from PIL import Image
@@ -20,6 +19,7 @@ from bot.engine.stream.decode import (
     working_bytes,
 )
 from bot.engine.stream.device import Device
+from tests.engine.toy_files import untrained
 
 GIB = 2**30
 
@@ -27,7 +27,7 @@ GIB = 2**30
 @pytest.fixture(scope="module")
 def pipe():
     torch.set_num_threads(1)  # shares few cores with other processes
-    return tiny.load(None, lambda *_: None)[0]
+    return untrained()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_pictures_are_those_of_diffsynth_each_alone(pipe, codec) -> None:
 
 
 def test_in_bfloat16_too() -> None:
-    pipe = tiny.load(None, lambda *_: None)[0]
+    pipe = untrained()
     codec = PictureCodec(pipe.vae, Device(), torch.bfloat16)
     latents = noise(1, 64, 64)
     (image,) = codec.decode(latents)

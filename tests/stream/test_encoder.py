@@ -7,7 +7,6 @@ from bot.engine.imports import quick_imports
 with quick_imports():
     import torch
 
-    from bot.engine.tiny import model as tiny
 
 from diffsynth.pipelines.qwen_image import QwenImageUnit_PromptEmbedder
 
@@ -18,6 +17,7 @@ from bot.engine.stream.prompts import PromptEmbedder, PromptMemory
 from bot.engine.stream.published import Sources
 from bot.engine.stream.quantize import quantize_rows
 from bot.engine.stream.streamer import Streamer
+from tests.engine.toy_files import untrained
 from tests.stream.files import published_text, write_shards
 
 PROMPTS = ["a cat on a mat, in oil", "", "Ein Café: “猫咪咖啡” — neon"]
@@ -25,7 +25,7 @@ PROMPTS = ["a cat on a mat, in oil", "", "Ein Café: “猫咪咖啡” — neon
 
 @pytest.fixture(scope="module")
 def pipe():
-    return tiny.load(None, lambda *_: None)[0]
+    return untrained()
 
 
 def stock(pipe, prompts):
@@ -59,7 +59,7 @@ def test_embeddings_are_those_of_diffsynth(pipe) -> None:
 
 def test_in_bfloat16_it_differs_from_diffsynth_by_no_more_than_rounding(pipe) -> None:
     exact = stock(pipe, PROMPTS)
-    pipe = tiny.load(None, lambda *_: None)[0]
+    pipe = untrained()
     pipe.text_encoder.to(torch.bfloat16)
     got = embedder(pipe, streamed(pipe, dtype=torch.bfloat16)).embed(PROMPTS)
     for one, theirs, true in zip(got, stock(pipe, PROMPTS), exact, strict=True):
@@ -75,7 +75,7 @@ def test_fp8_differs_only_by_the_rounding_of_weights(pipe) -> None:
     errors = [relative(g, w) for g, w in zip(got, stock(pipe, PROMPTS), strict=True)]
     assert 0.02 < max(errors) < 0.15, errors
 
-    rounded = tiny.load(None, lambda *_: None)[0]
+    rounded = untrained()
     for layer in rounded.text_encoder.model.language_model.layers:
         for piece in encoder.layout.pieces:
             weight = layer.get_submodule(piece.name).weight
@@ -201,7 +201,7 @@ def test_from_files_neither_the_vision_tower_nor_the_head_is_read(pipe, tmp_path
     assert [name for name in sources.names if "visual" in name]
     assert "lm_head.weight" in sources.names
 
-    rounded = tiny.load(None, lambda *_: None)[0]
+    rounded = untrained()
     rounded.text_encoder.to(torch.bfloat16).float()
     got = embedder(pipe, encoder).embed(PROMPTS)
     # `to(bfloat16)` also rounds the rotary frequencies of theirs; the right ones go back.

@@ -19,6 +19,7 @@ from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.errors import EngineError
+from tests.engine.toy_files import untrained
 from tests.stream.files import published_text, write_shards
 
 SIZE = {"width": 64, "height": 96}
@@ -26,7 +27,7 @@ SIZE = {"width": 64, "height": 96}
 
 @pytest.fixture(scope="module")
 def pipe():
-    return tiny.load(None, lambda *_: None)[0]
+    return untrained()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_the_transformer_of_the_files_predicts_as_the_one_in_memory(
     root, tmp_path, precision
 ) -> None:
     settings = Settings(dtype=torch.float32, precision=precision)
-    want = predicted(StreamedDiT.from_module(tiny.load(None, lambda *_: None)[0].dit, settings))
+    want = predicted(StreamedDiT.from_module(untrained().dit, settings))
     origins = []
     for _ in range(2):
         dit, stats = load_transformer(

@@ -147,15 +147,22 @@ class Context:
                 timesteps,
                 GUIDANCE,
             )
-        dit = self.dit
-        dit.configure(variant.budget, variant.precision, compiled=variant.compiled)
-        dit.matmul = variant.matmul or dit.matmul
+        dit = self.settled(variant)
         generation = dit.prepare(
             self.prompts, timesteps, width=width, height=height, pictures=pictures
         )
         latents = latents.to(self.device)
         variant.figures |= {"resident": len(dit.resident), "matmul": str(dit.matmul)}
         return lambda: dit.predict(generation, 0, latents, GUIDANCE)
+
+    def settled(self, variant: Variant) -> StreamedDiT:
+        """Configure `variant`; blocks that an earlier, larger one kept leave the device."""
+        assert variant.precision is not None
+        dit = self.dit
+        dit.configure(variant.budget, variant.precision, compiled=variant.compiled)
+        dit.matmul = variant.matmul or dit.matmul
+        dit.make_room(self.usual)
+        return dit
 
     def timed(self, step: Callable[[], Tensor]) -> tuple[float, Tensor]:
         """Run a step; return its seconds and output."""

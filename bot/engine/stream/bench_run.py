@@ -91,7 +91,7 @@ def alone(context: Context) -> None:
 
 
 def _one_alone(context: Context, variant: Variant) -> None:
-    device = context.dit.device
+    device = context.settled(variant).device
     context.limit(variant.budget)
     try:
         step = context.stepper(variant)

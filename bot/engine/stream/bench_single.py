@@ -37,7 +37,7 @@ def sizes(context: Context) -> None:
 
 
 def _sized(context: Context, variant: Variant, size: str, pictures: int, name: str) -> None:
-    device = context.dit.device
+    device = context.settled(variant).device
     context.limit(variant.budget)
     try:
         step = context.stepper(variant, size, pictures)

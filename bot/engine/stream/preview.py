@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bot.engine.stream.decode import PictureCodec
 
-_SIDE: Final = 256
+_SIDE: Final = 128
 _LATENT: Final = 8
 _SCALES: Final = (8, 16, 32, 64)
 """Sides of the patches in the synthetic pictures, in pixels."""
@@ -39,7 +39,7 @@ class LatentPreview:
     @classmethod
     @torch.no_grad()
     def fit(cls, codec: PictureCodec) -> LatentPreview:
-        """Fit the map to `codec`; takes the encoding of four pictures of 256 x 256."""
+        """Fit the map to `codec`; takes the encoding of four pictures of 128 x 128."""
         latents, colours = [], []
         for picture in synthetic_pictures():
             encoded = codec.encode(picture, _SIDE, _SIDE)[0].float().cpu()

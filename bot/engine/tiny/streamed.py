@@ -8,19 +8,20 @@ from bot.engine.backend import LoadProgress
 from bot.engine.options import EngineOptions
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.encoder import StreamedTextEncoder
-from bot.engine.stream.layout import Precision
 from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.transformer import StreamedDiT
-from bot.engine.streamed_full import Networks
+from bot.engine.streamed_full import Networks, precision_of
 from bot.engine.tiny import model as tiny
 
 
 def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks:
-    """Return the toy networks, on the CPU in float32, their weights in FP8 unless plain is set."""
+    """Return the toy networks, on the CPU in float32, their weights in FP8 unless plain is set.
+
+    `fp8-fast` is there for its numerics: on a CPU it is slower than widening the weights.
+    """
     pipe, _ = tiny.load(options, progress)
-    # FP8 arithmetic needs a GPU; the CPU widens the same FP8 weights.
-    precision = Precision.PLAIN if options.precision == "bf16" else Precision.FP8
+    precision = precision_of(options.precision)
     dit = StreamedDiT.from_module(
         pipe.dit, Settings(device="cpu", dtype=torch.float32, precision=precision)
     )

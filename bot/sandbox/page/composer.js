@@ -6,8 +6,8 @@ import { flatten, mainOption, matching, parse, visible } from "./commands.js";
 import { Panel } from "./panel.js";
 
 const PROMPTS = [
-  "a lighthouse at night", "a red boat under a full moon", "three yellow fish in blue water",
-  "the word HELLO in big green letters", "一座红色的房子和一棵树",
+  "a lighthouse", "three green triangles on a yellow background", "CAT in white letters on blue",
+  "a blue square to the left of a red star", "蓝色的月亮",
 ];
 
 /**
