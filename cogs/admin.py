@@ -6,6 +6,7 @@ again. Pausing stops everyone, so it takes the bot's owner, or an admin of the o
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import discord
@@ -15,10 +16,11 @@ from discord.ext import commands
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
 from bot.errors import InvalidRequest, JobNotFound, NotAllowed
+from bot.jobs import edits
 from bot.jobs.compose import is_none
 from bot.jobs.ids import is_job_id
 from bot.jobs.model import Job
-from bot.styles import MOST_OWN, NAME_LIMIT, TEXT_LIMIT, Style
+from bot.styles import NAME_LIMIT, TEXT_LIMIT, Style
 from bot.words import _, mark
 from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.buttons import CANCEL_SENTENCES
@@ -155,14 +157,11 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         new = Style(" ".join(name.split()), prompt, negative or "")
         if is_none(new.name):
             raise InvalidRequest(_("A style needs a name of its own."))
-        own = await self.bot.services.preferences.styles(guild_id)
-        others = [style for style in own if style.name.casefold() != new.name.casefold()]
-        if len(others) >= MOST_OWN:
-            raise InvalidRequest(
-                _("A server may have {limit} styles of its own.").format(limit=MOST_OWN)
-            )
-        await self.bot.services.preferences.set_styles(
-            guild_id, [*others, new], by=interaction.user.id, detail=f"style {new.name}"
+        await self.bot.services.preferences.edit_guild(
+            guild_id,
+            partial(edits.with_style, new=new),
+            by=interaction.user.id,
+            detail=f"style {new.name}",
         )
         sentence = _("The style {name} is there.").format(name=safe(new.name, NAME_LIMIT))
         await interaction.response.send_message(sentence, ephemeral=True)
@@ -176,13 +175,11 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     ) -> None:
         """Forget a style; built-in ones stay."""
         guild_id = await self.bot.moderated_server(interaction)
-        own = await self.bot.services.preferences.styles(guild_id)
-        wanted = " ".join(name.split()).casefold()
-        others = [style for style in own if style.name.casefold() != wanted]
-        if len(others) == len(own):
-            raise InvalidRequest(_("This server has no style of that name."))
-        await self.bot.services.preferences.set_styles(
-            guild_id, others, by=interaction.user.id, detail=f"no style {name}"
+        await self.bot.services.preferences.edit_guild(
+            guild_id,
+            partial(edits.without_style, name=" ".join(name.split())),
+            by=interaction.user.id,
+            detail=f"no style {name}",
         )
         await interaction.response.send_message(_("Removed."), ephemeral=True)
 

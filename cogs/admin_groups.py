@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import discord
@@ -10,8 +11,9 @@ from discord import app_commands
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
 from bot.errors import InvalidRequest, NotAllowed
+from bot.jobs import edits
 from bot.jobs.blocking import EVERYWHERE
-from bot.jobs.moderation import MOST_RULES, RULE_LIMIT, checked_rule
+from bot.jobs.moderation import RULE_LIMIT, checked_rule
 from bot.words import _, mark, ngettext
 
 _HOUR_S = 3600
@@ -112,12 +114,9 @@ class RuleGroup(app_commands.Group):
     ) -> None:
         """Add a rule."""
         guild_id = await interaction.client.moderated_server(interaction)
+        edit = partial(edits.with_rule, rule=checked_rule(rule))
         preferences = interaction.client.services.preferences
-        rules = [r for r in await preferences.rules(guild_id) if r != rule.strip()]
-        if len(rules) >= MOST_RULES:
-            raise InvalidRequest(_("A server may have {limit} rules.").format(limit=MOST_RULES))
-        changes = {"rules": [*rules, checked_rule(rule)]}
-        await preferences.set_guild(guild_id, changes, by=interaction.user.id)
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
         await _tell(interaction, _("Added."))
 
     @app_commands.command(name="remove", description=mark("Remove a rule."))
@@ -129,12 +128,9 @@ class RuleGroup(app_commands.Group):
     ) -> None:
         """Remove a rule."""
         guild_id = await interaction.client.moderated_server(interaction)
+        edit = partial(edits.without_rule, rule=rule.strip())
         preferences = interaction.client.services.preferences
-        rules = await preferences.rules(guild_id)
-        left = [r for r in rules if r != rule.strip()]
-        if len(left) == len(rules):
-            raise InvalidRequest(_("There is no such rule."))
-        await preferences.set_guild(guild_id, {"rules": left}, by=interaction.user.id)
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
         await _tell(interaction, _("Removed."))
 
     @app_commands.command(name="list", description=mark("Show this server's rules."))
@@ -160,11 +156,9 @@ class ChannelGroup(app_commands.Group):
         on: bool,
     ) -> None:
         guild_id = await interaction.client.moderated_server(interaction)
+        edit = partial(edits.with_channel, channel_id=where.id, on=on)
         preferences = interaction.client.services.preferences
-        denied = set(await preferences.denied_channels(guild_id))
-        denied = denied - {where.id} if on else denied | {where.id}
-        changes = {"denied_channels": sorted(denied)}
-        await preferences.set_guild(guild_id, changes, by=interaction.user.id)
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
         sentence = _("The bot draws in {channel}.")
         if not on:
             sentence = _("The bot draws no more in {channel}.")

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, cast
+from functools import partial
+from typing import Any, Final, Self
 
-from bot.styles import Style, from_values, to_values
+from bot.jobs import edits
+from bot.styles import Style, from_values
 from bot.words import LANGUAGES
 from storage import audit, preferences
 from storage.database import Database, Transaction
 from storage.preferences import Table
 
 _REMEMBERED: Final = 5000
+Edit = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""Returns what changes of the settings that it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +75,11 @@ class Preferences:
 
     async def rules(self, guild_id: int | None) -> tuple[str, ...]:
         """Return what prompts may not say in a server."""
-        return tuple(map(str, await self._list(guild_id, "rules")))
+        return edits.rules_of(await self._get("guilds", guild_id)) if guild_id else ()
 
     async def denied_channels(self, guild_id: int | None) -> tuple[int, ...]:
         """Return the channels of a server where nothing is drawn."""
-        return tuple(
-            channel
-            for channel in await self._list(guild_id, "denied_channels")
-            if isinstance(channel, int)
-        )
-
-    async def _list(self, guild_id: int | None, name: str) -> list[Any]:
-        found = (await self._get("guilds", guild_id)).get(name) if guild_id else None
-        return cast("list[Any]", found) if isinstance(found, list) else []
+        return edits.denied_channels_of(await self._get("guilds", guild_id)) if guild_id else ()
 
     async def language(self, user_id: int) -> str | None:
         """Return the language that a user chose, a key of `bot.words.LANGUAGES`."""
@@ -99,18 +95,21 @@ class Preferences:
 
     async def set_user(self, user_id: int, changes: Mapping[str, Any]) -> Defaults:
         """Change some of a user's settings; None unsets one."""
-        return Defaults.read(await self._change("users", user_id, changes))
+        return Defaults.read(await self._change("users", user_id, lambda _values: changes))
 
     async def set_guild(self, guild_id: int, changes: Mapping[str, Any], *, by: int) -> Defaults:
         """Change some of a server's settings, with a note in the audit."""
-        return Defaults.read(await self._change("guilds", guild_id, changes, by=by))
+        return await self.edit_guild(guild_id, lambda _values: changes, by=by)
 
-    async def set_styles(
-        self, guild_id: int, styles: Iterable[Style], *, by: int, detail: str
-    ) -> None:
-        """Replace a server's own styles."""
-        changes = {"styles": to_values(styles)}
-        await self._change("guilds", guild_id, changes, by=by, detail=detail)
+    async def edit_guild(
+        self, guild_id: int, edit: Edit, *, by: int, detail: str | None = None
+    ) -> Defaults:
+        """Change a server's settings by what they are now, with a note in the audit.
+
+        `edit` gets the stored values inside the transaction and returns the changes; what it
+        raises leaves all as it was.
+        """
+        return Defaults.read(await self._change("guilds", guild_id, edit, by=by, detail=detail))
 
     def forget(self, user_id: int) -> None:
         """Drop what is remembered of a user whose settings were deleted."""
@@ -144,7 +143,7 @@ class Preferences:
         self,
         table: Table,
         key: int,
-        changes: Mapping[str, Any],
+        edit: Edit,
         *,
         by: int | None = None,
         detail: str | None = None,
@@ -152,8 +151,11 @@ class Preferences:
         now = self._clock()
 
         async def change(tx: Transaction) -> dict[str, Any]:
-            values = {**await preferences.get(tx, table, key), **changes}
-            values = {name: value for name, value in values.items() if value is not None}
+            stored = await preferences.get(tx, table, key)
+            changes = edit(stored)
+            values = {
+                name: value for name, value in {**stored, **changes}.items() if value is not None
+            }
             await preferences.put(tx, table, key, values, now)
             if by is not None:
                 await audit.record(
@@ -166,6 +168,4 @@ class Preferences:
                 )
             return values
 
-        values = await self._database.write(change)
-        self._remember(table, key, values)
-        return values
+        return await self._database.write(change, then=partial(self._remember, table, key))

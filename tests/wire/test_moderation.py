@@ -134,3 +134,31 @@ async def test_channels_can_be_closed_with_their_threads(stage):
 async def test_all_of_it_is_for_moderators(stage, command, options):
     forced = await stage.sandbox.user("mallory").slash("general", command, force=True, **options)
     assert "Manage Server" in (await forced.answer()).content
+
+
+async def test_two_admins_at_once_lose_nothing_of_each_others(stage):
+    alice = stage.sandbox.user("alice")
+    asked = [
+        await alice.slash("general", command, **options)
+        for number in range(6)
+        for command, options in (
+            ("admin rule add", {"rule": f"word {number}"}),
+            ("admin style add", {"name": f"style {number}", "prompt": "oil"}),
+            ("admin channel deny", {"where": alice.place(("art", "staff")[number % 2]).id}),
+        )
+    ]
+    for invocation in asked:
+        await invocation.answer()
+    preferences, guild = stage.app.client.services.preferences, alice.place("general").guild.id
+    assert sorted(await preferences.rules(guild)) == [f"word {number}" for number in range(6)]
+    names = [style.name for style in await preferences.styles(guild)]
+    assert sorted(names) == [f"style {number}" for number in range(6)]
+    assert len(await preferences.denied_channels(guild)) == 2
+    removed = [
+        await alice.slash("general", "admin rule remove", rule=f"word {n}") for n in range(3)
+    ]
+    for invocation in removed:
+        await invocation.answer()
+    assert sorted(await preferences.rules(guild)) == [f"word {number}" for number in range(3, 6)]
+    again = await (await alice.slash("general", "admin rule remove", rule="word 0")).answer()
+    assert "no such rule" in again.content
