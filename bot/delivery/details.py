@@ -18,6 +18,9 @@ def code_block(text: str) -> str:
 
 def details(job: Job, model: str, position: int | None = None) -> str:
     """Return the parameters as they stand in the PNG, and what else is known, as markdown."""
+    if not job.readable:
+        unknown = _("How this was made can no longer be read; another version of the bot noted it.")
+        return "\n".join([unknown, *_life(job)])
     texts = png_texts(job.id, job.request, model)
     parameters = texts[min(position or 0, len(texts) - 1)]["parameters"]
     lines = [code_block(parameters)]
@@ -32,6 +35,12 @@ def details(job: Job, model: str, position: int | None = None) -> str:
                 strength=f"{1.0 if request.strength is None else request.strength:g}"
             )
         )
+    return "\n".join([*lines, *_life(job)])
+
+
+def _life(job: Job) -> list[str]:
+    """Return what the job's row itself tells: its parent, its times, its id."""
+    lines: list[str] = []
     if job.parent_id:
         lines.append(_("Made from the job `{job}`").format(job=job.parent_id))
     if job.timings:
@@ -39,4 +48,4 @@ def details(job: Job, model: str, position: int | None = None) -> str:
         lines.append(_("Time: {times}").format(times=times))
     made = datetime.fromtimestamp(job.finished_at or job.created_at, UTC)
     lines.append(_("Job `{job}`, {time}").format(job=job.id, time=f"<t:{made.timestamp():.0f}:f>"))
-    return "\n".join(lines)
+    return lines

@@ -80,6 +80,12 @@ async def test_a_stored_request_that_cannot_be_read(sandbox, tmp_path, log):
             assert job.state is JobState.FAILED
             assert job.id in message.embeds[0]["description"]
             assert lines_about(log, job)
+        bob = sandbox.user("bob")
+        shown = await (await bob.context_menu("general", "Show parameters", message)).answer()
+        assert "can no longer be read" in shown.content
+        assert job.id in shown.content
+        for made_up in ("unreadable)", "1344x768", "Steps", "Seed"):
+            assert made_up not in shown.content
 
 
 async def test_a_start_finds_a_running_job_that_cannot_be_read(sandbox, tmp_path):
