@@ -13,18 +13,29 @@ from typing import Final
 
 from bot.errors import BotError
 from bot.settings import Settings
-from storage.backup import connect_read_only, copy_database, sync_file, sync_folder
+from storage.backup import connect_read_only, copy_database, forget_tokens, sync_file, sync_folder
+from storage.images import ImageStore
 
 _PARTIAL: Final = ".partial"
+# Whether a job still needs the picture that it starts from; older schemas know these columns too.
+_INPUTS: Final = """
+    SELECT id, CASE WHEN json_valid(request) THEN state IN ('queued', 'running')
+        AND json_extract(request, '$.input_image') IS NOT NULL ELSE 0 END
+    FROM jobs
+"""
 
 
 @dataclass(slots=True)
 class Backup:
-    """What was copied. `unusable` names pictures that are missing or differ from their hash."""
+    """What was copied. `unusable` names pictures that are missing or differ from their hash.
+
+    `inputs` counts the pictures that jobs start, or started, from.
+    """
 
     folder: Path
     jobs: int = 0
     pictures: int = 0
+    inputs: int = 0
     unusable: list[str] = field(default_factory=list[str])
 
 
@@ -46,6 +57,7 @@ def back_up(settings: Settings, target: Path | None, *, images: bool) -> Backup:
         partial.mkdir(parents=True)
         # The database first: pictures that it names were written before their rows.
         copy_database(source, partial / source.name)
+        forget_tokens(partial / source.name)
         backup = _fill(Backup(folder), settings, partial, images=images)
         sync_folder(partial)
         partial.rename(folder)
@@ -61,6 +73,8 @@ def report(backup: Backup, *, images: bool) -> str:
     lines = [f"Backed up {backup.jobs} jobs to {backup.folder}."]
     if images:
         lines.append(f"Pictures copied: {backup.pictures}.")
+        if backup.inputs:
+            lines.append(f"Pictures to start from copied: {backup.inputs}.")
         lines += [f"Not copied, missing or changed: {file}" for file in backup.unusable]
     else:
         lines.append("The pictures were not copied (--images does that).")
@@ -72,22 +86,32 @@ def _fill(backup: Backup, settings: Settings, partial: Path, *, images: bool) ->
     with closing(connect_read_only(partial / settings.database_path.name)) as connection:
         backup.jobs = int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
         rows = connection.execute("SELECT file, sha256 FROM images ORDER BY file").fetchall()
+        inputs = dict(connection.execute(_INPUTS))
+    store = ImageStore(settings.images_dir)
+    for job_id in store.inputs() & inputs.keys() if images else ():
+        source = store.input_path(job_id)
+        copied = partial / settings.images_dir.name / source.relative_to(store.root)
+        if _copy_file(source, copied):
+            backup.inputs += 1
+            inputs[job_id] = False
+    if images:
+        backup.unusable += [f"the start of job {job_id}" for job_id in inputs if inputs[job_id]]
     for file, sha256 in rows if images else ():
         copied = partial / settings.images_dir.name / file
-        if _copy_picture(settings.images_dir / file, copied, sha256):
+        if _copy_file(settings.images_dir / file, copied, sha256):
             backup.pictures += 1
         else:
             backup.unusable.append(file)
     return backup
 
 
-def _copy_picture(source: Path, target: Path, sha256: str) -> bool:
-    """Copy one picture durably; return False, and leave no copy, if it is not the recorded one."""
+def _copy_file(source: Path, target: Path, sha256: str | None = None) -> bool:
+    """Copy a picture durably; return False, and leave no copy, if it is not the recorded one."""
     try:
         data = source.read_bytes()
     except FileNotFoundError:
         return False
-    if hashlib.sha256(data).hexdigest() != sha256:
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(data)

@@ -7,8 +7,9 @@ import json
 import logging
 import secrets
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import discord
 from discord import app_commands
@@ -27,6 +28,7 @@ from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
 from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
+from bot.logs import hide
 from bot.models import ModelSpec
 from bot.refusals import refusal
 from bot.settings import Settings
@@ -198,8 +200,25 @@ class ImageBot(commands.Bot):
         )
 
 
+def typed(data: Any) -> Iterator[str]:
+    """Yield the words in an interaction's data: options, fields of forms, a menu's message."""
+    if isinstance(data, dict):
+        for name, value in cast("dict[str, Any]", data).items():
+            if name in {"value", "content"} and isinstance(value, str):
+                yield value
+            else:
+                yield from typed(value)
+    elif isinstance(data, list):
+        for value in cast("list[Any]", data):
+            yield from typed(value)
+
+
 async def use_language(interaction: discord.Interaction[Any]) -> str:
-    """Speak the language of an interaction's user in the rest of this task; return its locale."""
+    """Speak the language of an interaction's user in the rest of this task; return its locale.
+
+    What they typed is kept out of all that this task logs.
+    """
+    hide(*typed(interaction.data))
     bot: ImageBot = interaction.client
     try:
         chosen = await bot.services.preferences.language(interaction.user.id)

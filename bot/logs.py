@@ -24,14 +24,22 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u
 
 @contextmanager
 def job_context(job_id: str, *texts: str) -> Generator[None]:
-    """Put `job_id` into every line that is logged within, and keep `texts` (prompts) out."""
+    """Put `job_id` into every line that is logged within, and keep `texts` (prompts) out.
+
+    Without texts, those that are kept out already stay so.
+    """
     token = _job_id.set(job_id)
-    hiding = _redactor.set(Redactor(texts) if texts else None)
+    hiding = _redactor.set(Redactor(texts) if texts else _redactor.get())
     try:
         yield
     finally:
         _redactor.reset(hiding)
         _job_id.reset(token)
+
+
+def hide(*texts: str) -> None:
+    """Keep these texts out of whatever the rest of this task, and what it starts, logs."""
+    _redactor.set(Redactor(texts))
 
 
 class LineFormatter(logging.Formatter):
@@ -48,7 +56,9 @@ class LineFormatter(logging.Formatter):
         record.job = _job_id.get()
         text = super().format(record)
         if (redact := _redactor.get()) is not None:
-            text = redact(text)
+            # Not the line's own head, which a prompt may well repeat.
+            head = f"{record.asctime} {record.levelname:<7} {record.job:<18} {record.name}: "
+            text = head + redact(text.removeprefix(head))
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
         text = _TOKEN_IN_PATH.sub(r"\1[token]", text).replace("\r", "\\r")

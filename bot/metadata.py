@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from PIL import Image
+from bot.headers import exif_comment
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _TEXT_LIMIT: Final = 256 * 1024
+_TEXTS_LIMIT: Final = 4 * _TEXT_LIMIT
 _CHUNKS_LIMIT: Final = 10_000
-_EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 # ComfyUI's graph: the words are inputs of text encoders, the rest of samplers.
 _SAMPLED: Final = ("seed", "noise_seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
 
@@ -34,7 +33,7 @@ def read_parameters(data: bytes) -> Parameters | None:
     Knows this bot's and AUTOMATIC1111's `parameters`, ComfyUI's `prompt`, and the JSON of InvokeAI
     and NovelAI. Reads at most 256 KiB of text; a broken file gives what stands before its damage.
     """
-    texts = dict(_png_texts(data)) if data.startswith(_SIGNATURE) else _exif_texts(data)
+    texts = _first_texts(data) if data.startswith(_SIGNATURE) else _exif_texts(data)
     if text := texts.get("parameters"):
         ours = "request" in texts and '"job_id"' in texts["request"]
         return Parameters("" if ours else "AUTOMATIC1111", text)
@@ -45,6 +44,18 @@ def read_parameters(data: bytes) -> Parameters | None:
     if text := texts.get("Comment"):
         return Parameters("NovelAI" if texts.get("Software") == "NovelAI" else "", _pretty(text))
     return None
+
+
+def _first_texts(data: bytes) -> dict[str, str]:
+    """Return a PNG's texts by name, until they are too many: each may claim its 256 KiB."""
+    texts: dict[str, str] = {}
+    room = _TEXTS_LIMIT
+    for name, text in _png_texts(data):
+        room -= len(text)
+        if room < 0:
+            break
+        texts[name] = text
+    return texts
 
 
 def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
@@ -87,22 +98,17 @@ def _inflated(data: bytes) -> bytes | None:
 
 
 def _exif_texts(data: bytes) -> dict[str, str]:
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "WEBP")) as image:
-            comment: Any = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    except Exception:  # noqa: BLE001 - parsers raise whatever they like on a crafted file
+    comment = exif_comment(data, _TEXT_LIMIT + 8)
+    if not comment:
         return {}
-    if isinstance(comment, str):
-        return {"parameters": comment[:_TEXT_LIMIT]}
-    if not isinstance(comment, bytes):
-        return {}
-    # The first eight bytes name the encoding (Exif 2.32, 4.6.5).
-    code, text = comment[:8], comment[8 : 8 + _TEXT_LIMIT]
+    # The first eight bytes name the encoding (Exif 2.32, 4.6.5), unless a writer left them out.
+    code, text = comment[:8], comment[8:]
     if code.startswith(b"UNICODE"):
         # Writers disagree about the byte order; most text has its zero bytes in one half.
         big = text[::2].count(0) >= text[1::2].count(0)
         return {"parameters": text.decode("utf-16-be" if big else "utf-16-le", "replace")}
-    return {"parameters": text.decode("utf-8", "replace").strip("\0")}
+    named = code.startswith((b"ASCII\0", b"JIS\0", bytes(8)))
+    return {"parameters": (text if named else comment).decode("utf-8", "replace").strip("\0")}
 
 
 def _pretty(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Final
 
 _SHORTEST: Final = 8
@@ -19,13 +20,19 @@ class Redactor:
     """
 
     def __init__(self, texts: Iterable[str] = ()) -> None:
-        self._windows: dict[int, set[str]] = {}
-        for text in texts:
+        self._texts = tuple(texts)
+
+    @cached_property
+    def _windows(self) -> dict[int, set[str]]:
+        # Made at the first line: most tasks log none while they hold a text.
+        made: dict[int, set[str]] = {}
+        for text in self._texts:
             for form in {text, repr(text)[1:-1], json.dumps(text)[1:-1]}:
                 size = min(_WINDOW, len(form))
                 if size >= _SHORTEST:
-                    windows = self._windows.setdefault(size, set())
+                    windows = made.setdefault(size, set())
                     windows.update(form[i : i + size] for i in range(len(form) - size + 1))
+        return made
 
     def __call__(self, line: str) -> str:
         """Return `line` without the secret texts."""

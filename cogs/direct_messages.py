@@ -16,6 +16,7 @@ from bot.delivery.attachments import check_attachment
 from bot.delivery.errors import FORESEEN, explain
 from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
+from bot.logs import hide
 from bot.words import _, speak
 from cogs.buttons import known_job
 from cogs.imagine import starting_from, surroundings
@@ -39,6 +40,7 @@ class DirectMessages(commands.Cog):
             return
         if message.type not in {discord.MessageType.default, discord.MessageType.reply}:
             return
+        hide(message.content)
         try:
             services = self.bot.services
             # A message tells no locale.

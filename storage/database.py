@@ -19,10 +19,17 @@ T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any]
 
 _READERS: Final = 2
-_WRITER_PRAGMAS: Final = ("synchronous = FULL", "foreign_keys = ON", "busy_timeout = 5000")
+_PATIENCE: Final = "busy_timeout = 5000"
+# What is deleted (a token, a prompt) is overwritten, not only unlinked.
+_WRITER_PRAGMAS: Final = (
+    "synchronous = FULL",
+    "foreign_keys = ON",
+    "secure_delete = ON",
+    _PATIENCE,
+)
 # A reader that checkpoints could collide with the writer's checkpoint, which SQLite before 3.51.3
 # may answer with a damaged file (https://sqlite.org/wal.html#walresetbug).
-_READER_PRAGMAS: Final = ("query_only = ON", "wal_autocheckpoint = 0", "busy_timeout = 5000")
+_READER_PRAGMAS: Final = ("query_only = ON", "wal_autocheckpoint = 0", _PATIENCE)
 
 
 class Transaction:
@@ -135,6 +142,13 @@ class Database:
         """Run `fn` on one unchanging snapshot of the database; it cannot write."""
         return await self._to_its_end(self._read(fn))
 
+    async def scrub(self) -> bool:
+        """Empty the write-ahead log, where older versions of changed pages still lie.
+
+        Returns False where a reader, or another process's backup, is in the way: try again later.
+        """
+        return await self._to_its_end(self._scrub())
+
     async def backup(self, target: Path) -> None:
         """Copy the database as it stands now to `target`, while reads and writes go on.
 
@@ -174,6 +188,16 @@ class Database:
             if then:
                 then(result)
         return result
+
+    async def _scrub(self) -> bool:
+        async with self._writing:
+            # Nobody shall wait for a backup's long look.
+            await self._writer.execute_fetchall("PRAGMA busy_timeout = 0")
+            try:
+                rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                await self._writer.execute_fetchall(f"PRAGMA {_PATIENCE}")
+        return next(iter(rows))[0] == 0
 
     async def _read(self, fn: Callable[[Transaction], Awaitable[T]]) -> T:
         reader = await self._free.get()

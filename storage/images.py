@@ -121,6 +121,10 @@ class ImageStore:
 
         await asyncio.to_thread(forget)
 
+    def inputs(self) -> set[str]:
+        """Return the jobs whose picture to start from is here. Blocking."""
+        return {path.stem for path in (self.root / _INPUTS).glob("*.input")}
+
     async def sweep_inputs(self, known: Container[str]) -> int:
         """Delete the pictures to start from that no job in `known` has; return how many."""
 

@@ -1,19 +1,20 @@
 """Pictures that users attach: which are taken, and how they are fetched.
 
 They are never decoded here: a crafted file meets its decoder in the engine's process, which may
-crash. This process reads their first bytes and counts the rest.
+crash. This process reads their headers, and counts the rest.
 """
 
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 import aiohttp
 import discord
+from yarl import URL
 
 from bot.delivery.text import safe
 from bot.errors import InvalidRequest
+from bot.headers import picture_kind, picture_size
 from bot.words import _
 
 BYTES_LIMIT: Final = 25 * 2**20
@@ -23,19 +24,6 @@ _HOSTS: Final = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5, sock_read=10)
 _CHUNK: Final = 2**16
 _MIB: Final = 2**20
-
-
-def picture_kind(data: bytes) -> str | None:
-    """Return what kind of picture begins so, or None."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if data[:6] in {b"GIF87a", b"GIF89a"}:
-        return "GIF"
-    return None
 
 
 def is_picture(attachment: discord.Attachment) -> bool:
@@ -72,7 +60,7 @@ class Fetcher:
 
     def __init__(self, api_url: str | None = None) -> None:
         # The sandbox serves its own files; its address is loopback by its setting's own check.
-        self._sandbox = urlsplit(api_url).netloc if api_url else None
+        self._sandbox = URL(api_url).origin() if api_url else None
 
     async def fetch(self, attachment: discord.Attachment) -> bytes:
         """Return an attached picture's bytes; raise `InvalidRequest` where it cannot be used."""
@@ -85,40 +73,64 @@ class Fetcher:
         unreachable = _("The picture {name} could not be fetched. Please attach it again.").format(
             name=name
         )
-        if not self._allowed(url):
+        address = self._allowed(url)
+        if address is None:
             raise InvalidRequest(unreachable)
+        too_large = _("The picture {name} is too large: at most {limit} MiB are possible.").format(
+            name=name, limit=BYTES_LIMIT // _MIB
+        )
         data = bytearray()
         try:
-            # No redirects: they could lead anywhere, into the self-hoster's own network too.
+            # No redirects: they could lead anywhere, into the self-hoster's own network too. And
+            # nothing packed: its size would count before it is unpacked.
             async with (
-                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                session.get(url, allow_redirects=False) as response,
+                aiohttp.ClientSession(
+                    timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, auto_decompress=False
+                ) as session,
+                session.get(address, allow_redirects=False) as response,
             ):
                 if response.status != 200:  # noqa: PLR2004
                     raise InvalidRequest(unreachable)
+                if (response.content_length or 0) > BYTES_LIMIT:
+                    raise InvalidRequest(too_large)
                 async for chunk in response.content.iter_chunked(_CHUNK):
                     data += chunk
                     if len(data) > BYTES_LIMIT:
-                        raise InvalidRequest(
-                            _(
-                                "The picture {name} is too large: at most {limit} MiB are possible."
-                            ).format(name=name, limit=BYTES_LIMIT // _MIB)
-                        )
+                        raise InvalidRequest(too_large)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise InvalidRequest(unreachable) from error
-        if picture_kind(bytes(data[:16])) is None:
-            raise InvalidRequest(
-                _("{name} is not a picture that I know: send a PNG, JPEG, WebP or GIF.").format(
-                    name=name
-                )
-            )
-        return bytes(data)
+        return _checked(bytes(data), name)
 
-    def _allowed(self, url: str) -> bool:
+    def _allowed(self, url: str) -> URL | None:
+        """Return the address where it is Discord's own.
+
+        It is read once, by the library that then asks it: two readers may disagree about a host.
+        """
         try:
-            parts = urlsplit(url)
+            address = URL(url)
         except ValueError:
-            return False
+            return None
+        if not address.host or address.raw_user is not None or address.raw_password is not None:
+            return None
         if self._sandbox is not None:
-            return parts.netloc == self._sandbox
-        return parts.scheme == "https" and parts.netloc in _HOSTS
+            return address if address.origin() == self._sandbox else None
+        bare = address.scheme == "https" and address.explicit_port is None
+        return address if bare and address.host in _HOSTS else None
+
+
+def _checked(data: bytes, name: str) -> bytes:
+    """Return a file's bytes; raise `InvalidRequest` where its header is no picture's to draw on."""
+    if picture_kind(data) is None:
+        raise InvalidRequest(
+            _("{name} is not a picture that I know: send a PNG, JPEG, WebP or GIF.").format(
+                name=name
+            )
+        )
+    width, height = picture_size(data) or (0, 0)
+    if width * height > PIXELS_LIMIT:
+        raise InvalidRequest(
+            _("The picture {name} is too large: at most {limit} megapixels are possible.").format(
+                name=name, limit=PIXELS_LIMIT // 10**6
+            )
+        )
+    return data

@@ -28,7 +28,7 @@ from bot.delivery.text import plain
 from bot.errors import JobNotFound
 from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
-from bot.logs import job_context
+from bot.logs import hide, job_context
 from bot.words import _, speak
 from storage import deliveries
 from storage.database import Database
@@ -78,6 +78,7 @@ class Courier:
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
         self._busy: dict[str, asyncio.Task[None]] = {}
+        self._scrubbed = False
 
     async def run(self) -> None:
         """Deliver until cancelled; attempts in flight are given a moment to end then."""
@@ -121,6 +122,13 @@ class Courier:
         if outlook.next_expiry_at is not None and outlook.next_expiry_at <= now:
             await self._database.write(partial(deliveries.forget_expired_tokens, now=now))
             return 0
+        if outlook.next_expiry_at is not None:
+            self._scrubbed = False
+        elif not self._scrubbed:
+            # No token is needed any more: older pages that show one must not stay in the log.
+            self._scrubbed = await self._database.scrub()
+            if not self._scrubbed:
+                return _FIRST_RETRY_S
         times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
         # An end of any attempt wakes the loop, so only the clock's own dates are waited for.
         return max(0.05, min(times) - now) if times else None
@@ -147,6 +155,7 @@ class Courier:
         if job is None or current is None or current.state not in {"pending", "sending"}:
             return
         speak(job.locale)
+        hide(job.request.prompt, job.request.negative_prompt)
         trail, stale = current.error, False
         tired = self._tired(current)
         for rung in rungs(current, self._clock()):

@@ -73,6 +73,7 @@ class Privacy:
         if not still_open:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
             self._preferences.forget(user_id)
+        await self._database.scrub()
         _log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
         return Deleted(len(job_ids), len(still_open), messages)
 
@@ -103,6 +104,7 @@ class Privacy:
             await self._forget(job_ids)
             swept += len(job_ids)
         if swept:
+            await self._database.scrub()
             _log.info("swept %d jobs older than %d days", swept, self._keep_days)
         return swept
 

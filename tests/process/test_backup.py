@@ -12,9 +12,15 @@ from contextlib import closing
 import pytest
 
 from bot.__main__ import main
+from bot.backup import back_up, report
 from bot.sandbox.server import Sandbox
+from tests.engines import Script, ScriptedEngine
 from tests.process.kit import ROOT, bot_process, environment
-from tests.wire.kit import PATIENCE_S, is_outcome, job_id_of
+from tests.wire.conftest import _route, judge, sandbox
+from tests.wire.kit import PATIENCE_S, controls, is_outcome, job_id_of, soon, staged
+from tests.wire.test_pictures_in import png
+
+__all__ = ["_route", "judge", "sandbox"]
 
 
 async def command(sandbox: Sandbox, data, *arguments: str) -> str:
@@ -100,3 +106,29 @@ def test_what_cannot_be_backed_up_is_one_sentence(here, capsys):
     assert main(["backup"]) == 0
     assert "Backed up 0 jobs" in capsys.readouterr().out
     assert len(list((here / "backups").iterdir())) == 1
+
+
+async def test_pictures_to_start_from_are_copied_and_tokens_are_not(sandbox, tmp_path):
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    engine = ScriptedEngine(Script(), Script(hold_at=1))
+    async with staged(sandbox, data, engine) as stage:
+        first = await stage.outcome(await stage.imagine("bob", "in oil", image=("a.png", png())))
+        await stage.delivered(job_id_of(first))
+        await stage.imagine("bob", "held", image=("b.png", png((40, 50))))
+        await soon(engine.holding.wait())
+        lost = await stage.imagine("chen", "waits", image=("c.png", png()))
+        lost_id = job_id_of(await lost.until(controls))
+        (data / "images/inputs" / f"{lost_id}.input").unlink()
+        (data / "images/inputs/stranger.input").write_bytes(b"of no job")
+        made = await asyncio.to_thread(back_up, stage.app.settings, copy, images=True)
+        with closing(sqlite3.connect(data / "bot.sqlite3")) as database:
+            held = [row[0] for row in database.execute("SELECT token FROM deliveries") if row[0]]
+        assert len(held) == 2, "two answers wait, each with its token"
+    inputs = {path.read_bytes() for path in (copy / "images/inputs").iterdir()}
+    assert inputs == {png(), png((40, 50))}
+    said = report(made, images=True)
+    assert "Pictures to start from copied: 2." in said
+    assert f"missing or changed: the start of job {lost_id}" in said
+    whole = (copy / "bot.sqlite3").read_bytes()
+    assert b"held" in whole
+    assert not any(token.encode() in whole for token in held)
