@@ -119,12 +119,12 @@ class Courier:
         )
         for delivery in outlook.due:
             self._busy[delivery.job_id] = asyncio.create_task(self._deliver_safely(delivery))
+        if outlook.next_expiry_at is not None:
+            self._scrubbed = False
         if outlook.next_expiry_at is not None and outlook.next_expiry_at <= now:
             await self._database.write(partial(deliveries.forget_expired_tokens, now=now))
             return 0
-        if outlook.next_expiry_at is not None:
-            self._scrubbed = False
-        elif not self._scrubbed:
+        if outlook.next_expiry_at is None and not self._scrubbed:
             # No token is needed any more: older pages that show one must not stay in the log.
             self._scrubbed = await self._database.scrub()
             if not self._scrubbed:

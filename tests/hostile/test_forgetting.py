@@ -38,7 +38,7 @@ def holds(data: Path) -> bool:
 @pytest.mark.parametrize("end", ["delivered", "expired"])
 async def test_a_token_that_opens_nothing_leaves_no_byte(sandbox, tmp_path, scrubbed, end):
     engine = ScriptedEngine(Script(hold_at=1))
-    async with staged(sandbox, tmp_path, engine) as stage:
+    async with staged(sandbox, tmp_path, engine, discord_token=CANARY) as stage:
         message, job_id = await stage.asked()
         assert holds(tmp_path)
         scrubbed.clear()
