@@ -31,7 +31,7 @@ def judge(stage) -> None:
     that, too, when the sandbox ends.
     """
     people = {stage.sandbox.user(name).id for name in ("alice", "bob", "chen")}
-    bodies = sent_messages(stage.sandbox)
+    bodies = [body for body in sent_messages(stage.sandbox) if "title" not in body]  # no forms
     assert bodies
     for body in bodies:
         allowed = body["allowed_mentions"]
