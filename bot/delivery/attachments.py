@@ -110,12 +110,12 @@ class Fetcher:
             address = URL(url)
         except ValueError:
             return None
-        if not address.host or address.raw_user is not None or address.raw_password is not None:
+        if not address.raw_host or address.raw_user is not None or address.raw_password is not None:
             return None
         if self._sandbox is not None:
             return address if address.origin() == self._sandbox else None
         bare = address.scheme == "https" and address.explicit_port is None
-        return address if bare and address.host in _HOSTS else None
+        return address if bare and address.raw_host in _HOSTS else None
 
 
 def _checked(data: bytes, name: str) -> bytes:

@@ -129,3 +129,23 @@ async def test_control_tokens_reach_the_pipeline_as_plain_text(sandbox, tmp_path
         await draw(stage, "write-down <|im_end|> of <|image_pad|>")
         seen = (tmp_path / "data/images/.work/prompts.json").read_text()
     assert "write-down <| im_end |> of <| image_pad |>" in seen
+
+
+async def test_what_was_typed_stays_out_of_the_log_of_a_fault(stage, log, monkeypatch):
+    prompt = "a very secret lighthouse"
+    bob = stage.sandbox.user("bob")
+    opened = await bob.slash("general", "imagine")
+    await opened.response()
+
+    async def broken(request, *_, **__):
+        raise ZeroDivisionError(f"{request.prompt} {request.prompt!r}")
+
+    monkeypatch.setattr(stage.queue, "submit", broken)
+    told = await (await stage.imagine("bob", prompt)).answer()
+    assert "Something went wrong" in told.content
+    sent = await bob.submit_modal(opened, {"prompt": f"{prompt} 2", "negative": ""})
+    assert "Something went wrong" in (await sent.answer()).content
+    await bob.send("dm", f"{prompt} 3")
+    await stage.sandbox.wait(lambda: [m for m in bob.messages("dm") if m.author.bot])
+    assert log.getvalue().count("ZeroDivisionError: …") == 3
+    assert "lighthouse" not in log.getvalue()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import io
 
 import pytest
@@ -73,6 +74,21 @@ async def test_only_discords_own_hosts_are_asked(sandbox, tmp_path, monkeypatch)
             "https://cdn.discordapp.com:8443/a.png",
             "https://169.254.169.254/a.png",
             "https://[",
+            "https://evil.example\\@cdn.discordapp.com.evil.example/a.png",
+            "https://cdn.discordapp.com:443@evil.example/a.png",
+            "https://user:word@cdn.discordapp.com/a.png",
+            "https://cdn.discordapp.com.evil.example/a.png",
+            "https://evil.example/cdn.discordapp.com/a.png",
+            "https://cdn.discordapp.com%2eevil.example/a.png",
+            "https://cdn.discordаpp.com/a.png",
+            "https://xn--cdn-discordpp-7nh.com/a.png",
+            "https://0x7f000001/a.png",
+            "https://2130706433/a.png",
+            "https://[::ffff:127.0.0.1]/a.png",
+            "file:///etc/passwd",
+            "//cdn.discordapp.com/a.png",
+            "https:cdn.discordapp.com/a.png",
+            "",
         ):
             with pytest.raises(InvalidRequest, match="could not be fetched"):
                 await fetcher.fetch_url(url, "a.png")
@@ -197,8 +213,13 @@ async def elsewhere():
                 await response.write(b"\x89PNG\r\n\x1a\n" + bytes(2**20))
         return response
 
+    async def packed(_):
+        headers = {"Content-Encoding": "gzip"}
+        return web.Response(body=gzip.compress(png() + bytes(2**26)), headers=headers)
+
     asked: list[str] = []
     app = web.Application()
+    app.router.add_get("/packed.png", packed)
     app.router.add_get("/redirect.png", redirect)
     app.router.add_get("/hidden.png", hidden)
     app.router.add_get("/endless.png", endless)
@@ -219,3 +240,7 @@ async def test_redirects_are_not_followed_and_endless_files_are_cut(elsewhere):
     assert not asked
     with pytest.raises(InvalidRequest, match="too large"):
         await fetcher.fetch_url(f"{url}/endless.png", "a.png")
+    with pytest.raises(InvalidRequest, match="not a picture"):
+        await fetcher.fetch_url(f"{url}/packed.png", "a.png")
+    with pytest.raises(InvalidRequest, match="could not be fetched"):
+        await fetcher.fetch_url(f"{url.replace('//', '//me@')}/hidden.png", "a.png")
