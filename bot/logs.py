@@ -53,11 +53,11 @@ class LineFormatter(logging.Formatter):
 
     @override
     def format(self, record: logging.LogRecord) -> str:
-        record.job = _job_id.get()
+        record.job = job = _job_id.get()
         text = super().format(record)
         if (redact := _redactor.get()) is not None:
             # Not the line's own head, which a prompt may well repeat.
-            head = f"{record.asctime} {record.levelname:<7} {record.job:<18} {record.name}: "
+            head = f"{record.asctime} {record.levelname:<7} {job:<18} {record.name}: "
             text = head + redact(text.removeprefix(head))
         for secret in self._secrets:
             text = text.replace(secret, "[secret]")
