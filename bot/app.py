@@ -73,8 +73,14 @@ def limits_of(settings: Settings) -> Limits:
     return Limits(
         open_jobs=settings.limit_open_jobs,
         images_per_day=settings.limit_images_per_day,
+        gpu_seconds_per_day=settings.limit_gpu_seconds_per_day,
         cooldown_s=settings.limit_cooldown_seconds,
+        dm_images_per_day=settings.limit_dm_images_per_day,
+        dm_gpu_seconds_per_day=settings.limit_dm_gpu_seconds_per_day,
+        server_images_per_day=settings.limit_server_images_per_day,
+        server_gpu_seconds_per_day=settings.limit_server_gpu_seconds_per_day,
         queue_size=settings.limit_queue_size,
+        server_queue_size=settings.limit_server_queue_size,
     )
 
 

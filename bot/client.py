@@ -46,6 +46,7 @@ COGS: Final = (
     "show",
     "preferences",
     "privacy",
+    "limits",
     "help",
     "menus",
     "admin",

@@ -136,11 +136,41 @@ class Settings(BaseSettings):
     limit_images_per_day: Annotated[int, Field(ge=1)] = Field(
         100, description="Pictures that one user may ask for in any 24 hours."
     )
+    limit_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        7200.0,
+        description=(
+            "Seconds of the graphics card that one user may ask for in any 24 hours, by what was "
+            "measured of earlier pictures; 0 for no limit."
+        ),
+    )
+    limit_dm_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        0, description="The same pictures outside of servers; 0 for no limit of its own."
+    )
+    limit_dm_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="The same seconds outside of servers; 0 for no limit of its own."
+    )
+    limit_server_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description=(
+            "Pictures that all members of one server together may ask for in any 24 hours; 0 for "
+            "no limit."
+        ),
+    )
+    limit_server_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Seconds of the graphics card that all members of one server together may ask for in "
+            "any 24 hours; 0 for no limit."
+        ),
+    )
     limit_cooldown_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Seconds that a user waits between two requests."
     )
     limit_queue_size: Annotated[int, Field(ge=1)] = Field(
         500, description="Jobs that may wait in all, from everyone together."
+    )
+    limit_server_queue_size: Annotated[int, Field(ge=0)] = Field(
+        0, description="Jobs that may wait from one server; 0 for no limit of its own."
     )
     retention_days: Annotated[int, Field(ge=0)] = Field(
         0, description="Days that pictures and prompts are kept; 0 keeps them."

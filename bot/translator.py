@@ -22,6 +22,11 @@ NAMES: Final = (
     mark("/history"),
     mark("/show"),
     mark("/settings"),
+    mark("/limits"),
+    mark("/limit"),
+    mark("/role"),
+    mark("/clear"),
+    mark("/server"),
     mark("/help"),
     mark("/privacy"),
     mark("/block"),
@@ -62,6 +67,10 @@ NAMES: Final = (
     mark("option:everywhere"),
     mark("option:rule"),
     mark("option:where"),
+    mark("option:role"),
+    mark("option:images"),
+    mark("option:minutes"),
+    mark("option:weight"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

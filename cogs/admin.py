@@ -23,6 +23,7 @@ from bot.jobs.model import Job
 from bot.styles import NAME_LIMIT, TEXT_LIMIT, Style
 from bot.words import _, mark
 from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
+from cogs.admin_limits import LimitGroup
 from cogs.buttons import CANCEL_SENTENCES
 from cogs.preferences import show_panel
 from cogs.queue import cancel_buttons, describe_all, pause_line
@@ -39,6 +40,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
     block = BlockGroup(name="block", description=mark("Who may not use the bot."))
     rule = RuleGroup(name="rule", description=mark("What prompts may not say."))
     channel = ChannelGroup(name="channel", description=mark("Where the bot draws."))
+    limit = LimitGroup(name="limit", description=mark("What members may ask for."))
     style = app_commands.Group(name="style", description=mark("This server's own styles."))
 
     def __init__(self, bot: ImageBot) -> None:

@@ -23,28 +23,39 @@ _COLUMNS: Final = """
 """
 
 UNFINISHED: Final = f"""
-SELECT id, user_id, state, work, started_at FROM jobs
+SELECT id, user_id, coalesce(guild_id, 0) AS server, state, work, weight, started_at FROM jobs
 WHERE {_OPEN} ORDER BY created_at, rowid
 """
 
-# The next job is the oldest of the user who was served least. Served is what the GPU spent on the
-# user since :since, with the running jobs at their expected cost, to the millisecond: sums of
-# floats that are equal on paper differ in their last bits.
+# Servers share first, then the users within each; all that is outside of servers counts as one.
+# Within a server the next job is the oldest of the user who was served least by weight; among these
+# candidates that of the server served least, where a user counts for no less than what they had
+# everywhere: whoever asks from many servers gets one server's share. Served is what the GPU spent
+# since :since, with the running jobs at their expected cost, to the millisecond: sums of floats
+# that are equal on paper differ in their last bits. `bot.jobs.estimate.running_order` plays it
+# forward.
 NEXT_JOB: Final = f"""
 WITH unfinished AS (
-    SELECT rowid AS seq, id, user_id, state, work, created_at FROM jobs WHERE {_OPEN}
-), served AS (
-    SELECT user_id, sum(seconds) AS seconds FROM (
-        SELECT user_id, gpu_seconds AS seconds FROM usage
-        WHERE user_id IN (SELECT user_id FROM unfinished WHERE state = 'queued')
-          AND charged_at > :since
-        UNION ALL
-        SELECT user_id, work * :rate FROM unfinished WHERE state = 'running'
-    ) GROUP BY user_id
+    SELECT rowid AS seq, id, user_id, coalesce(guild_id, 0) AS server, state, work, weight,
+        created_at
+    FROM jobs WHERE {_OPEN}
+), spent AS (
+    SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds AS seconds FROM usage
+    WHERE served_at > :since
+    UNION ALL
+    SELECT user_id, server, work * :rate FROM unfinished WHERE state = 'running'
+), users AS (
+    SELECT user_id, sum(seconds) AS user_s FROM spent GROUP BY user_id
+), servers AS (
+    SELECT server, sum(seconds) AS server_s FROM spent GROUP BY server
+), candidates AS (
+    SELECT id, seq, server, created_at, coalesce(user_s, 0) AS user_s, row_number() OVER (
+        PARTITION BY server ORDER BY round(coalesce(user_s, 0) / weight, 3), created_at, seq
+    ) AS place
+    FROM unfinished LEFT JOIN users USING (user_id) WHERE state = 'queued'
 )
-SELECT id FROM unfinished LEFT JOIN served USING (user_id)
-WHERE state = 'queued'
-ORDER BY round(coalesce(seconds, 0), 3), created_at, seq
+SELECT id FROM candidates LEFT JOIN servers USING (server) WHERE place = 1
+ORDER BY round(max(coalesce(server_s, 0), user_s), 3), created_at, seq
 LIMIT 1
 """
 
@@ -63,8 +74,13 @@ class Unfinished:
 
     id: str
     user_id: int
+    server: int
+    """The server's id; 0 outside of servers."""
     state: JobState
     work: float
+    """Megapixel steps."""
+    weight: float
+    """What the user's served time is divided by, within the server."""
     started_at: float | None
 
 
@@ -84,13 +100,19 @@ def _job(row: sqlite3.Row) -> Job:
 
 
 async def insert(
-    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, now: float
+    tx: Transaction,
+    job_id: str,
+    request: ImageRequest,
+    origin: Origin,
+    now: float,
+    *,
+    weight: float = 1.0,
 ) -> None:
     """Add a queued job and the address of its answer."""
     await tx.execute(
         "INSERT INTO jobs (id, source_id, user_id, guild_id, channel_id, target, locale, private,"
-        " request, seed, images, work, created_at, parent_id)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, seed, images, work, created_at, parent_id, weight)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_id,
             origin.source_id,
@@ -106,6 +128,7 @@ async def insert(
             request.megapixel_steps,
             now,
             request.parent,
+            weight,
         ),
     )
     await tx.execute(
@@ -167,7 +190,13 @@ async def unfinished(tx: Transaction) -> list[Unfinished]:
     """Return every queued and running job in short, oldest first."""
     return [
         Unfinished(
-            row["id"], row["user_id"], JobState(row["state"]), row["work"], row["started_at"]
+            row["id"],
+            row["user_id"],
+            row["server"],
+            JobState(row["state"]),
+            row["work"],
+            row["weight"],
+            row["started_at"],
         )
         for row in await tx.all(UNFINISHED)
     ]
@@ -183,6 +212,14 @@ async def queued_ids(tx: Transaction) -> list[str]:
 async def count_queued(tx: Transaction) -> int:
     """Return how many jobs wait, from everyone together."""
     return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND state = 'queued'")
+
+
+async def count_waiting_of(tx: Transaction, guild_id: int) -> int:
+    """Return how many jobs wait that were asked for in a server."""
+    return await tx.value(
+        f"SELECT count(*) FROM jobs WHERE {_OPEN} AND state = 'queued' AND guild_id = ?",
+        (guild_id,),
+    )
 
 
 async def count_open(tx: Transaction, user_id: int) -> int:

@@ -1,51 +1,121 @@
-"""The ledger `usage`: pictures charged to users, and the GPU's seconds spent on them."""
+"""The ledger `usage`: what was charged to whom, and the GPU's seconds really spent.
+
+A charge is in pictures and in expected GPU seconds; a refund gives a share of both back. What the
+GPU really spent stands beside it and is never given back: the fair order counts it.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from storage.database import Transaction
 
-_CHARGED: Final = "FROM usage WHERE user_id = ? AND charged_at > ? AND refunded_at IS NULL"
+
+class Ledger(StrEnum):
+    """Whose charges count together; the condition by which they are found."""
+
+    USER = "user_id = :user_id"
+    # The plus keeps SQLite from going through all of a large server by its index.
+    MEMBER = "user_id = :user_id AND +guild_id = :guild_id"
+    """A user's within one server."""
+    DIRECT = "user_id = :user_id AND +guild_id IS NULL"
+    """A user's outside of servers."""
+    SERVER = "guild_id = :guild_id"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What is charged at one time (Unix seconds), or in all, less what was given back."""
+
+    at: float
+    images: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """GPU seconds spent, by user and by server; 0 stands for all that is outside of servers."""
+
+    users: dict[int, float] = field(default_factory=dict[int, float])
+    servers: dict[int, float] = field(default_factory=dict[int, float])
+
+
+_COUNTED: Final = "charged_at > :since AND refunded < 1"
+_IMAGES: Final = "images * (1 - refunded)"
+_SECONDS: Final = "charged_seconds * (1 - refunded)"
 
 SERVED: Final = """
-SELECT user_id, sum(gpu_seconds) FROM usage
-WHERE user_id IN (SELECT user_id FROM jobs WHERE state IN ('queued', 'running'))
-  AND charged_at > ?
-GROUP BY user_id
+SELECT user_id, coalesce(guild_id, 0), sum(gpu_seconds) FROM usage
+WHERE served_at > ? GROUP BY 1, 2
 """
 
 
+def totals_sql(ledger: Ledger) -> str:
+    """Return the query of all that is charged."""
+    return (
+        f"SELECT coalesce(min(charged_at), 0), coalesce(sum({_IMAGES}), 0),"
+        f" coalesce(sum({_SECONDS}), 0) FROM usage WHERE {ledger.value} AND {_COUNTED}"
+    )
+
+
 async def charge(
-    tx: Transaction, job_id: str, user_id: int, guild_id: int | None, images: int, now: float
+    tx: Transaction,
+    job_id: str,
+    user_id: int,
+    guild_id: int | None,
+    images: int,
+    seconds: float,
+    now: float,
 ) -> None:
-    """Charge a new job's pictures to its user."""
+    """Charge a new job's pictures and expected GPU seconds to its user and server."""
     await tx.execute(
-        "INSERT INTO usage (job_id, user_id, guild_id, charged_at, images) VALUES (?, ?, ?, ?, ?)",
-        (job_id, user_id, guild_id, now, images),
+        "INSERT INTO usage (job_id, user_id, guild_id, charged_at, images, charged_seconds)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (job_id, user_id, guild_id, now, images, seconds),
     )
 
 
-async def refund(tx: Transaction, job_id: str, now: float) -> None:
-    """Give the pictures of a job back; a second time changes nothing."""
+async def refund(tx: Transaction, job_id: str, now: float, share: float = 1.0) -> None:
+    """Give a share (0 to 1) of what a job was charged back; a second time changes nothing."""
+    if share > 0:
+        await tx.execute(
+            "UPDATE usage SET refunded_at = ?, refunded = ?"
+            " WHERE job_id = ? AND refunded_at IS NULL",
+            (now, min(share, 1.0), job_id),
+        )
+
+
+async def add_gpu_seconds(tx: Transaction, job_id: str, seconds: float, now: float) -> None:
+    """Add what the GPU spent on a job until now, whatever came of it."""
     await tx.execute(
-        "UPDATE usage SET refunded_at = ? WHERE job_id = ? AND refunded_at IS NULL", (now, job_id)
+        "UPDATE usage SET gpu_seconds = gpu_seconds + ?, served_at = ? WHERE job_id = ?",
+        (seconds, now, job_id),
     )
 
 
-async def add_gpu_seconds(tx: Transaction, job_id: str, seconds: float) -> None:
-    """Add what the GPU spent on a job, whatever came of it."""
-    await tx.execute(
-        "UPDATE usage SET gpu_seconds = gpu_seconds + ? WHERE job_id = ?", (seconds, job_id)
-    )
+async def total(
+    tx: Transaction, ledger: Ledger, user_id: int, guild_id: int | None, since: float
+) -> Charge:
+    """Return all that is charged after `since`; its time is that of the oldest charge."""
+    params = {"user_id": user_id, "guild_id": guild_id, "since": since}
+    row = await tx.one(totals_sql(ledger), params)
+    assert row
+    return Charge(*row)
 
 
-async def charges(tx: Transaction, user_id: int, since: float) -> list[tuple[float, int]]:
-    """Return (time, pictures) of each charge of a user after `since`, oldest first."""
+async def charges(
+    tx: Transaction, ledger: Ledger, user_id: int, guild_id: int | None, since: float
+) -> list[Charge]:
+    """Return each charge after `since`, oldest first."""
     rows = await tx.all(
-        f"SELECT charged_at, images {_CHARGED} ORDER BY charged_at", (user_id, since)
+        f"SELECT charged_at, {_IMAGES}, {_SECONDS} FROM usage"
+        f" WHERE {ledger.value} AND {_COUNTED} ORDER BY charged_at",
+        {"user_id": user_id, "guild_id": guild_id, "since": since},
     )
-    return [(row[0], row[1]) for row in rows]
+    return [Charge(*row) for row in rows]
 
 
 async def last_charge(tx: Transaction, user_id: int) -> float | None:
@@ -53,6 +123,11 @@ async def last_charge(tx: Transaction, user_id: int) -> float | None:
     return await tx.value("SELECT max(charged_at) FROM usage WHERE user_id = ?", (user_id,))
 
 
-async def served(tx: Transaction, since: float) -> dict[int, float]:
-    """Return the GPU seconds that users with open jobs got from jobs added after `since`."""
-    return {row[0]: row[1] for row in await tx.all(SERVED, (since,))}
+async def served(tx: Transaction, since: float) -> Served:
+    """Return the GPU seconds that were spent after `since`."""
+    users: dict[int, float] = defaultdict(float)
+    servers: dict[int, float] = defaultdict(float)
+    for user_id, server, seconds in await tx.all(SERVED, (since,)):
+        users[user_id] += seconds
+        servers[server] += seconds
+    return Served(users, servers)

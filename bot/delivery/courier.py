@@ -286,6 +286,8 @@ class Courier:
     async def fetched(self, job_id: str) -> None:
         """Note that the user fetched a kept answer; it counts as delivered from now on."""
         await self._database.write(partial(deliveries.fetched, job_id=job_id, now=self._clock()))
+        async with self._attempted:
+            self._attempted.notify_all()
 
     async def _retry(
         self, delivery: Delivery, trail: str, after_s: float | None = None, *, attempts: int = 0

@@ -60,7 +60,16 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         token_expires_at=interaction.expires_at.timestamp(),
         locale=language(),
         bot_in_channel=present,
+        role_ids=_roles(interaction),
     )
+
+
+def _roles(interaction: discord.Interaction[Any]) -> frozenset[int]:
+    # Elsewhere discord.py knows no roles, and nobody may set limits by them.
+    member = interaction.user
+    if not isinstance(member, discord.Member) or not interaction.is_guild_integration():
+        return frozenset()
+    return frozenset(role.id for role in member.roles)
 
 
 def message_origin(message: discord.Message) -> Origin:

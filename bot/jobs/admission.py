@@ -13,6 +13,7 @@ from bot.jobs.request import ImageRequest
 from bot.words import _
 from storage import blocks, facts, jobs, usage, users
 from storage.database import Transaction
+from storage.usage import Charge
 
 
 @dataclass(frozen=True)
@@ -42,16 +43,29 @@ async def require_unblocked(
 
 
 async def admit(
-    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, limits: Limits, now: float
+    tx: Transaction,
+    job_id: str,
+    request: ImageRequest,
+    origin: Origin,
+    limits: Limits,
+    *,
+    rate: float | None,
+    now: float,
 ) -> Job:
     """Check blocks and limits; add the job, its charge, and whom it is for.
 
-    Raises `NotAllowed` or `LimitReached`.
+    `rate` is the measured seconds for a megapixel step. Raises `NotAllowed`, `LimitReached` or
+    `QueueClosed`.
     """
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
-    await limits_.check(tx, limits, origin.user_id, request.count, now)
-    await jobs.insert(tx, job_id, request, origin, now)
-    await usage.charge(tx, job_id, origin.user_id, origin.guild_id, request.count, now)
+    needed = Charge(now, request.count, request.megapixel_steps * (rate or 0.0))
+    own = await limits_.server_limits(tx, origin.guild_id)
+    await limits_.check(tx, limits, own, origin, needed)
+    weight = own.weight({*origin.role_ids, origin.guild_id or 0})
+    await jobs.insert(tx, job_id, request, origin, now, weight=weight)
+    await usage.charge(
+        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, now
+    )
     await users.see(tx, origin.user_id, origin.user_name, origin.locale, now)
     if origin.guild_id is not None:
         await facts.see_guild(tx, origin.guild_id, now)

@@ -41,7 +41,7 @@ class Blocks:
             for job_id in job_ids:
                 sentence = mark("you were blocked.")
                 await jobs.set_error(tx, job_id, "blocked", sentence, f"blocked by {by}")
-                await outcomes.end_cancelled(tx, job_id, now, refund=True)
+                await outcomes.end_cancelled(tx, job_id, now)
             await audit.record(
                 tx,
                 now,

@@ -7,10 +7,12 @@ the transaction that stores its result, so that two admins at once lose nothing 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from bot.errors import InvalidRequest
 from bot.jobs.moderation import MOST_RULES
+from bot.jobs.server_limits import MOST_ROLES, NAME, Bounds, RoleLimit, ServerLimits
 from bot.styles import MOST_OWN, Style, from_values, to_values
 from bot.words import _
 
@@ -73,3 +75,26 @@ def without_style(values: Values, name: str) -> Values:
     if len(others) == len(own):
         raise InvalidRequest(_("This server has no style of that name."))
     return {"styles": to_values(others)}
+
+
+def with_role_limit(values: Values, role_id: int, limit: RoleLimit) -> Values:
+    """Set a role's limit; raise `InvalidRequest` where there are too many."""
+    now = ServerLimits.read(values)
+    roles = {**now.roles, role_id: limit}
+    if len(roles) > MOST_ROLES:
+        raise InvalidRequest(_("At most {limit} roles can have limits.").format(limit=MOST_ROLES))
+    return {NAME: replace(now, roles=roles).to_values()}
+
+
+def without_role_limit(values: Values, role_id: int) -> Values:
+    """Remove a role's limit; raise `InvalidRequest` where there is none."""
+    now = ServerLimits.read(values)
+    if role_id not in now.roles:
+        raise InvalidRequest(_("This role has no limit."))
+    roles = {other: limit for other, limit in now.roles.items() if other != role_id}
+    return {NAME: replace(now, roles=roles).to_values()}
+
+
+def with_server_bounds(values: Values, bounds: Bounds) -> Values:
+    """Set what all members of the server together may have."""
+    return {NAME: replace(ServerLimits.read(values), server=bounds).to_values()}

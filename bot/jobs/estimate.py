@@ -11,6 +11,7 @@ from typing import Final
 
 from bot.jobs.model import JobState
 from storage.jobs import Unfinished
+from storage.usage import Served
 
 # Seconds a unit of work while nothing was measured, for the order alone: it weighs jobs by size.
 UNMEASURED_RATE: Final = 1.0
@@ -58,33 +59,85 @@ def seconds_per_unit(history: Iterable[tuple[float, Mapping[str, float]]]) -> fl
 
 
 def running_order(
-    jobs: Sequence[Unfinished], served: Mapping[int, float], rate: float | None
+    jobs: Sequence[Unfinished], served: Served, rate: float | None
 ) -> list[Unfinished]:
     """Return the running jobs, then the queued ones in the order in which they will be claimed.
 
     `jobs` come oldest first. This is what `storage.jobs.NEXT_JOB` does, played forward: a job
-    counts as served for its user's next one.
+    counts as served for its user's and its server's next one. What drops out of the window of
+    `served` meanwhile is not foreseen.
     """
     cost = UNMEASURED_RATE if rate is None else rate
-    total = defaultdict(float, served)
-    running = [job for job in jobs if job.state is JobState.RUNNING]
-    for job in running:
-        total[job.user_id] += job.work * cost
-    waiting: dict[int, deque[tuple[int, Unfinished]]] = defaultdict(deque)
+    users, servers = defaultdict(float, served.users), defaultdict(float, served.servers)
+
+    def serve(job: Unfinished) -> None:
+        users[job.user_id] += job.work * cost
+        servers[job.server] += job.work * cost
+
+    order = [job for job in jobs if job.state is JobState.RUNNING]
+    for job in order:
+        serve(job)
+    lines: dict[int, _Line] = defaultdict(lambda: _Line(users))
     for age, job in enumerate(jobs):
         if job.state is JobState.QUEUED:
-            waiting[job.user_id].append((age, job))
-    heads = [(round(total[user], 3), queue[0][0], user) for user, queue in waiting.items()]
-    heapq.heapify(heads)
-    order = running
-    while heads:
-        _, _, user = heapq.heappop(heads)
-        _, job = waiting[user].popleft()
+            lines[job.server].add(age, job)
+    while lines:
+        server = min(lines, key=lambda server: lines[server].key(servers[server]))
+        job = lines[server].take()
         order.append(job)
-        total[user] += job.work * cost
-        if waiting[user]:
-            heapq.heappush(heads, (round(total[user], 3), waiting[user][0][0], user))
+        serve(job)
+        if not lines[server].settle():
+            del lines[server]
     return order
+
+
+class _Line:
+    """The queued jobs of one server, by their users' served seconds and weights.
+
+    Jobs of one user and weight stand in order of age, and of these only the first competes.
+    What users were served grows only, so a stale entry of the heap is too small, and is put right
+    when it comes to the top.
+    """
+
+    def __init__(self, users: Mapping[int, float]) -> None:
+        self._users = users
+        self._waiting: dict[tuple[int, float], deque[tuple[int, Unfinished]]] = defaultdict(deque)
+        self._heap: list[tuple[float, int, tuple[int, float]]] = []
+
+    def add(self, age: int, job: Unfinished) -> None:
+        """Put the next older job in."""
+        whose = (job.user_id, job.weight)
+        if not self._waiting[whose]:
+            heapq.heappush(self._heap, (self._share(whose), age, whose))
+        self._waiting[whose].append((age, job))
+
+    def key(self, server_s: float) -> tuple[float, int]:
+        """Return what this server's first job is compared by with those of other servers."""
+        self.settle()
+        _, age, (user_id, _) = self._heap[0]
+        return round(max(server_s, self._users[user_id]), 3), age
+
+    def take(self) -> Unfinished:
+        """Take the first job out."""
+        _, _, whose = heapq.heappop(self._heap)
+        _, job = self._waiting[whose].popleft()
+        if self._waiting[whose]:
+            heapq.heappush(self._heap, (self._share(whose), self._waiting[whose][0][0], whose))
+        return job
+
+    def settle(self) -> bool:
+        """Bring the right job to the top; return False when none is left."""
+        while self._heap:
+            share, age, whose = self._heap[0]
+            now = self._share(whose)
+            if now == share:
+                return True
+            heapq.heapreplace(self._heap, (now, age, whose))
+        return False
+
+    def _share(self, whose: tuple[int, float]) -> float:
+        user_id, weight = whose
+        return round(self._users[user_id] / weight, 3)
 
 
 def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, Place]:

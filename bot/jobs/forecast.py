@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from bot.jobs.estimate import (
     UNMEASURED_RATE,
@@ -14,10 +15,13 @@ from bot.jobs.estimate import (
     seconds_per_unit,
 )
 from bot.jobs.feed import Feed
-from bot.jobs.limits import DAY_S
 from bot.jobs.model import Job
 from storage import facts, jobs, usage
 from storage.database import Database, Transaction
+
+# How far back the fair order looks. Whoever had the card to themselves is caught up with within
+# half of it.
+FAIR_WINDOW_S: Final = 3600
 
 
 class Forecast:
@@ -43,16 +47,16 @@ class Forecast:
 
     async def claim(self, tx: Transaction) -> Job | None:
         """Start the next job in fair order, if one waits."""
-        rate = await self._rate(tx)
+        rate = await self.rate(tx)
         now = self._clock()
         return await jobs.claim(
-            tx, now, since=now - DAY_S, rate=UNMEASURED_RATE if rate is None else rate
+            tx, now, since=now - FAIR_WINDOW_S, rate=UNMEASURED_RATE if rate is None else rate
         )
 
     async def order(self, tx: Transaction) -> list[jobs.Unfinished]:
         """Return the running jobs, then the queued ones as `claim` will take them."""
-        served = await usage.served(tx, self._clock() - DAY_S)
-        return running_order(await jobs.unfinished(tx), served, await self._rate(tx))
+        served = await usage.served(tx, self._clock() - FAIR_WINDOW_S)
+        return running_order(await jobs.unfinished(tx), served, await self.rate(tx))
 
     async def places(self, tx: Transaction, *, paused: bool) -> dict[str, Place]:
         """Return the place of every open job."""
@@ -62,7 +66,7 @@ class Forecast:
             load_s = self.load_s = None if fact is None else float(fact)
         outlook = Outlook(
             now=self._clock(),
-            rate=await self._rate(tx),
+            rate=await self.rate(tx),
             load_s=load_s,
             paused=paused,
             progress=self._progress,
@@ -74,7 +78,8 @@ class Forecast:
         self.load_s = seconds
         await self._database.write(lambda tx: facts.set_fact(tx, self._load_fact, f"{seconds:.3f}"))
 
-    async def _rate(self, tx: Transaction) -> float | None:
+    async def rate(self, tx: Transaction) -> float | None:
+        """Return the measured seconds for a megapixel step, or None without history."""
         return seconds_per_unit(await jobs.history(tx, self._model))
 
     def _progress(self, job_id: str) -> float:

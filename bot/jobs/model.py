@@ -94,6 +94,8 @@ class Origin:
     channel_id: int | None = None
     parent_channel_id: int | None = None
     """The channel that a thread belongs to."""
+    role_ids: frozenset[int] = frozenset()
+    """The roles that the user has in the server, if the bot is in it."""
     message_id: int | None = None
     application_id: int | None = None
     token: str | None = field(default=None, repr=False)

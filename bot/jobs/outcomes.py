@@ -47,24 +47,26 @@ async def generated(
         return False
     await jobs.set_result(tx, job.id, model=model, timings=timings, peak_gpu_bytes=peak_gpu_bytes)
     await jobs.add_images(tx, images)
-    await usage.add_gpu_seconds(tx, job.id, gpu_seconds(timings))
+    await usage.add_gpu_seconds(tx, job.id, gpu_seconds(timings), now)
     await jobs.end(tx, job.id, JobState.GENERATED, now)
     return True
 
 
-async def cancelled(tx: Transaction, job: Job, now: float, *, spent_s: float, drawn: bool) -> bool:
-    """End a running job as its user wished; its pictures are refunded if no step was drawn."""
+async def cancelled(tx: Transaction, job: Job, now: float, *, spent_s: float, drawn: float) -> bool:
+    """End a running job as its user wished; the share that was not `drawn` is refunded."""
     if not await jobs.running(tx, job):
         return False
-    await usage.add_gpu_seconds(tx, job.id, spent_s)
-    await end_cancelled(tx, job.id, now, refund=not drawn)
+    await usage.add_gpu_seconds(tx, job.id, spent_s, now)
+    await end_cancelled(tx, job.id, now, refund=1.0 - drawn)
     return True
 
 
-async def end_cancelled(tx: Transaction, job_id: str, now: float, *, refund: bool) -> None:
-    """End a job as cancelled."""
-    if refund:
-        await usage.refund(tx, job_id, now)
+async def end_cancelled(tx: Transaction, job_id: str, now: float, *, refund: float = 1.0) -> None:
+    """End a job as cancelled, and give a share of what it was charged back.
+
+    All of it where it waited, or where nobody knows any more how far it came.
+    """
+    await usage.refund(tx, job_id, now, refund)
     await jobs.end(tx, job_id, JobState.CANCELLED, now)
 
 
@@ -87,12 +89,12 @@ async def fault(
     found = await jobs.running(tx, job)
     if not found:
         return None
-    await usage.add_gpu_seconds(tx, job.id, spent_s)
+    await usage.add_gpu_seconds(tx, job.id, spent_s, now)
     if not final:  # A request that cannot be drawn says nothing about the engine.
         await jobs.count_fault(tx, job.id)
     if found.cancel_requested_at is not None:
         await jobs.set_error(tx, job.id, kind, None, detail)
-        await end_cancelled(tx, job.id, now, refund=True)
+        await end_cancelled(tx, job.id, now)
         return JobState.CANCELLED
     if not final and found.engine_faults + 1 < MAX_ENGINE_FAULTS:
         await jobs.set_error(tx, job.id, kind, None, detail)
@@ -110,7 +112,7 @@ async def give_back(tx: Transaction, job: Job, now: float) -> JobState | None:
     if not found:
         return None
     if found.cancel_requested_at is not None:
-        await end_cancelled(tx, job.id, now, refund=False)
+        await end_cancelled(tx, job.id, now)
         return JobState.CANCELLED
     await jobs.queue_again(tx, job.id, attempts=-1)
     return JobState.QUEUED
@@ -122,7 +124,7 @@ async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
     for job_id in job_ids:
         sentence = mark("the bot was removed from the server.")
         await jobs.set_error(tx, job_id, "left_guild", sentence, "removed from the server")
-        await end_cancelled(tx, job_id, now, refund=True)
+        await end_cancelled(tx, job_id, now)
         _log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
     return job_ids
 
@@ -153,7 +155,7 @@ async def recover(tx: Transaction, now: float) -> Recovery:
         if job.state is not JobState.RUNNING:
             continue
         if job.cancel_requested_at is not None:
-            await end_cancelled(tx, job.id, now, refund=False)
+            await end_cancelled(tx, job.id, now)
             cancelled += 1
         elif job.interruptions >= MAX_INTERRUPTIONS:
             with speaking(job.locale):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from bot.jobs import edits
+from bot.jobs.server_limits import ServerLimits
 from bot.styles import Style, from_values
 from bot.words import LANGUAGES
 from storage import audit, preferences
@@ -100,6 +101,10 @@ class Preferences:
     async def set_guild(self, guild_id: int, changes: Mapping[str, Any], *, by: int) -> Defaults:
         """Change some of a server's settings, with a note in the audit."""
         return await self.edit_guild(guild_id, lambda _values: changes, by=by)
+
+    async def limits(self, guild_id: int) -> ServerLimits:
+        """Return what a server has set about limits."""
+        return ServerLimits.read(await self._get("guilds", guild_id))
 
     async def edit_guild(
         self, guild_id: int, edit: Edit, *, by: int, detail: str | None = None

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Final, TypeVar
 
@@ -14,13 +14,14 @@ from bot.errors import JobNotFound, NotAllowed, QueueClosed
 from bot.jobs import outcomes
 from bot.jobs.admission import Submission, admit
 from bot.jobs.estimate import Place
-from bot.jobs.feed import Feed, JobUpdate, UpdateKind
 from bot.jobs.forecast import Forecast
 from bot.jobs.ids import new_job_id
 from bot.jobs.limits import Limits
 from bot.jobs.model import ImageRecord, Job, JobState, Origin
 from bot.jobs.outcomes import Recovery
+from bot.jobs.recorder import Recorder
 from bot.jobs.request import ImageRequest
+from bot.jobs.standing import Standing, standing
 from bot.jobs.tasks import unbroken
 from bot.refusals import refused_politely
 from bot.words import _, mark
@@ -44,7 +45,7 @@ class CancelOutcome(StrEnum):
     ALREADY_DONE = "already_done"
 
 
-class JobQueue:
+class JobQueue(Recorder):
     """Takes requests, hands jobs to workers in fair order, and records what became of them."""
 
     def __init__(
@@ -55,18 +56,15 @@ class JobQueue:
         model: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.feed = Feed()
+        super().__init__(database, clock=clock)
         self.model = model
         self.forecast = Forecast(database, self.feed, model=model, clock=clock)
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
-        self._database = database
         self._limits = limits
-        self._clock = clock
         self._paused: str | None = None
         self._held: str | None = None
         self._closed = False
-        self._changed = asyncio.Event()
 
     @property
     def paused(self) -> str | None:
@@ -120,7 +118,8 @@ class JobQueue:
                 return Submission(first, place, repeated=True)
             if self._closed:
                 raise QueueClosed(_("The bot is shutting down. Please try again in a minute."))
-            job = await admit(tx, job_id, request, origin, self._limits, now)
+            rate = await self.forecast.rate(tx)
+            job = await admit(tx, job_id, request, origin, self._limits, rate=rate, now=now)
             return Submission(job, (await self._places(tx))[job_id], repeated=False)
 
         def accepted(submission: Submission) -> None:
@@ -130,6 +129,11 @@ class JobQueue:
 
         with refused_politely():
             return await self._change(insert, accepted)
+
+    async def standing(self, origin: Origin) -> Standing:
+        """Return what the user of `origin` has used of the limits that hold there."""
+        now = self._clock()
+        return await self._database.read(lambda tx: standing(tx, self._limits, origin, now))
 
     async def cancel(self, job_id: str, *, by: int, moderator: bool = False) -> CancelOutcome:
         """Cancel a job for its owner or a moderator; raises `JobNotFound` or `NotAllowed`."""
@@ -150,7 +154,7 @@ class JobQueue:
             if job.state is JobState.RUNNING:
                 await jobs.ask_cancel(tx, job_id, now)
                 return CancelOutcome.CANCELLING
-            await outcomes.end_cancelled(tx, job_id, now, refund=True)
+            await outcomes.end_cancelled(tx, job_id, now)
             return CancelOutcome.CANCELLED
 
         def told(outcome: CancelOutcome) -> None:
@@ -254,77 +258,6 @@ class JobQueue:
                 return job
             await changed.wait()
 
-    async def record_generated(
-        self,
-        job: Job,
-        images: Sequence[ImageRecord],
-        timings: Mapping[str, float],
-        peak_gpu_bytes: int | None,
-        model: str,
-    ) -> bool:
-        """End a job with its pictures; False, and nothing changed, if this attempt is over."""
-
-        async def record(tx: Transaction) -> bool:
-            return await outcomes.generated(
-                tx,
-                job,
-                self._clock(),
-                images=images,
-                timings=timings,
-                peak_gpu_bytes=peak_gpu_bytes,
-                model=model,
-            )
-
-        return await self._end(job, JobState.GENERATED, record)
-
-    async def record_cancelled(self, job: Job, *, spent_s: float = 0.0, drawn: bool = True) -> bool:
-        """End a running job as cancelled, after `spent_s` seconds of the GPU.
-
-        Its pictures are refunded unless a step was `drawn`. False if this attempt is over.
-        """
-
-        async def record(tx: Transaction) -> bool:
-            return await outcomes.cancelled(tx, job, self._clock(), spent_s=spent_s, drawn=drawn)
-
-        return await self._end(job, JobState.CANCELLED, record)
-
-    async def record_fault(
-        self,
-        job: Job,
-        kind: str,
-        sentence: str,
-        detail: str,
-        *,
-        spent_s: float = 0.0,
-        final: bool = False,
-    ) -> JobState | None:
-        """Count a fault: the job is queued again, or failed with `sentence`; None if it is over.
-
-        A `final` fault fails the job at once.
-        """
-
-        async def record(tx: Transaction) -> JobState | None:
-            return await outcomes.fault(
-                tx,
-                job,
-                self._clock(),
-                kind=kind,
-                sentence=sentence,
-                detail=detail,
-                spent_s=spent_s,
-                final=final,
-            )
-
-        return await self._change(record, lambda state: self._tell_state(job, state))
-
-    async def give_back(self, job: Job) -> bool:
-        """Put a running job back at no cost, for a clean shutdown; False if its attempt is over."""
-
-        async def record(tx: Transaction) -> JobState | None:
-            return await outcomes.give_back(tx, job, self._clock())
-
-        return bool(await self._change(record, lambda state: self._tell_state(job, state)))
-
     # Within
 
     async def _claim(self) -> Job | None:
@@ -348,46 +281,5 @@ class JobQueue:
         except sqlite3.Error:
             _log.exception("a job claimed during shutdown stays running until the next start")
 
-    async def _end(
-        self, job: Job, state: JobState, record: Callable[[Transaction], Awaitable[bool]]
-    ) -> bool:
-        return await self._change(
-            record, lambda recorded: self._tell_state(job, state if recorded else None)
-        )
-
-    async def _change(
-        self,
-        fn: Callable[[Transaction], Awaitable[T]],
-        told: Callable[[T], None] | None = None,
-    ) -> T:
-        """Commit `fn`, then tell the rest of the process, also if the caller is gone by then."""
-
-        async def change(tx: Transaction) -> tuple[T, list[str]]:
-            return await fn(tx), await jobs.queued_ids(tx)
-
-        def then(result: tuple[T, list[str]]) -> None:
-            if told:
-                told(result[0])
-            self._tell_all(result[1], "moved")
-            self._wake()
-
-        return (await self._database.write(change, then=then))[0]
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
     async def _places(self, tx: Transaction) -> dict[str, Place]:
         return await self.forecast.places(tx, paused=self.paused is not None)
-
-    def _tell(self, job_id: str, kind: UpdateKind) -> None:
-        self.feed.publish(JobUpdate(job_id, kind))
-
-    def _tell_all(self, job_ids: Sequence[str], kind: UpdateKind) -> None:
-        for job_id in job_ids:
-            self._tell(job_id, kind)
-
-    def _tell_state(self, job: Job, state: JobState | None) -> None:
-        if state is not None:
-            _log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
-            self._tell(job.id, "final" if state.final else "queued")

@@ -61,6 +61,8 @@ class _Drawing:
     job: Job
     began_at: float
     steps: int = 0
+    drawn: float = 0.0
+    """The share of all steps that are done."""
     load_s: float = 0.0
     pictures: list[Picture] = field(default_factory=list[Picture])
     finished: Finished | None = None
@@ -148,7 +150,7 @@ class GpuWorker:
             await self._draw(drawing)
             images = await self._keep(drawing)
         except GenerationCancelled:
-            spent_s, drawn = self._spent(drawing), drawing.steps > 0
+            spent_s, drawn = self._spent(drawing), drawing.drawn
             await self._until_stored(
                 lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
@@ -259,7 +261,7 @@ class GpuWorker:
                 await self._note_load_time(event.seconds)
                 self._tell(JobUpdate(job_id, "running"))
             case Step(index, total):
-                drawing.steps = index
+                drawing.steps, drawing.drawn = index, index / total
                 self._tell(JobUpdate(job_id, "step", index, total))
             case Preview(step, data):
                 self._tell(JobUpdate(job_id, "preview", step, total, preview=data))

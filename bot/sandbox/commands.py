@@ -27,6 +27,7 @@ class Option(IntEnum):
     BOOLEAN = 5
     USER = 6
     CHANNEL = 7
+    ROLE = 8
     MENTIONABLE = 9
     NUMBER = 10
     ATTACHMENT = 11

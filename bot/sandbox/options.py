@@ -9,7 +9,7 @@ from typing import Any, Final
 from bot.sandbox.commands import Option
 from bot.sandbox.errors import ApiError, Json, Refusal
 from bot.sandbox.model import Channel
-from bot.sandbox.payloads import channel_json, file_json, member_json, user_json
+from bot.sandbox.payloads import channel_json, file_json, member_json, role_json, user_json
 from bot.sandbox.world import World
 
 TEXT_LIMIT: Final = 6000
@@ -97,6 +97,8 @@ def _convert(world: World, channel: Channel, entry: Json, value: Any, filled: Fi
                     "permissions": "0"
                 }
                 return str(found.id)
+            case Option.ROLE:
+                return _role(world, value, filled)
             case Option.ATTACHMENT:
                 return _file(world, channel, value, filled)
             case _:
@@ -113,6 +115,12 @@ def _user(world: World, channel: Channel, value: Any, filled: Filled) -> str:
         member = member_json(channel.guild.members[user.id], with_user=False)
         filled.resolved.setdefault("members", {})[key] = member | {"permissions": "0"}
     return key
+
+
+def _role(world: World, value: Any, filled: Filled) -> str:
+    role = {**world.guild.roles, **world.foreign_guild.roles}[int(value)]
+    filled.resolved.setdefault("roles", {})[str(role.id)] = role_json(role)
+    return str(role.id)
 
 
 def _file(world: World, channel: Channel, value: Any, filled: Filled) -> str:

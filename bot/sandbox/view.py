@@ -47,6 +47,7 @@ def state(world: World) -> Json:
                 "id": str(guild.id),
                 "name": guild.name,
                 "installed": world.bot.id in guild.members,
+                "roles": [{"id": str(role.id), "name": role.name} for role in guild.roles.values()],
                 "members": [str(user.id) for user in people if user.id in guild.members],
                 "channels": [
                     {

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from bot.jobs.estimate import gpu_seconds
 from bot.jobs.feed import JobUpdate
+from bot.jobs.forecast import FAIR_WINDOW_S
 from bot.jobs.queue import JobQueue
 from storage import jobs, usage
+from storage.usage import Ledger
 from tests.jobs.kit import MODEL, Clock, finish, make_origin, make_request, one, open_queue, submit
 
 
@@ -42,10 +44,10 @@ async def test_turns_are_measured_in_gpu_seconds_not_in_jobs(queue):
     assert claimed == [job.id for job in expected]
 
 
-async def test_what_was_served_before_yesterday_is_forgotten(queue, clock):
+async def test_what_was_served_before_the_last_hour_is_forgotten(queue, clock):
     await submit(queue, 1)
     await finish(queue, await queue.get(), seconds=1000)
-    clock.now += 25 * 3600
+    clock.now += FAIR_WINDOW_S + 1
     old = await submit(queue, 1)
     await submit(queue, 2)
     assert (await queue.get()).id == old.id
@@ -263,19 +265,34 @@ def test_loading_costs_nobody():
     assert gpu_seconds({}) == 0.0
 
 
+WHOSE = {"user_id": 1, "guild_id": 77, "since": 0.0}
+OF_USER = "usage_user (user_id=? AND charged_at>?)"
+
+
 @pytest.mark.parametrize(
-    ("sql", "params"),
+    ("sql", "params", "indices"),
     [
-        (jobs.NEXT_JOB, {"since": 0.0, "rate": 1.0}),
-        (jobs.UNFINISHED, ()),
-        (usage.SERVED, (0.0,)),
+        (
+            jobs.NEXT_JOB,
+            {"since": 0.0, "rate": 1.0},
+            ["INDEX jobs_open", "usage_served (served_at>?)"],
+        ),
+        (jobs.UNFINISHED, (), ["INDEX jobs_open"]),
+        (usage.SERVED, (0.0,), ["usage_served (served_at>?)"]),
+        (usage.totals_sql(Ledger.USER), WHOSE, [OF_USER]),
+        (usage.totals_sql(Ledger.MEMBER), WHOSE, [OF_USER]),
+        (usage.totals_sql(Ledger.DIRECT), WHOSE, [OF_USER]),
+        (
+            usage.totals_sql(Ledger.SERVER),
+            WHOSE,
+            ["usage_guild (guild_id=? AND charged_at>?)"],
+        ),
     ],
 )
-async def test_the_order_is_found_by_index(database, sql, params):
+async def test_the_order_and_the_limits_are_found_by_index(database, sql, params, indices):
     rows = await database.read(lambda tx: tx.all(f"EXPLAIN QUERY PLAN {sql}", params))
     plan = [row["detail"] for row in rows]
-    assert any("INDEX jobs_open" in line for line in plan)
+    for index in indices:
+        assert any(index in line for line in plan), plan
     for line in plan:
         assert not line.startswith(("SCAN jobs", "SCAN usage", "SCAN j", "SCAN u ")), plan
-        if "usage" in line:
-            assert "usage_user (user_id=? AND charged_at>?)" in line

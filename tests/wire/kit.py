@@ -73,6 +73,13 @@ class Stage:
                     return found
                 await attempted.wait()
 
+    async def fetched(self, job_id: str) -> None:
+        """Wait until a kept answer is recorded as fetched by its user."""
+        attempted = self.app.client.services.courier._attempted
+        async with asyncio.timeout(PATIENCE_S), attempted:
+            while (await self.delivery(job_id)).state != "delivered":
+                await attempted.wait()
+
     async def jobs_made(self) -> int:
         return await self.database.read(lambda tx: tx.value("SELECT count(*) FROM jobs"))
 

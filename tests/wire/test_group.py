@@ -64,5 +64,6 @@ async def test_with_closed_direct_messages_it_is_kept_and_spoken_of(sandbox, tmp
         assert job_id in listing.content
         shown = await bob.slash("friends", "show", job=job_id)
         assert (await shown.until(lambda m: bool(m.files))).ephemeral
+        await stage.fetched(job_id)
         listing = await (await bob.slash("friends", "queue")).answer()
         assert job_id not in listing.content

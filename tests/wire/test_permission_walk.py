@@ -6,6 +6,7 @@ import discord
 import pytest
 
 from bot.sandbox.errors import Refusal
+from bot.sandbox.scene import GUILD_ID
 from tests.sandbox.sandbox_bot import png
 from tests.wire.kit import text_of
 
@@ -38,6 +39,8 @@ def filled(command, alice) -> dict[str, object]:
             values[parameter.name] = alice.id
         elif kind == "channel":
             values[parameter.name] = alice.place("art").id
+        elif kind == "role":
+            values[parameter.name] = GUILD_ID
         elif kind == "attachment":
             values[parameter.name] = ("a.png", png())
         else:

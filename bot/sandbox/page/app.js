@@ -86,6 +86,7 @@ const composer = new Composer($("composer"), {
   place,
   people: () => [...state.users, state.bot],
   places: channels,
+  roles: () => channel()?.guild?.roles ?? [],
   nameOf: (message) => nameOf(message.author, context),
   complete: async (name, options, focused) =>
     (await api.autocomplete(userId, channelId, { name, options, focused })).choices ?? [],

@@ -6,7 +6,7 @@ import { TYPE, marks, valueOf } from "./commands.js";
 const AUTOCOMPLETE_WAIT_MS = 180;
 const MOST_CHOICES = 25;
 
-/** The row of chips. `host` has users(), channels(), complete(), send(), leave(text), panel. */
+/** The row of chips. `host` has users(), channels(), roles(), complete(), send(), leave(text), panel. */
 export class CommandForm {
   constructor(leaf, values, host) {
     this.leaf = leaf;
@@ -163,6 +163,7 @@ export class CommandForm {
     if (option.type === TYPE.BOOLEAN) return [{ name: "True", value: true }, { name: "False", value: false }];
     if ([TYPE.USER, TYPE.MENTIONABLE].includes(option.type)) return this.host.users();
     if (option.type === TYPE.CHANNEL) return this.host.channels();
+    if (option.type === TYPE.ROLE) return this.host.roles();
     return null;
   }
 

@@ -100,6 +100,7 @@ export class Composer {
     const command = new CommandForm(leaf, values, {
       panel: this.panel,
       users: () => this.host.people().map((user) => ({ name: user.display_name ?? user.name, value: user.id })),
+      roles: () => this.host.roles().map((role) => ({ name: role.name, value: role.id })),
       channels: () => this.host.places().map((channel) => ({ name: channel.name, value: channel.id })),
       locale: () => this.host.user().locale,
       complete: (path, options, focused) => this.host.complete(path, options, focused),

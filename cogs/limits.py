@@ -1,0 +1,86 @@
+"""`/limits`: what one may ask for, and what of that is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.client import ImageBot
+from bot.delivery.reception import interaction_origin
+from bot.jobs.limits import DAY_S
+from bot.jobs.quotas import Charge, Ledger, Quota, amount, span
+from bot.jobs.standing import Standing
+from bot.words import _, mark
+
+_WHOSE: Final = {
+    Ledger.USER: mark("You, in any 24 hours"),
+    Ledger.MEMBER: mark("You, by your roles in this server"),
+    Ledger.DIRECT: mark("You, in direct messages"),
+    Ledger.SERVER: mark("All members of this server together"),
+}
+
+
+def _quota_line(quota: Quota, used: Charge) -> str:
+    parts: list[str] = []
+    if quota.bounds.images is not None:
+        parts.append(
+            _("{used} of {limit} pictures").format(
+                used=amount(used.images), limit=f"{quota.bounds.images:,}"
+            )
+        )
+    if quota.bounds.seconds is not None:
+        parts.append(
+            _("{used} of {limit} of the graphics card").format(
+                used=span(used.seconds), limit=span(quota.bounds.seconds)
+            )
+        )
+    if used.at:
+        parts.append(
+            _("the first come back {time}").format(time=f"<t:{used.at + DAY_S + 0.5:.0f}:R>")
+        )
+    return f"**{_(_WHOSE[quota.ledger])}**: {' · '.join(parts)}"
+
+
+def limits_text(standing: Standing) -> str:
+    """Return the lines of `/limits`."""
+    lines = [_quota_line(quota, used) for quota, used in standing.quotas]
+    lines.append(
+        _("Waiting or running: {count} of {limit} jobs").format(
+            count=standing.open_jobs, limit=standing.open_limit
+        )
+    )
+    if standing.ready_at is not None:
+        lines.append(
+            _("The next request is possible {time}.").format(
+                time=f"<t:{standing.ready_at + 0.5:.0f}:R>"
+            )
+        )
+    lines.append(
+        _(
+            "-# Waiting from everyone: {count} of {limit}. What fails or is cancelled comes back."
+        ).format(count=standing.waiting, limit=f"{standing.waiting_limit:,}")
+    )
+    return "\n".join(lines)
+
+
+class LimitsCog(commands.Cog, name="limits"):
+    """A user's own limits."""
+
+    def __init__(self, bot: ImageBot) -> None:
+        self.bot = bot
+
+    @app_commands.command(description=mark("Show what you may still ask for today."))
+    @app_commands.allowed_installs(guilds=True, users=True)
+    @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+    async def limits(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """Answer with the limits that hold here, privately."""
+        found = await self.bot.services.queue.standing(interaction_origin(interaction))
+        await interaction.response.send_message(limits_text(found), ephemeral=True)
+
+
+async def setup(bot: ImageBot) -> None:
+    """Add the cog."""
+    await bot.add_cog(LimitsCog(bot))
