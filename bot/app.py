@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import discord
 
@@ -36,10 +36,16 @@ from bot.settings import Settings
 from storage.database import Database
 from storage.images import ImageStore
 
+if TYPE_CHECKING:
+    from bot.http.server import HttpDoor
+
 log = logging.getLogger(__name__)
 
 # Below the 10 s that service managers commonly allow before they kill.
 _STOP_LIMIT_S: Final = 9.0
+
+# What waits for pictures over HTTP is answered at once then; this is for what hangs.
+_DOOR_LIMIT_S: Final = 3.0
 
 _INVITE_PERMISSIONS: Final = discord.Permissions(
     view_channel=True,
@@ -97,6 +103,8 @@ class App:
         self.settings = settings
         self.engine = engine or build_engine(settings)
         self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
+        self.door: HttpDoor | None = None
+        """The HTTP API, where API_KEYS turns it on."""
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
 
@@ -117,6 +125,7 @@ class App:
             stack.push_async_callback(database.close)
             stack.push_async_callback(self.engine.close)
             services, worker, progress = self._compose(database)
+            self.door = self._bind_door(services, stack)
             try:
                 recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
                 await services.gallery.start()
@@ -125,10 +134,11 @@ class App:
             log.info("queue ready: %s", recovery)
             if services.queue.paused is not None:
                 log.warning("the queue is paused: %s", services.queue.paused)
+            http = self._open_door(stack)
             stack.push_async_callback(self.client.close)
             if await self._log_in():
                 self._log_invitation()
-                await self._serve(services, worker, progress)
+                await self._serve(services, worker, progress, http)
 
     async def _log_in(self) -> bool:
         """Log in; return False when `stop` came first."""
@@ -171,7 +181,63 @@ class App:
         worker = GpuWorker(queue, self.engine, store, idle_unload_s=idle_s)
         return services, worker, progress
 
-    async def _serve(self, services: Services, worker: GpuWorker, progress: ProgressEditor) -> None:
+    def _bind_door(self, services: Services, stack: AsyncExitStack) -> HttpDoor | None:
+        """Take the HTTP API's port, if it is turned on; raise `StartupError` when that fails."""
+        settings = self.settings
+        if settings.api_keys is None:
+            return None
+        # FastAPI takes a third of a second to import.
+        from bot.http import desk, metrics, server  # noqa: PLC0415
+
+        listener = server.bind(settings.http_host, settings.http_port)
+        stack.callback(listener.close)
+        return server.HttpDoor(
+            desk.Desk(
+                keys=settings.api_keys,
+                model=services.model,
+                database=services.database,
+                queue=services.queue,
+                gallery=services.gallery,
+                preferences=services.preferences,
+                health=desk.Health(
+                    online=self.client.is_ready,
+                    latency_s=lambda: self.client.latency,
+                    engine=lambda: self.engine.state,
+                ),
+                watch=desk.Watch(services.queue),
+                metrics=metrics.Metrics(services.model.sizes.values()),
+                wait_s=settings.http_wait_seconds,
+                suffix=settings.image_prompt_suffix,
+            ),
+            listener,
+        )
+
+    def _open_door(self, stack: AsyncExitStack) -> asyncio.Task[None] | None:
+        """Serve the HTTP API, also while Discord cannot be reached: jobs are accepted all the same.
+
+        It ends with `stack`.
+        """
+        door = self.door
+        if door is None:
+            return None
+        task = asyncio.create_task(door.run(), name="http")
+
+        async def end() -> None:
+            door.close()
+            await asyncio.wait({task}, timeout=_DOOR_LIMIT_S)
+            task.cancel()
+            await asyncio.wait({task})
+
+        stack.push_async_callback(end)
+        return task
+
+    async def _serve(
+        self,
+        services: Services,
+        worker: GpuWorker,
+        progress: ProgressEditor,
+        http: asyncio.Task[None] | None,
+    ) -> None:
         parts = {
             name: asyncio.create_task(run(), name=name)
             for name, run in {
@@ -186,11 +252,14 @@ class App:
         stopping = asyncio.create_task(self.stopping.wait(), name="stop")
         try:
             done, _ = await asyncio.wait(
-                {*parts.values(), stopping}, return_when=asyncio.FIRST_COMPLETED
+                {*parts.values(), stopping, *([http] if http else [])},
+                return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
             log.info("stopping")
             services.queue.close()
+            if self.door:
+                self.door.close()
             watch.cancel()
             stopping.cancel()
             # The worker first: the running job goes back to the queue before anything else ends.

@@ -8,10 +8,11 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bot.app import App, handle_signals
 from bot.errors import BotError, StartupError
+from bot.http.keys import NONE
 from bot.jobs.model import Job, JobState
 from bot.logs import set_up_logging
 from bot.sandbox.errors import Refusal
@@ -26,9 +27,20 @@ _DATA: Final = Path("data/demo")
 _PATIENCE_S: Final = 900.0
 
 
-def demo_settings(sandbox: Sandbox, data_dir: Path | None) -> Settings:
-    """Return the settings of a demo: the sandbox's address, the tiny model unless one is named."""
+def demo_settings(
+    sandbox: Sandbox, data_dir: Path | None, http_port: int | None = None
+) -> Settings:
+    """Return the settings of a demo: the sandbox's address, the tiny model unless one is named.
+
+    With `http_port` this machine may use the HTTP API without a key, unless one is set.
+    """
+    http: dict[str, Any] = {}
+    if http_port is None:
+        http["api_keys"] = None
+    elif not os.environ.get("API_KEYS"):
+        http |= {"api_keys": NONE, "http_host": "127.0.0.1", "http_port": http_port}
     return load_settings(
+        **http,
         discord_token=None,
         discord_api_url=sandbox.api_url,
         data_dir=data_dir or _DATA,
@@ -85,6 +97,8 @@ async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path |
         async def work(app: App) -> None:
             if not once:
                 _say(f"The demo is open at {sandbox.url} (Ctrl+C ends it).")
+                if app.door:
+                    _say(f"Its HTTP API is described at {app.door.url}/docs.")
             try:
                 job, message = await _draw(sandbox, app, prompt or FIRST_PROMPT)
             except (Refusal, NoResponse, TimeoutError) as error:
@@ -96,7 +110,9 @@ async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path |
             else:
                 await app.stopping.wait()
 
-        app = App(demo_settings(sandbox, data_dir), guild_ready_timeout=0.01)
+        # Beside the page's port, so that a second demo with another port gets its own.
+        http_port = None if once else port + 1 if port else 0
+        app = App(demo_settings(sandbox, data_dir, http_port), guild_ready_timeout=0.01)
         handle_signals(asyncio.get_running_loop(), app.stop)
         await run_beside(app, work)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import textwrap
 from dataclasses import replace
@@ -10,24 +9,24 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.errors import ConfigError, InvalidRequest
+from bot.hosts import is_loopback
+from bot.http.keys import NONE, Keys
 from bot.jobs.request import ImageRequest
 from bot.models import ModelSpec, Quality, find_model
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Settings(BaseSettings):
@@ -175,6 +174,26 @@ class Settings(BaseSettings):
     retention_days: Annotated[int, Field(ge=0)] = Field(
         0, description="Days that pictures and prompts are kept; 0 keeps them."
     )
+    api_keys: Annotated[InstanceOf[Keys] | None, NoDecode] = Field(
+        None,
+        description=(
+            "Turns the HTTP API on: name:key, several separated by commas (docs/http.md); none "
+            "serves anyone, on this machine alone."
+        ),
+    )
+    http_host: str = Field(
+        "127.0.0.1", description="Address that the HTTP API listens at; 0.0.0.0 is every one."
+    )
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="Port of the HTTP API."
+    )
+    http_wait_seconds: Annotated[float, Field(gt=0)] = Field(
+        300.0,
+        description=(
+            "Seconds that an HTTP request waits for its picture; after that it is answered with "
+            "the job's id."
+        ),
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much is logged."
     )
@@ -195,6 +214,12 @@ class Settings(BaseSettings):
                 raise ValueError("it must be Discord user ids separated by commas")
             return frozenset(int(part) for part in parts)
         return value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _read_keys(cls, value: Any) -> Any:
+        # Only hashes are kept from here on.
+        return Keys.parse(value) if isinstance(value, str) else value
 
     @field_validator("image_model_name")
     @classmethod
@@ -217,7 +242,7 @@ class Settings(BaseSettings):
         if value is None:
             return None
         parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not _is_loopback(parts.hostname or ""):
+        if parts.scheme not in {"http", "https"} or not is_loopback(parts.hostname or ""):
             raise ValueError("it must be an http address on this machine (127.0.0.1 or localhost)")
         return value.rstrip("/")
 
@@ -228,6 +253,15 @@ class Settings(BaseSettings):
             raise ValueError(
                 "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: "
                 "a real token is sent to Discord alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_else_without_keys(self) -> Self:
+        if self.api_keys and self.api_keys.anyone and not is_loopback(self.http_host):
+            raise ValueError(
+                f"API_KEYS={NONE} serves this machine alone: set HTTP_HOST to 127.0.0.1, or give "
+                "keys"
             )
         return self
 

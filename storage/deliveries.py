@@ -187,3 +187,18 @@ async def forget_expired_tokens(tx: Transaction, now: float) -> int:
         "UPDATE deliveries SET token = NULL WHERE token IS NOT NULL AND token_expires_at <= ?",
         (now,),
     )
+
+
+async def taken(tx: Transaction, job_id: str, now: float) -> None:
+    """Record that an HTTP client fetched the answer, which nobody has to send any more."""
+    # As the table of states has it: by way of the intent.
+    await tx.execute(
+        "UPDATE deliveries SET state = 'sending', rung = 'kept' WHERE job_id = ?"
+        " AND state = 'pending'",
+        (job_id,),
+    )
+    await tx.execute(
+        "UPDATE deliveries SET state = 'delivered', delivered_at = ?, rung = 'kept', token = NULL"
+        " WHERE job_id = ? AND state IN ('sending', 'undeliverable')",
+        (now, job_id),
+    )

@@ -15,8 +15,9 @@ HEAVY = {"torch", "diffsynth", "transformers", "numpy", "safetensors"}
 # What a part must not import (prefixes of dotted module names).
 FORBIDDEN = {
     "storage": {"bot.client", "bot.delivery", "bot.engine", "cogs", "discord", *HEAVY},
-    "bot/jobs": {"bot.client", "bot.delivery", "bot.api", "cogs", "discord", *HEAVY},
+    "bot/jobs": {"bot.client", "bot.delivery", "bot.http", "cogs", "discord", *HEAVY},
     "bot/delivery": {"bot.engine", "cogs", *HEAVY},
+    "bot/http": {"bot.engine", "bot.client", "bot.delivery", "cogs", "discord", *HEAVY},
     "bot/engine": {"bot.jobs", "bot.delivery", "bot.client", "storage", "cogs", "discord"},
     "bot/sandbox": {
         "bot.jobs",

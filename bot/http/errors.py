@@ -1,0 +1,161 @@
+"""Every refusal as an answer: `{"detail": …}`, or OpenAI's shape under `/v1`."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import JSONResponse, Response
+
+from bot.errors import (
+    InvalidRequest,
+    JobNotFound,
+    LimitReached,
+    NotAllowed,
+    QueueClosed,
+    StorageRefused,
+    UserError,
+)
+
+_log = logging.getLogger(__name__)
+
+OPENAI_PATH: Final = "/v1/"
+RETRY_AFTER_S: Final = 30
+_STATUS: Final[Mapping[type[UserError], int]] = {
+    InvalidRequest: 422,
+    LimitReached: 429,
+    NotAllowed: 403,
+    JobNotFound: 404,
+    QueueClosed: 503,
+    StorageRefused: 503,
+}
+_CODES: Final[Mapping[int, str]] = {
+    401: "invalid_api_key",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    409: "cancelled",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    429: "rate_limit_exceeded",
+    500: "internal_error",
+    502: "engine_failed",
+    503: "unavailable",
+    504: "still_in_progress",
+}
+# Sentences are written for Discord, which shows such a mark as a time of the reader's own zone.
+_TIME: Final = re.compile(r"<t:(\d+):R>")
+_LONGEST: Final = 500
+
+
+class Problem(HTTPException):
+    """An answer other than the one that was asked for."""
+
+    def __init__(
+        self,
+        status: int,
+        sentence: str,
+        *,
+        job_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, sentence, dict(headers or {}))
+        self.job_id = job_id
+
+
+def readable(sentence: str) -> str:
+    """Return a sentence with its times in UTC, and nothing that cannot be encoded."""
+    plain = _TIME.sub(
+        lambda mark: time.strftime("at %Y-%m-%dT%H:%M:%SZ", time.gmtime(int(mark[1]))), sentence
+    )
+    return plain.encode("utf-8", "replace").decode()[:_LONGEST]
+
+
+def problem_of(error: UserError) -> Problem:
+    """Return the answer to what the queue refuses."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    headers: dict[str, str] = {}
+    if isinstance(error, LimitReached) and error.retry_at is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_at - time.time())))
+    elif status == 503:  # noqa: PLR2004
+        headers["Retry-After"] = str(RETRY_AFTER_S)
+    return Problem(status, error.sentence, headers=headers)
+
+
+def unforeseen(error: Exception) -> Problem:
+    """Log what nobody foresaw under a short id, and return the answer that names it."""
+    short_id = secrets.token_hex(3)
+    _log.error("unexpected error %s in a request", short_id, exc_info=error)
+    return Problem(500, f"Something went wrong here; the log knows it as {short_id}.")
+
+
+def answer(path: str, problem: Problem) -> Response:
+    """Return the response to a problem, in the shape that the path's clients read."""
+    sentence, status = readable(str(problem.detail)), problem.status_code
+    headers = dict(problem.headers or {})
+    if problem.job_id:
+        headers["X-Job-Id"] = problem.job_id
+    if not path.startswith(OPENAI_PATH):
+        body: dict[str, Any] = {"detail": sentence}
+        if problem.job_id:
+            body["job_id"] = problem.job_id
+        return JSONResponse(body, status, headers)
+    status = 400 if status == 422 else status  # noqa: PLR2004
+    if problem.job_id:
+        # Asking again by itself would only draw it once more.
+        headers["x-should-retry"] = "false"
+    kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004
+    error = {
+        "message": sentence,
+        "type": "rate_limit_error" if status == 429 else kind,  # noqa: PLR2004
+        "param": None,
+        "code": _CODES.get(status, "invalid_value"),
+    }
+    return JSONResponse({"error": error}, status, headers)
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Answer every error of the endpoints with a sentence."""
+
+    def refused(request: Request, error: Exception) -> Response:
+        return answer(request.url.path, problem_of(cast("UserError", error)))
+
+    def problem(request: Request, error: Exception) -> Response:
+        if not isinstance(error, Problem):
+            raised = cast("StarletteHTTPException", error)
+            error = Problem(raised.status_code, str(raised.detail), headers=raised.headers)
+        return answer(request.url.path, error)
+
+    def invalid(request: Request, error: Exception) -> Response:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json":
+            problem = Problem(415, "Send JSON, with the header Content-Type: application/json.")
+            return answer(request.url.path, problem)
+        found = cast("RequestValidationError", error).errors()
+        return answer(request.url.path, Problem(422, "; ".join(map(_sentence, found[:5]))))
+
+    def unexpected(request: Request, error: Exception) -> Response:
+        return answer(request.url.path, unforeseen(error))
+
+    app.add_exception_handler(UserError, refused)
+    app.add_exception_handler(StarletteHTTPException, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """Return one finding of pydantic's in words, without the value that was sent."""
+    place = cast("Sequence[Any]", error["loc"])[1:]
+    name = ".".join(str(step)[:60] for step in place if not isinstance(step, int))
+    if error["type"] == "json_invalid":
+        return "The body is not valid JSON"
+    reason = str(error["msg"])
+    return f"{name}: {reason}" if name else reason

@@ -1,0 +1,73 @@
+"""Whether the process lives, whether it is ready, and its figures."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import JSONResponse, Response
+
+from bot.http.desk import BEARER, TheCaller, TheDesk
+from bot.http.schemas import refusals
+from storage import metrics
+
+_log = logging.getLogger(__name__)
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz", summary="The process lives")
+async def healthz() -> dict[str, str]:
+    """Answer: what comes is `ok`, or nothing."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/readyz",
+    summary="Requests are taken",
+    response_model=dict[str, Any],
+    responses={503: {"description": "Not ready; the body says what is missing."}},
+)
+async def readyz(desk: TheDesk) -> Response:
+    """Say whether the database answers, Discord is connected and the queue is open."""
+    try:
+        await desk.database.read(metrics.depth)
+        database = True
+    except sqlite3.Error:
+        _log.exception("the database does not answer")
+        database = False
+    discord, stopping = desk.health.online(), desk.watch.closing.is_set()
+    ready = database and discord and not stopping
+    return JSONResponse(
+        {
+            "ready": ready,
+            "database": database,
+            "discord": discord,
+            "stopping": stopping,
+            "paused": desk.queue.paused is not None,
+            "engine": desk.health.engine(),
+        },
+        200 if ready else 503,
+    )
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    dependencies=[BEARER],
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **refusals(401, 403),
+    },
+)
+async def read_metrics(desk: TheDesk, _caller: TheCaller) -> Response:
+    """Return the figures in Prometheus' text format; a key is needed here too."""
+    page = await desk.metrics.page(
+        desk.queue, desk.database, now=time.time(), latency_s=desk.health.latency_s()
+    )
+    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})

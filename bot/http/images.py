@@ -1,0 +1,144 @@
+"""`POST /api/v1/images/generate`, and the pictures themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import JSONResponse, Response
+
+from bot.http.desk import Desk, TheCaller, TheDesk
+from bot.http.drawing import POLL_S, IdempotencyKey, finished, pictures, submit, view
+from bot.http.keys import Caller
+from bot.http.schemas import GenerateBody, Generated, JobView, refusals
+from bot.jobs.compose import Asked
+from bot.jobs.model import Job, JobState
+
+router = APIRouter(tags=["images"])
+
+_DATA_URL: Final = "data:image/png;base64,"
+_PNG: Final = {"image/png": {"schema": {"type": "string", "format": "binary"}}}
+_PICTURE: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The PNG.", "content": _PNG},
+    304: {"description": "The client has it already."},
+    **refusals(401, 403, 404, 422),
+}
+
+
+@router.post(
+    "/api/v1/images/generate",
+    summary="Draw a picture",
+    response_model=Generated,
+    responses={
+        202: {"model": JobView, "description": "Accepted, and not drawn yet: the job."},
+        **refusals(401, 403, 409, 410, 413, 415, 422, 429, 502, 503),
+    },
+)
+async def generate(
+    body: GenerateBody,
+    request: Request,
+    desk: TheDesk,
+    caller: TheCaller,
+    idempotency_key: IdempotencyKey = None,
+    at_once: Annotated[
+        bool, Query(alias="async", description="Answer with the job at once.")
+    ] = False,
+) -> Response:
+    """Wait for the picture and return it as a data URL.
+
+    After HTTP_WAIT_SECONDS, or at once with `async=true`, the answer is 202 with the job, which
+    goes on. A client that hangs up cancels nothing.
+    """
+    asked = Asked(
+        prompt=body.prompt,
+        count=body.count,
+        seed=body.seed,
+        negative=body.negative_prompt,
+        guidance=body.guidance_scale,
+        steps=body.num_inference_steps,
+        private=True,
+    )
+    submission = await submit(desk, caller, asked, (body.width, body.height), idempotency_key)
+    job = submission.job
+    if not at_once:
+        job = await finished(desk, submission, request)
+        if job.state is JobState.GENERATED:
+            return await _drawn(desk, job)
+    headers = {
+        "Location": f"/api/v1/jobs/{job.id}",
+        "Retry-After": str(POLL_S),
+        "X-Job-Id": job.id,
+    }
+    return JSONResponse((await view(desk, job)).model_dump(), 202, headers)
+
+
+async def _drawn(desk: Desk, job: Job) -> Response:
+    files = await pictures(desk, job)
+
+    def encode() -> bytes:
+        urls = [_DATA_URL + base64.b64encode(data).decode("ascii") for data in files]
+        answer: dict[str, Any] = {
+            "image_url": urls[0],
+            "model": job.model or desk.model.name,
+            "width": job.request.width,
+            "height": job.request.height,
+            "seed": job.request.seed,
+            "num_inference_steps": job.request.steps,
+        }
+        if len(urls) > 1:
+            answer["image_urls"] = urls
+        return json.dumps(answer, ensure_ascii=False).encode()
+
+    content = await asyncio.to_thread(encode)
+    return Response(content, media_type="application/json", headers={"X-Job-Id": job.id})
+
+
+@router.get(
+    "/api/v1/images/{job_id}.png",
+    summary="The first picture of a job",
+    response_class=Response,
+    responses=_PICTURE,
+)
+async def first_picture(
+    job_id: str,
+    desk: TheDesk,
+    caller: TheCaller,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Return the PNG as it was drawn, with its parameters in it."""
+    return await _picture(desk, caller, job_id, 0, if_none_match)
+
+
+@router.get(
+    "/api/v1/images/{job_id}/{position}.png",
+    summary="A picture of a job",
+    response_class=Response,
+    responses=_PICTURE,
+)
+async def one_picture(
+    job_id: str,
+    position: int,
+    desk: TheDesk,
+    caller: TheCaller,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Return the PNG of a batch's picture; positions count from 0."""
+    return await _picture(desk, caller, job_id, position, if_none_match)
+
+
+async def _picture(
+    desk: Desk, caller: Caller, job_id: str, position: int, known: str | None
+) -> Response:
+    job = await desk.own_job(caller, job_id)
+    image = await desk.gallery.picture(job, position)
+    tag = f'"{image.sha256}"'
+    headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
+    if known is not None and tag in known:
+        return Response(status_code=304, headers=headers)
+    data = await desk.gallery.read(image)
+    await desk.fetched(job)
+    headers["Content-Disposition"] = f'inline; filename="{job.id}_{position}.png"'
+    return Response(data, media_type="image/png", headers=headers)

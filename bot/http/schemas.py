@@ -1,0 +1,234 @@
+"""What goes in and out, as the OpenAPI page shows it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bot.jobs.request import (
+    COUNT_MAX,
+    GUIDANCE_MAX,
+    GUIDANCE_MIN,
+    PROMPT_LIMIT,
+    SEED_LIMIT,
+    SIZE_MAX,
+    SIZE_MIN,
+    SIZE_MULTIPLE,
+    STEPS_MAX,
+)
+
+EXAMPLE: Final = {
+    "prompt": "A beautiful sunset over mountains",
+    "num_inference_steps": 40,
+    "width": 1344,
+    "height": 768,
+    "seed": 12345,
+}
+_JOB_ID: Final = "01hqz3v8k2m4n6p8r0"
+_JOB: Final = {
+    "id": _JOB_ID,
+    "state": "queued",
+    "model": "Qwen/Qwen-Image",
+    "width": 1344,
+    "height": 768,
+    "seed": 12345,
+    "num_inference_steps": 40,
+    "count": 1,
+    "created_at": 1767225600.0,
+    "started_at": None,
+    "finished_at": None,
+    "ahead": 2,
+    "starts_at": 1767225640.0,
+    "ends_at": 1767225660.0,
+    "step": 0,
+    "error": None,
+    "images": [],
+    "status_url": f"/api/v1/jobs/{_JOB_ID}",
+    "events_url": f"/api/v1/jobs/{_JOB_ID}/events",
+}
+
+Side = Annotated[int, Field(ge=SIZE_MIN, le=SIZE_MAX, multiple_of=SIZE_MULTIPLE)]
+Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_LIMIT)]
+
+
+class GenerateBody(BaseModel):
+    """A picture to draw; whatever is left out is the model's default."""
+
+    # Strict, and no unknown fields: a misspelt name would be a default that nobody asked for.
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [EXAMPLE]},
+    )
+
+    prompt: Prompt
+    num_inference_steps: Annotated[int, Field(ge=1, le=STEPS_MAX)] | None = Field(
+        None, description="Denoising steps; Qwen-Image: 40."
+    )
+    width: Side | None = Field(None, description="Pixels; Qwen-Image: 1344.")
+    height: Side | None = Field(None, description="Pixels; Qwen-Image: 768.")
+    seed: Annotated[int, Field(ge=0, lt=SEED_LIMIT)] | None = Field(
+        None, description="The same seed draws the same picture; a random one if left out."
+    )
+    negative_prompt: Annotated[str, Field(max_length=PROMPT_LIMIT)] | None = None
+    guidance_scale: (
+        Annotated[float, Field(ge=GUIDANCE_MIN, le=GUIDANCE_MAX, allow_inf_nan=False)] | None
+    ) = Field(None, description="How closely the prompt is followed; Qwen-Image: 4.")
+    count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = Field(
+        1, description="Pictures; picture i has the seed plus i."
+    )
+
+
+class Generated(BaseModel):
+    """The finished picture. `image_urls` is there where several were asked for."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "image_url": "data:image/png;base64,iVBORw0KG...",
+                    "model": "Qwen/Qwen-Image",
+                    "width": 1344,
+                    "height": 768,
+                    "seed": 12345,
+                    "num_inference_steps": 40,
+                }
+            ]
+        }
+    )
+
+    image_url: str
+    model: str
+    width: int
+    height: int
+    seed: int
+    num_inference_steps: int
+    image_urls: list[str] | None = None
+
+
+class PictureView(BaseModel):
+    """A finished picture of a job."""
+
+    url: str
+    position: int
+    width: int
+    height: int
+    seed: int
+    size_bytes: int
+    sha256: str
+
+
+class JobView(BaseModel):
+    """A job as it stands. Times are Unix seconds; `starts_at` and `ends_at` are estimates."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_JOB]})
+
+    id: str
+    state: Literal["queued", "running", "generated", "failed", "cancelled"]
+    model: str
+    width: int
+    height: int
+    seed: int
+    num_inference_steps: int
+    count: int
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    ahead: int | None = Field(description="Jobs that come before it; null when it has ended.")
+    starts_at: float | None
+    ends_at: float | None
+    step: int = Field(description="Denoising steps that are done.")
+    error: str | None
+    images: list[PictureView]
+    status_url: str
+    events_url: str
+
+
+class Refusal(BaseModel):
+    """Why a request was not answered as asked."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"detail": "The seed must be a whole number."}]}
+    )
+
+    detail: str
+    job_id: str | None = None
+
+
+class OpenAIBody(BaseModel):
+    """OpenAI's request; fields that have no meaning here are ignored."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "Qwen/Qwen-Image",
+                    "prompt": "A bilingual sign showing 'Hello 你好' in neon lights",
+                    "n": 1,
+                    "size": "1328x1328",
+                    "response_format": "b64_json",
+                }
+            ]
+        }
+    )
+
+    prompt: Prompt
+    model: str | None = Field(None, description="Ignored: the loaded model draws.")
+    n: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None = None
+    size: str | None = Field(None, description="auto, or WIDTHxHEIGHT in multiples of 16.")
+    quality: Literal["auto", "low", "medium", "high", "standard", "hd"] | None = None
+    response_format: Literal["url", "b64_json"] | None = Field(
+        None, description="url (default): a link that opens without the key for an hour."
+    )
+    stream: Literal[False] | None = None
+
+
+class OpenAIPicture(BaseModel):
+    """One picture, as a link or as base64 of the PNG."""
+
+    url: str | None = None
+    b64_json: str | None = None
+
+
+class OpenAIAnswer(BaseModel):
+    """OpenAI's answer."""
+
+    created: int
+    data: list[OpenAIPicture]
+
+
+class OpenAIError(BaseModel):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIRefusal(BaseModel):
+    """OpenAI's error."""
+
+    error: OpenAIError
+
+
+def refusals(*statuses: int, model: type[BaseModel] = Refusal) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of the errors that an endpoint may answer."""
+    texts = {
+        400: "The request is wrong.",
+        401: "No valid key.",
+        403: "Not allowed.",
+        404: "There is no such thing, or it is another key's.",
+        409: "The job was cancelled, or is done already.",
+        410: "The pictures were deleted.",
+        413: "The body is too large.",
+        415: "The body is not declared as JSON.",
+        422: "The request is wrong.",
+        429: "A limit refuses it for now; Retry-After says for how long, where that is known.",
+        500: "A fault of the bot's; the log has it under the id in the sentence.",
+        502: "The picture could not be made.",
+        503: "Nothing is accepted for now: the queue or the disk is full, or the bot stops.",
+        504: "Not done in time; the job goes on.",
+    }
+    return {status: {"model": model, "description": texts[status]} for status in statuses}

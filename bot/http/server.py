@@ -1,0 +1,122 @@
+"""The application on uvicorn, in the bot's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+from typing_extensions import override
+
+from bot import __version__
+from bot.errors import StartupError
+from bot.http import health, images, jobs, openai
+from bot.http.desk import BEARER, Desk
+from bot.http.errors import add_error_answers
+from bot.http.gate import Gate
+
+_log = logging.getLogger(__name__)
+
+_LAST_MOMENT_S: Final = 2
+_HEADERS_LIMIT: Final = 32 * 1024
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the process's signals alone."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def build_app(desk: Desk) -> FastAPI:
+    """Return the application without its gate."""
+    app = FastAPI(
+        title="Qwen-Image bot",
+        version=__version__,
+        description=(
+            "Pictures for programs: the same queue, limits and rules as in Discord. Every path but "
+            "the health checks wants `Authorization: Bearer <key>`."
+        ),
+        redoc_url=None,
+    )
+    app.state.desk = desk
+    for router in (images.router, jobs.router, openai.router):
+        app.include_router(router, dependencies=[BEARER])
+    app.include_router(health.router)
+    add_error_answers(app)
+    return app
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound and does not listen yet; raise `StartupError`."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows, where reuse means theft.
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "that is no address"
+        raise StartupError(
+            f"The HTTP API cannot listen at {host}:{port} ({reason}); set HTTP_HOST and HTTP_PORT."
+        ) from None
+    return listener
+
+
+class HttpDoor:
+    """Serves the application on a socket until it is closed."""
+
+    def __init__(self, desk: Desk, listener: socket.socket) -> None:
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._desk = desk
+        self._listener = listener
+        self._server = _Server(
+            uvicorn.Config(
+                Gate(build_app(desk), desk.keys, desk.metrics),
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                h11_max_incomplete_event_size=_HEADERS_LIMIT,
+                timeout_graceful_shutdown=_LAST_MOMENT_S,
+            )
+        )
+
+    async def run(self) -> None:
+        """Serve until `close`, or until cancelled."""
+        desk = self._desk
+        beside = [
+            asyncio.create_task(desk.watch.run(), name="http watch"),
+            asyncio.create_task(desk.metrics.watch(desk.queue, desk.database), name="http metrics"),
+        ]
+        who = ", ".join(desk.keys.names) or "anyone on this machine"
+        _log.info("the HTTP API is open at %s for %s (%s/docs)", self.url, who, self.url)
+        try:
+            await self._server.serve([self._listener])
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
+
+    def close(self) -> None:
+        """Take no more requests, and answer those that wait with what there is; `run` ends soon."""
+        self._desk.watch.closing.set()
+        self._server.should_exit = True
