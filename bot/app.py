@@ -251,10 +251,10 @@ class App:
         watch = asyncio.create_task(self._watch_ready(), name="ready")
         stopping = asyncio.create_task(self.stopping.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait(
-                {*parts.values(), stopping, *([http] if http else [])},
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            awaited: set[asyncio.Task[Any]] = {*parts.values(), stopping}
+            if http:
+                awaited.add(http)
+            done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             log.info("stopping")
             services.queue.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +21,10 @@ from bot.http.signed import signed_text
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
+_TOO_LARGE: Final = 413
+# A client reads no answer while it still sends; whoever sends more than this may miss it.
+_DRAINED: Final = 4 * 2**20
+_DRAIN_S: Final = 5.0
 AT_ONCE: Final = 256
 """Requests of one key that may be open at the same time."""
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
@@ -50,6 +55,8 @@ class Gate:
             await send(message)
 
         async def refuse(problem: Problem) -> None:
+            if problem.status_code == _TOO_LARGE:
+                await _drain(receive)
             await answer(scope["path"], problem)(scope, receive, sending)
 
         try:
@@ -134,7 +141,9 @@ def _require_this_machine(headers: Headers) -> None:
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Return a `receive` that raises `Problem` for a body larger than the limit."""
     too_large = Problem(
-        413, f"The body is larger than {BODY_LIMIT // 1024} KiB.", headers={"Connection": "close"}
+        _TOO_LARGE,
+        f"The body is larger than {BODY_LIMIT // 1024} KiB.",
+        headers={"Connection": "close"},
     )
     length = Headers(scope=scope).get("content-length", "")
     announced = int(length[:20]) if length.isascii() and length.isdecimal() else 0
@@ -147,7 +156,20 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
         message: dict[str, Any] = dict(await receive())
         received += len(message.get("body", b""))
         if received > BODY_LIMIT:
+            await _drain(receive)
             raise too_large
         return message
 
     return bounded
+
+
+async def _drain(receive: Receive) -> None:
+    """Take what is left of a body that is too large, and drop it."""
+    left = _DRAINED
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body"):
+                    return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
 from bot.jobs.request import (
     COUNT_MAX,
@@ -18,15 +19,23 @@ from bot.jobs.request import (
     STEPS_MAX,
 )
 
-EXAMPLE: Final = {
+EXAMPLE: Final[JsonDict] = {
     "prompt": "A beautiful sunset over mountains",
     "num_inference_steps": 40,
     "width": 1344,
     "height": 768,
     "seed": 12345,
 }
+_GENERATED: Final[JsonDict] = {
+    "image_url": "data:image/png;base64,iVBORw0KG...",
+    "model": "Qwen/Qwen-Image",
+    "width": 1344,
+    "height": 768,
+    "seed": 12345,
+    "num_inference_steps": 40,
+}
 _JOB_ID: Final = "01hqz3v8k2m4n6p8r0"
-_JOB: Final = {
+_JOB: Final[JsonDict] = {
     "id": _JOB_ID,
     "state": "queued",
     "model": "Qwen/Qwen-Image",
@@ -83,20 +92,7 @@ class GenerateBody(BaseModel):
 class Generated(BaseModel):
     """The finished picture. `image_urls` is there where several were asked for."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "image_url": "data:image/png;base64,iVBORw0KG...",
-                    "model": "Qwen/Qwen-Image",
-                    "width": 1344,
-                    "height": 768,
-                    "seed": 12345,
-                    "num_inference_steps": 40,
-                }
-            ]
-        }
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [_GENERATED]})
 
     image_url: str
     model: str

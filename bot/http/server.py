@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from bot import __version__
 from bot.errors import StartupError
-from bot.http import health, images, jobs, openai
+from bot.http import health, images, jobs, openai, pages
 from bot.http.desk import BEARER, Desk
 from bot.http.errors import add_error_answers
 from bot.http.gate import Gate
@@ -44,12 +44,14 @@ def build_app(desk: Desk) -> FastAPI:
             "Pictures for programs: the same queue, limits and rules as in Discord. Every path but "
             "the health checks wants `Authorization: Bearer <key>`."
         ),
-        redoc_url=None,
+        # Served by bot/http/pages.py.
+        openapi_url=None,
     )
     app.state.desk = desk
     for router in (images.router, jobs.router, openai.router):
         app.include_router(router, dependencies=[BEARER])
     app.include_router(health.router)
+    app.include_router(pages.router)
     add_error_answers(app)
     return app
 

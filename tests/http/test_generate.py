@@ -1,0 +1,259 @@
+"""`POST /api/v1/images/generate`: the old server's example, defaults, waits, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+
+import pytest
+
+from bot.errors import EngineError, EngineErrorKind, StartupError
+from bot.http.desk import Watch
+from bot.http.keys import user_id_of
+from tests.engines import Script, ScriptedEngine
+from tests.http.kit import (
+    ALICE,
+    BOB,
+    GENERATE,
+    OPENAI,
+    SEED_EXAMPLE,
+    TWO_KEYS,
+    opened,
+    png_of,
+    raw_post,
+)
+from tests.wire.kit import soon, staged
+
+JSON = {"Content-Type": "application/json"}
+
+
+async def test_the_old_servers_example_works_as_it_stands(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path) as api, api.client() as client:
+        answer = await client.post(GENERATE, content=SEED_EXAMPLE, headers=JSON)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        picture = png_of(body.pop("image_url"))
+        assert body == {
+            "model": "tiny", "width": 1344, "height": 768, "seed": 12345,
+            "num_inference_steps": 40,
+        }  # fmt: skip
+        assert picture.size == (1344, 768)
+        assert "A beautiful sunset over mountains" in picture.text["parameters"]
+        job = await api.stage.queue.job(answer.headers["X-Job-Id"])
+        assert (job.target, job.guild_id, job.request.private) == ("http", None, True)
+        delivery = await api.stage.delivery(job.id)
+        assert (delivery.state, delivery.rung) == ("delivered", "kept")
+
+
+async def test_what_is_left_out_is_the_models_default(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path) as api, api.client() as client:
+        first = (await client.post(GENERATE, json={"prompt": "a house"})).json()
+        second = (await client.post(GENERATE, json={"prompt": "a house", "count": 2})).json()
+        model = api.stage.app.settings.model
+        width, height = model.sizes[model.default_aspect]
+        steps = model.qualities[model.default_quality].steps
+        assert (first["width"], first["height"]) == (width, height)
+        assert first["num_inference_steps"] == steps
+        assert first["seed"] != second["seed"]
+        assert second["image_urls"][0] == second["image_url"] != second["image_urls"][1]
+        assert "image_urls" not in first
+
+
+WRONG = [
+    ({}, "prompt"),
+    ({"prompt": " "}, "prompt is empty"),
+    ({"prompt": "a", "width": 300, "height": 768}, "width"),
+    ({"prompt": "a", "width": 512}, "both"),
+    ({"prompt": "a", "seed": "7"}, "seed"),
+    ({"prompt": "a", "stepz": 7}, "stepz"),
+    ({"prompt": "a", "num_inference_steps": 101}, "num_inference_steps"),
+    ({"prompt": "a\ud83d"}, "prompt"),
+    ({"prompt": "a", "x\ud83d": 1}, "unicode"),
+]
+
+
+async def test_a_wrong_request_is_one_sentence(api):
+    async with api.client() as client:
+        for body, words in WRONG:
+            # Half of a surrogate pair goes as an escape only.
+            answer = await client.post(GENERATE, content=json.dumps(body), headers=JSON)
+            assert answer.status_code == 422, body
+            assert words in answer.json()["detail"]
+    assert await api.stage.jobs_made() == 0
+
+
+@pytest.fixture
+async def api(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path) as running:
+        yield running
+
+
+async def test_bodies_that_are_no_json(api):
+    async with api.client() as client:
+        wrong = [
+            (await client.post(GENERATE, content=text, headers=JSON)).status_code
+            for text in (b"", b"{", b"[" * 100_000, b"\xff", b'{"prompt": 1e999}')
+        ]
+        form = await client.post(GENERATE, data={"prompt": "a house"})
+    assert set(wrong) <= {400, 422}
+    assert form.status_code == 415
+
+
+async def test_oversize_bodies_are_refused(api):
+    async with api.client() as client:
+        announced = await client.post(GENERATE, json={"prompt": "a" * 300_000})
+
+        async def chunks():
+            for _ in range(300):
+                yield b" " * 1024
+
+        streamed = await client.post(GENERATE, content=chunks(), headers=JSON)
+    assert (announced.status_code, streamed.status_code) == (413, 413)
+    assert "256 KiB" in streamed.json()["detail"]
+
+
+async def test_past_the_wait_the_job_is_named_and_goes_on(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with (
+        opened(sandbox, tmp_path, engine=engine, http_wait_seconds=0.05) as api,
+        api.client() as client,
+    ):
+        answer = await client.post(GENERATE, json={"prompt": "a house"})
+        assert answer.status_code == 202
+        job = answer.json()
+        assert answer.headers["Location"] == job["status_url"]
+        assert job["state"] in {"queued", "running"}
+        engine.release.set()
+        await api.stage.delivered(job["id"])
+        done = (await client.get(job["status_url"])).json()
+        assert done["state"] == "generated"
+        assert (await client.get(done["images"][0]["url"])).status_code == 200
+
+
+async def test_a_client_that_hangs_up_cancels_nothing(sandbox, tmp_path, monkeypatch):
+    engine = ScriptedEngine(Script(hold_at=1))
+    noticed = asyncio.Event()
+    ended = Watch.ended
+
+    async def watched(*args):
+        await ended(*args)
+        noticed.set()
+
+    monkeypatch.setattr(Watch, "ended", watched)
+    async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
+        _reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(raw_post(api, GENERATE, {"prompt": "a house"}))
+        await soon(engine.holding.wait())
+        writer.transport.abort()
+        await soon(noticed.wait())
+        job_id = await api.one("SELECT id FROM jobs")
+        engine.release.set()
+        await api.stage.delivered(job_id)
+        assert (await client.get(f"/api/v1/images/{job_id}.png")).status_code == 200
+        assert (await api.stage.delivery(job_id)).state == "delivered"
+
+
+async def test_a_restart_while_a_job_waits(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with opened(sandbox, tmp_path, TWO_KEYS, engine) as api, api.client(ALICE) as client:
+        waiting = asyncio.create_task(client.post(GENERATE, json={"prompt": "a house"}))
+        await soon(engine.holding.wait())
+        await api.stage.stop()
+        answer = await waiting
+    assert answer.status_code == 202
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client(ALICE) as client:
+        status = answer.json()["status_url"]
+        await api.stage.delivered(answer.json()["id"])
+        assert (await client.get(status)).json()["state"] == "generated"
+        async with api.client(BOB) as other:
+            assert (await other.get(status)).status_code == 404
+
+
+@pytest.mark.slow
+async def test_a_hundred_at_once(sandbox, tmp_path):
+    many = {"limit_open_jobs": 100, "limit_images_per_day": 100}
+    async with opened(sandbox, tmp_path, **many) as api, api.client() as client:
+        asked = [
+            client.post(
+                GENERATE, json={"prompt": f"house {n}", "seed": n, "num_inference_steps": 1}
+            )
+            for n in range(100)
+        ]
+        answers = await asyncio.gather(*asked)
+    assert {answer.status_code for answer in answers} == {200}
+    assert [answer.json()["seed"] for answer in answers] == list(range(100))
+    assert len({answer.headers["X-Job-Id"] for answer in answers}) == 100
+
+
+async def test_limits_are_those_of_users(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS, engine, limit_images_per_day=4) as api,
+        api.client(ALICE) as alice,
+        api.client(BOB) as bob,
+    ):
+        asked = [alice.post(f"{GENERATE}?async=true", json={"prompt": "a"}) for _ in range(10)]
+        codes = sorted(answer.status_code for answer in await asyncio.gather(*asked))
+        assert codes == [202] * 3 + [429] * 7
+        two = await bob.post(f"{GENERATE}?async=true", json={"prompt": "a", "count": 4})
+        assert two.status_code == 202
+        more = await bob.post(GENERATE, json={"prompt": "a"})
+        assert more.status_code == 429
+        assert 0 < int(more.headers["Retry-After"]) <= 24 * 3600 + 1
+        assert "<t:" not in more.json()["detail"]
+        engine.release.set()
+
+
+async def test_a_block_holds_here_too(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client(ALICE) as client:
+        blocks = api.stage.app.client.services.blocks
+        await blocks.block(user_id_of("alice"), 0, by=1, seconds=None, reason="spam")
+        answer = await client.post(GENERATE, json={"prompt": "a house"})
+    assert answer.status_code == 403
+    assert "spam" in answer.json()["detail"]
+
+
+async def test_an_idempotency_key_makes_one_job(sandbox, tmp_path):
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS) as api,
+        api.client(ALICE) as client,
+        api.client(BOB) as other,
+    ):
+        once = {"headers": {"Idempotency-Key": "order 7"}}
+        asked = [client.post(GENERATE, json={"prompt": "a house"}, **once) for _ in range(5)]
+        answers = await asyncio.gather(*asked)
+        assert len({answer.headers["X-Job-Id"] for answer in answers}) == 1
+        assert len({answer.json()["image_url"] for answer in answers}) == 1
+        changed = await client.post(GENERATE, json={"prompt": "a ship"}, **once)
+        assert changed.status_code == 422
+        theirs = await other.post(GENERATE, json={"prompt": "a ship"}, **once)
+        assert theirs.status_code == 200
+        assert await api.stage.jobs_made() == 2
+
+
+async def test_a_failed_job_is_a_sentence(sandbox, tmp_path):
+    script = Script(error=EngineError(EngineErrorKind.OUT_OF_MEMORY, "cuda"), error_at=1)
+    engine = ScriptedEngine(*[script] * 4)
+    async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
+        answer = await client.post(GENERATE, json={"prompt": "a house"})
+        theirs = await client.post(OPENAI, json={"prompt": "a house"})
+    assert (answer.status_code, theirs.status_code) == (502, 502)
+    assert "ran out of memory" in answer.json()["detail"]
+    assert answer.json()["job_id"] == answer.headers["X-Job-Id"]
+    assert theirs.json()["error"]["code"] == "engine_failed"
+    assert theirs.headers["x-should-retry"] == "false"
+
+
+async def test_a_port_in_use_is_one_sentence(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path / "one") as api:
+        with pytest.raises(StartupError, match=f"127.0.0.1:{api.port}") as caught:
+            async with staged(sandbox, tmp_path / "two", api_keys="none", http_port=api.port):
+                pass
+    assert "HTTP_PORT" in str(caught.value)
+    assert errno.errorcode[errno.EADDRINUSE] not in str(caught.value)
+
+
+async def test_without_keys_there_is_no_door(sandbox, tmp_path):
+    async with staged(sandbox, tmp_path) as stage:
+        assert stage.app.door is None

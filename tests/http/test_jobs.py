@@ -1,0 +1,152 @@
+"""Jobs that nobody waits for: states, events, cancels, pictures, other people's; and health."""
+
+from __future__ import annotations
+
+import asyncio
+
+from bot.http.metrics import Metrics
+from bot.jobs.feed import JobUpdate
+from tests.engines import Script, ScriptedEngine
+from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened, png_of
+from tests.wire.kit import soon
+
+LATER = f"{GENERATE}?async=true"
+
+
+async def test_a_job_from_afar(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=1), loaded=False)
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS, engine) as api,
+        api.client(ALICE) as client,
+        api.client(BOB) as other,
+    ):
+        body = {"prompt": "a house", "count": 2, "seed": 5, "num_inference_steps": 3}
+        accepted = await client.post(LATER, json=body)
+        assert (accepted.status_code, accepted.headers["Retry-After"]) == (202, "5")
+        second = (await client.post(LATER, json={"prompt": "a ship"})).json()
+        job = accepted.json()
+        await soon(engine.holding.wait())
+        running = (await client.get(job["status_url"])).json()
+        assert (running["state"], running["step"], running["ahead"]) == ("running", 1, 0)
+        assert (await client.get(second["status_url"])).json()["ahead"] == 1
+
+        async with client.stream("GET", second["events_url"]) as stream:
+            events = events_of(stream)
+            assert (await anext(events))[0] == "queued"
+            for method, path in (
+                ("GET", job["status_url"]),
+                ("GET", job["events_url"]),
+                ("DELETE", job["status_url"]),
+                ("GET", f"/api/v1/images/{job['id']}.png"),
+            ):
+                assert (await other.request(method, path)).status_code == 404
+            dropped = await client.delete(second["status_url"])
+            assert (dropped.status_code, dropped.json()["state"]) == (200, "cancelled")
+            assert (await client.delete(second["status_url"])).status_code == 409
+            *_, (name, last) = [event async for event in events]
+            assert (name, last["state"]) == ("done", "cancelled")
+
+        async with client.stream("GET", job["events_url"]) as stream:
+            stream_events = events_of(stream)
+            assert (await anext(stream_events))[0] == "running"
+            api.stage.queue.feed.publish(JobUpdate(job["id"], "step", 2, 3))
+            assert await anext(stream_events) == ("step", {"step": 2, "steps": 3})
+            api.stage.queue.feed.publish(JobUpdate(job["id"], "loading", stage="x", fraction=0.5))
+            assert await anext(stream_events) == ("loading", {"stage": "x", "fraction": 0.5})
+            engine.release.set()
+            events = [event async for event in stream_events]
+        done = events[-1][1]
+        assert (events[-1][0], done["state"], done["step"]) == ("done", "generated", 3)
+        assert [image["seed"] for image in done["images"]] == [5, 6]
+        assert (await api.stage.delivery(job["id"])).state == "delivered"
+
+        async with client.stream("GET", job["events_url"]) as stream:
+            assert [name async for name, _ in events_of(stream)] == ["done"]
+        url = done["images"][1]["url"]
+        picture = await client.get(url)
+        assert len(picture.content) == done["images"][1]["size_bytes"]
+        again = await client.get(url, headers={"If-None-Match": picture.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        for gone in (f"/api/v1/images/{job['id']}/2.png", "/api/v1/images/x.png"):
+            assert (await client.get(gone)).status_code == 404
+
+
+async def test_a_cancel_while_it_is_drawn(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
+        waiting = asyncio.create_task(client.post(GENERATE, json={"prompt": "a house"}))
+        await soon(engine.holding.wait())
+        job_id = await api.one("SELECT id FROM jobs")
+        assert (await client.delete(f"/api/v1/jobs/{job_id}")).status_code == 202
+        answer = await waiting
+    assert (answer.status_code, answer.json()["job_id"]) == (409, job_id)
+
+
+async def test_streams_end_with_the_bot(sandbox, tmp_path):
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
+        job = (await client.post(LATER, json={"prompt": "a house"})).json()
+        await soon(engine.holding.wait())
+        async with client.stream("GET", job["events_url"]) as stream:
+            events = events_of(stream)
+            assert (await anext(events))[0] == "running"
+            stopping = asyncio.create_task(api.stage.stop())
+            assert "done" not in [name async for name, _ in events]
+            await soon(stopping)
+
+
+async def test_openais_shapes(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path) as api, api.client() as client:
+        body = {"prompt": "a house", "n": 2, "size": "256x272", "response_format": "b64_json"}
+        answer = await client.post(OPENAI, json=body | {"user": "someone", "model": "dall-e-3"})
+        assert answer.status_code == 200
+        assert isinstance(answer.json()["created"], int)
+        urls = [f"data:image/png;base64,{one['b64_json']}" for one in answer.json()["data"]]
+        assert [png_of(url).size for url in urls] == [(256, 272)] * 2
+        for wrong, words in (
+            ({"prompt": ""}, "prompt"),
+            ({"prompt": "a", "size": "big"}, "WIDTHxHEIGHT"),
+            ({"prompt": "a", "size": "17x17"}, "width"),
+            ({"prompt": "a", "n": 5}, "n"),
+            ({"prompt": "a", "stream": True}, "stream"),
+        ):
+            refused = await client.post(OPENAI, json=wrong)
+            assert refused.status_code == 400
+            error = refused.json()["error"]
+            assert words in error["message"]
+            assert error["type"] == "invalid_request_error"
+        models = (await client.get("/v1/models")).json()
+        assert [model["id"] for model in models["data"]] == ["tiny"]
+        assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
+
+
+async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
+    counted = asyncio.Event()
+    ended = Metrics._ended
+
+    async def noted(*args):
+        await ended(*args)
+        counted.set()
+
+    monkeypatch.setattr(Metrics, "_ended", noted)
+    async with opened(sandbox, tmp_path) as api, api.client() as client:
+        assert (await client.get("/healthz")).json() == {"status": "ok"}
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (200, True)
+        await client.post(GENERATE, json={"prompt": "a house"})
+        await soon(counted.wait())
+        page = (await client.get("/metrics")).text
+        for line in (
+            'imagebot_jobs_open{state="queued"} 0.0',
+            'imagebot_jobs_total{state="generated",target="http"} 1.0',
+            'imagebot_job_seconds_count{size="256x256"} 1.0',
+            "imagebot_job_wait_seconds_count 1.0",
+            "imagebot_pictures_total 1.0",
+            "imagebot_gpu_peak_bytes 1234.0",
+            'method="POST",route="/api/v1/images/generate",status="200"} 1.0',
+            "imagebot_gateway_latency_seconds 0.",
+        ):
+            assert line in page, line
+        api.stage.app.door._desk.watch.closing.set()
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["stopping"]) == (503, True)
