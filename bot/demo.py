@@ -38,7 +38,9 @@ def demo_settings(
     if http_port is None:
         http["api_keys"] = None
     elif not os.environ.get("API_KEYS"):
-        http |= {"api_keys": NONE, "http_host": "127.0.0.1", "http_port": http_port}
+        http |= {"api_keys": NONE, "http_host": "127.0.0.1"}
+        if not os.environ.get("HTTP_PORT"):
+            http["http_port"] = http_port
     return load_settings(
         **http,
         discord_token=None,

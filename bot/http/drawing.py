@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from fastapi import Header, HTTPException, Request
 
-from bot.errors import InvalidRequest, UserError
+from bot.errors import UserError
 from bot.http.desk import Desk
 from bot.http.errors import Problem, unforeseen
 from bot.http.keys import Caller
@@ -81,7 +81,8 @@ async def submit(
     first = submission.job.request
     if submission.repeated:
         if replace(request, seed=first.seed if asked.seed is None else asked.seed) != first:
-            raise Problem(422, "This Idempotency-Key was used for another request.")
+            sentence = "This Idempotency-Key was used for another request."
+            raise Problem(409, sentence, job_id=submission.job.id)
     else:
         with job_context(job_id):
             _log.info("accepted from the key %s", caller.name)
@@ -93,9 +94,11 @@ def _request(desk: Desk, asked: Asked, size: tuple[int | None, int | None]) -> I
     width, height = size
     if width is None and height is None:
         return request
-    if width is None or height is None:
-        raise InvalidRequest("Give both the width and the height, or neither.")
-    return request.with_changes(width=width, height=height, aspect=None)
+    return request.with_changes(
+        width=request.width if width is None else width,
+        height=request.height if height is None else height,
+        aspect=None,
+    )
 
 
 async def finished(desk: Desk, submission: Submission, request: Request) -> Job:

@@ -14,6 +14,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from bot.errors import (
     InvalidRequest,
@@ -42,7 +43,7 @@ _CODES: Final[Mapping[int, str]] = {
     403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
-    409: "cancelled",
+    409: "conflict",
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "rate_limit_exceeded",
@@ -131,7 +132,12 @@ def add_error_answers(app: FastAPI) -> None:
     def problem(request: Request, error: Exception) -> Response:
         if not isinstance(error, Problem):
             raised = cast("StarletteHTTPException", error)
-            error = Problem(raised.status_code, str(raised.detail), headers=raised.headers)
+            headers = dict(raised.headers or {})
+            if raised.status_code == 405:  # noqa: PLR2004
+                headers["Allow"] = _methods(app, request)
+            error = Problem(raised.status_code, str(raised.detail), headers=headers)
+            if raised.status_code == 400:  # noqa: PLR2004 - FastAPI's, for what it cannot parse
+                error = Problem(422, "The body is not valid JSON.")
         return answer(request.url.path, error)
 
     def invalid(request: Request, error: Exception) -> Response:
@@ -149,6 +155,16 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(StarletteHTTPException, problem)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods(app: FastAPI, request: Request) -> str:
+    """Return what the path can be asked; each route by itself knows its own method alone."""
+    found: set[str] = set()
+    for method in ("DELETE", "GET", "POST"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes):
+            found.add(method)
+    return ", ".join(sorted(found))
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

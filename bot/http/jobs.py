@@ -27,8 +27,17 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
         "description": "Events `queued`, `loading`, `running`, `step`, and last `done`.",
         "content": {
             "text/event-stream": {
-                "schema": {"type": "string"},
-                "example": 'event: step\ndata: {"step": 12, "steps": 40}\n\n',
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "event": {
+                            "type": "string",
+                            "enum": ["queued", "loading", "running", "step", "done"],
+                        },
+                        "data": {"type": "string", "description": "JSON."},
+                    },
+                },
+                "example": {"event": "step", "data": '{"step": 12, "steps": 40}'},
             }
         },
     },

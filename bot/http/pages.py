@@ -14,7 +14,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> JSONResponse:
-    """Return the OpenAPI description; the first time it takes a quarter of a second to make."""
+    """Return the OpenAPI description; it is made once."""
     app = cast("FastAPI", request.app)
     description: dict[str, Any] = await asyncio.to_thread(app.openapi)
     return JSONResponse(description)

@@ -216,7 +216,7 @@ def refusals(*statuses: int, model: type[BaseModel] = Refusal) -> dict[int | str
         401: "No valid key.",
         403: "Not allowed.",
         404: "There is no such thing, or it is another key's.",
-        409: "The job was cancelled, or is done already.",
+        409: "The job was cancelled, is done already, or is another request's.",
         410: "The pictures were deleted.",
         413: "The body is too large.",
         415: "The body is not declared as JSON.",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate
 from tests.engines import Script, ScriptedEngine
@@ -71,6 +73,7 @@ async def test_a_job_from_afar(sandbox, tmp_path):
             assert (await client.get(gone)).status_code == 404
 
 
+@pytest.mark.slow
 async def test_a_cancel_while_it_is_drawn(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=1))
     async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
@@ -82,6 +85,7 @@ async def test_a_cancel_while_it_is_drawn(sandbox, tmp_path):
     assert (answer.status_code, answer.json()["job_id"]) == (409, job_id)
 
 
+@pytest.mark.slow
 async def test_streams_end_with_the_bot(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=1))
     async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
