@@ -91,6 +91,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.bench.together import bench_together  # noqa: PLC0415
 
             figures = asyncio.run(bench_together(options))
+        case "http":
+            from bot.bench.http import bench_http  # noqa: PLC0415
+
+            figures = asyncio.run(bench_http(options.requests))
         case "storm" | "soak":
             from bot.bench.storm import run  # noqa: PLC0415
 

@@ -18,6 +18,8 @@ def add_benchmarks(commands: Any) -> None:
     response.add_argument(
         "--buttons", action="store_true", help="press buttons instead of asking for pictures"
     )
+    http = benches.add_parser("http", help="what the HTTP API adds to the engine's own time")
+    http.add_argument("--requests", type=int, default=100)
     add_engine_arguments(
         benches.add_parser("engine", help="the transformer with random weights, on a GPU")
     )
