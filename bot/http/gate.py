@@ -21,7 +21,6 @@ from bot.http.signed import signed_text
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
-_TOO_LARGE: Final = 413
 # A client reads no answer while it still sends; whoever sends more than this may miss it.
 _DRAINED: Final = 4 * 2**20
 _DRAIN_S: Final = 5.0
@@ -55,15 +54,13 @@ class Gate:
             await send(message)
 
         async def refuse(problem: Problem) -> None:
-            if problem.status_code == _TOO_LARGE:
-                await _drain(receive)
             await answer(scope["path"], problem)(scope, receive, sending)
 
         try:
             caller = self._caller(scope)
             with self._counted(caller):
                 scope.setdefault("state", {})["caller"] = caller
-                await self._app(scope, _bounded(scope, receive), sending)
+                await self._app(scope, _bounded(receive), sending)
         except Problem as problem:
             await refuse(problem)
         except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
@@ -138,17 +135,8 @@ def _require_this_machine(headers: Headers) -> None:
             raise Problem(403, "Without keys only this machine itself is served.")
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
+def _bounded(receive: Receive) -> Receive:
     """Return a `receive` that raises `Problem` for a body larger than the limit."""
-    too_large = Problem(
-        _TOO_LARGE,
-        f"The body is larger than {BODY_LIMIT // 1024} KiB.",
-        headers={"Connection": "close"},
-    )
-    length = Headers(scope=scope).get("content-length", "")
-    announced = int(length[:20]) if length.isascii() and length.isdecimal() else 0
-    if announced > BODY_LIMIT:
-        raise too_large
     received = 0
 
     async def bounded() -> Message:
@@ -156,8 +144,9 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
         message: dict[str, Any] = dict(await receive())
         received += len(message.get("body", b""))
         if received > BODY_LIMIT:
-            await _drain(receive)
-            raise too_large
+            if message.get("more_body"):
+                await _drain(receive)
+            raise Problem(413, f"The body is larger than {BODY_LIMIT // 1024} KiB.")
         return message
 
     return bounded

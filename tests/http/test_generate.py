@@ -106,7 +106,7 @@ async def test_bodies_that_are_no_json(api):
 @pytest.mark.slow
 async def test_oversize_bodies_are_refused(api):
     async with api.client() as client:
-        announced = await client.post(GENERATE, json={"prompt": "a" * 300_000})
+        announced = await client.post(GENERATE, json={"prompt": "a" * 3_500_000})
 
         async def chunks():
             for _ in range(300):
@@ -252,6 +252,7 @@ async def test_a_failed_job_is_a_sentence(sandbox, tmp_path):
     assert theirs.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.slow
 async def test_a_port_in_use_is_one_sentence(sandbox, tmp_path):
     async with opened(sandbox, tmp_path / "one") as api:
         with pytest.raises(StartupError, match=f"127.0.0.1:{api.port}") as caught:

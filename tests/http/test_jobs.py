@@ -99,6 +99,7 @@ async def test_streams_end_with_the_bot(sandbox, tmp_path):
             await soon(stopping)
 
 
+@pytest.mark.slow
 async def test_openais_shapes(sandbox, tmp_path):
     async with opened(sandbox, tmp_path) as api, api.client() as client:
         body = {"prompt": "a house", "n": 2, "size": "256x272", "response_format": "b64_json"}

@@ -44,6 +44,7 @@ async def test_accepted_jobs_survive_a_kill(tmp_path):
                     assert (await client.get(image["url"])).status_code == 200
             bot.terminate()
             log = (await reading).decode()
+            assert await bot.wait() == 0
     assert ALICE not in log
 
 
