@@ -22,7 +22,7 @@ from bot.http.signed import signed_text
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
 # A client reads no answer while it still sends; whoever sends more than this may miss it.
-_DRAINED: Final = 4 * 2**20
+_DRAINED: Final = 32 * 2**20
 _DRAIN_S: Final = 5.0
 AT_ONCE: Final = 256
 """Requests of one key that may be open at the same time."""
