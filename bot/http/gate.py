@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,9 +20,6 @@ from bot.http.signed import signed_text
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
-# A client reads no answer while it still sends; whoever sends more than this may miss it.
-_DRAINED: Final = 32 * 2**20
-_DRAIN_S: Final = 5.0
 AT_ONCE: Final = 256
 """Requests of one key that may be open at the same time."""
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
@@ -144,21 +140,8 @@ def _bounded(receive: Receive) -> Receive:
         message: dict[str, Any] = dict(await receive())
         received += len(message.get("body", b""))
         if received > BODY_LIMIT:
-            if message.get("more_body"):
-                await _drain(receive)
+            # uvicorn reads on and drops the rest, so that the client comes to read the answer.
             raise Problem(413, f"The body is larger than {BODY_LIMIT // 1024} KiB.")
         return message
 
     return bounded
-
-
-async def _drain(receive: Receive) -> None:
-    """Take what is left of a body that is too large, and drop it."""
-    left = _DRAINED
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_S):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if not message.get("more_body"):
-                    return
