@@ -20,7 +20,7 @@ from bot.http.signed import signed_text
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
-AT_ONCE: Final = 256
+AT_ONCE: Final = 128
 """Requests of one key that may be open at the same time."""
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 

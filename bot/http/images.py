@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from bot.http.desk import Desk, TheCaller, TheDesk
 from bot.http.drawing import POLL_S, IdempotencyKey, finished, pictures, submit, view
+from bot.http.errors import Problem
 from bot.http.keys import Caller
 from bot.http.schemas import GenerateBody, Generated, JobView, refusals
 from bot.jobs.compose import Asked
@@ -127,6 +128,22 @@ async def one_picture(
 ) -> Response:
     """Return the PNG of a batch's picture; positions count from 0."""
     return await _picture(desk, caller, job_id, position, if_none_match)
+
+
+@router.delete(
+    "/api/v1/images/{job_id}.png",
+    summary="Delete the pictures of a job",
+    status_code=204,
+    response_class=Response,
+    responses=refusals(401, 403, 404, 409, 422),
+)
+async def delete_pictures(job_id: str, desk: TheDesk, caller: TheCaller) -> Response:
+    """Delete every picture of a job that has ended; what it cost stays charged."""
+    job = await desk.own_job(caller, job_id)
+    if not job.state.final:
+        raise Problem(409, "This job is not done yet; cancel it first.", job_id=job_id)
+    await desk.gallery.delete(job, by=caller.user_id)
+    return Response(status_code=204)
 
 
 async def _picture(

@@ -40,6 +40,7 @@ async def test_a_job_from_afar(sandbox, tmp_path):
                 ("GET", job["events_url"]),
                 ("DELETE", job["status_url"]),
                 ("GET", f"/api/v1/images/{job['id']}.png"),
+                ("DELETE", f"/api/v1/images/{job['id']}.png"),
             ):
                 assert (await other.request(method, path)).status_code == 404
             dropped = await client.delete(second["status_url"])
@@ -51,6 +52,8 @@ async def test_a_job_from_afar(sandbox, tmp_path):
         async with client.stream("GET", job["events_url"]) as stream:
             stream_events = events_of(stream)
             assert (await anext(stream_events))[0] == "running"
+            early = await client.delete(f"/api/v1/images/{job['id']}.png")
+            assert early.status_code == 409
             api.stage.queue.feed.publish(JobUpdate(job["id"], "step", 2, 3))
             assert await anext(stream_events) == ("step", {"step": 2, "steps": 3})
             api.stage.queue.feed.publish(JobUpdate(job["id"], "loading", stage="x", fraction=0.5))
@@ -69,7 +72,11 @@ async def test_a_job_from_afar(sandbox, tmp_path):
         assert len(picture.content) == done["images"][1]["size_bytes"]
         again = await client.get(url, headers={"If-None-Match": picture.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
-        for gone in (f"/api/v1/images/{job['id']}/2.png", "/api/v1/images/x.png"):
+        assert (await client.get(f"/api/v1/images/{job['id']}/2.png")).status_code == 404
+        deleted = await client.delete(f"/api/v1/images/{job['id']}.png")
+        assert deleted.status_code == 204
+        assert (await client.get(job["status_url"])).json()["images"] == []
+        for gone in (url, "/api/v1/images/x.png"):
             assert (await client.get(gone)).status_code == 404
 
 

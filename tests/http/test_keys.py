@@ -12,6 +12,7 @@ import pytest
 from bot.errors import ConfigError
 from bot.http.keys import Keys, user_id_of
 from bot.settings import load_settings
+from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, opened
 
 
@@ -147,3 +148,27 @@ async def test_without_keys_no_other_page_gets_in(sandbox, tmp_path):
     async with opened(sandbox, tmp_path) as api, api.client() as client:
         for headers, status in PAGES:
             assert (await client.get("/healthz", headers=headers)).status_code == status, headers
+
+
+@pytest.mark.slow
+async def test_a_key_has_so_many_requests_open_at_once(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr("bot.http.gate.AT_ONCE", 2)
+    engine = ScriptedEngine(Script(hold_at=1))
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS, engine) as api,
+        api.client(ALICE) as client,
+        api.client(BOB) as other,
+    ):
+        job = (await client.post(f"{GENERATE}?async=true", json={"prompt": "a house"})).json()
+        async with (
+            client.stream("GET", job["events_url"]) as first,
+            client.stream("GET", job["events_url"]) as second,
+        ):
+            assert (first.status_code, second.status_code) == (200, 200)
+            refused = await client.get(job["status_url"])
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+            assert (await other.get("/v1/models")).status_code == 200
+            engine.release.set()
+            for stream in (first, second):
+                assert "event: done" in (await stream.aread()).decode()
+        assert (await client.get(job["status_url"])).status_code == 200
