@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, cast
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
-from bot.errors import JobNotFound
+from bot.http.errors import Problem
 from bot.http.keys import Caller, Keys
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate, Subscription
@@ -134,10 +134,10 @@ class Desk:
     """Whether the model's recommended words are added to prompts."""
 
     async def own_job(self, caller: Caller, job_id: str) -> Job:
-        """Return a job of this very key; raise `JobNotFound` for anyone else's too."""
+        """Return a job of this very key; raise `Problem` for anyone else's too."""
         job = await self.queue.job(job_id)
         if job is None or job.user_id != caller.user_id:
-            raise JobNotFound("There is no such job.")
+            raise Problem(404, "There is no such job.")
         return job
 
     async def fetched(self, job: Job) -> None:

@@ -13,7 +13,6 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from bot.errors import InvalidRequest
 from bot.http.desk import TheCaller, TheDesk
 from bot.http.drawing import IdempotencyKey, finished, pictures, submit
 from bot.http.errors import Problem
@@ -82,7 +81,7 @@ def _size(text: str | None) -> tuple[int | None, int | None]:
         return None, None
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise InvalidRequest("The size must be auto, or WIDTHxHEIGHT such as 1024x1024.")
+        raise Problem(422, "The size must be auto, or WIDTHxHEIGHT such as 1024x1024.")
     return int(match[1]), int(match[2])
 
 
