@@ -31,6 +31,8 @@ from bot.jobs.limits import Limits
 from bot.jobs.preferences import Preferences
 from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
+from bot.jobs.records import Records
+from bot.jobs.statistics import Statistics
 from bot.jobs.worker import GpuWorker
 from bot.settings import Settings
 from storage.database import Database
@@ -175,6 +177,8 @@ class App:
             courier=Courier(database, queue, store, ladder, progress, acknowledgements),
             reception=Reception(database, queue, store, acknowledgements, preferences),
             engine=self.engine,
+            records=Records(database),
+            statistics=Statistics(database),
         )
         self.client.services = services
         idle_s = settings.image_idle_unload_minutes * 60 or None

@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -28,6 +29,8 @@ from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
 from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
+from bot.jobs.records import Records
+from bot.jobs.statistics import Statistics
 from bot.logs import hide
 from bot.models import ModelSpec
 from bot.refusals import refusal
@@ -76,6 +79,8 @@ class Services:
     courier: Courier
     reception: Reception
     engine: Engine
+    records: Records
+    statistics: Statistics
 
 
 class CommandTree(app_commands.CommandTree["ImageBot"]):
@@ -98,6 +103,8 @@ class ImageBot(commands.Bot):
     """The bot's client. `services` is set by the composition before login."""
 
     services: Services
+    started_at: float
+    """When this process built its client, in Unix time."""
 
     def __init__(self, *, guild_ready_timeout: float = 2.0) -> None:
         super().__init__(
@@ -110,6 +117,7 @@ class ImageBot(commands.Bot):
             max_messages=None,
             guild_ready_timeout=guild_ready_timeout,
         )
+        self.started_at = time.time()
 
     @override
     async def setup_hook(self) -> None:
@@ -136,7 +144,11 @@ class ImageBot(commands.Bot):
         """Cancel what waits for a server that the bot was removed from."""
         await self.services.queue.leave_guild(guild.id)
 
-    async def _sync_if_changed(self) -> None:
+    async def sync_commands(self) -> int:
+        """Send the commands to Discord, changed or not; return how many there are."""
+        return await self._sync_if_changed(always=True)
+
+    async def _sync_if_changed(self, *, always: bool = False) -> int:
         """Send the commands to Discord when they differ from what was sent last."""
         words = Words()
         payload = [
@@ -149,11 +161,13 @@ class ImageBot(commands.Bot):
         sent = await database.read(lambda tx: facts.get_fact(tx, "commands"))
         # A sandbox is born without commands, whatever was sent to the one before it.
         elsewhere = self.services.settings.discord_api_url is not None
-        if sent == digest and not (elsewhere and not await self.tree.fetch_commands()):
-            return
+        same = sent == digest and not always
+        if same and not (elsewhere and not await self.tree.fetch_commands()):
+            return len(payload)
         await self.tree.sync()
         await database.write(lambda tx: facts.set_fact(tx, "commands", digest))
         log.info("synced %d commands", len(payload))
+        return len(payload)
 
     async def is_moderator(self, interaction: discord.Interaction[Any]) -> bool:
         """Tell whether the user may act on other people's jobs of this server."""
@@ -165,6 +179,20 @@ class ImageBot(commands.Bot):
         """Raise `NotAllowed` unless `is_moderator`."""
         if not await self.is_moderator(interaction):
             raise NotAllowed(_("Only people with the Manage Server permission may do this."))
+
+    async def may_manage_all(self, interaction: discord.Interaction[Any]) -> bool:
+        """Tell whether the user may act on the bot as a whole, and see all of it.
+
+        That is the bot's owner, or a moderator of the only server that it is in.
+        """
+        if await self.is_bot_owner(interaction.user):
+            return True
+        return len(self.guilds) <= 1 and await self.is_moderator(interaction)
+
+    async def require_owner(self, interaction: discord.Interaction[Any]) -> None:
+        """Raise `NotAllowed` for anyone but the bot's owner."""
+        if not await self.is_bot_owner(interaction.user):
+            raise NotAllowed(_("Only the bot's owner may do this."))
 
     async def moderated_server(self, interaction: discord.Interaction[Any]) -> int:
         """Return the server of an interaction by one who may change its settings.

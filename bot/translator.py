@@ -40,6 +40,12 @@ NAMES: Final = (
     mark("/pause"),
     mark("/resume"),
     mark("/unload"),
+    mark("/drain"),
+    mark("/stats"),
+    mark("/health"),
+    mark("/audit"),
+    mark("/reload"),
+    mark("/sync"),
     mark("/cancel"),
     mark("/defaults"),
     mark("/style"),
@@ -71,6 +77,9 @@ NAMES: Final = (
     mark("option:images"),
     mark("option:minutes"),
     mark("option:weight"),
+    mark("option:actor"),
+    mark("option:action"),
+    mark("option:days"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

@@ -6,6 +6,8 @@ again. Pausing stops everyone, so it takes the bot's owner, or an admin of the o
 
 from __future__ import annotations
 
+import logging
+import time
 from functools import partial
 from typing import Final
 
@@ -15,18 +17,20 @@ from discord.ext import commands
 
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
-from bot.errors import InvalidRequest, JobNotFound, NotAllowed
+from bot.errors import EngineError, InvalidRequest, NotAllowed
 from bot.jobs import edits
 from bot.jobs.compose import is_none
-from bot.jobs.ids import is_job_id
-from bot.jobs.model import Job
 from bot.styles import NAME_LIMIT, TEXT_LIMIT, Style
-from bot.words import _, mark
+from bot.words import _, mark, ngettext
+from cogs.admin_audit import AuditPageButton
 from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin_limits import LimitGroup
-from cogs.buttons import CANCEL_SENTENCES
+from cogs.admin_queue import EndJobMenu, EveryonePageButton, cancel_managed, everyones_queue
+from cogs.admin_reports import Reports
 from cogs.preferences import show_panel
-from cogs.queue import cancel_buttons, describe_all, pause_line
+from cogs.queue import drain_line, pause_line
+
+log = logging.getLogger(__name__)
 
 _PAUSE_REASON: Final = mark("maintenance")
 
@@ -34,7 +38,9 @@ _PAUSE_REASON: Final = mark("maintenance")
 @app_commands.default_permissions(manage_guild=True)
 @app_commands.allowed_installs(guilds=True, users=False)
 @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=False)
-class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look after the queue.")):
+class Admin(
+    Reports, commands.GroupCog, group_name="admin", group_description=mark("Look after the queue.")
+):
     """Commands for server admins and the bot's owner."""
 
     block = BlockGroup(name="block", description=mark("Who may not use the bot."))
@@ -48,31 +54,16 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
 
     async def _require_all(self, interaction: discord.Interaction[ImageBot]) -> None:
         await self.bot.require_moderator(interaction)
-        if len(self.bot.guilds) > 1 and not await self.bot.is_bot_owner(interaction.user):
+        if not await self.bot.may_manage_all(interaction):
             raise NotAllowed(
                 _("The bot serves several servers: only its owner may pause or resume the queue.")
             )
 
-    async def _visible(self, interaction: discord.Interaction[ImageBot]) -> list[Job]:
-        """Return the open jobs that the user may manage."""
-        jobs = await self.bot.services.queue.open_jobs()
-        if await self.bot.is_bot_owner(interaction.user):
-            return jobs
-        return [job for job in jobs if job.guild_id == interaction.guild_id]
-
     @app_commands.command(description=mark("Show everyone's jobs."))
     async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the open jobs of this server, or all of them for the owner."""
-        await self.bot.require_moderator(interaction)
-        jobs = await self._visible(interaction)
-        paused = self.bot.services.queue.paused
-        head = f"{pause_line(paused)}\n" if paused is not None else ""
-        body = await describe_all(self.bot.services.queue, jobs, interaction.user.id) or _(
-            "The queue is empty."
-        )
-        await interaction.response.send_message(
-            shorten(head + body, 2000), view=cancel_buttons(jobs), ephemeral=True
-        )
+        content, view = await everyones_queue(interaction, self.bot)
+        await interaction.response.send_message(content, view=view, ephemeral=True)
 
     @app_commands.command(description=mark("Start no more jobs until /admin resume."))
     @app_commands.describe(reason=mark("Shown to everyone who waits."))
@@ -93,9 +84,25 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
             ephemeral=True,
         )
 
+    @app_commands.command(description=mark("Take no new jobs, finish the old ones, then pause."))
+    @app_commands.describe(reason=mark("Shown to everyone who asks."))
+    async def drain(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
+    ) -> None:
+        """Refuse new requests, end those there are, then pause; until resume."""
+        await self._require_all(interaction)
+        queue = self.bot.services.queue
+        await queue.drain(reason, by=interaction.user.id, guild_id=interaction.guild_id)
+        sentence = drain_line(reason)
+        if queue.paused is not None:
+            sentence = pause_line(queue.paused)
+        await interaction.response.send_message(sentence, ephemeral=True)
+
     @app_commands.command(description=mark("Start jobs again."))
     async def resume(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """End the pause."""
+        """End the pause, and the drain."""
         await self._require_all(interaction)
         await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
         held = self.bot.services.queue.paused
@@ -110,7 +117,7 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         await self._require_all(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         if await self.bot.services.engine.unload():
-            await self.bot.services.queue.note(
+            await self.bot.services.records.note(
                 "unload", by=interaction.user.id, guild_id=interaction.guild_id
             )
             sentence = _("The model is unloaded; the next job loads it again.")
@@ -124,15 +131,45 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
         self, interaction: discord.Interaction[ImageBot], job: app_commands.Range[str, 1, 40]
     ) -> None:
         """Cancel a job of this server, or any job for the owner."""
-        await self.bot.require_moderator(interaction)
         job_id = job.strip().strip("`").lower()
-        found = await self.bot.services.queue.job(job_id) if is_job_id(job_id) else None
-        if found is None or not await self.bot.may_manage(interaction, found):
-            raise JobNotFound(_("There is no such job on this server."))
-        outcome = await self.bot.services.queue.cancel(
-            job_id, by=interaction.user.id, moderator=True
+        sentence = await cancel_managed(interaction, self.bot, job_id)
+        await interaction.response.send_message(sentence, ephemeral=True)
+
+    @app_commands.command(description=mark("For the owner: load the model anew."))
+    async def reload(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """End the engine's process and load the model again, unless it is drawing."""
+        await self.bot.require_owner(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        engine = self.bot.services.engine
+        if not await engine.unload():
+            sentence = _("A picture is being drawn; pause the queue or try again afterwards.")
+            await interaction.followup.send(sentence, ephemeral=True)
+            return
+        await self.bot.services.records.note(
+            "reload", by=interaction.user.id, guild_id=interaction.guild_id
         )
-        await interaction.response.send_message(_(CANCEL_SENTENCES[outcome]), ephemeral=True)
+        began = time.monotonic()
+        try:
+            await engine.load()
+        except EngineError as error:
+            log.warning("the model was not loaded anew: %s", error.detail)
+            sentence = error.spoken() or _("The model could not be loaded; the log says why.")
+        else:
+            seconds = f"{time.monotonic() - began:.0f}"
+            sentence = _("The model is loaded again, in {seconds} s.").format(seconds=seconds)
+        await interaction.followup.send(sentence, ephemeral=True)
+
+    @app_commands.command(description=mark("For the owner: send the commands to Discord anew."))
+    async def sync(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """Register the commands with Discord, changed or not."""
+        await self.bot.require_owner(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        count = await self.bot.sync_commands()
+        await self.bot.services.records.note(
+            "sync", by=interaction.user.id, guild_id=interaction.guild_id
+        )
+        sentence = ngettext("{count} command was sent.", "{count} commands were sent.", count)
+        await interaction.followup.send(sentence.format(count=count), ephemeral=True)
 
     @app_commands.command(description=mark("Choose this server's defaults."))
     @app_commands.guild_only()
@@ -197,4 +234,5 @@ class Admin(commands.GroupCog, group_name="admin", group_description=mark("Look 
 
 async def setup(bot: ImageBot) -> None:
     """Add the cog."""
+    bot.add_dynamic_items(EveryonePageButton, EndJobMenu, AuditPageButton)
     await bot.add_cog(Admin(bot))

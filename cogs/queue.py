@@ -17,7 +17,7 @@ from bot.words import _, mark, ngettext
 from cogs.controls import Control
 
 MOST_SHOWN = 10
-_ENGINE_STATES: Final = {
+ENGINE_STATES: Final = {
     "stopped": mark("the model is not loaded"),
     "starting": mark("the engine starts"),
     "loading": mark("the model is being loaded"),
@@ -33,6 +33,13 @@ PROMPT_SHOWN = 40
 def pause_line(reason: str) -> str:
     """Say that the queue is paused, and why."""
     return _("⏸️ The queue is paused: {reason}").format(reason=safe(_(reason), 100))
+
+
+def drain_line(reason: str) -> str:
+    """Say that nothing new is accepted, and why."""
+    return _("🚰 No new requests are taken: {reason}. What is queued is still drawn.").format(
+        reason=safe(_(reason), 100)
+    )
 
 
 def describe(job: Job, place: Place | None, reader_id: int) -> str:
@@ -103,6 +110,8 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     parts: list[str] = []
     if queue.paused is not None:
         parts.append(pause_line(queue.paused))
+    elif queue.draining is not None:
+        parts.append(drain_line(queue.draining))
     if mine:
         parts.append(await describe_all(queue, mine, user_id))
     else:
@@ -117,7 +126,7 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     total = ngettext(
         "{count} job in the queue in all", "{count} jobs in the queue in all", count
     ).format(count=count)
-    parts.append(f"-# {total} · {_(_ENGINE_STATES[bot.services.engine.state.value])}")
+    parts.append(f"-# {total} · {_(ENGINE_STATES[bot.services.engine.state.value])}")
     view = cancel_buttons(mine)
     view.add_item(
         discord.ui.Button[discord.ui.View](

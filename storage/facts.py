@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from storage.database import Transaction
 
 
 async def get_fact(tx: Transaction, name: str) -> str | None:
     """Return a fact, or None if it was never set."""
     return await tx.value("SELECT value FROM facts WHERE name = ?", (name,))
+
+
+async def get_facts(tx: Transaction, names: Sequence[str]) -> list[str | None]:
+    """Return several facts in one query, None for those that were never set."""
+    marks = ", ".join("?" * len(names))
+    rows = await tx.all(f"SELECT name, value FROM facts WHERE name IN ({marks})", names)
+    found = {row["name"]: row["value"] for row in rows}
+    return [found.get(name) for name in names]
 
 
 async def set_fact(tx: Transaction, name: str, value: str | None) -> None:

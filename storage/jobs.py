@@ -222,6 +222,11 @@ async def count_waiting_of(tx: Transaction, guild_id: int) -> int:
     )
 
 
+async def any_open(tx: Transaction) -> bool:
+    """Tell whether any job waits or runs."""
+    return bool(await tx.value(f"SELECT EXISTS (SELECT 1 FROM jobs WHERE {_OPEN})"))
+
+
 async def count_open(tx: Transaction, user_id: int) -> int:
     """Return how many jobs of a user wait or run."""
     return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND user_id = ?", (user_id,))

@@ -7,14 +7,16 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from enum import StrEnum
 from typing import Final, TypeVar
 
 from bot.errors import JobNotFound, NotAllowed, QueueClosed
-from bot.jobs import outcomes
+from bot.jobs import gate, outcomes
 from bot.jobs.admission import Submission, admit
 from bot.jobs.estimate import Place
 from bot.jobs.forecast import Forecast
+from bot.jobs.gate import Gate
 from bot.jobs.ids import new_job_id
 from bot.jobs.limits import Limits
 from bot.jobs.model import ImageRecord, Job, JobState, Origin
@@ -25,11 +27,10 @@ from bot.jobs.standing import Standing, standing
 from bot.jobs.tasks import unbroken
 from bot.refusals import refused_politely
 from bot.words import _, mark
-from storage import audit, facts, jobs
+from storage import audit, jobs
 from storage.database import Database, Transaction
 
 _log = logging.getLogger(__name__)
-_PAUSE: Final = "paused"
 _RESTARTED: Final = mark(
     "the bot was restarted while jobs waited; an admin goes on with /admin resume"
 )
@@ -62,14 +63,18 @@ class JobQueue(Recorder):
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
         self._limits = limits
-        self._paused: str | None = None
         self._held: str | None = None
         self._closed = False
 
     @property
     def paused(self) -> str | None:
         """Why no job is started at present, or None."""
-        return self._held if self._paused is None else self._paused
+        return self._held if self._gate.paused is None else self._gate.paused
+
+    @property
+    def draining(self) -> str | None:
+        """Why no new job is accepted at present, or None."""
+        return self._gate.draining
 
     async def start(self, *, pause_waiting: bool = False) -> Recovery:
         """Put the last process's jobs back, and load the pause; call it before anything else.
@@ -78,11 +83,10 @@ class JobQueue(Recorder):
         """
 
         async def recover(tx: Transaction) -> Recovery:
-            self._paused = await facts.get_fact(tx, _PAUSE)
             recovery = await outcomes.recover(tx, self._clock())
-            if pause_waiting and self._paused is None and await jobs.count_queued(tx):
-                self._paused = _RESTARTED
-                await facts.set_fact(tx, _PAUSE, _RESTARTED)
+            stored = await gate.settle(tx)
+            if pause_waiting and stored.paused is None and await jobs.count_queued(tx):
+                await gate.store(tx, replace(stored, paused=_RESTARTED))
             return recovery
 
         recovery = await self._change(recover)
@@ -118,6 +122,7 @@ class JobQueue(Recorder):
                 return Submission(first, place, repeated=True)
             if self._closed:
                 raise QueueClosed(_("The bot is shutting down. Please try again in a minute."))
+            self._gate.require_open()
             rate = await self.forecast.rate(tx)
             job = await admit(tx, job_id, request, origin, self._limits, rate=rate, now=now)
             return Submission(job, (await self._places(tx))[job_id], repeated=False)
@@ -177,40 +182,36 @@ class JobQueue(Recorder):
 
     async def pause(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
         """Start no more jobs until `resume`, also after a restart; running ones go on."""
-        await self._set_pause(reason, by, guild_id)
+        await self._set_gate(lambda old: replace(old, paused=reason), "pause", reason, by, guild_id)
+
+    async def drain(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
+        """Accept no more jobs until `resume`, end those there are, then pause; ends a pause."""
+        await self._set_gate(lambda _old: Gate(None, reason), "drain", reason, by, guild_id)
 
     async def resume(self, *, by: int, guild_id: int | None = None) -> None:
-        """End the pause."""
-        await self._set_pause(None, by, guild_id)
+        """End the pause and the drain."""
+        await self._set_gate(lambda _old: Gate(), "resume", None, by, guild_id)
 
     def hold(self, reason: str | None) -> None:
         """Start nothing for `reason` until `hold(None)`; unlike a pause, a restart forgets it."""
         self._held = reason
         self._wake()
 
-    async def note(self, action: str, *, by: int, guild_id: int | None = None) -> None:
-        """Write an admin's action that changes no job into the audit."""
-        await self._database.write(
-            lambda tx: audit.record(
-                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action
-            )
-        )
-        _log.info("%s by %d", action, by)
-
-    async def _set_pause(self, reason: str | None, by: int, guild_id: int | None) -> None:
-        action = "resume" if reason is None else "pause"
-
-        async def set_pause(tx: Transaction) -> None:
-            await facts.set_fact(tx, _PAUSE, reason)
+    async def _set_gate(
+        self,
+        changed: Callable[[Gate], Gate],
+        action: str,
+        reason: str | None,
+        by: int,
+        guild_id: int | None,
+    ) -> None:
+        async def set_gate(tx: Transaction) -> None:
+            await gate.store(tx, changed(await gate.settle(tx)))
             await audit.record(
                 tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, detail=reason
             )
 
-        def told(_done: None) -> None:
-            self._paused = reason
-            _log.info("%s by %d", action, by)
-
-        await self._change(set_pause, told)
+        await self._change(set_gate, lambda _done: _log.info("%s by %d", action, by))
 
     # What people see
 

@@ -8,8 +8,9 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from bot.jobs import outcomes
+from bot.jobs import gate, outcomes
 from bot.jobs.feed import Feed, JobUpdate, UpdateKind
+from bot.jobs.gate import Gate
 from bot.jobs.model import ImageRecord, Job, JobState
 from storage import jobs
 from storage.database import Database, Transaction
@@ -26,6 +27,7 @@ class Recorder:
         self.feed = Feed()
         self._database = database
         self._clock = clock
+        self._gate = Gate()
         self._changed = asyncio.Event()
 
     async def record_generated(
@@ -114,10 +116,11 @@ class Recorder:
     ) -> T:
         """Commit `fn`, then tell the rest of the process, also if the caller is gone by then."""
 
-        async def change(tx: Transaction) -> tuple[T, list[str]]:
-            return await fn(tx), await jobs.queued_ids(tx)
+        async def change(tx: Transaction) -> tuple[T, list[str], Gate]:
+            return await fn(tx), await jobs.queued_ids(tx), await gate.settle(tx)
 
-        def then(result: tuple[T, list[str]]) -> None:
+        def then(result: tuple[T, list[str], Gate]) -> None:
+            self._gate = result[2]
             if told:
                 told(result[0])
             self._tell_all(result[1], "moved")

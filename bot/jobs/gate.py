@@ -1,0 +1,47 @@
+"""What closes the queue: a pause (nothing is started) and a drain (nothing new is accepted)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from bot.errors import QueueClosed
+from bot.words import _
+from storage import facts, jobs
+from storage.database import Transaction
+
+PAUSED: Final = "paused"
+DRAINING: Final = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Why nothing is started, and why nothing new is accepted; None where it is."""
+
+    paused: str | None = None
+    draining: str | None = None
+
+    def require_open(self) -> None:
+        """Raise `QueueClosed` while the queue is drained."""
+        if self.draining is not None:
+            raise QueueClosed(
+                _(
+                    "The bot takes no new requests for now: {reason}. What is queued is still "
+                    "drawn. Please try again later."
+                ).format(reason=_(self.draining))
+            )
+
+
+async def settle(tx: Transaction) -> Gate:
+    """Return the stored gate; a drain that nothing is left of pauses the queue."""
+    paused, draining = await facts.get_facts(tx, (PAUSED, DRAINING))
+    if draining is not None and paused is None and not await jobs.any_open(tx):
+        await facts.set_fact(tx, PAUSED, draining)
+        paused = draining
+    return Gate(paused, draining)
+
+
+async def store(tx: Transaction, gate: Gate) -> None:
+    """Keep a gate; it holds after a restart too."""
+    await facts.set_fact(tx, PAUSED, gate.paused)
+    await facts.set_fact(tx, DRAINING, gate.draining)

@@ -1,0 +1,98 @@
+"""Figures over the tables `jobs` and `usage`: of all servers, or of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from storage.database import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class DayCount:
+    """Jobs that came on one day (UTC, `YYYY-MM-DD`), by what became of them."""
+
+    day: str
+    generated: int
+    failed: int
+    cancelled: int
+    open: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.generated + self.failed + self.cancelled + self.open
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The newest fault of the engine under a job."""
+
+    job_id: str
+    at: float
+    kind: str
+    detail: str
+
+
+async def jobs_by_day(tx: Transaction, guild_id: int | None, since: float) -> list[DayCount]:
+    """Return the days on which jobs came after `since`, oldest first; days without are left out."""
+    rows = await tx.all(
+        "SELECT date(created_at, 'unixepoch') AS day, sum(state = 'generated') AS generated,"
+        " sum(state = 'failed') AS failed, sum(state = 'cancelled') AS cancelled,"
+        " sum(state IN ('queued', 'running')) AS open FROM jobs"
+        " WHERE created_at >= ?2 AND (?1 IS NULL OR guild_id = ?1) GROUP BY day ORDER BY day",
+        (guild_id, since),
+    )
+    return [DayCount(**dict(row)) for row in rows]
+
+
+async def waits(tx: Transaction, guild_id: int | None, since: float) -> list[float]:
+    """Return the seconds that jobs waited before they were (last) started, shortest first."""
+    rows = await tx.all(
+        "SELECT max(0, started_at - created_at) AS waited FROM jobs WHERE created_at >= ?2"
+        " AND started_at IS NOT NULL AND (?1 IS NULL OR guild_id = ?1) ORDER BY waited",
+        (guild_id, since),
+    )
+    return [row[0] for row in rows]
+
+
+async def busy(tx: Transaction, guild_id: int | None, since: float) -> list[tuple[float, float]]:
+    """Return (end in Unix time, seconds of the GPU) of what was drawn after `since`."""
+    rows = await tx.all(
+        "SELECT coalesce(jobs.finished_at, usage.charged_at) AS ended, usage.gpu_seconds"
+        " FROM usage LEFT JOIN jobs ON jobs.id = usage.job_id"
+        " WHERE usage.gpu_seconds > 0 AND ended >= ?2 AND (?1 IS NULL OR usage.guild_id = ?1)",
+        (guild_id, since),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def shares(tx: Transaction, guild_id: int | None, since: float) -> list[tuple[int, float]]:
+    """Return (user, seconds of the GPU) of what was asked for after `since`, most first."""
+    rows = await tx.all(
+        "SELECT user_id, sum(gpu_seconds) AS seconds FROM usage"
+        " WHERE charged_at >= ?2 AND (?1 IS NULL OR guild_id = ?1)"
+        " GROUP BY user_id HAVING seconds > 0 ORDER BY seconds DESC, user_id",
+        (guild_id, since),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def last_fault(tx: Transaction) -> Fault | None:
+    """Return the newest fault of the engine among the newest jobs."""
+    row = await tx.one(
+        "SELECT id AS job_id, coalesce(finished_at, started_at, created_at) AS at,"
+        " coalesce(error_kind, '') AS kind, coalesce(error_detail, '') AS detail FROM"
+        " (SELECT * FROM jobs ORDER BY created_at DESC LIMIT 1000)"
+        " WHERE engine_faults > 0 AND error_detail IS NOT NULL ORDER BY at DESC LIMIT 1"
+    )
+    if row is None:
+        return None
+    return Fault(**dict(row))
+
+
+async def last_peak(tx: Transaction) -> int | None:
+    """Return the most bytes of GPU memory that the last picture took; None on a CPU."""
+    return await tx.value(
+        "SELECT peak_gpu_bytes FROM jobs WHERE finished_at IS NOT NULL AND state = 'generated'"
+        " ORDER BY finished_at DESC LIMIT 1"
+    )
