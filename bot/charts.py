@@ -1,13 +1,15 @@
 """The figures of `/admin stats` as one picture; needs matplotlib, which is optional.
 
-matplotlib is imported in `draw`, by its object-oriented way: `pyplot` keeps global state and is not
+It is used by its object-oriented way: `pyplot` keeps global state and is not
 made for threads (https://matplotlib.org/stable/users/explain/figure/backends.html).
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
+import logging
 import threading
 from dataclasses import dataclass
 from typing import Any, Final
@@ -39,6 +41,8 @@ _CHINESE: Final = (
     "SimHei",
 )
 _DRAWING: Final = threading.Lock()
+# It tells of every weight that a font lacks.
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 _MINUTE_S, _HOUR_S = 60, 3600
 
 
@@ -58,6 +62,11 @@ class Labels:
     nothing: str
 
 
+def _optional(name: str) -> Any:
+    """Import a module of matplotlib only where it is used: it is large, and may be missing."""
+    return importlib.import_module(name)
+
+
 def available() -> bool:
     """Tell whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
@@ -69,10 +78,9 @@ def speaks_chinese() -> bool:
 
 
 def _chinese_fonts() -> list[str]:
-    from matplotlib import font_manager  # noqa: PLC0415 - optional
-
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return [name for name in _CHINESE if name in installed]
+    manager = _optional("matplotlib.font_manager").fontManager
+    installed = {font.name for font in manager.ttflist}
+    return [name for name in _CHINESE if name in installed][:1]
 
 
 def duration(seconds: float) -> str:
@@ -80,16 +88,17 @@ def duration(seconds: float) -> str:
     if seconds < _MINUTE_S:
         return f"{seconds:.0f} s"
     if seconds < _HOUR_S:
-        return f"{seconds / _MINUTE_S:.3g} min"
-    return f"{seconds / _HOUR_S:.3g} h"
+        return f"{_two_digits(seconds / _MINUTE_S)} min"
+    return f"{_two_digits(seconds / _HOUR_S)} h"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"  # noqa: PLR2004 - 9.95 is 10.0
 
 
 def draw(figures: Figures, labels: Labels) -> bytes:
     """Return a PNG of 1320 x 840 pixels. Call it in a thread: it takes about half a second."""
-    import matplotlib as mpl  # noqa: PLC0415 - optional
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - optional
-    from matplotlib.figure import Figure  # noqa: PLC0415 - optional
-
+    mpl, agg = _optional("matplotlib"), _optional("matplotlib.backends.backend_agg")
     settings: dict[Any, Any] = {
         "font.family": ["DejaVu Sans", *_chinese_fonts()],
         "font.size": 11,
@@ -104,10 +113,10 @@ def draw(figures: Figures, labels: Labels) -> bytes:
     }
     # The settings are the process's own: two pictures at once would mix them.
     with _DRAWING, mpl.rc_context(settings):
-        figure: Any = Figure(
+        figure = _optional("matplotlib.figure").Figure(
             figsize=_SIZE_INCHES, dpi=_DPI, facecolor=_GROUND, layout="constrained"
         )
-        FigureCanvasAgg(figure)
+        agg.FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15, wspace=0.04, hspace=0.06)
         axes: Any = figure.subplots(2, 2)
         _days(axes[0, 0], figures, labels)
@@ -173,8 +182,7 @@ def _waits(axes: Any, figures: Figures, labels: Labels) -> None:
     axes.bar_label(bars, [duration(value) for value in values], padding=5, color=_TEXT)
     axes.invert_yaxis()
     axes.set_xlim(0, max(*values, 1.0) * 1.22)
-    axes.xaxis.set_major_formatter(lambda value, _place: duration(value))
-    axes.xaxis.get_major_locator().set_params(nbins=4)
+    axes.set_xticks([])
 
 
 def _hours(axes: Any, figures: Figures, labels: Labels) -> None:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from bot.client import ImageBot, reply_privately
 from bot.delivery.text import plain, shorten
 from bot.errors import JobNotFound
-from bot.jobs.model import Job, JobState
+from bot.jobs.model import Job
 from bot.words import _
 from cogs.buttons import CANCEL_SENTENCES
 from cogs.controls import Control
@@ -73,11 +73,8 @@ def _menu(jobs: list[Job], page: int, reader_id: int) -> discord.ui.Select[Any]:
     for job in jobs:
         hidden = job.request.private and job.user_id != reader_id
         prompt = _("(private)") if hidden else plain(job.request.prompt, _PROMPT_SHOWN)
-        emoji = "🎨" if job.state is JobState.RUNNING else "⏳"
         options.append(
-            discord.SelectOption(
-                label=prompt or job.id, value=job.id, description=job.id, emoji=emoji
-            )
+            discord.SelectOption(label=prompt or job.id, value=job.id, description=job.id)
         )
     return discord.ui.Select[Any](
         custom_id=f"endjob:{page}", placeholder=_("Cancel a job"), options=options

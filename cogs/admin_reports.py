@@ -20,7 +20,7 @@ from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
 from bot.health import Machine, look
 from bot.jobs.model import JobState
-from bot.jobs.statistics import Condition, Figures
+from bot.jobs.statistics import Condition, DayCount, Figures
 from bot.words import DEFAULT, _, language_of, mark, ngettext, speaking
 from cogs.admin_audit import ACTION_LIMIT, audit_page
 from cogs.admin_queue import scope
@@ -56,6 +56,19 @@ def _picture(figures: Figures, locale: str) -> bytes:
         return charts.draw(figures, _labels())
 
 
+def _day_line(day: DayCount) -> str:
+    return _(
+        "`{day}` {total}: {drawn} drawn, {failed} failed, {cancelled} cancelled, {open} open"
+    ).format(
+        day=day.day,
+        total=day.total,
+        drawn=day.generated,
+        failed=day.failed,
+        cancelled=day.cancelled,
+        open=day.open,
+    )
+
+
 def _in_words(figures: Figures, *, whole: bool) -> str:
     """Return the shares by name, and with `whole` all the other figures too."""
     days = figures.days
@@ -64,21 +77,7 @@ def _in_words(figures: Figures, *, whole: bool) -> str:
     )
     lines = [period.format(count=len(days), jobs=figures.total)]
     if whole:
-        for day in days:
-            if day.total:
-                lines.append(
-                    _(
-                        "`{day}` {total}: {drawn} drawn, {failed} failed, {cancelled} cancelled, "
-                        "{open} open"
-                    ).format(
-                        day=day.day,
-                        total=day.total,
-                        drawn=day.generated,
-                        failed=day.failed,
-                        cancelled=day.cancelled,
-                        open=day.open,
-                    )
-                )
+        lines += [_day_line(day) for day in days if day.total]
         if figures.waits:
             waits = ", ".join(
                 f"{percent} % ≤ {charts.duration(seconds)}"
@@ -126,16 +125,14 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
         lines.append(_("Last error of the engine: none"))
     else:
         lines.append(
-            _("Last error of the engine: {time}, {kind}, `{job}`: {detail}").format(
+            _("Last error of the engine: {time}, `{job}`: {detail}").format(
                 time=f"<t:{fault.at:.0f}:R>",
-                kind=safe(fault.kind, 40),
                 job=fault.job_id,
                 detail=" ".join(safe(fault.detail, _DETAIL_SHOWN).split()),
             )
         )
-    limit = services.settings.image_vram_gb
-    if limit is not None:
-        lines.append(_("Budget of the engine: {size} GiB").format(size=f"{limit:g}"))
+    budget = services.settings.image_vram_gb
+    lines.append(_("Budget of the engine: {size} GiB").format(size=f"{budget:g}"))
     return lines
 
 

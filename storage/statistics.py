@@ -29,7 +29,6 @@ class Fault:
 
     job_id: str
     at: float
-    kind: str
     detail: str
 
 
@@ -81,7 +80,7 @@ async def last_fault(tx: Transaction) -> Fault | None:
     """Return the newest fault of the engine among the newest jobs."""
     row = await tx.one(
         "SELECT id AS job_id, coalesce(finished_at, started_at, created_at) AS at,"
-        " coalesce(error_kind, '') AS kind, coalesce(error_detail, '') AS detail FROM"
+        " coalesce(error_detail, '') AS detail FROM"
         " (SELECT * FROM jobs ORDER BY created_at DESC LIMIT 1000)"
         " WHERE engine_faults > 0 AND error_detail IS NOT NULL ORDER BY at DESC LIMIT 1"
     )

@@ -14,6 +14,8 @@ from storage import statistics
 from storage.database import Database, Transaction
 from storage.statistics import DayCount, Fault
 
+__all__ = ["Condition", "DayCount", "Figures", "Statistics"]
+
 PERCENTILES: Final = (50, 75, 90, 95, 99)
 HOURS: Final = 24
 MOST_USERS: Final = 6

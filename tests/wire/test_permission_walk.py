@@ -6,7 +6,7 @@ import discord
 import pytest
 
 from bot.sandbox.errors import Refusal
-from bot.sandbox.scene import GUILD_ID
+from bot.sandbox.scene import ADMIN_ROLE_ID, GUILD_ID
 from tests.sandbox.sandbox_bot import png
 from tests.wire.kit import text_of
 
@@ -87,3 +87,18 @@ async def test_admins_may_use_all_but_what_is_the_owners(stage):
             text = await said(await alice.slash("general", path, **filled(leaf, alice)))
             assert "Something went wrong" not in text, path
             assert "Manage Server" not in text, path
+
+
+async def test_a_servers_admin_may_use_nothing_of_the_owners(stage):
+    bob = stage.sandbox.user("bob")
+    stage.sandbox.world.guild.members[bob.id].roles.append(ADMIN_ROLE_ID)
+    owners = []
+    for command in slash_commands(stage):
+        for path, leaf in leaves(command):
+            text = await said(await bob.slash("general", path, **filled(leaf, bob)))
+            assert "Something went wrong" not in text, path
+            assert "Manage Server" not in text, path
+            if "Only the bot's owner" in text:
+                owners.append(path)
+    assert {"admin reload", "admin sync"} <= set(owners)
+    assert all(path.startswith("admin") for path in owners)

@@ -1,0 +1,79 @@
+"""The figures, from jobs that went through the queue."""
+
+from __future__ import annotations
+
+import pytest
+
+from bot.jobs.statistics import HOURS, MOST_USERS, Statistics, by_hour, percentiles
+from tests.jobs.kit import finish, make_origin, make_request
+
+HOUR = 3600.0
+
+
+async def drawn(queue, clock, user_id, seconds, *, waits=0.0, guild_id=77):
+    await queue.submit(make_request(), make_origin(user_id, guild_id=guild_id))
+    clock.now += waits
+    job = await queue.get()
+    clock.now += seconds
+    await finish(queue, job, seconds)
+
+
+async def test_figures_of_one_server_and_of_all(queue, database, clock):
+    statistics = Statistics(database, clock=clock)
+    await drawn(queue, clock, 1, 30, waits=10)
+    clock.now += 2 * 24 * HOUR
+    await drawn(queue, clock, 2, 60, waits=40)
+    await drawn(queue, clock, 3, 90, waits=500, guild_id=78)
+    job = (await queue.submit(make_request(), make_origin(1))).job
+    await queue.cancel(job.id, by=1)
+    figures = await statistics.figures(77, 7)
+    assert figures.total == 3
+    assert len(figures.days) == 7
+    assert [(day.generated, day.cancelled) for day in figures.days[-3:]] == [(1, 0), (0, 0), (1, 1)]
+    assert figures.waits == {50: 10, 75: 40, 90: 40, 95: 40, 99: 40}
+    assert figures.shares == [(2, pytest.approx(2 / 3)), (1, pytest.approx(1 / 3))]
+    assert sum(figures.hours) * HOUR == pytest.approx(60)
+    whole = await statistics.figures(None, 1)
+    assert whole.total == 3
+    assert dict(whole.shares) == {3: pytest.approx(0.6), 2: pytest.approx(0.4)}
+    assert sum(whole.hours) * HOUR == pytest.approx(150)
+    nothing = await statistics.figures(79, 3)
+    assert (nothing.total, nothing.waits, nothing.shares) == (0, {}, [])
+
+
+async def test_many_users_are_told_together_as_others(queue, database, clock):
+    for user_id in range(MOST_USERS + 3):
+        await drawn(queue, clock, user_id, 10)
+    shares = (await Statistics(database, clock=clock).figures(None, 2)).shares
+    assert len(shares) == MOST_USERS + 1
+    assert shares[-1] == (None, pytest.approx(3 / (MOST_USERS + 3)))
+    assert sum(share for _user, share in shares) == pytest.approx(1)
+
+
+def test_percentiles_are_values_that_occurred():
+    assert percentiles([]) == {}
+    assert set(percentiles([7.0]).values()) == {7.0}
+    assert percentiles([float(n) for n in range(1, 101)]) == {
+        50: 50,
+        75: 75,
+        90: 90,
+        95: 95,
+        99: 99,
+    }
+
+
+def test_a_long_drawing_is_spread_over_its_hours():
+    hours = by_hour([(2.5 * HOUR, HOUR), (-5.0, 20.0)], 0.0)
+    assert len(hours) == HOURS
+    assert hours[1:3] == [0.5, 0.5]
+    assert sum(hours) == 1
+
+
+async def test_the_last_fault_is_known(queue, database, clock):
+    statistics = Statistics(database, clock=clock)
+    assert (await statistics.condition()).fault is None
+    await queue.submit(make_request(), make_origin())
+    await queue.record_fault(await queue.get(), "died", "It died.", "signal 9")
+    fault = (await statistics.condition()).fault
+    assert fault is not None
+    assert fault.detail == "signal 9"
