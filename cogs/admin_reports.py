@@ -73,7 +73,9 @@ def _in_words(figures: Figures, *, whole: bool) -> str:
     """Return the shares by name, and with `whole` all the other figures too."""
     days = figures.days
     period = ngettext(
-        "**The last {count} day: {jobs} jobs**", "**The last {count} days: {jobs} jobs**", len(days)
+        "**Jobs of the last {count} day: {jobs}**",
+        "**Jobs of the last {count} days: {jobs}**",
+        len(days),
     )
     lines = [period.format(count=len(days), jobs=figures.total)]
     if whole:
