@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from storage.database import Transaction
@@ -14,8 +15,10 @@ async def get_fact(tx: Transaction, name: str) -> str | None:
 
 async def get_facts(tx: Transaction, names: Sequence[str]) -> list[str | None]:
     """Return several facts in one query, None for those that were never set."""
-    marks = ", ".join("?" * len(names))
-    rows = await tx.all(f"SELECT name, value FROM facts WHERE name IN ({marks})", names)
+    rows = await tx.all(
+        "SELECT name, value FROM facts WHERE name IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(names)),),
+    )
     found = {row["name"]: row["value"] for row in rows}
     return [found.get(name) for name in names]
 
