@@ -123,7 +123,7 @@ async def test_a_drain_tells_those_who_ask_and_ends_with_resume(sandbox, tmp_pat
         await soon(engine.holding.wait())
         said = await answer(stage, "alice", "admin drain", reason="new card @everyone")
         assert "No new requests are taken: new card" in said.content
-        refused = await (await stage.imagine("chen", "too late")).answer()
+        refused = await (await stage.imagine("mallory", "too late")).answer()
         assert refused.ephemeral
         assert "no new requests for now: new card" in refused.content
         engine.release.set()
