@@ -13,7 +13,13 @@ from typing import Final
 
 from bot.errors import BotError
 from bot.settings import Settings
-from storage.backup import connect_read_only, copy_database, forget_tokens, sync_file, sync_folder
+from storage.backup import (
+    connect_read_only,
+    copy_database,
+    forget_expired_tokens,
+    sync_file,
+    sync_folder,
+)
 from storage.images import ImageStore
 
 _PARTIAL: Final = ".partial"
@@ -57,7 +63,7 @@ def back_up(settings: Settings, target: Path | None, *, images: bool) -> Backup:
         partial.mkdir(parents=True)
         # The database first: pictures that it names were written before their rows.
         copy_database(source, partial / source.name)
-        forget_tokens(partial / source.name)
+        forget_expired_tokens(partial / source.name, time.time())
         backup = _fill(Backup(folder), settings, partial, images=images)
         sync_folder(partial)
         partial.rename(folder)
