@@ -25,7 +25,9 @@ from bot.delivery.reception import Reception
 from bot.engine.process import EngineOptions, EngineProcess
 from bot.engine.protocol import Engine
 from bot.errors import DatabaseError, StartupError
+from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
+from bot.jobs.exposure import ImageCheck
 from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
 from bot.jobs.preferences import Preferences
@@ -76,6 +78,14 @@ def build_engine(settings: Settings) -> Engine:
     )
 
 
+def build_check(settings: Settings) -> ImageCheck | None:
+    """Return the image check of the settings, not started; raise `StartupError` without it."""
+    if not settings.image_check:
+        return None
+    require_package()
+    return ImageCheckProcess(settings.image_check_threshold)
+
+
 def limits_of(settings: Settings) -> Limits:
     """Return the limits of the settings."""
     return Limits(
@@ -100,10 +110,12 @@ class App:
         settings: Settings,
         *,
         engine: Engine | None = None,
+        check: ImageCheck | None = None,
         guild_ready_timeout: float = 2.0,
     ) -> None:
         self.settings = settings
         self.engine = engine or build_engine(settings)
+        self.check = check
         self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
         self.door: HttpDoor | None = None
         """The HTTP API, where API_KEYS turns it on."""
@@ -121,11 +133,14 @@ class App:
         raised that ended on its own.
         """
         require_token(self.settings)
+        self.check = self.check or build_check(self.settings)
         async with AsyncExitStack() as stack:
             settings = self.settings
             database = await Database.open(settings.database_path)
             stack.push_async_callback(database.close)
             stack.push_async_callback(self.engine.close)
+            if self.check is not None:
+                stack.push_async_callback(self.check.close)
             services, worker, progress = self._compose(database)
             self.door = self._bind_door(services, stack)
             try:
@@ -182,7 +197,7 @@ class App:
         )
         self.client.services = services
         idle_s = settings.image_idle_unload_minutes * 60 or None
-        worker = GpuWorker(queue, self.engine, store, idle_unload_s=idle_s)
+        worker = GpuWorker(queue, self.engine, store, check=self.check, idle_unload_s=idle_s)
         return services, worker, progress
 
     def _bind_door(self, services: Services, stack: AsyncExitStack) -> HttpDoor | None:

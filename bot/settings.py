@@ -194,6 +194,19 @@ class Settings(BaseSettings):
             "the job's id."
         ),
     )
+    image_check: bool = Field(
+        False,
+        description=(
+            "Check finished pictures for nudity on the CPU (pip install -r "
+            "requirements-moderation.txt); what happens to flagged ones: /admin moderation policy."
+        ),
+    )
+    image_check_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="The score, from 0 to 1, from which a picture counts as flagged."
+    )
+    log_prompts: bool = Field(
+        False, description="Write the prompts of accepted requests to the log."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much is logged."
     )

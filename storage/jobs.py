@@ -19,7 +19,7 @@ _OPEN: Final = "state IN ('queued', 'running')"
 _COLUMNS: Final = """
     id, user_id, guild_id, channel_id, target, request, state, created_at, started_at, finished_at,
     attempts, engine_faults, interruptions, cancel_requested_at, error, error_kind, model, timings,
-    seed, private, locale, parent_id, deleted_at
+    seed, private, locale, parent_id, parent_channel_id, deleted_at
 """
 
 UNFINISHED: Final = f"""
@@ -111,8 +111,8 @@ async def insert(
     """Add a queued job and the address of its answer."""
     await tx.execute(
         "INSERT INTO jobs (id, source_id, user_id, guild_id, channel_id, target, locale, private,"
-        " request, seed, images, work, created_at, parent_id, weight)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, seed, images, work, created_at, parent_id, weight, parent_channel_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_id,
             origin.source_id,
@@ -129,6 +129,7 @@ async def insert(
             now,
             request.parent,
             weight,
+            origin.parent_channel_id,
         ),
     )
     await tx.execute(
@@ -323,8 +324,8 @@ async def add_images(tx: Transaction, images: Sequence[ImageRecord]) -> None:
     """Add the pictures of a job."""
     for image in images:
         await tx.execute(
-            "INSERT INTO images (job_id, position, file, sha256, size_bytes, width, height, seed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO images (job_id, position, file, sha256, size_bytes, width, height, seed,"
+            " verdict, score) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 image.job_id,
                 image.position,
@@ -334,6 +335,8 @@ async def add_images(tx: Transaction, images: Sequence[ImageRecord]) -> None:
                 image.width,
                 image.height,
                 image.seed,
+                image.verdict,
+                image.score,
             ),
         )
 
@@ -341,8 +344,8 @@ async def add_images(tx: Transaction, images: Sequence[ImageRecord]) -> None:
 async def find_images(tx: Transaction, job_id: str) -> list[ImageRecord]:
     """Return the pictures of a job in their order."""
     rows = await tx.all(
-        "SELECT job_id, position, file, sha256, size_bytes, width, height, seed FROM images"
-        " WHERE job_id = ? ORDER BY position",
+        "SELECT job_id, position, file, sha256, size_bytes, width, height, seed, verdict, score"
+        " FROM images WHERE job_id = ? ORDER BY position",
         (job_id,),
     )
     return [ImageRecord(**dict(row)) for row in rows]

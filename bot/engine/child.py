@@ -11,7 +11,8 @@ import os
 import sys
 
 
-def _take_pipes() -> tuple[int, int]:
+def take_pipes() -> tuple[int, int]:
+    """Return descriptors of the parent's pipes, which 0 and 1 no longer are."""
     frames_in, frames_out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -22,7 +23,7 @@ def _take_pipes() -> tuple[int, int]:
 
 def main() -> None:
     """Serve the parent until it closes the pipe."""
-    frames_in, frames_out = _take_pipes()
+    frames_in, frames_out = take_pipes()
     # Only now: whatever these imports print goes to the log.
     import signal  # noqa: PLC0415
     import time  # noqa: PLC0415

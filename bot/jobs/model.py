@@ -134,6 +134,8 @@ class Job:
     """The Discord locale of whoever asked; the answer speaks it."""
     parent_id: str | None = None
     """The job whose picture this one was made from."""
+    parent_channel_id: int | None = None
+    """The channel that the job's thread belongs to."""
     deleted_at: float | None = None
     """When its pictures were deleted, at its owner's or a moderator's wish."""
     readable: bool = True
@@ -152,3 +154,6 @@ class ImageRecord:
     width: int
     height: int
     seed: int
+    verdict: str | None = None
+    """What the image check said, a `bot.jobs.exposure.Verdict`; None where it was off."""
+    score: float | None = None

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar, cast
 
 from bot.engine.protocol import (
@@ -24,6 +24,7 @@ from bot.engine.protocol import (
     Step,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.jobs.exposure import ImageCheck, Verdict
 from bot.jobs.feed import JobUpdate
 from bot.jobs.metadata import png_texts
 from bot.jobs.model import ImageRecord, Job
@@ -77,6 +78,7 @@ class GpuWorker:
         engine: Engine,
         store: ImageStore,
         *,
+        check: ImageCheck | None = None,
         clock: Callable[[], float] = time.time,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
@@ -85,6 +87,7 @@ class GpuWorker:
         self._queue = queue
         self._engine = engine
         self._store = store
+        self._check = check
         self._clock = clock
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
@@ -277,7 +280,7 @@ class GpuWorker:
             _log.warning("the time of loading could not be stored", exc_info=True)
 
     async def _keep(self, drawing: _Drawing) -> list[ImageRecord]:
-        return [
+        kept = [
             await self._store.keep(
                 drawing.job.id,
                 picture.index,
@@ -287,6 +290,19 @@ class GpuWorker:
                 seed=picture.seed,
             )
             for picture in drawing.pictures
+        ]
+        return kept if self._check is None else await self._checked(self._check, kept)
+
+    async def _checked(self, check: ImageCheck, images: list[ImageRecord]) -> list[ImageRecord]:
+        """Return the pictures with what the image check says; no fault of its own loses a job."""
+        try:
+            found = await check.look([self._store.path(image) for image in images])
+            pairs = list(zip(images, found, strict=True))
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("the image check failed; the pictures count as not checked")
+            return [replace(image, verdict=Verdict.FAILED) for image in images]
+        return [
+            replace(image, verdict=result.verdict, score=result.score) for image, result in pairs
         ]
 
     async def _generated(self, drawing: _Drawing, images: list[ImageRecord]) -> None:

