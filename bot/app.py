@@ -19,6 +19,7 @@ from bot.connect import log_in, require_token
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.attachments import Fetcher
 from bot.delivery.courier import Courier
+from bot.delivery.exposure import Gate
 from bot.delivery.ladder import Ladder
 from bot.delivery.progress import ProgressEditor
 from bot.delivery.reception import Reception
@@ -177,8 +178,9 @@ class App:
         queue = JobQueue(database, limits_of(settings), model=model.name)
         acknowledgements = Acknowledgements()
         ladder = Ladder(self.client)
-        progress = ProgressEditor(database, queue, ladder, acknowledgements)
         preferences = Preferences(database)
+        gate = Gate(self.client, preferences, checking=self.check is not None)
+        progress = ProgressEditor(database, queue, ladder, acknowledgements, gate)
         services = Services(
             settings=settings,
             model=model,
@@ -189,7 +191,7 @@ class App:
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
             blocks=Blocks(database, queue),
-            courier=Courier(database, queue, store, ladder, progress, acknowledgements),
+            courier=Courier(database, queue, store, ladder, progress, acknowledgements, gate),
             reception=Reception(database, queue, store, acknowledgements, preferences),
             engine=self.engine,
             records=Records(database),

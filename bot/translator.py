@@ -80,6 +80,11 @@ NAMES: Final = (
     mark("option:actor"),
     mark("option:action"),
     mark("option:days"),
+    mark("/moderation"),
+    mark("/policy"),
+    mark("/reports"),
+    mark("option:restricted"),
+    mark("option:elsewhere"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

@@ -27,6 +27,8 @@ from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin_limits import LimitGroup
 from cogs.admin_queue import EndJobMenu, EveryonePageButton, cancel_managed, everyones_queue
 from cogs.admin_reports import Reports
+from cogs.admin_moderation import ModerationGroup
+from cogs.buttons import CANCEL_SENTENCES
 from cogs.preferences import show_panel
 from cogs.queue import drain_line, pause_line
 
@@ -47,6 +49,9 @@ class Admin(
     rule = RuleGroup(name="rule", description=mark("What prompts may not say."))
     channel = ChannelGroup(name="channel", description=mark("Where the bot draws."))
     limit = LimitGroup(name="limit", description=mark("What members may ask for."))
+    moderation = ModerationGroup(
+        name="moderation", description=mark("Flagged pictures, and reports.")
+    )
     style = app_commands.Group(name="style", description=mark("This server's own styles."))
 
     def __init__(self, bot: ImageBot) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -18,10 +19,12 @@ from typing_extensions import override
 from bot.client import ImageBot, reply_privately
 from bot.delivery.details import details
 from bot.delivery.errors import FORESEEN
+from bot.delivery.exposure import Place, why
 from bot.delivery.reception import PictureSource
 from bot.errors import JobNotFound, NotAllowed
 from bot.forms import Form, FormValues, text_field
 from bot.jobs import derive
+from bot.jobs.exposure import Exposure
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.jobs.model import Job
 from bot.jobs.queue import CancelOutcome
@@ -227,8 +230,15 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.state["job"], interaction.user.id)
         image = await bot.services.gallery.picture(job, int(self.chosen[0]))
-        await interaction.response.defer(thinking=True, ephemeral=job.request.private)
-        card = await bot.services.courier.single(job, image)
+        courier = bot.services.courier
+        place = Place.of(interaction, alone=job.request.private)
+        exposure = await courier.exposure(job, [image], place)
+        if exposure is Exposure.BLOCK:
+            raise NotAllowed(why(exposure, [image]))
+        # What may not stand in the channel comes to the one who pressed.
+        place = replace(place, alone=place.alone or exposure is Exposure.DM)
+        await interaction.response.defer(thinking=True, ephemeral=place.alone)
+        card = await courier.single(job, image, place)
         await interaction.edit_original_response(
             embed=card.embed, attachments=card.files(), view=card.view()
         )

@@ -6,7 +6,6 @@ A page's buttons hold where it begins and what is searched for, so they work aft
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from typing import Any, Final
 
@@ -16,9 +15,12 @@ from discord.ext import commands
 from typing_extensions import override
 
 from bot.client import ImageBot
+from bot.delivery.exposure import Place
+from bot.delivery.fit import Upload
 from bot.delivery.grid import make_grid
 from bot.delivery.text import plain, safe, shorten
 from bot.errors import JobNotFound
+from bot.jobs.exposure import Exposure
 from bot.jobs.gallery import Page
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.words import _, mark
@@ -37,15 +39,26 @@ _PROMPT_SHOWN: Final = 80
 _MESSAGE_LIMIT: Final = 2000
 
 
-async def _sheet(bot: ImageBot, page: Page) -> bytes | None:
-    paths = await bot.services.gallery.first_files([job.id for job in page.jobs])
+async def _sheet(bot: ImageBot, page: Page, place: Place) -> Upload | None:
+    """Return small versions of a page's pictures, covered where one of them has to be."""
+    services = bot.services
+    paths = await services.gallery.first_files([job.id for job in page.jobs])
+    spoiler = False
+    for index, job in enumerate(page.jobs):
+        images = (await services.queue.images(job.id))[:1]
+        exposure = await services.courier.exposure(job, images, place)
+        if exposure is Exposure.BLOCK:
+            paths[index] = None
+        spoiler = spoiler or exposure is Exposure.SPOILER
     if not any(paths):
         return None
     try:
-        return await asyncio.to_thread(make_grid, paths, columns=_COLUMNS, longest=_SHEET_SIDE)
+        sheet = await asyncio.to_thread(make_grid, paths, columns=_COLUMNS, longest=_SHEET_SIDE)
     except OSError:
         log.exception("the pictures of a history page cannot be read")
         return None
+    alt = _("Small versions of the pictures on this page")
+    return Upload("history.png", sheet, alt, spoiler)
 
 
 def _content(page: Page, text: str) -> str:
@@ -96,13 +109,13 @@ async def _show_page(
     interaction: discord.Interaction[Any], bot: ImageBot, page: Page, text: str
 ) -> None:
     """Fill the deferred response with a page."""
-    sheet = await _sheet(bot, page)
+    sheet = await _sheet(bot, page, Place.of(interaction, alone=True))
     files: list[discord.File] = []
     embeds: list[discord.Embed] = []
     if sheet is not None:
-        alt = _("Small versions of the pictures on this page")
-        files = [discord.File(io.BytesIO(sheet), "history.png", description=alt)]
-        embeds = [discord.Embed().set_image(url="attachment://history.png")]
+        files = [sheet.file()]
+        if not sheet.spoiler:
+            embeds = [discord.Embed().set_image(url=f"attachment://{sheet.name}")]
     await interaction.edit_original_response(
         content=_content(page, text), embeds=embeds, attachments=files, view=_view(page, text)
     )

@@ -12,6 +12,7 @@ from discord.ext import commands
 from bot.client import ImageBot
 from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN, RetryLaterError, RungClosedError, explain
+from bot.delivery.exposure import Place
 from bot.delivery.render import progress
 from bot.delivery.status import progress_status, waiting_status
 from bot.delivery.text import plain
@@ -91,7 +92,7 @@ async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job
 
     courier = bot.services.courier
     try:
-        await courier.fitted(job, send, apart=True)
+        await courier.fitted(job, send, Place.of(interaction, alone=True), apart=True)
     except (RungClosedError, RetryLaterError) as error:
         log.info("job %s could not be shown: %s", job.id, error)
         sentence = _("Discord did not take the answer ({error}). Please try `/show` again later.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -22,6 +23,7 @@ from bot.engine.protocol import (
     Step,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.jobs.exposure import Checked, Verdict
 
 
 @dataclass
@@ -39,6 +41,28 @@ class Script:
     finish: bool = True
     silent_loss: bool = False
     """Delete the pictures that were announced."""
+
+
+class ScriptedCheck:
+    """An image check that flags what it is told to: the pictures at these positions, or all."""
+
+    def __init__(self, *positions: int, error: Exception | None = None) -> None:
+        self.positions = positions or range(10)
+        self.error = error
+        self.seen: list[Path] = []
+        self.closed = False
+
+    async def look(self, paths: Sequence[Path]) -> list[Checked]:
+        self.seen += paths
+        if self.error:
+            raise self.error
+        return [
+            Checked(Verdict.FLAGGED, 0.9) if n in self.positions else Checked(Verdict.CLEAR, 0.1)
+            for n in range(len(paths))
+        ]
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 class ScriptedEngine:

@@ -7,7 +7,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,13 +19,15 @@ from bot.delivery.errors import (
     RungClosedError,
     TooLargeError,
 )
+from bot.delivery.exposure import DIRECT, Gate, Place, why
 from bot.delivery.fit import FILE_LIMIT, Upload, fit, fit_png, upload_limit
 from bot.delivery.grid import make_grid
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.render import broken, moved, outcome, picked
+from bot.delivery.render import broken, elsewhere, moved, outcome, picked, withheld
 from bot.delivery.text import plain
-from bot.errors import JobNotFound
+from bot.errors import JobNotFound, NotAllowed
+from bot.jobs.exposure import Exposure
 from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.logs import hide, job_context
@@ -65,6 +67,7 @@ class Courier:
         ladder: Ladder,
         progress: ProgressEditor,
         acknowledgements: Acknowledgements,
+        gate: Gate,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -74,6 +77,7 @@ class Courier:
         self._ladder = ladder
         self._progress = progress
         self._acknowledgements = acknowledgements
+        self._gate = gate
         self._clock = clock
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
@@ -158,7 +162,12 @@ class Courier:
         hide(job.request.prompt, job.request.negative_prompt)
         trail, stale = current.error, False
         tired = self._tired(current)
-        for rung in rungs(current, self._clock()):
+        images = await self._queue.images(job.id)
+        aside = await self._gate.exposure(job, images, Place.of_job(job)) is Exposure.DM
+        if aside:
+            await self._ladder.announce(current, elsewhere(job, why(Exposure.DM, images)))
+        only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
+        for rung in rungs(current, self._clock(), only=only):
             intent_at = await self._database.write(
                 partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail)
             )
@@ -190,6 +199,9 @@ class Courier:
         if tired:
             trail = noted(trail, "given up", tired)
         await self._database.write(partial(deliveries.undeliverable, job_id=job.id, error=trail))
+        if aside:
+            sentence = _("I cannot write to you, so only `/show` brings this picture.")
+            await self._ladder.announce(current, elsewhere(job, sentence))
         log.info("kept for /show (%s)", trail or "nothing to send to")
 
     def _tired(self, delivery: Delivery) -> str | None:
@@ -206,12 +218,12 @@ class Courier:
         error_id, faults = _unexpected(delivery)
         if faults >= _MOST_UNEXPECTED:
             return await send(broken(job.id, error_id))
-        return await self.fitted(job, send)
+        return await self.fitted(job, send, DIRECT if rung is Rung.DM else Place.of_job(job))
 
     async def fitted(
-        self, job: Job, send: Callable[[Card], Awaitable[T]], *, apart: bool = False
+        self, job: Job, send: Callable[[Card], Awaitable[T]], place: Place, *, apart: bool = False
     ) -> T:
-        """Send the card of an ended job, smaller each time `send` raises `TooLargeError`.
+        """Send the card of an ended job to a place, smaller each time it raises `TooLargeError`.
 
         The pictures of a batch come as one grid, or with `apart` each as its own file. Raises
         `RungClosedError` where not even the smallest is taken.
@@ -220,7 +232,7 @@ class Courier:
             job.request.count if apart else 1, self._ladder.file_limit(job.guild_id)
         )
         while True:
-            card = await self.card(job, limit, apart=apart)
+            card = await self.card(job, place, limit, apart=apart)
             try:
                 return await send(card)
             except TooLargeError as error:
@@ -230,9 +242,15 @@ class Courier:
                     raise RungClosedError(f"too large even when re-encoded ({error})") from error
                 log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
 
-    async def card(self, job: Job, limit: int = FILE_LIMIT, *, apart: bool = False) -> Card:
-        """Build the message of an ended job, its pictures fitted to `limit` bytes each."""
+    async def card(
+        self, job: Job, place: Place, limit: int = FILE_LIMIT, *, apart: bool = False
+    ) -> Card:
+        """Build the message of an ended job for a place, its pictures of `limit` bytes at most."""
         images = await self._queue.images(job.id)
+        exposure = await self._gate.exposure(job, images, place)
+        if exposure in {Exposure.DM, Exposure.BLOCK}:
+            return withheld(job, why(exposure, images))
+        hidden = why(exposure, images) if exposure is Exposure.SPOILER else ""
         alt = plain(job.request.prompt, 400)
         if len(images) > 1 and not apart:
             try:
@@ -242,7 +260,7 @@ class Courier:
                 log.exception("not all of the job's pictures can be read; they come apart")
             else:
                 grid = await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit)
-                return outcome(job, [grid], made=len(images), grid=True)
+                return outcome(job, [grid], made=len(images), grid=True, hidden=hidden)
         uploads: list[Upload] = []
         for record in images:
             stem = f"{job.id}_{record.position}"
@@ -252,10 +270,21 @@ class Courier:
                 )
             except _BROKEN:
                 log.exception("picture %d of the job cannot be read", record.position)
-        return outcome(job, uploads, made=len(images))
+        return outcome(job, uploads, made=len(images), hidden=hidden)
 
-    async def single(self, job: Job, image: ImageRecord) -> Card:
-        """Build the message of one picture of a batch; raise `JobNotFound` without its file."""
+    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: Place) -> Exposure:
+        """Return how openly these pictures of a job may be shown in a place."""
+        return await self._gate.exposure(job, images, place)
+
+    async def single(self, job: Job, image: ImageRecord, place: Place) -> Card:
+        """Build the message of one picture of a batch for a place.
+
+        Raises `JobNotFound` without its file, and `NotAllowed` where it may not be shown.
+        """
+        exposure = await self._gate.exposure(job, [image], place)
+        if exposure in {Exposure.DM, Exposure.BLOCK}:
+            raise NotAllowed(why(exposure, [image]))
+        hidden = why(exposure, [image]) if exposure is Exposure.SPOILER else ""
         stem = f"{job.id}_{image.position}"
         alt = plain(job.request.prompt, 400)
         try:
@@ -263,7 +292,7 @@ class Courier:
         except _BROKEN as error:
             log.exception("picture %d of the job cannot be read", image.position)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
-        return picked(job, image, upload)
+        return picked(job, image, upload, hidden=hidden)
 
     async def settled(self, job_id: str) -> Delivery:
         """Return the delivery of a job once it is delivered or kept.

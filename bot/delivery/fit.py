@@ -31,10 +31,14 @@ class Upload:
     name: str
     data: bytes = field(repr=False)
     description: str
+    spoiler: bool = False
+    """Whether it is covered until someone clicks on it."""
 
     def file(self) -> discord.File:
         """Return a new file object over the bytes."""
-        return discord.File(io.BytesIO(self.data), self.name, description=self.description)
+        return discord.File(
+            io.BytesIO(self.data), self.name, description=self.description, spoiler=self.spoiler
+        )
 
 
 def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:

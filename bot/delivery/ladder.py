@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, cast
@@ -65,8 +65,10 @@ def token_lives(delivery: Delivery, now: float) -> bool:
     )
 
 
-def rungs(delivery: Delivery, now: float) -> tuple[Rung, ...]:
-    """Return the ways that are open to a delivery, from the one it has come to."""
+def rungs(
+    delivery: Delivery, now: float, *, only: Collection[Rung] = frozenset(Rung)
+) -> tuple[Rung, ...]:
+    """Return the ways of `only` that are open to a delivery, from the one it has come to."""
     ways: list[Rung] = []
     if delivery.target in {"interaction", "message"}:
         if token_lives(delivery, now):
@@ -80,7 +82,7 @@ def rungs(delivery: Delivery, now: float) -> tuple[Rung, ...]:
     ways.append(Rung.KEPT)
     order = list(Rung)
     reached = order.index(Rung(delivery.rung)) if delivery.rung else 0
-    return tuple(way for way in ways if order.index(way) >= reached)
+    return tuple(way for way in ways if order.index(way) >= reached and way in only)
 
 
 class Ladder:
@@ -147,6 +149,16 @@ class Ladder:
         """Return the bytes that one file may have there: more in a boosted server."""
         guild = self._client.get_guild(guild_id) if guild_id is not None else None
         return max(FILE_LIMIT, guild.filesize_limit) if guild is not None else FILE_LIMIT
+
+    async def announce(self, delivery: Delivery, card: Card) -> None:
+        """Show `card` on the message of a job whose answer goes elsewhere, if possible."""
+        try:
+            if token_lives(delivery, self._clock()):
+                await self.edit_by_token(delivery, card)
+            elif delivery.public and delivery.message_id:
+                await self.edit_by_bot(delivery, card)
+        except FORESEEN as error:
+            log.info("the message stays as it is: %s", explain(error))
 
     async def retire(self, delivery: Delivery, card: Card) -> None:
         """Show `card` on the old message of an answer that came by a new one, if possible."""

@@ -13,6 +13,7 @@ from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import RetryLaterError, RungClosedError, explain
+from bot.delivery.exposure import Gate
 from bot.delivery.ladder import Ladder, token_lives
 from bot.delivery.render import progress
 from bot.delivery.status import progress_status, waiting_status
@@ -69,6 +70,7 @@ class ProgressEditor:
         queue: JobQueue,
         ladder: Ladder,
         acknowledgements: Acknowledgements,
+        gate: Gate,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +78,7 @@ class ProgressEditor:
         self._queue = queue
         self._ladder = ladder
         self._acknowledgements = acknowledgements
+        self._gate = gate
         self._clock = clock
         self._shown: dict[str, _Shown] = {}
         self._dirty: set[str] = set()
@@ -199,6 +202,8 @@ class ProgressEditor:
             await self._acknowledgements.wait(shown.delivery.source_id)
             speak(shown.job.locale)
             preview = shown.preview if shown.previews else None
+            if preview is not None and not await self._gate.shows_unfinished(shown.job):
+                preview = None
             card = progress(shown.job, shown.text, preview)
             by_token = token_lives(shown.delivery, self._clock())
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import discord
@@ -75,11 +76,17 @@ def progress(job: Job, status: str, preview: bytes | None = None) -> Card:
 
 
 def outcome(
-    job: Job, uploads: Sequence[Upload], *, made: int | None = None, grid: bool = False
+    job: Job,
+    uploads: Sequence[Upload],
+    *,
+    made: int | None = None,
+    grid: bool = False,
+    hidden: str = "",
 ) -> Card:
     """Return the card of a job that has ended.
 
     `made` pictures were drawn, if more than shown; with `grid` the one upload shows them all.
+    `hidden` says why they come behind spoilers.
     """
     if job.deleted_at is not None:
         return Card(job.id, _bare(job, STOPPED, _("🗑️ Deleted")), (RETRY,), answer=True)
@@ -89,8 +96,12 @@ def outcome(
         if gone:
             lost = _("⚠️ {gone} of {made} pictures: the file is gone from the disk.")
             status.append(lost.format(gone=gone, made=made))
+        if hidden:
+            status.insert(0, hidden)
+            uploads = [replace(upload, spoiler=True) for upload in uploads]
         embed = _embed(job, DONE, "\n".join(status), limit=_FOLDED)
-        if len(uploads) == 1:
+        # An embed's picture cannot be covered, a file beside it can.
+        if len(uploads) == 1 and not hidden:
             embed.set_image(url=f"attachment://{uploads[0].name}")
         buttons = (REROLL, VARY, EDIT, UPSCALE, DETAILS, DELETE)
         picks = 0
@@ -109,13 +120,28 @@ def outcome(
     return _without_picture(job, FAILED, f"⚠️ {sentence}")
 
 
-def picked(job: Job, image: ImageRecord, upload: Upload) -> Card:
-    """Return the card of one picture of a batch, taken out."""
+def withheld(job: Job, sentence: str) -> Card:
+    """Return the answer of a job whose pictures may not be shown there."""
+    buttons = (RETRY, EDIT, DETAILS, DELETE)
+    return Card(job.id, _embed(job, STOPPED, sentence, limit=_FOLDED), buttons, answer=True)
+
+
+def elsewhere(job: Job, sentence: str) -> Card:
+    """Return what a job's message shows when its pictures go to a direct message."""
+    return Card(job.id, _embed(job, STOPPED, sentence, limit=_FOLDED))
+
+
+def picked(job: Job, image: ImageRecord, upload: Upload, *, hidden: str = "") -> Card:
+    """Return the card of one picture of a batch, taken out; see `outcome` for `hidden`."""
+    status = f"{hidden}\n{_byline(job)}" if hidden else _byline(job)
     embed = discord.Embed(
-        description=f"{safe(job.request.prompt, _FOLDED)}\n\n{_byline(job)}", colour=DONE
+        description=f"{safe(job.request.prompt, _FOLDED)}\n\n{status}", colour=DONE
     )
     embed.set_footer(text=_footer(job, size=(image.width, image.height), seed=image.seed))
-    embed.set_image(url=f"attachment://{upload.name}")
+    if hidden:
+        upload = replace(upload, spoiler=True)
+    else:
+        embed.set_image(url=f"attachment://{upload.name}")
     buttons = (VARY, UPSCALE, DETAILS)
     return Card(job.id, embed, buttons, (upload,), position=image.position)
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final, Self
 
 from bot.jobs import edits
+from bot.jobs.exposure import Policy
 from bot.jobs.server_limits import ServerLimits
 from bot.styles import Style, from_values
 from bot.words import LANGUAGES
@@ -81,6 +82,15 @@ class Preferences:
     async def denied_channels(self, guild_id: int | None) -> tuple[int, ...]:
         """Return the channels of a server where nothing is drawn."""
         return edits.denied_channels_of(await self._get("guilds", guild_id)) if guild_id else ()
+
+    async def policy(self, guild_id: int | None) -> Policy:
+        """Return what a server does with flagged pictures."""
+        return Policy.read(await self._get("guilds", guild_id)) if guild_id else Policy()
+
+    async def report_channel(self, guild_id: int) -> int | None:
+        """Return the channel that a server's moderators read reports in."""
+        found = (await self._get("guilds", guild_id)).get("report_channel")
+        return found if isinstance(found, int) else None
 
     async def language(self, user_id: int) -> str | None:
         """Return the language that a user chose, a key of `bot.words.LANGUAGES`."""

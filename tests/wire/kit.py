@@ -11,6 +11,7 @@ from typing import Any
 
 from bot.app import App
 from bot.engine.protocol import Engine
+from bot.jobs.exposure import ImageCheck
 from bot.jobs.model import Job
 from bot.sandbox.exchanges import Exchange
 from bot.sandbox.model import Message
@@ -147,7 +148,11 @@ def text_of(message: Message) -> str:
 
 @asynccontextmanager
 async def staged(
-    sandbox: Sandbox, data: Path, engine: Engine | None = None, **settings: Any
+    sandbox: Sandbox,
+    data: Path,
+    engine: Engine | None = None,
+    check: ImageCheck | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Stage]:
     """Run the bot against `sandbox`; with a scripted engine unless one is given."""
     engine = engine or ScriptedEngine()
@@ -155,6 +160,7 @@ async def staged(
     app = App(
         load_settings(discord_api_url=sandbox.api_url, _env_file=None, **values),
         engine=engine,
+        check=check,
         guild_ready_timeout=0.01,
     )
     run = asyncio.create_task(app.run())
