@@ -36,6 +36,7 @@ from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
 from bot.jobs.records import Records
 from bot.jobs.statistics import Statistics
+from bot.jobs.reports import Reports
 from bot.jobs.worker import GpuWorker
 from bot.settings import Settings
 from storage.database import Database
@@ -191,6 +192,7 @@ class App:
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
             blocks=Blocks(database, queue),
+            reports=Reports(database),
             courier=Courier(database, queue, store, ladder, progress, acknowledgements, gate),
             reception=Reception(database, queue, store, acknowledgements, preferences),
             engine=self.engine,

@@ -31,6 +31,7 @@ from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
 from bot.jobs.records import Records
 from bot.jobs.statistics import Statistics
+from bot.jobs.reports import Reports
 from bot.logs import hide
 from bot.models import ModelSpec
 from bot.refusals import refusal
@@ -52,6 +53,7 @@ COGS: Final = (
     "limits",
     "help",
     "menus",
+    "reports",
     "admin",
     "buttons",
     "forms",
@@ -75,6 +77,7 @@ class Services:
     preferences: Preferences
     privacy: Privacy
     blocks: Blocks
+    reports: Reports
     fetcher: Fetcher
     courier: Courier
     reception: Reception

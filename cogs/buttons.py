@@ -41,18 +41,23 @@ CANCEL_SENTENCES: Final = {
 }
 
 
-async def known_job(bot: ImageBot, job_id: str, user_id: int | None = None) -> Job:
-    """Return the job of a control.
+async def known_job(
+    bot: ImageBot, job_id: str, user_id: int | None = None, channel_id: int | None = None
+) -> Job:
+    """Return the job of a control that a user uses in a channel.
 
     Raises `JobNotFound` when it is gone or deleted, `NotAllowed` when it is private and not the
-    user's own.
+    user's own. Outside of servers a job is for those who share its very channel: its user alone in
+    direct messages with the bot, the members of a group.
     """
     job = await bot.services.queue.job(job_id)
     if job is None:
         raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
     if job.deleted_at is not None:
         raise JobNotFound(_("This picture was deleted."))
-    if user_id is not None and job.request.private and job.user_id != user_id:
+    elsewhere = job.guild_id is None and (channel_id is None or job.channel_id != channel_id)
+    private = job.request.private or elsewhere
+    if user_id is not None and private and job.user_id != user_id:
         raise NotAllowed(_("This picture is private: only the one who asked for it can use it."))
     return job
 
@@ -90,7 +95,7 @@ class RerollButton(JobButton, template=rf"reroll:{_TARGET}"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.job_id, interaction.user.id)
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         await reroll(interaction, bot, job)
 
 
@@ -114,7 +119,7 @@ class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         services = bot.services
-        job = await known_job(bot, self.job_id, interaction.user.id)
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, self.position or 0)
         request = derive.varied(job, image)
         if self.position is not None:
@@ -130,7 +135,7 @@ class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         services = bot.services
-        job = await known_job(bot, self.job_id, interaction.user.id)
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, self.position or 0)
         request = derive.upscaled(job, image, services.model.largest_side)
         await services.reception.from_interaction(
@@ -162,7 +167,7 @@ class EditForm(Form, name="edit"):
         self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
     ) -> None:
         services = bot.services
-        job = await known_job(bot, self.state, interaction.user.id)
+        job = await known_job(bot, self.state, interaction.user.id, interaction.channel_id)
         request = derive.edited(job, values.texts["prompt"], values.texts.get("negative", ""))
         await services.reception.from_interaction(interaction, request, picture=_source(bot, job))
 
@@ -172,7 +177,7 @@ class EditButton(JobButton, template=rf"edit:{_TARGET}"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.job_id, interaction.user.id)
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         request = derive.again(job)
         await EditForm(job.id, request.prompt, request.negative_prompt).open(interaction)
 
@@ -183,7 +188,7 @@ class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         services = bot.services
-        job = await known_job(bot, self.job_id, interaction.user.id)
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         text = details(job, job.model or services.model.name, self.position)
         if len(text) <= _MESSAGE_LIMIT:
             await interaction.response.send_message(text, ephemeral=True)
@@ -228,7 +233,14 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.state["job"], interaction.user.id)
+        job = await known_job(bot, self.state["job"], interaction.user.id, interaction.channel_id)
+        # It posts a picture anew, so what holds for asking holds for it.
+        await bot.services.blocks.require_unblocked(interaction.user.id, interaction.guild_id)
+        await bot.services.preferences.require_open(
+            interaction.guild_id,
+            interaction.channel_id,
+            getattr(interaction.channel, "parent_id", None),
+        )
         image = await bot.services.gallery.picture(job, int(self.chosen[0]))
         courier = bot.services.courier
         place = Place.of(interaction, alone=job.request.private)
@@ -239,9 +251,11 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
         place = replace(place, alone=place.alone or exposure is Exposure.DM)
         await interaction.response.defer(thinking=True, ephemeral=place.alone)
         card = await courier.single(job, image, place)
-        await interaction.edit_original_response(
+        sent = await interaction.edit_original_response(
             embed=card.embed, attachments=card.files(), view=card.view()
         )
+        if not place.alone:
+            await bot.services.gallery.note_posting(job.id, sent.channel.id, sent.id)
 
 
 async def setup(bot: ImageBot) -> None:

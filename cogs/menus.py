@@ -126,7 +126,7 @@ async def use_as_input(
     services = bot.services
     own = own_job(message, bot)
     if own is not None:
-        job = await known_job(bot, own[0], interaction.user.id)
+        job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, own[1] or 0)
         found = Found(partial(services.gallery.read, image), (image.width, image.height))
     else:
@@ -148,7 +148,7 @@ async def show_parameters(
     bot = interaction.client
     own = own_job(message, bot)
     if own is not None:
-        job = await known_job(bot, own[0], interaction.user.id)
+        job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
         text = details(job, job.model or bot.services.model.name, own[1])
         await _send_long(interaction, text)
         return
@@ -173,7 +173,9 @@ async def reroll_message(
     own = own_job(message, bot)
     if own is None:
         raise JobNotFound(_("This works on the bot's own pictures alone."))
-    await reroll(interaction, bot, await known_job(bot, own[0], interaction.user.id))
+    await reroll(
+        interaction, bot, await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
+    )
 
 
 async def _send_long(interaction: discord.Interaction[Any], text: str) -> None:

@@ -68,3 +68,24 @@ async def waiting_jobs(tx: Transaction, user_id: int, guild_id: int) -> list[str
         (user_id, guild_id),
     )
     return [row["id"] for row in rows]
+
+
+async def forbidden_jobs(tx: Transaction, now: float) -> list[tuple[str, bool]]:
+    """Return the queued jobs of blocked users and of closed channels: id, and whether blocked."""
+    rows = await tx.all(
+        """
+        SELECT id, EXISTS (
+            SELECT 1 FROM blocks WHERE blocks.user_id = jobs.user_id
+            AND blocks.guild_id IN (0, coalesce(jobs.guild_id, 0))
+            AND (until IS NULL OR until > ?)
+        ) AS blocked, EXISTS (
+            SELECT 1 FROM guilds, json_each(
+                CASE WHEN json_valid(settings) THEN settings ELSE '{}' END, '$.denied_channels'
+            ) WHERE guilds.id = jobs.guild_id AND value IN (channel_id, parent_channel_id)
+        ) AS closed
+        FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued'
+        AND (blocked OR closed)
+        """,
+        (now,),
+    )
+    return [(row["id"], bool(row["blocked"])) for row in rows]

@@ -26,6 +26,9 @@ async def export(tx: Transaction, user_id: int) -> dict[str, list[dict[str, Any]
             " delivered_at, sent_channel_id, sent_message_id FROM deliveries"
             " JOIN jobs ON jobs.id = job_id WHERE user_id = ? ORDER BY job_id"
         ),
+        "reports": (
+            "SELECT job_id, guild_id, at, reason FROM reports WHERE reporter_id = ? ORDER BY at"
+        ),
         "usage": "SELECT * FROM usage WHERE user_id = ? ORDER BY charged_at",
         "audit": "SELECT * FROM audit WHERE actor_id = ? ORDER BY at",
     }
@@ -57,16 +60,22 @@ async def outdated(tx: Transaction, before: float, limit: int) -> list[str]:
 
 
 async def messages(tx: Transaction, job_ids: Sequence[str]) -> list[tuple[int, int]]:
-    """Return (channel, message) of the answers to these jobs that the bot may delete."""
+    """Return (channel, message) of all that shows these jobs and that the bot may delete.
+
+    These are the answers, the messages whose answer came by another one, and pictures that were
+    taken out of a batch.
+    """
     found: list[tuple[int, int]] = []
     for job_id in job_ids:
-        row = await tx.one(
-            "SELECT sent_channel_id, sent_message_id FROM deliveries WHERE job_id = ?"
-            " AND sent_channel_id IS NOT NULL AND sent_message_id IS NOT NULL",
+        rows = await tx.all(
+            "SELECT sent_channel_id, sent_message_id FROM deliveries WHERE job_id = ?1"
+            " AND sent_channel_id IS NOT NULL AND sent_message_id IS NOT NULL"
+            " UNION SELECT channel_id, message_id FROM deliveries WHERE job_id = ?1"
+            " AND channel_id IS NOT NULL AND message_id IS NOT NULL AND bot_in_channel"
+            " UNION SELECT channel_id, message_id FROM postings WHERE job_id = ?1",
             (job_id,),
         )
-        if row:
-            found.append((row[0], row[1]))
+        found += [(row[0], row[1]) for row in rows]
     return found
 
 
@@ -77,7 +86,8 @@ async def forget_jobs(tx: Transaction, job_ids: Sequence[str]) -> None:
 
 
 async def forget_user(tx: Transaction, user_id: int) -> None:
-    """Delete what a user has set, and the name."""
+    """Delete what a user has set and reported, and the name."""
+    await tx.execute("DELETE FROM reports WHERE reporter_id = ?", (user_id,))
     await tx.execute("DELETE FROM users WHERE id = ?", (user_id,))
 
 

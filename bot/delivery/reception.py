@@ -16,7 +16,7 @@ from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN
 from bot.delivery.render import progress
 from bot.delivery.status import waiting_status
-from bot.errors import NotAllowed, UserError
+from bot.errors import UserError
 from bot.jobs.admission import Submission
 from bot.jobs.model import Origin, Target
 from bot.jobs.moderation import check_prompt
@@ -25,7 +25,7 @@ from bot.jobs.queue import JobQueue
 from bot.jobs.request import ImageRequest
 from bot.logs import job_context
 from bot.refusals import refused_politely
-from bot.words import _, language
+from bot.words import language
 from storage import deliveries
 from storage.database import Database
 from storage.images import ImageStore
@@ -166,9 +166,9 @@ class Reception:
         self, request: ImageRequest, origin: Origin, picture: PictureSource | None
     ) -> Submission:
         """Submit what a server's rules allow, once its input picture is safe on the disk."""
-        denied = await self._preferences.denied_channels(origin.guild_id)
-        if denied and {origin.channel_id, origin.parent_channel_id} & set(denied):
-            raise NotAllowed(_("The bot does not draw in this channel."))
+        await self._preferences.require_open(
+            origin.guild_id, origin.channel_id, origin.parent_channel_id
+        )
         await check_prompt(await self._preferences.rules(origin.guild_id), request.prompt)
         if picture is None:
             return await self._queue.submit(request, origin)

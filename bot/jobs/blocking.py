@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from bot.jobs import outcomes
+from bot.jobs.admission import require_unblocked
 from bot.jobs.queue import JobQueue
 from bot.words import mark
 from storage import audit, blocks, jobs
@@ -56,6 +57,11 @@ class Blocks:
         dropped = await self._queue.ending(block)
         _log.info("user %d blocked by %d (server %d)", user_id, by, guild_id)
         return len(dropped)
+
+    async def require_unblocked(self, user_id: int, guild_id: int | None) -> None:
+        """Raise `NotAllowed` for a blocked user, with the reason and the end."""
+        now = self._clock()
+        await self._database.read(lambda tx: require_unblocked(tx, user_id, guild_id, now))
 
     async def unblock(self, user_id: int, guild_id: int, *, by: int) -> bool:
         """End a user's block in a server (0: everywhere); False if there was none."""

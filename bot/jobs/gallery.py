@@ -14,7 +14,7 @@ from bot.errors import InvalidRequest, JobNotFound, NotAllowed
 from bot.jobs.ids import is_job_id, new_job_id
 from bot.jobs.model import ImageRecord, Job
 from bot.words import _
-from storage import audit, gallery, jobs, privacy
+from storage import audit, gallery, jobs, privacy, reports
 from storage.database import Database, Transaction
 from storage.gallery import Page
 from storage.images import ImageStore
@@ -126,14 +126,20 @@ class Gallery:
         except OSError as error:
             raise gone from error
 
+    async def note_posting(self, job_id: str, channel_id: int, message_id: int) -> None:
+        """Remember a further message that shows a job's picture, to be deleted with it."""
+        await self._database.write(
+            partial(reports.post, job_id=job_id, channel_id=channel_id, message_id=message_id)
+        )
+
     async def delete(
         self, job: Job, *, by: int, moderator: bool = False, guild_id: int | None = None
     ) -> list[tuple[int, int]]:
         """Delete a job's pictures for its owner or a moderator; what it cost stays charged.
 
-        Returns (channel, message) of its answer, if that is recorded. A second time does no harm:
-        a message that outlived the first can go too. Raises `NotAllowed`, or `InvalidRequest`
-        while the job is open.
+        Returns (channel, message) of what shows it, as far as that is recorded. A second time does
+        no harm: a message that outlived the first can go too. Raises `NotAllowed`, or
+        `InvalidRequest` while the job is open.
         """
         if job.user_id != by and not moderator:
             raise NotAllowed(

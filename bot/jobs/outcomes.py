@@ -14,7 +14,7 @@ from typing import Final
 from bot.jobs.estimate import gpu_seconds
 from bot.jobs.model import ImageRecord, Job, JobState
 from bot.words import _, mark, speaking
-from storage import jobs, usage
+from storage import blocks, jobs, usage
 from storage.database import Transaction
 
 _log = logging.getLogger(__name__)
@@ -127,6 +127,23 @@ async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
         await end_cancelled(tx, job_id, now)
         _log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
     return job_ids
+
+
+async def drop_forbidden(tx: Transaction, now: float) -> list[str]:
+    """Cancel what waits of blocked users and in closed channels; return the jobs' ids.
+
+    Most is refused when it is asked for. A job that ran when its user was blocked may have gone
+    back to the queue, and a channel may have been closed since.
+    """
+    found = await blocks.forbidden_jobs(tx, now)
+    for job_id, blocked in found:
+        kind, sentence = "channel_closed", mark("the bot no longer draws in this channel.")
+        if blocked:
+            kind, sentence = "blocked", mark("you were blocked.")
+        await jobs.set_error(tx, job_id, kind, sentence, "dropped when it would have begun")
+        await end_cancelled(tx, job_id, now, refund=True)
+        _log.info("job %s: cancelled (%s)", job_id, kind)
+    return [job_id for job_id, _blocked in found]
 
 
 async def _end_unreadable(tx: Transaction, job: Job, now: float) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
 
+from bot.errors import NotAllowed
 from bot.jobs import edits
 from bot.jobs.exposure import Policy
 from bot.jobs.server_limits import ServerLimits
 from bot.styles import Style, from_values
-from bot.words import LANGUAGES
+from bot.words import LANGUAGES, _
 from storage import audit, preferences
 from storage.database import Database, Transaction
 from storage.preferences import Table
@@ -82,6 +83,12 @@ class Preferences:
     async def denied_channels(self, guild_id: int | None) -> tuple[int, ...]:
         """Return the channels of a server where nothing is drawn."""
         return edits.denied_channels_of(await self._get("guilds", guild_id)) if guild_id else ()
+
+    async def require_open(self, guild_id: int | None, *channel_ids: int | None) -> None:
+        """Raise `NotAllowed` where one of these (a channel, a thread's channel) is closed."""
+        denied = await self.denied_channels(guild_id)
+        if denied and set(channel_ids) & set(denied):
+            raise NotAllowed(_("The bot does not draw in this channel."))
 
     async def policy(self, guild_id: int | None) -> Policy:
         """Return what a server does with flagged pictures."""

@@ -262,13 +262,15 @@ class JobQueue(Recorder):
     # Within
 
     async def _claim(self) -> Job | None:
-        async def claim(tx: Transaction) -> tuple[Job | None, list[str]]:
+        async def claim(tx: Transaction) -> tuple[Job | None, list[str], list[str]]:
             if self.paused is not None or self._closed:
-                return None, []
+                return None, [], []
+            dropped = await outcomes.drop_forbidden(tx, self._clock())
             job = await self.forecast.claim(tx)
-            return job, await jobs.queued_ids(tx) if job else []
+            return job, await jobs.queued_ids(tx) if job else [], dropped
 
-        def told(result: tuple[Job | None, list[str]]) -> None:
+        def told(result: tuple[Job | None, list[str], list[str]]) -> None:
+            self._tell_all(result[2], "final")
             if job := result[0]:
                 self._tell(job.id, "running")
                 self._tell_all(result[1], "moved")
