@@ -45,17 +45,18 @@ def hide(*texts: str) -> None:
 class LineFormatter(logging.Formatter):
     """Formats a record as one line; a traceback follows indented, so nothing can forge a line."""
 
-    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+    def __init__(self, secrets: tuple[str, ...] = (), *, prompts: bool = False) -> None:
         super().__init__(
             "%(asctime)s %(levelname)-7s %(job)-18s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"
         )
+        self._prompts = prompts
         self._secrets = tuple(secret for secret in secrets if secret)
 
     @override
     def format(self, record: logging.LogRecord) -> str:
         record.job = job = _job_id.get()
         text = super().format(record)
-        if (redact := _redactor.get()) is not None:
+        if not self._prompts and (redact := _redactor.get()) is not None:
             # Not the line's own head, which a prompt may well repeat.
             head = f"{record.asctime} {record.levelname:<7} {job:<18} {record.name}: "
             text = head + redact(text.removeprefix(head))
@@ -67,15 +68,21 @@ class LineFormatter(logging.Formatter):
 
 
 def set_up_logging(
-    level: str, *, secrets: tuple[str, ...] = (), stream: TextIO | None = None
+    level: str,
+    *,
+    secrets: tuple[str, ...] = (),
+    prompts: bool = False,
+    stream: TextIO | None = None,
 ) -> None:
     """Log to `stream` (default stderr) at `level`; strings in `secrets` are replaced.
+
+    Prompts are kept out unless `prompts` is set.
 
     discord.py stays at INFO whatever the level, since at DEBUG it logs whole gateway events with
     interaction tokens in them.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(LineFormatter(secrets))
+    handler.setFormatter(LineFormatter(secrets, prompts=prompts))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
     for name in ("discord", "aiosqlite", "asyncio", "PIL"):

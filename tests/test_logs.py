@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.logs import LineFormatter, job_context, set_up_logging
+from bot.logs import LineFormatter, hide, job_context, set_up_logging
 
 
 @pytest.fixture
@@ -56,3 +56,20 @@ def test_one_record_is_one_line(text):
     assert first.startswith("20")
     assert all(line.startswith("    ") for line in rest)
     assert not any(ord(c) < 32 and c not in "\n\t" for line in (first, *rest) for c in line)
+
+
+@pytest.mark.parametrize("prompts", [False, True])
+def test_prompts_stay_out_unless_the_owner_wants_them(stream, prompts):
+    set_up_logging("INFO", stream=stream, prompts=prompts)
+    log = logging.getLogger("test")
+    with job_context("a"):
+        hide("a very secret lighthouse")
+        with job_context("b", "another hidden thing"):
+            log.info("another hidden thing")
+        with job_context("c"):
+            log.info("still a very secret lighthouse")
+    log.info("outside, a very secret lighthouse")
+    own, inner, outside = stream.getvalue().splitlines()
+    assert ("hidden thing" in own) == prompts
+    assert ("secret" in inner) == prompts
+    assert "secret lighthouse" in outside

@@ -198,7 +198,8 @@ class ProgressEditor:
         return waiting_status(place, self._queue.paused) if place is not None else ""
 
     async def _edit(self, shown: _Shown) -> None:
-        with job_context(shown.job.id):
+        request = shown.job.request
+        with job_context(shown.job.id, request.prompt, request.negative_prompt):
             await self._acknowledgements.wait(shown.delivery.source_id)
             speak(shown.job.locale)
             preview = shown.preview if shown.previews else None

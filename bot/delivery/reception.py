@@ -18,7 +18,7 @@ from bot.delivery.render import progress
 from bot.delivery.status import waiting_status
 from bot.errors import UserError
 from bot.jobs.admission import Submission
-from bot.jobs.model import Origin, Target
+from bot.jobs.model import Job, Origin, Target
 from bot.jobs.moderation import check_prompt
 from bot.jobs.preferences import Preferences
 from bot.jobs.queue import JobQueue
@@ -94,12 +94,15 @@ class Reception:
         store: ImageStore,
         acknowledgements: Acknowledgements,
         preferences: Preferences,
+        *,
+        log_prompts: bool = False,
     ) -> None:
         self._database = database
         self._queue = queue
         self._store = store
         self._acknowledgements = acknowledgements
         self._preferences = preferences
+        self._log_prompts = log_prompts
 
     async def from_interaction(
         self,
@@ -140,6 +143,7 @@ class Reception:
                 log.info("the same interaction came twice; its job stands")
                 return
             log.info("accepted for user %d by interaction", submission.job.user_id)
+            self._log_prompt(submission.job)
             card = self._first_card(submission)
             if interaction.response.is_done():
                 message = await _lenient(
@@ -202,6 +206,7 @@ class Reception:
                     log.info("the same message came twice; its job stands")
                     return
                 log.info("accepted for user %d by message", submission.job.user_id)
+                self._log_prompt(submission.job)
                 card = self._first_card(submission)
                 sent = await _lenient(
                     partial(
@@ -215,6 +220,10 @@ class Reception:
                 )
                 if sent is not None:
                     await self._remember(submission.job.id, sent.channel.id, sent.id)
+
+    def _log_prompt(self, job: Job) -> None:
+        if self._log_prompts:
+            log.info("prompt: %s", job.request.prompt)
 
     def _first_card(self, submission: Submission) -> Card:
         status = waiting_status(submission.place, self._queue.paused)
