@@ -182,3 +182,16 @@ async def test_unfinished_pictures_are_shown_only_where_flagged_ones_would_be(
         assert bool(shown.files) == (place == "art")
         engine.release.set()
         await stage.outcome(invocation)
+
+
+@pytest.mark.parametrize(("threshold", "look"), [(0.0, is_covered), (0.8, is_open)])
+async def test_the_real_check_from_end_to_end(sandbox, tmp_path, threshold, look):
+    settings = {"image_check": True, "image_check_threshold": threshold}
+    async with staged(sandbox, tmp_path, **settings) as stage:
+        message = await stage.outcome(await stage.imagine("bob", "a fish", count=2))
+        assert look(message)
+        scores = await stage.database.read(lambda tx: tx.all("SELECT score FROM images"))
+        assert all(0 < row[0] < 0.8 for row in scores)
+        check = stage.app.check
+        assert check.pid
+    assert check.pid is None
