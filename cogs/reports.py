@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import discord
@@ -22,7 +23,7 @@ from bot.errors import DiscordRefused, InvalidRequest, JobNotFound, NotAllowed
 from bot.forms import Form, FormValues, text_field
 from bot.jobs.ids import JOB_ID_PATTERN, is_job_id
 from bot.jobs.reports import REASON_LIMIT, Report
-from bot.words import _, mark
+from bot.words import _, mark, speaking
 from cogs.buttons import known_job
 from cogs.controls import Control
 from cogs.menus import own_job
@@ -41,6 +42,11 @@ async def _report_channel(interaction: discord.Interaction[Any], bot: ImageBot) 
             _("This server's moderators have chosen no channel for reports; tell them yourself.")
         )
     return found
+
+
+def _for_all(interaction: discord.Interaction[Any]) -> AbstractContextManager[None]:
+    """Speak the server's language: a report is read by all of its moderators."""
+    return speaking(str(interaction.guild_locale or interaction.locale))
 
 
 class ReportForm(Form, name="report"):
@@ -79,9 +85,10 @@ class ReportForm(Form, name="report"):
         )
         found = await services.reports.add(report)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        embed = report_embed(job, found, services.model.name)
+        with _for_all(interaction):
+            embed, view = report_embed(job, found, services.model.name), report_view(job)
         try:
-            filed = await _file(bot, channel_id, embed, report_view(job), found)
+            filed = await _file(bot, channel_id, embed, view, found)
         except FORESEEN as error:
             log.warning("a report could not be filed: %s", explain(error))
             await services.reports.take_back(report)
@@ -143,8 +150,9 @@ class DeleteReported(Control, template=rf"rdelete:(?P<job>{JOB_ID_PATTERN})"):
         places = await services.gallery.delete(
             job, by=interaction.user.id, moderator=True, guild_id=interaction.guild_id
         )
-        done = _("🗑️ Deleted by {user}").format(user=f"<@{interaction.user.id}>")
-        await _note(interaction, self.item.custom_id, done)  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownArgumentType]
+        with _for_all(interaction):
+            done = _("🗑️ Deleted by {user}").format(user=f"<@{interaction.user.id}>")
+        await _note(interaction, self.state[0], done)
         shown = {*places, *((report.channel_id, report.message_id) for report in reports)}
         for channel_id, message_id in shown:
             channel = bot.get_partial_messageable(channel_id)
@@ -164,8 +172,9 @@ class BlockReported(Control, template=r"rblock:(?P<user>\d{1,20})"):
         await bot.services.blocks.block(
             user.id, guild_id, by=interaction.user.id, seconds=None, reason=""
         )
-        done = _("⛔ Blocked by {user}").format(user=f"<@{interaction.user.id}>")
-        await _note(interaction, self.item.custom_id, done)  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownArgumentType]
+        with _for_all(interaction):
+            done = _("⛔ Blocked by {user}").format(user=f"<@{interaction.user.id}>")
+        await _note(interaction, self.state[0], done)
 
 
 async def _note(interaction: discord.Interaction[Any], pressed: str, done: str) -> None:

@@ -46,12 +46,12 @@ def report_embed(job: Job, reports: Sequence[Report], model: str) -> discord.Emb
     return embed.set_footer(text=job.id)
 
 
-def report_view(job: Job, *, deleted: bool = False, blocked: bool = False) -> discord.ui.View:
+def report_view(job: Job) -> discord.ui.View:
     """Return what moderators can do; stopped, since a cog answers it."""
     view = discord.ui.View(timeout=None)
-    for label, emoji, custom_id, done in (
-        (_("Delete the picture"), "🗑️", f"rdelete:{job.id}", deleted),
-        (_("Block the user"), "⛔", f"rblock:{job.user_id}", blocked),
+    for label, emoji, custom_id in (
+        (_("Delete the picture"), "🗑️", f"rdelete:{job.id}"),
+        (_("Block the user"), "⛔", f"rblock:{job.user_id}"),
     ):
         view.add_item(
             discord.ui.Button[Any](
@@ -59,7 +59,6 @@ def report_view(job: Job, *, deleted: bool = False, blocked: bool = False) -> di
                 label=label,
                 emoji=emoji,
                 custom_id=custom_id,
-                disabled=done,
             )
         )
     view.stop()
