@@ -123,12 +123,17 @@ def outcome(
 def withheld(job: Job, sentence: str) -> Card:
     """Return the answer of a job whose pictures may not be shown there."""
     buttons = (RETRY, EDIT, DETAILS, DELETE)
-    return Card(job.id, _embed(job, STOPPED, sentence, limit=_FOLDED), buttons, answer=True)
+    return Card(job.id, _told(job, sentence), buttons, answer=True)
 
 
 def elsewhere(job: Job, sentence: str) -> Card:
     """Return what a job's message shows when its pictures go to a direct message."""
-    return Card(job.id, _embed(job, STOPPED, sentence, limit=_FOLDED))
+    return Card(job.id, _told(job, sentence))
+
+
+def _told(job: Job, sentence: str) -> discord.Embed:
+    # Others read it too: for whom it is says who "you" is.
+    return _embed(job, STOPPED, f"{sentence}\n{_byline(job)}", limit=_FOLDED)
 
 
 def picked(job: Job, image: ImageRecord, upload: Upload, *, hidden: str = "") -> Card:
