@@ -249,13 +249,16 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
             raise NotAllowed(why(exposure, [image]))
         # What may not stand in the channel comes to the one who pressed.
         place = replace(place, alone=place.alone or exposure is Exposure.DM)
-        await interaction.response.defer(thinking=True, ephemeral=place.alone)
+        reply = await interaction.response.defer(thinking=True, ephemeral=place.alone)
+        if reply is not None and reply.message_id and interaction.channel_id and not place.alone:
+            # Before anything is shown, so that nothing is shown that could not be deleted.
+            await bot.services.gallery.note_posting(
+                job.id, interaction.channel_id, reply.message_id
+            )
         card = await courier.single(job, image, place)
-        sent = await interaction.edit_original_response(
+        await interaction.edit_original_response(
             embed=card.embed, attachments=card.files(), view=card.view()
         )
-        if not place.alone:
-            await bot.services.gallery.note_posting(job.id, sent.channel.id, sent.id)
 
 
 async def setup(bot: ImageBot) -> None:
