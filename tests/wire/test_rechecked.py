@@ -98,7 +98,7 @@ async def test_deleting_ones_data_takes_every_message_that_shows_it(stage):
     await stage.delivered(job_id)
     taken = await (await bob.select(batch, f"pick:{job_id}", "1")).answer()
     # An answer that came by another message than the first.
-    first = await bob.send("dm", "stands for the first message")
+    first = await bob.send("general", "stands for the first message")
     moved = await stage.outcome(await stage.imagine("bob", "a boat", "dm"))
     await stage.delivered(job_id_of(moved))
     own = stage.sandbox.world.bot
@@ -116,4 +116,4 @@ async def test_deleting_ones_data_takes_every_message_that_shows_it(stage):
     assert first.deleted
     for table in ("postings", "images", "deliveries"):
         sql = f"SELECT count(*) FROM {table}"
-        assert await stage.database.read(lambda tx, sql=sql: tx.value(sql)) == 0
+        assert await stage.database.read(lambda tx, sql=sql: tx.value(sql)) == 0, table
