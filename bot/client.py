@@ -30,8 +30,8 @@ from bot.jobs.preferences import Preferences
 from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
 from bot.jobs.records import Records
-from bot.jobs.statistics import Statistics
 from bot.jobs.reports import Reports
+from bot.jobs.statistics import Statistics
 from bot.logs import hide
 from bot.models import ModelSpec
 from bot.refusals import refusal

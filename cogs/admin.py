@@ -25,10 +25,9 @@ from bot.words import _, mark, ngettext
 from cogs.admin_audit import AuditPageButton
 from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin_limits import LimitGroup
+from cogs.admin_moderation import ModerationGroup
 from cogs.admin_queue import EndJobMenu, EveryonePageButton, cancel_managed, everyones_queue
 from cogs.admin_reports import Reports
-from cogs.admin_moderation import ModerationGroup
-from cogs.buttons import CANCEL_SENTENCES
 from cogs.preferences import show_panel
 from cogs.queue import drain_line, pause_line
 

@@ -52,7 +52,9 @@ async def test_seconds_count_once_they_are_measured_and_come_back_in_a_day(make,
     await ask(queue, count=2)
     clock.now += 60
     await ask(queue)
-    with pytest.raises(LimitReached, match=r"1 s of 10 s on the graphics card left; .* 3 s") as held:
+    with pytest.raises(
+        LimitReached, match=r"1 s of 10 s on the graphics card left; .* 3 s"
+    ) as held:
         await ask(queue)
     assert held.value.retry_at == start + DAY_S
     with pytest.raises(LimitReached, match="more than 24 hours allow") as never:
