@@ -26,6 +26,14 @@ _PROBE_MIB: Final = 32
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 
+def _written_at(path: Path) -> float:
+    """Return when a file was written, Unix seconds; 0 if another thread has deleted it by now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
 class ImageStore:
     """Finished pictures as `root/YYYY/MM/DD/<job id>_<n>.png` (the day in UTC)."""
 
@@ -88,9 +96,7 @@ class ImageStore:
             path = self._kept_path(user_id, key)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-            newest_first = sorted(
-                path.parent.glob(f"{user_id:d}_*"), key=lambda p: p.stat().st_mtime, reverse=True
-            )
+            newest_first = sorted(path.parent.glob(f"{user_id:d}_*"), key=_written_at, reverse=True)
             for unused in set(newest_first[_KEPT_A_USER:]) - {path}:
                 unused.unlink(missing_ok=True)
 
@@ -103,7 +109,7 @@ class ImageStore:
 
         def sweep() -> None:
             for path in (self.root / _KEPT).glob("*"):
-                if path.stat().st_mtime < before:
+                if _written_at(path) < before:
                     path.unlink(missing_ok=True)
 
         await asyncio.to_thread(sweep)
