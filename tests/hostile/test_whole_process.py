@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 import signal
 import sqlite3
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from contextlib import closing
 from pathlib import Path
 
+import httpx
 import pytest
 
 from bot.sandbox import interactions
@@ -22,6 +24,7 @@ from tests.wire.test_pictures_in import png
 
 ACCOUNT = "canary-in-the-place-of-the-bots-own-token"
 TOKEN = "canary-in-the-place-of-an-interactions"
+KEY = "canary-in-the-place-of-an-api-key"
 EDIT_BY_TOKEN = ("PATCH", "/webhooks/*")
 pytestmark = [
     pytest.mark.slow,
@@ -77,6 +80,8 @@ async def test_a_life_with_failures_leaves_no_secret_behind(sandbox, tmp_path):
     env = environment(sandbox, data) | {
         "DISCORD_TOKEN": ACCOUNT,
         "LOG_LEVEL": "DEBUG",
+        "API_KEYS": f"caller:{KEY}",
+        "HTTP_PORT": "0",
         "LIMIT_OPEN_JOBS": "50",
         "LIMIT_IMAGES_PER_DAY": "100",
     }
@@ -87,9 +92,9 @@ async def test_a_life_with_failures_leaves_no_secret_behind(sandbox, tmp_path):
             env=env, cwd=data, stdout=out, stderr=err,
         )  # fmt: skip
     try:
-        await live(sandbox, data, process)
+        await live(sandbox, data, process, errors)
         await asyncio.wait_for(command(sandbox, data, "backup", str(backup), "--images"), 50)
-        assert holding(backup, ACCOUNT) == []
+        assert holding(backup, ACCOUNT, KEY) == []
         copied = blanked((backup / "bot.sqlite3").read_bytes(), tokens(data))
         assert TOKEN.encode() not in copied, "but for the one that lives"
         process.send_signal(signal.SIGTERM)
@@ -103,17 +108,36 @@ async def test_a_life_with_failures_leaves_no_secret_behind(sandbox, tmp_path):
     assert left, "the job that waited keeps its token until it expires"
     whole = blanked((data / "bot.sqlite3").read_bytes(), left)
     assert TOKEN.encode() not in whole
-    assert holding(data, ACCOUNT) == []
+    assert holding(data, ACCOUNT, KEY) == []
     assert set(holding(data, TOKEN)) == {f"bot.sqlite3: {TOKEN}"}
     log = errors.read_text()
     for told in ("delivered by", "WARNING", "died", "raised", "postponed"):
         assert told in log, f"{told}: what a secret could hide in was logged"
-    assert holding(tmp_path, ACCOUNT) == []
+    assert holding(tmp_path, ACCOUNT, KEY) == []
     for path in (said, errors):
         assert TOKEN not in path.read_text()
 
 
-async def live(sandbox: Sandbox, data: Path, process: asyncio.subprocess.Process) -> None:
+async def call(errors: Path) -> None:
+    """Draw by the HTTP API with the key, without it, and with one that is nearly it."""
+    log = await asyncio.to_thread(errors.read_text)
+    (url,) = set(re.findall(r"http://127\.0\.0\.1:\d+", log.split("API", 1)[1]))
+    door = "/api/v1/images/generate"
+    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as client:
+        body = {"prompt": "fine over HTTP", "width": 256, "height": 256}
+        answers = [
+            await client.post(door, json=body, headers={"Authorization": f"Bearer {key}"})
+            for key in (KEY, f"{KEY}-not", KEY[:-1])
+        ]
+        answers.append(await client.post(door, content=f"{KEY}", headers={"X-Key": KEY}))
+        answers.append(await client.get(f"/{KEY}?key={KEY}", headers={"Cookie": KEY}))
+    assert [answer.status_code for answer in answers] == [200, 401, 401, 401, 401]
+    assert not [answer for answer in answers if KEY in answer.text + str(answer.headers)]
+
+
+async def live(
+    sandbox: Sandbox, data: Path, process: asyncio.subprocess.Process, errors: Path
+) -> None:
     """Draw, fail, crash, cancel, be refused by Discord; look at what is held meanwhile."""
     await sandbox.ready(PATIENCE_S)
     alice, bob = sandbox.user("alice"), sandbox.user("bob")
@@ -133,9 +157,11 @@ async def live(sandbox: Sandbox, data: Path, process: asyncio.subprocess.Process
     await (await bob.press(shown, "Cancel")).answer()
     await endless.until(is_outcome, PATIENCE_S)
     await outcome(sandbox, "bob", "fine again")
+    await call(errors)
     (child,) = children(process.pid)
     assert ACCOUNT.encode() not in given_to(child)
     assert TOKEN.encode() not in given_to(child)
+    assert KEY.encode() not in given_to(child)
 
     exported = await bob.slash("art", "privacy export")
     await exported.until(lambda m: "Sent" in m.content, PATIENCE_S)
