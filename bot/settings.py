@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         500, description="Jobs that may wait in all, from everyone together."
     )
     limit_server_queue_size: Annotated[int, Field(ge=0)] = Field(
-        0, description="Jobs that may wait from one server; 0 for no limit of its own."
+        250, description="Jobs that may wait from one server; 0 for no limit of its own."
     )
     retention_days: Annotated[int, Field(ge=0)] = Field(
         0, description="Days that pictures and prompts are kept; 0 keeps them."

@@ -97,6 +97,8 @@ async def _pressed(crowd: Process, api_url: str, data: Path, count: int) -> dict
         limit_open_jobs=count,
         limit_images_per_day=count * 4,
         limit_queue_size=count * 4,
+        limit_server_queue_size=0,
+        limit_gpu_seconds_per_day=0,
     )
     app = App(settings, guild_ready_timeout=0.01)
     run = asyncio.create_task(app.run())

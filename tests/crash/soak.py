@@ -113,6 +113,8 @@ async def soak(jobs: int, data: Path, *, samples: int = 50) -> dict[str, Any]:
             limit_open_jobs=jobs,
             limit_images_per_day=jobs * 2,
             limit_queue_size=jobs,
+            limit_server_queue_size=0,
+            limit_gpu_seconds_per_day=0,
             _env_file=None,
         ),
         engine=ScriptedEngine(),

@@ -354,6 +354,8 @@ async def storm(
         "limit_open_jobs": 10_000,
         "limit_images_per_day": 10_000_000,
         "limit_queue_size": 100_000,
+        "limit_server_queue_size": 0,
+        "limit_gpu_seconds_per_day": 0,
     }
     async with Sandbox() as sandbox, bot_on(sandbox, data, **limits) as bot:
         return await Storm(bot, jobs=jobs, kills=kills, seed=seed, plan=plan, **options).run()

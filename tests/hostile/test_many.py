@@ -103,6 +103,7 @@ async def test_a_slice_of_the_corpus(sandbox, tmp_path):
 @pytest.mark.parametrize("spoken", ["en", "zh_CN"])
 async def test_the_whole_corpus_by_every_way(sandbox, tmp_path, spoken):
     limits = {"limit_open_jobs": 100, "limit_images_per_day": 1000, "limit_queue_size": 1000}
+    limits |= {"limit_server_queue_size": 0, "limit_gpu_seconds_per_day": 0}
     async with staged(sandbox, tmp_path, **limits) as stage:
         for name in ("alice", "bob"):
             await language(stage, name, spoken)
