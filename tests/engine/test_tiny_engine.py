@@ -75,6 +75,7 @@ async def test_previews_come_nearer_to_the_picture(warm_tiny, tmp_path) -> None:
     assert distances[0] > distances[3] > distances[5] > 0
 
 
+@pytest.mark.slow
 async def test_a_picture_depends_on_its_seed_alone(warm_tiny, tmp_path) -> None:
     """The same bytes again; and picture i of a batch is the picture of seed + i."""
     pictures = {}
@@ -87,6 +88,7 @@ async def test_a_picture_depends_on_its_seed_alone(warm_tiny, tmp_path) -> None:
     assert pictures["first"] != pictures["second"]
 
 
+@pytest.mark.slow
 async def test_every_setting_reaches_the_pipeline(warm_tiny, tmp_path) -> None:
     settings = {
         "plain": {},

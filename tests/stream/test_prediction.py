@@ -146,6 +146,7 @@ def test_branches_apart_equal_branches_together(monkeypatch):
     assert error(predicted(dit), together) < 1e-5
 
 
+@pytest.mark.slow
 def test_compiled_blocks_predict_the_same():
     dit = streamed(Precision.FP8, compile=True)
     assert dit.compiled

@@ -52,6 +52,7 @@ def test_judges_agree_with_the_renderer(pictures):
     assert len(failed) == COUNT
 
 
+@pytest.mark.slow
 def test_judges_disagree_with_pictures_of_other_facts(pictures):
     kinds = defaultdict(list)
     for prompt, picture in pictures:

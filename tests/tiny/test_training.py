@@ -61,6 +61,7 @@ def test_the_trained_form_is_the_pipelines_network(painter) -> None:
         torch.testing.assert_close(got[row], want[0], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_normalised_vae_decodes_as_before_and_expands_to_the_real_one() -> None:
     torch.manual_seed(0)
