@@ -117,7 +117,12 @@ async def _run() -> None:
 
     settings = load_settings()
     secret = settings.discord_token.get_secret_value() if settings.discord_token else ""
-    set_up_logging(settings.log_level, secrets=(secret,), prompts=settings.log_prompts)
+    set_up_logging(
+        settings.log_level,
+        secrets=(secret,),
+        prompts=settings.log_prompts,
+        folder=settings.log_folder,
+    )
     app = App(settings)
     handle_signals(asyncio.get_running_loop(), app.stop)
     await app.run()

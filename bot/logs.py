@@ -8,10 +8,12 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Final, TextIO
 
 from typing_extensions import override
 
+from bot.log_file import JsonFormatter, log_file_handler
 from bot.redact import Redactor
 
 _job_id: ContextVar[str] = ContextVar("job_id", default="-")
@@ -42,6 +44,22 @@ def hide(*texts: str) -> None:
     _redactor.set(Redactor(texts))
 
 
+class Cleaner:
+    """Takes secrets, interaction tokens and (unless `prompts`) what was typed out of a text."""
+
+    def __init__(self, secrets: tuple[str, ...], *, prompts: bool) -> None:
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self._prompts = prompts
+
+    def __call__(self, text: str) -> str:
+        """Return the cleaned text."""
+        if not self._prompts and (redact := _redactor.get()) is not None:
+            text = redact(text)
+        for secret in self._secrets:
+            text = text.replace(secret, "[secret]")
+        return _TOKEN_IN_PATH.sub(r"\1[token]", text)
+
+
 class LineFormatter(logging.Formatter):
     """Formats a record as one line; a traceback follows indented, so nothing can forge a line."""
 
@@ -49,20 +67,15 @@ class LineFormatter(logging.Formatter):
         super().__init__(
             "%(asctime)s %(levelname)-7s %(job)-18s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"
         )
-        self._prompts = prompts
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._clean = Cleaner(secrets, prompts=prompts)
 
     @override
     def format(self, record: logging.LogRecord) -> str:
         record.job = job = _job_id.get()
         text = super().format(record)
-        if not self._prompts and (redact := _redactor.get()) is not None:
-            # Not the line's own head, which a prompt may well repeat.
-            head = f"{record.asctime} {record.levelname:<7} {job:<18} {record.name}: "
-            text = head + redact(text.removeprefix(head))
-        for secret in self._secrets:
-            text = text.replace(secret, "[secret]")
-        text = _TOKEN_IN_PATH.sub(r"\1[token]", text).replace("\r", "\\r")
+        # Not the line's own head, which a prompt may well repeat.
+        head = f"{record.asctime} {record.levelname:<7} {job:<18} {record.name}: "
+        text = (head + self._clean(text.removeprefix(head))).replace("\r", "\\r")
         text = _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
         return text.replace("\n", "\n    ")
 
@@ -73,17 +86,29 @@ def set_up_logging(
     secrets: tuple[str, ...] = (),
     prompts: bool = False,
     stream: TextIO | None = None,
+    folder: Path | None = None,
 ) -> None:
     """Log to `stream` (default stderr) at `level`; strings in `secrets` are replaced.
 
-    Prompts are kept out unless `prompts` is set.
+    Prompts are kept out unless `prompts` is set. With `folder` its log file gets every event too,
+    as JSON; where that can't be opened, a warning says so.
 
     discord.py stays at INFO whatever the level, since at DEBUG it logs whole gateway events with
     interaction tokens in them.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter(secrets, prompts=prompts))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    handlers: list[logging.Handler] = [handler]
+    problem: OSError | None = None
+    if folder is not None:
+        clean = Cleaner(secrets, prompts=prompts)
+        try:
+            handlers.append(log_file_handler(folder, JsonFormatter(clean, _job_id.get)))
+        except OSError as error:
+            problem = error
+    logging.basicConfig(level=level, handlers=handlers, force=True)
     logging.captureWarnings(capture=True)
     for name in ("discord", "aiosqlite", "asyncio", "PIL"):
         logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level]))
+    if problem is not None:
+        logging.getLogger(__name__).warning("there is no log file: %s", problem)

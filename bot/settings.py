@@ -210,6 +210,13 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much is logged."
     )
+    log_dir: str = Field(
+        "logs",
+        description=(
+            "Folder of ai-server.log: one JSON line an event, turned at 10 MiB, five older ones "
+            "are kept; - writes none."
+        ),
+    )
     owner_ids: Annotated[frozenset[int], NoDecode] = Field(
         frozenset(),
         description=(
@@ -289,6 +296,11 @@ class Settings(BaseSettings):
         }
         own = {name: _quality(value) for name, value in levels.items() if value}
         return replace(spec, qualities={**spec.qualities, **own})
+
+    @property
+    def log_folder(self) -> Path | None:
+        """The folder of the log file, or None for none."""
+        return None if self.log_dir == "-" else Path(self.log_dir)
 
     @property
     def database_path(self) -> Path:

@@ -25,6 +25,7 @@ from bot.jobs.recorder import Recorder
 from bot.jobs.request import ImageRequest
 from bot.jobs.standing import Standing, standing
 from bot.jobs.tasks import unbroken
+from bot.logs import job_context
 from bot.refusals import refused_politely
 from bot.words import _, mark
 from storage import audit, jobs
@@ -129,7 +130,8 @@ class JobQueue(Recorder):
 
         def accepted(submission: Submission) -> None:
             if not submission.repeated:
-                _log.info("job %s queued for user %d", job_id, origin.user_id)
+                with job_context(job_id):
+                    _log.info("job %s queued for user %d", job_id, origin.user_id)
                 self._tell(job_id, "queued")
 
         with refused_politely():

@@ -12,6 +12,7 @@ from bot.jobs import gate, outcomes
 from bot.jobs.feed import Feed, JobUpdate, UpdateKind
 from bot.jobs.gate import Gate
 from bot.jobs.model import ImageRecord, Job, JobState
+from bot.logs import job_context
 from storage import jobs
 from storage.database import Database, Transaction
 
@@ -141,5 +142,6 @@ class Recorder:
 
     def _tell_state(self, job: Job, state: JobState | None) -> None:
         if state is not None:
-            _log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
+            with job_context(job.id):
+                _log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
             self._tell(job.id, "final" if state.final else "queued")
