@@ -1,4 +1,4 @@
-"""The command line: `python -m bot run | demo | backup | doctor | bench | settings`.
+"""The command line: `python -m bot run | demo | smoke | backup | doctor | bench | settings`.
 
 Exit codes: 0 a clean end, 1 a failure while running, 2 wrong arguments, 78 the bot cannot start as
 configured (sysexits' EX_CONFIG).
@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument("--images", action="store_true", help="copy the pictures too")
     doctor = commands.add_parser("doctor", help="check the installation; exit code 1 on a problem")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
+    smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
+    smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"))
     add_benchmarks(commands)
     commands.add_parser("settings", help="print every setting with its default (.env.example)")
     return parser
@@ -60,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
                 _back_up(options.target, images=options.images)
             case "doctor":
                 return _examine(as_json=options.json)
+            case "smoke":
+                return asyncio.run(_smoke(options.out, full=options.full))
             case "bench":
                 return _bench(options)
             case _:
@@ -126,6 +131,16 @@ async def _run() -> None:
     app = App(settings)
     handle_signals(asyncio.get_running_loop(), app.stop)
     await app.run()
+
+
+async def _smoke(folder: Path, *, full: bool) -> int:
+    from bot.settings import load_settings  # noqa: PLC0415
+    from bot.smoke import smoke  # noqa: PLC0415
+
+    settings = load_settings()
+    set_up_logging("WARNING")
+    drawn = await smoke(settings, folder, lambda line: print(line, flush=True), full=full)  # noqa: T201 - a command's output
+    return 0 if drawn else EXIT_FAILURE
 
 
 def _back_up(target: Path | None, *, images: bool) -> None:

@@ -1,0 +1,64 @@
+"""`python -m bot smoke`, as a user runs it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from PIL import Image
+
+from bot.__main__ import main
+from bot.smoke import SHEET, Shot, table
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "tiny")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_full_draws_three_and_a_sheet(tmp_path, capsys):
+    assert main(["smoke", "--full"]) == 0
+    said = capsys.readouterr().out
+    names = ["portrait", "chinese-text", "scene-with-text"]
+    for name in names:
+        with Image.open(tmp_path / "test-output" / f"{name}.png") as image:
+            assert image.size == (256, 256)
+        assert f"{name}.png" in said
+    with Image.open(tmp_path / "test-output" / SHEET) as sheet:
+        assert sheet.width > 3 * 256
+    assert "loaded in" in said
+    assert "denoise" in said
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_an_empty_picture_fails_it(tmp_path, monkeypatch, capsys):
+    empty = tmp_path / "empty.png"
+    Image.new("RGB", (256, 256), "white").save(empty)
+    monkeypatch.setattr("bot.smoke.shutil.move", lambda _from, to: shutil.copy(empty, to))
+    assert main(["smoke", "--out", "elsewhere"]) == 1
+    said = capsys.readouterr().out
+    assert "Nearly of one colour: portrait.png" in said
+    assert SHEET not in said
+
+
+def test_a_model_that_is_not_there_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "huge")
+    assert main(["smoke"]) == 78
+    assert "not a known model" in capsys.readouterr().err
+
+
+def test_the_table_lines_up(tmp_path):
+    shots = [
+        Shot("portrait", tmp_path, {"denoise": 10.82, "total": 11.2}, 14 * 2**30, flat=False),
+        Shot("chinese-text", tmp_path, {"denoise": 1.0, "total": 111.25}, None, flat=False),
+    ]
+    lines = table(shots)
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1].split() == ["portrait", "10.82", "11.20", "14.00"]
+    assert lines[2].endswith("-")
