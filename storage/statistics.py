@@ -55,11 +55,13 @@ async def waits(tx: Transaction, guild_id: int | None, since: float) -> list[flo
 
 
 async def busy(tx: Transaction, guild_id: int | None, since: float) -> list[tuple[float, float]]:
-    """Return (end in Unix time, seconds of the GPU) of what was drawn after `since`."""
+    """Return (end in Unix time, seconds of the GPU) of what was drawn after `since`.
+
+    The ledger knows it by itself: the job may be deleted, or wait again after a fault.
+    """
     rows = await tx.all(
-        "SELECT coalesce(jobs.finished_at, usage.charged_at) AS ended, usage.gpu_seconds"
-        " FROM usage LEFT JOIN jobs ON jobs.id = usage.job_id"
-        " WHERE usage.gpu_seconds > 0 AND ended >= ?2 AND (?1 IS NULL OR usage.guild_id = ?1)",
+        "SELECT served_at, gpu_seconds FROM usage"
+        " WHERE gpu_seconds > 0 AND served_at >= ?2 AND (?1 IS NULL OR guild_id = ?1)",
         (guild_id, since),
     )
     return [(row[0], row[1]) for row in rows]

@@ -41,6 +41,27 @@ async def test_figures_of_one_server_and_of_all(queue, database, clock):
     assert (nothing.total, nothing.waits, nothing.shares) == (0, {}, [])
 
 
+async def test_use_of_the_card_stands_in_its_hour_though_the_job_is_deleted(queue, database, clock):
+    clock.now = clock.now // HOUR * HOUR
+    await drawn(queue, clock, 1, 60, waits=3 * HOUR)
+    statistics = Statistics(database, clock=clock)
+    before = (await statistics.figures(None, 1)).hours
+    assert before[-1] * HOUR == pytest.approx(60)
+    await database.write(lambda tx: tx.execute("DELETE FROM jobs"))
+    assert (await statistics.figures(None, 1)).hours == before
+
+
+async def test_use_of_the_card_counts_though_the_job_waits_again(queue, database, clock):
+    clock.now = clock.now // HOUR * HOUR
+    await queue.submit(make_request(), make_origin())
+    clock.now += 3 * HOUR
+    job = await queue.get()
+    clock.now += 60
+    await queue.record_fault(job, "died", "It died.", "signal 9", spent_s=60)
+    hours = (await Statistics(database, clock=clock).figures(None, 1)).hours
+    assert hours[-1] * HOUR == pytest.approx(60)
+
+
 async def test_many_users_are_told_together_as_others(queue, database, clock):
     for user_id in range(MOST_USERS + 3):
         await drawn(queue, clock, user_id, 10)
