@@ -118,9 +118,11 @@ def _bench(options: argparse.Namespace) -> int:
 
 async def _run() -> None:
     from bot.app import App, handle_signals  # noqa: PLC0415
+    from bot.connect import require_token  # noqa: PLC0415
     from bot.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
+    require_token(settings)  # before a folder for the log is made
     secret = settings.discord_token.get_secret_value() if settings.discord_token else ""
     set_up_logging(
         settings.log_level,
