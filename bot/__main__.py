@@ -1,4 +1,4 @@
-"""The command line: `python -m bot run | demo | smoke | backup | doctor | bench | settings`.
+"""The command line: `python -m bot COMMAND`; `--help` lists the commands.
 
 Exit codes: 0 a clean end, 1 a failure while running, 2 wrong arguments, 78 the bot cannot start as
 configured (sysexits' EX_CONFIG).
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument("--images", action="store_true", help="copy the pictures too")
     doctor = commands.add_parser("doctor", help="check the installation; exit code 1 on a problem")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    commands.add_parser("download", help="get the model's files now; goes on where it ended")
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
     smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
     smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"))
@@ -63,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
                 _back_up(options.target, images=options.images)
             case "doctor":
                 return _examine(as_json=options.json)
+            case "download":
+                from bot.download import download_model  # noqa: PLC0415
+                from bot.settings import load_settings  # noqa: PLC0415
+
+                sys.stdout.write(f"{download_model(load_settings())}\n")
             case "smoke":
                 return asyncio.run(_smoke(options.out, full=options.full))
             case "bench":

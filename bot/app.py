@@ -70,6 +70,7 @@ def build_engine(settings: Settings) -> Engine:
         options=EngineOptions(
             model_path=settings.image_model_path,
             lora_path=settings.image_lora_path,
+            model_source=settings.model_source,
             vram_gb=settings.image_vram_gb,
             gpu_memory_utilization=settings.image_gpu_memory_utilization,
             offload=settings.image_offload,

@@ -61,6 +61,13 @@ class Settings(BaseSettings):
         Path("models/images/qwen-image"),
         description="Folder of the model's files; they are downloaded to it if it is empty.",
     )
+    model_source: Literal["huggingface", "modelscope"] = Field(
+        "huggingface",
+        description=(
+            "Where missing files of the model come from: huggingface (HF_ENDPOINT for a mirror, "
+            "HF_TOKEN for a login) or modelscope."
+        ),
+    )
     image_lora_path: Path = Field(
         Path("models/loras"),
         description="Folder of LoRA files (.safetensors); a file's name without that is its name.",

@@ -45,7 +45,7 @@ def load(options: EngineOptions, progress: LoadProgress) -> tuple[QwenImagePipel
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
     require_gpu()
-    files = ensure(options.model_path, progress)
+    files = ensure(options.model_path, progress, source=options.model_source)
     card = torch.cuda.get_device_properties(0).total_memory / GIB
     budget = memory_budget(options, card)
     # The promise is about what torch reserves; past it torch raises instead of taking more.

@@ -14,16 +14,18 @@ DEFAULT_PIPELINE = "bot.engine.pipeline:build"
 class EngineOptions:
     """Where the model's files are and how much GPU memory they may take.
 
-    The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of the
-    card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's offloading);
-    `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former; a picture waits
-    `compile_wait_s` seconds at most for compiled code, then is drawn without. LoRA files lie in
-    `lora_path`. `pipeline` names the code that draws, as `module:function`; the function is called
-    with the model's name and these options, in the child.
+    The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of
+    the card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's
+    offloading); `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former; a
+    picture waits `compile_wait_s` seconds at most for compiled code, then is drawn without.
+    LoRA files lie in `lora_path`; missing files of the model come from `model_source` (see
+    bot/engine/download.py). `pipeline` names the code that draws, as `module:function`; the
+    function is called with the model's name and these options, in the child.
     """
 
     model_path: Path
     lora_path: Path = Path("models/loras")
+    model_source: str = "huggingface"
     vram_gb: float | None = 14.0
     gpu_memory_utilization: float = 0.7
     offload: str = "stream"

@@ -55,7 +55,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
     require_gpu()
-    files = ensure(options.model_path, progress)
+    files = ensure(options.model_path, progress, source=options.model_source)
     card = torch.cuda.get_device_properties(0).total_memory
     budget = int(memory_budget(options, card / GIB) * GIB)
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))

@@ -8,23 +8,16 @@ downloader puts it.
 from __future__ import annotations
 
 import re
-import shutil
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bot.engine.backend import LoadProgress
-from bot.errors import EngineError, EngineErrorKind, filled
+from bot.engine.download import download, load_error
 from bot.words import mark
 
 _TOKENIZER: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
-# The published files, in bytes, and some room for the last one's temporary copy.
-_DOWNLOAD_BYTES: Final = 58_000_000_000
-_POLL_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +45,14 @@ def _shards(folder: Path, stem: str, *, sharded: bool) -> tuple[list[Path], list
     return present, missing
 
 
+def _folder(root: Path) -> Path:
+    nested = root / "Qwen" / "Qwen-Image"
+    return nested if nested.is_dir() else root
+
+
 def find(root: Path) -> tuple[ModelFiles | None, list[Path]]:
     """Look for the model's files under `root`: the set, or what is missing of it."""
-    nested = root / "Qwen" / "Qwen-Image"
-    folder = nested if nested.is_dir() else root
+    folder = _folder(root)
     transformer, lacks = _shards(folder / "transformer", "diffusion_pytorch_model", sharded=True)
     text_encoder, lacks_text = _shards(folder / "text_encoder", "model", sharded=True)
     vae, lacks_vae = _shards(folder / "vae", "diffusion_pytorch_model", sharded=False)
@@ -68,20 +65,23 @@ def find(root: Path) -> tuple[ModelFiles | None, list[Path]]:
 
 
 def ensure(
-    root: Path, progress: LoadProgress, *, repository: str = "Qwen/Qwen-Image"
+    root: Path,
+    progress: LoadProgress,
+    *,
+    repository: str = "Qwen/Qwen-Image",
+    source: str = "huggingface",
 ) -> ModelFiles:
     """Return the model's files, downloading what is missing.
 
     Raises `EngineError` (`LOAD_FAILED`) that names the file which is missing or damaged, or says
-    how much disk space is wanted.
+    why it could not be downloaded.
     """
     files, missing = find(root)
     if files is None:
-        _check_disk(root)
-        _download(root, repository, missing[0], progress)
+        download(_folder(root), repository, source, progress, lacking=known_as(missing[0]))
         files, missing = find(root)
     if files is None:
-        raise _load_error(
+        raise load_error(
             mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
         )
     for path in (*files.transformer, *files.text_encoder, *files.vae):
@@ -94,15 +94,6 @@ def known_as(path: Path) -> str:
     return "/".join(path.parts[-2:])
 
 
-def _load_error(sentence: str, detail: str | None = None, **values: str) -> EngineError:
-    return EngineError(
-        EngineErrorKind.LOAD_FAILED,
-        detail or filled(sentence, values),
-        sentence=sentence,
-        values=values,
-    )
-
-
 def _check_file(path: Path) -> None:
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - child only
 
@@ -110,67 +101,8 @@ def _check_file(path: Path) -> None:
         with safe_open(path, framework="pt", device="cpu") as opened:
             opened.keys()
     except (SafetensorError, OSError) as error:
-        raise _load_error(
+        raise load_error(
             mark("The model file {file} is damaged; deleted, it is downloaded again."),
             f"{path}: {error}",
             file=known_as(path),
         ) from error
-
-
-def _folder_bytes(root: Path) -> int:
-    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-
-
-def _check_disk(root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    wanted = _DOWNLOAD_BYTES - _folder_bytes(root)
-    free = shutil.disk_usage(root).free
-    if free < wanted:
-        raise _load_error(
-            mark(
-                "The model needs {wanted} GB more on the disk of IMAGE_MODEL_PATH, where {free} GB "
-                "are free."
-            ),
-            f"disk of {root}",
-            wanted=f"{wanted / 1e9:.0f}",
-            free=f"{free / 1e9:.0f}",
-        )
-
-
-def _download(root: Path, repository: str, first: Path, progress: LoadProgress) -> None:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - child only
-
-    with _watched(lambda: _folder_bytes(root), progress):
-        try:
-            snapshot_download(
-                repository,
-                local_dir=root,
-                allow_patterns=["transformer/*", "text_encoder/*", "vae/*", "tokenizer/*"],
-            )
-        except Exception as error:  # the client lets its HTTP library's errors through
-            raise _load_error(
-                mark("The model file {file} is missing, and it could not be downloaded."),
-                f"download of {repository} to {root}: {type(error).__name__}",
-                file=known_as(first),
-            ) from error
-
-
-@contextmanager
-def _watched(size: Callable[[], int], progress: LoadProgress) -> Generator[None]:
-    """Report the growth of what is being downloaded; only growth counts as progress."""
-    done = threading.Event()
-
-    def watch() -> None:
-        last = -1
-        while not done.wait(_POLL_S):
-            if (now := size()) != last:
-                last = now
-                progress(mark("downloading the model"), min(1.0, now / _DOWNLOAD_BYTES))
-
-    thread = threading.Thread(target=watch, name="download-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
