@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,6 @@ from typing import Final
 from bot import __version__
 from bot.bench.arguments import add_benchmarks
 from bot.errors import BotError, StartupError
-from bot.logs import set_up_logging
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument("--images", action="store_true", help="copy the pictures too")
     doctor = commands.add_parser("doctor", help="check the installation; exit code 1 on a problem")
     doctor.add_argument("--json", action="store_true", help="for programs")
+    depth = doctor.add_mutually_exclusive_group()
+    depth.add_argument("--quick", action="store_true", help="only what takes a moment")
+    depth.add_argument("--full", action="store_true", help="the model's hashes too (minutes)")
+    depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
     commands.add_parser("download", help="get the model's files now; goes on where it ended")
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
     smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
@@ -63,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "backup":
                 _back_up(options.target, images=options.images)
             case "doctor":
-                return _examine(as_json=options.json)
+                return _examine(options)
             case "download":
                 from bot.download import download_model  # noqa: PLC0415
                 from bot.settings import load_settings  # noqa: PLC0415
@@ -125,6 +129,7 @@ def _bench(options: argparse.Namespace) -> int:
 async def _run() -> None:
     from bot.app import App, handle_signals  # noqa: PLC0415
     from bot.connect import require_token  # noqa: PLC0415
+    from bot.logs import set_up_logging  # noqa: PLC0415
     from bot.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
@@ -142,6 +147,7 @@ async def _run() -> None:
 
 
 async def _smoke(folder: Path, *, full: bool) -> int:
+    from bot.logs import set_up_logging  # noqa: PLC0415
     from bot.settings import load_settings  # noqa: PLC0415
     from bot.smoke import smoke  # noqa: PLC0415
 
@@ -158,12 +164,18 @@ def _back_up(target: Path | None, *, images: bool) -> None:
     sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))
 
 
-def _examine(*, as_json: bool) -> int:
+def _examine(options: argparse.Namespace) -> int:
     from bot.doctor import finding, run  # noqa: PLC0415
 
-    findings = run.examine()
-    sys.stdout.write(finding.as_json(findings) if as_json else finding.as_text(findings))
-    return EXIT_FAILURE if any(f.level is finding.Level.ERROR for f in findings) else 0
+    found = run.examine(quick=options.quick, full=options.full, only=options.only)
+    findings = list(found) if options.json else finding.say(found)
+    if options.json:
+        sys.stdout.write(finding.as_json(findings))
+    code = EXIT_FAILURE if any(f.level is finding.Level.ERROR for f in findings) else 0
+    if run.hanging():
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import discord
 
 from bot.client import ImageBot, Services
-from bot.connect import log_in, require_token
+from bot.connect import invitation, log_in, require_token
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.attachments import Fetcher
 from bot.delivery.courier import Courier
@@ -52,15 +52,6 @@ _STOP_LIMIT_S: Final = 9.0
 
 # What waits for pictures over HTTP is answered at once then; this is for what hangs.
 _DOOR_LIMIT_S: Final = 3.0
-
-_INVITE_PERMISSIONS: Final = discord.Permissions(
-    view_channel=True,
-    send_messages=True,
-    send_messages_in_threads=True,
-    embed_links=True,
-    attach_files=True,
-    read_message_history=True,
-)
 
 
 def build_engine(settings: Settings) -> Engine:
@@ -308,12 +299,7 @@ class App:
     def _log_invitation(self) -> None:
         if self.settings.discord_api_url or self.client.application_id is None:
             return
-        url = discord.utils.oauth_url(
-            self.client.application_id,
-            permissions=_INVITE_PERMISSIONS,
-            scopes=("bot", "applications.commands"),
-        )
-        log.info("invite the bot with %s", url)
+        log.info("invite the bot with %s", invitation(self.client.application_id))
 
 
 def _raise_end_of(task: asyncio.Task[Any]) -> None:

@@ -18,6 +18,16 @@ from bot.settings import Settings
 
 log = logging.getLogger(__name__)
 
+INVITE_PERMISSIONS = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    embed_links=True,
+    attach_files=True,
+    read_message_history=True,
+)
+"""What the bot needs in a server."""
+
 # Any token opens the sandbox's own bot account; this one is what it expects.
 SANDBOX_TOKEN = "sandbox-token"  # noqa: S105
 _PATIENCE_S = 10.0
@@ -27,6 +37,13 @@ _REFUSED = (
     "Discord refused DISCORD_TOKEN: make a new one in the developer portal (Bot, Reset Token) and "
     "put it into .env."
 )
+
+
+def invitation(application_id: int) -> str:
+    """Return the link that brings the bot into a server, with the rights that it needs."""
+    return discord.utils.oauth_url(
+        application_id, permissions=INVITE_PERMISSIONS, scopes=("bot", "applications.commands")
+    )
 
 
 async def use_api(url: str, token: str) -> None:

@@ -21,7 +21,7 @@ _STALE_S: Final = 24 * 3600
 
 def data_folder(settings: Settings) -> Iterator[Finding]:
     """Write a nameless file to the data folder, or to the folder that it will be made in."""
-    folder = _existing(settings.data_dir)
+    folder = existing(settings.data_dir)
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"x")
@@ -38,7 +38,7 @@ def data_folder(settings: Settings) -> Iterator[Finding]:
 
 def free_disk(settings: Settings) -> Iterator[Finding]:
     """Tell how much room the data folder has."""
-    folder = _existing(settings.data_dir)
+    folder = existing(settings.data_dir)
     free = shutil.disk_usage(folder).free
     text = f"{free / _GIB:.1f} GiB free at {folder.absolute()}"
     step = "make room, or set DATA_DIR to a larger disk; nothing is lost meanwhile, jobs wait"
@@ -62,7 +62,8 @@ def temporary_files(settings: Settings) -> Iterator[Finding]:
         yield Finding("temporary files", Level.OK, "none left over")
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that is there."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -1,43 +1,90 @@
-"""The registry of checks, and the one function that runs them."""
+"""Runs the checks, none of which can hang or break the report."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
 
-from bot.doctor.database import integrity, schema, sqlite_version
-from bot.doctor.disk import data_folder, free_disk, temporary_files
-from bot.doctor.finding import Check, Finding, Level
-from bot.doctor.pictures import pictures
-from bot.errors import ConfigError
-from bot.settings import Settings, load_settings
+from bot.doctor import packages
+from bot.doctor.finding import Finding, Level
 
-CHECKS: Final[dict[str, Check]] = {
-    "data folder": data_folder,
-    "free disk": free_disk,
-    "SQLite": sqlite_version,
-    "database": integrity,
-    "schema": schema,
-    "pictures": pictures,
-    "temporary files": temporary_files,
-}
+if TYPE_CHECKING:
+    from bot.settings import Settings
+
+_MEND: Final = "mend what stands above first"
+_OWNER: Final = "give the bot's user the right to read it, or run this as that user"
+_LIMIT_S: Final = 60.0
 
 
-def examine() -> list[Finding]:
-    """Run every check on the settings of `.env`; the bot may run meanwhile."""
+def examine(*, quick: bool = False, full: bool = False, only: str = "") -> Iterator[Finding]:
+    """Run the checks on the settings of `.env`, and yield what they find; the bot may run.
+
+    `quick` leaves out what takes longer than a moment or asks others, `full` reads every byte of
+    the model, `only` names checks, separated by commas.
+    """
+    wanted = {name.strip().lower() for name in only.split(",") if name.strip()}
+    if not wanted:
+        yield from _bounded("Python", packages.python, _LIMIT_S)
+        yield from _bounded("packages", packages.packages, _LIMIT_S)
+    try:
+        from bot.doctor import checks  # noqa: PLC0415 - needs the packages
+        from bot.errors import ConfigError  # noqa: PLC0415
+        from bot.settings import load_settings  # noqa: PLC0415
+    except ImportError as error:
+        text = f"the rest was not checked: {error}"
+        yield Finding("settings", Level.ERROR, text, "install the packages first")
+        return
     try:
         settings = load_settings()
     except ConfigError as error:
-        return [Finding("settings", Level.ERROR, str(error), "mend it; the rest was not checked")]
-    findings = [Finding("settings", Level.OK, "valid")]
-    for name, check in CHECKS.items():
-        findings += _guarded(name, check, settings)
-    return findings
+        yield Finding("settings", Level.ERROR, str(error), "mend it; the rest was not checked")
+        return
+    unknown = sorted(wanted - {name.lower() for name in checks.CHECKS})
+    if unknown:
+        known = ", ".join(checks.CHECKS)
+        yield Finding("only", Level.ERROR, f"there is no check {unknown[0]}", f"one of: {known}")
+        return
+    yield Finding("settings", Level.OK, "valid")
+    deepest = checks.Depth.QUICK if quick else checks.Depth.FULL if full else checks.Depth.USUAL
+    for name, entry in checks.CHECKS.items():
+        if name.lower() in wanted or (not wanted and entry.depth <= deepest):
+            yield from _of(name, entry.check, entry.limit_s, settings)
 
 
-def _guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
-    try:
-        yield from check(settings)
-    except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
-        text = f"could not be checked: {type(error).__name__}: {error}"
-        yield Finding(name, Level.ERROR, text, "mend what stands above first")
+def hanging() -> bool:
+    """Tell whether a check was left behind, which the end of the process would wait for."""
+    return any(thread.name.startswith("check ") for thread in threading.enumerate())
+
+
+def _of(
+    name: str, check: Callable[[Settings], Iterable[Finding]], limit_s: float, settings: Settings
+) -> Iterator[Finding]:
+    token = settings.discord_token.get_secret_value() if settings.discord_token else ""
+    for found in _bounded(name, lambda: check(settings), limit_s):
+        text = found.text.replace(token, "[secret]") if token else found.text
+        yield Finding(found.check, found.level, text, found.step)
+
+
+def _bounded(name: str, check: Callable[[], Iterable[Finding]], limit_s: float) -> list[Finding]:
+    """Run one check on a thread of its own, and wait for `limit_s` at most."""
+    found: list[Finding] = []
+
+    def work() -> None:
+        try:
+            found.extend(check())
+        except PermissionError as error:
+            text = f"{error.filename or 'something'} cannot be read ({error.strerror})"
+            found.append(Finding(name, Level.ERROR, text, _OWNER))
+        except Exception as error:  # noqa: BLE001 - one broken check must not hide the others
+            text = f"could not be checked: {type(error).__name__}: {error}"
+            found.append(Finding(name, Level.ERROR, text, _MEND))
+
+    thread = threading.Thread(target=work, name=f"check {name}", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    if thread.is_alive():
+        text = f"no answer within {limit_s:g} s"
+        step = "a disk, network drive or driver hangs: see the system's log (dmesg)"
+        return [*found, Finding(name, Level.ERROR, text, step)]
+    return found

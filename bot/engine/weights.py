@@ -17,6 +17,8 @@ from bot.engine.download import download, load_error
 from bot.words import mark
 
 _TOKENIZER: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
+DOWNLOAD_BYTES: Final = 57_700_000_000
+"""What all of the published files take."""
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 
 

@@ -1,0 +1,63 @@
+"""The registry of checks: each with the seconds that it may take and when it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from bot.doctor.account import account
+from bot.doctor.card import graphics_card, pytorch
+from bot.doctor.database import integrity, schema, sqlite_version
+from bot.doctor.disk import data_folder, free_disk, temporary_files
+from bot.doctor.engine import last_fault, log_folder, secret_file
+from bot.doctor.finding import Check
+from bot.doctor.host import compiler, main_memory, pinned_memory
+from bot.doctor.hub import model_hub
+from bot.doctor.model import model_disk, model_files, model_hashes
+from bot.doctor.optional import optional_packages
+from bot.doctor.pictures import pictures
+
+
+class Depth(IntEnum):
+    """How much is looked at: what takes a moment, what an installation wants, every byte."""
+
+    QUICK = 0
+    USUAL = 1
+    FULL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A check; past `limit_s` it counts as hanging, and is left behind."""
+
+    check: Check
+    depth: Depth = Depth.QUICK
+    limit_s: float = 60.0
+
+
+_HOUR_S: Final = 3600.0
+
+CHECKS: Final[dict[str, Entry]] = {
+    ".env": Entry(secret_file),
+    "optional packages": Entry(optional_packages),
+    "graphics card": Entry(graphics_card),
+    "PyTorch": Entry(pytorch, Depth.USUAL, 180.0),
+    "main memory": Entry(main_memory),
+    "pinned memory": Entry(pinned_memory),
+    "compiler": Entry(compiler),
+    "model files": Entry(model_files),
+    "model disk": Entry(model_disk),
+    "model hashes": Entry(model_hashes, Depth.FULL, _HOUR_S),
+    "model hub": Entry(model_hub, Depth.USUAL),
+    "Discord": Entry(account, Depth.USUAL),
+    "data folder": Entry(data_folder),
+    "free disk": Entry(free_disk),
+    "log": Entry(log_folder),
+    "SQLite": Entry(sqlite_version),
+    "database": Entry(integrity, Depth.USUAL, _HOUR_S),
+    "schema": Entry(schema),
+    "pictures": Entry(pictures, Depth.USUAL, _HOUR_S),
+    "temporary files": Entry(temporary_files),
+    "last engine error": Entry(last_fault),
+}

@@ -1,0 +1,152 @@
+"""Checks of main memory, of how much of it may be pinned, and of a compiler."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from bot.doctor.card import needs_card
+from bot.doctor.finding import Finding, Level
+from bot.settings import Settings
+
+_GIB: Final = 2**30
+# 32 GB of RAM, less what firmware and graphics take of it.
+_ENOUGH: Final = 29 * _GIB
+_TOO_LITTLE: Final = 15 * _GIB
+# Measured (docs/performance.md): GiB pinned by transformer and text encoder, by budget.
+_PINNED: Final = {4: 23.3, 8: 19.5, 12: 15.5, 14: 13.6, 16: 12.9}
+_WSL_SHARE: Final = 0.5
+"""What Windows lets programs under WSL 2 pin."""
+
+
+def main_memory(settings: Settings) -> Iterator[Finding]:
+    """Compare main memory with what the model's engine holds of it."""
+    total = _total()
+    if total is None:
+        yield Finding("main memory", Level.OK, "its size cannot be told here")
+        return
+    limit = _container_limit()
+    text = f"{total / _GIB:.1f} GiB"
+    if limit is not None and limit < total:
+        text, total = f"{limit / _GIB:.1f} GiB of the machine's {text}, by the container", limit
+    if (available := _meminfo("MemAvailable")) is not None:
+        text += f", {available / _GIB:.1f} GiB available"
+    step = "add memory; swap does not help, since weights are pinned"
+    if not needs_card(settings) or total >= _ENOUGH:
+        yield Finding("main memory", Level.OK, text)
+    elif total >= _TOO_LITTLE:
+        yield Finding("main memory", Level.WARNING, f"{text}; 32 GB are wanted", step)
+    else:
+        yield Finding("main memory", Level.ERROR, f"{text}; 32 GB are wanted", step)
+
+
+def pinned_memory(settings: Settings) -> Iterator[Finding]:
+    """Tell how much the engine pins, and what limits it."""
+    if not needs_card(settings):
+        yield Finding("pinned memory", Level.OK, "the tiny model pins none")
+        return
+    wanted = _pinned_gib(settings.image_vram_gb)
+    text = f"the engine pins about {wanted:.0f} GiB at a budget of {settings.image_vram_gb:g} GiB"
+    total = _total()
+    under_wsl = "microsoft" in platform.uname().release.lower()
+    if under_wsl and total is not None and wanted * _GIB > total * _WSL_SHARE:
+        yield Finding(
+            "pinned memory",
+            Level.WARNING,
+            f"{text}; under WSL 2 at most half of its {total / _GIB:.0f} GiB can be pinned",
+            "raise memory= in .wslconfig, or run the bot in Windows itself",
+        )
+        return
+    yield Finding("pinned memory", Level.OK, text + _locked_limit())
+
+
+def compiler(settings: Settings) -> Iterator[Finding]:
+    """Look for what compiling the model's blocks needs: Triton, a C compiler, Python's headers."""
+    if not needs_card(settings):
+        yield Finding("compiler", Level.OK, "the tiny model is not compiled")
+        return
+    if not settings.image_compile:
+        yield Finding("compiler", Level.OK, "not wanted (IMAGE_COMPILE=false)")
+        return
+    missing: list[str] = []
+    if importlib.util.find_spec("triton") is None:
+        missing.append("Triton")
+    if not (os.environ.get("CC") or shutil.which("cc") or shutil.which("cl")):
+        missing.append("a C compiler")
+    header = Path(sysconfig.get_path("include")) / "Python.h"
+    if not header.is_file():
+        missing.append(f"Python's headers ({header})")
+    if not missing:
+        yield Finding("compiler", Level.OK, "Triton, a C compiler and Python's headers are there")
+        return
+    if sys.platform == "win32":
+        step = f'"{sys.executable}" -m pip install triton-windows, and Visual Studio\'s Build Tools'
+    else:
+        step = "sudo apt install gcc python3-dev (Triton comes with PyTorch's CUDA build)"
+    yield Finding(
+        "compiler",
+        Level.WARNING,
+        f"missing: {', '.join(missing)}; a step takes about 1.4 times as long without",
+        f"{step}; or IMAGE_COMPILE=false",
+    )
+
+
+def _pinned_gib(budget: float) -> float:
+    return next((gib for vram, gib in _PINNED.items() if budget <= vram), _PINNED[16])
+
+
+def _locked_limit() -> str:
+    if sys.platform == "win32":
+        return ""
+    import resource  # noqa: PLC0415 - Unix only
+
+    soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    limit = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft / 2**20:.0f} MiB"
+    return f"; ulimit -l is {limit}, which does not bind NVIDIA's driver"
+
+
+def _total() -> int | None:
+    if sys.platform == "win32":
+        return _windows_total()
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def _windows_total() -> int | None:
+    import ctypes  # noqa: PLC0415
+
+    kilobytes = ctypes.c_ulonglong(0)
+    kernel32 = getattr(ctypes, "windll").kernel32  # noqa: B009 - Windows only
+    if not kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
+        return None
+    return kilobytes.value * 1024
+
+
+def _meminfo(name: str) -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key == name:
+            return int(value.split()[0]) * 1024
+    return None
+
+
+def _container_limit() -> int | None:
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            return int(Path(path).read_text("ascii"))
+        except (OSError, ValueError):  # No control group, or "max".
+            continue
+    return None

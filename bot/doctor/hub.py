@@ -1,0 +1,108 @@
+"""Checks of the model hub: the login, and whether it answers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from bot.doctor.finding import Finding, Level
+from bot.settings import Settings
+
+_PATIENCE_S: Final = 10.0
+
+
+def model_hub(settings: Settings) -> Iterator[Finding]:
+    """Ask Hugging Face who we are; the token itself is never shown."""
+    if settings.model.family == "tiny":
+        yield Finding("model hub", Level.OK, "not needed by the tiny model")
+        return
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "ON", "YES"}:
+        yield Finding("model hub", Level.OK, "not asked (HF_HUB_OFFLINE)")
+        return
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    token = _token()
+    if token is None:
+        yield _reached(endpoint, settings.image_model_name)
+        return
+    try:
+        status, body = _get(f"{endpoint}/api/whoami-v2", token)
+    except _FAILURES as error:
+        yield _unreachable(endpoint, error)
+        return
+    if status == HTTPStatus.OK:
+        name = str(body.get("name"))[:60]
+        yield Finding("model hub", Level.OK, f"{endpoint} answers; logged in as {name}")
+    elif status == HTTPStatus.UNAUTHORIZED:
+        yield Finding(
+            "model hub",
+            Level.WARNING,
+            f"{endpoint} refuses the stored token, and may refuse public models with it, too",
+            "hf auth login with a new one, or hf auth logout (and remove HF_TOKEN)",
+        )
+    else:
+        yield Finding(
+            "model hub",
+            Level.WARNING,
+            f"{endpoint} answered {status}",
+            "try again later; a complete model needs no hub",
+        )
+
+
+def _reached(endpoint: str, model: str) -> Finding:
+    try:
+        status, _ = _get(f"{endpoint}/api/models/{model}", None)
+    except _FAILURES as error:
+        return _unreachable(endpoint, error)
+    if status == HTTPStatus.OK:
+        return Finding(
+            "model hub", Level.OK, f"{endpoint} answers; not logged in, which {model} does not need"
+        )
+    hint = "hf auth login" if status in {401, 403} else "compare IMAGE_MODEL_NAME and HF_ENDPOINT"
+    return Finding("model hub", Level.WARNING, f"{endpoint} answered {status} for {model}", hint)
+
+
+def _unreachable(endpoint: str, error: Exception) -> Finding:
+    reason = getattr(error, "reason", None) or type(error).__name__
+    return Finding(
+        "model hub",
+        Level.WARNING,
+        f"{urlsplit(endpoint).netloc or endpoint} cannot be reached ({str(reason)[:120]})",
+        "check the network and HTTPS_PROXY; a complete model needs no hub (HF_HUB_OFFLINE=1 then)",
+    )
+
+
+def _token() -> str | None:
+    """Return the token where the hub's client looks for it."""
+    if token := os.environ.get("HF_TOKEN", "").strip():
+        return token
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    try:
+        text = Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return text.strip() or None
+
+
+_FAILURES: Final = (urllib.error.URLError, http.client.HTTPException, OSError, ValueError)
+
+
+def _get(url: str, token: str | None) -> tuple[int, dict[str, Any]]:
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise ValueError("HF_ENDPOINT is no http address")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked above
+    try:
+        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as reply:  # noqa: S310
+            body: dict[str, Any] = json.loads(reply.read(2**20))
+            return reply.status, body
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, {}

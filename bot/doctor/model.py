@@ -1,0 +1,199 @@
+"""Checks of the model's files and of the disk that they lie on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from bot.doctor.disk import existing
+from bot.doctor.finding import Finding, Level
+from bot.engine.weights import DOWNLOAD_BYTES, find, known_as
+from bot.settings import Settings
+
+_GB: Final = 1e9
+# The FP8 cache and compiled code beside the published files: 90 GB of disk in all.
+_CACHES_BYTES: Final = 31_000_000_000
+_CACHE_FOLDER: Final = "fp8-cache"
+_LONGEST_HEADER: Final = 100_000_000
+_SHA256_DIGITS: Final = 64
+_TINY: Final = Path(__file__).parents[1] / "engine" / "tiny" / "weights"
+
+
+def model_files(settings: Settings) -> Iterator[Finding]:
+    """Look which files are missing, unfinished or cut off; their headers and sizes alone."""
+    if settings.model.family == "tiny":
+        folder, missing = _TINY, [] if list(_TINY.glob("*.safetensors")) else [_TINY]
+    else:
+        folder, missing = settings.image_model_path, _missing(settings)
+    files = _weights(folder)
+    broken = 0
+    for path in files:
+        if problem := damage(path):
+            broken += 1
+            yield Finding(
+                "model files",
+                Level.ERROR,
+                f"{path} {problem}",
+                "delete it: the next picture downloads it again",
+            )
+    unfinished = sorted(folder.rglob("*.incomplete"))
+    if unfinished:
+        size = sum(path.stat().st_size for path in unfinished)
+        yield Finding(
+            "model files",
+            Level.WARNING,
+            f"{len(unfinished)} downloads are unfinished ({size / _GB:.1f} GB in {folder})",
+            "none, if the bot is downloading; else the next picture goes on with them",
+        )
+    if missing:
+        yield _absent(settings, folder, files, missing)
+    elif not broken:
+        size = sum(path.stat().st_size for path in files)
+        yield Finding(
+            "model files",
+            Level.OK,
+            f"{settings.image_model_name}: {len(files)} files, {size / _GB:.1f} GB, complete in "
+            f"{folder}",
+        )
+
+
+def model_disk(settings: Settings) -> Iterator[Finding]:
+    """Compare the room beside the model with what is still to come there."""
+    if settings.model.family == "tiny":
+        yield Finding("model disk", Level.OK, "the tiny model is part of the bot")
+        return
+    folder = settings.image_model_path
+    there = sum(path.stat().st_size for path in _weights(folder))
+    wanted = max(0, DOWNLOAD_BYTES - there) if _missing(settings) else 0
+    if settings.image_offload == "stream" and not (folder / _CACHE_FOLDER).is_dir():
+        wanted += _CACHES_BYTES
+    place = existing(folder)
+    free = shutil.disk_usage(place).free
+    text = f"{free / _GB:.0f} GB free at {place.absolute()}, {wanted / _GB:.0f} GB still to come"
+    if free >= wanted:
+        yield Finding("model disk", Level.OK, text)
+    else:
+        step = "make room, or set IMAGE_MODEL_PATH to a larger disk"
+        yield Finding("model disk", Level.ERROR, text, step)
+
+
+def model_hashes(settings: Settings) -> Iterator[Finding]:
+    """Compare each file with the SHA-256 that the hub gave for it; takes minutes."""
+    folder = _TINY if settings.model.family == "tiny" else settings.image_model_path
+    files = _weights(folder)
+    unknown = wrong = 0
+    for path in files:
+        wanted = _recorded_hash(folder, path)
+        if wanted is None:
+            unknown += 1
+            continue
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != wanted:
+            wrong += 1
+            yield Finding(
+                "model hashes",
+                Level.ERROR,
+                f"{path} is not what the hub published (SHA-256 {found[:12]}…)",
+                "delete it: the next picture downloads it again",
+            )
+    if not wrong:
+        compared = len(files) - unknown
+        rest = f"; no hash is recorded for {unknown}" if unknown else ""
+        text = f"{compared} of {len(files)} compared and right{rest}"
+        yield Finding("model hashes", Level.OK, text)
+
+
+def damage(path: Path) -> str | None:
+    """Return what is wrong with a safetensors file, by its header and size.
+
+    The format: 8 bytes with the header's length, the header in JSON with each tensor's place after
+    it, the tensors (https://huggingface.co/docs/safetensors).
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= min(max(0, size - 8), _LONGEST_HEADER):
+                return "is cut off, or no safetensors file"
+            header: dict[str, Any] = json.loads(file.read(length))
+        ends = [part["data_offsets"][1] for key, part in header.items() if key != "__metadata__"]
+        wanted = 8 + length + max(ends, default=0)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return "has a damaged header"
+    if size != wanted:
+        return f"is cut off: {size:,} of {wanted:,} bytes" if size < wanted else "is too long"
+    return None
+
+
+def _weights(folder: Path) -> list[Path]:
+    # The caches are made here, and checked by whoever reads them.
+    return [
+        path
+        for path in sorted(folder.rglob("*.safetensors"))
+        if not any(part in {_CACHE_FOLDER, ".cache"} for part in path.relative_to(folder).parts)
+    ]
+
+
+def _missing(settings: Settings) -> list[Path]:
+    if settings.model.family != "qwen-image":
+        folder = settings.image_model_path
+        return [] if _weights(folder) else [folder]
+    return find(settings.image_model_path)[1]
+
+
+def _absent(settings: Settings, folder: Path, files: list[Path], missing: list[Path]) -> Finding:
+    name = settings.image_model_name
+    if not files:
+        text = f"{name} is not in {folder.absolute()} yet"
+    else:
+        names = ", ".join(known_as(path) for path in missing[:3])
+        text = f"{name} is not complete in {folder.absolute()}: {names} missing"
+    if (held := _in_hub_cache(name)) is not None:
+        return Finding(
+            "model files",
+            Level.WARNING,
+            f"{text}, but the hub's cache has it",
+            f"set IMAGE_MODEL_PATH={held}, or let the first picture download it again",
+        )
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "ON", "YES"}
+    return Finding(
+        "model files",
+        Level.ERROR if offline else Level.WARNING,
+        f"{text}, and HF_HUB_OFFLINE forbids to download it" if offline else text,
+        f"the first picture downloads it (about {DOWNLOAD_BYTES / _GB:.0f} GB in all); "
+        f'or by hand: hf download {name} --local-dir "{folder}"',
+    )
+
+
+def _in_hub_cache(name: str) -> Path | None:
+    """Return a complete snapshot in the hub's own cache, where other programs leave it."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    folder = cache / f"models--{name.replace('/', '--')}" / "snapshots"
+    complete = (path for path in sorted(folder.glob("*")) if find(path)[0] is not None)
+    return next(complete, None)
+
+
+def _recorded_hash(folder: Path, path: Path) -> str | None:
+    """Return the SHA-256 that the hub's client noted when it downloaded the file.
+
+    Its note has three lines: the revision, the entity tag and the time; for large files the tag is
+    the hash (huggingface_hub, `_local_folder.py`).
+    """
+    name = path.relative_to(folder)
+    note = folder / ".cache/huggingface/download" / name.parent / f"{name.name}.metadata"
+    try:
+        lines = note.read_text("utf-8").split("\n")
+    except OSError:
+        return None
+    tag = lines[1].strip().lower() if len(lines) > 1 else ""
+    is_hash = len(tag) == _SHA256_DIGITS and all(c in "0123456789abcdef" for c in tag)
+    return tag if is_hash else None

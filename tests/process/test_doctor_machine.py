@@ -1,0 +1,315 @@
+"""What `python -m bot doctor` says of machines that are not as they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bot.__main__ import main
+from bot.doctor import card
+from bot.settings import Settings
+from tests.jobs.kit import finish, open_queue, submit
+from tests.process.doctor_kit import program, safetensors, whole_model
+from tests.process.kit import ROOT
+
+CARD = 'case "$1" in *compute*) echo "4242, /usr/bin/a game, 20000";; *) echo "{}";; esac'
+ROOMY = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 24000"
+FULL = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 2000"
+BARE = """
+import sys; sys.path.insert(0, {root!r})
+from bot.__main__ import main
+sys.exit(main(['doctor']))
+"""
+OLD_TORCH = """
+__version__ = "2.9.0{build}"
+class version: cuda = {cuda}
+class cuda:
+    @staticmethod
+    def is_available():
+        import warnings
+        {warning}
+        return False
+"""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch, tmp_path):
+    for name in (*Settings.model_fields, "hf_token", "hf_home", "hf_hub_cache", "hf_hub_offline"):
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-home"))
+    monkeypatch.chdir(tmp_path)
+    program(tmp_path / "bin", "nvidia-smi", CARD.format(ROOMY))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+
+
+@pytest.fixture
+def look(capsys):
+    """Run one check; return its findings as (level, text, step)."""
+
+    def look(check: str, *options: str) -> list[tuple[str, str, str]]:
+        main(["doctor", "--json", *options, "--only", check])
+        items = json.loads(capsys.readouterr().out)
+        return [(i["level"], i["text"], i["step"]) for i in items if i["check"] != "settings"]
+
+    return look
+
+
+def test_without_any_package_it_says_so():
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c",
+         BARE.format(root=str(ROOT))],
+        capture_output=True, text=True, check=False, timeout=50,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "ERROR    packages: discord.py is not installed" in done.stdout
+    assert "-m pip install -r" in done.stdout
+    assert "the rest was not checked" in done.stdout
+
+
+def test_a_package_of_the_wrong_version_is_named(tmp_path, monkeypatch, capsys):
+    from bot.doctor import packages
+
+    (tmp_path / "requirements.txt").write_text(
+        "# a comment\npillow<2  # too old\nrich>=1\nno-such-thing-here>=1\n"
+    )
+    monkeypatch.setattr(packages, "_ROOT", tmp_path)
+    first, second = packages.packages()
+    assert first.text.startswith("pillow ")
+    assert "<2 is wanted" in first.text
+    assert second.text == "no-such-thing-here is not installed"
+
+
+def test_a_card_with_room(look):
+    ((level, text, _),) = look("graphics card")[:1]
+    assert (level, text) == ("ok", "NVIDIA GeForce RTX 4090, 24.0 GiB, driver 580.65.06")
+    assert look("graphics card")[1][0] == "ok"
+
+
+def test_a_card_that_others_fill(look, tmp_path, monkeypatch):
+    program(tmp_path / "bin", "nvidia-smi", CARD.format(FULL))
+    _, (level, text, step) = look("graphics card")
+    assert level == "warning"
+    assert "2.0 GiB free; the budget is 14.0 GiB (by IMAGE_VRAM_GB)" in text
+    assert "a game" in text
+    assert "IMAGE_VRAM_GB" in step
+    monkeypatch.setenv("IMAGE_GPU_MEMORY_UTILIZATION", "0.5")
+    assert "12.0 GiB (by IMAGE_GPU_MEMORY_UTILIZATION)" in look("graphics card")[1][1]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'NVIDIA-SMI has failed because it could not talk to the driver'; exit 9", "failed"),
+        ("exec sleep 100", "did not answer"),
+        ("echo nonsense", "nonsense"),
+        ("true", "no card"),
+    ],
+)
+def test_a_driver_that_does_not_work(look, tmp_path, monkeypatch, script, said):
+    monkeypatch.setattr(card, "_SMI_S", 0.3)
+    program(tmp_path / "bin", "nvidia-smi", script)
+    ((level, text, step),) = look("graphics card")
+    assert level == "error"
+    assert said in text
+    assert "driver" in step
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "tiny")
+    assert look("graphics card")[0][0] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("torch", "said", "step"),
+    [
+        (OLD_TORCH.format(build="+cpu", cuda="None", warning=""), "the CPU alone, but there is an NVIDIA",
+         "--force-reinstall torch torchvision --index-url https://download.pytorch.org/whl/cu128"),
+        (OLD_TORCH.format(build="+cu130", cuda="'13.0'", warning="warnings.warn('driver too old')"),
+         "it cannot use the card (driver too old)", "update the driver"),
+        ("raise OSError('libcudart.so.13: cannot open shared object file')", "libcudart", "pip install"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "exit status -11", "pip install"),
+    ],
+)  # fmt: skip
+def test_a_pytorch_that_does_not_fit(look, tmp_path, monkeypatch, torch, said, step):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "torch.py").write_text(torch)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib"))
+    ((level, text, next_step),) = look("PyTorch")
+    assert level == "error"
+    assert said in text
+    assert step in next_step
+
+
+@pytest.mark.slow
+def test_the_real_pytorch(look, monkeypatch):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "tiny")
+    ((level, text, _),) = look("PyTorch")
+    assert level == "ok"
+    assert "built for" in text
+
+
+def test_a_model_that_is_not_there_yet(look, tmp_path, monkeypatch):
+    ((level, text, step),) = look("model files")
+    assert level == "warning"
+    assert "is not in" in text
+    assert "hf download Qwen/Qwen-Image --local-dir" in step
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert look("model files")[0][0] == "error"
+    snapshot = tmp_path / "hub-home/hub/models--Qwen--Qwen-Image/snapshots/abc"
+    whole_model(snapshot)
+    ((level, _, step),) = look("model files")
+    assert level == "warning"
+    assert f"IMAGE_MODEL_PATH={snapshot}" in step
+
+
+def test_model_files_that_are_missing_cut_off_or_no_such_files(look, tmp_path, monkeypatch):
+    root = tmp_path / "model"
+    monkeypatch.setenv("IMAGE_MODEL_PATH", str(root))
+    first, second, encoder, vae = whole_model(root)
+    ((level, text, _),) = look("model files")
+    assert (level, "complete" in text) == ("ok", True)
+    first.write_bytes(first.read_bytes()[:-10])
+    encoder.write_bytes(b"<html>not found</html>")
+    vae.write_bytes(b"\x02\0\0\0\0\0\0\0[]" + bytes(20))
+    (root / "vae" / "part.incomplete").write_bytes(b"half")
+    found = look("model files")
+    texts = {text.split()[0]: text for level, text, _ in found if level == "error"}
+    assert "is cut off: " in texts[str(first)]
+    assert "no safetensors file" in texts[str(encoder)]
+    assert "damaged header" in texts[str(vae)]
+    assert any(level == "warning" and "unfinished" in text for level, text, _ in found)
+    second.unlink()
+    assert any("is not complete" in text for _, text, _ in look("model files"))
+
+
+def test_hashes_are_compared_with_what_the_hub_gave(look, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGE_MODEL_PATH", str(tmp_path))
+    right, wrong, _unknown = (safetensors(tmp_path / f"vae/{n}.safetensors") for n in "abc")
+    notes = tmp_path / ".cache/huggingface/download/vae"
+    notes.mkdir(parents=True)
+    for path, tag in ((right, hashlib.sha256(right.read_bytes()).hexdigest()), (wrong, "0" * 64)):
+        (notes / f"{path.name}.metadata").write_text(f"revision\n{tag}\n1700000000.0\n")
+    ((level, text, _),) = look("model hashes")
+    assert (level, str(wrong) in text) == ("error", True)
+    wrong.unlink()
+    assert look("model hashes")[0][:2] == (
+        "ok",
+        "1 of 2 compared and right; no hash is recorded for 1",
+    )
+
+
+def test_little_room_for_the_model(look, monkeypatch):
+    from bot.doctor import model
+
+    monkeypatch.setattr(model, "_CACHES_BYTES", 2**70)
+    ((level, _, step),) = look("model disk")
+    assert (level, "IMAGE_MODEL_PATH" in step) == ("error", True)
+
+
+def test_a_compiler_that_is_missing(look, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    ((level, text, _),) = look("compiler")
+    assert (level, "a C compiler" in text) == ("warning", True)
+
+
+def test_memory_is_told(look):
+    assert "GiB" in look("main memory")[0][1]
+    assert "pins about 14 GiB" in look("pinned memory")[0][1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of Unix")
+def test_a_token_file_that_others_may_read(look, tmp_path):
+    (tmp_path / ".env").write_text("")
+    (tmp_path / ".env").chmod(0o644)
+    assert look(".env")[0][0] == "warning"
+    (tmp_path / ".env").chmod(0o600)
+    assert look(".env")[0][0] == "ok"
+
+
+async def test_the_last_engine_error(look, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert look("last engine error")[0][0] == "ok"
+    async with open_queue(tmp_path) as (queue, _):
+        await submit(queue)
+        job = await queue.get()
+        await queue.record_fault(
+            job, "out_of_memory", "a sentence", "CUDA out of memory", final=True
+        )
+        ((level, text, step),) = look("last engine error")
+        assert level == "warning"
+        assert "CUDA out of memory" in text
+        assert job.id in text
+        assert "IMAGE_VRAM_GB" in step
+        queue._clock.now += 60
+        await submit(queue)
+        assert await finish(queue, await queue.get())
+    ((level, text, _),) = look("last engine error")
+    assert (level, text.endswith("pictures were drawn since")) == ("ok", True)
+
+
+PIPE = """
+import os, sys
+from bot.doctor import checks
+from bot.__main__ import main
+checks.CHECKS["model files"] = checks.Entry(checks.model_files, limit_s=0.5)
+sys.exit(main(["doctor", "--only", "model files,log"]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes of Unix")
+def test_a_disk_that_hangs_ends_neither_the_report_nor_the_process(tmp_path):
+    # Nobody writes to this pipe, so that whoever opens it waits for ever.
+    (tmp_path / "models/images/qwen-image").mkdir(parents=True)
+    os.mkfifo(tmp_path / "models/images/qwen-image/model.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", PIPE], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=50,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "no answer within 0.5 s" in done.stdout
+    assert "OK       log" in done.stdout
+
+
+STRANGER = """
+import os, sys
+from bot.doctor import checks, packages
+from bot.__main__ import main
+import encodings.idna
+if os.geteuid() == 0:
+    os.seteuid(65534)
+sys.exit(main(["doctor", "--json", "--only", ",".join(sys.argv[1:])]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes of Unix")
+def test_folders_that_belong_to_someone_else(tmp_path):
+    root = tmp_path / "models"
+    files = whole_model(root)
+    files[0].chmod(0)
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "bot.sqlite3").write_bytes(b"")
+    (tmp_path / "closed").chmod(0)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, "model files", "data folder", "database", "schema",
+         "pictures", "log", "last engine error", "temporary files", "free disk"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=50,
+        env=os.environ | {
+            "PYTHONPATH": str(ROOT), "DATA_DIR": str(tmp_path / "closed"),
+            "IMAGE_MODEL_PATH": str(root), "LOG_DIR": str(tmp_path / "closed" / "logs"),
+        },
+    )  # fmt: skip
+    (tmp_path / "closed").chmod(0o755)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr == ""
+    found = {item["check"]: item for item in json.loads(done.stdout)}
+    assert "cannot be read (Permission denied)" in found["model files"]["text"]
+    assert found["data folder"]["level"] == "error"
+    assert found["log"]["level"] == "warning"
+    # Each says it in an own sentence, none with a bare exception.
+    assert not [item for item in found.values() if "could not be checked" in item["text"]], found
