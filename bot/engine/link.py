@@ -21,6 +21,7 @@ from typing_extensions import override
 from bot.engine.frames import Frame, FrameError, encode, read_frame
 from bot.engine.lifeline import JobObject
 from bot.errors import EngineError, EngineErrorKind
+from bot.logs import job_context
 from bot.redact import Redactor
 
 _log = logging.getLogger("bot.engine.child")
@@ -73,6 +74,7 @@ class Link:
         self._watch = asyncio.create_task(self._watch_exit(), name="engine-exit", context=alone)
         self._killed = False
         self._redactors: deque[Redactor] = deque(maxlen=2)
+        self._job = "-"
         self.loaded = False
         """Whether the child has said that its model is ready."""
 
@@ -133,12 +135,16 @@ class Link:
             self._room.release()
         return item
 
-    def hide(self, *texts: str) -> None:
-        """Keep these texts out of the log, and those of the call before (pipes run late)."""
+    def take_up(self, job: str, *texts: str) -> None:
+        """Put `job` into the child's lines from now on, and keep these texts out of them.
+
+        Those of the call before stay out too: pipes run late.
+        """
+        self._job = job
         self._redactors.append(Redactor(texts))
 
     def hidden(self, text: str) -> str:
-        """Return `text` without what `hide` was given."""
+        """Return `text` without what `take_up` was given."""
         for redact in self._redactors:
             text = redact(text)
         return text
@@ -257,7 +263,8 @@ class Link:
             return
         text = self.hidden(text)[:_LINE_LENGTH]
         level = next((level for pattern, level in _LEVELS if pattern.search(text)), logging.INFO)
-        _log.log(level, "%s", text)
+        with job_context(self._job):
+            _log.log(level, "%s", text)
 
 
 def own_command(command: Sequence[str]) -> list[str]:

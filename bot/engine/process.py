@@ -256,7 +256,7 @@ class EngineProcess:
         settled = False
         try:
             async with self._guard(link):
-                link.hide(request.prompt, request.negative_prompt)
+                link.take_up(request.job_id, request.prompt, request.negative_prompt)
                 await link.send("generate", **request_fields(request))
                 activity, begun = Activity.ENCODE, False
                 seen: set[int] = set()

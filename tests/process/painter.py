@@ -16,6 +16,7 @@ class Painter:
         report.stage(Activity.DENOISE)
         for step in range(1, request.steps + 1):
             report.step(step, request.steps)
+        print("painting", flush=True)  # noqa: T201 - as libraries do
         for seed in request.seeds:
             colour = (seed % 256, 0, 0)
             yield Drawn(Image.new("RGB", (request.width, request.height), colour), {"denoise": 0.1})
