@@ -40,18 +40,21 @@ class _Answers:
     seconds: float = 0.0
 
 
-def account(settings: Settings) -> Iterator[Finding]:
-    """Ask Discord who the bot is and what it may do."""
-    token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
-    if not token and settings.discord_api_url:
-        token = SANDBOX_TOKEN
-    if not token:
+def token_there(settings: Settings) -> Iterator[Finding]:
+    """Say if no token is set; what Discord thinks of one, `account` asks."""
+    if not _token(settings):
         yield Finding(
             "bot token",
             Level.ERROR,
             "DISCORD_TOKEN is missing",
             f"copy .env.example to .env; {_MAKE_TOKEN}; or try `make demo`, which needs none",
         )
+
+
+def account(settings: Settings) -> Iterator[Finding]:
+    """Ask Discord who the bot is and what it may do."""
+    token = _token(settings)
+    if not token:
         return
     base = settings.discord_api_url or Route.BASE
     try:
@@ -80,6 +83,11 @@ def account(settings: Settings) -> Iterator[Finding]:
     yield Finding("bot token", Level.OK, f"accepted, for {me.get('username')} ({me.get('id')})")
     yield from _application(answers)
     yield from _starts(answers)
+
+
+def _token(settings: Settings) -> str:
+    token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
+    return SANDBOX_TOKEN if not token and settings.discord_api_url else token
 
 
 def _clock(answers: _Answers) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from bot.doctor.account import account
+from bot.doctor.account import account, token_there
 from bot.doctor.card import graphics_card, pytorch
 from bot.doctor.database import integrity, schema, sqlite_version
 from bot.doctor.disk import data_folder, free_disk, temporary_files
@@ -50,6 +50,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "model disk": Entry(model_disk),
     "model hashes": Entry(model_hashes, Depth.FULL, _HOUR_S),
     "model hub": Entry(model_hub, Depth.USUAL),
+    "bot token": Entry(token_there),
     "Discord": Entry(account, Depth.USUAL),
     "data folder": Entry(data_folder),
     "free disk": Entry(free_disk),

@@ -11,7 +11,7 @@ import sys
 import pytest
 import yaml
 
-from bot.__main__ import EXIT_CONFIG
+from bot.__main__ import EXIT_CONFIG, _parser
 from bot.app import _STOP_LIMIT_S
 from bot.settings import Settings
 from tests.process.kit import ROOT
@@ -60,6 +60,9 @@ def test_the_compose_file_bounds_restarts_and_leaves_time_to_stop():
     assert bot["environment"]["DATA_DIR"] in mounted
     (device,) = bot["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
+    *program, command, depth = bot["healthcheck"]["test"]
+    assert program == ["CMD", "python", "-m", "bot"]
+    assert _parser().parse_args([command, depth]).quick
 
 
 def test_the_image_has_what_the_bot_imports():

@@ -79,8 +79,12 @@ async def test_the_sandbox_is_asked_the_same(monkeypatch):
     assert {str(f.level) for f in found} == {"ok"}, found
 
 
-def test_no_token(look, monkeypatch):
-    assert look("Discord")["bot token"][0] == "error"
+def test_no_token(look, capsys):
+    assert look("bot token")["bot token"][0] == "error"
+    assert set(look("Discord")) == {"settings"}
+    # It is said without the network, too.
+    assert main(["doctor", "--quick"]) == 1
+    assert "DISCORD_TOKEN is missing" in capsys.readouterr().out
 
 
 def test_a_token_that_discord_refuses(discord, look):
