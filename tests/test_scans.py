@@ -19,6 +19,7 @@ KNOWN = {
     ("tests/test_scans.py", "Base64 High Entropy String"),
     ("tests/wire/test_pictures_in.py", "Basic Auth Credentials"),
     ("tests/engine/test_faults.py", "Secret Keyword"),
+    ("tests/hostile/test_logged_prompts.py", "Secret Keyword"),
     ("tests/http/test_generate.py", "Secret Keyword"),
     ("tests/http/test_keys.py", "Secret Keyword"),
     ("tests/http/test_kills.py", "Secret Keyword"),

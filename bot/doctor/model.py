@@ -169,7 +169,7 @@ def _absent(settings: Settings, folder: Path, files: list[Path], missing: list[P
         Level.ERROR if offline else Level.WARNING,
         f"{text}, and HF_HUB_OFFLINE forbids to download it" if offline else text,
         f"the first picture downloads it (about {DOWNLOAD_BYTES / _GB:.0f} GB in all); "
-        f'or by hand: hf download {name} --local-dir "{folder}"',
+        "or now: python -m bot download",
     )
 
 

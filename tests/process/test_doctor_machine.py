@@ -155,7 +155,7 @@ def test_a_model_that_is_not_there_yet(look, tmp_path, monkeypatch):
     ((level, text, step),) = look("model files")
     assert level == "warning"
     assert "is not in" in text
-    assert "hf download Qwen/Qwen-Image --local-dir" in step
+    assert "python -m bot download" in step
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert look("model files")[0][0] == "error"
     snapshot = tmp_path / "hub-home/hub/models--Qwen--Qwen-Image/snapshots/abc"
