@@ -19,9 +19,10 @@ from PIL import Image, ImageStat
 from bot.app import build_engine
 from bot.delivery.grid import make_grid
 from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading
-from bot.errors import BotError
+from bot.errors import BotError, DatabaseError
 from bot.models import ModelSpec
 from bot.settings import Settings
+from storage.lock import InstanceLock
 
 Say = Callable[[str], None]
 
@@ -61,9 +62,10 @@ class Shot:
 async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bool:
     """Draw into `folder` (made if missing) and `say` how it went; False if a picture is empty.
 
-    Raises `BotError` when the engine fails.
+    Raises `BotError` when the engine fails or the bot itself is running.
     """
     spec = settings.model
+    require_idle(settings)
     prompts = _prompts(spec)[: None if full else 1]
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     say(f"{spec.name}, {settings.image_precision}, {len(prompts)} picture(s) into {folder}/")
@@ -86,6 +88,19 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
             "see `python -m bot doctor`."
         )
     return not empty
+
+
+def require_idle(settings: Settings) -> None:
+    """Raise `BotError` while the bot itself runs: the card holds one model, not two."""
+    path = settings.database_path.with_name(f"{settings.database_path.name}.lock")
+    if settings.model.family == "tiny" or not path.exists():
+        return
+    try:
+        InstanceLock(path).release()
+    except DatabaseError:
+        raise BotError(
+            "The bot is running and has the card: ask it for a picture, or stop it first."
+        ) from None
 
 
 def _prompts(spec: ModelSpec) -> Sequence[tuple[str, str]]:

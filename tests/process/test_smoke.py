@@ -8,7 +8,10 @@ import pytest
 from PIL import Image
 
 from bot.__main__ import main
-from bot.smoke import SHEET, Shot, table
+from bot.errors import BotError
+from bot.settings import load_settings
+from bot.smoke import SHEET, Shot, require_idle, table
+from storage.database import Database
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -51,6 +54,19 @@ def test_a_model_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setenv("IMAGE_MODEL_NAME", "huge")
     assert main(["smoke"]) == 78
     assert "not a known model" in capsys.readouterr().err
+
+
+async def test_beside_the_running_bot_it_loads_no_second_model(tmp_path):
+    settings = load_settings(
+        image_model_name="Qwen/Qwen-Image", data_dir=tmp_path, discord_token=None, _env_file=None
+    )
+    require_idle(settings)
+    database = await Database.open(settings.database_path)
+    with pytest.raises(BotError, match="running and has the card"):
+        require_idle(settings)
+    require_idle(settings.model_copy(update={"image_model_name": "tiny"}))
+    await database.close()
+    require_idle(settings)
 
 
 def test_the_table_lines_up(tmp_path):
