@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from bot.engine.protocol import EngineRequest
 from bot.engine.stream.layout import Geometry
 from bot.engine.stream.shelf import LoraShelf
-from bot.engine.tiny.model import UNTRAINED
+from bot.engine.tiny.model import TRAINED
 from bot.engine.wire import read_request, request_fields
 from bot.errors import EngineError, EngineErrorKind
 from tests.engine.kit import draw, draw_well, request
@@ -18,7 +18,7 @@ from tests.stream.kit import predicted, streamed
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 
-def lora_file(path, width=UNTRAINED.width, layers=UNTRAINED.layers, seed=3) -> None:
+def lora_file(path, width=TRAINED.width, layers=TRAINED.layers, seed=3) -> None:
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for index in range(layers):
@@ -60,7 +60,7 @@ async def test_what_is_no_lora_is_a_sentence(
     warm_tiny, lora_folder, tmp_path, name, sentence
 ) -> None:
     (lora_folder / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
-    lora_file(lora_folder / "wide.safetensors", width=2 * UNTRAINED.width)
+    lora_file(lora_folder / "wide.safetensors", width=2 * TRAINED.width)
     save_file({"double_blocks.0.lora_A.weight": torch.ones(4)}, lora_folder / "other.safetensors")
     pid = warm_tiny.pid
     with pytest.raises(EngineError) as caught:
