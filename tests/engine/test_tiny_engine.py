@@ -106,6 +106,7 @@ async def test_every_setting_reaches_the_pipeline(warm_tiny, tmp_path) -> None:
     assert len(pictures) == len(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height", "steps"), [(384, 256, 4), (256, 384, 4), (336, 256, 2), (256, 272, 1)]
 )
@@ -116,6 +117,7 @@ async def test_sizes_and_few_steps(warm_tiny, tmp_path, width, height, steps) ->
         assert min(ImageStat.Stat(image).stddev) > 10, "a flat picture"
 
 
+@pytest.mark.slow
 async def test_an_input_picture_of_any_shape_is_fitted(warm_tiny, tmp_path) -> None:
     source = tmp_path / "source.png"
     Image.new("RGBA", (100, 301), (200, 30, 30, 255)).save(source)

@@ -148,6 +148,7 @@ crowds = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(crowds, st.sampled_from([0.5, 3.0, 40.0]), st.booleans())
 def test_the_order_is_predicted_with_servers_and_weights(crowd, rate, running):

@@ -65,6 +65,7 @@ async def test_a_stop_while_drawing_gives_the_job_back(tmp_path):
         assert database.execute(query, (job_id,)).fetchone() == ("queued", 0, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 async def test_demo_once(tmp_path):
     out = tmp_path / "out.png"

@@ -45,6 +45,7 @@ def junk(path):
     path.write_bytes(b"not a safetensors file at all" * 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [lambda p: flip(p, 8), lambda p: flip(p, p.stat().st_size - 1), cut, empty, junk],

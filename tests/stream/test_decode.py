@@ -80,6 +80,7 @@ def test_pictures_come_one_by_one(codec, monkeypatch) -> None:
     assert calls == [1, 1]
 
 
+@pytest.mark.slow
 def test_tiles_when_room_is_short_and_they_are_diffsynths(pipe, codec) -> None:
     latents = noise(1, 640, 64)
     room = working_bytes(64, 640, 4, tiled=False) - 1

@@ -55,6 +55,7 @@ def use(dit: StreamedDiT, state, name="a.safetensors", strength=1.0):
     dit.use([parse(name, state, dit.layouts, strength)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "up", "down"),
     [
@@ -73,12 +74,14 @@ def test_every_way_of_naming_gives_the_fused_weights(name, up, down, capsys):
     assert error(predicted(dit), stock_prediction(fused())) < 1e-4
 
 
+@pytest.mark.slow
 def test_alpha_and_strength_scale(capsys):
     dit = streamed()
     use(dit, file(lambda t: t, alpha=2.0), strength=0.5)
     assert error(predicted(dit), stock_prediction(fused(0.5 * 2.0 / RANK))) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [Precision.FP8, Precision.FP8_FAST])
 def test_on_fp8_weights_it_adds_what_it_adds_to_exact_ones(precision, capsys):
     exact, bare = stock_prediction(fused()), stock_prediction(stock())
@@ -101,6 +104,7 @@ def test_switching_needs_no_reloading():
     assert torch.equal(predicted(dit), changed)
 
 
+@pytest.mark.slow
 def test_two_at_once_add_up(capsys):
     dit = streamed()
     layouts = dit.layouts

@@ -195,6 +195,7 @@ def test_a_picture_does_not_wait_for_slow_compiling(monkeypatch):
     assert "MainThread" in threads
 
 
+@pytest.mark.slow
 def test_compiled_once_for_every_size(capfd):
     torch._dynamo.reset()
     dit = streamed(Precision.FP8, compile=True)

@@ -81,6 +81,7 @@ def test_judges_see_nothing_in_noise_nor_in_an_empty_picture(pictures):
         assert sum(verdicts) < 0.03 * len(verdicts)
 
 
+@pytest.mark.slow
 def test_words_are_read_letter_by_letter():
     for number, word in enumerate(WORDS):
         plan = Plan("text", ground=("yellow",), text=word, colour="blue", face="sans")
