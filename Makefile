@@ -34,8 +34,10 @@ run: setup
 test: setup-dev lint
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
+# Storms and browsers want the machine to themselves; the other slow tests share it.
 check: test
-	$(RUN) -m pytest -m "slow or browser"
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m slow --ignore=tests/crash --ignore=tests/browser
+	$(RUN) -m pytest -m "slow or browser" tests/crash tests/browser
 
 screenshots: setup-dev
 	$(RUN) -m docs.screenshots

@@ -77,5 +77,8 @@ async def test_a_chinese_user_and_a_group(sandbox, page, tmp_path):
         await become(page, "Bob")
         await page.js(f"{find('.channel', 'friends')}.click()")
         await page.until("document.querySelector('#channel-name').innerText === 'friends'")
+        # The channel is loaded, then the cursor set; what is typed before that is lost.
+        await page.until("document.querySelector('.suggestion')")
+        await page.until("document.activeElement.id === 'text'")
         await page.type("/imagine a fish \n")
         await page.until(f"{LOADED} === 1")
