@@ -8,7 +8,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,12 +23,13 @@ from bot.delivery.exposure import Gate
 from bot.delivery.ladder import Ladder
 from bot.delivery.progress import ProgressEditor
 from bot.delivery.reception import Reception
-from bot.engine.process import EngineOptions, EngineProcess
 from bot.engine.protocol import Engine
+from bot.engines import Planned, local_engines
 from bot.errors import DatabaseError, StartupError
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
 from bot.jobs.exposure import ImageCheck
+from bot.jobs.fleet import Fleet
 from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
 from bot.jobs.preferences import Preferences
@@ -37,7 +38,6 @@ from bot.jobs.queue import JobQueue
 from bot.jobs.records import Records
 from bot.jobs.reports import Reports
 from bot.jobs.statistics import Statistics
-from bot.jobs.worker import GpuWorker
 from bot.settings import Settings
 from storage.database import Database
 from storage.images import ImageStore
@@ -52,24 +52,6 @@ _STOP_LIMIT_S: Final = 9.0
 
 # What waits for pictures over HTTP is answered at once then; this is for what hangs.
 _DOOR_LIMIT_S: Final = 3.0
-
-
-def build_engine(settings: Settings) -> Engine:
-    """Return the engine of the settings, not started."""
-    return EngineProcess(
-        settings.image_model_name,
-        options=EngineOptions(
-            model_path=settings.image_model_path,
-            lora_path=settings.image_lora_path,
-            model_source=settings.model_source,
-            vram_gb=settings.image_vram_gb,
-            gpu_memory_utilization=settings.image_gpu_memory_utilization,
-            offload=settings.image_offload,
-            precision=settings.image_precision,
-            compile=settings.image_compile,
-            compile_wait_s=settings.image_compile_wait_seconds,
-        ),
-    )
 
 
 def build_check(settings: Settings) -> ImageCheck | None:
@@ -103,12 +85,12 @@ class App:
         self,
         settings: Settings,
         *,
-        engine: Engine | None = None,
+        engines: Sequence[Engine] | None = None,
         check: ImageCheck | None = None,
         guild_ready_timeout: float = 2.0,
     ) -> None:
         self.settings = settings
-        self.engine = engine or build_engine(settings)
+        self._engines = engines
         self.check = check
         self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
         self.door: HttpDoor | None = None
@@ -132,10 +114,12 @@ class App:
             settings = self.settings
             database = await Database.open(settings.database_path)
             stack.push_async_callback(database.close)
-            stack.push_async_callback(self.engine.close)
             if self.check is not None:
                 stack.push_async_callback(self.check.close)
-            services, worker, progress = self._compose(database)
+            services, progress = self._compose(database)
+            stack.push_async_callback(services.fleet.close)
+            for planned in await self._planned_engines():
+                await services.fleet.add(planned.name, planned.engine, card=planned.card)
             self.door = self._bind_door(services, stack)
             try:
                 recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
@@ -149,7 +133,7 @@ class App:
             stack.push_async_callback(self.client.close)
             if await self._log_in():
                 self._log_invitation()
-                await self._serve(services, worker, progress, http)
+                await self._serve(services, progress, http)
 
     async def _log_in(self) -> bool:
         """Log in; return False when `stop` came first."""
@@ -164,7 +148,12 @@ class App:
         await login
         return True
 
-    def _compose(self, database: Database) -> tuple[Services, GpuWorker, ProgressEditor]:
+    async def _planned_engines(self) -> list[Planned]:
+        if self._engines is None:
+            return await asyncio.to_thread(local_engines, self.settings)
+        return [Planned(f"local-{n}", engine) for n, engine in enumerate(self._engines)]
+
+    def _compose(self, database: Database) -> tuple[Services, ProgressEditor]:
         settings = self.settings
         model = settings.model
         store = ImageStore(settings.images_dir)
@@ -194,14 +183,18 @@ class App:
                 preferences,
                 log_prompts=settings.log_prompts,
             ),
-            engine=self.engine,
+            fleet=Fleet(
+                queue,
+                store,
+                database,
+                check=self.check,
+                idle_unload_s=settings.image_idle_unload_minutes * 60 or None,
+            ),
             records=Records(database),
             statistics=Statistics(database),
         )
         self.client.services = services
-        idle_s = settings.image_idle_unload_minutes * 60 or None
-        worker = GpuWorker(queue, self.engine, store, check=self.check, idle_unload_s=idle_s)
-        return services, worker, progress
+        return services, progress
 
     def _bind_door(self, services: Services, stack: AsyncExitStack) -> HttpDoor | None:
         """Take the HTTP API's port, if it is turned on; raise `StartupError` when that fails."""
@@ -219,12 +212,12 @@ class App:
                 model=services.model,
                 database=services.database,
                 queue=services.queue,
+                fleet=services.fleet,
                 gallery=services.gallery,
                 preferences=services.preferences,
                 health=desk.Health(
                     online=self.client.is_ready,
                     latency_s=lambda: self.client.latency,
-                    engine=lambda: self.engine.state,
                 ),
                 watch=desk.Watch(services.queue),
                 metrics=metrics.Metrics(services.model.sizes.values()),
@@ -256,7 +249,6 @@ class App:
     async def _serve(
         self,
         services: Services,
-        worker: GpuWorker,
         progress: ProgressEditor,
         http: asyncio.Task[None] | None,
     ) -> None:
@@ -264,7 +256,7 @@ class App:
             name: asyncio.create_task(run(), name=name)
             for name, run in {
                 "gateway": self.client.connect,
-                "worker": worker.run,
+                "engines": services.fleet.run,
                 "courier": services.courier.run,
                 "progress": progress.run,
                 "sweep": services.privacy.run,
@@ -284,8 +276,8 @@ class App:
                 self.door.close()
             watch.cancel()
             stopping.cancel()
-            # The worker first: the running job goes back to the queue before anything else ends.
-            for name in ("worker", "courier", "progress", "sweep", "gateway"):
+            # The engines first: running jobs go back to the queue before anything else ends.
+            for name in ("engines", "courier", "progress", "sweep", "gateway"):
                 parts[name].cancel()
                 await asyncio.wait({parts[name]})
         for task in done:

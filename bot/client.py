@@ -21,9 +21,9 @@ from bot.delivery.attachments import Fetcher
 from bot.delivery.courier import Courier
 from bot.delivery.errors import FORESEEN, explain
 from bot.delivery.reception import Reception
-from bot.engine.protocol import Engine
 from bot.errors import InvalidRequest, NotAllowed, UserError
 from bot.jobs.blocking import Blocks
+from bot.jobs.fleet import Fleet
 from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
@@ -81,7 +81,7 @@ class Services:
     fetcher: Fetcher
     courier: Courier
     reception: Reception
-    engine: Engine
+    fleet: Fleet
     records: Records
     statistics: Statistics
 
@@ -196,6 +196,14 @@ class ImageBot(commands.Bot):
         """Raise `NotAllowed` for anyone but the bot's owner."""
         if not await self.is_bot_owner(interaction.user):
             raise NotAllowed(_("Only the bot's owner may do this."))
+
+    async def require_all(self, interaction: discord.Interaction[Any]) -> None:
+        """Raise `NotAllowed` unless `may_manage_all`."""
+        await self.require_moderator(interaction)
+        if not await self.may_manage_all(interaction):
+            raise NotAllowed(
+                _("The bot serves several servers: only its owner may pause or resume the queue.")
+            )
 
     async def moderated_server(self, interaction: discord.Interaction[Any]) -> int:
         """Return the server of an interaction by one who may change its settings.

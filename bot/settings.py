@@ -26,6 +26,7 @@ from bot.jobs.request import ImageRequest
 from bot.models import ModelSpec, Quality, find_model
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
+_ENGINES: Final = re.compile(r"local(:[1-9][0-9]?)?")
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
 
 
@@ -78,6 +79,13 @@ class Settings(BaseSettings):
     image_vram_gb: Annotated[float, Field(ge=2)] = Field(
         14.0,
         description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
+    )
+    engines: str = Field(
+        "local",
+        description=(
+            "Where pictures are drawn: local is one engine for each graphics card of this machine "
+            "(CUDA_VISIBLE_DEVICES limits them), local:2 two engines (docs/scaling.md)."
+        ),
     )
     image_offload: Literal["stream", "stock"] = Field(
         "stream",
@@ -263,6 +271,13 @@ class Settings(BaseSettings):
             _quality(value)
         return value
 
+    @field_validator("engines")
+    @classmethod
+    def _readable_engines(cls, value: str) -> str:
+        if not _ENGINES.fullmatch(value):
+            raise ValueError("it must be local, or local:N for N engines")
+        return value
+
     @field_validator("discord_api_url")
     @classmethod
     def _loopback_only(cls, value: str | None) -> str | None:
@@ -303,6 +318,12 @@ class Settings(BaseSettings):
         }
         own = {name: _quality(value) for name, value in levels.items() if value}
         return replace(spec, qualities={**spec.qualities, **own})
+
+    @property
+    def local_engines(self) -> int | None:
+        """How many engines this machine runs; None is one a graphics card."""
+        count = self.engines.partition(":")[2]
+        return int(count) if count else None
 
     @property
     def log_folder(self) -> Path | None:

@@ -16,9 +16,9 @@ from typing import Final
 
 from PIL import Image, ImageStat
 
-from bot.app import build_engine
 from bot.delivery.grid import make_grid
 from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading
+from bot.engines import build_engine
 from bot.errors import BotError, DatabaseError
 from bot.models import ModelSpec
 from bot.settings import Settings

@@ -40,6 +40,8 @@ NAMES: Final = (
     mark("/pause"),
     mark("/resume"),
     mark("/unload"),
+    mark("/engine"),
+    mark("option:engine"),
     mark("/drain"),
     mark("/stats"),
     mark("/health"),

@@ -17,12 +17,13 @@ from discord.ext import commands
 
 from bot.client import ImageBot
 from bot.delivery.text import safe, shorten
-from bot.errors import EngineError, InvalidRequest, NotAllowed
+from bot.errors import EngineError, InvalidRequest
 from bot.jobs import edits
 from bot.jobs.compose import is_none
 from bot.styles import NAME_LIMIT, TEXT_LIMIT, Style
 from bot.words import _, mark, ngettext
 from cogs.admin_audit import AuditPageButton
+from cogs.admin_engines import EngineGroup
 from cogs.admin_groups import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin_limits import LimitGroup
 from cogs.admin_moderation import ModerationGroup
@@ -47,6 +48,7 @@ class Admin(
     block = BlockGroup(name="block", description=mark("Who may not use the bot."))
     rule = RuleGroup(name="rule", description=mark("What prompts may not say."))
     channel = ChannelGroup(name="channel", description=mark("Where the bot draws."))
+    engine = EngineGroup(name="engine", description=mark("The engines one by one."))
     limit = LimitGroup(name="limit", description=mark("What members may ask for."))
     moderation = ModerationGroup(
         name="moderation", description=mark("Flagged pictures, and reports.")
@@ -55,13 +57,6 @@ class Admin(
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
-
-    async def _require_all(self, interaction: discord.Interaction[ImageBot]) -> None:
-        await self.bot.require_moderator(interaction)
-        if not await self.bot.may_manage_all(interaction):
-            raise NotAllowed(
-                _("The bot serves several servers: only its owner may pause or resume the queue.")
-            )
 
     @app_commands.command(description=mark("Show everyone's jobs."))
     async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
@@ -77,7 +72,7 @@ class Admin(
         reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
     ) -> None:
         """Pause the queue; the running job ends normally."""
-        await self._require_all(interaction)
+        await self.bot.require_all(interaction)
         await self.bot.services.queue.pause(
             reason, by=interaction.user.id, guild_id=interaction.guild_id
         )
@@ -96,7 +91,7 @@ class Admin(
         reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
     ) -> None:
         """Refuse new requests, end those there are, then pause; until resume."""
-        await self._require_all(interaction)
+        await self.bot.require_all(interaction)
         queue = self.bot.services.queue
         await queue.drain(reason, by=interaction.user.id, guild_id=interaction.guild_id)
         sentence = drain_line(reason)
@@ -107,7 +102,7 @@ class Admin(
     @app_commands.command(description=mark("Start jobs again."))
     async def resume(self, interaction: discord.Interaction[ImageBot]) -> None:
         """End the pause, and the drain."""
-        await self._require_all(interaction)
+        await self.bot.require_all(interaction)
         await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
         held = self.bot.services.queue.paused
         sentence = _("▶️ The queue goes on.")
@@ -118,9 +113,10 @@ class Admin(
     @app_commands.command(description=mark("Free the graphics card until the next job."))
     async def unload(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Unload the model, unless it is drawing."""
-        await self._require_all(interaction)
+        await self.bot.require_all(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        if await self.bot.services.engine.unload():
+        _freed, drawing = await self.bot.services.fleet.unload()
+        if not drawing:
             await self.bot.services.records.note(
                 "unload", by=interaction.user.id, guild_id=interaction.guild_id
             )
@@ -144,8 +140,9 @@ class Admin(
         """End the engine's process and load the model again, unless it is drawing."""
         await self.bot.require_owner(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        engine = self.bot.services.engine
-        if not await engine.unload():
+        fleet = self.bot.services.fleet
+        _freed, drawing = await fleet.unload()
+        if drawing:
             sentence = _("A picture is being drawn; pause the queue or try again afterwards.")
             await interaction.followup.send(sentence, ephemeral=True)
             return
@@ -154,7 +151,7 @@ class Admin(
         )
         began = time.monotonic()
         try:
-            await engine.load()
+            await fleet.load()
         except EngineError as error:
             log.warning("the model was not loaded anew: %s", error.detail)
             sentence = error.spoken() or _("The model could not be loaded; the log says why.")

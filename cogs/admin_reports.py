@@ -23,6 +23,7 @@ from bot.jobs.model import JobState
 from bot.jobs.statistics import Condition, DayCount, Figures
 from bot.words import DEFAULT, _, language_of, mark, ngettext, speaking
 from cogs.admin_audit import ACTION_LIMIT, audit_page
+from cogs.admin_engines import engine_lines
 from cogs.admin_queue import scope
 from cogs.queue import ENGINE_STATES, drain_line, pause_line
 
@@ -107,6 +108,7 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
         ),
         _("Database: {size} MiB").format(size=f"{machine.database_bytes / _MIB:.1f}"),
     ]
+    lines += engine_lines(services.fleet)
     for used, total in machine.cards:
         lines.append(
             _("Graphics card: {used} of {total} GiB used").format(
@@ -190,7 +192,7 @@ class Reports(commands.Cog):
             ),
             _("Model: {model}, {state}").format(
                 model=safe(services.model.name, 80),
-                state=_(ENGINE_STATES[services.engine.state.value]),
+                state=_(ENGINE_STATES[services.fleet.state.value]),
             ),
         ]
         if services.queue.paused is not None:

@@ -126,7 +126,7 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     total = ngettext(
         "{count} job in the queue in all", "{count} jobs in the queue in all", count
     ).format(count=count)
-    parts.append(f"-# {total} · {_(ENGINE_STATES[bot.services.engine.state.value])}")
+    parts.append(f"-# {total} · {_(ENGINE_STATES[bot.services.fleet.state.value])}")
     view = cancel_buttons(mine)
     view.add_item(
         discord.ui.Button[discord.ui.View](

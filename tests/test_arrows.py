@@ -65,10 +65,12 @@ def test_only_the_engine_names_torch():
             assert not {name.split(".")[0] for name in imports_of(path)} & HEAVY, path
 
 
-def test_the_worker_knows_only_the_protocol():
-    names = {n for n in imports_of(ROOT / "bot/jobs/worker.py") if n.startswith("bot.engine")}
-    assert names
-    assert all(name.startswith("bot.engine.protocol") for name in names)
+def test_the_workers_know_only_the_protocol():
+    for module in ("worker", "fleet"):
+        names = imports_of(ROOT / f"bot/jobs/{module}.py")
+        names = {name for name in names if name.startswith("bot.engine")}
+        assert names
+        assert all(name.startswith("bot.engine.protocol") for name in names)
 
 
 def test_the_app_starts_without_torch():

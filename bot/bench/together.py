@@ -46,7 +46,7 @@ class Probe:
             due = time.perf_counter() + _PROBE_S
             await asyncio.sleep(_PROBE_S)
             late = time.perf_counter() - due
-            state = self._app.engine.state
+            state = self._app.client.services.fleet.state
             if state in _LOADING:
                 self.late["loading"].append(late)
             elif state is EngineState.BUSY:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 from bot.engine.check import check_file, check_picture
@@ -66,6 +66,7 @@ class EngineProcess:
         model: str,
         *,
         options: EngineOptions,
+        environment: Mapping[str, str] | None = None,
         limits: SilenceLimits | None = None,
         backoff: Backoff | None = None,
         command: Sequence[str] | None = None,
@@ -73,6 +74,8 @@ class EngineProcess:
     ) -> None:
         self._model = model
         self._options = options
+        # Beside what the child gets of this process's environment, or instead of it.
+        self._environment = dict(environment or {})
         self._limits = limits or SilenceLimits()
         self._backoff = backoff or Backoff()
         self._command = own_command(_COMMAND if command is None else command)
@@ -205,7 +208,7 @@ class EngineProcess:
         self._check_open()
         self._phase = EngineState.STARTING
         try:
-            link = await Link.start(self._command, child_environment())
+            link = await Link.start(self._command, child_environment() | self._environment)
         except OSError as error:
             self._note_failure()
             raise EngineError(EngineErrorKind.LOAD_FAILED, f"cannot start: {error}") from error

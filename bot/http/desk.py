@@ -17,6 +17,7 @@ from bot.http.errors import Problem
 from bot.http.keys import Caller, Keys
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate, Subscription
+from bot.jobs.fleet import Fleet
 from bot.jobs.gallery import Gallery
 from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
@@ -112,7 +113,6 @@ class Health:
     """Whether the bot is connected to Discord."""
     latency_s: Callable[[], float]
     """Seconds of a heartbeat on the gateway; not finite where there is none."""
-    engine: Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +123,7 @@ class Desk:
     model: ModelSpec
     database: Database
     queue: JobQueue
+    fleet: Fleet
     gallery: Gallery
     preferences: Preferences
     health: Health

@@ -49,7 +49,7 @@ async def readyz(desk: TheDesk) -> Response:
             "discord": discord,
             "stopping": stopping,
             "paused": desk.queue.paused is not None,
-            "engine": desk.health.engine(),
+            "engine": desk.fleet.state,
         },
         200 if ready else 503,
     )
@@ -68,6 +68,6 @@ async def readyz(desk: TheDesk) -> Response:
 async def read_metrics(desk: TheDesk, _caller: TheCaller) -> Response:
     """Return the figures in Prometheus' text format; a key is needed here too."""
     page = await desk.metrics.page(
-        desk.queue, desk.database, now=time.time(), latency_s=desk.health.latency_s()
+        desk.queue, desk.database, desk.fleet, now=time.time(), latency_s=desk.health.latency_s()
     )
     return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -18,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bot.jobs.fleet import Fleet
 from bot.jobs.model import JobState
 from bot.jobs.queue import JobQueue
 from storage import metrics
@@ -25,6 +26,7 @@ from storage.database import Database
 
 _log = logging.getLogger(__name__)
 
+_WHICH: Final = ("engine", "node", "card")
 _SECONDS: Final = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 _FAST_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300)
 
@@ -44,6 +46,17 @@ class Metrics:
         )
         self._vram = self._gauge(
             "imagebot_gpu_peak_bytes", "Most memory of the card that the last picture's job had."
+        )
+        self._engines = self._gauge(
+            "imagebot_engine_state", "1 for the state that each engine is in.", *_WHICH, "state"
+        )
+        self._resting = self._gauge(
+            "imagebot_engine_resting", "1 while an engine is paused or drained.", *_WHICH
+        )
+        self._speeds = self._gauge(
+            "imagebot_engine_speed",
+            "Megapixel steps a second of late; NaN before the first picture.",
+            *_WHICH,
         )
         self._waits = self._histogram(
             "imagebot_job_wait_seconds", "From accepted to started.", _SECONDS
@@ -112,14 +125,24 @@ class Metrics:
         if peak is not None:
             self._vram.set(peak)
 
+    def _show(self, fleet: Fleet) -> None:
+        for gauge in (self._engines, self._resting, self._speeds):
+            gauge.clear()  # An engine that has left is not shown any more.
+        for member in fleet.members.values():
+            labels = (member.name, member.node, member.card or "")
+            self._engines.labels(*labels, member.engine.state).set(1)
+            self._resting.labels(*labels).set(member.rest is not None)
+            self._speeds.labels(*labels).set(math.nan if member.speed is None else member.speed)
+
     async def page(
-        self, queue: JobQueue, database: Database, *, now: float, latency_s: float
+        self, queue: JobQueue, database: Database, fleet: Fleet, *, now: float, latency_s: float
     ) -> bytes:
         """Return the page that Prometheus reads."""
         depth = await database.read(metrics.depth)
         self._open.labels("queued").set(depth.queued)
         self._open.labels("running").set(depth.running)
         self._oldest.set(0 if depth.oldest_at is None else max(0.0, now - depth.oldest_at))
+        self._show(fleet)
         self._paused.set(queue.paused is not None)
         self._latency.set(latency_s if math.isfinite(latency_s) else math.nan)
         return generate_latest(self._registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ UNMEASURED_RATE: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a job stands: how many come before it, and when it starts and ends.
+    """Where a job stands: how many have to end before it starts, and when it starts and ends.
 
     Times are Unix seconds from measured history, None where unknown (or while the queue pauses).
     """
@@ -30,11 +31,20 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """One engine: the job that it draws, whether its model is loaded, whether it takes more."""
+
+    job_id: str | None = None
+    ready: bool = True
+    taking: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Outlook:
     """What the estimates rest on. Times are seconds.
 
-    `rate` is the time for a megapixel step, `load_s` that until the model is loaded (0 when it is);
-    None means never measured. `progress` tells how far a running job is, 0 to 1.
+    `rate` is the time for a megapixel step, `load_s` that of loading the model; None means never
+    measured. `progress` tells how far a running job is, 0 to 1.
     """
 
     now: float
@@ -42,6 +52,7 @@ class Outlook:
     load_s: float | None
     paused: bool
     progress: Callable[[str], float]
+    slots: Sequence[Slot]
 
 
 def gpu_seconds(timings: Mapping[str, float]) -> float:
@@ -141,22 +152,47 @@ class _Line:
 
 
 def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, Place]:
-    """Return the place of each job of `running_order`, for one GPU."""
+    """Return the place of each job of `running_order`: each goes to the engine free first."""
     found: dict[str, Place] = {}
-    free_at = _plus(outlook.now, outlook.load_s)
-    for ahead, job in enumerate(order):
-        seconds = None if outlook.rate is None else job.work * outlook.rate
-        if job.state is JobState.RUNNING:
-            started = job.started_at if job.started_at is not None else outlook.now
-            load_s = outlook.load_s and max(0.0, outlook.load_s - (outlook.now - started))
-            left = None if seconds is None else seconds * (1 - outlook.progress(job.id))
-            free_at = _plus(_plus(outlook.now, load_s), left)
-            found[job.id] = Place(0, started, free_at)
-        else:
-            starts_at = None if outlook.paused else free_at
-            free_at = _plus(starts_at, seconds)
-            found[job.id] = Place(ahead, starts_at, free_at)
+    drawing = {slot.job_id: slot for slot in outlook.slots if slot.job_id is not None}
+    idle = [slot for slot in outlook.slots if slot.job_id is None]
+    free_at: list[float] = []
+    running = [job for job in order if job.state is JobState.RUNNING]
+    for job in running:
+        # A job that was just claimed is not yet known to its engine.
+        slot = drawing.get(job.id) or (idle.pop(0) if idle else Slot(taking=False))
+        started = job.started_at if job.started_at is not None else outlook.now
+        load_s = 0.0 if slot.ready else outlook.load_s
+        load_s = load_s and max(0.0, load_s - (outlook.now - started))
+        left = None
+        if outlook.rate is not None:
+            left = job.work * outlook.rate * (1 - outlook.progress(job.id))
+        ends_at = _plus(_plus(outlook.now, load_s), left)
+        found[job.id] = Place(0, started, ends_at)
+        if slot.taking:
+            free_at.append(_known(ends_at))
+    free_at += [
+        _known(_plus(outlook.now, 0.0 if slot.ready else outlook.load_s))
+        for slot in idle
+        if slot.taking
+    ]
+    heapq.heapify(free_at)
+    at_once = max(1, len(free_at)) - 1
+    for number, job in enumerate(order[len(running) :], len(running)):
+        starts_at: float | None = None
+        if free_at and not outlook.paused and free_at[0] < math.inf:
+            starts_at = free_at[0]
+        ends_at = None
+        if outlook.rate is not None:
+            ends_at = _plus(starts_at, job.work * outlook.rate)
+        if free_at:
+            heapq.heapreplace(free_at, _known(ends_at))
+        found[job.id] = Place(max(0, number - at_once), starts_at, ends_at)
     return found
+
+
+def _known(time: float | None) -> float:
+    return math.inf if time is None else time
 
 
 def _plus(time: float | None, seconds: float | None) -> float | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bot.jobs.estimate import (
     UNMEASURED_RATE,
     Outlook,
     Place,
+    Slot,
     places,
     running_order,
     seconds_per_unit,
@@ -35,8 +36,8 @@ class Forecast:
         model: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.engine_ready: Callable[[], bool] = lambda: True
-        """Whether the model is loaded; the worker sets it."""
+        self.slots: Callable[[], Sequence[Slot]] = lambda: [Slot()]
+        """The engines as they stand; the fleet sets it."""
         self.load_s: float | None = None
         """How long the model took to load the last time that anyone asked for places, in s."""
         self._database = database
@@ -60,8 +61,9 @@ class Forecast:
 
     async def places(self, tx: Transaction, *, paused: bool) -> dict[str, Place]:
         """Return the place of every open job."""
+        slots = self.slots()
         load_s: float | None = 0.0
-        if not self.engine_ready():
+        if not all(slot.ready for slot in slots):
             fact = await facts.get_fact(tx, self._load_fact)
             load_s = self.load_s = None if fact is None else float(fact)
         outlook = Outlook(
@@ -70,6 +72,7 @@ class Forecast:
             load_s=load_s,
             paused=paused,
             progress=self._progress,
+            slots=slots,
         )
         return places(await self.order(tx), outlook)
 

@@ -261,6 +261,10 @@ class JobQueue(Recorder):
                 return job
             await changed.wait()
 
+    def refresh(self) -> None:
+        """Look at the queue anew: what decides over it from outside has changed."""
+        self._wake()
+
     # Within
 
     async def _claim(self) -> Job | None:

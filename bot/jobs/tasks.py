@@ -1,10 +1,17 @@
-"""Work that must end even while its task is being cancelled."""
+"""Work that must end: also while its task is being cancelled, or its database refuses."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+_log = logging.getLogger(__name__)
+
+RETRY_LIMIT_S: Final = 30.0
+"""The longest pause between two tries."""
 
 T = TypeVar("T")
 
@@ -21,3 +28,14 @@ async def unbroken(work: Coroutine[Any, Any, T]) -> T:
     if cancelled:
         raise cancelled from (None if task.cancelled() else task.exception())
     return task.result()
+
+
+async def until_stored(work: Callable[[], Awaitable[T]], retry_s: float = 1.0) -> T:
+    """Repeat `work` while the database refuses (a full disk, for one), ever more slowly."""
+    while True:
+        try:
+            return await work()
+        except sqlite3.OperationalError as error:
+            _log.error("the database refuses (%s); next try in %g s", error, retry_s)
+            await asyncio.sleep(retry_s)
+            retry_s = min(retry_s * 2, RETRY_LIMIT_S)

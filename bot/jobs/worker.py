@@ -24,12 +24,13 @@ from bot.engine.protocol import (
     Step,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.jobs.estimate import gpu_seconds
 from bot.jobs.exposure import ImageCheck, Verdict
 from bot.jobs.feed import JobUpdate
 from bot.jobs.metadata import png_texts
 from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
-from bot.jobs.tasks import unbroken
+from bot.jobs.tasks import RETRY_LIMIT_S, unbroken, until_stored
 from bot.logs import job_context
 from bot.refusals import HELD, refusal
 from bot.words import _, mark, speaking
@@ -38,9 +39,8 @@ from storage.images import ImageStore
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_RETRY_LIMIT_S: Final = 30.0
 _LOAD_FACTOR, _LOAD_DOUBLINGS = 5.0, 6
-_READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
+_CRASHES: Final = frozenset({EngineErrorKind.DIED, EngineErrorKind.SILENT, EngineErrorKind.GARBLED})
 _SENTENCES: Final = {
     EngineErrorKind.OUT_OF_MEMORY: mark(
         "The graphics card ran out of memory while it drew this: try a smaller size or fewer "
@@ -82,8 +82,18 @@ class GpuWorker:
         clock: Callable[[], float] = time.time,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
+        source: Callable[[], Awaitable[Job]] | None = None,
     ) -> None:
         self.current: Job | None = None
+        self.device: str | None = None
+        """What the engine said it draws on, once it has loaded."""
+        self.loras: frozenset[str] = frozenset()
+        """The LoRAs of its last job, which it still holds."""
+        self.speed: float | None = None
+        """Megapixel steps a second, of late."""
+        self.crashes = 0
+        """How often in a row the engine broke down under a job."""
+        self.unload_when_done = False
         self._queue = queue
         self._engine = engine
         self._store = store
@@ -91,19 +101,24 @@ class GpuWorker:
         self._clock = clock
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
+        self._source = source or self._queue.get
         self._load_failures = 0
         self._refused = False
         self._cancel_asked = asyncio.Event()
-        queue.forecast.engine_ready = lambda: engine.state in _READY
-        queue.on_cancel.append(self._on_cancel)
 
     async def run(self) -> None:
         """Draw jobs until cancelled, which gives the job in hand back."""
-        await self._store.clear()
+        self._queue.on_cancel.append(self._on_cancel)
+        try:
+            await self._run()
+        finally:
+            self._queue.on_cancel.remove(self._on_cancel)
+
+    async def _run(self) -> None:
         while True:
             try:
                 job = await self._next_job()
-            except Exception:  # noqa: BLE001 - the only worker outlives whatever it meets
+            except Exception:  # noqa: BLE001 - a worker outlives whatever it meets
                 _log.exception("no job could be claimed")
                 await asyncio.sleep(self._retry_s)
                 continue
@@ -122,6 +137,8 @@ class GpuWorker:
             finally:
                 self.current = None
                 await unbroken(self._store.clear(job.id))
+            if self.unload_when_done:
+                await self._engine.unload()
             if self._refused:
                 await self._wait_for_room()
             if self._load_failures:
@@ -129,7 +146,7 @@ class GpuWorker:
 
     async def _next_job(self) -> Job:
         """Claim a job; free the engine's memory if there is none for long."""
-        claim = asyncio.ensure_future(self._until_stored(self._queue.get))
+        claim = asyncio.ensure_future(self._stored(self._source))
         try:
             done, _ = await asyncio.wait({claim}, timeout=self._idle_unload_s)
             if not done and self._engine.state is EngineState.IDLE:
@@ -154,7 +171,7 @@ class GpuWorker:
             images = await self._keep(drawing)
         except GenerationCancelled:
             spent_s, drawn = self._spent(drawing), drawing.drawn
-            await self._until_stored(
+            await self._stored(
                 lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
         except EngineError as error:
@@ -164,6 +181,7 @@ class GpuWorker:
             if error.loading or error.kind is EngineErrorKind.LOAD_FAILED:
                 await self._not_loaded(job, error)
                 return
+            self.crashes += error.kind in _CRASHES
             sentence = error.spoken() or _(_SENTENCES[error.kind])
             await self._fault(drawing, error.kind, sentence, error.detail)
         except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
@@ -174,7 +192,7 @@ class GpuWorker:
             sentence = _("Something went wrong inside the bot.")
             await self._fault(drawing, "internal", sentence, type(error).__name__)
         else:
-            self._load_failures = 0
+            self._load_failures = self.crashes = 0
             await self._generated(drawing, images)
 
     async def _refuse(self, job: Job, reason: str, detail: str) -> None:
@@ -183,14 +201,14 @@ class GpuWorker:
         self._refused = True
         # Everyone who waits reads it, each in an own language: it is looked up where it is shown.
         self._queue.hold(HELD.get(reason, reason))
-        await self._until_stored(lambda: self._queue.give_back(job))
+        await self._stored(lambda: self._queue.give_back(job))
 
     async def _wait_for_room(self) -> None:
         """Start nothing until pictures can be written again."""
         delay = self._retry_s
         while self._refused:
             await asyncio.sleep(delay)
-            delay = min(delay * 2, _RETRY_LIMIT_S)
+            delay = min(delay * 2, RETRY_LIMIT_S)
             try:
                 await self._store.try_writing()
             except OSError as error:
@@ -202,10 +220,11 @@ class GpuWorker:
 
     async def _draw(self, drawing: _Drawing) -> None:
         # A cancel that was committed right after the claim came too early for `_on_cancel`.
-        row = await self._until_stored(lambda: self._queue.job(drawing.job.id))
+        row = await self._stored(lambda: self._queue.job(drawing.job.id))
         if row is None or row.cancel_requested_at is not None:
             raise GenerationCancelled
         request = self._request(drawing.job)
+        self.loras = frozenset(name for name, _strength in request.loras)
         cancelling = asyncio.ensure_future(self._pass_on_cancel(drawing.job.id))
         try:
             # Every engine is an async generator: closing it early ends the engine's work.
@@ -258,6 +277,7 @@ class GpuWorker:
                 self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
             case Loaded():
                 self._load_failures = 0
+                self.device = event.device
                 drawing.began_at = self._clock()
                 drawing.load_s = event.seconds
                 _log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
@@ -307,9 +327,10 @@ class GpuWorker:
 
     async def _generated(self, drawing: _Drawing, images: list[ImageRecord]) -> None:
         assert drawing.finished
+        self._measure(drawing.job, drawing.finished)
         timings = {"load": drawing.load_s, **drawing.finished.timings}
         peak = drawing.finished.peak_gpu_bytes
-        recorded = await self._until_stored(
+        recorded = await self._stored(
             lambda: self._queue.record_generated(
                 drawing.job, images, timings, peak, self._queue.model
             )
@@ -317,10 +338,15 @@ class GpuWorker:
         if not recorded:
             _log.warning("job %s: this attempt is over, its pictures are not used", drawing.job.id)
 
+    def _measure(self, job: Job, finished: Finished) -> None:
+        if (seconds := gpu_seconds(finished.timings)) > 0:
+            now = job.request.megapixel_steps / seconds
+            self.speed = now if self.speed is None else 0.7 * self.speed + 0.3 * now
+
     async def _fault(self, drawing: _Drawing, kind: str, sentence: str, detail: str) -> None:
         job, spent_s = drawing.job, self._spent(drawing)
         _log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
-        await self._until_stored(
+        await self._stored(
             lambda: self._queue.record_fault(
                 job,
                 kind,
@@ -348,7 +374,7 @@ class GpuWorker:
         self._load_failures += 1
         pause = self._load_pause()
         _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
-        await self._until_stored(lambda: self._queue.give_back(job))
+        await self._stored(lambda: self._queue.give_back(job))
         sentence = error.spoken() or _(_SENTENCES[EngineErrorKind.LOAD_FAILED])
         again = _("Next try in {seconds} s.").format(seconds=f"{pause:.0f}")
         self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} {again}"))
@@ -359,16 +385,8 @@ class GpuWorker:
         except sqlite3.Error:
             _log.exception("job %s: not given back; the next start finds it running", job.id)
 
-    async def _until_stored(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Repeat `work` while the database refuses (a full disk, for one), ever more slowly."""
-        delay = self._retry_s
-        while True:
-            try:
-                return await work()
-            except sqlite3.OperationalError as error:
-                _log.error("the database refuses (%s); next try in %g s", error, delay)
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, _RETRY_LIMIT_S)
+    async def _stored(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await until_stored(work, self._retry_s)
 
     def _spent(self, drawing: _Drawing) -> float:
         return self._clock() - drawing.began_at if drawing.steps else 0.0

@@ -117,7 +117,7 @@ async def soak(jobs: int, data: Path, *, samples: int = 50) -> dict[str, Any]:
             limit_gpu_seconds_per_day=0,
             _env_file=None,
         ),
-        engine=ScriptedEngine(),
+        engines=[engine := ScriptedEngine()],
         guild_ready_timeout=0.01,
     )
     run = asyncio.create_task(app.run())
@@ -131,7 +131,7 @@ async def soak(jobs: int, data: Path, *, samples: int = 50) -> dict[str, Any]:
             lost += line.strip() == b"lost"
             done += 1
             if done % every == 0:
-                app.engine.requests.clear()
+                engine.requests.clear()
                 taken.append({"jobs": done, **look(data)})
     finally:
         app.stop()

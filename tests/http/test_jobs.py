@@ -157,6 +157,9 @@ async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
             "imagebot_gpu_peak_bytes 1234.0",
             'method="POST",route="/api/v1/images/generate",status="200"} 1.0',
             "imagebot_gateway_latency_seconds 0.",
+            'imagebot_engine_state{card="",engine="local-0",node="local",state="idle"} 1.0',
+            'imagebot_engine_resting{card="",engine="local-0",node="local"} 0.0',
+            'imagebot_engine_speed{card="",engine="local-0",node="local"} ',
         ):
             assert line in page, line
         api.stage.app.door._desk.watch.closing.set()

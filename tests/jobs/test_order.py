@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.jobs.estimate import gpu_seconds
+from bot.jobs.estimate import Slot, gpu_seconds
 from bot.jobs.feed import JobUpdate
 from bot.jobs.forecast import FAIR_WINDOW_S
 from bot.jobs.queue import JobQueue
@@ -247,7 +247,7 @@ async def test_a_model_that_must_load_first(queue, clock):
     await submit(queue)
     await finish(queue, await queue.get(), seconds=6.0)
     job = await submit(queue)
-    queue.forecast.engine_ready = lambda: False
+    queue.forecast.slots = lambda: [Slot(ready=False)]
     assert (await queue.place(job.id)).starts_at is None
     await queue.forecast.note_load_time(60.0)
     assert (await queue.place(job.id)).starts_at == clock.now + 60

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from bot.errors import EngineError, EngineErrorKind
+from bot.jobs.estimate import Slot
 from bot.jobs.feed import JobUpdate
 from bot.jobs.model import JobState
 from bot.jobs.queue import CancelOutcome, JobQueue
@@ -103,9 +104,7 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
         queue.feed.publish = lambda update: (seen.append(update), publish(update))[1]
         async with at_work(engine):
             job = await submit(queue)
-            assert not queue.forecast.engine_ready()
             await final(queue, job)
-            assert queue.forecast.engine_ready()
         assert updates
     assert [update for update in seen if update.kind != "moved"] == [
         JobUpdate(job.id, "queued"),
@@ -117,7 +116,7 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
         JobUpdate(job.id, "final"),
     ]
     assert (await queue.job(job.id)).timings["load"] == 7.5
-    queue.forecast.engine_ready = lambda: False
+    queue.forecast.slots = lambda: [Slot(ready=False)]
     waiting = await submit(queue)
     place = await queue.place(waiting.id)
     assert place.starts_at - place.ends_at == pytest.approx(-3.0, abs=1e-3)
@@ -252,15 +251,13 @@ async def test_cancel_while_it_draws(queue, database, store, clock, at_work):
 async def test_cancel_right_after_the_claim_is_not_lost(queue, store, clock):
     job = await submit(queue)
     engine = ScriptedEngine()
-    worker = GpuWorker(queue, engine, store, clock=clock)
-    get = queue.get
 
     async def get_and_cancel():
-        claimed = await get()
+        claimed = await queue.get()
         assert await queue.cancel(claimed.id, by=1) is CancelOutcome.CANCELLING
         return claimed
 
-    queue.get = get_and_cancel
+    worker = GpuWorker(queue, engine, store, clock=clock, source=get_and_cancel)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(10):
         assert await final(queue, job) == [JobState.CANCELLED]
@@ -310,7 +307,7 @@ async def test_a_full_disk_is_waited_for(queue, database, at_work, caplog, when)
     refused = asyncio.Event()
     handler = logging.Handler()
     handler.emit = lambda record: refused.set() if "refuses" in record.getMessage() else None
-    logging.getLogger("bot.jobs.worker").addHandler(handler)
+    logging.getLogger("bot.jobs.tasks").addHandler(handler)
     try:
         if when == "claim":
             await fill(database)
@@ -325,7 +322,7 @@ async def test_a_full_disk_is_waited_for(queue, database, at_work, caplog, when)
             engine.release.set()
             assert await final(queue, job) == [JobState.GENERATED]
     finally:
-        logging.getLogger("bot.jobs.worker").removeHandler(handler)
+        logging.getLogger("bot.jobs.tasks").removeHandler(handler)
     row = await queue.job(job.id)
     assert (row.attempts, row.engine_faults) == (1, 0)
     assert len(await queue.images(job.id)) == 4
@@ -362,10 +359,3 @@ async def test_an_attempt_that_is_over_changes_nothing(queue, database, clock, a
         await final(queue, after)
     assert (await queue.job(job.id)).state is JobState.RUNNING
     assert not await queue.images(job.id)
-
-
-async def test_left_overs_of_a_crash_are_cleared_at_start(queue, store, at_work):
-    (store.work_dir("01oldjob") / "0.png").write_bytes(b"half a picture")
-    async with at_work(ScriptedEngine()):
-        await final(queue, await submit(queue))
-    assert not (store.root / ".work" / "01oldjob").exists()

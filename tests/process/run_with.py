@@ -9,12 +9,20 @@ import bot.app
 from bot.__main__ import main
 from bot.engine.options import EngineOptions
 from bot.engine.process import EngineProcess
+from bot.engines import Planned
 
 if __name__ == "__main__":
     options = {"pipeline": f"{sys.argv[1]}:build"}
-    bot.app.build_engine = lambda settings: EngineProcess(
-        settings.image_model_name, options=EngineOptions(settings.data_dir, **options)
-    )
+    engine_count = int(os.environ.get("ENGINE_COUNT", "1"))
+    bot.app.local_engines = lambda settings: [
+        Planned(
+            f"local-{number}",
+            EngineProcess(
+                settings.image_model_name, options=EngineOptions(settings.data_dir, **options)
+            ),
+        )
+        for number in range(engine_count)
+    ]
     if "STOP_LIMIT_S" in os.environ:
         bot.app._STOP_LIMIT_S = float(os.environ["STOP_LIMIT_S"])
     sys.exit(main(["run"]))

@@ -159,7 +159,7 @@ async def staged(
     values = {"image_model_name": "tiny", "data_dir": data, "discord_token": None, **settings}
     app = App(
         load_settings(discord_api_url=sandbox.api_url, _env_file=None, **values),
-        engine=engine,
+        engines=[engine],
         check=check,
         guild_ready_timeout=0.01,
     )

@@ -52,7 +52,7 @@ async def test_a_stop_does_not_wait_for_the_network(sandbox, tmp_path):
     down = sandbox.faults.reset("GET", "/users/@me", times=None)
     values = {"image_model_name": "tiny", "data_dir": tmp_path, "discord_token": None}
     settings = load_settings(discord_api_url=sandbox.api_url, _env_file=None, **values)
-    app = App(settings, engine=ScriptedEngine())
+    app = App(settings, engines=[ScriptedEngine()])
     run = asyncio.create_task(app.run())
     await soon(down.reached.wait())
     app.stop()

@@ -1,0 +1,65 @@
+"""The engines of the settings: how many there are, and which card each one has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bot import cards
+from bot.engine.process import EngineOptions, EngineProcess
+from bot.engine.protocol import Engine
+from bot.errors import StartupError
+from bot.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An engine that is not started, its name in the bot, and its card's name if that is known."""
+
+    name: str
+    engine: Engine
+    card: str | None = None
+
+
+def build_engine(settings: Settings, card: cards.Card | None = None) -> Engine:
+    """Return an engine of the settings, not started, which sees `card` alone, if one is given."""
+    return EngineProcess(
+        settings.image_model_name,
+        options=EngineOptions(
+            model_path=settings.image_model_path,
+            lora_path=settings.image_lora_path,
+            model_source=settings.model_source,
+            vram_gb=settings.image_vram_gb,
+            gpu_memory_utilization=settings.image_gpu_memory_utilization,
+            offload=settings.image_offload,
+            precision=settings.image_precision,
+            compile=settings.image_compile,
+            compile_wait_s=settings.image_compile_wait_seconds,
+        ),
+        environment={} if card is None else {cards.VISIBLE: card.id},
+    )
+
+
+def local_engines(settings: Settings) -> list[Planned]:
+    """Return the engines of this machine, by ENGINES: one a card, or so many; may block a while.
+
+    The tiny model needs no card. Raises `StartupError` where more engines than cards are asked for.
+    """
+    wanted = settings.local_engines
+    if settings.model.family == "tiny":
+        return [_planned(settings, number, None) for number in range(wanted or 1)]
+    found = cards.visible()
+    if not found and wanted in {None, 1}:
+        # The engine itself says what is wrong with the card, in words that fit.
+        return [_planned(settings, 0, None)]
+    if wanted is not None and wanted > len(found):
+        raise StartupError(
+            f"ENGINES=local:{wanted} needs {wanted} graphics cards; this machine shows "
+            f"{len(found)} (nvidia-smi and CUDA_VISIBLE_DEVICES say which)."
+        )
+    return [_planned(settings, number, card) for number, card in enumerate(found[:wanted])]
+
+
+def _planned(settings: Settings, number: int, card: cards.Card | None) -> Planned:
+    return Planned(
+        f"local-{number}", build_engine(settings, card), None if card is None else card.name
+    )

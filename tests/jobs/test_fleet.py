@@ -1,0 +1,270 @@
+"""Several engines on one queue: who gets which job, who comes and goes, and that nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bot.engine.protocol import EngineState
+from bot.errors import EngineError, EngineErrorKind, InvalidRequest
+from bot.jobs.estimate import Slot
+from bot.jobs.fleet import Fleet, Rest
+from bot.jobs.model import JobState
+from bot.jobs.queue import CancelOutcome
+from storage import audit
+from storage.images import ImageStore
+from tests.engines import Script, ScriptedEngine
+from tests.jobs.kit import finish, one, submit
+
+
+@pytest.fixture
+def store(tmp_path) -> ImageStore:
+    return ImageStore(tmp_path / "images")
+
+
+@pytest.fixture
+def fleet(queue, store, database, clock) -> Fleet:
+    return Fleet(queue, store, database, clock=clock, retry_s=0.001)
+
+
+@asynccontextmanager
+async def at_work(fleet: Fleet):
+    running = asyncio.create_task(fleet.run())
+    try:
+        async with asyncio.timeout(20):
+            yield running
+    finally:
+        running.cancel()
+        outcome = await asyncio.gather(running, return_exceptions=True)
+        assert isinstance(outcome[0], asyncio.CancelledError), outcome
+
+
+async def ended(queue, *jobs) -> list[JobState]:
+    with queue.feed.subscribe() as updates:
+        while True:
+            rows = [await queue.job(job.id) for job in jobs]
+            if all(row.state.final for row in rows):
+                return [row.state for row in rows]
+            async for update in updates:
+                if update.kind == "final":
+                    break
+
+
+async def told(queue, job, *kinds: str) -> None:
+    """Wait until one of these is told of a job."""
+    with queue.feed.subscribe() as updates:
+        async for update in updates:
+            if update.job_id == job.id and update.kind in kinds:
+                return
+
+
+def drawn_by(engine: ScriptedEngine) -> list[str]:
+    return [request.job_id for request in engine.requests]
+
+
+async def test_two_engines_draw_at_the_same_time(queue, fleet):
+    first, second = ScriptedEngine(Script(hold_at=1)), ScriptedEngine(Script(hold_at=1))
+    await fleet.add("a", first)
+    await fleet.add("b", second)
+    async with at_work(fleet):
+        jobs = [await submit(queue, user) for user in (1, 2, 3)]
+        await first.holding.wait()
+        await second.holding.wait()
+        held = {member.job.id for member in fleet.members.values()}
+        assert held == {jobs[0].id, jobs[1].id}
+        assert (await queue.job(jobs[2].id)).state is JobState.QUEUED
+        assert fleet.state is EngineState.BUSY
+        second.release.set()
+        assert await ended(queue, jobs[2]) == [JobState.GENERATED]
+        first.release.set()
+        assert set(await ended(queue, *jobs)) == {JobState.GENERATED}
+    assert drawn_by(second)[-1] == jobs[2].id
+    assert len(drawn_by(first)) == 1
+
+
+async def test_a_cancel_reaches_the_engine_that_draws_the_job(queue, fleet):
+    engines = [ScriptedEngine(Script(hold_at=1)), ScriptedEngine(Script(hold_at=1))]
+    for name, engine in zip("ab", engines, strict=True):
+        await fleet.add(name, engine)
+    async with at_work(fleet):
+        jobs = [await submit(queue, user) for user in (1, 2)]
+        for engine in engines:
+            await engine.holding.wait()
+        assert await queue.cancel(jobs[1].id, by=2) is CancelOutcome.CANCELLING
+        assert await ended(queue, jobs[1]) == [JobState.CANCELLED]
+        assert (await queue.job(jobs[0].id)).state is JobState.RUNNING
+        for engine in engines:
+            engine.release.set()
+        assert await ended(queue, jobs[0]) == [JobState.GENERATED]
+    assert sorted(len(engine.cancels) > 0 for engine in engines) == [False, True]
+
+
+async def test_a_loaded_engine_is_preferred_then_one_that_holds_the_loras(queue, fleet):
+    cold, warm, other = ScriptedEngine(loaded=False), ScriptedEngine(), ScriptedEngine()
+    for name, engine in {"cold": cold, "warm": warm, "other": other}.items():
+        await fleet.add(name, engine)
+    async with at_work(fleet):
+        await ended(queue, await submit(queue, loras=("style",)))
+        holder, rest = (warm, other) if warm.requests else (other, warm)
+        assert not cold.requests
+        for _ in range(2):
+            await ended(queue, await submit(queue, loras=("style",)))
+        assert len(holder.requests) == 3
+        await ended(queue, await submit(queue))
+        assert len(rest.requests) == 1
+    assert not cold.requests
+
+
+async def test_engines_join_and_leave_at_work(queue, fleet):
+    first, second = ScriptedEngine(Script(hold_at=1)), ScriptedEngine()
+    await fleet.add("a", first)
+    async with at_work(fleet):
+        job = await submit(queue)
+        await first.holding.wait()
+        await fleet.remove("a")
+        row = await queue.job(job.id)
+        assert (row.state, row.attempts, row.engine_faults) == (JobState.QUEUED, 0, 0)
+        assert first.state is EngineState.STOPPED
+        assert fleet.state is EngineState.STOPPED
+        await fleet.add("b", second, node="elsewhere", card="a card")
+        assert await ended(queue, job) == [JobState.GENERATED]
+        assert (fleet.members["b"].node, fleet.members["b"].card) == ("elsewhere", "a card")
+        assert fleet.members["b"].speed == pytest.approx(256 * 256 / 1e6)
+    assert drawn_by(second) == [job.id]
+
+
+async def test_nothing_is_claimed_without_an_engine(queue, fleet):
+    async with at_work(fleet):
+        job = await submit(queue)
+        place = await queue.place(job.id)
+        assert (place.starts_at, place.ends_at) == (None, None)
+        assert (await queue.job(job.id)).attempts == 0
+        await fleet.add("a", ScriptedEngine())
+        assert await ended(queue, job) == [JobState.GENERATED]
+
+
+async def test_a_stop_gives_every_job_back(queue, fleet):
+    engines = [ScriptedEngine(Script(hold_at=1)) for _ in range(3)]
+    for number, engine in enumerate(engines):
+        await fleet.add(f"e{number}", engine)
+    async with at_work(fleet):
+        jobs = [await submit(queue, user) for user in range(1, 6)]
+        for engine in engines:
+            await engine.holding.wait()
+    rows = [await queue.job(job.id) for job in jobs]
+    assert {(row.state, row.attempts) for row in rows} == {(JobState.QUEUED, 0)}
+    await fleet.close()
+    assert {engine.state for engine in engines} == {EngineState.STOPPED}
+
+
+async def test_a_paused_engine_ends_its_job_and_takes_no_other(
+    queue, fleet, store, database, clock
+):
+    first, second = ScriptedEngine(Script(hold_at=1)), ScriptedEngine()
+    await fleet.add("a", first)
+    async with at_work(fleet):
+        job = await submit(queue)
+        await first.holding.wait()
+        await fleet.rest("a", Rest.PAUSED, by=9, guild_id=77)
+        waiting = await submit(queue)
+        assert (await queue.place(waiting.id)).starts_at is None
+        first.release.set()
+        assert await ended(queue, job) == [JobState.GENERATED]
+        assert first.state is EngineState.IDLE
+        await fleet.add("b", second)
+        assert await ended(queue, waiting) == [JobState.GENERATED]
+        await fleet.rest("b", Rest.PAUSED, by=9)
+        more = await submit(queue)
+        await fleet.rest("a", None, by=9)
+        assert await ended(queue, more) == [JobState.GENERATED]
+    assert drawn_by(first) == [job.id, more.id]
+    assert drawn_by(second) == [waiting.id]
+    again = Fleet(queue, store, database, clock=clock)
+    await again.add("b", ScriptedEngine())
+    assert again.members["b"].rest is Rest.PAUSED
+    rows = await database.read(lambda tx: audit.newest(tx, audit.Wanted(), 10))
+    assert [(row.action, row.target) for row in rows] == [
+        ("engine_resume", "a"),
+        ("engine_paused", "b"),
+        ("engine_paused", "a"),
+    ]
+
+
+async def test_a_drained_engine_frees_its_card(queue, fleet):
+    busy, idle = ScriptedEngine(Script(hold_at=1)), ScriptedEngine()
+    await fleet.add("busy", busy)
+    async with at_work(fleet):
+        job = await submit(queue)
+        await busy.holding.wait()
+        await fleet.add("idle", idle)
+        await fleet.rest("idle", Rest.DRAINED, by=9)
+        assert idle.state is EngineState.STOPPED
+        await fleet.rest("busy", Rest.DRAINED, by=9)
+        assert busy.state is EngineState.BUSY
+        busy.release.set()
+        assert await ended(queue, job) == [JobState.GENERATED]
+        await busy.unloaded.wait()
+    with pytest.raises(InvalidRequest, match="busy, idle"):
+        await fleet.rest("nobody", None, by=9)
+
+
+async def test_a_broken_engine_does_not_take_the_job_down_with_it(queue, fleet):
+    """The job's second attempt is another engine's, although the broken one is free first."""
+    died = EngineError(EngineErrorKind.DIED, "the card fell off the bus")
+    broken = ScriptedEngine(*(Script(error=died) for _ in range(50)))
+    healthy = ScriptedEngine(Script(hold_at=1))
+    await fleet.add("healthy", healthy)
+    async with at_work(fleet):
+        first = await submit(queue, 1)
+        await healthy.holding.wait()
+        fleet._retry_s = 10.0
+        await fleet.add("broken", broken)
+        second = await submit(queue, 2)
+        await told(queue, second, "queued")
+        healthy.release.set()
+        assert set(await ended(queue, first, second)) == {JobState.GENERATED}
+    assert drawn_by(healthy) == [first.id, second.id]
+    assert len(broken.requests) == 1
+
+
+async def test_a_worker_that_ends_by_itself_ends_the_fleet(queue, fleet, monkeypatch):
+    member = await fleet.add("a", ScriptedEngine())
+
+    async def broken() -> None:
+        raise RuntimeError("a fault of the bot's own")
+
+    monkeypatch.setattr(member.worker, "run", broken)
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="own"):
+            await fleet.run()
+
+
+async def test_left_overs_of_a_crash_are_cleared_at_start(queue, store, fleet):
+    (store.work_dir("01oldjob") / "0.png").write_bytes(b"half a picture")
+    await fleet.add("a", ScriptedEngine())
+    async with at_work(fleet):
+        await ended(queue, await submit(queue))
+    assert not (store.root / ".work" / "01oldjob").exists()
+
+
+async def test_estimates_count_the_engines(queue, clock):
+    await submit(queue)
+    await finish(queue, await queue.get(), seconds=6.0)
+    await queue.forecast.note_load_time(60.0)
+    jobs = [await submit(queue, user) for user in (2, 3, 4, 5)]
+    queue.forecast.slots = lambda: [Slot(), Slot(ready=False)]
+    places = [await queue.place(job.id) for job in jobs]
+    starts = [place.starts_at - clock.now for place in places]
+    assert starts == pytest.approx([0, 6, 12, 18], abs=1e-3)
+    assert [place.ahead for place in places] == [0, 0, 1, 2]
+    queue.forecast.slots = lambda: [Slot(), Slot(), Slot(taking=False)]
+    starts = [(await queue.place(job.id)).starts_at - clock.now for job in jobs]
+    assert starts == pytest.approx([0, 0, 6, 6], abs=1e-3)
+    running = await queue.get()
+    queue.forecast.slots = lambda: [Slot(job_id=running.id), Slot()]
+    waiting = [job for job in jobs if job.id != running.id]
+    starts = [(await queue.place(job.id)).starts_at - clock.now for job in waiting]
+    assert starts == pytest.approx([0, 6, 6], abs=1e-3)
+    assert await one(queue._database, "SELECT count(*) FROM jobs WHERE state = 'running'") == 1

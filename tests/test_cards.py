@@ -1,0 +1,88 @@
+"""Which cards there are, by a driver's program that is a script here, and which engines that makes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from bot import cards
+from bot.engines import local_engines
+from bot.errors import ConfigError, StartupError
+from bot.settings import load_settings
+
+FIRST, SECOND = "GPU-1a2b3c4d-0000", "GPU-5e6f7a8b-0000"
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """Make `nvidia-smi` print this."""
+
+    def install(output: str, code: int = 0) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\nexit {code}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    monkeypatch.delenv(cards.VISIBLE, raising=False)
+    install(f"{FIRST}, NVIDIA GeForce RTX 4090\n{SECOND}, NVIDIA GeForce RTX 3090")
+    return install
+
+
+def found(**environment: str) -> list[tuple[str, str | None]]:
+    return [(card.id, card.name) for card in cards.visible(environment)]
+
+
+def test_every_card_is_used_unless_some_are_chosen(driver):
+    both = [(FIRST, "NVIDIA GeForce RTX 4090"), (SECOND, "NVIDIA GeForce RTX 3090")]
+    assert found() == both
+    assert found(CUDA_VISIBLE_DEVICES=SECOND) == both[1:]
+    assert found(CUDA_VISIBLE_DEVICES="GPU-5e6f") == [("GPU-5e6f", "NVIDIA GeForce RTX 3090")]
+    # Which number is which card is CUDA's to say.
+    assert found(CUDA_VISIBLE_DEVICES="1, 0") == [("1", None), ("0", None)]
+    assert found(CUDA_VISIBLE_DEVICES="0,-1,1") == [("0", None)]
+    assert found(CUDA_VISIBLE_DEVICES="") == []
+
+
+def test_a_driver_that_fails_has_no_cards(driver):
+    driver("NVIDIA-SMI has failed because it couldn't communicate with the driver", 9)
+    assert found() == []
+    driver("nonsense")
+    assert found() == []
+
+
+def settings(engines: str, model: str = "Qwen/Qwen-Image"):
+    return load_settings(image_model_name=model, engines=engines, _env_file=None)
+
+
+def test_an_engine_a_card(driver):
+    planned = local_engines(settings("local"))
+    assert [(one.name, one.card) for one in planned] == [
+        ("local-0", "NVIDIA GeForce RTX 4090"),
+        ("local-1", "NVIDIA GeForce RTX 3090"),
+    ]
+    assert [one.engine._environment for one in planned] == [
+        {"CUDA_VISIBLE_DEVICES": FIRST},
+        {"CUDA_VISIBLE_DEVICES": SECOND},
+    ]
+    assert len(local_engines(settings("local:1"))) == 1
+    with pytest.raises(StartupError, match="needs 3 graphics cards; this machine shows 2"):
+        local_engines(settings("local:3"))
+
+
+def test_the_tiny_model_needs_no_card(driver):
+    assert [one.card for one in local_engines(settings("local", "tiny"))] == [None]
+    assert len(local_engines(settings("local:3", "tiny"))) == 3
+
+
+def test_without_a_card_the_engine_says_what_is_wrong(driver):
+    driver("", 9)
+    assert len(local_engines(settings("local"))) == 1
+    with pytest.raises(StartupError, match="shows 0"):
+        local_engines(settings("local:2"))
+
+
+@pytest.mark.parametrize("value", ["local:0", "local:", "locale", "local:-1", "local:1000", "2"])
+def test_a_wrong_setting_is_one_sentence(value):
+    with pytest.raises(ConfigError, match="ENGINES: it must be local"):
+        settings(value)
