@@ -106,6 +106,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.bench.together import bench_together  # noqa: PLC0415
 
             figures = asyncio.run(bench_together(options))
+        case "scale":
+            from bot.bench.scale import bench_scale  # noqa: PLC0415
+
+            figures = asyncio.run(bench_scale(options))
         case "http":
             from bot.bench.http import bench_http  # noqa: PLC0415
 

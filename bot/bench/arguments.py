@@ -25,6 +25,7 @@ def add_benchmarks(commands: Any) -> None:
     )
     _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
     _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
+    _add_scale(benches.add_parser("scale", help="pictures an hour with one engine and several"))
     _add_storm(
         benches.add_parser("storm", help="kill both processes at random; nothing may be lost")
     )
@@ -51,6 +52,18 @@ def _add_together(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
     parser.add_argument("--quality", default="fast", help="fast, standard or high")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_scale(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
+    parser.add_argument("--random", action="store_true", help="write random files to --folder")
+    parser.add_argument("--engines", type=int, help="how many (default: one a card)")
+    parser.add_argument("--jobs", type=int, default=10, help="for each engine")
+    parser.add_argument("--warm", type=int, default=2, help="jobs of each engine before")
+    parser.add_argument("--steps", type=int, help="instead of the model's standard")
+    parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 

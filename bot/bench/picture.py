@@ -27,7 +27,7 @@ from bot.engine.protocol import EngineRequest, Finished, Loaded, Loading, Step
 from bot.errors import BotError
 
 _PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
-_RANDOM: Final = """
+RANDOM: Final = """
 import sys, torch
 from pathlib import Path
 from bot.engine.stream.random_files import write
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print; return how many rows failed."""
     if options.random:
         values = (str(options.folder), options.device, str(options.layers or 0))
-        command = [sys.executable, "-c", _RANDOM, *values]
+        command = [sys.executable, "-c", RANDOM, *values]
         subprocess.run(command, check=True)  # noqa: S603 - this very program
     known = rows(options.steps)
     wanted = options.rows.split(",") if options.rows else list(known)
