@@ -21,6 +21,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from bot.engine.backend import LoadProgress
+from bot.engine.turns import turn
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 
@@ -62,6 +63,13 @@ def download(
     (`LOAD_FAILED`) with a sentence: no room, no such model, a login wanted, no network (then the
     sentence names the file `lacking`), wrong hash.
     """
+    with turn(root, "download", progress):
+        _download(root, repository, source, progress, lacking=lacking)
+
+
+def _download(
+    root: Path, repository: str, source: str, progress: LoadProgress, *, lacking: str
+) -> None:
     client = _CLIENTS[source]
     with _explained(repository, source, lacking):
         files = client.listing(repository)

@@ -50,7 +50,9 @@ def same(one, two):
 
 def files_in(root):
     folder = root / "fp8-cache"
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 # What is written and read

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ with quick_imports():
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from bot.engine import turns
 from bot.engine.stream.cache import measure
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, block_layout, modulation_layout
@@ -183,3 +186,17 @@ def test_a_cache_of_other_content_under_the_right_name_is_made_anew(model, tmp_p
 
 
 # Damage
+
+
+def test_of_two_engines_one_writes_the_cache_and_the_other_reads_it(model, monkeypatch) -> None:
+    monkeypatch.setattr(turns, "_TELL_S", 0.01)
+    first, second = opened(model), opened(model)
+    drawing = first.load(CPU, lambda *_: None)
+    next(drawing)  # It converts, and holds the turn.
+    told = queue.SimpleQueue()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(loaded, second, lambda stage, _share: told.put(stage))
+        assert told.get(timeout=30) == "another engine prepares the model's files"
+        assert list(drawing)
+        assert other.result(timeout=30)
+    assert (first.stats.source, second.stats.source) == ("files", "cache")

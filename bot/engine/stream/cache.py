@@ -26,6 +26,7 @@ from bot.engine.stages import CONVERTING, LOADING
 from bot.engine.stream.cachefile import CacheDamaged, CacheReader, CacheWriter, FilePlan, parts
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.published import Sources
+from bot.engine.turns import turn
 from bot.words import mark
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,13 @@ class Checkpoint:
         Tensors are valid until the next item is asked for: they may be views of the mapped file.
         `progress` is told a stage and the share done, which only grows within a stage.
         """
+        if self.folder is None or self.cached:
+            yield from self._load(device, progress)
+            return
+        with turn(self.folder, self._stem, progress):
+            yield from self._load(device, progress)
+
+    def _load(self, device: torch.device, progress: Progress) -> Iterator[tuple[str, Packed]]:
         self.stats = LoadStats()
         given: set[str] = set()
         if self.path is not None and self.path.is_file():
