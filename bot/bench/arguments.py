@@ -71,6 +71,7 @@ def _add_storm(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engines", type=int, default=1)
     parser.add_argument(
         "--pipeline",
         choices=("quick", "tiny"),

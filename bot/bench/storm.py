@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         figures, faults = _tool("soak").main(options.jobs)
     else:
         figures, faults = _tool("storm").main(
-            options.jobs, options.kills, options.seed, options.pipeline
+            options.jobs, options.kills, options.seed, options.pipeline, options.engines
         )
     _print(figures, faults)
     return 1 if faults else 0

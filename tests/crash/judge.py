@@ -43,6 +43,8 @@ class Report:
     rungs: dict[str, int] = field(default_factory=dict)
     discord_faults: dict[str, int] = field(default_factory=dict)
     bot_starts: int = 0
+    engines_at_once: int = 0
+    """The most children that were seen at a kill."""
     interrupted_jobs: int = 0
     faulted_jobs: int = 0
     seconds: float = 0.0

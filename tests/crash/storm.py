@@ -188,7 +188,10 @@ class Storm:
     def _killed_engine(self) -> bool:
         pids = self.bot.engine_pids() if self.bot.alive else []
         self._engines.update(pids)
-        for pid in pids:
+        self.report.engines_at_once = max(self.report.engines_at_once, len(pids))
+        # Of several, another one each time.
+        turn = self.report.kills_engine % max(1, len(pids))
+        for pid in [*pids[turn:], *pids[:turn]]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.report.kills_engine += 1
@@ -345,25 +348,29 @@ async def storm(
     data: Path,
     *,
     pipeline: str | None = None,
+    engines: int = 1,
     sabotage: tuple[str, ...] = (),
     **options: Any,
 ) -> Report:
     """Run one storm on a new sandbox and the data folder `data`."""
     plan = Plan(sabotage=sabotage) if pipeline is None else Plan(pipeline, sabotage=sabotage)
-    limits = {
+    settings = {
+        "engines": f"local:{engines}",
         "limit_open_jobs": 10_000,
         "limit_images_per_day": 10_000_000,
         "limit_queue_size": 100_000,
         "limit_server_queue_size": 0,
         "limit_gpu_seconds_per_day": 0,
     }
-    async with Sandbox() as sandbox, bot_on(sandbox, data, **limits) as bot:
+    async with Sandbox() as sandbox, bot_on(sandbox, data, **settings) as bot:
         return await Storm(bot, jobs=jobs, kills=kills, seed=seed, plan=plan, **options).run()
 
 
-def main(jobs: int, kills: int, seed: int, pipeline: str) -> tuple[dict[str, Any], list[str]]:
+def main(
+    jobs: int, kills: int, seed: int, pipeline: str, engines: int
+) -> tuple[dict[str, Any], list[str]]:
     """Run a storm in a temporary folder; return its figures and what must not be."""
     with tempfile.TemporaryDirectory() as folder:
         name = TINY if pipeline == "tiny" else None
-        report = asyncio.run(storm(jobs, kills, seed, Path(folder), pipeline=name))
+        report = asyncio.run(storm(jobs, kills, seed, Path(folder), pipeline=name, engines=engines))
     return report.figures(), report.faults

@@ -37,6 +37,14 @@ async def test_three_hundred_jobs_and_sixty_kills(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(280)
+async def test_two_engines_and_twenty_kills(tmp_path):
+    report = await storm(100, 20, 7, tmp_path, engines=2)
+    check(report, 100, 20)
+    assert report.engines_at_once == 2
+
+
+@pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.timeout(280)
 async def test_a_storm_around_the_real_tiny_model(tmp_path):
