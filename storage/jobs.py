@@ -32,8 +32,9 @@ WHERE {_OPEN} ORDER BY created_at, rowid
 # candidates that of the server served least, where a user counts for no less than what they had
 # everywhere: whoever asks from many servers gets one server's share. Served is what the GPU spent
 # since :since, with the running jobs at their expected cost, to the millisecond: sums of floats
-# that are equal on paper differ in their last bits. `bot.jobs.estimate.running_order` plays it
-# forward.
+# that are equal on paper differ in their last bits. Only those who wait are summed up: SQLite joins
+# the sums row by row, and many more were served in an hour than wait. `running_order` in
+# `bot.jobs.estimate` plays it forward.
 NEXT_JOB: Final = f"""
 WITH unfinished AS (
     SELECT rowid AS seq, id, user_id, coalesce(guild_id, 0) AS server, state, work, weight,
@@ -44,10 +45,14 @@ WITH unfinished AS (
     WHERE served_at > :since
     UNION ALL
     SELECT user_id, server, work * :rate FROM unfinished WHERE state = 'running'
+), waiting AS (
+    SELECT user_id, server FROM unfinished WHERE state = 'queued'
 ), users AS (
-    SELECT user_id, sum(seconds) AS user_s FROM spent GROUP BY user_id
+    SELECT user_id, sum(seconds) AS user_s FROM spent
+    WHERE user_id IN (SELECT user_id FROM waiting) GROUP BY user_id
 ), servers AS (
-    SELECT server, sum(seconds) AS server_s FROM spent GROUP BY server
+    SELECT server, sum(seconds) AS server_s FROM spent
+    WHERE server IN (SELECT server FROM waiting) GROUP BY server
 ), candidates AS (
     SELECT id, seq, server, created_at, coalesce(user_s, 0) AS user_s, row_number() OVER (
         PARTITION BY server ORDER BY round(coalesce(user_s, 0) / weight, 3), created_at, seq

@@ -6,7 +6,6 @@ GPU really spent stands beside it and is never given back: the fair order counts
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -47,9 +46,19 @@ _COUNTED: Final = "charged_at > :since AND refunded < 1"
 _IMAGES: Final = "images * (1 - refunded)"
 _SECONDS: Final = "charged_seconds * (1 - refunded)"
 
+# The index `jobs_open` is partial: SQLite uses it only where its own condition is repeated.
 SERVED: Final = """
-SELECT user_id, coalesce(guild_id, 0), sum(gpu_seconds) FROM usage
-WHERE served_at > ? GROUP BY 1, 2
+WITH recent AS (
+    SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds FROM usage WHERE served_at > ?
+), waiting AS (
+    SELECT user_id, coalesce(guild_id, 0) AS server FROM jobs
+    WHERE state IN ('queued', 'running') AND state = 'queued'
+)
+SELECT user_id, NULL, sum(gpu_seconds) FROM recent
+WHERE user_id IN (SELECT user_id FROM waiting) GROUP BY user_id
+UNION ALL
+SELECT NULL, server, sum(gpu_seconds) FROM recent
+WHERE server IN (SELECT server FROM waiting) GROUP BY server
 """
 
 
@@ -124,10 +133,11 @@ async def last_charge(tx: Transaction, user_id: int) -> float | None:
 
 
 async def served(tx: Transaction, since: float) -> Served:
-    """Return the GPU seconds that were spent after `since`."""
-    users: dict[int, float] = defaultdict(float)
-    servers: dict[int, float] = defaultdict(float)
+    """Return the GPU seconds spent after `since` on the users and servers that wait for more."""
+    served = Served()
     for user_id, server, seconds in await tx.all(SERVED, (since,)):
-        users[user_id] += seconds
-        servers[server] += seconds
-    return Served(users, servers)
+        if server is None:
+            served.users[user_id] = seconds
+        else:
+            served.servers[server] = seconds
+    return served

@@ -89,16 +89,29 @@ def running_order(
     for job in order:
         serve(job)
     lines: dict[int, _Line] = defaultdict(lambda: _Line(users))
+    where: dict[int, set[int]] = defaultdict(set)
     for age, job in enumerate(jobs):
         if job.state is JobState.QUEUED:
             lines[job.server].add(age, job)
-    while lines:
-        server = min(lines, key=lambda server: lines[server].key(servers[server]))
+            where[job.user_id].add(job.server)
+    # No two servers' keys are alike (a job's age is in them). A key changes only when its server or
+    # one of its users is served: then the new one is added, and the old one is passed over.
+    keys = {server: line.key(servers[server]) for server, line in lines.items()}
+    heap = [(key, server) for server, key in keys.items()]
+    heapq.heapify(heap)
+    while heap:
+        key, server = heapq.heappop(heap)
+        if keys.get(server) != key:
+            continue
         job = lines[server].take()
         order.append(job)
         serve(job)
         if not lines[server].settle():
-            del lines[server]
+            del lines[server], keys[server]
+        for changed in where[job.user_id] | {server}:
+            if changed in lines:
+                keys[changed] = lines[changed].key(servers[changed])
+                heapq.heappush(heap, (keys[changed], changed))
     return order
 
 

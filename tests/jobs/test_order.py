@@ -278,7 +278,7 @@ OF_USER = "usage_user (user_id=? AND charged_at>?)"
             ["INDEX jobs_open", "usage_served (served_at>?)"],
         ),
         (jobs.UNFINISHED, (), ["INDEX jobs_open"]),
-        (usage.SERVED, (0.0,), ["usage_served (served_at>?)"]),
+        (usage.SERVED, (0.0,), ["usage_served (served_at>?)", "INDEX jobs_open"]),
         (usage.totals_sql(Ledger.USER), WHOSE, [OF_USER]),
         (usage.totals_sql(Ledger.MEMBER), WHOSE, [OF_USER]),
         (usage.totals_sql(Ledger.DIRECT), WHOSE, [OF_USER]),
