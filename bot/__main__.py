@@ -118,6 +118,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.bench.storm import run  # noqa: PLC0415
 
             return run(options)
+        case "simulate":
+            from bot.bench.simulate import bench_simulate  # noqa: PLC0415
+
+            figures = bench_simulate(options)
         case "tiny":
             from bot.bench.tiny import bench_tiny  # noqa: PLC0415
 

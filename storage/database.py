@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 import aiosqlite
 
@@ -98,7 +98,7 @@ class Database:
         """Write transactions committed since the opening."""
 
     @classmethod
-    async def open(cls, path: Path, *, migrations: Path = MIGRATIONS) -> Database:
+    async def open(cls, path: Path, *, migrations: Path = MIGRATIONS) -> Self:
         """Lock, check, back up if need be, and migrate the database at `path`.
 
         Raises `DatabaseError` when another process has it, or it is damaged, newer than this code,

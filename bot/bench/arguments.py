@@ -31,6 +31,7 @@ def add_benchmarks(commands: Any) -> None:
     )
     soak = benches.add_parser("soak", help="many jobs in one process; nothing may pile up")
     soak.add_argument("--jobs", type=int, default=5000)
+    _add_simulate(benches.add_parser("simulate", help="a day of many engines, in virtual time"))
     _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
 
@@ -64,6 +65,20 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm", type=int, default=2, help="jobs of each engine before")
     parser.add_argument("--steps", type=int, help="instead of the model's standard")
     parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--engines", type=int, default=64)
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--hours", type=float, default=24.0)
+    parser.add_argument(
+        "--load", type=float, default=0.9, help="of light users, as a share of what can be drawn"
+    )
+    parser.add_argument(
+        "--slower", type=float, default=6.0, help="how many H100's times a picture takes"
+    )
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 
