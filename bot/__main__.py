@@ -118,6 +118,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.bench.storm import run  # noqa: PLC0415
 
             return run(options)
+        case "cost":
+            from bot.bench.cost import bench_cost  # noqa: PLC0415
+
+            figures = asyncio.run(bench_cost(options))
         case "simulate":
             from bot.bench.simulate import bench_simulate  # noqa: PLC0415
 

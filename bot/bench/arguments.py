@@ -31,6 +31,7 @@ def add_benchmarks(commands: Any) -> None:
     )
     soak = benches.add_parser("soak", help="many jobs in one process; nothing may pile up")
     soak.add_argument("--jobs", type=int, default=5000)
+    _add_cost(benches.add_parser("cost", help="what a job costs the bot itself"))
     _add_simulate(benches.add_parser("simulate", help="a day of many engines, in virtual time"))
     _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
@@ -65,6 +66,13 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm", type=int, default=2, help="jobs of each engine before")
     parser.add_argument("--steps", type=int, help="instead of the model's standard")
     parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_cost(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--engines", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0.0, help="that an engine takes for a job")
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 

@@ -136,11 +136,11 @@ class Tally:
             homes = {entry.server for entry in of}
             if len(homes) == 1:
                 same[homes.pop()].append(sum(map(self._within_day, of)))
-        shared = [jain(shares) for shares in same.values() if len(shares) > 1]
+        shared = [jain(shares) or 0.0 for shares in same.values() if len(shares) > 1]
         return {
             "always_waiting_users": len(greedy),
             "jain_users": jain([sum(map(self._within_day, of)) for of in greedy.values()]),
-            "jain_users_of_one_server": round(min(shared), 4) if shared else None,
+            "jain_users_of_one_server": min(shared, default=None),
             "always_waiting_servers": len(full),
             "jain_servers": jain([sum(map(self._within_day, of)) for of in full.values()]),
         }
