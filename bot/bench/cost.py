@@ -27,6 +27,7 @@ import aiohttp
 from PIL import Image, ImageFilter
 
 from bot.app import App
+from bot.bench.order import order_costs
 from bot.bench.response import go, next_event
 from bot.engine.protocol import (
     EngineRequest,
@@ -121,6 +122,7 @@ async def bench_cost(options: argparse.Namespace) -> dict[str, Any]:
         logged = await _pass(options, folder / "second", picture, preview, keep_log=True)
         figures["wal_kib_a_job"] = logged["wal_kib_a_job"]
         figures["picture_kib"] = round(picture.stat().st_size / 1024)
+        figures["queue"] = await order_costs(folder)
         figures["commits_a_second"] = await _commits_a_second(folder / "commits.sqlite3")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")

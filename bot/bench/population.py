@@ -32,7 +32,7 @@ _RUSH_SHARE: Final = 0.05
 _USERS_A_SERVER: Final = 30
 _AT_HOME: Final = 0.9
 _DIRECT: Final = 0.03
-_COUNTS: Final = ((1, 0.6), (2, 0.15), (4, 0.25))
+_COUNTS: Final = ((1, 0.5), (2, 0.2), (4, 0.3))
 _QUALITIES: Final = (("fast", 0.3), ("standard", 0.6), ("high", 0.1))
 _SQUARES: Final = 0.4
 """The share of 1:1 and the other sizes beside the default one."""

@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import random
 import tempfile
 import time
@@ -91,7 +92,8 @@ class _Day:
         self._sources = itertools.count(1)
         self.submit_s: list[float] = []
         """Real seconds of each submission."""
-        heavy = max(2, plan.engines * 2 // 3)
+        # With three open jobs each they alone keep a few more than all engines busy.
+        heavy = max(2, math.ceil(plan.engines * 3 / 8))
         self.population = Population(plan.users, heavy, seed=plan.seed)
 
     async def run(self) -> None:
@@ -146,7 +148,7 @@ class _Day:
             await self._queue.submit(request, origin, job_id=job_id)
         except (LimitReached, QueueClosed) as refusal:
             full = isinstance(refusal, QueueClosed)
-            self._tally.refuse(job_id, "queue full" if full else "own limit")
+            self._tally.refuse(job_id, "queue_full" if full else "own_limit")
             del self._queue.ends[job_id]
             return None
         self.submit_s.append(time.perf_counter() - began)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +10,8 @@ from typing import Any, Final
 from bot.bench.response import percentile
 from bot.jobs.forecast import FAIR_WINDOW_S
 
+# So many servers, those that light users ask most in, are the large ones.
+_LARGE: Final = 10
 # Of the day, to count as one who always had work waiting.
 _ALWAYS: Final = 0.9
 
@@ -65,9 +67,9 @@ class Tally:
 
     def refuse(self, job_id: str, why: str) -> None:
         """Note that a request, noted as waiting, was refused."""
-        del self.entries[job_id]
+        entry = self.entries.pop(job_id)
         self.waiting -= 1
-        self.refused[why] += 1
+        self.refused[f"{'heavy' if entry.heavy else 'light'}_{why}"] += 1
 
     def started(self, job_id: str) -> None:
         """Note that an engine began a job."""
@@ -98,6 +100,8 @@ class Tally:
         entries = list(self.entries.values())
         light = [entry for entry in entries if not entry.heavy]
         heavy = [entry for entry in entries if entry.heavy]
+        asked = Counter(entry.server for entry in light if entry.server)
+        large = {server for server, _ in asked.most_common(_LARGE)}
         busy_s = sum(self._within_day(entry) for entry in entries)
         return {
             "jobs": len(entries),
@@ -111,6 +115,8 @@ class Tally:
             "wait_s": {
                 "all": waits(entries),
                 "light": waits(light),
+                "light_in_large_servers": waits([e for e in light if e.server in large]),
+                "light_elsewhere": waits([e for e in light if e.server not in large]),
                 "heavy": waits(heavy),
             },
             **self._fairness(entries),
