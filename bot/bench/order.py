@@ -13,17 +13,22 @@ from bot.jobs.limits import Limits
 from bot.jobs.model import Job, Origin, Target
 from bot.jobs.queue import JobQueue
 from bot.jobs.request import ImageRequest
-from storage.database import Database, Transaction
+from storage.database import Database
 
 # Jobs that wait, and jobs that ended within the hour that the fair order looks at.
 _LENGTHS: Final = ((0, 0), (100, 3_500), (500, 3_500), (500, 20_000))
 _USERS: Final = 10_000
 _SERVERS: Final = 300
 _TIMES: Final = 20
-_SERVED: Final = (
-    "INSERT INTO usage (job_id, user_id, guild_id, charged_at, images, gpu_seconds, served_at)"
-    " VALUES (?1, ?2, ?3, ?4, 1, 60, ?4)"
+# 7919 is prime to both: users and servers in no order, and again the first servers far more often.
+_SERVED: Final = """
+WITH RECURSIVE numbers (n) AS (
+    SELECT 1 WHERE ?1 > 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1
 )
+INSERT INTO usage (job_id, user_id, guild_id, charged_at, images, gpu_seconds, served_at)
+SELECT 'served-' || n, 1 + n * 7919 % ?2, 1 + (n * 7919 % ?3) * (n * 7919 % ?3) / ?3, ?4, 1, 60, ?4
+FROM numbers
+"""
 
 
 async def order_costs(folder: Path) -> list[dict[str, Any]]:
@@ -40,16 +45,10 @@ async def _costs(path: Path, waiting: int, served: int) -> dict[str, Any]:
     try:
         limits = Limits(images_per_day=1_000_000, queue_size=1_000_000)
         queue = JobQueue(database, limits, model="bench")
-        now = time.time()
-
-        async def fill(tx: Transaction) -> None:
-            for number in range(served):
-                await tx.execute(_SERVED, (f"served-{number}", _user(of), _server(of), now))
 
         async def submit() -> None:
-            origin = Origin(
-                f"s{next(numbers)}", Target.HTTP, _user(of), "someone", guild_id=_server(of)
-            )
+            user, server = of.randint(1, _USERS), 1 + int(_SERVERS * of.random() ** 2)
+            origin = Origin(f"s{next(numbers)}", Target.HTTP, user, "someone", guild_id=server)
             await queue.submit(ImageRequest("a lighthouse", seed=1), origin)
 
         claimed: list[Job] = []
@@ -61,9 +60,10 @@ async def _costs(path: Path, waiting: int, served: int) -> dict[str, Any]:
             timings = {"denoise": 60.0, "total": 60.0}
             await queue.record_generated(claimed.pop(), [], timings, None, "bench")
 
-        await database.write(fill)
         for _ in range(waiting):
             await submit()
+        params = (served, _USERS, _SERVERS, time.time())
+        await database.write(lambda tx: tx.execute(_SERVED, params))
         return {
             "waiting": waiting,
             "served_in_an_hour": served,
@@ -73,15 +73,6 @@ async def _costs(path: Path, waiting: int, served: int) -> dict[str, Any]:
         }
     finally:
         await database.close()
-
-
-def _user(of: random.Random) -> int:
-    return of.randint(1, _USERS)
-
-
-def _server(of: random.Random) -> int:
-    """Return a server; the first ones are asked in far more than the last ones."""
-    return 1 + int(_SERVERS * of.random() ** 2)
 
 
 async def _timed(step: Callable[[], Awaitable[None]]) -> float:
