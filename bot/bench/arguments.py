@@ -86,6 +86,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slower", type=float, default=6.0, help="how many H100's times a picture takes"
     )
+    parser.add_argument("--images-a-day", type=int, default=100_000, help="each user's limit")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where the figures go")
 

@@ -16,7 +16,8 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,8 +38,8 @@ from bot.logs import set_up_logging
 
 # 2026-01-01T00:00:00Z; which day it is changes nothing.
 _MIDNIGHT: Final = 1_767_225_600.0
-# The defaults of the settings but for the pictures a day, by which heavy users would stop asking.
-_LIMITS: Final = Limits(images_per_day=100_000)
+# The defaults of the settings; a plan may lift that of pictures a day, which ends heavy users' day.
+_LIMITS: Final = Limits()
 _THINK_S: Final = 5.0
 _REFUSED_S: Final = 60.0
 
@@ -47,7 +48,7 @@ _REFUSED_S: Final = 60.0
 class Plan:
     """What is simulated. `load` is what light users ask for, as a share of what can be drawn.
 
-    An engine takes `slower` times an H100's time.
+    An engine takes `slower` times an H100's time. `images_a_day` is each user's limit.
     """
 
     engines: int = 64
@@ -55,14 +56,17 @@ class Plan:
     hours: float = 24.0
     load: float = 0.9
     slower: float = 6.0
+    images_a_day: int = 100_000
     seed: int = 1
 
 
 class _Queue(JobQueue):
     """The queue, telling when the end of a job is committed."""
 
-    def __init__(self, database: HeldDatabase, tally: Tally, clock: Callable[[], float]) -> None:
-        super().__init__(database, _LIMITS, model=MODEL, clock=clock)
+    def __init__(
+        self, database: HeldDatabase, limits: Limits, tally: Tally, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(database, limits, model=MODEL, clock=clock)
         self.ends: dict[str, asyncio.Event] = {}
         self._tally = tally
 
@@ -109,7 +113,8 @@ class _Day:
         ]
         for arrival in self.population.arrivals(jobs, self._day_s):
             await asyncio.sleep(arrival.at - self._loop.time())
-            await self._ask(arrival.user, arrival.server, arrival.request, heavy=False)
+            with suppress(LimitReached, QueueClosed):
+                await self._ask(arrival.user, arrival.server, arrival.request, heavy=False)
         await asyncio.gather(*tasks)
         for end in self._queue.ends.values():
             await end.wait()
@@ -122,15 +127,22 @@ class _Day:
         await asyncio.sleep(of.uniform(0.0, 60.0))
         while self._loop.time() < self._day_s:
             request = self.population.request(of)
-            job_id = await self._ask(person.user, server, request, heavy=True)
-            if job_id is not None:
+            pause_s = of.expovariate(1 / _THINK_S)
+            try:
+                job_id = await self._ask(person.user, server, request, heavy=True)
+            except LimitReached as refusal:
+                pause_s = (refusal.retry_at or 0.0) - _MIDNIGHT - self._loop.time()
+                pause_s = max(_REFUSED_S, pause_s)
+            except QueueClosed:
+                pause_s = _REFUSED_S
+            else:
                 await self._queue.ends[job_id].wait()
-            await asyncio.sleep(of.expovariate(1 / (_THINK_S if job_id else _REFUSED_S)))
+            await asyncio.sleep(min(pause_s, max(0.0, self._day_s - self._loop.time())))
 
     async def _ask(
         self, user: int, server: int | None, request: ImageRequest, *, heavy: bool
-    ) -> str | None:
-        """Submit a request; return its job's id, or None if a limit refused it."""
+    ) -> str:
+        """Submit a request and return its job's id; raise what refuses it."""
         origin = Origin(
             source_id=f"s{next(self._sources)}",
             target=Target.INTERACTION,
@@ -150,7 +162,7 @@ class _Day:
             full = isinstance(refusal, QueueClosed)
             self._tally.refuse(job_id, "queue_full" if full else "own_limit")
             del self._queue.ends[job_id]
-            return None
+            raise
         self.submit_s.append(time.perf_counter() - began)
         return job_id
 
@@ -211,7 +223,8 @@ async def _live(
     def clock() -> float:
         return _MIDNIGHT + loop.time()
 
-    queue = _Queue(database, tally, clock)
+    limits = replace(_LIMITS, images_per_day=plan.images_a_day)
+    queue = _Queue(database, limits, tally, clock)
     await queue.start()
     fleet = Fleet(queue, NoStore(folder), database, clock=clock)
     for number in range(plan.engines):

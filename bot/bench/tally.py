@@ -198,15 +198,11 @@ def overtaken(entries: Sequence[Entry]) -> int:
 
     count = 0
     for entry in entries:
-        if entry.heavy or entry.started is None or entry.wait <= 0:
+        if entry.heavy or entry.started is None:
             continue
-        rivals = [
-            other
-            for other in servers[entry.server]
-            if other.heavy
-            and other.started is not None
-            and entry.asked < other.started < entry.started
-        ]
-        if rivals and not served(entry.user, entry.started):
-            count += sum(served(other.user, other.started or 0.0) for other in rivals)
+        for other in servers[entry.server]:
+            if not other.heavy or other.started is None:
+                continue
+            if entry.asked < other.started < entry.started:
+                count += served(other.user, other.started) and not served(entry.user, other.started)
     return count
