@@ -7,12 +7,20 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 
 from bot.engine.check import check_file, check_picture
 from bot.engine.environment import child_environment
 from bot.engine.frames import Frame, FrameError
+from bot.engine.inbox import Inbox
 from bot.engine.link import Link, own_command
 from bot.engine.options import Activity, Backoff, EngineOptions, SilenceLimits
 from bot.engine.protocol import (
@@ -24,7 +32,7 @@ from bot.engine.protocol import (
     Loading,
     Picture,
 )
-from bot.engine.wire import read_event, request_fields
+from bot.engine.wire import read_event, read_failure, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.words import mark
 
@@ -41,8 +49,6 @@ _HARMLESS = frozenset(
 _log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
 _CLOSE_PATIENCE_S = 2.0
-_DETAIL_LENGTH = 500
-_SENTENCE_LENGTH = 300
 
 
 class _BrokenBefore(Exception):
@@ -58,7 +64,8 @@ class EngineProcess:
 
     The model is loaded on the first job. A child that dies, falls silent or breaks the protocol is
     killed and replaced: at once the first time, after a growing wait when that goes on. An ordinary
-    exception in the pipeline, or a lack of memory, leaves the child alive.
+    exception in the pipeline, or a lack of memory, leaves the child alive. `connect` starts the
+    child elsewhere than in a process below this one; it raises `EngineError` or `OSError`.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class EngineProcess:
         limits: SilenceLimits | None = None,
         backoff: Backoff | None = None,
         command: Sequence[str] | None = None,
+        connect: Callable[[], Awaitable[Inbox]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
@@ -78,10 +86,11 @@ class EngineProcess:
         self._environment = dict(environment or {})
         self._limits = limits or SilenceLimits()
         self._backoff = backoff or Backoff()
+        self._connect = connect or self._spawn
         self._command = own_command(_COMMAND if command is None else command)
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._link: Link | None = None
+        self._link: Inbox | None = None
         self._phase = EngineState.STOPPED
         self._job: str | None = None
         self._cancel = asyncio.Event()
@@ -204,11 +213,11 @@ class EngineProcess:
             self._phase = EngineState.STOPPED
             raise GenerationCancelled
 
-    async def _start(self) -> Link:
+    async def _start(self) -> Inbox:
         self._check_open()
         self._phase = EngineState.STARTING
         try:
-            link = await Link.start(self._command, child_environment() | self._environment)
+            link = await self._connect()
         except OSError as error:
             self._note_failure()
             raise EngineError(EngineErrorKind.LOAD_FAILED, f"cannot start: {error}") from error
@@ -216,16 +225,21 @@ class EngineProcess:
             await link.kill()
             self._check_open()
         self._link = link
+        if self._cancel.is_set():
+            link.wake()
         await link.send("init", model=self._model, options=self._options.to_header())
         await link.send("load")
         return link
+
+    async def _spawn(self) -> Inbox:
+        return await Link.start(self._command, child_environment() | self._environment)
 
     def _check_open(self) -> None:
         if self._closed:
             self._phase = EngineState.STOPPED
             raise EngineError(EngineErrorKind.DIED, "the engine is closed")
 
-    async def _loading(self, link: Link) -> AsyncIterator[Event]:
+    async def _loading(self, link: Inbox) -> AsyncIterator[Event]:
         activity = Activity.START if self._phase is EngineState.STARTING else Activity.LOAD
         while True:
             frame = await link.receive(self._limits.of(activity), activity)
@@ -234,7 +248,7 @@ class EngineProcess:
                     raise GenerationCancelled  # the child goes on loading, for the next job
                 continue
             if frame.type == "load_failed":
-                raise _error_of(EngineErrorKind.LOAD_FAILED, frame)
+                raise read_failure(EngineErrorKind.LOAD_FAILED, frame)
             activity = Activity.LOAD
             self._phase = EngineState.LOADING
             if frame.type == "hello":
@@ -298,7 +312,7 @@ class EngineProcess:
             if self._phase is EngineState.BUSY:
                 self._phase = EngineState.IDLE
 
-    async def _hear(self, link: Link, job: str, activity: Activity) -> Frame | None:
+    async def _hear(self, link: Inbox, job: str, activity: Activity) -> Frame | None:
         limit = self._limits.of(activity)
         if self._cancel_by is not None:
             limit = max(0.0, min(limit, self._cancel_by - self._clock()))
@@ -309,15 +323,15 @@ class EngineProcess:
             )
         return frame
 
-    async def _failure(self, link: Link, frame: Frame) -> EngineError:
+    async def _failure(self, link: Inbox, frame: Frame) -> EngineError:
         header = frame.header
         if header.get("fatal"):
             await self._fail(link)
-        error = _error_of(EngineErrorKind(header.get("kind")), frame)
+        error = read_failure(EngineErrorKind(header.get("kind")), frame)
         error.detail = link.hidden(error.detail)
         return error
 
-    async def _calm(self, link: Link, job: str) -> None:
+    async def _calm(self, link: Inbox, job: str) -> None:
         """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
         try:
             async with asyncio.timeout(self._limits.obey):
@@ -336,7 +350,7 @@ class EngineProcess:
         await self._drop(link)
 
     @contextlib.asynccontextmanager
-    async def _guard(self, link: Link) -> AsyncGenerator[None]:
+    async def _guard(self, link: Inbox) -> AsyncGenerator[None]:
         """Kill the child on everything that makes it unusable."""
         try:
             yield
@@ -348,7 +362,7 @@ class EngineProcess:
                 await self._fail(link)
             raise
 
-    async def _fail(self, link: Link) -> None:
+    async def _fail(self, link: Inbox) -> None:
         self._note_failure()
         await self._drop(link)
 
@@ -357,7 +371,7 @@ class EngineProcess:
         self._failed_at = self._clock()
         self._phase = EngineState.STOPPED
 
-    async def _drop(self, link: Link) -> None:
+    async def _drop(self, link: Inbox) -> None:
         if self._link is link:
             self._link = None
         self._phase = EngineState.STOPPED
@@ -372,17 +386,3 @@ async def _check(event: Event, request: EngineRequest, seen: set[int]) -> None:
         seen.add(event.index)
     elif isinstance(event, Finished) and len(seen) != len(request.seeds):
         raise FrameError(f"the child ended with {len(seen)} of {len(request.seeds)} pictures")
-
-
-def _error_of(kind: EngineErrorKind, frame: Frame) -> EngineError:
-    """Read the child's account of a failure; it may be of any length."""
-    detail = str(frame.header.get("detail"))[:_DETAIL_LENGTH]
-    sentence, values = frame.header.get("sentence"), frame.header.get("values")
-    if not isinstance(values, dict):
-        values = {}
-    return EngineError(
-        kind,
-        detail,
-        sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH],
-        values={str(key): str(value)[:_SENTENCE_LENGTH] for key, value in values.items()},
-    )

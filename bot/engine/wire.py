@@ -18,8 +18,11 @@ from bot.engine.protocol import (
     Preview,
     Step,
 )
+from bot.errors import EngineError, EngineErrorKind
 
 _TEXT_LIMIT: Final = 200
+_DETAIL_LENGTH: Final = 500
+_SENTENCE_LENGTH: Final = 300
 # Far above any time in seconds or size in bytes, and within SQLite's integers.
 _AMOUNT_LIMIT: Final = 2.0**62
 
@@ -101,6 +104,20 @@ def read_event(frame: Frame) -> Event:
                 raise FrameError(f"the child sent a message of type {other[:40]!r}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FrameError(f"the child's {frame.type[:40]!r} message lacks a field") from error
+
+
+def read_failure(kind: EngineErrorKind, frame: Frame) -> EngineError:
+    """Read the child's account of a failure; it may be of any length."""
+    detail = str(frame.header.get("detail"))[:_DETAIL_LENGTH]
+    sentence, values = frame.header.get("sentence"), frame.header.get("values")
+    if not isinstance(values, dict):
+        values = {}
+    return EngineError(
+        kind,
+        detail,
+        sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH],
+        values={str(key): str(value)[:_SENTENCE_LENGTH] for key, value in values.items()},
+    )
 
 
 def _amount(value: Any) -> float:
