@@ -221,6 +221,9 @@ class EngineProcess:
         except OSError as error:
             self._note_failure()
             raise EngineError(EngineErrorKind.LOAD_FAILED, f"cannot start: {error}") from error
+        except EngineError:
+            self._note_failure()
+            raise
         if self._closed:
             await link.kill()
             self._check_open()

@@ -1,0 +1,207 @@
+"""The part of an engine that lives on the GPU's node: a Ray actor that holds the child.
+
+It is a longer pipe: frames go through as they are, but for files, which travel as bytes. Ray gives
+the actor its card (`CUDA_VISIBLE_DEVICES`), which the child inherits; nothing here imports Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Final
+
+from typing_extensions import override
+
+from bot.engine.cluster.fingerprint import ROOT, report
+from bot.engine.environment import child_environment
+from bot.engine.frames import Frame
+from bot.engine.link import Link, own_command
+from bot.errors import EngineError, EngineErrorKind
+
+BEAT_S: Final = 2.0
+Item = tuple[dict[str, Any], bytes]
+"""What is streamed: a frame's header and its tail."""
+_LAST: Final = frozenset({"loaded", "load_failed", "finished", "failed", "cancelled"})
+_COMMAND: Final = (sys.executable, "-m", "bot.engine.child")
+_PREFIX: Final = "image-bot-"
+_PICTURE_BYTES: Final = 2**27
+
+
+class NodeActor:
+    """Starts the child, hands frames to and fro, ends it. One exchange at a time."""
+
+    def __init__(self) -> None:
+        self._link: Link | None = None
+        self._lines = _Lines()
+        _sweep()
+        self._folder = _Folder()
+
+    async def inspect(self, model_path: str, lora_path: str) -> dict[str, Any]:
+        """Return what must be the same on every node."""
+        return await asyncio.to_thread(report, model_path, lora_path)
+
+    async def open(self) -> int:
+        """Start a child, in the place of one that there may be; return its process id."""
+        await self.end(0.0)
+        self._link = await Link.start(own_command(_COMMAND), child_environment())
+        return self._link.pid
+
+    async def alive(self) -> bool:
+        """Return whether there is a child."""
+        return self._link is not None and not self._link.ended
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Hand the child a message that it does not answer."""
+        if self._link is None:
+            return
+        fields = dict(message)
+        kind = fields.pop("type")
+        if kind == "init":
+            options = fields["options"]
+            paths = {name: str(ROOT / options[name]) for name in ("model_path", "lora_path")}
+            fields["options"] = {**options, **paths}
+        await self._link.send(kind, **fields)
+
+    async def exchange(
+        self, message: dict[str, Any], image: bytes | None
+    ) -> AsyncGenerator[Item, None]:
+        """Hand the child a message and stream its answers: messages, log lines, signs of life.
+
+        The first item says that the child has the message. `image` is the input image.
+        """
+        link = self._link
+        folder: Path | None = None
+        try:
+            if link is None:
+                yield _ended(EngineError(EngineErrorKind.DIED, "there is no child"))
+                return
+            kind, fields = message["type"], dict(message)
+            del fields["type"]
+            if kind == "generate":
+                if link.take_unread():
+                    error = EngineError(EngineErrorKind.GARBLED, "it spoke out of turn while idle")
+                    yield _ended(error)
+                    return
+                folder = await asyncio.to_thread(self._folder.new)
+                fields["output_dir"] = str(folder)
+                if fields.get("input_image") is not None:
+                    fields["input_image"] = str(folder / "input")
+                    await asyncio.to_thread(_write, folder / "input", image)
+                link.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
+            await link.send(kind, **fields)
+            yield {"type": "beat"}, b""
+            async for item in self._answers(link, folder):
+                yield item
+        finally:
+            if folder is not None:
+                await asyncio.to_thread(shutil.rmtree, folder, True)
+
+    async def end(self, patience: float) -> None:
+        """End the child, at once or within `patience` seconds."""
+        link, self._link = self._link, None
+        if link is not None:
+            await (link.close(patience) if patience else link.kill())
+
+    async def _answers(self, link: Link, folder: Path | None) -> AsyncGenerator[Item, None]:
+        while True:
+            error: EngineError | None = None
+            frame: Frame | None = None
+            try:
+                frame = await link.receive(BEAT_S, "relaying")
+            except EngineError as raised:
+                error = raised
+            for line in self._lines.take():
+                yield {"type": "log", "text": line}, b""
+            if error is not None and error.kind is not EngineErrorKind.SILENT:
+                yield _ended(error)
+                return
+            if frame is None:
+                yield {"type": "beat"}, b""
+                continue
+            tail = frame.tail
+            if frame.type == "picture" and folder is not None:
+                tail = await asyncio.to_thread(_picture, frame, folder)
+            yield dict(frame.header), tail
+            if frame.type in _LAST:
+                return
+
+
+def _ended(error: EngineError) -> Item:
+    return {"type": "ended", "kind": error.kind.value, "detail": error.detail}, b""
+
+
+def _picture(frame: Frame, folder: Path) -> bytes:
+    """Return the bytes of a picture that the child says it has written; empty if it has not."""
+    try:
+        path = folder / f"{int(frame.header['index'])}.png"
+        found = path.lstat()
+        if frame.header.get("path") != str(path) or not stat.S_ISREG(found.st_mode):
+            return b""
+        data = path.read_bytes() if found.st_size <= _PICTURE_BYTES else b""
+        path.unlink()
+    except (OSError, KeyError, TypeError, ValueError, OverflowError):
+        return b""
+    return data
+
+
+def _write(path: Path, data: bytes | None) -> None:
+    if data is not None:  # else the child finds no file, and says so as it does anywhere
+        path.write_bytes(data)
+
+
+class _Lines(logging.Handler):
+    """Keeps the child's lines for the bot's log, and out of Ray's files on the node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept: deque[str] = deque(maxlen=500)
+        logger = logging.getLogger("bot")
+        logger.handlers = [self]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append(record.getMessage()[:2000])
+
+    def take(self) -> list[str]:
+        """Return the lines since the last call."""
+        taken: list[str] = []
+        while self._kept:
+            taken.append(self._kept.popleft())
+        return taken
+
+
+class _Folder:
+    """A folder of this process alone, locked for as long as the process lives."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def new(self) -> Path:
+        """Return a new folder in it."""
+        return Path(tempfile.mkdtemp(dir=self.path))
+
+
+def _sweep() -> None:
+    """Remove what killed actors left, people's pictures among it."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)

@@ -1,0 +1,34 @@
+"""The driver process: ``python -m bot.engine.cluster.driver PARENT_PID``.
+
+It alone imports Ray. It joins the cluster (or starts one on this machine), makes the actors and
+carries messages between them and the bot, which it talks to as an engine child does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Serve the bot until it closes the pipe."""
+    from bot.engine.child import take_pipes  # noqa: PLC0415
+
+    frames_in, frames_out = take_pipes()
+    # Only now: whatever these imports print goes to the log.
+    import signal  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
+
+    die_with_parent(int(sys.argv[1]))
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+    from bot.engine.cluster.serve import serve  # noqa: PLC0415
+
+    serve(frames_in, frames_out)
+
+
+if __name__ == "__main__":
+    main()

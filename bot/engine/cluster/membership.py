@@ -1,0 +1,234 @@
+"""Which GPUs of the cluster the bot draws on: they come and go while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from bot.engine.cluster.engine import RayEngine
+from bot.engine.cluster.fingerprint import differences, report
+from bot.engine.cluster.hub import Hub
+from bot.engine.options import Backoff, EngineOptions, SilenceLimits
+from bot.errors import EngineError, StartupError
+
+_log = logging.getLogger(__name__)
+_LIST_S: Final = 20.0
+_LOST_S: Final = 90.0
+"""Seconds without an answer after which the cluster counts as lost; Ray's own limit is 60."""
+_REFUSED_S: Final = 60.0
+_REJOIN_S: Final = 30.0
+_UNFIT: Final = re.compile(r"[^a-z0-9.-]+")
+
+Joined = Callable[[str, RayEngine, str, str | None], Awaitable[None]]
+"""Called with an engine's name, itself, its node's host name, and its card where Ray knows that."""
+Left = Callable[[str], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Slot:
+    """One GPU of one node, by Ray's reckoning."""
+
+    name: str
+    node: str
+    host: str
+    card: str | None
+    engine: RayEngine | None = None
+    claiming: asyncio.Task[None] | None = None
+    refused: str = ""
+    again_at: float = field(default=0.0)
+
+
+class RayMembership:
+    """Joins a cluster, and tells of an engine for every GPU that it has.
+
+    `await start()`, then `run()` until cancelled, then `close()`. `joined` and `left` are called
+    from `run`; `left` also for every engine of a cluster that is lost, which is joined again when
+    it is back.
+    """
+
+    def __init__(
+        self,
+        address: str | None,
+        *,
+        model: str,
+        options: EngineOptions,
+        joined: Joined,
+        left: Left,
+        poll_s: float = 5.0,
+        limits: SilenceLimits | None = None,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._address = address or None
+        self._model = model
+        self._options = options
+        self._limits = limits
+        self._backoff = backoff
+        self._joined = joined
+        self._left = left
+        self._poll_s = poll_s
+        self._hub: Hub | None = None
+        self._slots: dict[tuple[str, int], _Slot] = {}
+        self._known: dict[str, Any] = {}
+
+    @property
+    def driver_pid(self) -> int | None:
+        """The process id of the driver, while there is one."""
+        return None if self._hub is None else self._hub.pid
+
+    async def start(self) -> None:
+        """Join the cluster; raise `StartupError` when that fails."""
+        self._hub = await Hub.join(self._address)
+        paths = str(self._options.model_path), str(self._options.lora_path)
+        self._known = await asyncio.to_thread(report, *paths)
+
+    async def run(self) -> None:
+        """Watch the cluster until cancelled."""
+        loop = asyncio.get_running_loop()
+        heard, empty = loop.time(), False
+        while True:
+            if self._hub is None:
+                await self._rejoin()
+                heard = loop.time()
+            hub = self._hub
+            assert hub is not None
+            try:
+                nodes = _read_nodes(await hub.call("nodes", _LIST_S))
+            except (EngineError, KeyError, TypeError, ValueError) as error:
+                if hub.ended.is_set() or loop.time() - heard > _LOST_S:
+                    _log.error("the Ray cluster is lost (%s); it is joined again", error)
+                    await self._lose()
+                    continue
+                _log.warning("the Ray cluster does not tell its nodes: %s", error)
+            else:
+                heard = loop.time()
+                if not nodes and not empty:
+                    _log.warning("the Ray cluster has no GPU: nothing is drawn until one joins")
+                empty = not nodes
+                await self._compare(hub, nodes)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._poll_s):
+                    await hub.ended.wait()
+
+    async def close(self) -> None:
+        """Leave the cluster; what is drawn there ends. Idempotent."""
+        claims = [slot.claiming for slot in self._slots.values() if slot.claiming]
+        self._slots.clear()
+        for claim in claims:
+            claim.cancel()
+        await asyncio.gather(*claims, return_exceptions=True)
+        hub, self._hub = self._hub, None
+        if hub is not None:
+            await hub.close()
+
+    async def _rejoin(self) -> None:
+        wait_s = 1.0
+        while True:
+            try:
+                self._hub = await Hub.join(self._address)
+            except StartupError as error:
+                _log.error("%s Next try in %.0f s.", error, wait_s)
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, _REJOIN_S)
+            else:
+                _log.info("the Ray cluster is joined again")
+                return
+
+    async def _lose(self) -> None:
+        hub, self._hub = self._hub, None
+        for key in list(self._slots):
+            await self._drop(key)
+        if hub is not None:
+            await hub.close()
+
+    async def _compare(
+        self, hub: Hub, nodes: dict[tuple[str, int], tuple[str, str | None]]
+    ) -> None:
+        for key in [key for key in self._slots if key not in nodes]:
+            await self._drop(key)
+        now = asyncio.get_running_loop().time()
+        for key, (host, card) in nodes.items():
+            slot = self._slots.get(key)
+            if slot is None:
+                name = _name(host, (slot.name for slot in self._slots.values()))
+                slot = self._slots[key] = _Slot(name, key[0], host, card)
+            if slot.engine is None and slot.claiming is None and now >= slot.again_at:
+                slot.claiming = asyncio.create_task(self._claim(hub, slot))
+
+    async def _claim(self, hub: Hub, slot: _Slot) -> None:
+        """Take a GPU into use, unless its node is not as the others are."""
+        engine = RayEngine(
+            self._model,
+            options=self._options,
+            hub=hub,
+            node=slot.node,
+            limits=self._limits,
+            backoff=self._backoff,
+        )
+        try:
+            try:
+                there = await engine.claim()
+                sentence = differences(self._known, there, slot.name)
+            except EngineError as error:
+                there, sentence = {}, f"{error.template or error.detail}."
+            if sentence is None:
+                self._note(slot, there)
+                slot.engine = engine
+                await self._joined(slot.name, engine, slot.host, slot.card)
+                return
+            if sentence != slot.refused:
+                _log.error("%s is not used: %s", slot.name, sentence)
+            slot.refused = sentence
+        except Exception:  # noqa: BLE001 - one GPU's trouble is not the others'
+            _log.exception("%s is not used", slot.name)
+            slot.engine = None
+        finally:
+            slot.claiming = None
+            slot.again_at = asyncio.get_running_loop().time() + _REFUSED_S
+            if slot.engine is None:
+                await engine.close()
+
+    def _note(self, slot: _Slot, there: dict[str, Any]) -> None:
+        """Hold later nodes to the files of this one too; tell of LoRAs that it lacks."""
+        lacking = sorted(self._known["loras"].keys() - there["loras"].keys())
+        if lacking:
+            names = ", ".join(lacking)[:300]
+            _log.warning("%s lacks LoRA files, and refuses jobs with them: %s", slot.name, names)
+        for kind in ("model", "loras"):
+            self._known[kind] = {**there[kind], **self._known[kind]}
+
+    async def _drop(self, key: tuple[str, int]) -> None:
+        slot = self._slots.pop(key)
+        if slot.claiming is not None:
+            slot.claiming.cancel()
+            await asyncio.wait({slot.claiming})
+        if slot.engine is None:
+            return
+        _log.warning("%s has left", slot.name)
+        try:
+            await self._left(slot.name)
+        except Exception:  # noqa: BLE001 - the others go on
+            _log.exception("%s could not be taken out", slot.name)
+        await slot.engine.close()
+
+
+def _read_nodes(value: Any) -> dict[tuple[str, int], tuple[str, str | None]]:
+    """Return the GPUs, each by its node's id and its number there, in a steady order."""
+    found: dict[tuple[str, int], tuple[str, str | None]] = {}
+    for node in sorted(value, key=lambda node: str(node["id"])):
+        card = node["card"]
+        for index in range(min(int(node["gpus"]), 64)):
+            host = str(node["host"])[:60]
+            found[str(node["id"]), index] = host, None if card is None else str(card)[:60]
+    return found
+
+
+def _name(host: str, taken: Iterable[str]) -> str:
+    """Return the first free name of the kind `host-0`."""
+    stem = _UNFIT.sub("-", host.lower()).strip("-") or "node"
+    used = set(taken)
+    return next(name for i in range(len(used) + 1) if (name := f"{stem}-{i}") not in used)
