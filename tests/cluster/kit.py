@@ -33,6 +33,10 @@ def ray_environment() -> Iterator[Path]:
         patch.setattr(tempfile, "tempdir", None)
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        # A node that was killed is known to be dead after two seconds instead of fifteen.
+        patch.setenv("RAY_health_check_initial_delay_ms", "500")
+        patch.setenv("RAY_health_check_period_ms", "500")
+        patch.setenv("RAY_health_check_failure_threshold", "4")
         patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT / "tests/engine"), str(ROOT))))
         try:
             yield folder

@@ -18,6 +18,8 @@ from bot.errors import EngineError, EngineErrorKind, StartupError
 
 _COMMAND: Final = (sys.executable, "-m", "bot.engine.cluster.driver")
 _JOIN_S: Final = 90.0
+SILENT_S: Final = 30.0
+"""Seconds without a sign of life after which a node is taken to hang: many beats of its actor."""
 _CLOSE_PATIENCE_S: Final = 4.0
 _FOR_EVER_S: Final = 24 * 3600.0
 Listener = Callable[[Frame], None]
@@ -62,7 +64,7 @@ class Hub:
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
-    async def join(cls, address: str | None, *, limit_s: float = _JOIN_S) -> Self:
+    async def join(cls, address: str | None, *, silent_s: float = SILENT_S) -> Self:
         """Start a driver and join the cluster at `address`, or have it start a local one.
 
         Raises `StartupError` when that fails.
@@ -74,8 +76,8 @@ class Hub:
         except OSError as error:
             raise StartupError(f"The Ray driver cannot start: {error.strerror}.") from error
         try:
-            await link.send("join", address=address or None)
-            frame = await link.receive(limit_s, "joining")
+            await link.send("join", address=address or None, silent_s=silent_s)
+            frame = await link.receive(_JOIN_S, "joining")
         except EngineError as error:
             await link.kill()
             raise StartupError(f"Joining {where} failed: {error.detail}.") from error

@@ -7,12 +7,12 @@ import contextlib
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bot.engine.cluster.engine import RayEngine
 from bot.engine.cluster.fingerprint import differences, report
-from bot.engine.cluster.hub import Hub
+from bot.engine.cluster.hub import SILENT_S, Hub
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.errors import EngineError, StartupError
 
@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 _LIST_S: Final = 20.0
 _LOST_S: Final = 90.0
 """Seconds without an answer after which the cluster counts as lost; Ray's own limit is 60."""
-_REFUSED_S: Final = 60.0
+_FIRST_S, _REFUSED_S = 1.0, 60.0
+"""Seconds until a GPU that could not be taken is tried again: at first, and at most."""
 _REJOIN_S: Final = 30.0
 _UNFIT: Final = re.compile(r"[^a-z0-9.-]+")
 
@@ -40,7 +41,8 @@ class _Slot:
     engine: RayEngine | None = None
     claiming: asyncio.Task[None] | None = None
     refused: str = ""
-    again_at: float = field(default=0.0)
+    again_at: float = 0.0
+    pause_s: float = _FIRST_S
 
 
 class RayMembership:
@@ -60,6 +62,7 @@ class RayMembership:
         joined: Joined,
         left: Left,
         poll_s: float = 5.0,
+        silent_s: float = SILENT_S,
         limits: SilenceLimits | None = None,
         backoff: Backoff | None = None,
     ) -> None:
@@ -71,6 +74,7 @@ class RayMembership:
         self._joined = joined
         self._left = left
         self._poll_s = poll_s
+        self._silent_s = silent_s
         self._hub: Hub | None = None
         self._slots: dict[tuple[str, int], _Slot] = {}
         self._known: dict[str, Any] = {}
@@ -82,7 +86,7 @@ class RayMembership:
 
     async def start(self) -> None:
         """Join the cluster; raise `StartupError` when that fails."""
-        self._hub = await Hub.join(self._address)
+        self._hub = await Hub.join(self._address, silent_s=self._silent_s)
         paths = str(self._options.model_path), str(self._options.lora_path)
         self._known = await asyncio.to_thread(report, *paths)
 
@@ -129,7 +133,7 @@ class RayMembership:
         wait_s = 1.0
         while True:
             try:
-                self._hub = await Hub.join(self._address)
+                self._hub = await Hub.join(self._address, silent_s=self._silent_s)
             except StartupError as error:
                 _log.error("%s Next try in %.0f s.", error, wait_s)
                 await asyncio.sleep(wait_s)
@@ -188,7 +192,8 @@ class RayMembership:
             slot.engine = None
         finally:
             slot.claiming = None
-            slot.again_at = asyncio.get_running_loop().time() + _REFUSED_S
+            slot.again_at = asyncio.get_running_loop().time() + slot.pause_s
+            slot.pause_s = min(2 * slot.pause_s, _REFUSED_S)
             if slot.engine is None:
                 await engine.close()
 

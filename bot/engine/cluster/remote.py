@@ -23,17 +23,21 @@ CLAIM_S: Final = 60.0
 """Seconds for an actor's start and what it reads of the disk, on a machine that is busy."""
 ANSWER_S: Final = 15.0
 """Seconds for every other answer of a node that lives."""
-SILENT_S: Final = 30.0
-"""Seconds without a sign of life in a stream: many times the actor's `BEAT_S`."""
 _FAILURES: Final = (RayError, TimeoutError, ValueError, RuntimeError)
 _log = logging.getLogger(__name__)
 
 
 class Remote:
-    """The engine `number` on one GPU of `node`; `send(kind, tail, **fields)` speaks to the bot."""
+    """The engine `number` on one GPU of `node`; `send(kind, tail, **fields)` speaks to the bot.
 
-    def __init__(self, number: int, node: str, send: Callable[..., None]) -> None:
+    A stream without a sign of life for `silent_s` seconds is one of a node that hangs.
+    """
+
+    def __init__(
+        self, number: int, node: str, send: Callable[..., None], *, silent_s: float
+    ) -> None:
         self.number = number
+        self._silent_s = silent_s
         self._node = node
         self._send = send
         self._actor: Any = None
@@ -166,7 +170,7 @@ class Remote:
         try:
             refused = False
             while True:
-                async with asyncio.timeout(SILENT_S):
+                async with asyncio.timeout(self._silent_s):
                     header, tail = await (await anext(stream))
                 self._begun.set()
                 match header["type"]:

@@ -72,8 +72,9 @@ def gpu_nodes() -> list[dict[str, Any]]:
 class Driver:
     """Answers the bot's calls; a call that hangs holds up no other."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, silent_s: float) -> None:
         self._channel = channel
+        self._silent_s = silent_s
         self._remotes: dict[int, Remote] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -112,7 +113,9 @@ class Driver:
                     self._start(remote.check())
                 return await in_thread(_LIST_S, gpu_nodes)
             case "claim":
-                remote = self._remotes[number] = Remote(number, header["node"], self._say)
+                remote = self._remotes[number] = Remote(
+                    number, header["node"], self._say, silent_s=self._silent_s
+                )
                 return await remote.claim(header["model_path"], header["lora_path"])
             case "open":
                 return await self._remotes[number].open(header["link"])
@@ -149,13 +152,13 @@ def serve(frames_in: int, frames_out: int) -> None:
         channel.send("refused", detail=f"{type(error).__name__}: {line[:300]}")
         return
     channel.send("joined")
-    asyncio.run(_serve(stream, channel))
+    asyncio.run(_serve(stream, channel, float(first.header["silent_s"])))
     _leave()
 
 
-async def _serve(stream: Any, channel: Channel) -> None:
+async def _serve(stream: Any, channel: Channel, silent_s: float) -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
-    driver = Driver(channel)
+    driver = Driver(channel, silent_s)
 
     def listen() -> None:
         try:
