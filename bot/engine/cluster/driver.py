@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import Final
+
+_TOKEN: Final = Path.home() / ".ray" / "auth_token"
 
 
 def main() -> None:
@@ -24,6 +28,9 @@ def main() -> None:
 
     die_with_parent(int(sys.argv[1]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or _TOKEN.is_file():
+        # As `ray start` does; joining alone would not look for the token.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
     from bot.engine.cluster.serve import serve  # noqa: PLC0415
 

@@ -17,6 +17,7 @@ from bot.engine.link import Link, own_command
 from bot.errors import EngineError, EngineErrorKind, StartupError
 
 _COMMAND: Final = (sys.executable, "-m", "bot.engine.cluster.driver")
+_REACH_S: Final = 10.0
 _JOIN_S: Final = 90.0
 SILENT_S: Final = 30.0
 """Seconds without a sign of life after which a node is taken to hang: many beats of its actor."""
@@ -38,8 +39,8 @@ def driver_environment() -> dict[str, str]:
     return {**child_environment(), **ours}
 
 
-def require_ray(address: str | None) -> None:
-    """Raise `StartupError` where Ray is not installed or the address is of the wrong kind."""
+async def require_cluster(address: str | None) -> None:
+    """Raise `StartupError` where Ray is not installed, or nothing listens at the address."""
     if importlib.util.find_spec("ray") is None:
         raise StartupError(
             "ENGINES=ray needs a package that is not installed: pip install -r requirements-ray.txt"
@@ -49,6 +50,16 @@ def require_ray(address: str | None) -> None:
             "RAY_ADDRESS is the address of the cluster's head node, such as 10.0.0.1:6379; the Ray "
             "client (ray://) cannot carry pictures as they are drawn."
         )
+    if address:
+        host, _, port = address.rpartition(":")
+        try:
+            async with asyncio.timeout(_REACH_S):
+                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            writer.close()
+        except (OSError, OverflowError, ValueError) as error:  # TimeoutError is an OSError
+            raise StartupError(
+                f"No Ray cluster can be reached at RAY_ADDRESS={address}."
+            ) from error
 
 
 class Hub:
@@ -69,7 +80,7 @@ class Hub:
 
         Raises `StartupError` when that fails.
         """
-        require_ray(address)
+        await require_cluster(address)
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         try:
             link = await Link.start(own_command(_COMMAND), driver_environment())
@@ -87,8 +98,8 @@ class Hub:
         if frame is None or frame.type != "joined":
             detail = str(frame and frame.header.get("detail"))[:400].rstrip(".")
             await link.close(_CLOSE_PATIENCE_S)
-            hint = " This machine must be a node of it (docs/ray.md)." if address else ""
-            raise StartupError(f"Joining {where} failed: {detail}.{hint}")
+            hint = " This machine must be a node of it, with its token (docs/ray.md)."
+            raise StartupError(f"Joining {where} failed: {detail}.{hint if address else ''}")
         hub = cls(link)
         hub._reader = asyncio.create_task(hub._read(), name="ray-hub")
         return hub
