@@ -76,7 +76,7 @@ $(VENV)/.ready: requirements.txt | $(VENV)/.torch
 	$(RUN) -m pip install -q -r requirements.txt
 	@touch $@
 
-$(VENV)/.ready-dev: requirements-dev.txt requirements-admin.txt $(VENV)/.ready
+$(VENV)/.ready-dev: requirements-dev.txt requirements-admin.txt requirements-ray.txt $(VENV)/.ready
 	@echo "Installing the test packages"
 	$(RUN) -m pip install -q -r requirements-dev.txt
 	@touch $@

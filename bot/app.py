@@ -23,8 +23,9 @@ from bot.delivery.exposure import Gate
 from bot.delivery.ladder import Ladder
 from bot.delivery.progress import ProgressEditor
 from bot.delivery.reception import Reception
+from bot.engine.cluster.membership import RayMembership
 from bot.engine.protocol import Engine
-from bot.engines import Planned, local_engines
+from bot.engines import Planned, cluster_engines, local_engines
 from bot.errors import DatabaseError, StartupError
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
@@ -120,6 +121,7 @@ class App:
             stack.push_async_callback(services.fleet.close)
             for planned in await self._planned_engines():
                 await services.fleet.add(planned.name, planned.engine, card=planned.card)
+            cluster = await self._join_cluster(services.fleet, stack)
             self.door = self._bind_door(services, stack)
             try:
                 recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
@@ -133,7 +135,7 @@ class App:
             stack.push_async_callback(self.client.close)
             if await self._log_in():
                 self._log_invitation()
-                await self._serve(services, progress, http)
+                await self._serve(services, progress, http, cluster)
 
     async def _log_in(self) -> bool:
         """Log in; return False when `stop` came first."""
@@ -152,6 +154,16 @@ class App:
         if self._engines is None:
             return await asyncio.to_thread(local_engines, self.settings)
         return [Planned(f"local-{n}", engine) for n, engine in enumerate(self._engines)]
+
+    async def _join_cluster(self, fleet: Fleet, stack: AsyncExitStack) -> RayMembership | None:
+        """Join the Ray cluster, if ENGINES names one; raise `StartupError` when that fails."""
+        if self.settings.engines != "ray" or self._engines is not None:
+            return None
+        cluster = cluster_engines(self.settings, fleet)
+        # Before the engines are closed: that asks a cluster which may not answer.
+        stack.push_async_callback(cluster.close)
+        await cluster.start()
+        return cluster
 
     def _compose(self, database: Database) -> tuple[Services, ProgressEditor]:
         settings = self.settings
@@ -251,6 +263,7 @@ class App:
         services: Services,
         progress: ProgressEditor,
         http: asyncio.Task[None] | None,
+        cluster: RayMembership | None,
     ) -> None:
         parts = {
             name: asyncio.create_task(run(), name=name)
@@ -260,6 +273,7 @@ class App:
                 "courier": services.courier.run,
                 "progress": progress.run,
                 "sweep": services.privacy.run,
+                **({"cluster": cluster.run} if cluster else {}),
             }.items()
         }
         watch = asyncio.create_task(self._watch_ready(), name="ready")
@@ -277,9 +291,10 @@ class App:
             watch.cancel()
             stopping.cancel()
             # The engines first: running jobs go back to the queue before anything else ends.
-            for name in ("engines", "courier", "progress", "sweep", "gateway"):
-                parts[name].cancel()
-                await asyncio.wait({parts[name]})
+            for name in ("engines", "cluster", "courier", "progress", "sweep", "gateway"):
+                if name in parts:
+                    parts[name].cancel()
+                    await asyncio.wait({parts[name]})
         for task in done:
             if task is not stopping:
                 _raise_end_of(task)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot import cards
+from bot.engine.cluster.membership import RayMembership
 from bot.engine.process import EngineOptions, EngineProcess
 from bot.engine.protocol import Engine
 from bot.errors import StartupError
+from bot.jobs.fleet import Fleet
 from bot.settings import Settings
 
 
@@ -24,26 +26,49 @@ def build_engine(settings: Settings, card: cards.Card | None = None) -> Engine:
     """Return an engine of the settings, not started, which sees `card` alone, if one is given."""
     return EngineProcess(
         settings.image_model_name,
-        options=EngineOptions(
-            model_path=settings.image_model_path,
-            lora_path=settings.image_lora_path,
-            model_source=settings.model_source,
-            vram_gb=settings.image_vram_gb,
-            gpu_memory_utilization=settings.image_gpu_memory_utilization,
-            offload=settings.image_offload,
-            precision=settings.image_precision,
-            compile=settings.image_compile,
-            compile_wait_s=settings.image_compile_wait_seconds,
-        ),
+        options=engine_options(settings),
         environment={} if card is None else {cards.VISIBLE: card.id},
+    )
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """Return what the settings say of every engine."""
+    return EngineOptions(
+        model_path=settings.image_model_path,
+        lora_path=settings.image_lora_path,
+        model_source=settings.model_source,
+        vram_gb=settings.image_vram_gb,
+        gpu_memory_utilization=settings.image_gpu_memory_utilization,
+        offload=settings.image_offload,
+        precision=settings.image_precision,
+        compile=settings.image_compile,
+        compile_wait_s=settings.image_compile_wait_seconds,
+    )
+
+
+def cluster_engines(settings: Settings, fleet: Fleet) -> RayMembership:
+    """Return what brings the engines of a Ray cluster into `fleet` and takes them out again."""
+
+    async def joined(name: str, engine: Engine, node: str, card: str | None) -> None:
+        await fleet.add(name, engine, node=node, card=card)
+
+    return RayMembership(
+        settings.ray_address or None,
+        model=settings.image_model_name,
+        options=engine_options(settings),
+        joined=joined,
+        left=fleet.remove,
     )
 
 
 def local_engines(settings: Settings) -> list[Planned]:
     """Return the engines of this machine, by ENGINES: one a card, or so many; may block a while.
 
-    The tiny model needs no card. Raises `StartupError` where more engines than cards are asked for.
+    The tiny model needs no card; the engines of ENGINES=ray join later. Raises `StartupError` where
+    more engines than cards are asked for.
     """
+    if settings.engines == "ray":
+        return []
     wanted = settings.local_engines
     if settings.model.family == "tiny":
         return [_planned(settings, number, None) for number in range(wanted or 1)]

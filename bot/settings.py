@@ -26,7 +26,7 @@ from bot.jobs.request import ImageRequest
 from bot.models import ModelSpec, Quality, find_model
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
-_ENGINES: Final = re.compile(r"local(:[1-9][0-9]?)?")
+_ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
 
 
@@ -84,8 +84,12 @@ class Settings(BaseSettings):
         "local",
         description=(
             "Where pictures are drawn: local is one engine for each graphics card of this machine "
-            "(CUDA_VISIBLE_DEVICES limits them), local:2 two engines (docs/scaling.md)."
+            "(CUDA_VISIBLE_DEVICES limits them), local:2 two engines (docs/scaling.md), ray one "
+            "for each of a Ray cluster (docs/ray.md)."
         ),
+    )
+    ray_address: str = Field(
+        "", description="For ENGINES=ray: the head node, host:6379; empty is this machine alone."
     )
     image_offload: Literal["stream", "stock"] = Field(
         "stream",
@@ -275,7 +279,7 @@ class Settings(BaseSettings):
     @classmethod
     def _readable_engines(cls, value: str) -> str:
         if not _ENGINES.fullmatch(value):
-            raise ValueError("it must be local, or local:N for N engines")
+            raise ValueError("it must be local, local:N for N engines, or ray")
         return value
 
     @field_validator("discord_api_url")

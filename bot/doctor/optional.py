@@ -10,9 +10,13 @@ from bot.settings import Settings
 
 
 def optional_packages(settings: Settings) -> Iterator[Finding]:
-    """Look for what IMAGE_CHECK=true needs besides."""
-    if not settings.image_check:
+    """Look for what IMAGE_CHECK=true and ENGINES=ray need besides."""
+    asked = {
+        "requirements-moderation.txt": settings.image_check,
+        "requirements-ray.txt": settings.engines == "ray",
+    }
+    if not any(asked.values()):
         yield Finding("optional packages", Level.OK, "none is asked for")
-        return
-    for found in packages("requirements-moderation.txt"):
-        yield Finding("optional packages", found.level, found.text, found.step)
+    for name in (name for name, wanted in asked.items() if wanted):
+        for found in packages(name):
+            yield Finding("optional packages", found.level, found.text, found.step)

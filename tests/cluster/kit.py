@@ -18,6 +18,7 @@ from bot.engine.cluster.membership import RayMembership
 from bot.engine.options import Backoff, EngineOptions
 
 ROOT = Path(__file__).parent.parent.parent
+PATHS = (ROOT / "tests/engine", ROOT / "tests/cluster", ROOT)
 STORE_BYTES = 80 * 2**20
 JOIN_S = 60
 
@@ -37,7 +38,7 @@ def ray_environment() -> Iterator[Path]:
         patch.setenv("RAY_health_check_initial_delay_ms", "500")
         patch.setenv("RAY_health_check_period_ms", "500")
         patch.setenv("RAY_health_check_failure_threshold", "4")
-        patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT / "tests/engine"), str(ROOT))))
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, PATHS)))
         try:
             yield folder
         finally:
@@ -111,12 +112,12 @@ class Members:
 async def membership(
     address: str | None, model_path: Path, model: str = "any", **options: Any
 ) -> AsyncIterator[tuple[Members, RayMembership]]:
-    """A bot that draws with tests/engine/misbehaving.py on every GPU of the cluster."""
+    """A bot that draws with tests/cluster/pictures.py on every GPU of the cluster."""
     members = Members()
     watcher = RayMembership(
         address,
         model=model,
-        options=EngineOptions(model_path, pipeline="misbehaving:build"),
+        options=EngineOptions(model_path, pipeline="pictures:build"),
         joined=members.joined,
         left=members.left,
         poll_s=0.2,

@@ -370,35 +370,6 @@ def do_deaf(request, report) -> None:
         threading.Event().wait(0.002)
 
 
-def do_film(request, report) -> None:
-    """A preview after every step."""
-    for index in range(2, request.steps + 1):
-        report.step(index, request.steps)
-        report.preview(index, b"preview %d" % index)
-
-
-def do_noise(request, report) -> None:
-    """A picture that no PNG makes smaller."""
-
-    def act(send, fields) -> None:
-        size = request.width, request.height
-        data = os.urandom(3 * request.width * request.height)
-        Image.frombytes("RGB", size, data).save(fields["path"], format="PNG", compress_level=1)
-        send()
-
-    _instead(report, "picture", act)
-
-
-def do_copy(request, report) -> None:
-    """Draw the input image."""
-
-    def act(send, fields) -> None:
-        Image.open(request.input_image).save(fields["path"], format="PNG")
-        send()
-
-    _instead(report, "picture", act)
-
-
 def do_environ(request, report) -> None:
     (request.output_dir / "environ.json").write_text(json.dumps(dict(os.environ)))
 

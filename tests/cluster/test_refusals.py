@@ -1,0 +1,63 @@
+"""What ENGINES=ray refuses at the start, in a sentence; none of it needs a cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+
+import pytest
+
+from bot.engine.cluster.hub import driver_environment, require_cluster
+from bot.engine.cluster.threads import in_thread
+from bot.errors import ConfigError, StartupError
+from bot.settings import Settings, load_settings
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="Ray is not installed: pip install -r requirements-ray.txt",
+)
+
+
+async def test_without_ray_its_requirements_are_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(StartupError, match=r"pip install -r requirements-ray\.txt"):
+        await require_cluster(None)
+
+
+@needs_ray
+async def test_the_ray_client_is_refused():
+    with pytest.raises(StartupError, match=r"such as 10\.0\.0\.1:6379; the Ray client \(ray://\)"):
+        await require_cluster("ray://10.0.0.1:10001")
+
+
+@needs_ray
+async def test_an_address_where_nothing_listens_is_refused():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999999"):
+            with pytest.raises(StartupError, match="No Ray cluster can be reached"):
+                await require_cluster(address)
+
+
+def test_the_driver_gets_rays_settings_and_no_secret(monkeypatch):
+    for name in ("DISCORD_TOKEN", "API_KEYS", "RAY_ADDRESS", "RAY_TLS_CA_CERT"):
+        monkeypatch.setenv(name, "value")
+    given = driver_environment()
+    assert given["RAY_TLS_CA_CERT"] == "value"
+    assert not {"DISCORD_TOKEN", "API_KEYS", "RAY_ADDRESS"} & given.keys()
+
+
+def test_the_setting(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load_settings(engines="ray").engines == "ray"
+    assert Settings(engines="ray", ray_address="10.0.0.1:6379").local_engines is None
+    with pytest.raises(ConfigError, match="local, local:N for N engines, or ray"):
+        load_settings(engines="ray:2")
+
+
+async def test_a_call_that_hangs_is_left_behind():
+    with socket.socketpair()[0] as silent, pytest.raises(TimeoutError):
+        await in_thread(0.01, lambda: silent.recv(1))
+    with pytest.raises(ZeroDivisionError):
+        await in_thread(10, lambda: 1 // 0)
