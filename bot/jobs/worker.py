@@ -136,7 +136,6 @@ class GpuWorker:
                 await self._fault_at_last(job)
             finally:
                 self.current = None
-                await unbroken(self._store.clear(job.id))
             if self.unload_when_done:
                 await self._engine.unload()
             if self._refused:
@@ -167,8 +166,7 @@ class GpuWorker:
     async def _work(self, job: Job) -> None:
         drawing = _Drawing(job, self._clock())
         try:
-            await self._draw(drawing)
-            images = await self._keep(drawing)
+            images = await self._pictures(drawing)
         except GenerationCancelled:
             spent_s, drawn = self._spent(drawing), drawing.drawn
             await self._stored(
@@ -194,6 +192,13 @@ class GpuWorker:
         else:
             self._load_failures = self.crashes = 0
             await self._generated(drawing, images)
+
+    async def _pictures(self, drawing: _Drawing) -> list[ImageRecord]:
+        try:
+            await self._draw(drawing)
+            return await self._keep(drawing)
+        finally:  # Once the outcome is recorded, another engine may draw the job in this folder.
+            await unbroken(self._store.clear(drawing.job.id))
 
     async def _refuse(self, job: Job, reason: str, detail: str) -> None:
         """Put a job back whose pictures the disk did not take: no fault of its own."""

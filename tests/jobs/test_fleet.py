@@ -249,6 +249,24 @@ async def test_left_overs_of_a_crash_are_cleared_at_start(queue, store, fleet):
     assert not (store.root / ".work" / "01oldjob").exists()
 
 
+async def test_the_work_folder_is_gone_before_another_engine_can_have_the_job(
+    queue, store, fleet, monkeypatch
+):
+    left: list[bool] = []
+    give_back = queue.give_back
+
+    async def watched(job) -> None:
+        left.append((store.root / ".work" / job.id).exists())
+        await give_back(job)
+
+    monkeypatch.setattr(queue, "give_back", watched)
+    error = EngineError(EngineErrorKind.LOAD_FAILED, "not there")
+    await fleet.add("a", ScriptedEngine(Script(error=error)))
+    async with at_work(fleet):
+        await ended(queue, await submit(queue))
+    assert left == [False]
+
+
 async def test_estimates_count_the_engines(queue, clock):
     await submit(queue)
     await finish(queue, await queue.get(), seconds=6.0)
