@@ -121,7 +121,7 @@ class App:
             stack.push_async_callback(services.fleet.close)
             for planned in await self._planned_engines():
                 await services.fleet.add(planned.name, planned.engine, card=planned.card)
-            cluster = await self._join_cluster(services.fleet, stack)
+            cluster = self._cluster(services.fleet, stack)
             self.door = self._bind_door(services, stack)
             try:
                 recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
@@ -155,14 +155,13 @@ class App:
             return await asyncio.to_thread(local_engines, self.settings)
         return [Planned(f"local-{n}", engine) for n, engine in enumerate(self._engines)]
 
-    async def _join_cluster(self, fleet: Fleet, stack: AsyncExitStack) -> RayMembership | None:
-        """Join the Ray cluster, if ENGINES names one; raise `StartupError` when that fails."""
+    def _cluster(self, fleet: Fleet, stack: AsyncExitStack) -> RayMembership | None:
+        """Return what joins the Ray cluster, if ENGINES asks for it."""
         if self.settings.engines != "ray" or self._engines is not None:
             return None
         cluster = cluster_engines(self.settings, fleet)
-        # Before the engines are closed: that asks a cluster which may not answer.
+        # It is left before the engines are closed: that asks a cluster which may not answer.
         stack.push_async_callback(cluster.close)
-        await cluster.start()
         return cluster
 
     def _compose(self, database: Database) -> tuple[Services, ProgressEditor]:

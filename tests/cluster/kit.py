@@ -124,7 +124,6 @@ async def membership(
         backoff=Backoff(base=0.01),
         **options,
     )
-    await watcher.start()
     running = asyncio.create_task(watcher.run())
     try:
         yield members, watcher

@@ -27,12 +27,10 @@ def nodes():
         yield found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def node(nodes):
-    added = nodes.add()
-    yield added
-    if added.live_processes():
-        nodes.kill(added)
+    """The node that the tests from its first user on share."""
+    return nodes.add()
 
 
 async def broken_by(act, engine, wanted) -> EngineError:
@@ -78,7 +76,8 @@ async def test_nodes_join_and_leave_and_die_during_a_job(nodes, tmp_path):
         assert sorted(members.gone) == sorted([first, first, second])
 
 
-async def test_a_job_for_a_node_that_is_gone_is_not_counted(nodes, node, tmp_path):
+async def test_a_job_for_a_node_that_is_gone_is_not_counted(nodes, tmp_path):
+    node = nodes.add()
     async with membership(nodes.address, tmp_path) as (members, watcher):
         await members.until(lambda: members.engines)
         (engine,) = members.engines.values()
@@ -94,7 +93,7 @@ async def test_a_job_for_a_node_that_is_gone_is_not_counted(nodes, node, tmp_pat
 
 
 async def test_an_actor_that_hangs_is_replaced(nodes, node, tmp_path):
-    async with membership(nodes.address, tmp_path, silent_s=4) as (members, _):
+    async with membership(nodes.address, tmp_path, silent_s=3) as (members, _):
         await members.until(lambda: members.engines)
         (engine,) = members.engines.values()
         await draw_well(engine, request(tmp_path))

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from bot.engine.cluster.hub import driver_environment, require_cluster
+from bot.engine.cluster.hub import Hub, driver_environment, require_ray
 from bot.engine.cluster.threads import in_thread
 from bot.errors import ConfigError, StartupError
 from bot.settings import Settings, load_settings
@@ -19,26 +19,27 @@ needs_ray = pytest.mark.skipif(
 )
 
 
-async def test_without_ray_its_requirements_are_named(monkeypatch):
+def test_without_ray_its_requirements_are_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(StartupError, match=r"pip install -r requirements-ray\.txt"):
-        await require_cluster(None)
+        require_ray(None)
 
 
 @needs_ray
-async def test_the_ray_client_is_refused():
+def test_an_address_that_is_none_is_refused():
     with pytest.raises(StartupError, match=r"such as 10\.0\.0\.1:6379; the Ray client \(ray://\)"):
-        await require_cluster("ray://10.0.0.1:10001")
+        require_ray("ray://10.0.0.1:10001")
+    for address in ("auto", "10.0.0.1", "10.0.0.1:x"):
+        with pytest.raises(StartupError, match="RAY_ADDRESS is a host and a port"):
+            require_ray(address)
 
 
-@needs_ray
-async def test_an_address_where_nothing_listens_is_refused():
+async def test_where_nothing_listens_nothing_is_started():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        for address in (f"127.0.0.1:{port}", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999999"):
+        for port in (taken.getsockname()[1], 99999):
             with pytest.raises(StartupError, match="No Ray cluster can be reached"):
-                await require_cluster(address)
+                await Hub.join(f"127.0.0.1:{port}")
 
 
 def test_the_driver_gets_rays_settings_and_no_secret(monkeypatch):

@@ -148,11 +148,11 @@ def main() -> int:
     plan = Plan.read()
     # A test run that is killed itself leaves no bot behind.
     die_with_parent(os.getppid())
-    import bot.app
+    import bot.engines
     from bot.__main__ import main as bot_main
     from bot.delivery import ladder
 
-    bot.app.EngineOptions = functools.partial(bot.app.EngineOptions, pipeline=plan.pipeline)
+    bot.engines.EngineOptions = functools.partial(bot.engines.EngineOptions, pipeline=plan.pipeline)
     if plan.nonce_window_s is not None:
         ladder.NONCE_WINDOW_S = plan.nonce_window_s
     watch_commits(plan)

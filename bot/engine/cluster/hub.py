@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -16,6 +17,7 @@ from bot.engine.frames import Frame
 from bot.engine.link import Link, own_command
 from bot.errors import EngineError, EngineErrorKind, StartupError
 
+_ADDRESS: Final = re.compile(r"\S+:[0-9]{1,5}")
 _COMMAND: Final = (sys.executable, "-m", "bot.engine.cluster.driver")
 _REACH_S: Final = 10.0
 _JOIN_S: Final = 90.0
@@ -39,8 +41,8 @@ def driver_environment() -> dict[str, str]:
     return {**child_environment(), **ours}
 
 
-async def require_cluster(address: str | None) -> None:
-    """Raise `StartupError` where Ray is not installed, or nothing listens at the address."""
+def require_ray(address: str | None) -> None:
+    """Raise `StartupError` where Ray is not installed or the address is of the wrong kind."""
     if importlib.util.find_spec("ray") is None:
         raise StartupError(
             "ENGINES=ray needs a package that is not installed: pip install -r requirements-ray.txt"
@@ -50,16 +52,19 @@ async def require_cluster(address: str | None) -> None:
             "RAY_ADDRESS is the address of the cluster's head node, such as 10.0.0.1:6379; the Ray "
             "client (ray://) cannot carry pictures as they are drawn."
         )
-    if address:
-        host, _, port = address.rpartition(":")
-        try:
-            async with asyncio.timeout(_REACH_S):
-                _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
-            writer.close()
-        except (OSError, OverflowError, ValueError) as error:  # TimeoutError is an OSError
-            raise StartupError(
-                f"No Ray cluster can be reached at RAY_ADDRESS={address}."
-            ) from error
+    if address and not _ADDRESS.fullmatch(address):
+        raise StartupError("RAY_ADDRESS is a host and a port, such as 10.0.0.1:6379.")
+
+
+async def _reach(address: str) -> None:
+    """Raise `StartupError` where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_REACH_S):
+            _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+        writer.close()
+    except (OSError, OverflowError) as error:  # TimeoutError is an OSError
+        raise StartupError(f"No Ray cluster can be reached at {address}.") from error
 
 
 class Hub:
@@ -80,7 +85,8 @@ class Hub:
 
         Raises `StartupError` when that fails.
         """
-        await require_cluster(address)
+        if address:
+            await _reach(address)
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         try:
             link = await Link.start(own_command(_COMMAND), driver_environment())

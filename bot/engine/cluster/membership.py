@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from bot.engine.cluster.engine import RayEngine
 from bot.engine.cluster.fingerprint import differences, report
-from bot.engine.cluster.hub import SILENT_S, Hub
+from bot.engine.cluster.hub import SILENT_S, Hub, require_ray
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.errors import EngineError, StartupError
 
@@ -48,9 +48,11 @@ class _Slot:
 class RayMembership:
     """Joins a cluster, and tells of an engine for every GPU that it has.
 
-    `await start()`, then `run()` until cancelled, then `close()`. `joined` and `left` are called
-    from `run`; `left` also for every engine of a cluster that is lost, which is joined again when
-    it is back.
+    `run()` until cancelled, then `close()`. `joined` and `left` are called from `run`; `left` also
+    for every engine of a cluster that is lost. One that cannot be reached is tried until it can:
+    the queue takes requests all the while.
+
+    Raises `StartupError` where Ray is not installed or `address` is none.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RayMembership:
         limits: SilenceLimits | None = None,
         backoff: Backoff | None = None,
     ) -> None:
+        require_ray(address)
         self._address = address or None
         self._model = model
         self._options = options
@@ -84,19 +87,13 @@ class RayMembership:
         """The process id of the driver, while there is one."""
         return None if self._hub is None else self._hub.pid
 
-    async def start(self) -> None:
-        """Join the cluster; raise `StartupError` when that fails."""
-        self._hub = await Hub.join(self._address, silent_s=self._silent_s)
-        paths = str(self._options.model_path), str(self._options.lora_path)
-        self._known = await asyncio.to_thread(report, *paths)
-
     async def run(self) -> None:
         """Watch the cluster until cancelled."""
         loop = asyncio.get_running_loop()
         heard, empty = loop.time(), False
         while True:
             if self._hub is None:
-                await self._rejoin()
+                await self._join()
                 heard = loop.time()
             hub = self._hub
             assert hub is not None
@@ -129,7 +126,9 @@ class RayMembership:
         if hub is not None:
             await hub.close()
 
-    async def _rejoin(self) -> None:
+    async def _join(self) -> None:
+        paths = str(self._options.model_path), str(self._options.lora_path)
+        self._known = await asyncio.to_thread(report, *paths)
         wait_s = 1.0
         while True:
             try:
@@ -139,7 +138,7 @@ class RayMembership:
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _REJOIN_S)
             else:
-                _log.info("the Ray cluster is joined again")
+                _log.info("the Ray cluster is joined")
                 return
 
     async def _lose(self) -> None:
@@ -178,7 +177,7 @@ class RayMembership:
                 there = await engine.claim()
                 sentence = differences(self._known, there, slot.name)
             except EngineError as error:
-                there, sentence = {}, f"{error.template or error.detail}."
+                there, sentence = {}, f"{(error.template or error.detail).rstrip('.')}."
             if sentence is None:
                 self._note(slot, there)
                 slot.engine = engine
