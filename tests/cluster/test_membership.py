@@ -54,7 +54,7 @@ async def test_nodes_join_and_leave_and_die_during_a_job(nodes, tmp_path):
         await members.until(lambda: len(members.engines) == 2)
         (first, engine), (second, _) = sorted(members.engines.items())
         await draw_well(engine, request(tmp_path))
-        child = engine.pid
+        child = os.pidfd_open(engine.pid)
         nodes_of = {member._node: name for name, member in members.engines.items()}
         assert set(nodes_of) == {one.node_id, two.node_id}
         victim = one if nodes_of[one.node_id] == first else two
@@ -64,7 +64,7 @@ async def test_nodes_join_and_leave_and_die_during_a_job(nodes, tmp_path):
         assert not error.loading
         await members.until(lambda: first in members.gone)
         assert list(members.engines) == [second]
-        assert not is_running(child)
+        await gone(child)
         await draw_well(members.engines[second], request(tmp_path))
 
         three = nodes.add()  # on this thread: it sets signal handlers

@@ -19,7 +19,7 @@ from tests.cluster.kit import (
     processes_below,
     ray_nodes,
 )
-from tests.crash.kit import is_running
+from tests.crash.test_engine_dies_too import gone
 from tests.engine.kit import draw, draw_well, react, request
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
@@ -201,8 +201,7 @@ async def test_a_disk_that_refuses_is_told(engine, tmp_path):
 
 async def test_kill_9_of_the_actor(engine, tmp_path):
     await draw_well(engine, request(tmp_path))
-    child = engine.pid
-    actor = parent_of(child)
+    actor, watched = parent_of(engine.pid), os.pidfd_open(engine.pid)
 
     async def on_event(event) -> None:
         if isinstance(event, Step) and event.index == 20:
@@ -212,7 +211,7 @@ async def test_kill_9_of_the_actor(engine, tmp_path):
         await react(engine, request(tmp_path, "steps"), on_event)
     assert caught.value.kind is EngineErrorKind.DIED
     assert not caught.value.loading
-    assert not is_running(child)
+    await gone(watched)
     await draw_well(engine, request(tmp_path))
     assert parent_of(engine.pid) != actor
 

@@ -31,7 +31,7 @@ from bot.errors import EngineError, EngineErrorKind
 BEAT_S: Final = 2.0
 Item = tuple[dict[str, Any], bytes]
 """What is streamed: a frame's header and its tail."""
-_LAST: Final = frozenset({"loaded", "load_failed", "finished", "failed", "cancelled"})
+_LAST: Final = frozenset({"loaded", "load_failed", "finished", "failed", "cancelled", "ended"})
 _COMMAND: Final = (sys.executable, "-m", "bot.engine.child")
 _PREFIX: Final = "image-bot-"
 _PICTURE_BYTES: Final = 2**27
@@ -81,6 +81,7 @@ class NodeActor:
         """
         link = self._link
         folder: Path | None = None
+        last: Item | None = None
         try:
             if link is None:
                 yield _ended(EngineError(EngineErrorKind.DIED, "there is no child"))
@@ -101,10 +102,15 @@ class NodeActor:
             await link.send(kind, **fields)
             yield {"type": "beat"}, b""
             async for item in self._answers(link, folder):
-                yield item
+                if item[0]["type"] in _LAST:
+                    last = item
+                else:
+                    yield item
         finally:
             if folder is not None:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
+        if last is not None:  # Nothing of the job is left here when its end is told.
+            yield last
 
     async def end(self, patience: float) -> None:
         """End the child, at once or within `patience` seconds."""

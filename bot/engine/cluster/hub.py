@@ -23,7 +23,7 @@ _REACH_S: Final = 10.0
 _JOIN_S: Final = 90.0
 SILENT_S: Final = 30.0
 """Seconds without a sign of life after which a node is taken to hang: many beats of its actor."""
-_CLOSE_PATIENCE_S: Final = 4.0
+_CLOSE_PATIENCE_S: Final = 5.0
 _FOR_EVER_S: Final = 24 * 3600.0
 Listener = Callable[[Frame], None]
 

@@ -18,7 +18,7 @@ from bot.engine.serve import Channel
 from bot.errors import EngineErrorKind
 
 _LIST_S: Final = 10.0
-_LEAVE_S: Final = 3.0
+_LEAVE_S: Final = 4.0
 # Pictures and previews are all that lies in it, for a moment each.
 _STORE_BYTES: Final = 256 * 2**20
 _CARD: Final = "accelerator_type:"
@@ -33,21 +33,22 @@ def join(address: str | None) -> None:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
         return
 
-    def start(**resources: int) -> None:
-        ray.init(
-            address="local",
-            num_cpus=1,
-            object_store_memory=_STORE_BYTES,
-            include_dashboard=False,
-            log_to_driver=False,
-            configure_logging=False,
-            **resources,
-        )
-
-    start()
+    _start_local(None)
     if not ray.cluster_resources().get("GPU"):
         ray.shutdown()
-        start(num_gpus=1)
+        _start_local(1)
+
+
+def _start_local(gpus: int | None) -> None:
+    ray.init(
+        address="local",
+        num_cpus=1,
+        num_gpus=gpus,
+        object_store_memory=_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        configure_logging=False,
+    )
 
 
 def gpu_nodes() -> list[dict[str, Any]]:
@@ -133,8 +134,13 @@ class Driver:
         except FrameError as error:
             if kind != "from":
                 raise
-            ended = {"kind": EngineErrorKind.GARBLED.value, "detail": str(error)}
-            self._channel.send("ended", engine=fields["engine"], link=fields["link"], **ended)
+            self._channel.send(
+                "ended",
+                engine=fields["engine"],
+                link=fields["link"],
+                kind=EngineErrorKind.GARBLED.value,
+                detail=str(error),
+            )
 
 
 def serve(frames_in: int, frames_out: int) -> None:
