@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -45,6 +46,16 @@ def ray_environment() -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def own_signals() -> Iterator[None]:
+    """Keep Ray's handler away, which drains the node for half a minute before it ends anything."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
 class Nodes:
     """The cluster's nodes; each is three processes of this machine."""
 
@@ -53,9 +64,10 @@ class Nodes:
         self.address: str = cluster.address
 
     def add(self, gpus: int = 1) -> Any:
-        return self._cluster.add_node(
-            num_cpus=1, num_gpus=gpus, object_store_memory=STORE_BYTES, wait=True
-        )
+        with own_signals():
+            return self._cluster.add_node(
+                num_cpus=1, num_gpus=gpus, object_store_memory=STORE_BYTES, wait=True
+            )
 
     def kill(self, node: Any) -> None:
         """Kill -9 of the node's raylet and its agents; its workers end by themselves."""
@@ -69,15 +81,16 @@ def ray_nodes() -> Iterator[Nodes]:
     with ray_environment():
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 1,
-                "num_gpus": 0,
-                "object_store_memory": STORE_BYTES,
-                "include_dashboard": False,
-            },
-        )
+        with own_signals():
+            cluster = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "num_cpus": 1,
+                    "num_gpus": 0,
+                    "object_store_memory": STORE_BYTES,
+                    "include_dashboard": False,
+                },
+            )
         try:
             yield Nodes(cluster)
         finally:

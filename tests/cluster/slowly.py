@@ -7,4 +7,4 @@ from tests.crash.pipeline import build
 
 __all__ = ["build"]
 
-pipeline.STEP_S = 0.02
+pipeline.STEP_S = 0.03

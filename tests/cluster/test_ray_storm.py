@@ -52,9 +52,9 @@ class RayStorm(Storm):
         return True
 
     def _kill_one(self, words: str) -> bool:
-        """Kill one of these while both nodes draw, so that a job is hit."""
+        """Kill one of these while a job is drawn, so that it may be hit."""
         running = "SELECT count(*) AS many FROM jobs WHERE state = 'running'"
-        if not self.bot.alive or rows(self.bot.database, running)[0]["many"] < 2:
+        if not self.bot.alive or rows(self.bot.database, running)[0]["many"] < 1:
             return False
         for pid in self._on_nodes(words):
             with suppress(ProcessLookupError):

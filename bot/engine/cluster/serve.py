@@ -99,7 +99,8 @@ class Driver:
         try:
             reply["value"] = await self._call(header)
         except TimeoutError:
-            reply["error"] = "no answer in time"
+            taken = "; another program may hold its GPU" if header["do"] == "claim" else ""
+            reply["error"] = f"no answer in time{taken}"
         except Exception as error:  # noqa: BLE001 - the bot must hear of it, whatever it is
             line = (str(error).strip().splitlines() or [""])[0]
             reply["error"] = f"{type(error).__name__}: {line[:300]}"
