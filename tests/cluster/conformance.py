@@ -40,7 +40,7 @@ class OnRay:
         async with self._engine("load-needs-file", folder) as engine:
             yield engine, (folder / "weights").touch
 
-    def request(self, engine: RayEngine, act: StrEnum, folder: Path, **changes) -> EngineRequest:
+    def request(self, _engine: RayEngine, act: StrEnum, folder: Path, **changes) -> EngineRequest:
         return request(folder, act.value, **changes)
 
     @contextmanager
