@@ -53,7 +53,10 @@ class NodeActor:
     async def open(self) -> int:
         """Start a child, in the place of one that there may be; return its process id."""
         await self.end(0.0)
-        self._link = await Link.start(own_command(_COMMAND), child_environment())
+        environment = child_environment()
+        # Ray's own: one thread, since the actor claims no CPU. Loading is slow with one.
+        environment.pop("OMP_NUM_THREADS", None)
+        self._link = await Link.start(own_command(_COMMAND), environment)
         return self._link.pid
 
     async def alive(self) -> bool:
