@@ -33,12 +33,14 @@ from bot.jobs.exposure import ImageCheck
 from bot.jobs.fleet import Fleet
 from bot.jobs.gallery import Gallery
 from bot.jobs.limits import Limits
+from bot.jobs.loras import LoraList
 from bot.jobs.preferences import Preferences
 from bot.jobs.privacy import Privacy
 from bot.jobs.queue import JobQueue
 from bot.jobs.records import Records
 from bot.jobs.reports import Reports
 from bot.jobs.statistics import Statistics
+from bot.loras import lora_folder
 from bot.settings import Settings
 from storage.database import Database
 from storage.images import ImageStore
@@ -126,6 +128,7 @@ class App:
             try:
                 recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
                 await services.gallery.start()
+                await services.loras.start()
             except sqlite3.Error as error:
                 raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
             log.info("queue ready: %s", recovery)
@@ -180,6 +183,7 @@ class App:
             database=database,
             queue=queue,
             gallery=Gallery(database, store),
+            loras=LoraList(lora_folder(settings)),
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
@@ -225,6 +229,7 @@ class App:
                 queue=services.queue,
                 fleet=services.fleet,
                 gallery=services.gallery,
+                loras=services.loras,
                 preferences=services.preferences,
                 health=desk.Health(
                     online=self.client.is_ready,

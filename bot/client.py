@@ -25,6 +25,7 @@ from bot.errors import InvalidRequest, NotAllowed, UserError
 from bot.jobs.blocking import Blocks
 from bot.jobs.fleet import Fleet
 from bot.jobs.gallery import Gallery
+from bot.jobs.loras import LoraList
 from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
 from bot.jobs.privacy import Privacy
@@ -74,6 +75,7 @@ class Services:
     database: Database
     queue: JobQueue
     gallery: Gallery
+    loras: LoraList
     preferences: Preferences
     privacy: Privacy
     blocks: Blocks

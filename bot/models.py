@@ -35,6 +35,8 @@ class ModelSpec:
     largest_side: int
     """The most pixels on a side that the model draws, in an enlarged picture too."""
     default_quality: str = "standard"
+    loras: bool = True
+    """Whether LoRA files can be added to it."""
 
     @property
     def default_aspect(self) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     Field,
     InstanceOf,
     SecretStr,
@@ -22,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from bot.errors import ConfigError, InvalidRequest
 from bot.hosts import is_loopback
 from bot.http.keys import NONE, Keys
+from bot.jobs.lora_rules import ALL, checked
 from bot.jobs.request import ImageRequest
 from bot.models import ModelSpec, Quality, find_model
 
@@ -72,6 +74,13 @@ class Settings(BaseSettings):
     image_lora_path: Path = Field(
         Path("models/loras"),
         description="Folder of LoRA files (.safetensors); a file's name without that is its name.",
+    )
+    image_loras: Annotated[str, AfterValidator(checked)] = Field(
+        ALL,
+        description=(
+            "LoRA files that users may choose: * for all, none, or NAME=FILE:STRENGTH (WORDS), "
+            "several separated by commas; all but FILE may be left out (docs/loras.md)."
+        ),
     )
     image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Share of the card's memory that the engine may use, from 0 to 1."
@@ -128,7 +137,10 @@ class Settings(BaseSettings):
     )
     image_quality_fast: str = Field(
         "",
-        description="Steps and guidance of the quality `fast`, such as 20:4.0; else the model's.",
+        description=(
+            "Steps and guidance of the quality `fast`, such as 20:4.0; else those of a Lightning "
+            "file in IMAGE_LORA_PATH, else the model's."
+        ),
     )
     image_quality_standard: str = Field(
         "", description="The same for the quality `standard`, which is the default."

@@ -87,6 +87,8 @@ NAMES: Final = (
     mark("/reports"),
     mark("option:restricted"),
     mark("option:elsewhere"),
+    mark("option:lora"),
+    mark("option:lora_strength"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

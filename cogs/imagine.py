@@ -16,7 +16,15 @@ from bot.client import ImageBot
 from bot.delivery.attachments import check_attachment
 from bot.errors import InvalidRequest
 from bot.forms import Form, FormValues, text_field
-from bot.jobs.compose import DEFAULT_STRENGTH, Asked, Surroundings, compose, default_negative
+from bot.jobs.compose import (
+    DEFAULT_STRENGTH,
+    Asked,
+    Surroundings,
+    compose,
+    default_negative,
+    is_none,
+)
+from bot.jobs.loras import STRENGTH_MAX
 from bot.jobs.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
@@ -54,6 +62,7 @@ async def surroundings(bot: ImageBot, user_id: int, guild_id: int | None) -> Sur
         guild=await services.preferences.guild(guild_id),
         styles=await services.preferences.styles(guild_id),
         suffix=services.settings.image_prompt_suffix,
+        loras=await services.loras.known(),
     )
 
 
@@ -68,7 +77,11 @@ async def compose_here(
 class PromptForm(Form, name="new"):
     """A new prompt, of many lines if need be. The state is the command's other options."""
 
-    _NAMES: Final = ("aspect", "quality", "count", "seed", "guidance", "steps", "private", "style")
+    # The style last: it is the one whose name may have the separator in it.
+    _NAMES: Final = (
+        *("aspect", "quality", "count", "seed", "guidance", "steps", "private"),
+        *("lora", "lora_strength", "style"),
+    )
 
     def __init__(self, state: str = "", negative: str = "") -> None:
         super().__init__(state)
@@ -84,7 +97,13 @@ class PromptForm(Form, name="new"):
     def asked(self, prompt: str, negative: str | None) -> Asked:
         """Return what was asked, with the words that were filled in."""
         values = dict(zip(self._NAMES, self.state.split("|", len(self._NAMES) - 1), strict=False))
-        kinds: dict[str, Any] = {"count": int, "seed": int, "guidance": float, "steps": int}
+        kinds: dict[str, Any] = {
+            "count": int,
+            "seed": int,
+            "guidance": float,
+            "steps": int,
+            "lora_strength": float,
+        }
         known: dict[str, Any] = {
             name: kinds.get(name, str)(value) for name, value in values.items() if value
         }
@@ -140,6 +159,8 @@ class Imagine(commands.Cog):
         steps=mark("Denoising steps, instead of the quality's."),
         guidance=mark("How closely to follow the prompt (4 is usual)."),
         private=mark("Show the picture to you alone."),
+        lora=mark("A LoRA to add: a style or subject that the model was taught besides."),
+        lora_strength=mark("How strongly to add the LoRA (1 is usual)."),
     )
     @app_commands.choices(
         aspect=[app_commands.Choice(name=n, value=v) for v, n in ASPECT_NAMES.items()],
@@ -160,6 +181,8 @@ class Imagine(commands.Cog):
         steps: app_commands.Range[int, 1, STEPS_MAX] | None = None,
         guidance: app_commands.Range[float, GUIDANCE_MIN, GUIDANCE_MAX] | None = None,
         private: bool | None = None,
+        lora: app_commands.Range[str, 1, 100] | None = None,
+        lora_strength: app_commands.Range[float, -STRENGTH_MAX, STRENGTH_MAX] | None = None,
     ) -> None:
         """Accept the request, or open a form for it; the courier brings the picture."""
         asked = Asked(
@@ -173,11 +196,16 @@ class Imagine(commands.Cog):
             steps=steps,
             style=style,
             private=private,
+            lora=lora,
+            lora_strength=lora_strength,
         )
         if image is None and strength is not None:
             raise InvalidRequest(_("A strength is only of use together with an image."))
         if not prompt:
             around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
+            if lora is not None and not is_none(lora):
+                # The file's name, which has no separator in it; and a wrong one is told at once.
+                asked = replace(asked, lora=around.loras.find(lora).file)
             if asked.negative is None:
                 asked = replace(asked, negative=default_negative(around))
             await _open_form(interaction, asked, image)
@@ -200,6 +228,16 @@ class Imagine(commands.Cog):
             app_commands.Choice(name=style.title[:_CHOICE_LENGTH], value=style.name)
             for style in (*own, *BUILT_IN)
             if wanted in style.name.casefold() or wanted in style.title.casefold()
+        ][:_CHOICES]
+
+    @imagine.autocomplete("lora")
+    async def _loras(
+        self, _interaction: discord.Interaction[ImageBot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        loras = await self.bot.services.loras.known()
+        return [
+            app_commands.Choice(name=choice.name[:_CHOICE_LENGTH], value=choice.name)
+            for choice in loras.like(current)
         ][:_CHOICES]
 
 

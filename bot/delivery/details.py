@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from bot.delivery.text import safe
 from bot.jobs.metadata import png_texts
 from bot.jobs.model import Job
+from bot.jobs.request import ImageRequest
+from bot.lightning import is_lightning
 from bot.words import _
 
 
@@ -27,6 +29,11 @@ def details(job: Job, model: str, position: int | None = None) -> str:
     request = job.request
     if request.style:
         lines.append(_("Style: {style}").format(style=safe(request.style, 100)))
+    if (lightning := drawn_with_lightning(request)) is not None:
+        lines.append(_("Drawn fast, with {file}").format(file=f"`{lightning}`"))
+    if loras := own_loras(request):
+        listed = ", ".join(f"`{name}` ({strength:g})" for name, strength in loras)
+        lines.append(_("LoRA: {names}").format(names=listed))
     if request.added:
         lines.append(_("Added to the prompt: {text}").format(text=safe(request.added, 500)))
     if request.input_image:
@@ -36,6 +43,19 @@ def details(job: Job, model: str, position: int | None = None) -> str:
             )
         )
     return "\n".join([*lines, *_life(job)])
+
+
+def drawn_with_lightning(request: ImageRequest) -> str | None:
+    """Return the Lightning file that a request is drawn with, if one is."""
+    if request.shift is None:
+        return None
+    return next((name for name, _strength in request.lora_strengths() if is_lightning(name)), None)
+
+
+def own_loras(request: ImageRequest) -> list[tuple[str, float]]:
+    """Return names and strengths of the LoRAs that were asked for."""
+    fast = drawn_with_lightning(request)
+    return [(name, strength) for name, strength in request.lora_strengths() if name != fast]
 
 
 def _life(job: Job) -> list[str]:

@@ -19,6 +19,7 @@ from bot.delivery.card import (
     VARY,
     Card,
 )
+from bot.delivery.details import own_loras
 from bot.delivery.fit import Upload
 from bot.delivery.text import safe
 from bot.jobs.model import ImageRecord, Job, JobState
@@ -60,6 +61,9 @@ def _byline(job: Job) -> str:
     parts = [f"<@{job.user_id}>"]
     if job.request.style:
         parts.append(_("style {style}").format(style=safe(job.request.style, 50)))
+    parts += [
+        _("LoRA {name}").format(name=safe(name, 50)) for name, _strength in own_loras(job.request)
+    ]
     if job.parent_id:
         parts.append(_("made from `{job}`").format(job=job.parent_id))
     return f"-# {' · '.join(parts)}"

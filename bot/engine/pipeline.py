@@ -58,7 +58,7 @@ class QwenImage:
     def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
         """See `Backend`. Picture i is drawn alone, from its own seed."""
         assert self._device is not None
-        if request.loras:
+        if request.loras or request.shift is not None:
             raise EngineError(
                 EngineErrorKind.REFUSED,
                 "LoRAs with the stock offloading",

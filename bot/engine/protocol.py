@@ -41,6 +41,8 @@ class EngineRequest:
     strength: float | None = None
     loras: tuple[tuple[str, float], ...] = ()
     """Names and strengths of the LoRAs to add."""
+    shift: float | None = None
+    """How far noise levels are moved up, the same for every size; None: by the model's own rule."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,7 @@ class StreamedQwenImage:
                 guidance=request.guidance,
                 source=source,
                 strength=strength,
+                shift=request.shift,
             ),
             on_step=report.step,
             on_latents=show,

@@ -43,11 +43,12 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "input_image": None if request.input_image is None else str(request.input_image),
         "strength": request.strength,
         "loras": [list(lora) for lora in request.loras],
+        "shift": request.shift,
     }
 
 
 def read_request(header: Mapping[str, Any]) -> EngineRequest:
-    """Read what `request_fields` wrote."""
+    """Read what `request_fields` wrote; raise `FrameError` for a shift that is none."""
     return EngineRequest(
         job_id=header["job"],
         prompt=header["prompt"],
@@ -62,6 +63,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         input_image=None if header["input_image"] is None else Path(header["input_image"]),
         strength=header["strength"],
         loras=tuple((name, strength) for name, strength in header["loras"]),
+        shift=_shift(header["shift"]),
     )
 
 
@@ -118,6 +120,17 @@ def read_failure(kind: EngineErrorKind, frame: Frame) -> EngineError:
         sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH],
         values={str(key): str(value)[:_SENTENCE_LENGTH] for key, value in values.items()},
     )
+
+
+def _shift(value: Any) -> float | None:
+    """Return None or a positive finite number: the schedule takes its logarithm."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FrameError("the request's shift is no number")
+    if not (math.isfinite(value) and value > 0.0):
+        raise FrameError("the request's shift is not positive")
+    return float(value)
 
 
 def _amount(value: Any) -> float:

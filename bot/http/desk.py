@@ -19,6 +19,7 @@ from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate, Subscription
 from bot.jobs.fleet import Fleet
 from bot.jobs.gallery import Gallery
+from bot.jobs.loras import LoraList
 from bot.jobs.model import Job
 from bot.jobs.preferences import Preferences
 from bot.jobs.queue import JobQueue
@@ -125,6 +126,7 @@ class Desk:
     queue: JobQueue
     fleet: Fleet
     gallery: Gallery
+    loras: LoraList
     preferences: Preferences
     health: Health
     watch: Watch

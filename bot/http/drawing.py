@@ -20,6 +20,7 @@ from bot.http.schemas import JobView, PictureView
 from bot.http.signed import picture_path
 from bot.jobs.admission import Submission
 from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.loras import Loras
 from bot.jobs.model import Job, JobState, Origin, Target
 from bot.jobs.moderation import check_prompt
 from bot.jobs.request import ImageRequest
@@ -65,7 +66,7 @@ async def submit(
     """
     job_id = desk.queue.new_job_id()
     with no_prompt_logged(job_id, asked):
-        request = _request(desk, asked, size)
+        request = _request(desk, asked, size, await desk.loras.known())
         await check_prompt(await desk.preferences.rules(None), request.prompt)
         source = job_id
         if idempotency_key is not None:
@@ -89,8 +90,10 @@ async def submit(
     return submission
 
 
-def _request(desk: Desk, asked: Asked, size: tuple[int | None, int | None]) -> ImageRequest:
-    request = compose(asked, Surroundings(desk.model, suffix=desk.suffix))
+def _request(
+    desk: Desk, asked: Asked, size: tuple[int | None, int | None], loras: Loras
+) -> ImageRequest:
+    request = compose(asked, Surroundings(desk.model, suffix=desk.suffix, loras=loras))
     width, height = size
     if width is None and height is None:
         return request

@@ -14,7 +14,7 @@ from bot.http.desk import Desk, TheCaller, TheDesk
 from bot.http.drawing import POLL_S, IdempotencyKey, finished, pictures, submit, view
 from bot.http.errors import Problem
 from bot.http.keys import Caller
-from bot.http.schemas import GenerateBody, Generated, JobView, refusals
+from bot.http.schemas import GenerateBody, Generated, JobView, LoraView, refusals
 from bot.jobs.compose import Asked
 from bot.jobs.model import Job, JobState
 
@@ -60,6 +60,8 @@ async def generate(
         negative=body.negative_prompt,
         guidance=body.guidance_scale,
         steps=body.num_inference_steps,
+        lora=body.lora,
+        lora_strength=body.lora_strength,
         private=True,
     )
     submission = await submit(desk, caller, asked, (body.width, body.height), idempotency_key)
@@ -95,6 +97,21 @@ async def _drawn(desk: Desk, job: Job) -> Response:
 
     content = await asyncio.to_thread(encode)
     return Response(content, media_type="application/json", headers={"X-Job-Id": job.id})
+
+
+@router.get(
+    "/api/v1/loras",
+    summary="The LoRAs that a picture can have",
+    response_model=list[LoraView],
+    responses=refusals(401, 403),
+)
+async def list_loras(desk: TheDesk, _caller: TheCaller) -> list[LoraView]:
+    """Return what `lora` may name; empty where the model draws without."""
+    loras = await desk.loras.known()
+    return [
+        LoraView(name=one.name, strength=one.strength, trigger_words=one.words)
+        for one in loras.choices
+    ]
 
 
 @router.get(

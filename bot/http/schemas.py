@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from bot.jobs.loras import STRENGTH_MAX
 from bot.jobs.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
@@ -87,6 +88,26 @@ class GenerateBody(BaseModel):
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = Field(
         1, description="Pictures; picture i has the seed plus i."
     )
+    lora: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="A LoRA to add, by a name of GET /api/v1/loras."
+    )
+    lora_strength: (
+        Annotated[float, Field(ge=-STRENGTH_MAX, le=STRENGTH_MAX, allow_inf_nan=False)] | None
+    ) = Field(None, description="How strongly; else as GET /api/v1/loras says.")
+
+
+class LoraView(BaseModel):
+    """A LoRA that may be asked for; its trigger words are added to the prompt."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "Pixel art", "strength": 0.8, "trigger_words": "pixel art"}]
+        }
+    )
+
+    name: str
+    strength: float
+    trigger_words: str
 
 
 class Generated(BaseModel):

@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bot.errors import InvalidRequest
+from bot.jobs.lora_rules import LoraChoice
+from bot.jobs.loras import NO_LORAS, Loras
 from bot.jobs.preferences import UNSET, Defaults
 from bot.jobs.request import ImageRequest, random_seed
-from bot.models import ModelSpec
+from bot.lightning import GUIDANCE, SHIFT
+from bot.models import ModelSpec, Quality
 from bot.styles import Style, find_style
 from bot.words import _
 
 DEFAULT_STRENGTH: Final = 0.6
+FAST: Final = "fast"
+"""The quality that a Lightning file takes over where there is one."""
 # The additions that Qwen-Image's model card recommends.
 SUFFIX_EN: Final = "Ultra HD, 4K, cinematic composition."
 SUFFIX_ZH: Final = "超清，4K，电影级构图."
@@ -34,6 +39,8 @@ class Asked:
     guidance: float | None = None
     steps: int | None = None
     style: str | None = None
+    lora: str | None = None
+    lora_strength: float | None = None
     strength: float | None = None
     private: bool | None = None
     shape: tuple[int, int] | None = None
@@ -49,6 +56,7 @@ class Surroundings:
     guild: Defaults = UNSET
     styles: Sequence[Style] = ()
     suffix: bool = False
+    loras: Loras = NO_LORAS
 
 
 def compose(asked: Asked, around: Surroundings) -> ImageRequest:
@@ -67,6 +75,13 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     )
     width, height = model.sizes[aspect]
     level = model.qualities[quality]
+    lightning = around.loras.lightning if quality == FAST else None
+    if lightning is not None:
+        level = Quality(lightning.steps, GUIDANCE)
+    lora = _lora(asked, around)
+    files = [f"{lightning.file}:1"] if lightning else []
+    if lora is not None and not (lightning and lora.file == lightning.file):
+        files.append(f"{lora.file}:{lora.strength:g}")
     style = _style(asked.style, around)
     negative = asked.negative
     if negative is None:
@@ -78,6 +93,8 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     )
     chinese = _is_chinese(asked.prompt)
     added = [style.prompt] if style and style.prompt else []
+    if lora and lora.words and lora.words.casefold() not in asked.prompt.casefold():
+        added.insert(0, lora.words)
     if around.suffix:
         added.append(SUFFIX_ZH if chinese else SUFFIX_EN)
     return ImageRequest(
@@ -95,6 +112,8 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         added=", ".join(added),
         added_negative=style.negative if style else "",
         strength=asked.strength,
+        loras=tuple(files),
+        shift=SHIFT if lightning else None,
         private=private,
         parent=asked.parent,
     )
@@ -136,6 +155,16 @@ def _style(name: str | None, around: Surroundings) -> Style | None:
             _("There is no style of that name; choose one from the list that opens as you type.")
         )
     return found
+
+
+def _lora(asked: Asked, around: Surroundings) -> LoraChoice | None:
+    """Return the LoRA that was asked for, with the strength that counts."""
+    if asked.lora is None or is_none(asked.lora):
+        if asked.lora_strength is not None:
+            raise InvalidRequest(_("A LoRA's strength is only of use together with a LoRA."))
+        return None
+    found = around.loras.find(asked.lora)
+    return found if asked.lora_strength is None else replace(found, strength=asked.lora_strength)
 
 
 def _is_chinese(text: str) -> bool:

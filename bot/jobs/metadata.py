@@ -36,12 +36,13 @@ def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     lines = [_harmless(request.full_prompt) + loras]
     if request.full_negative_prompt:
         lines.append(f"Negative prompt: {_harmless(request.full_negative_prompt)}")
+    shift = "" if request.shift is None else f", Shift: {request.shift:g}"
     strength = ""
     if request.input_image is not None and request.strength is not None:
         strength = f", Denoising strength: {request.strength:g}"
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
-        f"Size: {request.width}x{request.height}, Model: {model}{strength}"
+        f"Size: {request.width}x{request.height}, Model: {model}{shift}{strength}"
     )
     return "\n".join(lines)
 

@@ -22,7 +22,8 @@ COUNT_MAX: Final = 4
 # Discord's INTEGER option and JavaScript's numbers are exact up to 2^53 - 1.
 SEED_LIMIT: Final = 2**53
 LORA_STRENGTH_MAX: Final = 4.0
-_LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
+SHIFT_MAX: Final = 100.0
+LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
 REQUEST_VERSION: Final = 1
 
 
@@ -56,7 +57,7 @@ def _lora(text: str) -> tuple[str, float]:
     name, colon, strength = text.partition(":")
     # A file's stem: no folders, and none of the characters that AUTOMATIC1111's text gives a
     # meaning to.
-    if not _LORA_NAME.fullmatch(name):
+    if not LORA_NAME.fullmatch(name):
         raise InvalidRequest(_("A LoRA's name has letters, digits, spaces, dots, - and _ only."))
     try:
         value = float(strength) if colon else 1.0
@@ -101,6 +102,8 @@ class ImageRequest:
     strength: float | None = None
     loras: tuple[str, ...] = ()
     """LoRAs to add, each `name` or `name:strength`."""
+    shift: float | None = None
+    """How far the noise levels are moved up, for a LoRA that needs it; None is the model's rule."""
     private: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields written by a newer version, kept so that they survive a downgrade."""
@@ -142,6 +145,10 @@ class ImageRequest:
             )
         if self.strength is not None and not 0.0 < self.strength <= 1.0:
             raise InvalidRequest(_("The strength must be above 0 and at most 1."))
+        if self.shift is not None and not 0.0 < self.shift <= SHIFT_MAX:
+            raise InvalidRequest(
+                _("The shift must be above 0 and at most {high}.").format(high=f"{SHIFT_MAX:g}")
+            )
         object.__setattr__(self, "guidance", float(self.guidance))
         object.__setattr__(self, "loras", tuple(self.loras))
         self.lora_strengths()

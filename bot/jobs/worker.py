@@ -265,6 +265,7 @@ class GpuWorker:
             input_image=self._store.input_path(job.id) if job.request.input_image else None,
             strength=job.request.strength,
             loras=job.request.lora_strengths(),
+            shift=job.request.shift,
         )
 
     async def _pass_on_cancel(self, job_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Drawing:
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.
+    `shift` moves the noise levels as `schedule` says.
     """
 
     positive: Tensor
@@ -34,6 +36,31 @@ class Drawing:
     guidance: float = 4.0
     source: Tensor | None = None
     strength: float = 1.0
+    shift: float | None = None
+
+
+def schedule(drawing: Drawing) -> FlowMatchScheduler:
+    """Return the scheduler with the noise levels of a drawing.
+
+    Without a `shift` they are Qwen-Image's: moved up further for larger pictures, and stretched so
+    that the last one is 0.02. With one, they are t -> shift * t / (1 + (shift - 1) * t) of evenly
+    spaced t for every size, and not stretched, as the Lightning distillations were trained.
+    """
+    strength = 1.0 if drawing.source is None else drawing.strength
+    if drawing.shift is None:
+        scheduler = FlowMatchScheduler("Qwen-Image")
+        tokens = (drawing.height // 16) * (drawing.width // 16)
+        scheduler.set_timesteps(
+            drawing.steps, denoising_strength=strength, dynamic_shift_len=tokens
+        )
+    else:
+        scheduler = FlowMatchScheduler("Qwen-Image-Lightning")
+        scheduler.set_timesteps(
+            drawing.steps,
+            denoising_strength=strength,
+            exponential_shift_mu=math.log(drawing.shift),
+        )
+    return scheduler
 
 
 def noise(seeds: Sequence[int], width: int, height: int, dtype: torch.dtype) -> Tensor:
@@ -61,10 +88,7 @@ def denoise(
     within one step.
     """
     device, dtype = dit.device.torch, dit.settings.dtype
-    scheduler = FlowMatchScheduler("Qwen-Image")
-    tokens = (drawing.height // 16) * (drawing.width // 16)
-    strength = 1.0 if drawing.source is None else drawing.strength
-    scheduler.set_timesteps(drawing.steps, denoising_strength=strength, dynamic_shift_len=tokens)
+    scheduler = schedule(drawing)
     latents = noise(drawing.seeds, drawing.width, drawing.height, dtype).to(device)
     if drawing.source is not None:
         latents = scheduler.add_noise(
