@@ -44,7 +44,18 @@ def _parser() -> argparse.ArgumentParser:
     depth.add_argument("--quick", action="store_true", help="only what takes a moment")
     depth.add_argument("--full", action="store_true", help="the model's hashes too (minutes)")
     depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
-    commands.add_parser("download", help="get the model's files now; goes on where it ended")
+    download = commands.add_parser(
+        "download", help="get the model's files now; goes on where it ended"
+    )
+    download.add_argument(
+        "--lightning",
+        metavar="STEPS",
+        type=int,
+        nargs="?",
+        const=8,
+        choices=(8, 4),
+        help="get the LoRA with which the quality fast takes 8 steps (or 4) instead",
+    )
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
     smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
     smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"))
@@ -69,10 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
             case "doctor":
                 return _examine(options)
             case "download":
-                from bot.download import download_model  # noqa: PLC0415
-                from bot.settings import load_settings  # noqa: PLC0415
-
-                sys.stdout.write(f"{download_model(load_settings())}\n")
+                _download(options.lightning)
             case "smoke":
                 return asyncio.run(_smoke(options.out, full=options.full))
             case "bench":
@@ -174,6 +182,15 @@ def _back_up(target: Path | None, *, images: bool) -> None:
     from bot.settings import load_settings  # noqa: PLC0415
 
     sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))
+
+
+def _download(lightning: int | None) -> None:
+    from bot.download import download_lightning, download_model  # noqa: PLC0415
+    from bot.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    told = download_lightning(settings, lightning) if lightning else download_model(settings)
+    sys.stdout.write(f"{told}\n")
 
 
 def _examine(options: argparse.Namespace) -> int:

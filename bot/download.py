@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bot.doctor.model import damage
 from bot.errors import BotError, EngineError
+from bot.lightning import SERIES
+from bot.loras import lora_folder
 from bot.settings import Settings
 
 _EVERY: Final = 0.05
@@ -45,6 +50,54 @@ def download_model(settings: Settings) -> str:
     from bot.engine.weights import ensure  # noqa: PLC0415 - safetensors takes a moment
 
     root = settings.image_model_path
+    with _progress() as shown:
+        files = ensure(root, shown, source=settings.model_source)
+    paths = (*files.transformer, *files.text_encoder, *files.vae)
+    size = sum(path.stat().st_size for path in paths)
+    return f"Complete: {len(paths)} files of weights, {size / 1e9:.1f} GB, in {root}."
+
+
+def download_lightning(settings: Settings, steps: int) -> str:
+    """Put the LoRA for the quality `fast` into IMAGE_LORA_PATH; return what to tell.
+
+    Raises `BotError` with one sentence.
+    """
+    name = settings.image_model_name
+    series = SERIES.get(name)
+    if series is None:
+        raise BotError(f"There is no Lightning file for {name}, only for {', '.join(SERIES)}.")
+    from bot.engine.download import download  # noqa: PLC0415 - safetensors takes a moment
+
+    folder, file = settings.image_lora_path, series.published(steps)
+    path = folder / file
+    if not path.is_file() or damage(path):
+        path.unlink(missing_ok=True)
+        with _progress() as shown:
+            download(
+                folder,
+                series.repository,
+                settings.model_source,
+                shown,
+                lacking=file,
+                patterns=(file,),
+                setting="IMAGE_LORA_PATH",
+            )
+    if not path.is_file():
+        raise BotError(f"{series.repository} does not publish {file} any more.")
+    told = f"Complete: {file}, {path.stat().st_size / 1e9:.1f} GB, in {folder}."
+    if settings.image_quality_fast:
+        return f"{told} IMAGE_QUALITY_FAST is set and counts before it."
+    used = lora_folder(settings).look().lightning
+    if used is None:
+        return f"{told} It is of use with IMAGE_OFFLOAD=stream only."
+    if f"{used.file}.safetensors" != file:
+        return f"{told} {used.file}.safetensors is there too and counts before it."
+    return f"{told} The quality fast draws with it in {used.steps} steps."
+
+
+@contextmanager
+def _progress() -> Generator[_Shown]:
+    """Show the stages that are told to what it yields; turn `EngineError` into `BotError`."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -55,11 +108,8 @@ def download_model(settings: Settings) -> str:
     try:
         if console.is_terminal:
             with Progress(*columns, console=console) as progress:
-                files = ensure(root, _Shown(progress), source=settings.model_source)
+                yield _Shown(progress)
         else:
-            files = ensure(root, _Shown(None), source=settings.model_source)
+            yield _Shown(None)
     except EngineError as error:
         raise BotError(error.sentence or error.detail) from error
-    paths = (*files.transformer, *files.text_encoder, *files.vae)
-    size = sum(path.stat().st_size for path in paths)
-    return f"Complete: {len(paths)} files of weights, {size / 1e9:.1f} GB, in {root}."

@@ -14,6 +14,7 @@ from bot.doctor.engine import last_fault, log_folder, secret_file
 from bot.doctor.finding import Check
 from bot.doctor.host import compiler, main_memory, pinned_memory
 from bot.doctor.hub import model_hub
+from bot.doctor.loras import lora_files
 from bot.doctor.model import model_disk, model_files, model_hashes
 from bot.doctor.optional import optional_packages
 from bot.doctor.pictures import pictures
@@ -49,6 +50,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "model files": Entry(model_files),
     "model disk": Entry(model_disk),
     "model hashes": Entry(model_hashes, Depth.FULL, _HOUR_S),
+    "LoRA files": Entry(lora_files),
     "model hub": Entry(model_hub, Depth.USUAL),
     "bot token": Entry(token_there),
     "Discord": Entry(account, Depth.USUAL),

@@ -55,9 +55,16 @@ def load_error(sentence: str, detail: str | None = None, **values: str) -> Engin
 
 
 def download(
-    root: Path, repository: str, source: str, progress: LoadProgress, *, lacking: str = ""
+    root: Path,
+    repository: str,
+    source: str,
+    progress: LoadProgress,
+    *,
+    lacking: str = "",
+    patterns: Sequence[str] = PATTERNS,
+    setting: str = "IMAGE_MODEL_PATH",
 ) -> None:
-    """Bring `root` to hold the published files of `repository`.
+    """Bring `root`, the folder of `setting`, to hold those published files of `repository`.
 
     Files of the right size are kept, partial ones go on where they ended. Raises `EngineError`
     (`LOAD_FAILED`) with a sentence: no room, no such model, a login wanted, no network (then the
@@ -71,16 +78,16 @@ def _download(
     root: Path, repository: str, source: str, progress: LoadProgress, *, lacking: str
 ) -> None:
     client = _CLIENTS[source]
-    with _explained(repository, source, lacking):
-        files = client.listing(repository)
+    with _explained(repository, source, lacking, setting):
+        files = [file for file in client.listing(repository) if _wanted(file.path, patterns)]
     todo = [file for file in files if not _complete(root, file)]
     total = sum(file.size for file in files)
     there = total - sum(file.size for file in todo)
     _partial(root, "").mkdir(parents=True, exist_ok=True)
-    _check_room(root, sum(file.size for file in todo) - _partial_bytes(root))
+    _check_room(root, sum(file.size for file in todo) - _partial_bytes(root), setting)
     with _watched(lambda: there + _partial_bytes(root) + _sizes(root, todo), total, progress):
         for file in todo:
-            with _explained(repository, source, file.path):
+            with _explained(repository, source, file.path, setting):
                 _fetch(client, repository, file, _partial(root, file.path))
             _check_hash(_partial(root, file.path), file)
             (root / file.path).parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +132,6 @@ class _HuggingFace:
         return [
             RemoteFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else None)
             for one in found
-            if _wanted(one.rfilename)
         ]
 
     def address(self, repository: str, path: str) -> tuple[str, dict[str, str]]:
@@ -160,7 +166,7 @@ class _ModelScope:
         return [
             RemoteFile(one["Path"], int(one["Size"]), one.get("Sha256") or None)
             for one in answer.json()["Data"]["Files"]
-            if one.get("Type") != "tree" and _wanted(one["Path"])
+            if one.get("Type") != "tree"
         ]
 
     def address(self, repository: str, path: str) -> tuple[str, dict[str, str]]:
@@ -173,8 +179,8 @@ _CLIENTS: Final[dict[str, _Client]] = {
 }
 
 
-def _wanted(path: str) -> bool:
-    return any(fnmatch(path, pattern) for pattern in PATTERNS)
+def _wanted(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(path, pattern) for pattern in patterns)
 
 
 def _complete(root: Path, file: RemoteFile) -> bool:
@@ -191,15 +197,16 @@ def _partial_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in _partial(root, "").glob("*"))
 
 
-def _check_room(root: Path, wanted: int) -> None:
+def _check_room(root: Path, wanted: int, setting: str) -> None:
     free = shutil.disk_usage(root).free
     if wanted > 0 and free < wanted + _SPARE_BYTES:
         raise load_error(
             mark(
-                "The model needs {wanted} GB more on the disk of IMAGE_MODEL_PATH, where {free} GB "
-                "are free."
+                "The model needs {wanted} GB more on the disk of {setting}, where {free} GB are "
+                "free."
             ),
             f"disk of {root}",
+            setting=setting,
             wanted=f"{wanted / 1e9:.1f}",
             free=f"{free / 1e9:.1f}",
         )
@@ -221,7 +228,7 @@ def _check_hash(path: Path, file: RemoteFile) -> None:
 
 
 @contextmanager
-def _explained(repository: str, source: str, lacking: str) -> Generator[None]:
+def _explained(repository: str, source: str, lacking: str, setting: str) -> Generator[None]:
     """Turn whatever the clients raise (their HTTP library's errors, too) into one sentence."""
     try:
         yield
@@ -232,8 +239,9 @@ def _explained(repository: str, source: str, lacking: str) -> Generator[None]:
         values = {"model": repository, "source": _CLIENTS[source].name, "file": lacking}
         if isinstance(error, OSError) and error.errno in _FULL:
             raise load_error(
-                mark("The disk of IMAGE_MODEL_PATH is full; the download goes on once it is not."),
+                mark("The disk of {setting} is full; the download goes on once it is not."),
                 detail,
+                setting=setting,
             ) from error
         status = _status(error)
         if status in {401, 403}:

@@ -1,0 +1,52 @@
+"""The check of the LoRA files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from bot.doctor.finding import Finding, Level
+from bot.doctor.model import damage
+from bot.lightning import SERIES
+from bot.loras import lora_folder
+from bot.settings import Settings
+
+_CHECK: Final = "LoRA files"
+
+
+def lora_files(settings: Settings) -> Iterator[Finding]:
+    """Compare IMAGE_LORAS with what lies in IMAGE_LORA_PATH; read the files' headers and sizes."""
+    folder = lora_folder(settings)
+    found = folder.look()
+    wrong = 0
+    for file in found.missing:
+        wrong += 1
+        yield Finding(
+            _CHECK,
+            Level.WARNING,
+            f"IMAGE_LORAS names {file}.safetensors, which is not in {folder.path.absolute()}",
+            "put the file there, or take it out of IMAGE_LORAS",
+        )
+    for file in found.unusable:
+        wrong += 1
+        yield Finding(
+            _CHECK,
+            Level.WARNING,
+            f"no request can name the file {file}.safetensors",
+            "rename it: letters, digits, spaces, dots, - and _",
+        )
+    fast = [found.lightning.file] if found.lightning else []
+    for file in [*fast, *(choice.file for choice in found.choices)]:
+        path = folder.path / f"{file}.safetensors"
+        if problem := damage(path):
+            wrong += 1
+            yield Finding(_CHECK, Level.WARNING, f"{path} {problem}", "delete it, and get it again")
+    if found.refusal is not None:
+        yield Finding(_CHECK, Level.OK, "not used: the model or IMAGE_OFFLOAD draws without")
+    elif not wrong:
+        text = f"{len(found.choices)} to choose from in {folder.path.absolute()}"
+        if found.lightning is not None:
+            text += f"; the quality fast draws with {found.lightning.file}"
+        elif settings.image_model_name in SERIES and not folder.fast_is_set:
+            text += "; for a faster quality fast: python -m bot download --lightning"
+        yield Finding(_CHECK, Level.OK, text)
