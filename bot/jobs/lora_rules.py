@@ -74,8 +74,8 @@ def _choice(text: str, number: int) -> LoraChoice:
             "digits, spaces, dots, - and _ only in its name"
         )
     name = " ".join((match["name"] or file).split())
-    if not 1 <= len(name) <= max(_NAME_LIMIT, len(file)):
-        raise ValueError(f"the name of its entry {number} must be 1 to {_NAME_LIMIT} characters")
+    if match["name"] and len(name) > _NAME_LIMIT:
+        raise ValueError(f"the name of its entry {number} is longer than {_NAME_LIMIT} characters")
     try:
         strength = float(match["strength"] or 1.0)
     except ValueError:

@@ -37,7 +37,7 @@ def hub():
         yield running
 
 
-def run(hub: Hub, folder: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(hub: Hub, folder: Path, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
     env = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -45,10 +45,11 @@ def run(hub: Hub, folder: Path, **changes: str) -> subprocess.CompletedProcess[s
         "HF_HOME": str(folder / "home"),
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "IMAGE_MODEL_PATH": str(folder / "model"),
+        "IMAGE_LORA_PATH": str(folder / "loras"),
         **changes,
     }
     return subprocess.run(
-        [sys.executable, "-m", "bot", "download"],
+        [sys.executable, "-m", "bot", "download", *options],
         cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
@@ -178,3 +179,46 @@ def test_the_same_from_modelscope(hub, tmp_path):
     (tmp_path / "model" / LARGE).unlink()
     done = run(hub, tmp_path, **other)
     assert "ModelScope knows no model" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["huggingface", "modelscope"])
+def test_the_lightning_file_comes_alone_and_draws_what_is_fast(tmp_path, source):
+    eight, four = (f"Qwen-Image-Lightning-{n}steps-V2.0-bf16.safetensors" for n in (8, 4))
+    files = {eight: network(8, 1), four: network(1, 2), f"x/{four}": b"no", LARGE: b"no"}
+    with Hub(files) as hub:
+        hub.cuts[eight] = [5 * 2**20]
+        where = {"MODEL_SOURCE": source, "MODELSCOPE_ENDPOINT": hub.url}
+        first = run(hub, tmp_path, "--lightning", "4", **where)
+        assert first.returncode == 0, first.stderr
+        assert f"Complete: {four}, 0.0 GB, in " in first.stdout
+        assert first.stdout.strip().endswith("The quality fast draws with it in 4 steps.")
+        second = run(hub, tmp_path, "--lightning", **where)
+        assert second.returncode == 0, second.stderr
+        assert second.stdout.strip().endswith("The quality fast draws with it in 8 steps.")
+        assert len(hub.bytes_sent_of(eight)) == 2
+        hub.asked.clear()
+        again = run(hub, tmp_path, "--lightning", "4", IMAGE_QUALITY_FAST="20:4", **where)
+        assert again.stdout.strip().endswith("IMAGE_QUALITY_FAST is set and counts before it.")
+        other = run(hub, tmp_path, "--lightning", "4", **where)
+        assert other.stdout.strip().endswith(f"{eight} is there too and counts before it.")
+        assert not hub.asked
+    for name in (eight, four):
+        assert sha256((tmp_path / "loras" / name).read_bytes()) == sha256(files[name])
+    assert sorted(path.name for path in tmp_path.rglob("*.safetensors")) == [four, eight]
+
+
+@pytest.mark.slow
+def test_no_lightning_file_is_one_sentence(tmp_path):
+    with Hub({"README.md": b""}) as hub:
+        gone = run(hub, tmp_path, "--lightning")
+        hub.sizes["Qwen-Image-Lightning-8steps-V2.0-bf16.safetensors"] = 10**18
+        hub.files["Qwen-Image-Lightning-8steps-V2.0-bf16.safetensors"] = b"x"
+        full = run(hub, tmp_path, "--lightning")
+        tiny = run(hub, tmp_path, "--lightning", IMAGE_MODEL_NAME="tiny")
+    assert "lightx2v/Qwen-Image-Lightning does not publish" in gone.stderr
+    assert "GB more on the disk of IMAGE_LORA_PATH" in full.stderr
+    assert "There is no Lightning file for tiny, only for Qwen/Qwen-Image," in tiny.stderr
+    for done in (gone, full, tiny):
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1

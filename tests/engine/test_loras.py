@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from bot.engine.protocol import EngineRequest
+from bot.engine.frames import FrameError
+from bot.engine.protocol import EngineRequest, Step
 from bot.engine.stream.layout import Geometry
 from bot.engine.stream.shelf import LoraShelf
 from bot.engine.tiny.model import TRAINED
@@ -83,6 +86,28 @@ async def test_a_replaced_file_counts(tmp_path) -> None:
     assert not torch.equal(*found)
 
 
+async def test_the_lightning_settings_draw_with_its_file_and_another_one(
+    warm_tiny, lora_folder, tmp_path
+) -> None:
+    lora_file(lora_folder / "fast.safetensors", seed=4)
+    lora_file(lora_folder / "ink.safetensors", seed=5)
+    settings = {"steps": 4, "guidance": 1.0, "loras": (("fast", 1.0),)}
+    plain = await drawn(warm_tiny, tmp_path, **settings)
+    shifted = await drawn(warm_tiny, tmp_path, **settings, shift=3.0)
+    both = {**settings, "loras": (("fast", 1.0), ("ink", 0.5))}
+    combined = await drawn(warm_tiny, tmp_path, **both, shift=3.0)
+    assert len({plain, shifted, combined}) == 3
+    events = await draw_well(warm_tiny, request(tmp_path, steps=1, guidance=1.0, shift=3.0))
+    assert [event.total for event in events if isinstance(event, Step)] == [1]
+    assert await drawn(warm_tiny, tmp_path, **settings, shift=3.0) == shifted
+
+
 async def test_the_way_to_the_child_loses_nothing(tmp_path) -> None:
-    wanted: EngineRequest = request(tmp_path, loras=(("a b", 0.25), ("c", -1.0)))
-    assert read_request(request_fields(wanted)) == wanted
+    wanted: EngineRequest = request(tmp_path, loras=(("a b", 0.25), ("c", -1.0)), shift=3.0)
+    assert read_request(json.loads(json.dumps(request_fields(wanted)))) == wanted
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0, float("inf"), float("nan"), "3", True, [3]])
+async def test_a_shift_that_is_none_is_refused(tmp_path, shift) -> None:
+    with pytest.raises(FrameError, match="shift"):
+        read_request(request_fields(request(tmp_path)) | {"shift": shift})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffsynth.diffusion import FlowMatchScheduler
 from diffsynth.models.qwen_image_vae import QwenImageVAE
 from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from PIL import Image
 
-from bot.engine.stream.denoise import Drawing, denoise
+from bot.engine.stream.denoise import Drawing, denoise, schedule
 from bot.engine.stream.layout import Precision
 from tests.stream.kit import HEIGHT, PROMPTS, WIDTH, error, predicted, prepared, stock, streamed
 
@@ -151,3 +153,40 @@ def test_the_table_holds_every_blocks_modulation():
             wanted[[1, 4, 7, 10]] += 1
             ours = values[step, 12 * index : 12 * index + 12]
             assert torch.allclose(ours, wanted, atol=1e-4)
+
+
+def test_a_shift_gives_the_noise_levels_of_the_published_lightning_settings():
+    """As diffusers' FlowMatchEulerDiscreteScheduler has them with Lightning's configuration.
+
+    base_shift = max_shift = log(3), exponential, no shift_terminal, sigmas from 1 to 1 / steps.
+    """
+    for steps, width in ((8, WIDTH), (4, WIDTH), (4, 2 * WIDTH)):
+        mu = math.log(3)
+        times = np.linspace(1.0, 1 / steps, steps)
+        published = math.exp(mu) / (math.exp(mu) + (1 / times - 1))
+        ours = schedule(drawing(steps=steps, width=width, shift=3.0))
+        assert np.allclose(ours.sigmas, published, atol=1e-6)
+        assert np.allclose(ours.timesteps, 1000 * published, atol=1e-3)
+    assert schedule(drawing(shift=3.0)).sigmas.tolist() == pytest.approx([1.0, 0.9, 0.75, 0.5])
+    stock: Any = FlowMatchScheduler("Qwen-Image-Lightning")
+    stock.set_timesteps(8, dynamic_shift_len=4096)
+    assert torch.allclose(schedule(drawing(steps=8, shift=3.0)).sigmas, stock.sigmas)
+    own: Any = FlowMatchScheduler("Qwen-Image")
+    own.set_timesteps(4, dynamic_shift_len=(WIDTH // 16) * (HEIGHT // 16))
+    assert torch.equal(schedule(drawing()).sigmas, own.sigmas)
+
+
+def test_a_shifted_picture_follows_the_shifted_levels():
+    """Each step goes from one published level to the next: a constant velocity adds up to -1."""
+    dit = streamed()
+    seen: list[torch.Tensor] = []
+
+    def constant(_generation: Any, _step: int, latents: torch.Tensor, _guidance: float):
+        seen.append(latents)
+        return torch.ones_like(latents)
+
+    dit.predict = constant
+    final = denoise(dit, drawing(guidance=1.0, shift=3.0))
+    levels = [1.0, 0.9, 0.75, 0.5, 0.0]
+    for before, after, high, low in zip(seen, [*seen[1:], final], levels, levels[1:], strict=False):
+        assert torch.allclose(before - after, torch.full_like(after, high - low), atol=1e-5)

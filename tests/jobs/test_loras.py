@@ -1,0 +1,195 @@
+"""Which LoRAs users may choose, what their words mean, and what `fast` draws with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from bot.errors import ConfigError, InvalidRequest
+from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.lora_rules import LoraChoice, LoraRules
+from bot.jobs.loras import LoraFolder, LoraList, Loras
+from bot.jobs.request import ImageRequest
+from bot.lightning import SERIES, Lightning, choose
+from bot.models import ModelSpec, find_model
+from bot.settings import load_settings
+
+QWEN = find_model("Qwen/Qwen-Image")
+PIXEL = LoraChoice("Pixel art", "pixel-v2", 0.8, "pixel art, 16-bit")
+LORAS = Loras((PIXEL, LoraChoice("ink", "ink")))
+EIGHT = "Qwen-Image-Lightning-8steps-V2.0-bf16"
+
+
+def folder(path, rules: str = "*", *files: str, model: ModelSpec = QWEN, **changes) -> LoraFolder:
+    for file in files:
+        (path / f"{file}.safetensors").touch()
+    return LoraFolder(path, LoraRules.parse(rules), model, **changes)
+
+
+def composed(loras: Loras = LORAS, model: ModelSpec = QWEN, **asked) -> ImageRequest:
+    return compose(Asked("a boat", **asked), Surroundings(model, loras=loras))
+
+
+def test_the_setting_names_files_strengths_and_words():
+    text = "Pixel art=pixel-v2.safetensors:0.8 (pixel art, 16-bit), ink, old=b c:-1,*"
+    assert LoraRules.parse(text) == LoraRules(
+        (PIXEL, LoraChoice("ink", "ink"), LoraChoice("old", "b c", -1.0)), others=True
+    )
+    assert LoraRules.parse("*") == LoraRules()
+    assert LoraRules.parse(" None ") == LoraRules(others=False)
+    assert not LoraRules.parse("ink").others
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a=b=c", "entry 1 is not like NAME=FILE:STRENGTH (WORDS)"),
+        ("ink, a (b", "entry 2 is not like"),
+        ("ink,,", "entry 2 is not like"),
+        ("ink:strong", "strength of its entry 1 is no number"),
+        ("ink:nan", "strength of its entry 1 must be from -4 to 4"),
+        ("ink, x=ink:9", "strength of its entry 2 must be from -4 to 4"),
+        ("x=../secret", "file of its entry 1 must lie in IMAGE_LORA_PATH"),
+        ("sub/ink", "file of its entry 1 must lie"),
+        ("=ink", "entry 1 is not like"),
+        (f"{'n' * 61}=ink", "name of its entry 1 is longer than 60"),
+        ("Ink=a, ink=b", "two of its entries have the same name"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(monkeypatch, text, said):
+    monkeypatch.setenv("IMAGE_LORAS", text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(_env_file=None)
+    assert "IMAGE_LORAS: " in str(caught.value)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_folder_is_offered_as_the_setting_says(tmp_path):
+    files = ("pixel-v2", "ink", EIGHT, "café (1)")
+    every = folder(tmp_path, "*", *files).look()
+    assert [choice.file for choice in every.choices] == ["ink", "pixel-v2"]
+    assert every.unusable == ("café (1)",)
+    some = folder(tmp_path, "Pixel art=pixel-v2:0.8 (pixel art, 16-bit), gone").look()
+    assert (some.choices, some.missing) == ((PIXEL,), ("gone",))
+    both = folder(tmp_path, f"Ink=pixel-v2, {EIGHT}, *").look()
+    assert [choice.name for choice in both.choices] == ["Ink", EIGHT]
+    assert folder(tmp_path, "none").look().choices == ()
+    assert folder(tmp_path / "nowhere").look() == Loras()
+
+
+def test_a_model_or_a_way_without_loras_says_so(tmp_path):
+    without = ModelSpec("a", "a", QWEN.sizes, QWEN.qualities, QWEN.largest_side, loras=False)
+    for known, said in (
+        (folder(tmp_path, "*", "ink", EIGHT, model=without).look(), "This model draws without"),
+        (folder(tmp_path, streamed=False).look(), "IMAGE_OFFLOAD=stream only"),
+    ):
+        assert (known.choices, known.lightning) == ((), None)
+        with pytest.raises(InvalidRequest, match=said):
+            composed(known, lora="ink")
+        assert composed(known, quality="fast").loras == ()
+
+
+@pytest.mark.parametrize("text", ["pixel ART", " Pixel  art ", "PIXEL-v2", "pixel-v2.safetensors"])
+def test_a_name_is_found_in_any_case(text):
+    assert LORAS.find(text) is PIXEL
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(InvalidRequest) as caught:
+        LORAS.find("*nope*")
+    assert caught.value.sentence == (
+        "There is no LoRA of that name; there are: `Pixel art`, `ink`."
+    )
+    with pytest.raises(InvalidRequest, match="there are none"):
+        Loras().find("ink")
+    many = Loras(tuple(LoraChoice(f"{n:03}{'x' * 97}", f"f{n}") for n in range(40)))
+    with pytest.raises(InvalidRequest) as caught:
+        many.find("nope")
+    assert len(caught.value.sentence) < 2000
+
+
+def test_completion_looks_at_names_files_and_words():
+    assert LORAS.like("16-BIT") == [PIXEL]
+    assert LORAS.like("") == list(LORAS.choices)
+    both = Loras((LoraChoice("thin ink", "a"), LoraChoice("ink", "b")))
+    assert [choice.name for choice in both.like("in")] == ["ink", "thin ink"]
+
+
+def test_a_request_has_the_file_its_strength_and_its_words():
+    request = composed(lora="pixel art")
+    assert request.loras == ("pixel-v2:0.8",)
+    assert (request.added, request.shift) == ("pixel art, 16-bit", None)
+    assert composed(lora="Pixel art", lora_strength=-0.25).loras == ("pixel-v2:-0.25",)
+    assert composed(lora="none").loras == composed().loras == ()
+    styled = composed(lora="Pixel art", style="anime")
+    assert styled.added.startswith("pixel art, 16-bit, ")
+    again = compose(Asked("PIXEL ART, 16-bit boat", lora="ink"), Surroundings(QWEN, loras=LORAS))
+    assert again.added == ""
+    typed = compose(
+        Asked("a boat, Pixel Art, 16-bit", lora="pixel art"), Surroundings(QWEN, loras=LORAS)
+    )
+    assert typed.added == ""
+    with pytest.raises(InvalidRequest, match="only of use together with a LoRA"):
+        composed(lora_strength=0.5)
+
+
+def test_a_lightning_file_draws_what_is_fast(tmp_path):
+    known = folder(tmp_path, "*", "ink", EIGHT).look()
+    assert known.lightning == Lightning(EIGHT, 8)
+    fast = composed(known, quality="fast", lora="ink", lora_strength=0.5)
+    assert (fast.steps, fast.guidance, fast.shift) == (8, 1.0, 3.0)
+    assert fast.lora_strengths() == ((EIGHT, 1.0), ("ink", 0.5))
+    own = composed(known, quality="fast", steps=6, guidance=2.0)
+    assert (own.steps, own.guidance, own.shift) == (6, 2.0, 3.0)
+    for request in (composed(known), composed(known, quality="high")):
+        assert (request.loras, request.shift) == ((), None)
+    before = composed(Loras(), quality="fast")
+    assert (before.steps, before.guidance, before.shift) == (20, 4.0, None)
+    listed = folder(tmp_path, f"L={EIGHT}").look()
+    assert composed(listed, quality="fast", lora="L").loras == (f"{EIGHT}:1",)
+    assert folder(tmp_path, fast_is_set=True).look().lightning is None
+
+
+def test_the_best_lightning_file_of_the_model_counts():
+    eight, four = (SERIES[QWEN.name].published(n).removesuffix(".safetensors") for n in (8, 4))
+    assert (eight, four) == (EIGHT, "Qwen-Image-Lightning-4steps-V2.0-bf16")
+    older = "Qwen-Image-Lightning-8steps-V1.1-bf16"
+    full = "Qwen-Image-Lightning-8steps-V2.0"
+    other = "Qwen-Image-2512-Lightning-8steps-V1.0-bf16"
+    edit = "Qwen-Image-Edit-Lightning-8steps-V1.0"
+    assert choose(QWEN.name, [four, older, full, eight, other]) == Lightning(eight, 8)
+    assert choose(QWEN.name, [four, other, edit]) == Lightning(four, 4)
+    assert choose(QWEN.name, [edit, other, "ink"]) is None
+    assert choose("Qwen/Qwen-Image-2512", [eight, other]) == Lightning(other, 8)
+    assert choose("tiny", [eight, other]) is None
+
+
+async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(tmp_path, caplog):
+    now = [0.0]
+    held, go_on = threading.Event(), threading.Event()
+    found = LoraList(folder(tmp_path, "gone, *", "ink"), clock=lambda: now[0])
+    with caplog.at_level(logging.WARNING):
+        await found.start()
+    assert "IMAGE_LORAS names gone.safetensors, which is not there" in caplog.text
+    (tmp_path / "new.safetensors").touch()
+    assert len((await found.known()).choices) == 1
+    now[0] = 6.0
+    assert [choice.name for choice in (await found.known()).choices] == ["ink", "new"]
+
+    class Slow:
+        def look(self) -> Loras:
+            held.set()
+            go_on.wait()
+            return LORAS
+
+    found.folder, now[0] = Slow(), 12.0
+    async with asyncio.timeout(10):
+        assert len((await found.known()).choices) == 2
+        assert held.is_set()
+        go_on.set()
+        await found._looking
+    assert await found.known() is LORAS
