@@ -20,9 +20,9 @@ from bot.jobs.compose import (
     DEFAULT_STRENGTH,
     Asked,
     Surroundings,
+    chosen_lora,
     compose,
     default_negative,
-    is_none,
 )
 from bot.jobs.loras import STRENGTH_MAX
 from bot.jobs.request import (
@@ -203,9 +203,9 @@ class Imagine(commands.Cog):
             raise InvalidRequest(_("A strength is only of use together with an image."))
         if not prompt:
             around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
-            if lora is not None and not is_none(lora):
-                # The file's name, which has no separator in it; and a wrong one is told at once.
-                asked = replace(asked, lora=around.loras.find(lora).file)
+            # A wrong name is told at once; a file's name has no separator of the form's in it.
+            if (chosen := chosen_lora(asked, around)) is not None:
+                asked = replace(asked, lora=chosen.file)
             if asked.negative is None:
                 asked = replace(asked, negative=default_negative(around))
             await _open_form(interaction, asked, image)

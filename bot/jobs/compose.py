@@ -78,7 +78,7 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     lightning = around.loras.lightning if quality == FAST else None
     if lightning is not None:
         level = Quality(lightning.steps, GUIDANCE)
-    lora = _lora(asked, around)
+    lora = chosen_lora(asked, around)
     files = [f"{lightning.file}:1"] if lightning else []
     if lora is not None and not (lightning and lora.file == lightning.file):
         files.append(f"{lora.file}:{lora.strength:g}")
@@ -119,6 +119,16 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     )
 
 
+def chosen_lora(asked: Asked, around: Surroundings) -> LoraChoice | None:
+    """Return the LoRA that was asked for, with the strength that counts; raise `InvalidRequest`."""
+    if asked.lora is None or is_none(asked.lora):
+        if asked.lora_strength is not None:
+            raise InvalidRequest(_("A LoRA's strength is only of use together with a LoRA."))
+        return None
+    found = around.loras.find(asked.lora)
+    return found if asked.lora_strength is None else replace(found, strength=asked.lora_strength)
+
+
 def default_negative(around: Surroundings) -> str:
     """Return what pictures should not show where nothing is said."""
     return around.user.negative or around.guild.negative or ""
@@ -155,16 +165,6 @@ def _style(name: str | None, around: Surroundings) -> Style | None:
             _("There is no style of that name; choose one from the list that opens as you type.")
         )
     return found
-
-
-def _lora(asked: Asked, around: Surroundings) -> LoraChoice | None:
-    """Return the LoRA that was asked for, with the strength that counts."""
-    if asked.lora is None or is_none(asked.lora):
-        if asked.lora_strength is not None:
-            raise InvalidRequest(_("A LoRA's strength is only of use together with a LoRA."))
-        return None
-    found = around.loras.find(asked.lora)
-    return found if asked.lora_strength is None else replace(found, strength=asked.lora_strength)
 
 
 def _is_chinese(text: str) -> bool:
