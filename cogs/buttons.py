@@ -28,6 +28,7 @@ from bot.jobs.exposure import Exposure
 from bot.jobs.ids import JOB_ID_PATTERN
 from bot.jobs.model import Job
 from bot.jobs.queue import CancelOutcome
+from bot.jobs.request import ImageRequest
 from bot.words import _, mark
 from cogs.controls import Control
 
@@ -101,9 +102,18 @@ class RerollButton(JobButton, template=rf"reroll:{_TARGET}"):
 
 async def reroll(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:
     """Ask for a job's picture again with a new seed."""
-    services = bot.services
-    request = derive.again(job)
-    await services.reception.from_interaction(interaction, request, picture=_source(bot, job))
+    await _ask(interaction, bot, derive.again(job), _source(bot, job))
+
+
+async def _ask(
+    interaction: discord.Interaction[Any],
+    bot: ImageBot,
+    request: ImageRequest,
+    picture: PictureSource | None,
+) -> None:
+    """Accept a request that was made from a job, unless its LoRAs are there no more."""
+    (await bot.services.loras.known()).require(request)
+    await bot.services.reception.from_interaction(interaction, request, picture=picture)
 
 
 def _source(bot: ImageBot, job: Job) -> PictureSource | None:
@@ -124,9 +134,7 @@ class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
         request = derive.varied(job, image)
         if self.position is not None:
             request = request.with_changes(count=1)
-        await services.reception.from_interaction(
-            interaction, request, picture=partial(services.gallery.read, image)
-        )
+        await _ask(interaction, bot, request, partial(services.gallery.read, image))
 
 
 class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
@@ -138,9 +146,7 @@ class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, self.position or 0)
         request = derive.upscaled(job, image, services.model.largest_side)
-        await services.reception.from_interaction(
-            interaction, request, picture=partial(services.gallery.read, image)
-        )
+        await _ask(interaction, bot, request, partial(services.gallery.read, image))
 
 
 class EditForm(Form, name="edit"):
@@ -166,10 +172,9 @@ class EditForm(Form, name="edit"):
     async def submitted(
         self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
     ) -> None:
-        services = bot.services
         job = await known_job(bot, self.state, interaction.user.id, interaction.channel_id)
         request = derive.edited(job, values.texts["prompt"], values.texts.get("negative", ""))
-        await services.reception.from_interaction(interaction, request, picture=_source(bot, job))
+        await _ask(interaction, bot, request, _source(bot, job))
 
 
 class EditButton(JobButton, template=rf"edit:{_TARGET}"):

@@ -12,7 +12,7 @@ from typing import Final
 
 from bot.errors import InvalidRequest
 from bot.jobs.lora_rules import SUFFIX, LoraChoice, LoraRules
-from bot.jobs.request import LORA_NAME
+from bot.jobs.request import LORA_NAME, ImageRequest
 from bot.lightning import Lightning, choose, is_lightning
 from bot.models import ModelSpec
 from bot.words import _, mark
@@ -37,6 +37,8 @@ class Loras:
 
     choices: tuple[LoraChoice, ...] = ()
     lightning: Lightning | None = None
+    fast: tuple[str, ...] = ()
+    """All Lightning files, which earlier pictures may have been drawn with."""
     missing: tuple[str, ...] = ()
     """Files that IMAGE_LORAS names and that are not there."""
     unusable: tuple[str, ...] = ()
@@ -61,6 +63,17 @@ class Loras:
         raise InvalidRequest(
             _("There is no LoRA of that name; there are: {known}.").format(known=known)
         )
+
+    def require(self, request: ImageRequest) -> None:
+        """Raise `InvalidRequest` where an older picture's LoRA may not be chosen any more."""
+        allowed = {choice.file for choice in self.choices} | set(self.fast)
+        gone = [name for name, _strength in request.lora_strengths() if name not in allowed]
+        if gone:
+            raise InvalidRequest(
+                _("This picture was made with the LoRA {name}, which is not there now.").format(
+                    name=f"`{gone[0]}`"
+                )
+            )
 
     def like(self, text: str) -> list[LoraChoice]:
         """Return those with this text in their name, file or words; at the name's start first."""
@@ -108,6 +121,7 @@ class LoraFolder:
         return Loras(
             choices=tuple(choices),
             lightning=None if self.fast_is_set else choose(self.model.name, usable),
+            fast=tuple(filter(is_lightning, usable)),
             missing=tuple(c.file for c in self.rules.named if c.file not in usable),
             unusable=tuple(file for file in there if file not in usable),
         )

@@ -137,3 +137,23 @@ async def test_a_lightning_file_draws_what_is_fast(sandbox, tmp_path, shelf):
         message = await stage.outcome(await stage.imagine("alice", "a boat", quality="fast"))
         request = (await stage.queue.job(job_id_of(message))).request
         assert (request.steps, request.guidance, request.loras) == (12, 3.0, ())
+
+
+@pytest.mark.slow
+async def test_buttons_of_a_picture_whose_lora_is_gone_say_so_at_once(stage, shelf):
+    alice = stage.sandbox.user("alice")
+    first = await stage.outcome(await stage.imagine("alice", "a boat", lora="ink"))
+    opened = await alice.press(first, "Edit")
+    await opened.response()
+    (shelf / "ink.safetensors").unlink()
+    stage.app.client.services.loras.clock = lambda: 1e12
+    for asked in (
+        *[await alice.press(first, button) for button in ("Reroll", "Vary")],
+        await alice.submit_modal(opened, {"prompt": "a ship"}),
+    ):
+        answer = await asked.answer()
+        assert answer.ephemeral
+        assert "made with the LoRA `ink`, which is not there now" in answer.content
+    assert await stage.jobs_made() == 1
+    plain = await stage.outcome(await stage.imagine("alice", "a boat"))
+    await stage.outcome(await alice.press(plain, "Reroll"))
