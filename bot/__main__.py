@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         match options.command:
             case "settings":
-                from bot.settings import env_example  # noqa: PLC0415 - each command loads its own
+                from bot.settings_example import env_example  # noqa: PLC0415 - each command loads its own
 
                 sys.stdout.write(env_example())
             case "run":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -389,19 +388,3 @@ def _sentence(error: ValidationError) -> str:
         reason = item["msg"].removeprefix("Value error, ").rstrip(".")
         parts.append(f"{name}: {reason}" if name else reason)
     return f"Wrong setting: {'; '.join(parts)}. See .env.example."
-
-
-def env_example() -> str:
-    """Return the text of `.env.example`."""
-    lines = ["# Copy this file to .env. Every line is optional except DISCORD_TOKEN."]
-    for name, info in Settings.model_fields.items():
-        default: Any = info.default
-        if default is None or default == frozenset():
-            shown = ""
-        elif isinstance(default, Path):
-            shown = default.as_posix()
-        else:
-            shown = f"{default:g}" if isinstance(default, float) else str(default)
-        lines += ["", *textwrap.wrap(f"# {info.description}", 90, subsequent_indent="# ")]
-        lines.append(f"{'' if name == 'discord_token' else '# '}{name.upper()}={shown}")
-    return "\n".join(lines) + "\n"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bot.errors import ConfigError
-from bot.settings import Settings, env_example, load_settings
+from bot.settings import Settings, load_settings
+from bot.settings_example import env_example
 
 ROOT = Path(__file__).parent.parent
 REAL_LOOKING = "MTIzNDU2Nzg5MDEyMzQ1Njc4" + ".G1AbCd." + "x" * 38
