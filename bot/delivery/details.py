@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from bot.delivery.text import safe
 from bot.jobs.metadata import png_texts
 from bot.jobs.model import Job
-from bot.jobs.request import ImageRequest
+from bot.jobs.request import GUIDANCE_MIN, ImageRequest
 from bot.lightning import is_lightning
 from bot.words import _
 
@@ -31,6 +31,8 @@ def details(job: Job, model: str, position: int | None = None) -> str:
         lines.append(_("Style: {style}").format(style=safe(request.style, 100)))
     if (lightning := drawn_with_lightning(request)) is not None:
         lines.append(_("Drawn fast, with {file}").format(file=f"`{lightning}`"))
+    if request.guidance == GUIDANCE_MIN and request.full_negative_prompt:
+        lines.append(_("At guidance 1, what it should not show has no effect."))
     if loras := own_loras(request):
         listed = ", ".join(f"`{name}` ({strength:g})" for name, strength in loras)
         lines.append(_("LoRA: {names}").format(names=listed))

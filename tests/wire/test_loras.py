@@ -119,7 +119,7 @@ async def test_a_lightning_file_draws_what_is_fast(sandbox, tmp_path, shelf):
     async with staged(sandbox, tmp_path / "data", **settings) as stage:
         alice = stage.sandbox.user("alice")
         first = await stage.outcome(
-            await stage.imagine("alice", "a boat", quality="fast", lora="ink")
+            await stage.imagine("alice", "a boat", quality="fast", lora="ink", negative="fog")
         )
         again = await stage.outcome(await alice.press(first, "Reroll"))
         for message, drawn in zip((first, again), stage.engine.requests, strict=True):
@@ -131,6 +131,7 @@ async def test_a_lightning_file_draws_what_is_fast(sandbox, tmp_path, shelf):
         details = (await (await alice.press(again, "Details")).answer()).content
         assert f"Drawn fast, with `{EIGHT}`" in details
         assert "LoRA: `ink` (1)" in details
+        assert "what it should not show has no effect" in details
         standard = await stage.outcome(await stage.imagine("alice", "a boat"))
         assert (await stage.job_of(standard)).request.shift is None
     async with staged(sandbox, tmp_path / "data", **settings, image_quality_fast="12:3") as stage:
