@@ -71,11 +71,17 @@ def download(
     sentence names the file `lacking`), wrong hash.
     """
     with turn(root, "download", progress):
-        _download(root, repository, source, progress, lacking=lacking)
+        _download(root, repository, source, progress, lacking, patterns, setting)
 
 
 def _download(
-    root: Path, repository: str, source: str, progress: LoadProgress, *, lacking: str
+    root: Path,
+    repository: str,
+    source: str,
+    progress: LoadProgress,
+    lacking: str,
+    patterns: Sequence[str],
+    setting: str,
 ) -> None:
     client = _CLIENTS[source]
     with _explained(repository, source, lacking, setting):
