@@ -35,8 +35,11 @@ class ModelSpec:
     largest_side: int
     """The most pixels on a side that the model draws, in an enlarged picture too."""
     default_quality: str = "standard"
-    loras: bool = True
-    """Whether LoRA files can be added to it."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks."""
+        return self.family in {"qwen-image", "tiny"}
 
     @property
     def default_aspect(self) -> str:

@@ -102,8 +102,8 @@ class LoraFolder:
 
     def look(self) -> Loras:
         """Return what is there now; blocks on the disk."""
-        if not self.model.loras or not self.streamed:
-            refusal = _STREAM_ONLY if self.model.loras else _NO_SUPPORT
+        if not (self.model.streamed and self.streamed):
+            refusal = _STREAM_ONLY if self.model.streamed else _NO_SUPPORT
             return Loras(refusal=refusal)
         try:
             there = sorted(path.stem for path in self.path.glob(f"*{SUFFIX}") if path.is_file())

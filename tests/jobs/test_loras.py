@@ -82,7 +82,7 @@ def test_the_folder_is_offered_as_the_setting_says(tmp_path):
 
 
 def test_a_model_or_a_way_without_loras_says_so(tmp_path):
-    without = ModelSpec("a", "a", QWEN.sizes, QWEN.qualities, QWEN.largest_side, loras=False)
+    without = ModelSpec("a", "sdxl", QWEN.sizes, QWEN.qualities, QWEN.largest_side)
     for known, said in (
         (folder(tmp_path, "*", "ink", EIGHT, model=without).look(), "This model draws without"),
         (folder(tmp_path, streamed=False).look(), "IMAGE_OFFLOAD=stream only"),
