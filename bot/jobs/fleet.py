@@ -218,8 +218,10 @@ class Fleet:
             while True:
                 moved = asyncio.ensure_future(self._move())
                 parts = {handing, *self._tasks.values()}
-                await asyncio.wait({moved, *parts}, return_when=asyncio.FIRST_COMPLETED)
-                moved.cancel()
+                try:
+                    await asyncio.wait({moved, *parts}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    moved.cancel()
                 for part in parts:
                     if part.done() and not part.cancelled():
                         part.result()  # None of them ends by itself but with an error.
@@ -317,8 +319,10 @@ class Fleet:
         try:
             while not claim.done() and self._free():
                 moved = asyncio.ensure_future(self._move())
-                await asyncio.wait({claim, moved}, return_when=asyncio.FIRST_COMPLETED)
-                moved.cancel()
+                try:
+                    await asyncio.wait({claim, moved}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    moved.cancel()
         finally:
             # A job that is claimed at this very moment goes back by itself.
             if not claim.done():

@@ -173,8 +173,13 @@ class ImageRequest:
 
     @property
     def megapixel_steps(self) -> float:
-        """The size of the work: megapixels x steps x pictures."""
-        return self.width * self.height / 1e6 * self.steps * self.count
+        """The size of the work: megapixels x steps x pictures.
+
+        At guidance 1 a step is one pass of the model and counts half: there is nothing to be guided
+        away from.
+        """
+        passes = 0.5 if self.guidance == GUIDANCE_MIN else 1.0
+        return self.width * self.height / 1e6 * self.steps * self.count * passes
 
     def with_changes(self, **changes: Any) -> Self:
         """Return a validated copy with some fields replaced."""

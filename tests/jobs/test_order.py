@@ -258,6 +258,11 @@ async def test_a_model_that_must_load_first(queue, clock):
     assert (await queue.place(job.id)).ends_at == pytest.approx(clock.now + 6, abs=1e-3)
 
 
+def test_a_step_without_guidance_is_half_the_work():
+    guided, alone = make_request(guidance=4.0), make_request(guidance=1.0)
+    assert alone.megapixel_steps == guided.megapixel_steps / 2 > 0
+
+
 def test_loading_costs_nobody():
     assert gpu_seconds({"load": 60.0, "encode": 1.0, "denoise": 5.0, "total": 66.0}) == 6.0
     assert gpu_seconds({"load": 60.0, "total": 66.0}) == 6.0

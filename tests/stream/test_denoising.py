@@ -190,3 +190,11 @@ def test_a_shifted_picture_follows_the_shifted_levels():
     levels = [1.0, 0.9, 0.75, 0.5, 0.0]
     for before, after, high, low in zip(seen, [*seen[1:], final], levels, levels[1:], strict=False):
         assert torch.allclose(before - after, torch.full_like(after, high - low), atol=1e-5)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_a_single_step_has_a_noise_level(strength):
+    source = torch.zeros(1, 16, HEIGHT // 8, WIDTH // 8)
+    single = drawing(steps=1, source=source, strength=strength)
+    assert schedule(single).sigmas.tolist() == [strength]
+    assert torch.isfinite(denoise(streamed(), drawing(steps=1))).all()

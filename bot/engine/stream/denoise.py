@@ -50,8 +50,10 @@ def schedule(drawing: Drawing) -> FlowMatchScheduler:
     if drawing.shift is None:
         scheduler = FlowMatchScheduler("Qwen-Image")
         tokens = (drawing.height // 16) * (drawing.width // 16)
+        # DiffSynth's formula stretches the levels by their first and last, and divides 0 by 0.
+        single = {"sigmas": [strength]} if drawing.steps == 1 else {}
         scheduler.set_timesteps(
-            drawing.steps, denoising_strength=strength, dynamic_shift_len=tokens
+            drawing.steps, denoising_strength=strength, dynamic_shift_len=tokens, **single
         )
     else:
         scheduler = FlowMatchScheduler("Qwen-Image-Lightning")
