@@ -174,10 +174,9 @@ class Hub:
                 return
             if "error" in header:
                 detail = str(header["error"])[:400]
-                error = EngineError(EngineErrorKind.DIED, detail)
                 if header.get("missing"):
-                    error.template = "its Ray does not find the bot's code"
-                answer.set_exception(error)
+                    detail = "its Ray does not find the bot's code (PYTHONPATH, see docs/ray.md)"
+                answer.set_exception(EngineError(EngineErrorKind.DIED, detail))
             else:
                 answer.set_result(header.get("value"))
             return

@@ -177,7 +177,7 @@ class RayMembership:
                 there = await engine.claim()
                 sentence = differences(self._known, there, slot.name)
             except EngineError as error:
-                there, sentence = {}, f"{(error.template or error.detail).rstrip('.')}."
+                there, sentence = {}, f"{error.detail.rstrip('.')}."
             if sentence is None:
                 self._note(slot, there)
                 slot.engine = engine
