@@ -32,7 +32,6 @@ def ray_environment() -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix="ray-"))
         patch.setenv("RAY_TMPDIR", str(folder))
         patch.setenv("TMPDIR", str(folder))
-        patch.setattr(tempfile, "tempdir", None)
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # A node that was killed is known to be dead after two seconds instead of fifteen.
