@@ -38,7 +38,6 @@ from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
 _LOAD_FACTOR, _LOAD_DOUBLINGS = 5.0, 6
 _CRASHES: Final = frozenset({EngineErrorKind.DIED, EngineErrorKind.SILENT, EngineErrorKind.GARBLED})
 _SENTENCES: Final = {
