@@ -51,10 +51,12 @@ def download_model(settings: Settings) -> str:
 
     root = settings.image_model_path
     with _progress() as shown:
-        files = ensure(root, shown, source=settings.model_source)
-    paths = (*files.transformer, *files.text_encoder, *files.vae)
-    size = sum(path.stat().st_size for path in paths)
-    return f"Complete: {len(paths)} files of weights, {size / 1e9:.1f} GB, in {root}."
+        files = ensure(
+            root, shown, repository=settings.image_model_name, source=settings.model_source
+        )
+    size = sum(path.stat().st_size for path in files.weights)
+    told = f"{len(files.weights)} files of weights, {size / 1e9:.1f} GB, in {files.folder}"
+    return f"Complete: {told}."
 
 
 def download_lightning(settings: Settings, steps: int) -> str:

@@ -1,7 +1,8 @@
-"""The models that the bot can draw with: names, picture sizes and quality levels.
+"""The models that the bot can draw with: names, picture sizes, quality levels, published files.
 
 One row a model, no torch import: the Discord side reads the sizes from here, the engine child
-decides from `family` which pipeline to build.
+decides from `family` which pipeline to build, and whoever looks for files or judges a machine
+reads what there must be from `published`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,48 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """The weights of one network: `folder/stem.safetensors`, numbered parts of it if `sharded`.
+
+    `part` is its name while it is loaded (a key of `bot.engine.stages.LOADING`).
+    """
+
+    part: str
+    folder: str
+    stem: str
+    sharded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is needed of a model's repository, and what it asks of a machine.
+
+    The repository has the model's name, at Hugging Face and at ModelScope. `words` are the small
+    files without which no prompt can be read. `cache_bytes` is what the engine writes beside the
+    files, `vram_gib` the least memory budget, `ram_gib` the main memory that is wanted.
+    """
+
+    networks: tuple[Network, ...]
+    words: tuple[str, ...]
+    download_bytes: int
+    cache_bytes: int
+    vram_gib: float
+    ram_gib: float
+    licence: str
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Return shell patterns of the files to download."""
+        weights = (
+            f"{net.folder}/{pattern}"
+            for net in self.networks
+            for pattern in (f"{net.stem}*.safetensors*", "*.json")
+        )
+        words = (f"{name.split('/', maxsplit=1)[0]}/*" for name in self.words)
+        return tuple(dict.fromkeys((*weights, *words)))
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """What the rest of the bot has to know of a model.
 
@@ -35,6 +78,13 @@ class ModelSpec:
     largest_side: int
     """The most pixels on a side that the model draws, in an enlarged picture too."""
     default_quality: str = "standard"
+    published: Published | None = None
+    """None: the model is part of the bot."""
+
+    @property
+    def streamed(self) -> bool:
+        """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks."""
+        return self.family in {"qwen-image", "tiny"}
 
     @property
     def streamed(self) -> bool:
@@ -72,6 +122,48 @@ _TINY_SIZES: Final = {
     "2:3": (256, 384),
 }
 
+# Half of the sizes that Qwen-Image-2.1's model card lists (2048x2048, 2752x1536, ...), which is the
+# size that DiffSynth-Studio draws without being asked; sides are multiples of 32.
+_QWEN_21_SIZES: Final = {
+    "7:4": (1344, 768),
+    "1:1": (1024, 1024),
+    "16:9": (1376, 768),
+    "9:16": (768, 1376),
+    "4:3": (1184, 896),
+    "3:4": (896, 1184),
+    "3:2": (1248, 832),
+    "2:3": (832, 1248),
+}
+
+# Of SDXL's training resolutions (Podell et al. 2023, arXiv:2307.01952, appendix I), the nearest.
+_SDXL_SIZES: Final = {
+    "1:1": (1024, 1024),
+    "7:4": (1344, 768),
+    "16:9": (1344, 768),
+    "9:16": (768, 1344),
+    "4:3": (1152, 896),
+    "3:4": (896, 1152),
+    "3:2": (1216, 832),
+    "2:3": (832, 1216),
+}
+
+_APACHE: Final = "Apache-2.0"
+# A transformer of 20.4 B parameters and a text encoder of 8.3 B in bfloat16, a VAE of a quarter of
+# a GB: the sum of the files as the hub lists them. Beside them: FP8 weights and compiled code.
+_QWEN_FILES: Final = Published(
+    networks=(
+        Network("transformer", "transformer", "diffusion_pytorch_model", sharded=True),
+        Network("text encoder", "text_encoder", "model", sharded=True),
+        Network("VAE", "vae", "diffusion_pytorch_model"),
+    ),
+    words=("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json"),
+    download_bytes=57_700_000_000,
+    cache_bytes=31_000_000_000,
+    vram_gib=4.0,
+    ram_gib=29.0,  # 32 GB, less what firmware and graphics take of it
+    licence=_APACHE,
+)
+
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
     for spec in (
@@ -81,6 +173,17 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             _QWEN_SIZES,
             {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
             2048,
+            published=_QWEN_FILES,
+        ),
+        # The same networks, trained further; its model card asks for the same sizes, 50 steps and a
+        # guidance of 4.
+        ModelSpec(
+            "Qwen/Qwen-Image-2512",
+            "qwen-image",
+            _QWEN_SIZES,
+            {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
+            2048,
+            published=_QWEN_FILES,
         ),
         ModelSpec(
             "tiny",

@@ -24,6 +24,7 @@ from typing import Any, Final
 from bot.engine.options import EngineOptions, SilenceLimits
 from bot.engine.process import EngineProcess
 from bot.engine.protocol import EngineRequest, Finished, Loaded, Loading, Step
+from bot.engine.weights import MARKER
 from bot.errors import BotError
 
 _PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
@@ -68,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
         values = (str(options.folder), options.device, str(options.layers or 0))
         command = [sys.executable, "-c", RANDOM, *values]
         subprocess.run(command, check=True)  # noqa: S603 - this very program
+        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
     known = rows(options.steps)
     wanted = options.rows.split(",") if options.rows else list(known)
     unknown = sorted(set(wanted) - set(known) - {"load"})
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     for name in wanted:
         try:
             if name == "load":
-                figures[name] = _load(options.folder)
+                figures[name] = _load(options.folder, options.model)
             else:
                 figures[name] = asyncio.run(_row(known[name], options))
         except (BotError, subprocess.SubprocessError) as error:
@@ -91,8 +93,9 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
-def _load(folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bot.engine.stream.bench_load", str(folder)]
+def _load(folder: Path, model: str) -> dict[str, Any]:
+    module = "bot.engine.stream.bench_load"
+    command = [sys.executable, "-m", module, str(folder), "--model", model]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures

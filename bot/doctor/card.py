@@ -84,6 +84,15 @@ def graphics_card(settings: Settings) -> Iterator[Finding]:
         f"{card.free / _GIB:.1f} GiB free; the budget is {budget / _GIB:.1f} GiB (by {by}) and the "
         f"driver's own {_ROOM:g} GiB"
     )
+    published = settings.model.published
+    if published is not None and budget < published.vram_gib * _GIB:
+        yield Finding(
+            "graphics memory",
+            Level.ERROR,
+            f"{text}; {settings.image_model_name} wants {published.vram_gib:g} GiB",
+            f"raise {by}, or set IMAGE_MODEL_NAME to a smaller model (docs/models.md)",
+        )
+        return
     if not needs_card(settings) or card.free >= budget + _ROOM * _GIB:
         yield Finding("graphics memory", Level.OK, text)
         return

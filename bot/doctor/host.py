@@ -17,9 +17,8 @@ from bot.doctor.finding import Finding, Level
 from bot.settings import Settings
 
 _GIB: Final = 2**30
-# 32 GB of RAM, less what firmware and graphics take of it.
-_ENOUGH: Final = 29 * _GIB
-_TOO_LITTLE: Final = 15 * _GIB
+# Less than this share of what the model wants is an error, not a warning.
+_TOO_LITTLE: Final = 0.52
 # Measured (docs/performance.md): GiB pinned by transformer and text encoder, by budget.
 _PINNED: Final = {4: 23.3, 8: 19.5, 12: 15.5, 14: 13.6, 16: 12.9}
 _WSL_SHARE: Final = 0.5
@@ -39,18 +38,23 @@ def main_memory(settings: Settings) -> Iterator[Finding]:
     if (available := _meminfo("MemAvailable")) is not None:
         text += f", {available / _GIB:.1f} GiB available"
     step = "add memory; swap does not help, since weights are pinned"
-    if not needs_card(settings) or total >= _ENOUGH:
+    published = settings.model.published
+    if published is None or total >= published.ram_gib * _GIB:
         yield Finding("main memory", Level.OK, text)
-    elif total >= _TOO_LITTLE:
-        yield Finding("main memory", Level.WARNING, f"{text}; 32 GB are wanted", step)
-    else:
-        yield Finding("main memory", Level.ERROR, f"{text}; 32 GB are wanted", step)
+        return
+    # Machines have powers of two in GB, less what firmware and graphics take.
+    text += f"; {round(published.ram_gib * 1.1):.0f} GB are wanted"
+    enough = total >= _TOO_LITTLE * published.ram_gib * _GIB
+    yield Finding("main memory", Level.WARNING if enough else Level.ERROR, text, step)
 
 
 def pinned_memory(settings: Settings) -> Iterator[Finding]:
     """Tell how much the engine pins, and what limits it."""
     if not needs_card(settings):
         yield Finding("pinned memory", Level.OK, "the tiny model pins none")
+        return
+    if not settings.model.streamed or settings.image_offload == "stock":
+        yield Finding("pinned memory", Level.OK, "the model's weights wait in ordinary memory")
         return
     wanted = _pinned_gib(settings.image_vram_gb)
     text = f"the engine pins about {wanted:.0f} GiB at a budget of {settings.image_vram_gb:g} GiB"
@@ -71,6 +75,9 @@ def compiler(settings: Settings) -> Iterator[Finding]:
     """Look for what compiling the model's blocks needs: Triton, a C compiler, Python's headers."""
     if not needs_card(settings):
         yield Finding("compiler", Level.OK, "the tiny model is not compiled")
+        return
+    if not settings.model.streamed:
+        yield Finding("compiler", Level.OK, f"{settings.image_model_name} is not compiled")
         return
     if not settings.image_compile:
         yield Finding("compiler", Level.OK, "not wanted (IMAGE_COMPILE=false)")

@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
-from bot.engine.weights import DOWNLOAD_BYTES, find, known_as
+from bot.engine.weights import cache_home, find, holder, home, known_as
+from bot.models import Published
 from bot.settings import Settings
 
 _GB: Final = 1e9
-# The FP8 cache and compiled code beside the published files: 90 GB of disk in all.
-_CACHES_BYTES: Final = 31_000_000_000
 _CACHE_FOLDER: Final = "fp8-cache"
 _LONGEST_HEADER: Final = 100_000_000
 _SHA256_DIGITS: Final = 64
@@ -26,11 +25,12 @@ _TINY: Final = Path(__file__).parents[1] / "engine" / "tiny" / "weights"
 
 def model_files(settings: Settings) -> Iterator[Finding]:
     """Look which files are missing, unfinished or cut off; their headers and sizes alone."""
-    if settings.model.family == "tiny":
+    published = settings.model.published
+    if published is None:
         folder, missing = _TINY, [] if list(_TINY.glob("*.safetensors")) else [_TINY]
     else:
-        folder, missing = settings.image_model_path, _missing(settings)
-    files = _weights(folder)
+        folder, missing = _home(settings), _missing(settings)
+    files = _weights(folder, published)
     broken = 0
     for path in files:
         if problem := damage(path):
@@ -51,7 +51,7 @@ def model_files(settings: Settings) -> Iterator[Finding]:
             "none, if the bot is downloading; else the next picture goes on with them",
         )
     if missing:
-        yield _absent(settings, folder, files, missing)
+        yield _absent(settings, folder, files, missing, published)
     elif not broken:
         size = sum(path.stat().st_size for path in files)
         yield Finding(
@@ -64,14 +64,16 @@ def model_files(settings: Settings) -> Iterator[Finding]:
 
 def model_disk(settings: Settings) -> Iterator[Finding]:
     """Compare the room beside the model with what is still to come there."""
-    if settings.model.family == "tiny":
+    published = settings.model.published
+    if published is None:
         yield Finding("model disk", Level.OK, "the tiny model is part of the bot")
         return
-    folder = settings.image_model_path
-    there = sum(path.stat().st_size for path in _weights(folder))
-    wanted = max(0, DOWNLOAD_BYTES - there) if _missing(settings) else 0
-    if settings.image_offload == "stream" and not (folder / _CACHE_FOLDER).is_dir():
-        wanted += _CACHES_BYTES
+    folder = _home(settings)
+    there = sum(path.stat().st_size for path in _weights(folder, published))
+    wanted = max(0, published.download_bytes - there) if _missing(settings) else 0
+    cache = cache_home(settings.image_model_path, settings.image_model_name) / _CACHE_FOLDER
+    if settings.image_offload == "stream" and not cache.is_dir():
+        wanted += published.cache_bytes
     place = existing(folder)
     free = shutil.disk_usage(place).free
     text = f"{free / _GB:.0f} GB free at {place.absolute()}, {wanted / _GB:.0f} GB still to come"
@@ -84,8 +86,9 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
 
 def model_hashes(settings: Settings) -> Iterator[Finding]:
     """Compare each file with the SHA-256 that the hub gave for it; takes minutes."""
-    folder = _TINY if settings.model.family == "tiny" else settings.image_model_path
-    files = _weights(folder)
+    published = settings.model.published
+    folder = _TINY if published is None else _home(settings)
+    files = _weights(folder, published)
     unknown = wrong = 0
     for path in files:
         wanted = _recorded_hash(folder, path)
@@ -133,29 +136,38 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _weights(folder: Path) -> list[Path]:
-    # The caches are made here, and checked by whoever reads them.
-    return [
-        path
-        for path in sorted(folder.rglob("*.safetensors"))
-        if not any(part in {_CACHE_FOLDER, ".cache"} for part in path.relative_to(folder).parts)
-    ]
+def _home(settings: Settings) -> Path:
+    return home(settings.image_model_path, settings.image_model_name)
+
+
+def _weights(folder: Path, published: Published | None) -> list[Path]:
+    # Other models and what is made of this one lie beside its networks.
+    if published is None:
+        return sorted(folder.glob("*.safetensors"))
+    folders = (folder / network.folder for network in published.networks)
+    return sorted(path for part in folders for path in part.rglob("*.safetensors"))
 
 
 def _missing(settings: Settings) -> list[Path]:
-    if settings.model.family != "qwen-image":
-        folder = settings.image_model_path
-        return [] if _weights(folder) else [folder]
-    return find(settings.image_model_path)[1]
+    return find(settings.image_model_path, settings.image_model_name)[1]
 
 
-def _absent(settings: Settings, folder: Path, files: list[Path], missing: list[Path]) -> Finding:
+def _absent(
+    settings: Settings,
+    folder: Path,
+    files: list[Path],
+    missing: list[Path],
+    published: Published | None,
+) -> Finding:
     name = settings.image_model_name
     if not files:
         text = f"{name} is not in {folder.absolute()} yet"
     else:
         names = ", ".join(known_as(path) for path in missing[:3])
         text = f"{name} is not complete in {folder.absolute()}: {names} missing"
+    root = settings.image_model_path
+    if root != folder and (other := holder(root)) is not None:
+        text += f" (the files in {root} are taken for {other}'s)"
     if (held := _in_hub_cache(name)) is not None:
         return Finding(
             "model files",
@@ -163,13 +175,13 @@ def _absent(settings: Settings, folder: Path, files: list[Path], missing: list[P
             f"{text}, but the hub's cache has it",
             f"set IMAGE_MODEL_PATH={held}, or let the first picture download it again",
         )
+    size = f"about {published.download_bytes / _GB:.0f} GB" if published else "nothing"
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "ON", "YES"}
     return Finding(
         "model files",
         Level.ERROR if offline else Level.WARNING,
         f"{text}, and HF_HUB_OFFLINE forbids to download it" if offline else text,
-        f"the first picture downloads it (about {DOWNLOAD_BYTES / _GB:.0f} GB in all); "
-        "or now: python -m bot download",
+        f"the first picture downloads it ({size} in all); or now: python -m bot download",
     )
 
 
@@ -178,7 +190,7 @@ def _in_hub_cache(name: str) -> Path | None:
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     folder = cache / f"models--{name.replace('/', '--')}" / "snapshots"
-    complete = (path for path in sorted(folder.glob("*")) if find(path)[0] is not None)
+    complete = (path for path in sorted(folder.glob("*")) if find(path, name)[0] is not None)
     return next(complete, None)
 
 

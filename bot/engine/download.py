@@ -25,8 +25,6 @@ from bot.engine.turns import turn
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 
-PATTERNS: Final = ("transformer/*", "text_encoder/*", "vae/*", "tokenizer/*")
-"""What is needed of a repository in the layout of diffusers."""
 # The database, pictures and caches share the disk with the files more often than not.
 _SPARE_BYTES: Final = 2**30
 _POLL_S: Final = 1.0
@@ -60,11 +58,12 @@ def download(
     source: str,
     progress: LoadProgress,
     *,
+    patterns: Sequence[str],
     lacking: str = "",
-    patterns: Sequence[str] = PATTERNS,
     setting: str = "IMAGE_MODEL_PATH",
 ) -> None:
-    """Bring `root`, the folder of `setting`, to hold those published files of `repository`.
+    """Bring `root`, the folder of `setting`, to hold those published files of `repository`
+    that match one of `patterns`.
 
     Files of the right size are kept, partial ones go on where they ended. Raises `EngineError`
     (`LOAD_FAILED`) with a sentence: no room, no such model, a login wanted, no network (then the

@@ -39,13 +39,15 @@ _FP8: Final = torch.float8_e4m3fn
 _REPORT_EVERY_S: Final = 0.5
 
 
-def load(options: EngineOptions, progress: LoadProgress) -> tuple[QwenImagePipeline, float]:
-    """Build the pipeline on the first CUDA GPU; return it and the budget in GiB.
+def load(
+    options: EngineOptions, progress: LoadProgress, *, model: str
+) -> tuple[QwenImagePipeline, float]:
+    """Build `model`'s pipeline on the first CUDA GPU; return it and the budget in GiB.
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
     require_gpu()
-    files = ensure(options.model_path, progress, source=options.model_source)
+    files = ensure(options.model_path, progress, repository=model, source=options.model_source)
     card = torch.cuda.get_device_properties(0).total_memory / GIB
     budget = memory_budget(options, card)
     # The promise is about what torch reserves; past it torch raises instead of taking more.

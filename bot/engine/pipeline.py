@@ -50,7 +50,8 @@ class QwenImage:
             # The heavy imports are a reported stage of loading.
             builder = importlib.import_module(_BUILDERS[self._spec.family])
         imports_s = time.perf_counter() - started
-        self._pipe, self._budget_gib = builder.load(self._options, progress)
+        asked = {} if self._spec.published is None else {"model": self._spec.name}
+        self._pipe, self._budget_gib = builder.load(self._options, progress, **asked)
         _allow_single_step(self._pipe.scheduler)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)

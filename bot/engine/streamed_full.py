@@ -25,7 +25,7 @@ from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.transformer import StreamedDiT
-from bot.engine.weights import ensure
+from bot.engine.weights import cache_home, ensure
 from bot.words import mark
 
 # Two prompts of about a page each; longer ones take from the activations' room.
@@ -55,11 +55,11 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
     require_gpu()
-    files = ensure(options.model_path, progress, source=options.model_source)
+    files = ensure(options.model_path, progress, repository=model, source=options.model_source)
     card = torch.cuda.get_device_properties(0).total_memory
     budget = int(memory_budget(options, card / GIB) * GIB)
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
-    cache = options.model_path / FOLDER
+    cache = cache_home(options.model_path, model) / FOLDER
     device, dtype = open_device("cuda"), torch.bfloat16
     precision = precision_of(options.precision)
     # The small ones first: the transformer takes what they leave.

@@ -1,43 +1,80 @@
-"""The files of the full-size model: which there must be, what is missing, getting them.
+"""The files of a full-size model: which there must be, what is missing, getting them.
 
-The folder has the published layout of `Qwen/Qwen-Image`: transformer/, text_encoder/, vae/ and
-tokenizer/. It is IMAGE_MODEL_PATH itself, or `Qwen/Qwen-Image` below it, where DiffSynth's own
-downloader puts it.
+A folder has the published layout: one folder a network, and the tokenizer's. It is `owner/name`
+below IMAGE_MODEL_PATH, where DiffSynth's own downloader puts it, too, or IMAGE_MODEL_PATH itself if
+that holds this model's files and no other's.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bot.engine.backend import LoadProgress
 from bot.engine.download import download, load_error
+from bot.models import MODELS, Network, find_model
 from bot.words import mark
 
-_TOKENIZER: Final = ("vocab.json", "merges.txt", "tokenizer_config.json")
-DOWNLOAD_BYTES: Final = 57_700_000_000
-"""What all of the published files take."""
+logger = logging.getLogger(__name__)
+
+FIRST: Final = "Qwen/Qwen-Image"
+"""The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
+MARKER: Final = ".model"
+"""A file in a model's folder with the model's name; a folder without is judged by what it holds."""
+_CACHE: Final = "fp8-cache"
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
+_HUB_FOLDER: Final = "models--"
+# What a transformer's config.json calls its class, where that tells models apart.
+_CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The complete set of files of one model."""
+    """The complete set of files of one model: each network's, by the network's `part`."""
 
-    transformer: tuple[Path, ...]
-    text_encoder: tuple[Path, ...]
-    vae: tuple[Path, ...]
-    tokenizer: Path
+    folder: Path
+    networks: Mapping[str, tuple[Path, ...]]
+
+    @property
+    def transformer(self) -> tuple[Path, ...]:
+        """The transformer's weights."""
+        return self.networks["transformer"]
+
+    @property
+    def text_encoder(self) -> tuple[Path, ...]:
+        """The text encoder's weights."""
+        return self.networks["text encoder"]
+
+    @property
+    def vae(self) -> tuple[Path, ...]:
+        """The VAE's weights."""
+        return self.networks["VAE"]
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's folder."""
+        return self.folder / "tokenizer"
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """All networks' weights."""
+        return tuple(path for paths in self.networks.values() for path in paths)
 
 
-def _shards(folder: Path, stem: str, *, sharded: bool) -> tuple[list[Path], list[Path]]:
+def _shards(folder: Path, network: Network) -> tuple[list[Path], list[Path]]:
     """Return what is there and what is missing of one network's files."""
+    stem = network.stem
+    if not network.sharded:
+        path = folder / f"{stem}.safetensors"
+        return ([path], []) if path.is_file() else ([], [path])
     present = sorted(folder.glob(f"{stem}*.safetensors"))
     if not present:
-        name = f"{stem}-00001-of-*.safetensors" if sharded else f"{stem}.safetensors"
-        return [], [folder / name]
+        return [], [folder / f"{stem}-00001-of-*.safetensors"]
     missing: list[Path] = []
     for path in present:
         if match := _SHARD.fullmatch(path.name):
@@ -47,30 +84,70 @@ def _shards(folder: Path, stem: str, *, sharded: bool) -> tuple[list[Path], list
     return present, missing
 
 
-def _folder(root: Path) -> Path:
-    nested = root / "Qwen" / "Qwen-Image"
-    return nested if nested.is_dir() else root
+def holder(folder: Path) -> str | None:
+    """Return the name of the model whose files lie in `folder` itself; None if no model's do.
+
+    The marker tells, else the folder's own name (a hub's cache has `models--owner--name`), else
+    what is in it. Qwen-Image and its later versions look alike: unmarked, they are Qwen-Image.
+    """
+    try:
+        return (folder / MARKER).read_text("utf-8").strip()
+    except OSError:
+        pass
+    parts = folder.absolute().parts
+    for part in parts:
+        if part.startswith(_HUB_FOLDER):
+            return part.removeprefix(_HUB_FOLDER).replace("--", "/")
+    if (name := "/".join(parts[-2:])) in MODELS:
+        return name
+    if (folder / "unet").is_dir():
+        return next(spec.name for spec in MODELS.values() if spec.family == "sdxl")
+    signs = ("transformer", "text_encoder", "vae", ".download")
+    if not any((folder / name).is_dir() for name in signs):
+        return None
+    try:
+        config = json.loads((folder / "transformer" / "config.json").read_text("utf-8"))
+        return _CLASSES.get(config["_class_name"], FIRST)
+    except (OSError, ValueError, KeyError, TypeError):
+        return FIRST
 
 
-def find(root: Path) -> tuple[ModelFiles | None, list[Path]]:
+def home(root: Path, repository: str) -> Path:
+    """Return the folder below `root`, or `root`, where the model's files are or are put."""
+    nested = root / repository
+    return root if not nested.is_dir() and holder(root) == repository else nested
+
+
+def cache_home(root: Path, repository: str) -> Path:
+    """Return the folder of what is made from the model's files: beside them, a model its own.
+
+    Earlier versions kept that of a nested Qwen-Image in `root`; there it stays.
+    """
+    if repository == FIRST and (root / _CACHE).is_dir():
+        return root
+    return home(root, repository)
+
+
+def find(root: Path, repository: str = FIRST) -> tuple[ModelFiles | None, list[Path]]:
     """Look for the model's files under `root`: the set, or what is missing of it."""
-    folder = _folder(root)
-    transformer, lacks = _shards(folder / "transformer", "diffusion_pytorch_model", sharded=True)
-    text_encoder, lacks_text = _shards(folder / "text_encoder", "model", sharded=True)
-    vae, lacks_vae = _shards(folder / "vae", "diffusion_pytorch_model", sharded=False)
-    tokenizer = folder / "tokenizer"
-    lacks_words = [tokenizer / name for name in _TOKENIZER if not (tokenizer / name).is_file()]
-    missing = [*lacks, *lacks_text, *lacks_vae, *lacks_words]
-    if missing:
-        return None, missing
-    return ModelFiles(tuple(transformer), tuple(text_encoder), tuple(vae), tokenizer), []
+    published = find_model(repository).published
+    assert published is not None, "the tiny model has no published files"
+    folder = home(root, repository)
+    networks: dict[str, tuple[Path, ...]] = {}
+    missing: list[Path] = []
+    for network in published.networks:
+        present, lacks = _shards(folder / network.folder, network)
+        networks[network.part] = tuple(present)
+        missing += lacks
+    missing += [folder / name for name in published.words if not (folder / name).is_file()]
+    return (None, missing) if missing else (ModelFiles(folder, networks), [])
 
 
 def ensure(
     root: Path,
     progress: LoadProgress,
     *,
-    repository: str = "Qwen/Qwen-Image",
+    repository: str = FIRST,
     source: str = "huggingface",
 ) -> ModelFiles:
     """Return the model's files, downloading what is missing.
@@ -78,15 +155,24 @@ def ensure(
     Raises `EngineError` (`LOAD_FAILED`) that names the file which is missing or damaged, or says
     why it could not be downloaded.
     """
-    files, missing = find(root)
+    files, missing = find(root, repository)
     if files is None:
-        download(_folder(root), repository, source, progress, lacking=known_as(missing[0]))
-        files, missing = find(root)
+        folder = home(root, repository)
+        if folder != root and (other := holder(root)) is not None:
+            logger.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
+        published = find_model(repository).published
+        assert published is not None
+        lacking = known_as(missing[0])
+        download(
+            folder, repository, source, progress, patterns=published.patterns, lacking=lacking
+        )
+        (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+        files, missing = find(root, repository)
     if files is None:
         raise load_error(
             mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
         )
-    for path in (*files.transformer, *files.text_encoder, *files.vae):
+    for path in files.weights:
         _check_file(path)
     return files
 

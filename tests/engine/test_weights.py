@@ -61,6 +61,53 @@ def test_a_complete_folder_is_found_in_both_layouts(root, below) -> None:
     assert files.tokenizer == root / below / "tokenizer"
 
 
+OTHER = "Qwen/Qwen-Image-2512"
+
+
+def test_a_folder_of_one_model_is_no_other_models(root, monkeypatch) -> None:
+    assert weights.find(root)[0].folder == root
+    files, missing = weights.find(root, OTHER)
+    assert files is None
+    assert missing[0].is_relative_to(root / OTHER)
+    assert weights.cache_home(root, OTHER) == root / OTHER
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EngineError):
+        weights.ensure(root, no_progress, repository=OTHER)
+    # The way to say whose they are.
+    (root / ".model").write_text(f"{OTHER}\n")
+    assert weights.find(root, OTHER)[0].folder == root
+    assert weights.find(root)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("folder", "files", "model"),
+    [
+        (".", (), None),
+        (".", ("transformer/a.safetensors",), "Qwen/Qwen-Image"),
+        (".", (".download/a",), "Qwen/Qwen-Image"),
+        (OTHER, ("transformer/a.safetensors",), OTHER),
+        (f"models--{OTHER.replace('/', '--')}/snapshots/abc", (), OTHER),
+    ],
+)
+def test_a_folder_without_a_marker_is_judged_by_name_and_content(
+    tmp_path, folder, files, model
+) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    for name in files:
+        path = tmp_path / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    assert weights.holder(tmp_path / folder) == model
+
+
+def test_the_cache_of_a_nested_first_model_stays_where_it_is(tmp_path) -> None:
+    (tmp_path / weights.FIRST).mkdir(parents=True)
+    assert weights.cache_home(tmp_path, weights.FIRST) == tmp_path / weights.FIRST
+    (tmp_path / "fp8-cache").mkdir()
+    assert weights.cache_home(tmp_path, weights.FIRST) == tmp_path
+    assert weights.cache_home(tmp_path, OTHER) == tmp_path / OTHER
+
+
 @pytest.mark.parametrize("name", [FILES[4], FILES[0], FILES[12], FILES[13], FILES[14]])
 def test_a_missing_file_is_named(root, monkeypatch, name) -> None:
     (root / name).unlink()

@@ -8,11 +8,13 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from bot.__main__ import main
 from bot.doctor import card
+from bot.models import MODELS
 from bot.settings import Settings
 from tests.jobs.kit import finish, open_queue, submit
 from tests.process.doctor_kit import program, safetensors, whole_model
@@ -202,10 +204,32 @@ def test_hashes_are_compared_with_what_the_hub_gave(look, tmp_path, monkeypatch)
     )
 
 
-def test_little_room_for_the_model(look, monkeypatch):
-    from bot.doctor import model
+@pytest.mark.parametrize(
+    ("name", "size"), [("Qwen/Qwen-Image-2512", "58 GB"), ("Qwen/Qwen-Image", "58 GB")]
+)
+def test_what_is_to_come_is_the_chosen_models(look, tmp_path, monkeypatch, name, size):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", name)
+    ((_, text, step),) = look("model files")
+    assert name in text
+    assert size in step
 
-    monkeypatch.setattr(model, "_CACHES_BYTES", 2**70)
+
+def test_another_models_files_are_not_taken_for_the_chosen_ones(look, tmp_path, monkeypatch):
+    root = tmp_path / "model"
+    monkeypatch.setenv("IMAGE_MODEL_PATH", str(root))
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "Qwen/Qwen-Image-2512")
+    whole_model(root)
+    ((level, text, _),) = look("model files")
+    assert level == "warning"
+    assert f"(the files in {root} are taken for Qwen/Qwen-Image's)" in text
+    (root / ".model").write_text("Qwen/Qwen-Image-2512")
+    assert look("model files")[0][0] == "ok"
+
+
+def test_little_room_for_the_model(look, monkeypatch):
+    spec = MODELS["Qwen/Qwen-Image"]
+    greedy = replace(spec, published=replace(spec.published, cache_bytes=2**70))
+    monkeypatch.setitem(MODELS, spec.name, greedy)
     ((level, _, step),) = look("model disk")
     assert (level, "IMAGE_MODEL_PATH" in step) == ("error", True)
 

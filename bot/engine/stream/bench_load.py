@@ -72,16 +72,18 @@ def _load(sources: Sources, settings: Settings, folder: Path) -> tuple[dict[str,
     return figures, dit.weights.host_bytes
 
 
-def measure(root: Path, device: str, budget_gib: float) -> dict[str, Any]:
+def measure(
+    root: Path, device: str, budget_gib: float, model: str = weights.FIRST
+) -> dict[str, Any]:
     """Load twice (the first opens the device), then do the bare work; return the figures."""
-    files, missing = weights.find(root)
+    files, missing = weights.find(root, model)
     if files is None:
         raise SystemExit(f"There is no model in that folder: {missing[0].name} is missing.")
     sources = Sources(files.transformer)
     settings = Settings(
         device=device, dtype=DTYPE, budget=int(budget_gib * GIB), usual=Work(1344, 768)
     )
-    folder = root / FOLDER
+    folder = weights.cache_home(root, model) / FOLDER
     _, pinned = _load(sources, settings, folder)
     if device != "cpu":
         torch.cuda.empty_cache()
@@ -99,5 +101,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--budget", type=float, default=14.0)
+    parser.add_argument("--model", default=weights.FIRST)
     options = parser.parse_args()
-    print(json.dumps(measure(options.folder, options.device, options.budget)))  # noqa: T201
+    figures = measure(options.folder, options.device, options.budget, options.model)
+    print(json.dumps(figures))  # noqa: T201
