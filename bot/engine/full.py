@@ -92,7 +92,7 @@ def assemble(
     for name, paths, recipe in parts:
         # DiffSynth asks for a dict and only ever iterates over it.
         weights: Any = ReportingDiskMap(
-            paths, recipe["offload_dtype"], _throttled(LOADING[name], progress)
+            paths, recipe["offload_dtype"], throttled(LOADING[name], progress)
         )
         names = [str(path) for path in paths]
         configs.append(ModelConfig(path=names, state_dict=weights, **recipe))
@@ -104,7 +104,7 @@ def assemble(
         tokenizer_config=ModelConfig(path=str(files.tokenizer)),
         vram_limit=limit,
     )
-    _keep_precise(pipe)
+    keep_precise(pipe)
     return pipe
 
 
@@ -165,7 +165,8 @@ class ReportingDiskMap(DiskMap):
         return tensor.to(torch.bfloat16 if _small(name, tensor) else self._dtype)
 
 
-def _throttled(stage: str, progress: LoadProgress) -> Callable[[float], None]:
+def throttled(stage: str, progress: LoadProgress) -> Callable[[float], None]:
+    """Return what tells `progress` of `stage` now and then, and at its end."""
     last = 0.0
 
     def report(fraction: float) -> None:
@@ -178,7 +179,7 @@ def _throttled(stage: str, progress: LoadProgress) -> Callable[[float], None]:
     return report
 
 
-def _keep_precise(pipe: QwenImagePipeline) -> None:
+def keep_precise(pipe: torch.nn.Module) -> None:
     """Undo FP8 where it costs quality and saves nothing: norms, and rotary frequencies.
 
     DiffSynth casts every tensor of a wrapped module, buffers too. The text encoder's rotary

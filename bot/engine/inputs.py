@@ -42,12 +42,12 @@ def _opened(path: Path, size: tuple[int, int]) -> Image.Image | None:
                 return None
             upright = ImageOps.exif_transpose(image)
             if upright.mode not in {"RGB", "RGBA", "L"}:
-                upright = _flat(upright)
+                upright = flattened(upright)
             # Scaled first: glass laid on white at 50 megapixels would take a gigabyte.
-            return _flat(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
+            return flattened(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def flattened(image: Image.Image) -> Image.Image:
     """Return the picture on white where it is transparent."""
     if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Qwen-Image by DiffSynth: which pipeline is built for a model, and how it draws a request."""
+"""Models by DiffSynth: which pipeline is built for one, and how it draws a request."""
 
 from __future__ import annotations
 
@@ -19,21 +19,27 @@ from bot.errors import EngineError, EngineErrorKind
 from bot.models import find_model
 from bot.words import mark
 
-# Each has `load(options, progress)`, which returns a QwenImagePipeline and its budget in GiB.
-_BUILDERS: Final = {"qwen-image": "bot.engine.full", "tiny": "bot.engine.tiny.model"}
+# Each has `load(options, progress)`, which returns a pipeline and its budget in GiB. It is called
+# as a QwenImagePipeline is (see adapted.py). A published model's is told its name, too.
+_BUILDERS: Final = {
+    "qwen-image": "bot.engine.full",
+    "qwen-image-21": "bot.engine.qwen_21",
+    "sdxl": "bot.engine.sdxl",
+    "tiny": "bot.engine.tiny.model",
+}
 # Latent pixels; a tile of 512x512 and a quarter of it as overlap decodes 2048x2048 in half a GiB.
 _TILE: Final = {"tiled": True, "tile_size": 64, "tile_stride": 48}
 
 
 def build(model: str, options: EngineOptions) -> Backend:
     """Return the backend for `model`, not loaded yet."""
-    if options.offload == "stock":
-        return QwenImage(model, options)
+    if options.offload == "stock" or not find_model(model).streamed:
+        return DiffSynthModel(model, options)
     return StreamedQwenImage(model, options)
 
 
-class QwenImage:
-    """A `Backend` around DiffSynth's `QwenImagePipeline`, at full size or tiny."""
+class DiffSynthModel:
+    """A `Backend` around one of DiffSynth's pipelines, at full size or tiny."""
 
     def __init__(self, model: str, options: EngineOptions) -> None:
         self._spec = find_model(model)
@@ -62,8 +68,10 @@ class QwenImage:
         if request.loras or request.shift is not None:
             raise EngineError(
                 EngineErrorKind.REFUSED,
-                "LoRAs with the stock offloading",
-                sentence=mark("LoRAs work with IMAGE_OFFLOAD=stream only."),
+                f"LoRAs with DiffSynth's own pipeline of {self._spec.name}",
+                sentence=mark("LoRAs work with IMAGE_OFFLOAD=stream only.")
+                if self._spec.streamed
+                else mark("This model draws without LoRAs."),
             )
         total = request.steps * len(request.seeds)
         source, strength = None, 1.0
@@ -130,8 +138,10 @@ class _Run:
 
 
 def _allow_single_step(scheduler: Any) -> None:
-    """Give a single step its noise level; DiffSynth's schedule divides 0 by 0: a black picture."""
-    stock = scheduler.set_timesteps_fn
+    """Give a single step its noise level; DiffSynth's flow matching divides 0 by 0: all black."""
+    stock = getattr(scheduler, "set_timesteps_fn", None)
+    if stock is None:
+        return
 
     def schedule(num_inference_steps: int, denoising_strength: float, **options: Any) -> Any:
         if num_inference_steps == 1:

@@ -10,6 +10,8 @@ LOADING: Final = {
     "transformer": mark("loading the transformer"),
     "text encoder": mark("loading the text encoder"),
     "VAE": mark("loading the VAE"),
+    "U-Net": mark("loading the U-Net"),
+    "second text encoder": mark("loading the second text encoder"),
 }
 CONVERTING: Final = {
     "transformer": mark("converting the transformer"),

@@ -49,7 +49,7 @@ SINKS: dict[str, tuple[object, ...]] = {
     # What the engine says while it loads; looked up in the parent.
     "Loading": (0,),
     "progress": (0,),
-    "_throttled": (0,),
+    "throttled": (0,),
 }
 DESCRIBE = "describe"
 

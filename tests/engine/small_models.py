@@ -1,0 +1,210 @@
+"""Qwen-Image-2.1 and SDXL with DiffSynth's real networks at a small width and random weights.
+
+`write` lays their files down as they are published; `build` is what an engine's child draws with:
+all of the real code but the card.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from bot.engine.imports import quick_imports
+from bot.engine.pipeline import DiffSynthModel
+from bot.models import find_model
+
+QWEN = "Qwen/Qwen-Image-2.1"
+SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
+MODULES = {QWEN: "bot.engine.qwen_21", SDXL: "bot.engine.sdxl"}
+SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% for c in m.content %}{{ c.text }}{% endfor %}<|im_end|>\n{% endfor %}"
+)
+TEXT = {
+    "text_config": {
+        "head_dim": 16,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "max_position_embeddings": 4096,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 1,
+        "rms_norm_eps": 1e-6,
+        "rope_scaling": {
+            "mrope_interleaved": True,
+            "mrope_section": [4, 2, 2],
+            "rope_type": "default",
+        },
+        "rope_theta": 5000000,
+        "vocab_size": 512,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "vision_config": {
+        "deepstack_visual_indexes": [0],
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "num_position_embeddings": 16,
+        "out_hidden_size": 32,
+    },
+    "image_token_id": 500,
+    "video_token_id": 501,
+    "vision_start_token_id": 502,
+    "vision_end_token_id": 503,
+    "tie_word_embeddings": False,
+}
+CLIP = {"num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 600}
+WIDTHS: dict[str, dict[str, Any]] = {
+    "qwen_image_21_dit": {
+        "num_layers": 2,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "context_in_dim": 32,
+        "axes_dims_rope": (4, 6, 6),
+    },
+    "qwen_image_21_text_encoder": {},
+    "qwen_image_21_vae": {"base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
+    "stable_diffusion_xl_unet": {
+        "block_out_channels": (32, 64, 64),
+        "attention_head_dim": [1, 2, 2],
+        "transformer_layers_per_block": [1, 1, 1],
+        "layers_per_block": 1,
+        "cross_attention_dim": 48,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 80,
+    },
+    "stable_diffusion_text_encoder": {"hidden_size": 16, "intermediate_size": 32, **CLIP},
+    "stable_diffusion_xl_text_encoder": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "projection_dim": 32,
+        **CLIP,
+    },
+    "stable_diffusion_xl_vae": {
+        "block_out_channels": (32, 32, 32, 32),
+        "layers_per_block": 1,
+        "scaling_factor": 0.13025,
+    },
+}
+
+
+def shrink() -> dict[str, dict[str, Any]]:
+    """Tell DiffSynth of the small networks, in this process; return its entries by name."""
+    with quick_imports():
+        import torch
+        from diffsynth.configs import MODEL_CONFIGS
+        from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
+
+    QwenImage21TextEncoder.QWEN_IMAGE_21_TEXT_ENCODER_CONFIG = TEXT
+    found: dict[str, dict[str, Any]] = {}
+    for entry in MODEL_CONFIGS:
+        name = entry["model_name"]
+        if name in WIDTHS and name not in found:
+            entry["extra_kwargs"] = WIDTHS[name]
+            found[name] = entry
+    # DiffSynth's VRAM management calls this for whatever device it runs on; the CPU has none.
+    torch.cpu.empty_cache = lambda: None
+    return found
+
+
+def write(model: str, root: Path) -> None:
+    """Write the model's files to its folder below `root`."""
+    import torch
+    from diffsynth.models.model_loader import ModelPool
+    from safetensors.torch import save_file
+
+    entries = shrink()
+    known = importlib.import_module(MODULES[model])._KNOWN
+    published = find_model(model).published
+    folder = root / model
+    for network in published.networks:
+        entry = entries[known[network.part]]
+        torch.manual_seed(3)
+        made = ModelPool().import_model_class(entry["model_class"])(**entry["extra_kwargs"])
+        state = {
+            name.removeprefix("model.") if "text_encoder" in entry["model_name"] else name: value
+            for name, value in made.state_dict().items()
+        }
+        target = folder / network.folder
+        target.mkdir(parents=True)
+        dtype = torch.bfloat16 if model == QWEN else torch.float16
+        items = [(name, value.to(dtype).contiguous()) for name, value in state.items()]
+        if network.sharded:
+            for i in (1, 2):
+                save_file(
+                    dict(items[i - 1 :: 2]), target / f"{network.stem}-0000{i}-of-00002.safetensors"
+                )
+        else:
+            save_file(dict(items), target / f"{network.stem}.safetensors")
+    if model == QWEN:
+        _write_processor(folder / "processor")
+    else:
+        for name in ("tokenizer", "tokenizer_2"):
+            _write_clip_words(folder / name)
+
+
+def _write_processor(folder: Path) -> None:
+    from transformers import (
+        Qwen2Tokenizer,
+        Qwen2VLImageProcessor,
+        Qwen3VLProcessor,
+        Qwen3VLVideoProcessor,
+    )
+
+    from tests.engine.toy_files import _write_tokenizer
+
+    _write_tokenizer(folder)
+    words = Qwen2Tokenizer.from_pretrained(str(folder))
+    words.add_special_tokens({"additional_special_tokens": list(SPECIAL)})
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(), words, Qwen3VLVideoProcessor(), chat_template=TEMPLATE
+    )
+    processor.save_pretrained(str(folder))
+    # As the repository has them; the fast tokenizer's own file would do without.
+    if not (folder / "vocab.json").is_file():
+        raise AssertionError("the tokenizer's files went away")
+
+
+def _write_clip_words(folder: Path) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder.mkdir()
+    letters = sorted(ByteLevel.alphabet())
+    words = [*letters, *(f"{letter}</w>" for letter in letters)]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    configuration = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": 77,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(configuration))
+
+
+def build(model: str, options: Any) -> DiffSynthModel:
+    """The real backend on the CPU."""
+    shrink()
+    import torch
+
+    from bot.engine.weights import ensure
+
+    torch.set_num_threads(1)
+    module = importlib.import_module(MODULES[model])
+
+    def load(options: Any, progress: Any, *, model: str) -> tuple[Any, float]:
+        files = ensure(options.model_path, progress, repository=model, source=options.model_source)
+        return module.assemble(files, "cpu", 14.0, progress, exact=False), 14.0
+
+    module.load = load
+    return DiffSynthModel(model, options)
