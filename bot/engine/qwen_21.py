@@ -6,9 +6,11 @@ the streaming engine does not draw it.
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Final
 
 import torch
+from diffsynth.models import qwen_image_21_dit
 from diffsynth.pipelines.qwen_image_21 import (
     QwenImage21Pipeline,
     QwenImage21Unit_InputImageEmbedder,
@@ -44,6 +46,7 @@ def assemble(
     """Load the networks for `device`."""
     from transformers import AutoProcessor  # noqa: PLC0415 - slow to import
 
+    _mend_attention()
     found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
     pipe: Any = QwenImage21Pipeline(device=device, torch_dtype=torch.bfloat16)
     pipe.dit = found["qwen_image_21_dit"]
@@ -54,6 +57,12 @@ def assemble(
     keep_precise(pipe)
     start = StartingLatents(_encode, "RGBA")
     return Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start, tile_size=512, tile_stride=384)
+
+
+def _mend_attention() -> None:
+    """Give the transformer its attention, which `quick_imports` left out when it was imported."""
+    real = importlib.import_module("diffsynth.core.attention.attention")
+    vars(qwen_image_21_dit)["attention_forward"] = real.attention_forward
 
 
 def _encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:

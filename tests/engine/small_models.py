@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from bot.engine.imports import quick_imports
 from bot.engine.pipeline import DiffSynthModel
@@ -95,32 +99,38 @@ WIDTHS: dict[str, dict[str, Any]] = {
 }
 
 
-def shrink() -> dict[str, dict[str, Any]]:
-    """Tell DiffSynth of the small networks, in this process; return its entries by name."""
+@contextmanager
+def small() -> Generator[dict[str, dict[str, Any]]]:
+    """DiffSynth knows the small networks; its entries by name."""
     with quick_imports():
         import torch
         from diffsynth.configs import MODEL_CONFIGS
         from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
 
-    QwenImage21TextEncoder.QWEN_IMAGE_21_TEXT_ENCODER_CONFIG = TEXT
     found: dict[str, dict[str, Any]] = {}
-    for entry in MODEL_CONFIGS:
-        name = entry["model_name"]
-        if name in WIDTHS and name not in found:
-            entry["extra_kwargs"] = WIDTHS[name]
-            found[name] = entry
-    # DiffSynth's VRAM management calls this for whatever device it runs on; the CPU has none.
-    torch.cpu.empty_cache = lambda: None
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QwenImage21TextEncoder, "QWEN_IMAGE_21_TEXT_ENCODER_CONFIG", TEXT)
+        for entry in MODEL_CONFIGS:
+            name = entry["model_name"]
+            if name in WIDTHS and name not in found:
+                patch.setitem(entry, "extra_kwargs", WIDTHS[name])
+                found[name] = entry
+        # DiffSynth's VRAM management calls this for whatever device it runs on; the CPU has none.
+        patch.setattr(torch.cpu, "empty_cache", lambda: None, raising=False)
+        yield found
 
 
 def write(model: str, root: Path) -> None:
     """Write the model's files to its folder below `root`."""
+    with small() as entries:
+        _write(model, root, entries)
+
+
+def _write(model: str, root: Path, entries: dict[str, dict[str, Any]]) -> None:
     import torch
     from diffsynth.models.model_loader import ModelPool
     from safetensors.torch import save_file
 
-    entries = shrink()
     known = importlib.import_module(MODULES[model])._KNOWN
     published = find_model(model).published
     folder = root / model
@@ -129,7 +139,7 @@ def write(model: str, root: Path) -> None:
         torch.manual_seed(3)
         made = ModelPool().import_model_class(entry["model_class"])(**entry["extra_kwargs"])
         state = {
-            name.removeprefix("model.") if "text_encoder" in entry["model_name"] else name: value
+            published_name(entry["model_name"], name): value
             for name, value in made.state_dict().items()
         }
         target = folder / network.folder
@@ -148,6 +158,11 @@ def write(model: str, root: Path) -> None:
     else:
         for name in ("tokenizer", "tokenizer_2"):
             _write_clip_words(folder / name)
+
+
+def published_name(network: str, name: str) -> str:
+    """The name in the published files of a parameter."""
+    return name.removeprefix("model.") if "text_encoder" in network else name
 
 
 def _write_processor(folder: Path) -> None:
@@ -192,9 +207,12 @@ def _write_clip_words(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(configuration))
 
 
+_KEPT = ExitStack()
+
+
 def build(model: str, options: Any) -> DiffSynthModel:
-    """The real backend on the CPU."""
-    shrink()
+    """The real backend on the CPU; the networks stay small for the rest of the process."""
+    _KEPT.enter_context(small())
     import torch
 
     from bot.engine.weights import ensure
