@@ -57,11 +57,18 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder of the database and the pictures.")
     image_model_name: str = Field(
         "Qwen/Qwen-Image",
-        description="The model: Qwen/Qwen-Image, or tiny (a toy that runs on a CPU).",
+        description=(
+            "The model: Qwen/Qwen-Image, Qwen/Qwen-Image-2512, Qwen/Qwen-Image-2.1, "
+            "stabilityai/stable-diffusion-xl-base-1.0, or tiny (a toy that runs on a CPU); "
+            "docs/models.md compares them."
+        ),
     )
     image_model_path: Path = Field(
         Path("models/images/qwen-image"),
-        description="Folder of the model's files; they are downloaded to it if it is empty.",
+        description=(
+            "Folder of models' files: a model's own are downloaded to OWNER/NAME in it, unless the "
+            "folder itself holds that model."
+        ),
     )
     model_source: Literal["huggingface", "modelscope"] = Field(
         "huggingface",

@@ -24,21 +24,19 @@ class StartingLatents(PipelineUnit):
     """The first latents: noise, or noise mixed with a picture's."""
 
     def __init__(self, encode: Encode, mode: str) -> None:
-        super().__init__(
-            input_params=("noise",),
-            output_params=("latents", "input_latents"),
-            onload_model_names=("vae",),
-        )
+        made: Any = ("latents", "input_latents")  # DiffSynth writes tuple[str] of any tuple
+        super().__init__(input_params=("noise",), output_params=made, onload_model_names=("vae",))
         self._encode = encode
         self._mode = mode
         self.picture: Image.Image | None = None
         self.steps = 1
 
-    def process(self, pipe: Any, noise: Any) -> dict[str, Any]:
-        """Return the latents; called by the pipeline."""
+    def process(self, pipe: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the latents; called by the pipeline with `noise`."""
+        noise = kwargs["noise"]
         if self.picture is None:
             return {"latents": noise, "input_latents": None}
-        pipe.load_models_to_device(self.onload_model_names)
+        pipe.load_models_to_device(["vae"])
         pixels = pipe.preprocess_image(self.picture.convert(self._mode))
         latents = self._encode(pipe, pixels)
         pipe.scheduler.set_timesteps(

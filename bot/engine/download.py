@@ -62,10 +62,9 @@ def download(
     lacking: str = "",
     setting: str = "IMAGE_MODEL_PATH",
 ) -> None:
-    """Bring `root`, the folder of `setting`, to hold those published files of `repository`
-    that match one of `patterns`.
+    """Bring `root`, the folder of `setting`, to hold published files of `repository`.
 
-    Files of the right size are kept, partial ones go on where they ended. Raises `EngineError`
+    They are those that match one of `patterns`. Files of the right size are kept, partial ones go on where they ended. Raises `EngineError`
     (`LOAD_FAILED`) with a sentence: no room, no such model, a login wanted, no network (then the
     sentence names the file `lacking`), wrong hash.
     """

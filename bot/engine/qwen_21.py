@@ -62,7 +62,7 @@ def assemble(
 def _mend_attention() -> None:
     """Give the transformer its attention, which `quick_imports` left out when it was imported."""
     real = importlib.import_module("diffsynth.core.attention.attention")
-    vars(qwen_image_21_dit)["attention_forward"] = real.attention_forward
+    qwen_image_21_dit.attention_forward = real.attention_forward
 
 
 def _encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:

@@ -222,3 +222,37 @@ def test_no_lightning_file_is_one_sentence(tmp_path):
     for done in (gone, full, tiny):
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_each_model_gets_its_own_files_into_its_own_folder(hub, tmp_path):
+    small = network(0, 0)
+    sdxl = {
+        "unet/diffusion_pytorch_model.fp16.safetensors": small,
+        "text_encoder/model.fp16.safetensors": small,
+        "text_encoder_2/model.fp16.safetensors": small,
+        "vae/diffusion_pytorch_model.fp16.safetensors": small,
+    }
+    for folder in ("tokenizer", "tokenizer_2"):
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+            sdxl[f"{folder}/{name}"] = b"{}"
+    other = {
+        "unet/diffusion_pytorch_model.safetensors": small,
+        "sd_xl_base_1.0.safetensors": small,
+        "vae_1_0/diffusion_pytorch_model.fp16.safetensors": small,
+    }
+    root = tmp_path / "model"
+    assert run(hub, tmp_path).returncode == 0
+    hub.files = {**sdxl, **other}
+    for model in ("Qwen/Qwen-Image-2512", "stabilityai/stable-diffusion-xl-base-1.0"):
+        done = run(hub, tmp_path, IMAGE_MODEL_NAME=model)
+        if model.startswith("Qwen"):
+            # The hub holds SDXL's files by now: another model's are not taken instead.
+            assert done.returncode == 1
+            assert "transformer/diffusion_pytorch_model-00001-of-*.safetensors" in done.stderr
+            continue
+        assert done.returncode == 0, done.stderr
+        assert f"Complete: 4 files of weights, 0.0 GB, in {root / model}." in done.stdout
+        there = {str(p.relative_to(root / model)) for p in (root / model).rglob("*") if p.is_file()}
+        assert there == {*sdxl, ".model"}
+        assert (root / model / ".model").read_text().strip() == model

@@ -152,7 +152,7 @@ def test_the_first_latents_lie_between_the_picture_and_noise(model, folder) -> N
         far = []
         for strength in (0.1, 0.5, 1.0):
             adapted._strength = strength
-            latents = start.process(pipe, noise)["latents"]
+            latents = start.process(pipe, noise=noise)["latents"]
             far.append(float((latents - noise).norm() / (picture - noise).norm()))
     assert 1 > far[0] > far[1] > far[2]
     assert far[2] < 0.2

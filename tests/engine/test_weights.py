@@ -100,6 +100,55 @@ def test_a_folder_without_a_marker_is_judged_by_name_and_content(
     assert weights.holder(tmp_path / folder) == model
 
 
+@pytest.mark.parametrize(
+    ("model", "files"),
+    [
+        (
+            "Qwen/Qwen-Image-2.1",
+            {"transformer/diffusion_pytorch_model-00001-of-*.safetensors", "processor/vocab.json"},
+        ),
+        (
+            "stabilityai/stable-diffusion-xl-base-1.0",
+            {
+                "unet/diffusion_pytorch_model.fp16.safetensors",
+                "text_encoder_2/model.fp16.safetensors",
+                "tokenizer_2/merges.txt",
+            },
+        ),
+    ],
+)
+def test_what_another_model_lacks_is_named(root, monkeypatch, model, files) -> None:
+    _, missing = weights.find(root, model)
+    assert {weights.known_as(path) for path in missing} >= files
+    assert all(path.is_relative_to(root / model) for path in missing)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(EngineError) as caught:
+        weights.ensure(root, no_progress, repository=model)
+    assert weights.known_as(missing[0]) in caught.value.sentence
+
+
+@pytest.mark.parametrize(
+    ("files", "model"),
+    [
+        ({"unet/a": ""}, "stabilityai/stable-diffusion-xl-base-1.0"),
+        (
+            {"transformer/config.json": '{"_class_name": "QwenImage21Transformer2DModel"}'},
+            "Qwen/Qwen-Image-2.1",
+        ),
+        (
+            {"transformer/config.json": '{"_class_name": "QwenImageTransformer2DModel"}'},
+            "Qwen/Qwen-Image",
+        ),
+    ],
+)
+def test_models_that_look_different_are_told_apart(tmp_path, files, model) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    assert weights.holder(tmp_path) == model
+    assert weights.home(tmp_path, model) == tmp_path
+
+
 def test_the_cache_of_a_nested_first_model_stays_where_it_is(tmp_path) -> None:
     (tmp_path / weights.FIRST).mkdir(parents=True)
     assert weights.cache_home(tmp_path, weights.FIRST) == tmp_path / weights.FIRST
