@@ -19,6 +19,7 @@ from diffsynth.pipelines.stable_diffusion_xl import (
 
 from bot.engine.adapted import Adapted, StartingLatents
 from bot.engine.backend import LoadProgress
+from bot.engine.full import keep_precise
 from bot.engine.networks import load_networks, open_card
 from bot.engine.options import EngineOptions
 from bot.engine.weights import ModelFiles
@@ -59,6 +60,7 @@ def assemble(
     pipe.tokenizer = CLIPTokenizer.from_pretrained(str(files.folder / "tokenizer"))
     pipe.tokenizer_2 = CLIPTokenizer.from_pretrained(str(files.folder / "tokenizer_2"))
     pipe.vram_management_enabled = pipe.check_vram_management_state()
+    keep_precise(pipe)
     start = StartingLatents(_encode, "RGB")
     return Adapted(pipe, SDXLUnit_InputImageEmbedder, start, clip_skip=_LAST_BUT_ONE)
 
