@@ -198,7 +198,12 @@ def _sizes(root: Path, files: Sequence[RemoteFile]) -> int:
 
 def _partial_bytes(root: Path) -> int:
     """Return what is there of unfinished files."""
-    return sum(path.stat().st_size for path in _partial(root, "").glob("*"))
+    total = 0
+    for path in _partial(root, "").glob("*"):
+        # Meanwhile it may have become whole and gone to its place.
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def _check_room(root: Path, wanted: int, setting: str) -> None:

@@ -29,6 +29,7 @@ MARKER: Final = ".model"
 _CACHE: Final = "fp8-cache"
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 _HUB_FOLDER: Final = "models--"
+_NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
 # What a transformer's config.json calls its class, where that tells models apart.
 _CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
 
@@ -102,8 +103,7 @@ def holder(folder: Path) -> str | None:
         return name
     if (folder / "unet").is_dir():
         return next(spec.name for spec in MODELS.values() if spec.family == "sdxl")
-    signs = ("transformer", "text_encoder", "vae", ".download")
-    if not any((folder / name).is_dir() for name in signs):
+    if not any((folder / name).is_dir() for name in (*_NETWORKS, ".download")):
         return None
     try:
         config = json.loads((folder / "transformer" / "config.json").read_text("utf-8"))
@@ -115,7 +115,8 @@ def holder(folder: Path) -> str | None:
 def home(root: Path, repository: str) -> Path:
     """Return the folder below `root`, or `root`, where the model's files are or are put."""
     nested = root / repository
-    return root if not nested.is_dir() and holder(root) == repository else nested
+    started = any((nested / name).is_dir() for name in _NETWORKS)
+    return root if not started and holder(root) == repository else nested
 
 
 def cache_home(root: Path, repository: str) -> Path:

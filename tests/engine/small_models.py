@@ -1,7 +1,7 @@
 """Qwen-Image-2.1 and SDXL with DiffSynth's real networks at a small width and random weights.
 
 `write` lays their files down as they are published; `build` is what an engine's child draws with:
-all of the real code but the card.
+all of the real code, on the card where there is one.
 """
 
 from __future__ import annotations
@@ -207,11 +207,18 @@ def _write_clip_words(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(configuration))
 
 
+def device() -> str:
+    """Where this machine draws."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 _KEPT = ExitStack()
 
 
 def build(model: str, options: Any) -> DiffSynthModel:
-    """The real backend on the CPU; the networks stay small for the rest of the process."""
+    """The real backend; the networks stay small for the rest of the process."""
     _KEPT.enter_context(small())
     import torch
 
@@ -222,7 +229,7 @@ def build(model: str, options: Any) -> DiffSynthModel:
 
     def load(options: Any, progress: Any, *, model: str) -> tuple[Any, float]:
         files = ensure(options.model_path, progress, repository=model, source=options.model_source)
-        return module.assemble(files, "cpu", 14.0, progress, exact=False), 14.0
+        return module.assemble(files, device(), 14.0, progress, exact=False), 14.0
 
     module.load = load
     return DiffSynthModel(model, options)

@@ -15,7 +15,7 @@ from bot.engine.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, react, request
-from tests.engine.small_models import MODULES, QWEN, SDXL, published_name, small, write
+from tests.engine.small_models import MODULES, QWEN, SDXL, device, published_name, small, write
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -134,7 +134,7 @@ def assembled(model: str, root: Path):
     module = importlib.import_module(MODULES[model])
     files = ensure(root, lambda *_: None, repository=model)
     with small():
-        return module.assemble(files, "cpu", 14.0, lambda *_: None, exact=False)
+        return module.assemble(files, device(), 14.0, lambda *_: None, exact=False)
 
 
 def test_the_first_latents_lie_between_the_picture_and_noise(model, folder) -> None:
@@ -144,7 +144,7 @@ def test_the_first_latents_lie_between_the_picture_and_noise(model, folder) -> N
     start, pipe = adapted._start, adapted._pipe
     start.picture, start.steps = Image.new("RGB", (256, 256), "red"), 10
     channels, side = (64, 16) if model == QWEN else (4, 32)
-    noise = torch.randn(1, channels, side, side, dtype=torch.bfloat16)
+    noise = torch.randn(1, channels, side, side, dtype=torch.bfloat16).to(device())
     with small(), torch.no_grad():
         pixels = pipe.preprocess_image(start.picture.convert(start._mode))
         pipe.load_models_to_device(["vae"])
