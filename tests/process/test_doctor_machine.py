@@ -288,8 +288,9 @@ sys.exit(main(["doctor", "--only", "model files,log"]))
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes of Unix")
 def test_a_disk_that_hangs_ends_neither_the_report_nor_the_process(tmp_path):
     # Nobody writes to this pipe, so that whoever opens it waits for ever.
-    (tmp_path / "models/images/qwen-image").mkdir(parents=True)
-    os.mkfifo(tmp_path / "models/images/qwen-image/model.safetensors")
+    folder = tmp_path / "models/images/qwen-image/transformer"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "diffusion_pytorch_model.safetensors")
     done = subprocess.run(
         [sys.executable, "-c", PIPE], cwd=tmp_path, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=50,
