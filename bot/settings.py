@@ -24,7 +24,7 @@ from bot.hosts import is_loopback
 from bot.http.keys import NONE, Keys
 from bot.jobs.lora_rules import ALL, checked
 from bot.jobs.request import ImageRequest
-from bot.models import ModelSpec, Quality, find_model
+from bot.models import MODELS, ModelSpec, Quality, find_model
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
 _ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
@@ -57,18 +57,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="Folder of the database and the pictures.")
     image_model_name: str = Field(
         "Qwen/Qwen-Image",
-        description=(
-            "The model: Qwen/Qwen-Image, Qwen/Qwen-Image-2512, Qwen/Qwen-Image-2.1, "
-            "stabilityai/stable-diffusion-xl-base-1.0, or tiny (a toy that runs on a CPU); "
-            "docs/models.md compares them."
-        ),
+        description=f"The model: {', '.join(MODELS)}. docs/models.md compares them.",
     )
     image_model_path: Path = Field(
         Path("models/images/qwen-image"),
-        description=(
-            "Folder of models' files: a model's own are downloaded to OWNER/NAME in it, unless the "
-            "folder itself holds that model."
-        ),
+        description="Folder of the models' files; each is downloaded to OWNER/NAME in it.",
     )
     model_source: Literal["huggingface", "modelscope"] = Field(
         "huggingface",
