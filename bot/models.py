@@ -87,11 +87,6 @@ class ModelSpec:
         return self.family in {"qwen-image", "tiny"}
 
     @property
-    def streamed(self) -> bool:
-        """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks."""
-        return self.family in {"qwen-image", "tiny"}
-
-    @property
     def default_aspect(self) -> str:
         """The aspect used when the user names none."""
         return next(iter(self.sizes))

@@ -164,9 +164,7 @@ def ensure(
         published = find_model(repository).published
         assert published is not None
         lacking = known_as(missing[0])
-        download(
-            folder, repository, source, progress, patterns=published.patterns, lacking=lacking
-        )
+        download(folder, repository, source, progress, patterns=published.patterns, lacking=lacking)
         (folder / MARKER).write_text(f"{repository}\n", "utf-8")
         files, missing = find(root, repository)
     if files is None:
