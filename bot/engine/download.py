@@ -64,9 +64,9 @@ def download(
 ) -> None:
     """Bring `root`, the folder of `setting`, to hold published files of `repository`.
 
-    They are those that match one of `patterns`. Files of the right size are kept, partial ones go on where they ended. Raises `EngineError`
-    (`LOAD_FAILED`) with a sentence: no room, no such model, a login wanted, no network (then the
-    sentence names the file `lacking`), wrong hash.
+    They are those that match one of `patterns`. Files of the right size are kept, partial ones go
+    on where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such
+    model, a login wanted, no network (then the sentence names the file `lacking`), wrong hash.
     """
     with turn(root, "download", progress):
         _download(root, repository, source, progress, lacking, patterns, setting)
