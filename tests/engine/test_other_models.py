@@ -199,6 +199,15 @@ def test_what_fits_the_budget_is_kept_exact(gib, budget, exact, found) -> None:
     assert (str(kept.dtype).removeprefix("torch."), kept.resident, kept.limit_gib) == found
 
 
+def test_all_networks_stay_on_a_card_that_holds_them() -> None:
+    from bot.engine.networks import stay
+
+    sdxl = [int(gib * 2**30) for gib in (4.8, 0.2, 1.3, 0.2)]
+    assert stay(sdxl, 14.0)
+    assert not stay(sdxl, 12.0)
+    assert not stay([int(7.1 * 2**30), int(8.8 * 2**30)], 14.0)
+
+
 def test_files_of_another_model_are_named(tmp_path) -> None:
     write(SDXL, tmp_path)
     folder = tmp_path / SDXL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffsynth.diffusion import FlowMatchScheduler
@@ -51,7 +52,7 @@ def schedule(drawing: Drawing) -> FlowMatchScheduler:
         scheduler = FlowMatchScheduler("Qwen-Image")
         tokens = (drawing.height // 16) * (drawing.width // 16)
         # DiffSynth's formula stretches the levels by their first and last, and divides 0 by 0.
-        single = {"sigmas": [strength]} if drawing.steps == 1 else {}
+        single: dict[str, Any] = {"sigmas": [strength]} if drawing.steps == 1 else {}
         scheduler.set_timesteps(
             drawing.steps, denoising_strength=strength, dynamic_shift_len=tokens, **single
         )
