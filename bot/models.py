@@ -204,8 +204,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             2048,
             published=_QWEN_FILES,
         ),
-        # The same networks, trained further; its model card asks for the same sizes, 50 steps and a
-        # guidance of 4.
+        # The same networks, trained further: the same sizes and settings.
         ModelSpec(
             "Qwen/Qwen-Image-2512",
             "qwen-image",
