@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,16 @@ from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.jobs.exposure import Checked, Verdict
 
 
+_FATAL = frozenset(
+    {
+        EngineErrorKind.DIED,
+        EngineErrorKind.SILENT,
+        EngineErrorKind.GARBLED,
+        EngineErrorKind.LOAD_FAILED,
+    }
+)
+
+
 @dataclass
 class Script:
     """How one attempt goes: normally, or with an error or a pause after a step."""
@@ -41,6 +53,16 @@ class Script:
     finish: bool = True
     silent_loss: bool = False
     """Delete the pictures that were announced."""
+
+
+def _jpeg() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (32, 32), "grey").save(data, "JPEG")
+    return data.getvalue()
+
+
+PREVIEW = _jpeg()
+"""The preview that `ScriptedEngine` sends after the last step."""
 
 
 class ScriptedCheck:
@@ -65,10 +87,15 @@ class ScriptedCheck:
         self.closed = True
 
 
+def _kind(error: Exception | None) -> EngineErrorKind | None:
+    return error.kind if isinstance(error, EngineError) else None
+
+
 class ScriptedEngine:
     """Draws one-coloured PNGs. Each attempt takes the next script; without any, all goes well.
 
-    `holding` is set while an attempt waits, `release` lets it go on.
+    `holding` is set while an attempt waits, `release` lets it go on. While `load_error` is set, it
+    cannot be loaded.
     """
 
     name = "scripted"
@@ -83,19 +110,32 @@ class ScriptedEngine:
         self.release = asyncio.Event()
         self.closed = 0
         self.unloaded = asyncio.Event()
+        self.load_error: EngineError | None = None
         self._cancelled = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._lock = asyncio.Lock()
 
     async def load(self) -> None:
-        self.state = EngineState.IDLE
+        async with self._lock:
+            self._check_load(self.load_error)
+            self.state = EngineState.IDLE
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+        async with self._lock:
+            async with aclosing(self._attempt(request)) as events:
+                async for event in events:
+                    yield event
+
+    async def _attempt(self, request: EngineRequest) -> AsyncGenerator[Event]:
         script = self.scripts.popleft() if self.scripts else Script()
         self.requests.append(request)
         self._cancelled.clear()
         try:
-            if self.state is EngineState.STOPPED:
+            scripted = script.error if _kind(script.error) is EngineErrorKind.LOAD_FAILED else None
+            if self.state is EngineState.STOPPED or scripted:
                 self.state = EngineState.LOADING
                 yield Loading("reading the weights", 0.5)
+                self._check_load(scripted or self.load_error)
                 yield Loaded("scripted", "cpu", self.load_s)
             self.state = EngineState.BUSY
             for step in range(request.steps + 1):
@@ -107,24 +147,29 @@ class ScriptedEngine:
                     if script.preview:
                         yield Preview(step, script.preview)
                     await self._hold()
+                self._check_open()
                 if self._cancelled.is_set():
                     raise GenerationCancelled
-            yield Preview(request.steps, b"preview")
+            yield Preview(request.steps, PREVIEW)
             for index, seed in enumerate(request.seeds[: script.pictures]):
+                self._check_open()
                 picture = self._picture(request, index, seed)
                 if script.silent_loss:
                     picture.path.unlink()
                 yield picture
+            self._check_open()
             if script.finish:
                 yield Finished({"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}, 1234)
         except EngineError as error:
-            if error.kind in {EngineErrorKind.DIED, EngineErrorKind.LOAD_FAILED}:
+            if error.kind in _FATAL:
                 self.state = EngineState.STOPPED
             raise
         finally:
             self.closed += 1
             if self.state is EngineState.BUSY:
                 self.state = EngineState.IDLE
+            elif self.state is EngineState.LOADING:
+                self.state = EngineState.STOPPED
 
     async def cancel(self, job_id: str) -> None:
         self.cancels.append(job_id)
@@ -132,7 +177,7 @@ class ScriptedEngine:
             self._cancelled.set()
 
     async def unload(self) -> bool:
-        if self.state is EngineState.BUSY:
+        if self._lock.locked():
             return False
         self.state = EngineState.STOPPED
         self.unloaded.set()
@@ -140,10 +185,26 @@ class ScriptedEngine:
 
     async def close(self) -> None:
         self.state = EngineState.STOPPED
+        self._ended.set()
+
+    def _check_open(self) -> None:
+        if self._ended.is_set():
+            raise EngineError(EngineErrorKind.DIED, "the engine is closed")
+
+    def _check_load(self, failure: Exception | None) -> None:
+        try:
+            self._check_open()
+            if failure:
+                raise failure
+        except EngineError as error:
+            self.state = EngineState.STOPPED
+            error.loading = True
+            raise
 
     async def _hold(self) -> None:
         self.holding.set()
-        waits = [asyncio.ensure_future(event.wait()) for event in (self.release, self._cancelled)]
+        events = (self.release, self._cancelled, self._ended)
+        waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -36,6 +37,11 @@ def wait_for_file(path: Path) -> None:
         threading.Event().wait(0.01)
 
 
+def wait_for_cancel(request, report) -> None:
+    while request.job_id not in report._cancelled:
+        threading.Event().wait(0.01)
+
+
 class Misbehaving:
     def __init__(self, model: str, options) -> None:
         self.model = model
@@ -62,13 +68,47 @@ class Misbehaving:
 
     def generate(self, request, report):
         report.stage(Activity.DENOISE)
+        if request.prompt == "hold-first":
+            wait_for_cancel(request, report)
         report.step(1, request.steps)
         act = "do_" + request.prompt.split()[0].replace("-", "_")
         if act in globals():
             globals()[act](request, report)
         for index, seed in enumerate(request.seeds):
-            image = Image.new("RGB", (request.width, request.height), (seed % 256, 0, index))
+            size = request.width, request.height
+            image = Image.new("RGB", size, (seed % 256, 0, index))
+            if request.prompt == "noise":
+                image.frombytes(os.urandom(3 * size[0] * size[1]))
             yield Drawn(image, {"denoise": 0.5})
+
+
+def do_draw(request, report) -> None:
+    """All steps, and a preview after each but the last."""
+    for index in range(2, request.steps + 1):
+        picture = io.BytesIO()
+        Image.new("RGB", (32, 32), (index, 0, 0)).save(picture, "JPEG")
+        report.preview(index - 1, picture.getvalue())
+        report.step(index, request.steps)
+
+
+def do_noise(request, report) -> None:
+    do_draw(request, report)
+
+
+def do_hold(request, report) -> None:
+    report.step(2, request.steps)
+    wait_for_cancel(request, report)
+    for index in range(3, request.steps + 1):
+        report.step(index, request.steps)
+
+
+def do_refuse(request, report) -> None:
+    raise EngineError(
+        EngineErrorKind.REFUSED,
+        "no such LoRA",
+        sentence="There is no LoRA {name}.",
+        values={"name": "owl"},
+    )
 
 
 def do_raise(request, report) -> None:

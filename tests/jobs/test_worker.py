@@ -18,7 +18,7 @@ from bot.jobs.model import JobState
 from bot.jobs.queue import CancelOutcome, JobQueue
 from bot.jobs.worker import GpuWorker
 from storage.images import ImageStore
-from tests.engines import Script, ScriptedEngine
+from tests.engines import PREVIEW, Script, ScriptedEngine
 from tests.jobs.kit import MODEL, PLENTY, delivery_state, one, submit
 
 
@@ -112,7 +112,7 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
         JobUpdate(job.id, "loading", stage="reading the weights", fraction=0.5),
         JobUpdate(job.id, "running"),
         *(JobUpdate(job.id, "step", step, 3) for step in (1, 2, 3)),
-        JobUpdate(job.id, "preview", 3, 3, preview=b"preview"),
+        JobUpdate(job.id, "preview", 3, 3, preview=PREVIEW),
         JobUpdate(job.id, "final"),
     ]
     assert (await queue.job(job.id)).timings["load"] == 7.5
