@@ -128,7 +128,9 @@ class Engine(Protocol):
     def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
         """Draw a batch: `Loading`*, `Loaded`?, `Step`, `Preview`, `Picture`, and one `Finished`.
 
-        Raises `EngineError` when no picture can be made and `GenerationCancelled` after `cancel`.
+        A step's preview comes right before or after its `Step`. Jobs wait for one another.
+        Raises `EngineError` when no picture can be made (with `loading` set when the model could
+        not be had, also because the engine is closed) and `GenerationCancelled` after `cancel`.
         Closing the iterator early kills the engine's work.
         """
         ...
@@ -140,10 +142,13 @@ class Engine(Protocol):
     async def unload(self) -> bool:
         """Free the GPU and the main memory; the next job loads the model again.
 
-        Does nothing and returns False while the engine works.
+        Does nothing and returns False while the engine works; True if there is nothing to free.
         """
         ...
 
     async def close(self) -> None:
-        """Stop the engine and free the GPU. Idempotent."""
+        """Stop the engine for good and free the GPU. Idempotent.
+
+        The job in hand, and each later one, ends with an `EngineError` of the kind `DIED`.
+        """
         ...

@@ -58,6 +58,7 @@ class Implementation(Protocol):
     slack: int
     """How many steps may still be told after a cancel that followed a step."""
     slow: bool
+    """Whether its tests are for `make check`, and only those that seldom load the model."""
 
     def opened(
         self, folder: Path, *, silence: float | None = None
@@ -180,7 +181,7 @@ class Tiny:
     """The real pipeline with the tiny model, in its child."""
 
     name = "tiny"
-    acts = frozenset({Act.DRAW, Act.NOISE, Act.HOLD_FIRST, Act.HOLD})
+    acts = frozenset({Act.DRAW, Act.HOLD_FIRST, Act.HOLD})
     slack = 20
     """It does not wait for the cancel: that takes its way while steps are drawn."""
     slow = True
@@ -206,14 +207,19 @@ class Tiny:
 IMPLEMENTATIONS: tuple[Implementation, ...] = (Scripted(), Child(), Tiny())
 
 
-def every(*acts: Act, slow: frozenset[str] = frozenset()) -> pytest.MarkDecorator:
-    """Give a test each implementation that can `acts`; those named in `slow` in `make check`."""
+def every(
+    *acts: Act, slow: frozenset[str] = frozenset(), often: bool = False
+) -> pytest.MarkDecorator:
+    """Give a test each implementation that can `acts`; those named in `slow` in `make check`.
+
+    A test that loads the model `often` is none for slow implementations.
+    """
     return pytest.mark.parametrize(
         "implementation",
         [
             pytest.param(each, id=each.name, marks=_marks(each, slow))
             for each in IMPLEMENTATIONS
-            if each.acts.issuperset(acts)
+            if each.acts.issuperset(acts) and not (often and each.slow)
         ],
         indirect=True,
         scope="module",
@@ -221,4 +227,6 @@ def every(*acts: Act, slow: frozenset[str] = frozenset()) -> pytest.MarkDecorato
 
 
 def _marks(each: Implementation, slow: frozenset[str]) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.slow] if each.slow or each.name in slow else []
+    if each.slow:
+        return [pytest.mark.slow, pytest.mark.engine, pytest.mark.timeout(300)]
+    return [pytest.mark.slow] if each.name in slow else []

@@ -93,7 +93,7 @@ def loads(events: Sequence[Event]) -> bool:
 def check(events: Sequence[Event], wanted: EngineRequest) -> None:
     """Every promise of `Engine.generate` to a job that ends well."""
     order = "".join(LETTERS[type(event)] for event in events)
-    assert re.fullmatch("(l*L)?(sv*)+p+f", order), order
+    assert re.fullmatch("(l*L)?[sv]+p+f", order), order
     for event in events:
         if isinstance(event, Loading):
             assert event.stage
@@ -120,7 +120,7 @@ def check_previews(events: Sequence[Event]) -> None:
         if isinstance(event, Step):
             step = event.index
         if isinstance(event, Preview):
-            assert event.step == step
+            assert event.step in {step, step + 1}
             with Image.open(io.BytesIO(event.data)) as image:
                 image.load()
                 assert image.format == "JPEG"
@@ -170,7 +170,7 @@ async def test_the_first_job_loads_and_the_second_does_not(implementation, engin
     assert not loads(await draw_well(implementation, engine, tmp_path / "2", job="job2"))
 
 
-@every(Act.DRAW)
+@every(Act.DRAW, often=True)
 async def test_load_is_done_once(implementation, engine, tmp_path):
     await engine.unload()
     async with asyncio.timeout(60):
@@ -210,7 +210,7 @@ async def test_a_cancel_acts_within_a_step(implementation, engine, tmp_path):
     assert not loads(await draw_well(implementation, engine, tmp_path / "2"))
 
 
-@every(Act.DRAW)
+@every(Act.DRAW, often=True)
 @pytest.mark.parametrize("at", [Loading, Loaded])
 async def test_a_cancel_while_the_model_loads(implementation, engine, tmp_path, at):
     async def on_event(event: Event) -> None:
@@ -225,7 +225,7 @@ async def test_a_cancel_while_the_model_loads(implementation, engine, tmp_path, 
     await draw_well(implementation, engine, tmp_path)
 
 
-@every(Act.DRAW)
+@every(Act.DRAW, often=True)
 async def test_a_cancel_of_another_job_is_nothing_to_this_one(implementation, engine, tmp_path):
     await engine.unload()
     wanted = implementation.request(engine, Act.DRAW, tmp_path)
@@ -257,7 +257,7 @@ async def test_leaving_early_ends_the_work(implementation, engine, tmp_path):
     await draw_well(implementation, engine, tmp_path / "2")
 
 
-@every(Act.DRAW)
+@every(Act.DRAW, often=True)
 @pytest.mark.parametrize("at", [Loading, Loaded, Picture, Finished])
 async def test_leaving_at_any_event_leaves_a_usable_engine(implementation, engine, tmp_path, at):
     await engine.unload()
@@ -378,7 +378,7 @@ async def test_unload_frees_an_idle_engine(implementation, engine, tmp_path):
     assert loads(await draw_well(implementation, engine, tmp_path))
 
 
-@every(Act.DRAW)
+@every(Act.DRAW, often=True)
 async def test_unload_leaves_an_engine_that_works_alone(implementation, engine, tmp_path):
     await engine.unload()
     wanted = implementation.request(engine, Act.DRAW, tmp_path)
@@ -412,7 +412,7 @@ async def test_one_job_at_a_time(implementation, engine, tmp_path):
     assert order == sorted(order)
 
 
-@every(Act.DRAW)
+@every(Act.DRAW, often=True)
 async def test_a_closed_engine_stays_closed(implementation, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
@@ -432,7 +432,7 @@ async def test_a_closed_engine_stays_closed(implementation, tmp_path):
         assert engine.state is EngineState.STOPPED
 
 
-@every(Act.HOLD)
+@every(Act.HOLD, often=True)
 @pytest.mark.parametrize("at", [Loading, Step])
 async def test_close_ends_the_job_in_hand(implementation, tmp_path, at):
     own, pictures = tmp_path / "own", tmp_path / "pictures"
