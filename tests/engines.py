@@ -27,7 +27,6 @@ from bot.engine.protocol import (
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.jobs.exposure import Checked, Verdict
 
-
 _FATAL = frozenset(
     {
         EngineErrorKind.DIED,
@@ -121,10 +120,9 @@ class ScriptedEngine:
             self.state = EngineState.IDLE
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
-        async with self._lock:
-            async with aclosing(self._attempt(request)) as events:
-                async for event in events:
-                    yield event
+        async with self._lock, aclosing(self._attempt(request)) as events:
+            async for event in events:
+                yield event
 
     async def _attempt(self, request: EngineRequest) -> AsyncGenerator[Event]:
         script = self.scripts.popleft() if self.scripts else Script()

@@ -3,6 +3,8 @@
 A new implementation is one class like `Scripted` below, in `IMPLEMENTATIONS`.
 """
 
+# ruff: noqa: ARG002 - each implementation has the same methods, and not each needs all of it.
+
 from __future__ import annotations
 
 import os
@@ -18,6 +20,7 @@ from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.engine.process import EngineProcess
 from bot.engine.protocol import Engine, EngineRequest
 from bot.errors import EngineError, EngineErrorKind
+from tests.cluster.conformance import OnRay
 from tests.engine.kit import HERE, request
 from tests.engines import Script, ScriptedEngine
 
@@ -80,6 +83,18 @@ class Implementation(Protocol):
         ...
 
 
+_FAULTS = {
+    Act.OOM: EngineErrorKind.OUT_OF_MEMORY,
+    Act.RAISE: EngineErrorKind.RAISED,
+    Act.DIE: EngineErrorKind.DIED,
+    Act.HANG: EngineErrorKind.SILENT,
+    Act.WRONG_JOB: EngineErrorKind.GARBLED,
+    Act.GARBAGE: EngineErrorKind.GARBLED,
+    Act.UNASKED: EngineErrorKind.GARBLED,
+    Act.MISSING: EngineErrorKind.GARBLED,
+}
+
+
 class Scripted:
     """The engine in this process."""
 
@@ -87,16 +102,6 @@ class Scripted:
     acts = frozenset(Act)
     slack = 1
     slow = False
-    _faults = {
-        Act.OOM: EngineErrorKind.OUT_OF_MEMORY,
-        Act.RAISE: EngineErrorKind.RAISED,
-        Act.DIE: EngineErrorKind.DIED,
-        Act.HANG: EngineErrorKind.SILENT,
-        Act.WRONG_JOB: EngineErrorKind.GARBLED,
-        Act.GARBAGE: EngineErrorKind.GARBLED,
-        Act.UNASKED: EngineErrorKind.GARBLED,
-        Act.MISSING: EngineErrorKind.GARBLED,
-    }
 
     @asynccontextmanager
     async def opened(self, folder: Path, *, silence: float | None = None) -> AsyncIterator[Engine]:
@@ -133,8 +138,8 @@ class Scripted:
                     values={"name": "owl"},
                 )
             )
-        elif act in self._faults:
-            script = Script(EngineError(self._faults[act], "as asked"), error_at=1)
+        elif act in _FAULTS:
+            script = Script(EngineError(_FAULTS[act], "as asked"), error_at=1)
         engine.scripts.append(script)
         return request(folder, act.value, **changes)
 
@@ -197,14 +202,19 @@ class Tiny:
     def unloadable(
         self, folder: Path
     ) -> AbstractAsyncContextManager[tuple[Engine, Callable[[], None]]]:
-        raise NotImplementedError("its networks are made, not read")
+        raise NotImplementedError("only the quick ones are asked for it")
 
     def request(self, engine: Engine, act: Act, folder: Path, **changes) -> EngineRequest:
         steps = {"steps": 200} if act in {Act.HOLD, Act.HOLD_FIRST} else {}
         return request(folder, "a lighthouse at night", **{**steps, **changes})
 
 
-IMPLEMENTATIONS: tuple[Implementation, ...] = (Scripted(), Child(), Tiny())
+IMPLEMENTATIONS: tuple[Implementation, ...] = (
+    Scripted(),
+    Child(),
+    Tiny(),
+    OnRay(frozenset(Act)),
+)
 
 
 def every(

@@ -185,7 +185,7 @@ async def test_a_cancel_before_the_first_step(implementation, engine, tmp_path):
     wanted = implementation.request(engine, Act.HOLD_FIRST, tmp_path)
     drawing = asyncio.create_task(draw(engine, wanted))
     async with asyncio.timeout(60):
-        while engine.state is not EngineState.BUSY:
+        while engine.state is not EngineState.BUSY:  # noqa: ASYNC110 - a state has no event
             await asyncio.sleep(0)
         await engine.cancel("job1")
         with pytest.raises(GenerationCancelled):
@@ -290,9 +290,7 @@ async def test_a_consumer_that_is_cancelled_ends_the_work(implementation, engine
 
 
 @every(Act.DRAW, Act.OOM, Act.RAISE)
-@pytest.mark.parametrize(
-    ("act", "kind"), [(Act.OOM, Kind.OUT_OF_MEMORY), (Act.RAISE, Kind.RAISED)]
-)
+@pytest.mark.parametrize(("act", "kind"), [(Act.OOM, Kind.OUT_OF_MEMORY), (Act.RAISE, Kind.RAISED)])
 async def test_a_fault_that_the_model_survives(implementation, engine, tmp_path, act, kind):
     with pytest.raises(EngineError) as caught:
         await draw(engine, implementation.request(engine, act, tmp_path))
