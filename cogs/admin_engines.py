@@ -8,7 +8,9 @@ import discord
 from discord import app_commands
 
 from bot.client import ImageBot
+from bot.delivery.status import progress_status
 from bot.delivery.text import safe, shorten
+from bot.jobs.feed import Feed
 from bot.jobs.fleet import Fleet, Member, Rest
 from bot.words import _, mark
 from cogs.queue import ENGINE_STATES
@@ -22,14 +24,15 @@ _RESTS: Final = {
 }
 
 
-def _line(member: Member) -> str:
+def _line(member: Member, feed: Feed) -> str:
     parts = [_(ENGINE_STATES[member.engine.state.value])]
     if member.card:
         parts.insert(0, safe(member.card, _NAME_LIMIT))
     if member.rest is not None:
         parts.append(_(_RESTS[member.rest]))
     if (job := member.job) is not None:
-        parts.append(f"`{job.id}`")
+        latest = feed.latest(job.id)
+        parts.append(f"`{job.id}` {progress_status(latest) if latest else ''}".strip())
     if member.speed is not None:
         parts.append(_("{speed} megapixel steps a second").format(speed=f"{member.speed:.2g}"))
     name = safe(member.name, _NAME_LIMIT)
@@ -38,9 +41,12 @@ def _line(member: Member) -> str:
     return f"- **{name}**: {' · '.join(parts)}"
 
 
-def engine_lines(fleet: Fleet) -> list[str]:
-    """Return a line for each engine: its card and node, what it does, how fast it is."""
-    return [_line(member) for member in fleet.members.values()] or [
+def engine_lines(fleet: Fleet, feed: Feed) -> list[str]:
+    """Return a line for each engine: its card and node, what it does, how fast it is.
+
+    While a model is downloaded or loaded, it says how far that is.
+    """
+    return [_line(member, feed) for member in fleet.members.values()] or [
         _("There is no engine at present; jobs wait until one comes.")
     ]
 
@@ -75,7 +81,8 @@ class EngineGroup(app_commands.Group):
     async def list_engines(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the engines, privately."""
         await interaction.client.require_all(interaction)
-        text = "\n".join(engine_lines(interaction.client.services.fleet))
+        services = interaction.client.services
+        text = "\n".join(engine_lines(services.fleet, services.queue.feed))
         await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)
 
     @app_commands.command(name="pause", description=mark("Give an engine no more jobs."))

@@ -108,7 +108,7 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
         ),
         _("Database: {size} MiB").format(size=f"{machine.database_bytes / _MIB:.1f}"),
     ]
-    lines += engine_lines(services.fleet)
+    lines += engine_lines(services.fleet, services.queue.feed)
     for used, total in machine.cards:
         lines.append(
             _("Graphics card: {used} of {total} GiB used").format(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bot.cards import VISIBLE, visible
 from bot.doctor.finding import Finding, Level
 from bot.settings import Settings
 
@@ -70,13 +72,24 @@ def graphics_card(settings: Settings) -> Iterator[Finding]:
     if isinstance(cards, str):
         yield _no_card(settings, cards)
         return
-    card = cards[0]
-    more = f"; {len(cards)} cards, the first is used" if len(cards) > 1 else ""
+    shown = len(visible()) if VISIBLE in os.environ else len(cards)
+    wanted = settings.local_engines or shown
     yield Finding(
         "graphics card",
         Level.OK,
-        f"{card.name}, {card.total / _GIB:.1f} GiB, driver {card.driver}{more}",
+        "; ".join(f"{c.name}, {c.total / _GIB:.1f} GiB" for c in cards)
+        + f", driver {cards[0].driver}",
     )
+    if needs_card(settings) and not 0 < wanted <= shown:
+        yield Finding(
+            "graphics card",
+            Level.ERROR,
+            f"ENGINES={settings.engines} wants more cards than CUDA_VISIBLE_DEVICES and the driver "
+            f"show ({shown})",
+            "set ENGINES=local for one engine on each card that is shown, or show more cards",
+        )
+    # Which of them engines get, only CUDA can say; what the fullest can do, all can.
+    card = min(cards, key=lambda card: card.free)
     share = settings.image_gpu_memory_utilization * card.total
     budget = min(settings.image_vram_gb * _GIB, share)
     by = "IMAGE_VRAM_GB" if budget < share else "IMAGE_GPU_MEMORY_UTILIZATION"

@@ -22,6 +22,7 @@ from tests.process.kit import ROOT
 
 CARD = 'case "$1" in *compute*) echo "4242, /usr/bin/a game, 20000";; *) echo "{}";; esac'
 ROOMY = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 24000"
+TWO = f"{ROOMY}\\n{ROOMY.replace('4090', '3090').replace('24000', '2000')}"
 FULL = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 2000"
 BARE = """
 import sys; sys.path.insert(0, {root!r})
@@ -360,3 +361,18 @@ def test_lora_files_that_are_missing_cut_off_or_not_to_be_named(look, tmp_path, 
         ("names gone.safetensors, which is not in", "a (1).safetensors", "ink.safetensors is cut off"),
         found, strict=True,
     )] == [True] * 3  # fmt: skip
+
+
+def test_several_cards_and_fewer_than_engines(look, monkeypatch, tmp_path):
+    program(tmp_path / "bin", "nvidia-smi", CARD.replace("echo", "printf", 2).format(TWO))
+    (first, *_), (level, text, _) = look("graphics card")
+    assert first == "ok"
+    assert (level, "2.0 GiB free" in text) == ("warning", True)
+    monkeypatch.setenv("ENGINES", "local:3")
+    assert look("graphics card")[1][:2] == (
+        "error",
+        "ENGINES=local:3 wants more cards than CUDA_VISIBLE_DEVICES and the driver show (2)",
+    )
+    monkeypatch.setenv("ENGINES", "local")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert look("graphics card")[1][0] == "error"

@@ -32,6 +32,7 @@ async def test_two_people_are_served_at_once(pair):
     assert "2 running, 0 waiting" in health
     assert "**local-0**: the graphics card is drawing" in health
     assert "**second on attic**: a card · the graphics card is drawing" in health
+    assert "🎨 Step 1 of" in health
     first.release.set()
     second.release.set()
     for invocation in asked:
