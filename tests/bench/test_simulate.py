@@ -47,6 +47,7 @@ def test_nobody_is_behind_a_pile(day):
     assert day["wait_s"]["light"]["p50"] < day["wait_s"]["heavy"]["p50"]
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_day_again(tmp_path):
     def told(name, **changes):
         figures = simulate(replace(SMALL, hours=0.4, **changes), tmp_path / name)

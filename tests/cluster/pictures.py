@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 import misbehaving
-from misbehaving import _instead, build
+from misbehaving import build
 from PIL import Image
+
+from tests.engine.spoiling import instead
 
 __all__ = ["build"]
 
@@ -27,7 +29,7 @@ def do_noise(request, report) -> None:
         Image.frombytes("RGB", size, data).save(fields["path"], format="PNG", compress_level=1)
         send()
 
-    _instead(report, "picture", act)
+    instead(report, "picture", act)
 
 
 def do_copy(request, report) -> None:
@@ -37,7 +39,7 @@ def do_copy(request, report) -> None:
         Image.open(request.input_image).save(fields["path"], format="PNG")
         send()
 
-    _instead(report, "picture", act)
+    instead(report, "picture", act)
 
 
 for act in (do_film, do_noise, do_copy):

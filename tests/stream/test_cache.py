@@ -172,6 +172,7 @@ def test_other_files_or_another_layout_get_a_cache_of_their_own(model) -> None:
     assert files_in(model) == [touched.path.name]  # the old one would never be read again
 
 
+@pytest.mark.slow
 def test_a_cache_of_other_content_under_the_right_name_is_made_anew(model, tmp_path) -> None:
     checkpoint = opened(model)
     want = loaded(checkpoint)

@@ -65,6 +65,7 @@ def test_a_damaged_cache_is_made_anew_in_the_same_pass(model, damage, caplog) ->
     assert mended.stats.source == "cache"
 
 
+@pytest.mark.slow
 def test_each_item_is_handed_out_once_though_damage_is_found_halfway(model) -> None:
     want = loaded(opened(model))
     path = opened(model).path

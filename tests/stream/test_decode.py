@@ -59,6 +59,7 @@ def test_pictures_are_those_of_diffsynth_each_alone(pipe, codec) -> None:
     assert codec.last.tiled is False
 
 
+@pytest.mark.slow
 def test_in_bfloat16_too() -> None:
     pipe = untrained()
     codec = PictureCodec(pipe.vae, Device(), torch.bfloat16)
@@ -151,6 +152,7 @@ def test_out_of_memory_is_answered_with_tiles_once(pipe) -> None:
         assert len(vae.calls) == tries
 
 
+@pytest.mark.slow
 def test_latents_of_a_picture_are_those_of_diffsynth(pipe, codec, tmp_path) -> None:
     size = (96, 64)
     colours = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)

@@ -113,6 +113,7 @@ def test_two_at_once_add_up(capsys):
     assert error(predicted(dit), stock_prediction(fused())) < 1e-4
 
 
+@pytest.mark.slow
 def test_files_for_other_models_are_refused():
     dit = streamed()
     layouts = dit.layouts

@@ -70,6 +70,7 @@ def test_judges_disagree_with_pictures_of_other_facts(pictures):
     } == {}
 
 
+@pytest.mark.slow
 def test_judges_see_nothing_in_noise_nor_in_an_empty_picture(pictures):
     noise = np.random.default_rng(1).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     for picture in (Image.fromarray(noise), Image.new("RGB", (256, 256), (255, 0, 255))):

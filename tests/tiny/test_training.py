@@ -36,6 +36,7 @@ def painter():
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_the_trained_form_is_the_pipelines_network(painter) -> None:
     """Prompts of unequal lengths in one batch, each as the pipeline computes it alone."""
     state = painter.state_dict()
