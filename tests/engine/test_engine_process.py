@@ -92,6 +92,7 @@ async def test_a_fault_is_named_and_the_next_job_runs(
         assert (engine.pid == before) is lives
 
 
+@pytest.mark.slow
 async def test_heartbeats_are_no_progress(tmp_path, monkeypatch) -> None:
     # Long enough for a heartbeat after the start's.
     limits = SilenceLimits(denoise=2.6)

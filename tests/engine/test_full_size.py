@@ -46,6 +46,7 @@ def test_the_networks_have_exactly_the_names_and_shapes_of_the_published_files()
 
 
 @pytest.mark.parametrize(("budget", "resident"), [(14.0, False), (30.0, True)])
+@pytest.mark.slow
 def test_files_become_a_pipeline_with_fp8_storage(toy, budget, resident) -> None:
     import torch
     from diffsynth.core.vram.layers import AutoWrappedLinear, AutoWrappedModule

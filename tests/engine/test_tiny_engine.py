@@ -62,6 +62,7 @@ async def test_events_of_a_batch(warm_tiny, tmp_path) -> None:
     assert finished.peak_gpu_bytes is None
 
 
+@pytest.mark.slow
 async def test_previews_come_nearer_to_the_picture(warm_tiny, tmp_path) -> None:
     events = await draw_well(warm_tiny, request(tmp_path, PROMPT, steps=8, seeds=(1, 2)))
     previews = [event for event in events if isinstance(event, Preview)]

@@ -15,6 +15,7 @@ from tests.wire.kit import soon
 LATER = f"{GENERATE}?async=true"
 
 
+@pytest.mark.slow
 async def test_a_job_from_afar(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=1), loaded=False)
     async with (

@@ -92,6 +92,7 @@ def test_on_fp8_weights_it_adds_what_it_adds_to_exact_ones(precision, capsys):
     assert error(bare, exact) > 0.3
 
 
+@pytest.mark.slow
 def test_switching_needs_no_reloading():
     dit = streamed(Precision.FP8)
     plain = predicted(dit)
