@@ -46,6 +46,9 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", help="which rows, with commas; `load` is one")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
+    parser.add_argument(
+        "--lora", metavar="FILE", type=Path, help="the 8-step Lightning file of the row lightning"
+    )
     parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from bot.engine.process import EngineProcess
 from bot.engine.protocol import EngineRequest, Finished, Loaded, Loading, Step
 from bot.engine.weights import MARKER
 from bot.errors import BotError
+from bot.lightning import GUIDANCE, SHIFT
 
 _PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
 RANDOM: Final = """
@@ -35,6 +36,12 @@ from bot.engine.stream.random_files import write
 layers = int(sys.argv[3]) or None
 say = lambda text: print(text, flush=True)
 write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, layers=layers)
+"""
+RANDOM_LORA: Final = """
+import sys, torch
+from pathlib import Path
+from bot.engine.stream.random_files import write_lora
+write_lora(Path(sys.argv[1]), torch.device(sys.argv[2]))
 """
 _PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
 
@@ -46,6 +53,8 @@ class Row:
     name: str
     changes: dict[str, Any]
     jobs: tuple[tuple[int, int], ...]
+    lightning: bool = False
+    """Whether the LoRA of `--lora` is added, at guidance 1 and Lightning's noise levels."""
 
 
 def rows(steps: int) -> dict[str, Row]:
@@ -57,6 +66,8 @@ def rows(steps: int) -> dict[str, Row]:
         Row("fp8-fast-8", {"precision": "fp8-fast", "vram_gb": 8.0}, twice),
         Row("fp8-fast-4", {"precision": "fp8-fast", "vram_gb": 4.0}, twice),
         Row("fp8-eager", {"precision": "fp8", "compile": False}, twice),
+        # The first picture compiles the blocks with the LoRA.
+        Row("lightning", {"precision": "fp8"}, ((8, 1),) * 3, lightning=True),
         # DiffSynth's own offloading takes a quarter of a minute a step: two are enough.
         Row("stock", {"offload": "stock"}, ((2, 1),)),
     ]
@@ -71,6 +82,11 @@ def run(options: argparse.Namespace) -> int:
         subprocess.run(command, check=True)  # noqa: S603 - this very program
         (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
     known = rows(options.steps)
+    if options.lora is None:
+        del known["lightning"]
+    elif options.random:
+        command = [sys.executable, "-c", RANDOM_LORA, str(options.lora), options.device]
+        subprocess.run(command, check=True)  # noqa: S603 - as above
     wanted = options.rows.split(",") if options.rows else list(known)
     unknown = sorted(set(wanted) - set(known) - {"load"})
     if unknown:
@@ -103,14 +119,15 @@ def _load(folder: Path, model: str) -> dict[str, Any]:
 
 async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     settings = EngineOptions(options.folder, gpu_memory_utilization=0.9, **row.changes)
+    if row.lightning:
+        settings = replace(settings, lora_path=options.lora.parent)
     engine = EngineProcess(options.model, options=settings, limits=_PATIENT)
     figures: dict[str, Any] = {"jobs": []}
     try:
         with tempfile.TemporaryDirectory() as folder:
             for number, (steps, pictures) in enumerate(row.jobs):
-                job = await _job(
-                    engine, Path(folder), f"job{number}", steps, pictures, options, figures
-                )
+                request = _request(row, Path(folder), f"job{number}", steps, pictures, options)
+                job = await _job(engine, request, figures)
                 figures["jobs"].append(job)
                 _say(f"    {row.name} {json.dumps(job)}")
         figures["host_gib"] = _host_gib(engine.pid)
@@ -119,21 +136,23 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-async def _job(
-    engine: EngineProcess,
-    folder: Path,
-    name: str,
-    steps: int,
-    pictures: int,
-    options: argparse.Namespace,
-    figures: dict[str, Any],
-) -> dict[str, Any]:
+def _request(
+    row: Row, folder: Path, name: str, steps: int, pictures: int, options: argparse.Namespace
+) -> EngineRequest:
     width, height = (int(part) for part in options.size.split("x"))
     request = EngineRequest(
         name, _PROMPT, "", width, height, steps, 4.0, tuple(range(pictures)), folder,
         tuple({"parameters": name} for _ in range(pictures)),
     )  # fmt: skip
-    job: dict[str, Any] = {"steps": steps, "pictures": pictures}
+    if not row.lightning:
+        return request
+    return replace(request, guidance=GUIDANCE, shift=SHIFT, loras=((options.lora.stem, 1.0),))
+
+
+async def _job(
+    engine: EngineProcess, request: EngineRequest, figures: dict[str, Any]
+) -> dict[str, Any]:
+    job: dict[str, Any] = {"steps": request.steps, "pictures": len(request.seeds)}
     stages: dict[str, float] = {}
     marks: list[float] = []
     last, since = "", time.perf_counter()

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 
 _FP8: Final = torch.float8_e4m3fn
+_RANK: Final = 64
 _STEM: Final = "diffusion_pytorch_model"
 # Network, folder, file name, number of files, type of its matrices.
 _PARTS: Final[tuple[tuple[type[Any], str, str, int, torch.dtype], ...]] = (
@@ -49,6 +50,24 @@ def write(
             save_file(tensors, folder / name / f"{file}.safetensors")
         say(f"wrote {name}")
     _write_tokenizer(folder / "tokenizer")
+
+
+def write_lora(path: Path, device: torch.device, *, layers: int | None = None) -> None:
+    """Write a LoRA of rank 64 for each matrix of the blocks (1.2 GB), unless it is there."""
+    if path.is_file():
+        return
+    with skip_model_initialization():
+        full = QwenImageDiT(num_layers=layers) if layers else QwenImageDiT()
+    found: dict[str, torch.Tensor] = {}
+    for key, tensor in full.state_dict().items():
+        if key.startswith("transformer_blocks.") and key.endswith(".weight") and tensor.ndim > 1:
+            base, (rows, columns) = key.removesuffix(".weight"), tensor.shape
+            down, up = torch.randn(_RANK, columns, device=device), torch.randn(rows, _RANK)
+            found[f"{base}.lora_down.weight"] = (0.01 * down).to("cpu", torch.bfloat16)
+            found[f"{base}.lora_up.weight"] = (0.001 * up).to(torch.bfloat16)
+            found[f"{base}.alpha"] = torch.tensor(float(_RANK))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(found, path)
 
 
 def _published(key: str) -> str:
