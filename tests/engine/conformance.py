@@ -206,7 +206,7 @@ class Tiny:
 
     def request(self, engine: Engine, act: Act, folder: Path, **changes) -> EngineRequest:
         steps = {"steps": 200} if act in {Act.HOLD, Act.HOLD_FIRST} else {}
-        return request(folder, "a lighthouse at night", **{**steps, **changes})
+        return request(folder, "a lighthouse at night", **{**changes, **steps})
 
 
 IMPLEMENTATIONS: tuple[Implementation, ...] = (
