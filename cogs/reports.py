@@ -114,9 +114,18 @@ async def _file(
             channel = bot.get_partial_messageable(channel_id)
             # Deleted by a moderator: what is reported again is told again.
             with contextlib.suppress(discord.NotFound):
-                message = channel.get_partial_message(known.filed_message_id)
-                return await message.edit(embed=embed)
+                return await _add_to(channel.get_partial_message(known.filed_message_id), embed)
     return await bot.get_partial_messageable(channel_id).send(embed=embed, view=view)
+
+
+async def _add_to(message: discord.PartialMessage, embed: discord.Embed) -> discord.Message:
+    """Replace the report's embed; what was done about it stays at its end."""
+    # Where the bot may not read the history, the message is edited all the same.
+    with contextlib.suppress(discord.Forbidden):
+        before = (await message.fetch()).embeds
+        done = (before[0].description or "").rpartition("```")[2] if before else ""
+        embed.description = f"{embed.description}{done}"
+    return await message.edit(embed=embed)
 
 
 @app_commands.context_menu(name=mark("Report"))

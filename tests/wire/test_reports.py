@@ -85,6 +85,19 @@ async def test_moderators_delete_and_block_from_the_report_and_nobody_else(moder
     assert "deleted" in gone.content
 
 
+async def test_what_was_done_outlives_the_next_report(moderated):
+    stage = moderated
+    alice = stage.sandbox.user("alice")
+    message = await stage.outcome(await stage.imagine("bob", "a fish with ``` in it"))
+    await report(stage, "mallory", message)
+    (told,) = filed(stage)
+    await (await alice.press(told, "Block the user")).until(lambda m: "Blocked by" in text_of(m))
+    assert "Reported" in await report(stage, "alice", message, "too sharp")
+    (told,) = filed(stage)
+    assert "too sharp" in str(told.embeds[0]["fields"])
+    assert str(told.embeds[0]["description"]).count("Blocked by") == 1
+
+
 async def test_reports_are_limited_and_need_a_channel(stage):
     message = await stage.outcome(await stage.imagine("bob", "a fish"))
     assert "no channel for reports" in await report(stage, "mallory", message)
