@@ -95,8 +95,8 @@ async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job
         await courier.fitted(job, send, Place.of(interaction, alone=True), apart=True)
     except (RungClosedError, RetryLaterError) as error:
         log.info("job %s could not be shown: %s", job.id, error)
-        sentence = _("Discord did not take the answer ({error}). Please try `/show` again later.")
-        raise DiscordRefused(sentence.format(error=error)) from error
+        sentence = _("Discord did not take the answer. Please try `/show` again later.")
+        raise DiscordRefused(sentence) from error
     await courier.fetched(job.id)
 
 
