@@ -178,6 +178,7 @@ class EngineProcess:
     async def close(self) -> None:
         """See `Engine`."""
         self._closed = True
+        self._cancel.set()  # for whoever waits in `_pause`
         link, self._link = self._link, None
         self._phase = EngineState.STOPPED
         if link is not None:
@@ -191,6 +192,7 @@ class EngineProcess:
             await self._fail(link)
             link = None
         if link is None:
+            self._check_open()
             if (wait := self._wait_s()) > 0:
                 self._phase = EngineState.BACKOFF
                 yield Loading(mark("restarting"))
@@ -209,6 +211,7 @@ class EngineProcess:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._cancel.wait()
+        self._check_open()
         if self._cancel.is_set():
             self._phase = EngineState.STOPPED
             raise GenerationCancelled

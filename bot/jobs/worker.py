@@ -147,7 +147,8 @@ class GpuWorker:
         claim = asyncio.ensure_future(self._stored(self._source))
         try:
             done, _ = await asyncio.wait({claim}, timeout=self._idle_unload_s)
-            if not done and self._engine.state is EngineState.IDLE:
+            # Also one whose load was cancelled halfway: it went on loading, for nobody.
+            if not done and self._engine.state is not EngineState.STOPPED:
                 _log.info("nothing to draw for %g s: the model is unloaded", self._idle_unload_s)
                 await self._engine.unload()
             return await asyncio.shield(claim)

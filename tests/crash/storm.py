@@ -54,6 +54,7 @@ class Storm:
         steady_line: bool = False,
         stall_s: float = 90.0,
         kill_pause_s: float = 0.4,
+        engines: int = 1,
     ) -> None:
         self.bot = bot
         self.sandbox = bot.sandbox
@@ -62,6 +63,7 @@ class Storm:
         self._jobs, self._kills, self._plan = jobs, kills, plan
         self._weather, self._stall_s, self._kill_pause_s = weather, stall_s, kill_pause_s
         self._line = 0 if steady_line else 1
+        self._engine_count = engines
         # One source of chance for each actor, so that one's delays do not change the others' plans.
         self._chance = {
             name: random.Random(f"{seed} {name}")
@@ -77,7 +79,10 @@ class Storm:
         began = time.monotonic()
         self._make_weather()
         supervisor = asyncio.create_task(self._supervise())
-        helpers = [asyncio.create_task(self._gateway_weather())]
+        helpers = [
+            asyncio.create_task(self._gateway_weather()),
+            asyncio.create_task(self._wait(self._all_engines_seen)),
+        ]
         killers = [
             asyncio.create_task(self._kill_bot(round(self._kills * BOT_SHARE))),
             asyncio.create_task(self._kill_engine(self._kills - round(self._kills * BOT_SHARE))),
@@ -185,10 +190,17 @@ class Storm:
             await asyncio.sleep(chance.uniform(0, 2 * self._kill_pause_s))
             await self._wait(self._killed_engine)
 
-    def _killed_engine(self) -> bool:
+    def _engine_pids(self) -> list[int]:
         pids = self.bot.engine_pids() if self.bot.alive else []
         self._engines.update(pids)
         self.report.engines_at_once = max(self.report.engines_at_once, len(pids))
+        return pids
+
+    def _all_engines_seen(self) -> bool:
+        return len(self._engine_pids()) >= self._engine_count
+
+    def _killed_engine(self) -> bool:
+        pids = self._engine_pids()
         # Of several, another one each time.
         turn = self.report.kills_engine % max(1, len(pids))
         for pid in [*pids[turn:], *pids[:turn]]:
@@ -363,7 +375,8 @@ async def storm(
         "limit_gpu_seconds_per_day": 0,
     }
     async with Sandbox() as sandbox, bot_on(sandbox, data, **settings) as bot:
-        return await Storm(bot, jobs=jobs, kills=kills, seed=seed, plan=plan, **options).run()
+        how = {"jobs": jobs, "kills": kills, "seed": seed, "engines": engines, **options}
+        return await Storm(bot, plan=plan, **how).run()
 
 
 def main(

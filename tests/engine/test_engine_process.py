@@ -7,13 +7,10 @@ import select
 import signal
 import sys
 from contextlib import aclosing, nullcontext
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.process import EngineProcess
+from bot.engine.options import Backoff, SilenceLimits
 from bot.engine.protocol import EngineState, Loaded, Loading, Picture, Preview, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, misbehaving, react, request
@@ -44,15 +41,6 @@ async def test_a_job_from_load_to_picture(tmp_path, monkeypatch) -> None:
         assert not any(isinstance(e, Loading | Loaded) for e in again)
     assert engine.state is EngineState.STOPPED
     await engine.close()
-
-
-async def test_load_is_done_once(tmp_path, monkeypatch) -> None:
-    async with misbehaving(tmp_path, monkeypatch) as engine:
-        await engine.load()
-        pid = engine.pid
-        await engine.load()
-        assert not any(isinstance(e, Loaded) for e in await draw_well(engine, request(tmp_path)))
-        assert engine.pid == pid
 
 
 @pytest.mark.parametrize(
@@ -129,16 +117,6 @@ async def test_a_preview_arrives_byte_for_byte(tmp_path, monkeypatch) -> None:
         assert Preview(1, b"\x00\n\xffpicture") in events
 
 
-async def test_the_picture_carries_its_texts(tmp_path, monkeypatch) -> None:
-    texts = ({"parameters": "an owl\nSteps: 4", "request": '{"prompt": "猫頭鷹"}'},)
-    async with misbehaving(tmp_path, monkeypatch) as engine:
-        await draw_well(engine, request(tmp_path, texts=texts))
-    with Image.open(tmp_path / "0.png") as image:
-        assert dict(image.text) == texts[0]
-        assert image.size == (256, 256)
-    assert list(tmp_path.glob("*.part")) == []
-
-
 async def test_cancel_acts_at_the_next_step(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
         await engine.load()
@@ -157,13 +135,6 @@ async def test_cancel_acts_at_the_next_step(tmp_path, monkeypatch) -> None:
         assert engine.pid == pid
 
 
-async def test_a_cancel_that_came_too_late_spares_the_next_attempt(tmp_path, monkeypatch) -> None:
-    async with misbehaving(tmp_path, monkeypatch) as engine:
-        await draw_well(engine, request(tmp_path))
-        await engine.cancel("job1")
-        await draw_well(engine, request(tmp_path))
-
-
 async def test_cancel_does_not_wait_for_the_model(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch, "load-waits") as engine:
 
@@ -178,6 +149,23 @@ async def test_cancel_does_not_wait_for_the_model(tmp_path, monkeypatch) -> None
         events = await draw_well(engine, request(tmp_path, job="job2"))
         assert engine.pid == pid
         assert any(isinstance(event, Loaded) for event in events)
+
+
+async def test_a_model_that_loads_for_nobody_can_be_unloaded(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, "load-waits") as engine:
+
+        async def on_event(event) -> None:
+            if event == Loading("waiting", 0.5):
+                await engine.cancel("job1")
+
+        with pytest.raises(GenerationCancelled):
+            await react(engine, request(tmp_path), on_event)
+        pid = engine.pid
+        assert engine.state is EngineState.LOADING
+        assert await engine.unload()
+        assert (engine.pid, engine.state) == (None, EngineState.STOPPED)
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 @pytest.mark.parametrize(("prompt", "obeys"), [("steps", True), ("deaf", False)])
@@ -284,6 +272,23 @@ async def test_cancel_ends_the_wait_for_a_restart(tmp_path, monkeypatch) -> None
             await react(engine, request(tmp_path), on_event)
 
 
+async def test_close_ends_the_wait_for_a_restart(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch, backoff=Backoff(base=1000, cap=1000)) as engine:
+
+        async def on_event(event) -> None:
+            assert event == Loading("restarting")
+            await engine.close()
+
+        for _ in range(2):
+            with pytest.raises(EngineError, match="died"):
+                await draw(engine, request(tmp_path, "exit"))
+        for consumer in (on_event, None):
+            with pytest.raises(EngineError, match="closed") as caught:
+                await react(engine, request(tmp_path), consumer)
+            assert (caught.value.kind, caught.value.loading) == (Kind.DIED, True)
+            assert engine.state is EngineState.STOPPED
+
+
 @linux_only
 async def test_a_death_while_idle_costs_no_job(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
@@ -325,13 +330,6 @@ async def test_close_ends_a_running_job(tmp_path, monkeypatch) -> None:
             os.kill(pid, 0)
         with pytest.raises(EngineError, match="closed"):
             await draw(engine, request(tmp_path))
-
-
-def test_the_engine_fits_its_protocol(tmp_path: Path) -> None:
-    from bot.engine.protocol import Engine
-
-    engine: Engine = EngineProcess("tiny", options=EngineOptions(tmp_path))
-    assert engine.name == "tiny"
 
 
 async def test_unload_ends_the_idle_child_and_the_next_job_starts_one(

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 from PIL import Image
 
+from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
 from bot.jobs.estimate import Slot
 from bot.jobs.feed import JobUpdate
@@ -46,8 +47,10 @@ def at_work(queue, store, clock):
     return at_work
 
 
-async def test_an_idle_model_is_unloaded_and_comes_back(queue, store, clock):
+@pytest.mark.parametrize("state", [EngineState.IDLE, EngineState.LOADING])
+async def test_an_idle_model_is_unloaded_and_comes_back(queue, store, clock, state):
     engine = ScriptedEngine()
+    engine.state = state  # An engine whose load was cancelled goes on with it.
     worker = GpuWorker(queue, engine, store, clock=clock, idle_unload_s=0.001)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
