@@ -86,8 +86,10 @@ class ScriptedCheck:
         self.closed = True
 
 
-def _kind(error: Exception | None) -> EngineErrorKind | None:
-    return error.kind if isinstance(error, EngineError) else None
+def _in_loading(error: Exception | None) -> bool:
+    return isinstance(error, EngineError) and (
+        error.loading or error.kind is EngineErrorKind.LOAD_FAILED
+    )
 
 
 class ScriptedEngine:
@@ -129,7 +131,7 @@ class ScriptedEngine:
         self.requests.append(request)
         self._cancelled.clear()
         try:
-            scripted = script.error if _kind(script.error) is EngineErrorKind.LOAD_FAILED else None
+            scripted = script.error if _in_loading(script.error) else None
             if self.state is EngineState.STOPPED or scripted:
                 self.state = EngineState.LOADING
                 yield Loading("reading the weights", 0.5)

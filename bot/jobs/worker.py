@@ -102,6 +102,7 @@ class GpuWorker:
         self._idle_unload_s = idle_unload_s
         self._source = source or self._queue.get
         self._load_failures = 0
+        self._load_pause_s = 0.0
         self._refused = False
         self._cancel_asked = asyncio.Event()
 
@@ -139,8 +140,9 @@ class GpuWorker:
                 await self._engine.unload()
             if self._refused:
                 await self._wait_for_room()
-            if self._load_failures:
-                await asyncio.sleep(self._load_pause())
+            if self._load_pause_s:
+                await asyncio.sleep(self._load_pause_s)
+                self._load_pause_s = 0.0
 
     async def _next_job(self) -> Job:
         """Claim a job; free the engine's memory if there is none for long."""
@@ -371,14 +373,16 @@ class GpuWorker:
         except Exception:  # noqa: BLE001 - as above
             _log.exception("job %s: it stays as it is until the next start", job.id)
 
-    def _load_pause(self) -> float:
-        """Return the seconds until a model that did not load is tried again."""
-        return self._retry_s * _LOAD_FACTOR * 2 ** min(self._load_failures, _LOAD_DOUBLINGS)
-
     async def _not_loaded(self, job: Job, error: EngineError) -> None:
         """Put the job back: it is not its fault, and every other one would meet the same."""
         self._load_failures += 1
-        pause = self._load_pause()
+        if error.kind in _CRASHES and self._load_failures == 1:
+            # Chance ends a process too (memory that another program took): at once, but only once.
+            _log.warning("the model did not load (%s); it is tried again", error.detail)
+            await self._stored(lambda: self._queue.give_back(job))
+            return
+        doubled = 2 ** min(self._load_failures, _LOAD_DOUBLINGS)
+        self._load_pause_s = pause = self._retry_s * _LOAD_FACTOR * doubled
         _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
         await self._stored(lambda: self._queue.give_back(job))
         sentence = error.spoken() or _(_SENTENCES[EngineErrorKind.LOAD_FAILED])

@@ -148,19 +148,36 @@ async def test_each_fault_is_retried_once_and_then_told(queue, database, at_work
     assert len(engine.requests) == engine.closed == 3
 
 
-async def test_a_model_that_loads_at_last_is_not_waited_for_again(queue, store, clock, caplog):
-    missing = fault(EngineErrorKind.LOAD_FAILED)
-    engine = ScriptedEngine(missing, fault(EngineErrorKind.RAISED, at=1), loaded=False)
-    worker = GpuWorker(queue, engine, store, clock=clock, retry_s=0.001)
-    pauses = []
-    worker._load_pause = lambda: pauses.append(worker._load_failures) or 0.0
-    running = asyncio.create_task(worker.run())
-    async with asyncio.timeout(20):
-        assert await final(queue, await submit(queue)) == [JobState.GENERATED]
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
-    # Told and slept once each for the first failure, and not after the fault that followed.
-    assert pauses == [1, 1]
+DIED_LOADING = EngineError(EngineErrorKind.DIED, "killed")
+DIED_LOADING.loading = True
+
+
+@pytest.mark.parametrize(
+    ("failures", "pauses"),
+    [
+        ([EngineError(EngineErrorKind.LOAD_FAILED, "missing")], [0.01]),
+        ([DIED_LOADING], []),
+        ([DIED_LOADING, DIED_LOADING], [0.02]),
+    ],
+)
+async def test_how_long_a_model_that_did_not_load_is_waited_for(
+    queue, at_work, monkeypatch, failures, pauses
+):
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    scripts = [*(Script(error=failure) for failure in failures), fault(EngineErrorKind.RAISED)]
+    job = await submit(queue)
+    with monkeypatch.context() as patched:
+        patched.setattr("bot.jobs.worker.asyncio.sleep", sleep)
+        async with at_work(ScriptedEngine(*scripts)):
+            assert await final(queue, job) == [JobState.GENERATED]
+    # None after the fault that followed, once the model was there.
+    assert slept == pauses
+    row = await queue.job(job.id)
+    assert (row.attempts, row.engine_faults) == (2, 1)
 
 
 async def test_a_second_try_that_works(queue, at_work):
