@@ -65,6 +65,9 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
     parser.add_argument("--random", action="store_true", help="write random files to --folder")
     parser.add_argument("--engines", type=int, help="how many (default: one a card)")
+    parser.add_argument(
+        "--ray", action="store_true", help="engines of a Ray cluster, of RAY_ADDRESS or its own"
+    )
     parser.add_argument("--jobs", type=int, default=10, help="for each engine")
     parser.add_argument("--warm", type=int, default=2, help="jobs of each engine before")
     parser.add_argument("--steps", type=int, help="instead of the model's standard")

@@ -1,8 +1,9 @@
 """`python -m bot bench scale`: pictures an hour with one engine and with several.
 
-The real queue, SQLite file and fleet of this process feed one engine child a card. All engines are
-loaded and warmed up first. Then the same number of jobs for each engine is drawn by all of them
-together, and by the first alone while the others are paused: both in one run, on the same cards.
+The real queue, SQLite file and fleet of this process feed one engine child a card, started here
+or by a Ray cluster. All engines are loaded and warmed up first. Then the same number of jobs for
+each engine is drawn by all of them together, and by the first alone while the others are paused:
+both in one run, on the same cards.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from bot.bench.picture import RANDOM
 from bot.bench.response import percentile
-from bot.engines import local_engines
+from bot.engines import cluster_engines, local_engines
 from bot.errors import BotError
 from bot.jobs.fleet import Fleet, Rest
 from bot.jobs.limits import Limits
@@ -36,6 +38,7 @@ from storage.database import Database
 from storage.images import ImageStore
 
 _USERS: Final = 6
+_JOIN_S: Final = 120.0
 _PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
 _PLENTY: Final = Limits(open_jobs=10_000, images_per_day=1_000_000, queue_size=10_000)
 
@@ -53,7 +56,7 @@ async def bench_scale(options: argparse.Namespace) -> dict[str, Any]:
             image_model_name=options.model,
             image_precision=options.precision,
             image_gpu_memory_utilization=0.9,
-            engines="local" if options.engines is None else f"local:{options.engines}",
+            engines=_engines(options),
             **values,
         )
         database = await Database.open(settings.database_path)
@@ -62,7 +65,8 @@ async def bench_scale(options: argparse.Namespace) -> dict[str, Any]:
         fleet = Fleet(queue, ImageStore(settings.images_dir), database)
         running = asyncio.create_task(fleet.run())
         try:
-            figures = await _measured(settings, queue, fleet, options)
+            async with _filled(fleet, settings, options.engines):
+                figures = await _measured(settings, queue, fleet, options)
         finally:
             running.cancel()
             await asyncio.wait({running})
@@ -73,16 +77,43 @@ async def bench_scale(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def _engines(options: argparse.Namespace) -> str:
+    if options.ray:
+        return "ray"
+    return "local" if options.engines is None else f"local:{options.engines}"
+
+
+@asynccontextmanager
+async def _filled(fleet: Fleet, settings: Settings, wanted: int | None) -> AsyncIterator[None]:
+    """Put the engines of the settings into `fleet`; those of a cluster stay as long as the block.
+
+    Raises `TimeoutError` where the cluster has less than `wanted` (or one) for two minutes.
+    """
+    for one in await asyncio.to_thread(local_engines, settings):
+        await fleet.add(one.name, one.engine, card=one.card)
+    if settings.engines != "ray":
+        yield
+        return
+    cluster = cluster_engines(settings, fleet)
+    watching = asyncio.create_task(cluster.run())
+    try:
+        async with asyncio.timeout(_JOIN_S):
+            while len(fleet.members) < (wanted or 1):  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.2)
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait({watching})
+        await cluster.close()
+
+
 async def _measured(
     settings: Settings, queue: JobQueue, fleet: Fleet, options: argparse.Namespace
 ) -> dict[str, Any]:
-    planned = await asyncio.to_thread(local_engines, settings)
-    for one in planned:
-        await fleet.add(one.name, one.engine, card=one.card)
     request = _request(settings, options)
     began = time.monotonic()
     await fleet.load()
-    _say(f"{len(planned)} engines loaded in {time.monotonic() - began:.0f} s")
+    _say(f"{len(fleet.members)} engines loaded in {time.monotonic() - began:.0f} s")
     names = list(fleet.members)
     figures: dict[str, Any] = {"engines": len(names), "size": f"{request.width}x{request.height}"}
     figures["steps"] = request.steps
@@ -105,7 +136,8 @@ async def _measured(
     if len(counts) > 1:
         gain = rows[str(counts[0])]["jobs_an_hour"] / rows["1"]["jobs_an_hour"]
         figures |= {"gain": round(gain, 3), "efficiency": round(gain / counts[0], 3)}
-    return figures | {"rows": rows, "cards": [one.card for one in planned]}
+    cards = [member.card for member in fleet.members.values()]
+    return figures | {"rows": rows, "cards": cards}
 
 
 async def _row(queue: JobQueue, request: ImageRequest, engines: int, count: int) -> dict[str, Any]:
