@@ -86,6 +86,19 @@ async def test_a_replaced_file_counts(tmp_path) -> None:
     assert not torch.equal(*found)
 
 
+async def test_strengths_share_one_map_of_the_file(tmp_path) -> None:
+    dit, shelf = streamed(), LoraShelf(tmp_path)
+    lora_file(tmp_path / "a.safetensors", dit.geometry.dim, dit.geometry.layers)
+    weak, full = (shelf.take([("a", strength)], dit.layouts)[0] for strength in (0.5, 1.0))
+    assert weak.blocks
+    assert weak.name != full.name
+    for key, pair in weak.blocks.items():
+        other = full.blocks[key]
+        assert pair.scale == other.scale / 2
+        assert pair.down.data_ptr() == other.down.data_ptr()
+        assert pair.up.data_ptr() == other.up.data_ptr()
+
+
 async def test_the_lightning_settings_draw_with_its_file_and_another_one(
     warm_tiny, lora_folder, tmp_path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -35,19 +35,35 @@ _RANK_STEP: Final = 16
 
 
 class LowRank(NamedTuple):
-    """An addition up @ down to one linear layer: `down` [rank, columns], `up` [rows, rank]."""
+    """An addition up @ down to one stored matrix: `down` [rank, columns], `up` [rows, rank]."""
 
     down: Tensor
     up: Tensor
 
 
+class Pair(NamedTuple):
+    """An addition scale * up @ down to one linear layer, its tensors as they are in the file.
+
+    They are maps of the file, which take no memory of their own: it is read again where needed.
+    """
+
+    down: Tensor
+    up: Tensor
+    scale: float
+
+    @property
+    def rank(self) -> int:
+        """Columns of `up`."""
+        return self.down.shape[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A parsed file. `name` tells it apart from others; strength and alpha are in `up` already."""
+    """A parsed file. `name` tells it apart from others, also from its other strengths."""
 
     name: str
-    blocks: Mapping[tuple[int, str], LowRank]
-    outer: Mapping[str, LowRank]
+    blocks: Mapping[tuple[int, str], Pair]
+    outer: Mapping[str, Pair]
 
 
 def parse(
@@ -75,8 +91,8 @@ def parse(
             parts.setdefault(match["target"], {})[side] = tensor
         elif short.endswith(".alpha"):
             parts.setdefault(short.removesuffix(".alpha"), {})["alpha"] = tensor
-    blocks: dict[tuple[int, str], LowRank] = {}
-    outer: dict[str, LowRank] = {}
+    blocks: dict[tuple[int, str], Pair] = {}
+    outer: dict[str, Pair] = {}
     for target, found in parts.items():
         block = _BLOCK.match(target)
         source = flat_names.get(block[2].replace(".", "_")) if block else None
@@ -109,49 +125,58 @@ def _without_prefix(key: str) -> str:
     return key
 
 
-def _scaled(found: Mapping[str, Tensor], strength: float) -> LowRank:
+def _scaled(found: Mapping[str, Tensor], strength: float) -> Pair:
     down, up = found["down"].flatten(1), found["up"].flatten(1)
     if "alpha" in found:
         strength *= float(found["alpha"]) / down.shape[0]
-    return LowRank(down, up.float() * strength)
+    return Pair(down, up, strength)
 
 
-def join(loras: Sequence[Lora], block: int, piece: Piece, dtype: torch.dtype) -> LowRank | None:
-    """Return the sum of all additions to one stored matrix, in main memory, or None.
-
-    A matrix made of several layers gets their `down`s on one another and their `up`s on a
-    diagonal. The rank is filled up with zeros to a multiple of 16.
+def joined_rank(loras: Sequence[Lora], block: int, piece: Piece) -> int:
+    """Return the rank of what `join` makes of one stored matrix; 0 where nothing is added to it.
 
     Raises `EngineError` (`REFUSED`) for a file made for other widths.
     """
-    rows = piece.rows // len(piece.sources)
-    downs: list[Tensor] = []
-    ups: list[tuple[int, Tensor]] = []
+    rows, rank = piece.rows // len(piece.sources), 0
+    for lora, _, source, pair in _additions(loras, block, piece):
+        if pair.down.shape[1] != piece.columns or pair.up.shape != (rows, pair.rank):
+            raise _foreign(lora, source, pair)
+        rank += pair.rank
+    return -(-rank // _RANK_STEP) * _RANK_STEP
+
+
+def join(
+    loras: Sequence[Lora], block: int, piece: Piece, dtype: torch.dtype, device: torch.device
+) -> LowRank:
+    """Return the sum of all additions to one stored matrix; `joined_rank` must not be 0.
+
+    A matrix made of several layers gets their `down`s on one another and their `up`s on a
+    diagonal. The rank is filled up with zeros to a multiple of 16.
+    """
+    rows, rank = piece.rows // len(piece.sources), joined_rank(loras, block, piece)
+    down = torch.zeros(rank, piece.columns, dtype=dtype, device=device)
+    up = torch.zeros(piece.rows, rank, dtype=dtype, device=device)
+    start = 0
+    for _, place, _, pair in _additions(loras, block, piece):
+        row, end = place * rows, start + pair.rank
+        # In float32, and rounded once.
+        down[start:end] = pair.down.to(device).float() / piece.in_gain
+        up[row : row + rows, start:end] = pair.up.to(device).float() * (pair.scale * piece.out_gain)
+        start = end
+    return LowRank(down, up)
+
+
+def _additions(
+    loras: Sequence[Lora], block: int, piece: Piece
+) -> Iterator[tuple[Lora, int, str, Pair]]:
     for lora in loras:
         for place, source in enumerate(piece.sources):
             pair = lora.blocks.get((block, source))
-            if pair is None:
-                continue
-            if pair.down.shape[1] != piece.columns or pair.up.shape[0] != rows:
-                raise _foreign(lora, source, pair)
-            downs.append(pair.down.float() / piece.in_gain)
-            ups.append((place * rows, pair.up * piece.out_gain))
-    if not downs:
-        return None
-    total = sum(down.shape[0] for down in downs)
-    rank = -(-total // _RANK_STEP) * _RANK_STEP
-    down = torch.zeros(rank, piece.columns)
-    up = torch.zeros(piece.rows, rank)
-    start = 0
-    for part, (row, columns) in zip(downs, ups, strict=True):
-        end = start + part.shape[0]
-        down[start:end] = part
-        up[row : row + rows, start:end] = columns
-        start = end
-    return LowRank(down.to(dtype), up.to(dtype))
+            if pair is not None:
+                yield lora, place, source, pair
 
 
-def _foreign(lora: Lora, layer: str, pair: LowRank) -> EngineError:
+def _foreign(lora: Lora, layer: str, pair: Pair) -> EngineError:
     return EngineError(
         EngineErrorKind.REFUSED,
         f"{layer}: {tuple(pair.up.shape)} x {tuple(pair.down.shape)}",
@@ -184,4 +209,4 @@ class OuterPatch:
             for name, pair in lora.outer.items():
                 weight = self._outer.get_submodule(name).weight.data
                 self._originals.setdefault(name, weight.cpu().clone())
-                weight += (pair.up @ pair.down.float()).to(weight)
+                weight += (pair.scale * pair.up.float() @ pair.down.float()).to(weight)

@@ -9,13 +9,14 @@ from typing import Final
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from bot.engine.stream.layout import Layout
 from bot.engine.stream.lora import Lora, parse
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 
-# A file of rank 64 for every layer is 0.6 GB, half of it kept as a map of the file.
+# Maps of files, in no memory of their own; one that nobody used for long is closed.
 _KEPT: Final = 4
 
 
@@ -24,7 +25,7 @@ class LoraShelf:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: OrderedDict[tuple[str, float, int, int], Lora] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, int], dict[str, Tensor]] = OrderedDict()
 
     def names(self) -> list[str]:
         """Return the names of all files, sorted."""
@@ -52,16 +53,17 @@ class LoraShelf:
         path = self._folder / f"{name}.safetensors"
         try:
             about = path.stat()
-            key = (name, strength, about.st_mtime_ns, about.st_size)
+            key = (name, about.st_mtime_ns, about.st_size)
             if key not in self._kept:
-                self._kept[key] = parse(name, load_file(path), layouts, strength, about.st_mtime_ns)
+                self._kept[key] = load_file(path)
+            lora = parse(name, self._kept[key], layouts, strength, about.st_mtime_ns)
         except (OSError, SafetensorError) as error:
             sentence = mark("The file {file} is damaged or cannot be read.")
             raise _refused(sentence, type(error).__name__, file=path.name) from error
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        return self._kept[key]
+        return lora
 
 
 def _refused(sentence: str, detail: str | None = None, **values: str) -> EngineError:

@@ -182,22 +182,25 @@ class StreamedDiT:
         if [x.name for x in loras] == [x.name for x in self._loras]:
             return
         self._patch.check(loras)
-        joined: dict[tuple[int, str], lora.LowRank] = {}
-        for piece in (piece for layout in self.layouts for piece in layout.pieces):
-            for index in range(self.geometry.layers):
-                pair = lora.join(loras, index, piece, self.settings.dtype)
-                if pair is not None:
-                    joined[index, piece.name] = pair
+        # Every matrix of every block that gets an addition, and the addition's rank.
+        ranks = {
+            (index, piece): rank
+            for piece in (piece for layout in self.layouts for piece in layout.pieces)
+            for index in range(self.geometry.layers)
+            if (rank := lora.joined_rank(loras, index, piece))
+        }
         self._patch.apply(())
         self._loras, self._additions = (), {}
-        size = sum(t.nbytes for pair in joined.values() for t in pair)
-        self.weights.keep(self.plan(self.settings.usual, size).resident, scratch=self._wide)
-        device = self.device.torch
+        dtype, device = self.settings.dtype, self.device.torch
+        numbers = sum(rank * (piece.rows + piece.columns) for (_, piece), rank in ranks.items())
+        plan = self.plan(self.settings.usual, numbers * dtype.itemsize)
+        self.weights.keep(plan.resident, scratch=self._wide)
         try:
             self._patch.apply(loras)
+            # One after another: all together they would take gigabytes of main memory.
             self._additions = {
-                key: lora.LowRank(down.to(device), up.to(device))
-                for key, (down, up) in joined.items()
+                (index, piece.name): lora.join(loras, index, piece, dtype, device)
+                for index, piece in ranks
             }
         except BaseException:
             # Else the next job, which asks for none, would find them in the outer layers.
