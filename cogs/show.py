@@ -11,7 +11,13 @@ from discord.ext import commands
 
 from bot.client import ImageBot
 from bot.delivery.card import Card
-from bot.delivery.errors import FORESEEN, RetryLaterError, RungClosedError, explain
+from bot.delivery.errors import (
+    FORESEEN,
+    RetryLaterError,
+    RungClosedError,
+    TooLargeError,
+    explain,
+)
 from bot.delivery.exposure import Place
 from bot.delivery.render import progress
 from bot.delivery.status import progress_status, waiting_status
@@ -96,6 +102,8 @@ async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job
     except (RungClosedError, RetryLaterError) as error:
         log.info("job %s could not be shown: %s", job.id, error)
         sentence = _("Discord did not take the answer. Please try `/show` again later.")
+        if isinstance(error.__cause__, TooLargeError):
+            sentence = _("The pictures are too large for Discord, even when they are made smaller.")
         raise DiscordRefused(sentence) from error
     await courier.fetched(job.id)
 

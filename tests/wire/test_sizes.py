@@ -74,7 +74,8 @@ async def test_show_says_when_discord_takes_nothing(stage):
     fault = stage.sandbox.faults.respond("PATCH", "/webhooks/*", 413, code=40005, times=None)
     alice = stage.sandbox.user("alice")
     shown = await (await alice.slash("art", "show", job=job_id)).answer()
-    assert "too large" in shown.content
+    assert "too large for Discord" in shown.content
+    assert "40005" not in shown.content
     assert fault.hits <= 10
 
 
