@@ -18,8 +18,8 @@ _OPEN: Final = "state IN ('queued', 'running')"
 
 _COLUMNS: Final = """
     id, user_id, guild_id, channel_id, target, request, state, created_at, started_at, finished_at,
-    attempts, engine_faults, interruptions, cancel_requested_at, error, error_kind, model, timings,
-    seed, private, locale, parent_id, parent_channel_id, deleted_at
+    attempts, claims, engine_faults, interruptions, cancel_requested_at, error, error_kind, model,
+    timings, seed, private, locale, parent_id, parent_channel_id, deleted_at
 """
 
 UNFINISHED: Final = f"""
@@ -187,7 +187,8 @@ async def waiting_in_guild(tx: Transaction, guild_id: int) -> list[str]:
 async def start(tx: Transaction, job_id: str, now: float) -> None:
     """Set a queued job running."""
     await tx.execute(
-        "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1 WHERE id = ?",
+        "UPDATE jobs SET state = 'running', started_at = ?, attempts = attempts + 1,"
+        " claims = claims + 1 WHERE id = ?",
         (now, job_id),
     )
 
@@ -256,9 +257,9 @@ async def claim(tx: Transaction, now: float, *, since: float, rate: float) -> Jo
 
 
 async def running(tx: Transaction, job: Job) -> Job | None:
-    """Return the present row of `job` while this very attempt runs: the fence of late results."""
+    """Return the present row of `job` while this very claim holds: the fence of late results."""
     found = await find(tx, job.id)
-    if found and found.state is JobState.RUNNING and found.attempts == job.attempts:
+    if found and found.state is JobState.RUNNING and found.claims == job.claims:
         return found
     return None
 

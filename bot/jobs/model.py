@@ -120,7 +120,9 @@ class Job:
     started_at: float | None = None
     finished_at: float | None = None
     attempts: int = 0
-    """How often the job was claimed; also the claim's number, which fences late results."""
+    """How often it was begun; a claim that was given back does not count."""
+    claims: int = 0
+    """How often it was claimed; also the claim's number, which fences late results."""
     engine_faults: int = 0
     interruptions: int = 0
     cancel_requested_at: float | None = None
