@@ -11,7 +11,8 @@ from bot.client import ImageBot
 from bot.delivery.status import progress_status
 from bot.delivery.text import safe, shorten
 from bot.jobs.feed import Feed
-from bot.jobs.fleet import Fleet, Member, Rest
+from bot.jobs.fleet import Fleet
+from bot.jobs.member import Member, Rest
 from bot.words import _, mark
 from cogs.queue import ENGINE_STATES
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,9 @@ from bot.bench.picture import RANDOM
 from bot.bench.response import percentile
 from bot.engines import cluster_engines, local_engines
 from bot.errors import BotError
-from bot.jobs.fleet import Fleet, Rest
+from bot.jobs.fleet import Fleet
 from bot.jobs.limits import Limits
+from bot.jobs.member import Rest
 from bot.jobs.model import Job, JobState, Origin, Target
 from bot.jobs.queue import JobQueue
 from bot.jobs.request import ImageRequest
@@ -84,7 +85,7 @@ def _engines(options: argparse.Namespace) -> str:
 
 
 @asynccontextmanager
-async def _filled(fleet: Fleet, settings: Settings, wanted: int | None) -> AsyncIterator[None]:
+async def _filled(fleet: Fleet, settings: Settings, wanted: int | None) -> AsyncGenerator[None]:
     """Put the engines of the settings into `fleet`; those of a cluster stay as long as the block.
 
     Raises `TimeoutError` where the cluster has less than `wanted` (or one) for two minutes.

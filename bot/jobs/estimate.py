@@ -32,11 +32,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One engine: the job that it draws, whether its model is loaded, whether it takes more."""
+    """One engine: the job that it draws, whether its model is loaded, whether it takes more.
+
+    `rate` is its own time for a megapixel step in seconds; None: as all together.
+    """
 
     job_id: str | None = None
     ready: bool = True
     taking: bool = True
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +173,9 @@ def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, Place]:
     found: dict[str, Place] = {}
     drawing = {slot.job_id: slot for slot in outlook.slots if slot.job_id is not None}
     idle = [slot for slot in outlook.slots if slot.job_id is None]
-    free_at: list[float] = []
+    # When each engine that takes jobs is free, and its own rate.
+    free_at: list[tuple[float, int, float | None]] = []
+    elsewhere = 0
     running = [job for job in order if job.state is JobState.RUNNING]
     for job in running:
         # A job that was just claimed is not yet known to its engine.
@@ -177,30 +183,33 @@ def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, Place]:
         started = job.started_at if job.started_at is not None else outlook.now
         load_s = 0.0 if slot.ready else outlook.load_s
         load_s = load_s and max(0.0, load_s - (outlook.now - started))
-        left = None
-        if outlook.rate is not None:
-            left = job.work * outlook.rate * (1 - outlook.progress(job.id))
+        rate = outlook.rate if slot.rate is None else slot.rate
+        left = None if rate is None else job.work * rate * (1 - outlook.progress(job.id))
         ends_at = _plus(_plus(outlook.now, load_s), left)
         found[job.id] = Place(0, started, ends_at)
         if slot.taking:
-            free_at.append(_known(ends_at))
-    free_at += [
-        _known(_plus(outlook.now, 0.0 if slot.ready else outlook.load_s))
-        for slot in idle
-        if slot.taking
-    ]
+            free_at.append((_known(ends_at), len(free_at), rate))
+        else:
+            elsewhere += 1  # Its end lets nobody begin.
+    for slot in idle:
+        if slot.taking:
+            ready_at = _known(_plus(outlook.now, 0.0 if slot.ready else outlook.load_s))
+            free_at.append(
+                (ready_at, len(free_at), outlook.rate if slot.rate is None else slot.rate)
+            )
     heapq.heapify(free_at)
-    at_once = max(1, len(free_at)) - 1
-    for number, job in enumerate(order[len(running) :], len(running)):
+    ahead = len(running) - max(1, len(free_at)) + 1 - (elsewhere if free_at else 0)
+    for number, job in enumerate(order[len(running) :], ahead):
         starts_at: float | None = None
-        if free_at and not outlook.paused and free_at[0] < math.inf:
-            starts_at = free_at[0]
-        ends_at = None
-        if outlook.rate is not None:
-            ends_at = _plus(starts_at, job.work * outlook.rate)
+        ends_at: float | None = None
         if free_at:
-            heapq.heapreplace(free_at, _known(ends_at))
-        found[job.id] = Place(max(0, number - at_once), starts_at, ends_at)
+            at, engine, rate = free_at[0]
+            if not outlook.paused and at < math.inf:
+                starts_at = at
+            if rate is not None:
+                ends_at = _plus(starts_at, job.work * rate)
+            heapq.heapreplace(free_at, (_known(ends_at), engine, rate))
+        found[job.id] = Place(max(0, number), starts_at, ends_at)
     return found
 
 

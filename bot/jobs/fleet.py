@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
@@ -20,7 +19,8 @@ from bot.engine.protocol import Engine, EngineState
 from bot.errors import EngineError, InvalidRequest
 from bot.jobs.estimate import Slot
 from bot.jobs.exposure import ImageCheck
-from bot.jobs.model import Job
+from bot.jobs.member import Member, Rest
+from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue
 from bot.jobs.tasks import RETRY_LIMIT_S, unbroken, until_stored
 from bot.jobs.worker import GpuWorker
@@ -31,7 +31,9 @@ from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
 
-_READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
+# Of the few seconds that a clean stop may take.
+_STOP_S: Final = 4.0
+_REFUSALS: Final = 100
 # What the whole is doing is what its busiest engine does.
 _RANK: Final = (
     EngineState.BUSY,
@@ -40,86 +42,6 @@ _RANK: Final = (
     EngineState.STARTING,
     EngineState.BACKOFF,
 )
-
-
-class Rest(StrEnum):
-    """Why an engine takes no job. `DRAINED`: it also frees its card once it has ended its job."""
-
-    PAUSED = "paused"
-    DRAINED = "drained"
-
-
-class Member:
-    """One engine of the fleet, and what is known of it."""
-
-    def __init__(self, name: str, engine: Engine, *, node: str, card: str | None) -> None:
-        self.name: Final = name
-        self.engine: Final = engine
-        self.node: Final = node
-        self.rest: Rest | None = None
-        self.worker: GpuWorker
-        self._card = card
-        self._handed: asyncio.Future[Job] | None = None
-
-    @property
-    def card(self) -> str | None:
-        """The graphics card's name: what the engine said when it loaded, or what was known."""
-        return self.worker.device or self._card
-
-    @property
-    def job(self) -> Job | None:
-        """The job that it draws."""
-        return self.worker.current
-
-    @property
-    def speed(self) -> float | None:
-        """Megapixel steps a second of late, or None before its first picture."""
-        return self.worker.speed
-
-    @property
-    def free(self) -> bool:
-        """Whether it waits for a job."""
-        return self.rest is None and self._handed is not None and not self._handed.done()
-
-    @property
-    def slot(self) -> Slot:
-        """The engine as the estimates see it."""
-        job = self.worker.current
-        return Slot(
-            job_id=None if job is None else job.id,
-            ready=self.engine.state in _READY,
-            taking=self.rest is None,
-        )
-
-    def suits(self, job: Job) -> tuple[bool, bool, bool, float]:
-        """Return a key that is smallest for the engine which `job` should go to."""
-        wanted = frozenset(name for name, _strength in job.request.lora_strengths())
-        return (
-            self.worker.crashes > 0,
-            self.engine.state not in _READY,
-            self.worker.loras != wanted,
-            -(self.speed or 0.0),
-        )
-
-    def hand(self, job: Job) -> None:
-        """Give it a job; it must be free."""
-        assert self._handed is not None
-        self._handed.set_result(job)
-
-    async def wait(
-        self, freed: Callable[[], None], too_late: Callable[[Job], Awaitable[None]]
-    ) -> Job:
-        """Wait for a job; one that comes into a cancellation goes to `too_late`."""
-        handed = self._handed = asyncio.get_running_loop().create_future()
-        freed()
-        try:
-            return await handed
-        except asyncio.CancelledError:
-            if handed.done() and not handed.cancelled():
-                await too_late(handed.result())
-            raise
-        finally:
-            self._handed = None
 
 
 class Fleet:
@@ -145,9 +67,12 @@ class Fleet:
         self._idle_unload_s = idle_unload_s
         self._members: dict[str, Member] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[Member, asyncio.Task[None] | None] = {}
+        # Which engines refused a job, for as long as it is not known what became of it.
+        self._refusals: OrderedDict[str, set[Member]] = OrderedDict()
         self._moved = asyncio.Event()
         self._running = False
-        queue.forecast.slots = lambda: [member.slot for member in self._members.values()]
+        queue.forecast.slots = self._slots
 
     @property
     def members(self) -> Mapping[str, Member]:
@@ -179,6 +104,7 @@ class Fleet:
             retry_s=self._retry_s,
             idle_unload_s=self._idle_unload_s,
             source=lambda: self._next_for(member),
+            elsewhere=lambda job: self._elsewhere(member, job),
         )
         rest = await self._database.read(lambda tx: facts.get_fact(tx, _fact(name)))
         with suppress(ValueError):
@@ -195,17 +121,19 @@ class Fleet:
         member = self._members.pop(name, None)
         if member is None:
             return
-        task = self._tasks.pop(name, None)
+        task = self._leaving[member] = self._tasks.pop(name, None)
         self._tell()
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
         await member.engine.close()
+        del self._leaving[member]
         _log.info("engine %s left", name)
 
     async def close(self) -> None:
-        """Close every engine. Idempotent."""
-        await asyncio.gather(*(member.engine.close() for member in self._members.values()))
+        """Close every engine, also those whose leaving was broken off. Idempotent."""
+        members = [*self._members.values(), *self._leaving]
+        await asyncio.gather(*(member.engine.close() for member in members))
 
     async def run(self) -> None:
         """Hand jobs out until cancelled, which gives the jobs in hand back."""
@@ -230,12 +158,20 @@ class Fleet:
             # No job is claimed any more before those in hand go back.
             handing.cancel()
             await asyncio.wait({handing})
-            working = set(self._tasks.values())
-            for task in working:
-                task.cancel()
-            if working:
-                await asyncio.wait(working)
-            self._tasks.clear()
+            await self._stop_working()
+
+    async def _stop_working(self) -> None:
+        """End what the engines do; the jobs in hand go back, also those of an engine that hangs."""
+        working = {task: self._members[name] for name, task in self._tasks.items()}
+        working |= {task: member for member, task in self._leaving.items() if task is not None}
+        self._tasks.clear()
+        for task in working:
+            task.cancel()
+        if not working:
+            return
+        _, hanging = await asyncio.wait(working, timeout=_STOP_S)
+        jobs = [job for task in hanging if (job := working[task].job) is not None]
+        await asyncio.gather(*(unbroken(self._queue.give_back_surely(job)) for job in jobs))
 
     # What admins do
 
@@ -279,6 +215,8 @@ class Fleet:
             except EngineError as error:
                 _log.warning("engine %s: the model was not loaded: %s", member.name, error.detail)
                 failure = failure or error
+            if member.rest is Rest.DRAINED:  # Meanwhile; its card was to be free.
+                await member.engine.unload()
         if failure is not None:
             raise failure
 
@@ -295,10 +233,44 @@ class Fleet:
         self._tasks[member.name] = task
 
     async def _next_for(self, member: Member) -> Job:
-        if member.worker.crashes and len(self._members) > 1:
-            # The job that it broke down under goes to another one.
-            await asyncio.sleep(min(self._retry_s * 2**member.worker.crashes, RETRY_LIMIT_S))
-        return await member.wait(self._tell, self._too_late)
+        if member.worker.left is not None and len(self._members) > 1:
+            member.standing_back = True
+            try:
+                if member.worker.crashes:
+                    pause_s = self._retry_s * 2**member.worker.crashes
+                    await asyncio.sleep(min(pause_s, RETRY_LIMIT_S))
+                await self._until_taken(member.worker.left)
+            finally:
+                member.standing_back = False
+        member.worker.left = None
+        return await member.wait(self._tell, self._queue.give_back_surely)
+
+    async def _until_taken(self, job_id: str) -> None:
+        """Wait until a job has left the queue, or no engine is there that could take it."""
+        while any(member.able for member in self._members.values()):
+            changed = self._queue.changed
+            job = await self._queue.job(job_id)
+            if job is None or job.state is not JobState.QUEUED:
+                return
+            with suppress(TimeoutError):
+                # Not every pause of an engine is told.
+                async with asyncio.timeout(RETRY_LIMIT_S):
+                    await changed.wait()
+
+    def _elsewhere(self, member: Member, job: Job) -> bool:
+        """Note that an engine refused a job; return whether there is one that did not."""
+        refused = self._refusals.setdefault(job.id, set())
+        refused.add(member)
+        if any(other.able and other not in refused for other in self._members.values()):
+            while len(self._refusals) > _REFUSALS:
+                self._refusals.popitem(last=False)
+            return True
+        del self._refusals[job.id]
+        return False
+
+    def _slots(self) -> list[Slot]:
+        alone = len(self._members) == 1
+        return [member.slot(alone=alone) for member in self._members.values()]
 
     async def _hand_out(self) -> None:
         while True:
@@ -311,7 +283,7 @@ class Fleet:
             if free:
                 _best(free, job).hand(job)
             else:  # The last free engine was paused, or left, while the job was being claimed.
-                await unbroken(self._queue.give_back(job))
+                await unbroken(self._queue.give_back_surely(job))
 
     async def _claimed(self) -> Job | None:
         """Return the next job; None when no engine is free any more, or none could be claimed."""
@@ -323,11 +295,16 @@ class Fleet:
                     await asyncio.wait({claim, moved}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     moved.cancel()
-        finally:
-            # A job that is claimed at this very moment goes back by itself.
-            if not claim.done():
-                claim.cancel()
-                await asyncio.wait({claim})
+        except asyncio.CancelledError:
+            claim.cancel()
+            await asyncio.wait({claim})
+            if not claim.cancelled() and claim.exception() is None:
+                await unbroken(self._queue.give_back_surely(claim.result()))
+            raise
+        # A job that is claimed at this very moment goes back by itself.
+        if not claim.done():
+            claim.cancel()
+            await asyncio.wait({claim})
         if claim.cancelled():
             return None
         if error := claim.exception():
@@ -348,13 +325,6 @@ class Fleet:
         self._moved.set()
         self._moved = asyncio.Event()
         self._queue.refresh()
-
-    async def _too_late(self, job: Job) -> None:
-        """Put a job back that was handed to an engine which leaves at that moment."""
-        try:
-            await unbroken(self._queue.give_back(job))
-        except sqlite3.Error:
-            _log.exception("job %s: not given back; the next start finds it running", job.id)
 
 
 def _best(free: list[Member], job: Job) -> Member:

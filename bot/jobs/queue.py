@@ -64,13 +64,15 @@ class JobQueue(Recorder):
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
         self._limits = limits
-        self._held: str | None = None
+        self._held: dict[object, str] = {}
         self._closed = False
 
     @property
     def paused(self) -> str | None:
         """Why no job is started at present, or None."""
-        return self._held if self._gate.paused is None else self._gate.paused
+        if self._gate.paused is not None:
+            return self._gate.paused
+        return next(iter(self._held.values()), None)
 
     @property
     def draining(self) -> str | None:
@@ -194,9 +196,15 @@ class JobQueue(Recorder):
         """End the pause and the drain."""
         await self._set_gate(lambda _old: Gate(), "resume", None, by, guild_id)
 
-    def hold(self, reason: str | None) -> None:
-        """Start nothing for `reason` until `hold(None)`; unlike a pause, a restart forgets it."""
-        self._held = reason
+    def hold(self, holder: object, reason: str | None) -> None:
+        """Start nothing for `reason` until the same holder gives None, and each other one too.
+
+        Unlike a pause, a restart forgets it.
+        """
+        if reason is not None:
+            self._held[holder] = reason
+        elif self._held.pop(holder, None) is None:
+            return
         self._wake()
 
     async def _set_gate(
@@ -285,10 +293,11 @@ class JobQueue(Recorder):
 
     async def _unclaim(self, claim: asyncio.Future[Job | None]) -> None:
         try:
-            if job := await claim:
-                await self.give_back(job)
+            job = await claim
         except sqlite3.Error:
-            _log.exception("a job claimed during shutdown stays running until the next start")
+            return  # Nothing was claimed.
+        if job:
+            await self.give_back_surely(job)
 
     async def _places(self, tx: Transaction) -> dict[str, Place]:
         return await self.forecast.places(tx, paused=self.paused is not None)

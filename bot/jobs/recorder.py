@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 from bot.jobs import gate, outcomes
 from bot.jobs.feed import Feed, JobUpdate, UpdateKind
 from bot.jobs.gate import Gate
 from bot.jobs.model import ImageRecord, Job, JobState
+from bot.jobs.tasks import until_stored
 from bot.logs import job_context
 from storage import jobs
 from storage.database import Database, Transaction
@@ -19,6 +21,8 @@ from storage.database import Database, Transaction
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_RETURN_RETRY_S: Final = 0.5
+_RETURN_PATIENCE_S: Final = 3.0
 
 
 class Recorder:
@@ -30,6 +34,12 @@ class Recorder:
         self._clock = clock
         self._gate = Gate()
         self._changed = asyncio.Event()
+        self._returning: set[asyncio.Task[bool]] = set()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change of the queue, or of the engines; ask anew for the one after."""
+        return self._changed
 
     async def record_generated(
         self,
@@ -102,6 +112,24 @@ class Recorder:
             return await outcomes.give_back(tx, job, self._clock())
 
         return bool(await self._change(record, lambda state: self._tell_state(job, state)))
+
+    async def give_back_surely(self, job: Job) -> None:
+        """`give_back` by one who leaves: where the database refuses, it is tried on and on.
+
+        Returns after a few seconds at most, whatever came of it until then. What is not given back
+        when the process ends is found running by the next one.
+        """
+        returning = asyncio.create_task(until_stored(lambda: self.give_back(job), _RETURN_RETRY_S))
+        self._returning.add(returning)
+        returning.add_done_callback(partial(self._returned, job.id))
+        await asyncio.wait({returning}, timeout=_RETURN_PATIENCE_S)
+
+    def _returned(self, job_id: str, returning: asyncio.Task[bool]) -> None:
+        self._returning.discard(returning)
+        if not returning.cancelled() and (error := returning.exception()):
+            _log.error(
+                "job %s: not given back; the next start finds it running", job_id, exc_info=error
+            )
 
     async def _end(
         self, job: Job, state: JobState, record: Callable[[Transaction], Awaitable[bool]]

@@ -8,12 +8,10 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar, cast
 
 from bot.engine.protocol import (
     Engine,
-    EngineRequest,
     EngineState,
     Event,
     Finished,
@@ -24,10 +22,10 @@ from bot.engine.protocol import (
     Step,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.jobs.drawing import Drawing, engine_request, keep
 from bot.jobs.estimate import gpu_seconds
-from bot.jobs.exposure import ImageCheck, Verdict
+from bot.jobs.exposure import ImageCheck
 from bot.jobs.feed import JobUpdate
-from bot.jobs.metadata import png_texts
 from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.jobs.tasks import RETRY_LIMIT_S, unbroken, until_stored
@@ -38,7 +36,7 @@ from storage.images import ImageStore
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-_LOAD_FACTOR, _LOAD_DOUBLINGS = 5.0, 6
+_LOAD_FACTOR, _DOUBLINGS = 5.0, 6
 _CRASHES: Final = frozenset({EngineErrorKind.DIED, EngineErrorKind.SILENT, EngineErrorKind.GARBLED})
 _SENTENCES: Final = {
     EngineErrorKind.OUT_OF_MEMORY: mark(
@@ -52,20 +50,6 @@ _SENTENCES: Final = {
     EngineErrorKind.LOAD_FAILED: mark("It could not be loaded."),
     EngineErrorKind.REFUSED: mark("The model cannot draw this."),
 }
-
-
-@dataclass(slots=True)
-class _Drawing:
-    """One attempt at a job, as far as it got."""
-
-    job: Job
-    began_at: float
-    steps: int = 0
-    drawn: float = 0.0
-    """The share of all steps that are done."""
-    load_s: float = 0.0
-    pictures: list[Picture] = field(default_factory=list[Picture])
-    finished: Finished | None = None
 
 
 class GpuWorker:
@@ -82,6 +66,7 @@ class GpuWorker:
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
         source: Callable[[], Awaitable[Job]] | None = None,
+        elsewhere: Callable[[Job], bool] = lambda _job: False,
     ) -> None:
         self.current: Job | None = None
         self.device: str | None = None
@@ -92,6 +77,8 @@ class GpuWorker:
         """Megapixel steps a second, of late."""
         self.crashes = 0
         """How often in a row the engine broke down under a job."""
+        self.left: str | None = None
+        """The job that other engines are to have, if there are any, since this one failed it."""
         self.unload_when_done = False
         self._queue = queue
         self._engine = engine
@@ -101,10 +88,17 @@ class GpuWorker:
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
         self._source = source or self._queue.get
+        self._elsewhere = elsewhere
         self._load_failures = 0
         self._load_pause_s = 0.0
         self._refused = False
+        self._refusals = 0
         self._cancel_asked = asyncio.Event()
+
+    @property
+    def pausing(self) -> bool:
+        """Whether it takes no job since its model did not load or its disk refuses pictures."""
+        return self._refused or self._load_pause_s > 0
 
     async def run(self) -> None:
         """Draw jobs until cancelled, which gives the job in hand back."""
@@ -113,6 +107,7 @@ class GpuWorker:
             await self._run()
         finally:
             self._queue.on_cancel.remove(self._on_cancel)
+            self._queue.hold(self, None)
 
     async def _run(self) -> None:
         while True:
@@ -129,7 +124,7 @@ class GpuWorker:
                 with job_context(job.id, *prompts), speaking(job.locale):
                     await self._work(job)
             except asyncio.CancelledError:
-                await unbroken(self._give_back(job))
+                await unbroken(self._queue.give_back_surely(job))
                 raise
             except Exception:  # noqa: BLE001 - as above
                 _log.exception("job %s: its outcome could not be recorded", job.id)
@@ -148,17 +143,16 @@ class GpuWorker:
         """Claim a job; free the engine's memory if there is none for long."""
         claim = asyncio.ensure_future(self._stored(self._source))
         try:
-            done, _ = await asyncio.wait({claim}, timeout=self._idle_unload_s)
-            # Also one whose load was cancelled halfway: it went on loading, for nobody.
-            if not done and self._engine.state is not EngineState.STOPPED:
-                _log.info("nothing to draw for %g s: the model is unloaded", self._idle_unload_s)
-                await self._engine.unload()
+            while not (await asyncio.wait({claim}, timeout=self._idle_unload_s))[0]:
+                # Also one whose load was cancelled halfway: it went on loading, for nobody.
+                if self._engine.state is not EngineState.STOPPED and await self._engine.unload():
+                    _log.info("nothing to draw for %g s: unloaded", self._idle_unload_s)
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
             claim.cancel()
             await asyncio.wait({claim})
             if not claim.cancelled() and claim.exception() is None:
-                await unbroken(self._give_back(claim.result()))
+                await unbroken(self._queue.give_back_surely(claim.result()))
             raise
 
     def _on_cancel(self, job_id: str) -> None:
@@ -166,7 +160,7 @@ class GpuWorker:
             self._cancel_asked.set()
 
     async def _work(self, job: Job) -> None:
-        drawing = _Drawing(job, self._clock())
+        drawing = Drawing(job, self._clock())
         try:
             images = await self._pictures(drawing)
         except GenerationCancelled:
@@ -181,7 +175,14 @@ class GpuWorker:
             if error.loading or error.kind is EngineErrorKind.LOAD_FAILED:
                 await self._not_loaded(job, error)
                 return
-            self.crashes += error.kind in _CRASHES
+            if error.kind is EngineErrorKind.REFUSED and self._elsewhere(job):
+                _log.warning("job %s goes to another engine: %s", job.id, error.detail)
+                self.left = job.id
+                await self._stored(lambda: self._queue.give_back(job))
+                return
+            if error.kind in _CRASHES or self._engine.state is EngineState.STOPPED:
+                self.crashes += 1
+                self.left = job.id
             sentence = error.spoken() or _(_SENTENCES[error.kind])
             await self._fault(drawing, error.kind, sentence, error.detail)
         except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
@@ -192,13 +193,13 @@ class GpuWorker:
             sentence = _("Something went wrong inside the bot.")
             await self._fault(drawing, "internal", sentence, type(error).__name__)
         else:
-            self._load_failures = self.crashes = 0
+            self._load_failures = self.crashes = self._refusals = 0
             await self._generated(drawing, images)
 
-    async def _pictures(self, drawing: _Drawing) -> list[ImageRecord]:
+    async def _pictures(self, drawing: Drawing) -> list[ImageRecord]:
         try:
             await self._draw(drawing)
-            return await self._keep(drawing)
+            return await keep(self._store, drawing.job.id, drawing.pictures, self._check)
         finally:  # Once the outcome is recorded, another engine may draw the job in this folder.
             await unbroken(self._store.clear(drawing.job.id))
 
@@ -206,16 +207,18 @@ class GpuWorker:
         """Put a job back whose pictures the disk did not take: no fault of its own."""
         _log.error("job %s goes back: %s (%s)", job.id, reason, detail)
         self._refused = True
+        self._refusals = min(self._refusals + 1, _DOUBLINGS)
         # Everyone who waits reads it, each in an own language: it is looked up where it is shown.
-        self._queue.hold(HELD.get(reason, reason))
+        self._queue.hold(self, HELD.get(reason, reason))
         await self._stored(lambda: self._queue.give_back(job))
 
     async def _wait_for_room(self) -> None:
         """Start nothing until pictures can be written again."""
-        delay = self._retry_s
+        # Longer each time also where the disk always has room for the trial, and not for pictures.
+        tries = self._refusals - 1
         while self._refused:
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, RETRY_LIMIT_S)
+            await asyncio.sleep(min(self._retry_s * 2**tries, RETRY_LIMIT_S))
+            tries = min(tries + 1, _DOUBLINGS)
             try:
                 await self._store.try_writing()
             except OSError as error:
@@ -223,14 +226,14 @@ class GpuWorker:
             else:
                 self._refused = False
         _log.info("pictures can be written again")
-        self._queue.hold(None)
+        self._queue.hold(self, None)
 
-    async def _draw(self, drawing: _Drawing) -> None:
+    async def _draw(self, drawing: Drawing) -> None:
         # A cancel that was committed right after the claim came too early for `_on_cancel`.
         row = await self._stored(lambda: self._queue.job(drawing.job.id))
         if row is None or row.cancel_requested_at is not None:
             raise GenerationCancelled
-        request = self._request(drawing.job)
+        request = engine_request(drawing.job, self._store, self._queue.model)
         self.loras = frozenset(name for name, _strength in request.loras)
         cancelling = asyncio.ensure_future(self._pass_on_cancel(drawing.job.id))
         try:
@@ -250,26 +253,6 @@ class GpuWorker:
                 f"it ended with {len(drawing.pictures)} of {drawing.job.request.count} pictures",
             )
 
-    def _request(self, job: Job) -> EngineRequest:
-        if not job.readable:
-            raise ValueError("the stored request cannot be read")
-        return EngineRequest(
-            job_id=job.id,
-            prompt=job.request.full_prompt,
-            negative_prompt=job.request.full_negative_prompt,
-            width=job.request.width,
-            height=job.request.height,
-            steps=job.request.steps,
-            guidance=job.request.guidance,
-            seeds=job.request.seeds(),
-            output_dir=self._store.work_dir(job.id),
-            texts=png_texts(job.id, job.request, self._queue.model),
-            input_image=self._store.input_path(job.id) if job.request.input_image else None,
-            strength=job.request.strength,
-            loras=job.request.lora_strengths(),
-            shift=job.request.shift,
-        )
-
     async def _pass_on_cancel(self, job_id: str) -> None:
         await self._cancel_asked.wait()
         try:
@@ -277,7 +260,7 @@ class GpuWorker:
         except (EngineError, OSError):
             _log.exception("job %s: the engine could not be asked to stop", job_id)
 
-    async def _take(self, drawing: _Drawing, event: Event) -> None:
+    async def _take(self, drawing: Drawing, event: Event) -> None:
         job_id = drawing.job.id
         total = drawing.job.request.steps
         match event:
@@ -307,33 +290,7 @@ class GpuWorker:
         except sqlite3.Error:
             _log.warning("the time of loading could not be stored", exc_info=True)
 
-    async def _keep(self, drawing: _Drawing) -> list[ImageRecord]:
-        kept = [
-            await self._store.keep(
-                drawing.job.id,
-                picture.index,
-                picture.path,
-                width=picture.width,
-                height=picture.height,
-                seed=picture.seed,
-            )
-            for picture in drawing.pictures
-        ]
-        return kept if self._check is None else await self._checked(self._check, kept)
-
-    async def _checked(self, check: ImageCheck, images: list[ImageRecord]) -> list[ImageRecord]:
-        """Return the pictures with what the image check says; no fault of its own loses a job."""
-        try:
-            found = await check.look([self._store.path(image) for image in images])
-            pairs = list(zip(images, found, strict=True))
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("the image check failed; the pictures count as not checked")
-            return [replace(image, verdict=Verdict.FAILED) for image in images]
-        return [
-            replace(image, verdict=result.verdict, score=result.score) for image, result in pairs
-        ]
-
-    async def _generated(self, drawing: _Drawing, images: list[ImageRecord]) -> None:
+    async def _generated(self, drawing: Drawing, images: list[ImageRecord]) -> None:
         assert drawing.finished
         self._measure(drawing.job, drawing.finished)
         timings = {"load": drawing.load_s, **drawing.finished.timings}
@@ -351,7 +308,7 @@ class GpuWorker:
             now = job.request.megapixel_steps / seconds
             self.speed = now if self.speed is None else 0.7 * self.speed + 0.3 * now
 
-    async def _fault(self, drawing: _Drawing, kind: str, sentence: str, detail: str) -> None:
+    async def _fault(self, drawing: Drawing, kind: str, sentence: str, detail: str) -> None:
         job, spent_s = drawing.job, self._spent(drawing)
         _log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
         await self._stored(
@@ -381,7 +338,7 @@ class GpuWorker:
             _log.warning("the model did not load (%s); it is tried again", error.detail)
             await self._stored(lambda: self._queue.give_back(job))
             return
-        doubled = 2 ** min(self._load_failures, _LOAD_DOUBLINGS)
+        doubled = 2 ** min(self._load_failures, _DOUBLINGS)
         self._load_pause_s = pause = self._retry_s * _LOAD_FACTOR * doubled
         _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
         await self._stored(lambda: self._queue.give_back(job))
@@ -389,16 +346,10 @@ class GpuWorker:
         again = _("Next try in {seconds} s.").format(seconds=f"{pause:.0f}")
         self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} {again}"))
 
-    async def _give_back(self, job: Job) -> None:
-        try:
-            await self._queue.give_back(job)
-        except sqlite3.Error:
-            _log.exception("job %s: not given back; the next start finds it running", job.id)
-
     async def _stored(self, work: Callable[[], Awaitable[T]]) -> T:
         return await until_stored(work, self._retry_s)
 
-    def _spent(self, drawing: _Drawing) -> float:
+    def _spent(self, drawing: Drawing) -> float:
         return self._clock() - drawing.began_at if drawing.steps else 0.0
 
     def _tell(self, update: JobUpdate) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from bot.jobs.fleet import Fleet
 from bot.jobs.queue import JobQueue
 from storage.database import Database
+from storage.images import ImageStore
 from tests.jobs.kit import MODEL, PLENTY, Clock
 
 
@@ -26,3 +28,13 @@ async def queue(database: Database, clock: Clock) -> JobQueue:
     queue = JobQueue(database, PLENTY, model=MODEL, clock=clock)
     await queue.start()
     return queue
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return ImageStore(tmp_path / "images")
+
+
+@pytest.fixture
+def fleet(queue: JobQueue, store: ImageStore, database: Database, clock: Clock) -> Fleet:
+    return Fleet(queue, store, database, clock=clock, retry_s=0.001)

@@ -3,65 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 
 import pytest
 
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind, InvalidRequest
 from bot.jobs.estimate import Slot
-from bot.jobs.fleet import Fleet, Rest
+from bot.jobs.fleet import Fleet
+from bot.jobs.member import Rest
 from bot.jobs.model import JobState
 from bot.jobs.queue import CancelOutcome
 from storage import audit
-from storage.images import ImageStore
 from tests.engines import Script, ScriptedEngine
-from tests.jobs.kit import finish, one, submit
-
-
-@pytest.fixture
-def store(tmp_path) -> ImageStore:
-    return ImageStore(tmp_path / "images")
-
-
-@pytest.fixture
-def fleet(queue, store, database, clock) -> Fleet:
-    return Fleet(queue, store, database, clock=clock, retry_s=0.001)
-
-
-@asynccontextmanager
-async def at_work(fleet: Fleet):
-    running = asyncio.create_task(fleet.run())
-    try:
-        async with asyncio.timeout(20):
-            yield running
-    finally:
-        running.cancel()
-        outcome = await asyncio.gather(running, return_exceptions=True)
-        assert isinstance(outcome[0], asyncio.CancelledError), outcome
-
-
-async def ended(queue, *jobs) -> list[JobState]:
-    with queue.feed.subscribe() as updates:
-        while True:
-            rows = [await queue.job(job.id) for job in jobs]
-            if all(row.state.final for row in rows):
-                return [row.state for row in rows]
-            async for update in updates:
-                if update.kind == "final":
-                    break
-
-
-async def told(queue, job, *kinds: str) -> None:
-    """Wait until one of these is told of a job."""
-    with queue.feed.subscribe() as updates:
-        async for update in updates:
-            if update.job_id == job.id and update.kind in kinds:
-                return
-
-
-def drawn_by(engine: ScriptedEngine) -> list[str]:
-    return [request.job_id for request in engine.requests]
+from tests.jobs.fleets import at_work, drawn_by, ended
+from tests.jobs.kit import finish, make_request, one, submit
 
 
 async def test_two_engines_draw_at_the_same_time(queue, fleet):
@@ -210,25 +165,6 @@ async def test_a_drained_engine_frees_its_card(queue, fleet):
         await fleet.rest("nobody", None, by=9)
 
 
-async def test_a_broken_engine_does_not_take_the_job_down_with_it(queue, fleet):
-    """The job's second attempt is another engine's, although the broken one is free first."""
-    died = EngineError(EngineErrorKind.DIED, "the card fell off the bus")
-    broken = ScriptedEngine(*(Script(error=died) for _ in range(50)))
-    healthy = ScriptedEngine(Script(hold_at=1))
-    await fleet.add("healthy", healthy)
-    async with at_work(fleet):
-        first = await submit(queue, 1)
-        await healthy.holding.wait()
-        fleet._retry_s = 10.0
-        await fleet.add("broken", broken)
-        second = await submit(queue, 2)
-        await told(queue, second, "queued")
-        healthy.release.set()
-        assert set(await ended(queue, first, second)) == {JobState.GENERATED}
-    assert drawn_by(healthy) == [first.id, second.id]
-    assert len(broken.requests) == 1
-
-
 async def test_a_worker_that_ends_by_itself_ends_the_fleet(queue, fleet, monkeypatch):
     member = await fleet.add("a", ScriptedEngine())
 
@@ -270,6 +206,7 @@ async def test_the_work_folder_is_gone_before_another_engine_can_have_the_job(
 async def test_estimates_count_the_engines(queue, clock):
     await submit(queue)
     await finish(queue, await queue.get(), seconds=6.0)
+    area = make_request().megapixel_steps
     await queue.forecast.note_load_time(60.0)
     jobs = [await submit(queue, user) for user in (2, 3, 4, 5)]
     queue.forecast.slots = lambda: [Slot(), Slot(ready=False)]
@@ -286,3 +223,11 @@ async def test_estimates_count_the_engines(queue, clock):
     starts = [(await queue.place(job.id)).starts_at - clock.now for job in waiting]
     assert starts == pytest.approx([0, 6, 6], abs=1e-3)
     assert await one(queue._database, "SELECT count(*) FROM jobs WHERE state = 'running'") == 1
+    # One that takes no more ends its job, and lets nobody begin; another is three times as fast.
+    queue.forecast.slots = lambda: [Slot(job_id=running.id, taking=False), Slot(rate=2 / area)]
+    places = [await queue.place(job.id) for job in waiting]
+    assert [place.ahead for place in places] == [0, 1, 2]
+    assert [place.starts_at - clock.now for place in places] == pytest.approx([0, 2, 4], abs=1e-3)
+    queue.forecast.slots = lambda: [Slot(job_id=running.id, rate=2 / area), Slot(rate=5 / area)]
+    ends = [(await queue.place(job.id)).ends_at - clock.now for job in [running, *waiting]]
+    assert ends == pytest.approx([2, 5, 4, 6], abs=1e-3)
