@@ -53,8 +53,8 @@ class Row:
     name: str
     changes: dict[str, Any]
     jobs: tuple[tuple[int, int], ...]
-    lightning: bool = False
-    """Whether the LoRA of `--lora` is added, at guidance 1 and Lightning's noise levels."""
+    lightning: tuple[bool, ...] = ()
+    """Which jobs have the LoRA of `--lora`, guidance 1 and Lightning's noise levels."""
 
 
 def rows(steps: int) -> dict[str, Row]:
@@ -67,7 +67,8 @@ def rows(steps: int) -> dict[str, Row]:
         Row("fp8-fast-4", {"precision": "fp8-fast", "vram_gb": 4.0}, twice),
         Row("fp8-eager", {"precision": "fp8", "compile": False}, twice),
         # The first picture compiles the blocks with the LoRA.
-        Row("lightning", {"precision": "fp8"}, ((8, 1),) * 3, lightning=True),
+        Row("lightning", {"precision": "fp8"}, ((8, 1),) * 3, (True,) * 3),
+        Row("switching", {"precision": "fp8"}, ((20, 1), (8, 1)) * 3, (False, True) * 3),
         # DiffSynth's own offloading takes a quarter of a minute a step: two are enough.
         Row("stock", {"offload": "stock"}, ((2, 1),)),
     ]
@@ -83,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
     known = rows(options.steps)
     if options.lora is None:
-        del known["lightning"]
+        known = {name: row for name, row in known.items() if not any(row.lightning)}
     elif options.random:
         command = [sys.executable, "-c", RANDOM_LORA, str(options.lora), options.device]
         subprocess.run(command, check=True)  # noqa: S603 - as above
@@ -119,34 +120,34 @@ def _load(folder: Path, model: str) -> dict[str, Any]:
 
 async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     settings = EngineOptions(options.folder, gpu_memory_utilization=0.9, **row.changes)
-    if row.lightning:
+    if any(row.lightning):
         settings = replace(settings, lora_path=options.lora.parent)
     engine = EngineProcess(options.model, options=settings, limits=_PATIENT)
     figures: dict[str, Any] = {"jobs": []}
     try:
         with tempfile.TemporaryDirectory() as folder:
             for number, (steps, pictures) in enumerate(row.jobs):
-                request = _request(row, Path(folder), f"job{number}", steps, pictures, options)
+                request = _request(Path(folder), f"job{number}", steps, pictures, options)
+                if number < len(row.lightning) and row.lightning[number]:
+                    loras = ((options.lora.stem, 1.0),)
+                    request = replace(request, guidance=GUIDANCE, shift=SHIFT, loras=loras)
                 job = await _job(engine, request, figures)
+                job["host_gib"] = _host_gib(engine.pid)
                 figures["jobs"].append(job)
                 _say(f"    {row.name} {json.dumps(job)}")
-        figures["host_gib"] = _host_gib(engine.pid)
     finally:
         await engine.close()
     return figures
 
 
 def _request(
-    row: Row, folder: Path, name: str, steps: int, pictures: int, options: argparse.Namespace
+    folder: Path, name: str, steps: int, pictures: int, options: argparse.Namespace
 ) -> EngineRequest:
     width, height = (int(part) for part in options.size.split("x"))
-    request = EngineRequest(
+    return EngineRequest(
         name, _PROMPT, "", width, height, steps, 4.0, tuple(range(pictures)), folder,
         tuple({"parameters": name} for _ in range(pictures)),
     )  # fmt: skip
-    if not row.lightning:
-        return request
-    return replace(request, guidance=GUIDANCE, shift=SHIFT, loras=((options.lora.stem, 1.0),))
 
 
 async def _job(
