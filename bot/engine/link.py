@@ -121,10 +121,12 @@ class Link(Inbox):
         """Close the child's input, which ends it; kill it after `patience` seconds."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._exited.wait()
-        await self.kill()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._exited.wait()
+        finally:
+            await self.kill()
 
     async def _reap(self) -> None:
         tasks = (self._watch, self._reader, self._logger)

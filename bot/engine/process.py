@@ -95,6 +95,7 @@ class EngineProcess:
         self._job: str | None = None
         self._cancel = asyncio.Event()
         self._cancel_by: float | None = None
+        self._sending: asyncio.Timeout | None = None
         self._failures = 0
         self._failed_at = 0.0
         self._closed = False
@@ -162,17 +163,25 @@ class EngineProcess:
         if self._link is not None:
             self._link.wake()
             if self._phase is EngineState.BUSY:
-                await self._link.send("cancel", job=job_id)
+                if self._sending is not None:  # It has not heard of the job yet.
+                    by = asyncio.get_running_loop().time() + self._limits.cancel
+                    self._sending.reschedule(min(by, self._sending.when() or by))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._limits.cancel):
+                        await self._link.send("cancel", job=job_id)
 
     async def unload(self) -> bool:
         """See `Engine`. The child ends: a process that is gone holds no memory at all."""
         if self._lock.locked():
             return False
         async with self._lock:
-            link, self._link = self._link, None
             self._phase = EngineState.STOPPED
-            if link is not None:
-                await link.close(_CLOSE_PATIENCE_S)
+            if (link := self._link) is not None:
+                try:
+                    await link.close(_CLOSE_PATIENCE_S)
+                finally:  # Until then `close` has to find it.
+                    if self._link is link:
+                        self._link = None
         return True
 
     async def close(self) -> None:
@@ -233,8 +242,12 @@ class EngineProcess:
         self._link = link
         if self._cancel.is_set():
             link.wake()
-        await link.send("init", model=self._model, options=self._options.to_header())
-        await link.send("load")
+        try:
+            await link.send("init", model=self._model, options=self._options.to_header())
+            await link.send("load")
+        except BaseException:
+            await self._drop(link)
+            raise
         return link
 
     async def _spawn(self) -> Inbox:
@@ -280,7 +293,7 @@ class EngineProcess:
         try:
             async with self._guard(link):
                 link.take_up(request.job_id, request.prompt, request.negative_prompt)
-                await link.send("generate", **request_fields(request))
+                await self._send_job(link, request)
                 activity, begun = Activity.ENCODE, False
                 seen: set[int] = set()
                 while True:
@@ -317,6 +330,19 @@ class EngineProcess:
                 await self._calm(link, request.job_id)
             if self._phase is EngineState.BUSY:
                 self._phase = EngineState.IDLE
+
+    async def _send_job(self, link: Inbox, request: EngineRequest) -> None:
+        """Send what is to be drawn; a child that does not read it is silent too."""
+        limit = self._limits.of(Activity.ENCODE)
+        try:
+            async with asyncio.timeout(limit) as self._sending:
+                await link.send("generate", **request_fields(request))
+        except TimeoutError:
+            raise EngineError(
+                EngineErrorKind.SILENT, f"the child did not read its job for {limit:g} s at most"
+            ) from None
+        finally:
+            self._sending = None
 
     async def _hear(self, link: Inbox, job: str, activity: Activity) -> Frame | None:
         limit = self._limits.of(activity)

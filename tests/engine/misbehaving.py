@@ -112,6 +112,10 @@ def do_refuse(request, report) -> None:
     )
 
 
+def do_full_disk(request, report) -> None:
+    raise EngineError(EngineErrorKind.DISK_REFUSED, "no space", sentence="the bot's disk is full")
+
+
 def do_raise(request, report) -> None:
     raise ValueError(f"cannot draw {request.prompt}")
 
