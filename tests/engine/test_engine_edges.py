@@ -157,9 +157,9 @@ async def test_a_new_child_that_breaks_before_its_job_is_not_replaced_for_ever(
         await draw_well(engine, request(tmp_path))
 
 
-def connecting(folder: Path, connect, **options) -> EngineProcess:
+def connecting(folder: Path, connect, model: str = "any", **options) -> EngineProcess:
     return EngineProcess(
-        "any",
+        model,
         options=EngineOptions(folder, pipeline="misbehaving:build"),
         connect=connect,
         **options,
@@ -190,7 +190,7 @@ async def test_close_while_the_child_is_being_started(tmp_path, monkeypatch) -> 
 
 
 async def test_a_cancel_while_the_child_is_being_started(tmp_path, monkeypatch) -> None:
-    async with misbehaving(tmp_path, monkeypatch, "load-hangs") as other:
+    async with misbehaving(tmp_path, monkeypatch) as other:
         begun, go = asyncio.Event(), asyncio.Event()
 
         async def connect() -> Link:
@@ -198,7 +198,7 @@ async def test_a_cancel_while_the_child_is_being_started(tmp_path, monkeypatch) 
             await go.wait()
             return await other._spawn()
 
-        engine = connecting(tmp_path, connect)
+        engine = connecting(tmp_path, connect, "load-hangs")
         try:
             drawing = asyncio.create_task(draw(engine, request(tmp_path)))
             async with asyncio.timeout(30):
@@ -284,5 +284,4 @@ async def test_a_child_that_does_not_stop_well_is_replaced(tmp_path, monkeypatch
             if ends == "consumer":
                 consuming.cancel()
             await asyncio.wait({consuming})
-            await engine.unload()
         assert not runs(pid)
