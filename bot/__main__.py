@@ -16,7 +16,8 @@ from typing import Final
 
 from bot import __version__
 from bot.bench.arguments import add_benchmarks
-from bot.errors import BotError, StartupError
+from bot.errors import BotError, EngineError, StartupError
+from bot.libraries import pass_on
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
+    pass_on()
     try:
         match options.command:
             case "settings":
@@ -92,6 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG
+    except EngineError as error:
+        sys.stderr.write(f"{error.spoken() or error.detail}\n")
+        return EXIT_FAILURE
     except BotError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILURE

@@ -8,7 +8,16 @@ from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from bot.doctor.model import damage
 from bot.errors import BotError, EngineError
@@ -22,8 +31,9 @@ _EVERY: Final = 0.05
 class _Shown:
     """Shows stages on a terminal as bars, elsewhere as a line for every 5 %."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress | None, size: int | None) -> None:
         self._progress = progress
+        self._size = size
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
 
@@ -32,12 +42,12 @@ class _Shown:
         done = fraction or 0.0
         if self._progress is not None:
             if stage not in self._tasks:
-                self._tasks[stage] = self._progress.add_task(stage, total=1.0)
-            self._progress.update(self._tasks[stage], completed=done)
+                self._tasks[stage] = self._progress.add_task(stage, total=self._size or 1.0)
+            self._progress.update(self._tasks[stage], completed=done * (self._size or 1.0))
         elif stage not in self._said or done >= self._said[stage] + _EVERY:
             self._said[stage] = done
-            sys.stdout.write(f"{stage}: {done:.0%}\n")
-            sys.stdout.flush()
+            of = "" if self._size is None else f" of {self._size / 1e9:.1f} GB"
+            _say(f"{stage}: {done:.0%}{of}")
 
 
 def download_model(settings: Settings) -> str:
@@ -49,8 +59,11 @@ def download_model(settings: Settings) -> str:
         return "The tiny model is part of the bot: there is nothing to download."
     from bot.engine.weights import ensure  # noqa: PLC0415 - safetensors takes a moment
 
-    root = settings.image_model_path
-    with _progress() as shown:
+    root, published = settings.image_model_path, settings.model.published
+    size = None if published is None else published.download_bytes
+    if size is not None:
+        _say(f"{settings.image_model_name}: {size / 1e9:.1f} GB in all, to {root.absolute()}")
+    with _progress(size) as shown:
         files = ensure(
             root, shown, repository=settings.image_model_name, source=settings.model_source
         )
@@ -98,20 +111,27 @@ def download_lightning(settings: Settings, steps: int) -> str:
 
 
 @contextmanager
-def _progress() -> Generator[_Shown]:
-    """Show the stages that are told to what it yields; turn `EngineError` into `BotError`."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:.0f} %"),
-        TimeRemainingColumn(),
-    )
+def _progress(size: int | None = None) -> Generator[_Shown]:
+    """Show the stages that are told to what it yields; turn `EngineError` into `BotError`.
+
+    `size` is what a stage has in all, in bytes, where that is known.
+    """
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    columns += [TextColumn("{task.percentage:.0f} %")]
+    if size is not None:
+        columns += [DownloadColumn(), TransferSpeedColumn()]
+    columns += [TimeRemainingColumn()]
     console = Console()
     try:
         if console.is_terminal:
             with Progress(*columns, console=console) as progress:
-                yield _Shown(progress)
+                yield _Shown(progress, size)
         else:
-            yield _Shown(None)
+            yield _Shown(None, size)
     except EngineError as error:
         raise BotError(error.sentence or error.detail) from error
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()

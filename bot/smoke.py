@@ -7,6 +7,7 @@ project comes: a simple portrait, Chinese text, a complex scene with English tex
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +68,11 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
     spec = settings.model
     require_idle(settings)
     prompts = _prompts(spec)[: None if full else 1]
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"The folder {folder} cannot be made ({error.strerror})"
+        raise BotError(f"{text}: name another one with --out.") from None
     say(f"{spec.name}, {settings.image_precision}, {len(prompts)} picture(s) into {folder}/")
     engine = build_engine(settings)
     try:
@@ -112,7 +117,7 @@ async def _shoot(
 ) -> Shot:
     quality = spec.qualities[spec.default_quality]
     width, height = spec.sizes[spec.default_aspect]
-    stage = ""
+    told: tuple[str, int] | None = None
     finished: Finished | None = None
     with tempfile.TemporaryDirectory() as temporary:
         request = EngineRequest(
@@ -128,9 +133,11 @@ async def _shoot(
             texts=({"prompt": prompt},),
         )
         async for event in engine.generate(request):
-            if isinstance(event, Loading) and event.stage != stage:
-                stage = event.stage
-                say(f"  {stage} …")
+            if isinstance(event, Loading):
+                tenth = (event.stage, math.floor(10 * (event.fraction or 0.0)))
+                if tenth != told:
+                    told = tenth
+                    say(f"  {event.stage} … {event.fraction or 0.0:.0%}".removesuffix(" 0%"))
             elif isinstance(event, Loaded):
                 say(f"  loaded in {event.seconds:.1f} s on {event.device}")
             elif isinstance(event, Finished):

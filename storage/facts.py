@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Final
 
 from storage.database import Transaction
+
+LOAD_FAILURE: Final = "load_failure"
+"""Why the model could not be loaded the last time it was tried: {"at": seconds, "detail": text}."""
 
 
 async def get_fact(tx: Transaction, name: str) -> str | None:

@@ -16,6 +16,7 @@ from bot.doctor.host import compiler, main_memory, pinned_memory
 from bot.doctor.hub import model_hub
 from bot.doctor.loras import lora_files
 from bot.doctor.model import model_disk, model_files, model_hashes
+from bot.doctor.names import setting_names
 from bot.doctor.optional import optional_packages
 from bot.doctor.pictures import pictures
 
@@ -41,6 +42,7 @@ _HOUR_S: Final = 3600.0
 
 CHECKS: Final[dict[str, Entry]] = {
     ".env": Entry(secret_file),
+    "setting names": Entry(setting_names),
     "optional packages": Entry(optional_packages),
     "graphics card": Entry(graphics_card),
     "PyTorch": Entry(pytorch, Depth.USUAL, 180.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import sys
@@ -17,12 +18,14 @@ from bot.errors import EngineErrorKind
 from bot.log_file import FILE_NAME
 from bot.settings import Settings
 from storage.backup import connect_read_only
+from storage.facts import LOAD_FAILURE
 
 _LAST_FAULT: Final = """
 SELECT id, error_kind, error_detail, coalesce(finished_at, started_at, created_at) AS at FROM jobs
 WHERE error_kind IS NOT NULL ORDER BY at DESC LIMIT 1
 """
 _LAST_PICTURE: Final = "SELECT max(finished_at) FROM jobs WHERE state = 'generated'"
+_LOAD_FAILURE: Final = "SELECT value FROM facts WHERE name = ?"
 _OTHERS_MAY_READ: Final = 0o077
 _STEPS: Final[dict[str, str]] = {
     EngineErrorKind.OUT_OF_MEMORY: "lower IMAGE_VRAM_GB or IMAGE_GPU_MEMORY_UTILIZATION, close "
@@ -44,9 +47,17 @@ def last_fault(settings: Settings) -> Iterator[Finding]:
         with closing(connect_read_only(path)) as connection:
             fault = connection.execute(_LAST_FAULT).fetchone()
             (drawn,) = connection.execute(_LAST_PICTURE).fetchone()
+            unloadable = connection.execute(_LOAD_FAILURE, (LOAD_FAILURE,)).fetchone()
     except sqlite3.DatabaseError:
         # What is wrong with the database, its own lines say.
         yield Finding("last engine error", Level.OK, "not known: see the database's lines")
+        return
+    if unloadable is not None:  # It is deleted as soon as the model can be loaded.
+        failure = json.loads(unloadable[0])
+        when, detail = _ago(time.time() - failure["at"]), " ".join(failure["detail"].split())[:200]
+        step = _STEPS[EngineErrorKind.LOAD_FAILED]
+        text = f"the model could not be loaded, {when}: {detail}"
+        yield Finding("last engine error", Level.ERROR, text, step)
         return
     if fault is None:
         yield Finding("last engine error", Level.OK, "none")

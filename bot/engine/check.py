@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import stat
 import struct
 import zlib
@@ -9,10 +10,20 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from bot.engine.frames import FrameError
-from bot.engine.protocol import EngineRequest, Picture
+from bot.engine.protocol import EngineRequest, Event, Finished, Picture
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _CHUNK: Final = struct.Struct(">I4s")
+
+
+async def check_event(event: Event, request: EngineRequest, seen: set[int]) -> None:
+    """Raise `FrameError` for pictures that weren't asked for, are broken, or are missing."""
+    if isinstance(event, Picture):
+        check_picture(event, request, seen)
+        await asyncio.to_thread(check_file, event.path, request.width, request.height)
+        seen.add(event.index)
+    elif isinstance(event, Finished) and len(seen) != len(request.seeds):
+        raise FrameError(f"the child ended with {len(seen)} of {len(request.seeds)} pictures")
 
 
 def check_picture(picture: Picture, request: EngineRequest, seen: set[int]) -> None:

@@ -21,6 +21,16 @@ _MEMORY_TEXTS: Final = (
 )
 _CUDA_TEXTS: Final = ("cuda error", "cublas_status", "cudnn_status", "device-side assert", "nccl")
 
+# After these the child is as good as before.
+HARMLESS: Final = frozenset(
+    {
+        EngineErrorKind.RAISED,
+        EngineErrorKind.OUT_OF_MEMORY,
+        EngineErrorKind.REFUSED,
+        EngineErrorKind.DISK_REFUSED,
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:

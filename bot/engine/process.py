@@ -17,8 +17,9 @@ from collections.abc import (
 )
 from contextlib import aclosing
 
-from bot.engine.check import check_file, check_picture
+from bot.engine.check import check_event
 from bot.engine.environment import child_environment
+from bot.engine.faults import HARMLESS
 from bot.engine.frames import Frame, FrameError
 from bot.engine.inbox import Inbox
 from bot.engine.link import Link, own_command
@@ -30,21 +31,10 @@ from bot.engine.protocol import (
     Finished,
     Loaded,
     Loading,
-    Picture,
 )
 from bot.engine.wire import read_event, read_failure, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.words import mark
-
-# After these the child is as good as before.
-_HARMLESS = frozenset(
-    {
-        EngineErrorKind.RAISED,
-        EngineErrorKind.OUT_OF_MEMORY,
-        EngineErrorKind.REFUSED,
-        EngineErrorKind.DISK_REFUSED,
-    }
-)
 
 _log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
@@ -317,7 +307,7 @@ class EngineProcess:
                         settled = True
                         raise await self._failure(link, frame)
                     event = read_event(frame)
-                    await _check(event, request, seen)
+                    await check_event(event, request, seen)
                     if isinstance(event, Finished):
                         settled = True
                         self._failures = 0
@@ -390,7 +380,7 @@ class EngineProcess:
             await self._fail(link)
             raise EngineError(EngineErrorKind.GARBLED, str(error)) from error
         except EngineError as error:
-            if error.kind not in _HARMLESS:
+            if error.kind not in HARMLESS:
                 await self._fail(link)
             raise
 
@@ -408,13 +398,3 @@ class EngineProcess:
             self._link = None
         self._phase = EngineState.STOPPED
         await link.kill()
-
-
-async def _check(event: Event, request: EngineRequest, seen: set[int]) -> None:
-    """Raise `FrameError` for pictures that weren't asked for, are broken, or are missing."""
-    if isinstance(event, Picture):
-        check_picture(event, request, seen)
-        await asyncio.to_thread(check_file, event.path, request.width, request.height)
-        seen.add(event.index)
-    elif isinstance(event, Finished) and len(seen) != len(request.seeds):
-        raise FrameError(f"the child ended with {len(seen)} of {len(request.seeds)} pictures")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -79,7 +80,17 @@ class Forecast:
     async def note_load_time(self, seconds: float) -> None:
         """Remember how long the model took to load."""
         self.load_s = seconds
-        await self._database.write(lambda tx: facts.set_fact(tx, self._load_fact, f"{seconds:.3f}"))
+
+        async def note(tx: Transaction) -> None:
+            await facts.set_fact(tx, self._load_fact, f"{seconds:.3f}")
+            await facts.set_fact(tx, facts.LOAD_FAILURE, None)
+
+        await self._database.write(note)
+
+    async def note_load_failure(self, detail: str) -> None:
+        """Remember why the model cannot be loaded, until it can."""
+        failure = json.dumps({"at": self._clock(), "detail": detail})
+        await self._database.write(lambda tx: facts.set_fact(tx, facts.LOAD_FAILURE, failure))
 
     async def rate(self, tx: Transaction) -> float | None:
         """Return the measured seconds for a megapixel step, or None without history."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -89,6 +90,7 @@ class GpuWorker:
         self._idle_unload_s = idle_unload_s
         self._source = source or self._queue.get
         self._elsewhere = elsewhere
+        self._loading: tuple[str, int] | None = None
         self._load_failures = 0
         self._load_pause_s = 0.0
         self._refused = False
@@ -265,6 +267,7 @@ class GpuWorker:
         total = drawing.job.request.steps
         match event:
             case Loading(stage, fraction):
+                self._log_loading(stage, fraction)
                 self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
             case Loaded():
                 self._load_failures = 0
@@ -272,7 +275,7 @@ class GpuWorker:
                 drawing.began_at = self._clock()
                 drawing.load_s = event.seconds
                 _log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
-                await self._note_load_time(event.seconds)
+                await self._note(self._queue.forecast.note_load_time(event.seconds))
                 self._tell(JobUpdate(job_id, "running"))
             case Step(index, total):
                 drawing.steps, drawing.drawn = index, index / total
@@ -284,11 +287,19 @@ class GpuWorker:
             case Finished():
                 drawing.finished = event
 
-    async def _note_load_time(self, seconds: float) -> None:
+    async def _note(self, noting: Awaitable[None]) -> None:
         try:
-            await self._queue.forecast.note_load_time(seconds)
+            await noting
         except sqlite3.Error:
-            _log.warning("the time of loading could not be stored", exc_info=True)
+            _log.warning("what came of loading could not be stored", exc_info=True)
+
+    def _log_loading(self, stage: str, fraction: float | None) -> None:
+        """Log each stage, and the long ones again every tenth."""
+        tenth = (stage, math.floor(10 * (fraction or 0.0)))
+        if tenth != self._loading:
+            self._loading = tenth
+            share = "" if fraction is None else f": {fraction:.0%}"
+            _log.info("engine: %s%s", stage, share)
 
     async def _generated(self, drawing: Drawing, images: list[ImageRecord]) -> None:
         assert drawing.finished
@@ -333,6 +344,7 @@ class GpuWorker:
     async def _not_loaded(self, job: Job, error: EngineError) -> None:
         """Put the job back: it is not its fault, and every other one would meet the same."""
         self._load_failures += 1
+        await self._note(self._queue.forecast.note_load_failure(error.detail))
         if error.kind in _CRASHES and self._load_failures == 1:
             # Chance ends a process too (memory that another program took): at once, but only once.
             _log.warning("the model did not load (%s); it is tried again", error.detail)

@@ -56,10 +56,12 @@ def run(hub: Hub, folder: Path, *options: str, **changes: str) -> subprocess.Com
 
 @pytest.mark.slow
 def test_all_that_is_wanted_arrives_and_a_second_time_asks_for_nothing(hub, tmp_path):
-    done = run(hub, tmp_path, HF_TOKEN="hf_canary_0123456789")
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_canary_0123456789\n")
+    done = run(hub, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Complete: 14 files of weights" in done.stdout
-    assert "downloading the model: 0%" in done.stdout
+    assert done.stdout.startswith("Qwen/Qwen-Image: 57.7 GB in all, to /")
+    assert "downloading the model: 0% of 57.7 GB" in done.stdout
     for name, data in hub.files.items():
         path = tmp_path / "model" / "Qwen/Qwen-Image" / name
         assert path.exists() == (name != "README.md")

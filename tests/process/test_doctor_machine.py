@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import pytest
 
-from bot.__main__ import main
 from bot.doctor import card
 from bot.models import MODELS
 from bot.settings import Settings
@@ -49,18 +48,6 @@ def _environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     program(tmp_path / "bin", "nvidia-smi", CARD.format(ROOMY))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-
-
-@pytest.fixture
-def look(capsys):
-    """Run one check; return its findings as (level, text, step)."""
-
-    def look(check: str, *options: str) -> list[tuple[str, str, str]]:
-        main(["doctor", "--json", *options, "--only", check])
-        items = json.loads(capsys.readouterr().out)
-        return [(i["level"], i["text"], i["step"]) for i in items if i["check"] != "settings"]
-
-    return look
 
 
 def test_without_any_package_it_says_so():

@@ -56,6 +56,23 @@ def test_a_model_that_is_not_there_is_one_sentence(monkeypatch, capsys):
     assert "not a known model" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Qwen/Qwen-Image", "This model needs an NVIDIA GPU"),
+        ("tiny", "name another one with --out"),
+    ],
+)
+def test_what_fails_is_said_in_one_sentence(name, said, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", name)
+    (tmp_path / "test-output").touch()
+    out = ["--out", "elsewhere"] if name != "tiny" else []
+    assert main(["smoke", *out]) == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert said in last
+    assert "load_failed" not in last
+
+
 async def test_beside_the_running_bot_it_loads_no_second_model(tmp_path):
     settings = load_settings(
         image_model_name="Qwen/Qwen-Image", data_dir=tmp_path, discord_token=None, _env_file=None

@@ -132,11 +132,23 @@ def _scaled(found: Mapping[str, Tensor], strength: float) -> Pair:
     return Pair(down, up, strength)
 
 
-def joined_rank(loras: Sequence[Lora], block: int, piece: Piece) -> int:
-    """Return the rank of what `join` makes of one stored matrix; 0 where nothing is added to it.
+def joined_ranks(
+    loras: Sequence[Lora], layouts: Iterable[Layout], layers: int
+) -> dict[tuple[int, Piece], int]:
+    """Return every matrix that gets an addition (its block, itself), and the addition's rank.
 
     Raises `EngineError` (`REFUSED`) for a file made for other widths.
     """
+    pieces = [piece for layout in layouts for piece in layout.pieces]
+    ranks = {
+        (block, piece): _joined_rank(loras, block, piece)
+        for piece in pieces
+        for block in range(layers)
+    }
+    return {key: rank for key, rank in ranks.items() if rank}
+
+
+def _joined_rank(loras: Sequence[Lora], block: int, piece: Piece) -> int:
     rows, rank = piece.rows // len(piece.sources), 0
     for lora, _, source, pair in _additions(loras, block, piece):
         if pair.down.shape[1] != piece.columns or pair.up.shape != (rows, pair.rank):
@@ -148,12 +160,12 @@ def joined_rank(loras: Sequence[Lora], block: int, piece: Piece) -> int:
 def join(
     loras: Sequence[Lora], block: int, piece: Piece, dtype: torch.dtype, device: torch.device
 ) -> LowRank:
-    """Return the sum of all additions to one stored matrix; `joined_rank` must not be 0.
+    """Return the sum of all additions to one stored matrix; there must be one.
 
     A matrix made of several layers gets their `down`s on one another and their `up`s on a
     diagonal. The rank is filled up with zeros to a multiple of 16.
     """
-    rows, rank = piece.rows // len(piece.sources), joined_rank(loras, block, piece)
+    rows, rank = piece.rows // len(piece.sources), _joined_rank(loras, block, piece)
     down = torch.zeros(rank, piece.columns, dtype=dtype, device=device)
     up = torch.zeros(piece.rows, rank, dtype=dtype, device=device)
     start = 0

@@ -182,13 +182,7 @@ class StreamedDiT:
         if [x.name for x in loras] == [x.name for x in self._loras]:
             return
         self._patch.check(loras)
-        # Every matrix of every block that gets an addition, and the addition's rank.
-        ranks = {
-            (index, piece): rank
-            for piece in (piece for layout in self.layouts for piece in layout.pieces)
-            for index in range(self.geometry.layers)
-            if (rank := lora.joined_rank(loras, index, piece))
-        }
+        ranks = lora.joined_ranks(loras, self.layouts, self.geometry.layers)
         self._patch.apply(())
         self._loras, self._additions = (), {}
         dtype, device = self.settings.dtype, self.device.torch

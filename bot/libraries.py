@@ -1,0 +1,35 @@
+"""What `.env` says to the libraries below the bot, which read the environment and not that file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import MutableMapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+OF_LIBRARIES: Final = re.compile(
+    r"""
+    HF_\w+|HUGGINGFACE_\w+|MODELSCOPE_\w+|TRANSFORMERS_\w+|SAFETENSORS_\w+|DIFFSYNTH_\w+
+    |CUDA_\w+|NVIDIA_\w+|TORCH\w*|PYTORCH_\w+|TRITON_\w+|OMP_\w+|MKL_\w+
+    |(HTTP|HTTPS|ALL|NO)_PROXY|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""The names of settings that are theirs: hubs and logins, cards, proxies."""
+
+
+def pass_on(file: Path = Path(".env"), environment: MutableMapping[str, str] = os.environ) -> None:
+    """Put the libraries' settings of `file` into the environment, where they are not set there.
+
+    To be called before the libraries are imported. A file that cannot be read is for
+    `load_settings` to complain of.
+    """
+    # The doctor has to come where packages are missing, too.
+    with suppress(ImportError, OSError, UnicodeDecodeError):
+        from dotenv import dotenv_values  # noqa: PLC0415
+
+        for name, value in dotenv_values(file, interpolate=False).items():
+            if value and OF_LIBRARIES.fullmatch(name):
+                environment.setdefault(name, value)
