@@ -28,6 +28,9 @@ def network(megabytes: int, fill: int) -> bytes:
     return struct.pack("<Q", len(header)) + header + bytes([fill]) * size
 
 
+CANARY = "hf_canary_0123456789"
+
+
 @pytest.fixture
 def hub():
     files = {name: network(0, 0) for name in FILES}
@@ -56,7 +59,7 @@ def run(hub: Hub, folder: Path, *options: str, **changes: str) -> subprocess.Com
 
 @pytest.mark.slow
 def test_all_that_is_wanted_arrives_and_a_second_time_asks_for_nothing(hub, tmp_path):
-    (tmp_path / ".env").write_text("HF_TOKEN=hf_canary_0123456789\n")
+    (tmp_path / ".env").write_text(f"HF_TOKEN={CANARY}\n")
     done = run(hub, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Complete: 14 files of weights" in done.stdout
@@ -66,7 +69,7 @@ def test_all_that_is_wanted_arrives_and_a_second_time_asks_for_nothing(hub, tmp_
         path = tmp_path / "model" / "Qwen/Qwen-Image" / name
         assert path.exists() == (name != "README.md")
         assert not path.exists() or sha256(path.read_bytes()) == sha256(data)
-    assert hub.tokens == {"Bearer hf_canary_0123456789"}
+    assert hub.tokens == {f"Bearer {CANARY}"}
     assert "canary" not in done.stdout + done.stderr
     hub.asked.clear()
     again = run(hub, tmp_path)

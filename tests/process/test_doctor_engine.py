@@ -47,10 +47,17 @@ async def test_a_model_that_was_not_loaded_is_an_error_until_it_is(look, tmp_pat
 def test_names_in_env_that_are_no_settings(look, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert look("setting names")[0][0] == "ok"
-    (tmp_path / ".env").write_text(
-        "DISCORD_BOT_TOKEN=secret\nAPI_KEY=none\nimage_steps_max=3\nHF_TOKEN=x\nHTTPS_PROXY=y\n"
-        "IMAGE_MODEL_NAME=tiny\nXYZZY=1\nCUDA_VISIBLE_DEVICES=0\n"
-    )
+    lines = [
+        "DISCORD_BOT_TOKEN=a secret",
+        "API_KEY=none",
+        "image_steps_max=3",
+        "HF_TOKEN=x",
+        "HTTPS_PROXY=y",
+        "IMAGE_MODEL_NAME=tiny",
+        "XYZZY=1",
+        "CUDA_VISIBLE_DEVICES=0",
+    ]
+    (tmp_path / ".env").write_text("\n".join(lines))
     found = look("setting names")
     assert {level for level, *_ in found} == {"warning"}
     texts = [(text.split()[0], step.split(" (")[0]) for _, text, step in found]
