@@ -245,3 +245,10 @@ async def test_no_process_and_no_file_of_ray_knows_a_secret(members, tmp_path, c
     # The child's lines are in the bot's log, without what was typed.
     assert "Traceback" in caplog.text
     assert CANARY not in caplog.text
+
+
+async def test_a_full_disk_of_the_node_is_not_the_bots(engine, tmp_path):
+    error = await fails(engine, request(tmp_path, "full-disk"))
+    assert error.kind is EngineErrorKind.REFUSED
+    assert error.sentence.startswith("The disk of the machine that draws this is full.")
+    await draw_well(engine, request(tmp_path))

@@ -27,6 +27,7 @@ from bot.engine.environment import child_environment
 from bot.engine.frames import Frame
 from bot.engine.link import Link, own_command
 from bot.errors import EngineError, EngineErrorKind
+from bot.words import mark
 
 BEAT_S: Final = 2.0
 Item = tuple[dict[str, Any], bytes]
@@ -35,6 +36,7 @@ _LAST: Final = frozenset({"loaded", "load_failed", "finished", "failed", "cancel
 _COMMAND: Final = (sys.executable, "-m", "bot.engine.child")
 _PREFIX: Final = "image-bot-"
 _PICTURE_BYTES: Final = 2**27
+_FULL: Final = mark("The disk of the machine that draws this is full. Its owner has to make room.")
 
 
 class NodeActor:
@@ -140,9 +142,17 @@ class NodeActor:
             tail = frame.tail
             if frame.type == "picture" and folder is not None:
                 tail = await asyncio.to_thread(_picture, frame, folder)
-            yield dict(frame.header), tail
+            yield _told(frame), tail
             if frame.type in _LAST:
                 return
+
+
+def _told(frame: Frame) -> dict[str, Any]:
+    """Return a message for the bot. This node's full disk is no reason to try the bot's own."""
+    header = dict(frame.header)
+    if header.get("type") == "failed" and header.get("kind") == EngineErrorKind.DISK_REFUSED:
+        header |= {"kind": EngineErrorKind.REFUSED.value, "sentence": _FULL, "values": {}}
+    return header
 
 
 def _ended(error: EngineError) -> Item:

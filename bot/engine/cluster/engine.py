@@ -18,6 +18,8 @@ from bot.errors import EngineError, EngineErrorKind
 _OPEN_S: Final = 120.0
 _END_S: Final = 40.0
 _UNREAD: Final = 1000
+# A load that was cancelled goes on for nobody, and tells how far it is all the while.
+_UNREAD_PROGRESS: Final = 50
 
 
 class RayEngine(EngineProcess):
@@ -136,6 +138,8 @@ class RayLink(Inbox):
             self._finish(EngineError(kind, str(frame.header.get("detail"))[:500]))
         elif not isinstance(message, dict) or not isinstance(message.get("type"), str):
             self._finish(EngineError(EngineErrorKind.GARBLED, "its message is none"))
+        elif message["type"] == "loading" and self._unread >= _UNREAD_PROGRESS:
+            pass  # There is news enough to read.
         elif self._unread >= _UNREAD:
             self._finish(EngineError(EngineErrorKind.GARBLED, "it floods the bot with messages"))
         else:

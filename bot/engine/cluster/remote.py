@@ -150,7 +150,8 @@ class Remote:
                     # One that overtakes its job is forgotten.
                     await self._begun.wait()
                 await self._ask(ANSWER_S, "send", message)
-            except _FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - whatever Ray meets, the bot has to be told
+                _log.warning("in the Ray driver: %s", _said(error), exc_info=error)
                 self._failed(link, error)
 
     async def _begin(self, link: int, message: dict[str, Any]) -> None:
