@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from rich.console import Console
@@ -86,7 +86,8 @@ def download_lightning(settings: Settings, steps: int) -> str:
     folder, file = settings.image_lora_path, series.published(steps)
     path = folder / file
     if not path.is_file() or damage(path):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # What is in the way, the download says.
+            path.unlink()
         with _progress() as shown:
             download(
                 folder,

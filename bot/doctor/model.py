@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
+from bot.engine.download import noted_hashes, partial_files
 from bot.engine.weights import cache_home, find, holder, home, known_as
 from bot.models import Published
 from bot.settings import Settings
@@ -41,7 +42,7 @@ def model_files(settings: Settings) -> Iterator[Finding]:
                 f"{path} {problem}",
                 "delete it: the next picture downloads it again",
             )
-    unfinished = sorted(folder.rglob("*.incomplete"))
+    unfinished = [*sorted(folder.rglob("*.incomplete")), *partial_files(folder)]
     if unfinished:
         size = sum(path.stat().st_size for path in unfinished)
         yield Finding(
@@ -69,7 +70,8 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("model disk", Level.OK, "the tiny model is part of the bot")
         return
     folder = _home(settings)
-    there = sum(path.stat().st_size for path in _weights(folder, published))
+    files = [*_weights(folder, published), *partial_files(folder)]
+    there = sum(path.stat().st_size for path in files)
     wanted = max(0, published.download_bytes - there) if _missing(settings) else 0
     cache = cache_home(settings.image_model_path, settings.image_model_name) / _CACHE_FOLDER
     if settings.image_offload == "stream" and not cache.is_dir():
@@ -87,7 +89,10 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
 def model_hashes(settings: Settings) -> Iterator[Finding]:
     """Compare each file with the SHA-256 that the hub gave for it; takes minutes."""
     published = settings.model.published
-    folder = _TINY if published is None else _home(settings)
+    if published is None:
+        yield Finding("model hashes", Level.OK, "the tiny model is part of the bot")
+        return
+    folder = _home(settings)
     files = _weights(folder, published)
     unknown = wrong = 0
     for path in files:
@@ -109,7 +114,11 @@ def model_hashes(settings: Settings) -> Iterator[Finding]:
         compared = len(files) - unknown
         rest = f"; no hash is recorded for {unknown}" if unknown else ""
         text = f"{compared} of {len(files)} compared and right{rest}"
-        yield Finding("model hashes", Level.OK, text)
+        if files and not compared:
+            step = "none needed; a file that you delete is downloaded again, and its hash noted"
+            yield Finding("model hashes", Level.WARNING, text, step)
+        else:
+            yield Finding("model hashes", Level.OK, text)
 
 
 def damage(path: Path) -> str | None:
@@ -195,12 +204,14 @@ def _in_hub_cache(name: str) -> Path | None:
 
 
 def _recorded_hash(folder: Path, path: Path) -> str | None:
-    """Return the SHA-256 that the hub's client noted when it downloaded the file.
+    """Return the SHA-256 that the bot or the hub's client noted when it downloaded the file.
 
-    Its note has three lines: the revision, the entity tag and the time; for large files the tag is
-    the hash (huggingface_hub, `_local_folder.py`).
+    The client's note has three lines: the revision, the entity tag and the time; for large files
+    the tag is the hash (huggingface_hub, `_local_folder.py`).
     """
     name = path.relative_to(folder)
+    if (noted := noted_hashes(folder).get(name.as_posix())) is not None:
+        return noted
     note = folder / ".cache/huggingface/download" / name.parent / f"{name.name}.metadata"
     try:
         lines = note.read_text("utf-8").split("\n")

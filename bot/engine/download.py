@@ -29,8 +29,9 @@ from bot.words import mark
 _SPARE_BYTES: Final = 2**30
 _POLL_S: Final = 1.0
 _PATIENCE_S: Final = 30.0
-_READ_BYTES: Final = 2**24
+_HASHES: Final = "SHA256SUMS"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def download(
     on where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such
     model, a login wanted, no network (then the sentence names the file `lacking`), wrong hash.
     """
-    with turn(root, "download", progress):
+    with _explained(repository, source, lacking, setting), turn(root, "download", progress):
         _download(root, repository, source, progress, lacking, patterns, setting)
 
 
@@ -93,9 +94,10 @@ def _download(
         for file in todo:
             with _explained(repository, source, file.path, setting):
                 _fetch(client, repository, file, _partial(root, file.path))
-            _check_hash(_partial(root, file.path), file)
+            digest = _check_hash(_partial(root, file.path), file)
             (root / file.path).parent.mkdir(parents=True, exist_ok=True)
             _partial(root, file.path).replace(root / file.path)
+            _note_hash(root, file.path, digest)
     with suppress(OSError):  # what another version of the repository left unfinished
         _partial(root, "").rmdir()
 
@@ -196,6 +198,11 @@ def _sizes(root: Path, files: Sequence[RemoteFile]) -> int:
     return sum(file.size for file in files if _complete(root, file))
 
 
+def partial_files(root: Path) -> list[Path]:
+    """Return the unfinished files of a download to `root`."""
+    return sorted(path for path in _partial(root, "").glob("*") if path.is_file())
+
+
 def _partial_bytes(root: Path) -> int:
     """Return what is there of unfinished files."""
     total = 0
@@ -221,19 +228,38 @@ def _check_room(root: Path, wanted: int, setting: str) -> None:
         )
 
 
-def _check_hash(path: Path, file: RemoteFile) -> None:
-    digest = hashlib.sha256()
+def _check_hash(path: Path, file: RemoteFile) -> str:
+    """Return the file's SHA-256; raise where it is not the published one."""
     with path.open("rb") as opened:
-        while block := opened.read(_READ_BYTES):
-            digest.update(block)
-    right = file.sha256 is None or digest.hexdigest() == file.sha256
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    right = file.sha256 is None or digest == file.sha256
     if not right or path.stat().st_size != file.size:
         path.unlink()
         raise load_error(
             mark("The file {file} was damaged on its way; it is downloaded again next time."),
-            f"{path}: SHA-256 {digest.hexdigest()}, not {file.sha256}",
+            f"{path}: SHA-256 {digest}, not {file.sha256}",
             file=file.path,
         )
+    return digest
+
+
+def _note_hash(root: Path, path: str, digest: str) -> None:
+    """Note what a file was when it came, for the doctor and for `sha256sum -c`."""
+    noted = {**noted_hashes(root), path: digest}
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(noted.items()))
+    part = root / f"{_HASHES}.part"
+    part.write_text("".join(lines), encoding="utf-8")
+    part.replace(root / _HASHES)
+
+
+def noted_hashes(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that was downloaded to `root`, by its path there."""
+    try:
+        lines = (root / _HASHES).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines if "  " in line)
+    return {path: digest for digest, path in pairs}
 
 
 @contextmanager
@@ -252,8 +278,21 @@ def _explained(repository: str, source: str, lacking: str, setting: str) -> Gene
                 detail,
                 setting=setting,
             ) from error
+        if isinstance(error, OSError) and error.errno in _CLOSED:
+            raise load_error(
+                mark("The folder of {setting} cannot be written: {why}."),
+                f"{detail} {error.strerror}",
+                setting=setting,
+                why=f"{error.strerror} ({error.filename})",
+            ) from error
         status = _status(error)
-        if status in {401, 403}:
+        values["why"] = type(error).__name__ if status is None else f"HTTP {status}"
+        if status in {401, 403} and source == "modelscope":
+            sentence = mark(
+                "{source} wants a login for {model}, and the bot has none for it: see "
+                "MODEL_SOURCE for the other hub."
+            )
+        elif status in {401, 403}:
             sentence = mark(
                 "{source} wants a login for {model}: put a token of an account that may read it "
                 "into HF_TOKEN."
@@ -262,8 +301,8 @@ def _explained(repository: str, source: str, lacking: str, setting: str) -> Gene
             sentence = mark("{source} knows no model {model}.")
         else:
             sentence = mark(
-                "The model file {file} is missing and could not be downloaded from {source}; what "
-                "is there already is kept, and the next try goes on from it."
+                "The model file {file} is missing and could not be downloaded from {source} "
+                "({why}); what is there already is kept, and the next try goes on from it."
             )
         raise load_error(sentence, detail, **values) from error
 

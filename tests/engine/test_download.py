@@ -40,7 +40,9 @@ def hub():
         yield running
 
 
-def run(hub: Hub, folder: Path, *options: str, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(
+    hub: Hub, folder: Path, *options: str, command: str = "download", **changes: str
+) -> subprocess.CompletedProcess[str]:
     env = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -52,7 +54,7 @@ def run(hub: Hub, folder: Path, *options: str, **changes: str) -> subprocess.Com
         **changes,
     }
     return subprocess.run(
-        [sys.executable, "-m", "bot", "download", *options],
+        [sys.executable, "-m", "bot", command, *options],
         cwd=folder, env=env, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
 
@@ -109,7 +111,7 @@ def test_a_wrong_hash_is_told_and_the_file_fetched_again_next_time(hub, tmp_path
         (401, "wants a login for Qwen/Qwen-Image: put a token of an account that may read it into"),
         (403, "wants a login"),
         (404, "Hugging Face knows no model Qwen/Qwen-Image."),
-        (503, "is missing and could not be downloaded from Hugging Face"),
+        (503, "is missing and could not be downloaded from Hugging Face (HTTP 503)"),
     ],
 )
 def test_what_the_hub_refuses_is_one_sentence(hub, tmp_path, status, said):
@@ -124,8 +126,46 @@ def test_what_the_hub_refuses_is_one_sentence(hub, tmp_path, status, said):
 def test_a_missing_network_is_one_sentence(hub, tmp_path):
     done = run(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 1
-    assert "could not be downloaded from Hugging Face" in done.stderr
+    assert "could not be downloaded from Hugging Face (ConnectError)" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    done = run(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert "could not be downloaded from Hugging Face (OfflineModeIsEnabled)" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setting", ["IMAGE_MODEL_PATH", "IMAGE_LORA_PATH"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(hub, tmp_path, setting):
+    (tmp_path / "file").touch()
+    options = ("--lightning",) if setting == "IMAGE_LORA_PATH" else ()
+    done = run(hub, tmp_path, *options, **{setting: str(tmp_path / "file/below")})
+    assert done.returncode == 1
+    assert f"The folder of {setting} cannot be written: Not a directory (" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_doctor_finds_what_changed_since_the_download(hub, tmp_path):
+    hub.cuts[LARGE] = [26 * 2**20, *[0] * 50]
+    assert run(hub, tmp_path).returncode == 1
+    found = run(hub, tmp_path, "--only", "model files", command="doctor")
+    assert "1 downloads are unfinished" in found.stdout
+    hub.cuts.clear()
+    assert run(hub, tmp_path).returncode == 0
+    check = ("--only", "model hashes")
+    found = run(hub, tmp_path, *check, command="doctor")
+    assert (found.returncode, "14 of 14 compared and right" in found.stdout) == (0, True)
+    folder = tmp_path / "model/Qwen/Qwen-Image"
+    with (folder / LARGE).open("rb+") as file:
+        file.seek(2**24)
+        byte = file.read(1)[0]
+        file.seek(2**24)
+        file.write(bytes([byte ^ 1]))
+    found = run(hub, tmp_path, *check, command="doctor")
+    assert found.returncode == 1
+    assert f"{LARGE} is not what the hub published" in " ".join(found.stdout.split())
+    (folder / "SHA256SUMS").unlink()
+    found = run(hub, tmp_path, *check, command="doctor")
+    assert (found.returncode, "WARNING" in found.stdout) == (0, True)
 
 
 @pytest.mark.slow
@@ -180,10 +220,10 @@ def test_the_same_from_modelscope(hub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(hub.bytes_sent_of(LARGE)) == 2
     assert not (tmp_path / "model" / "Qwen/Qwen-Image" / ".download").exists()
-    hub.status = 404
     (tmp_path / "model" / "Qwen/Qwen-Image" / LARGE).unlink()
-    done = run(hub, tmp_path, **other)
-    assert "ModelScope knows no model" in done.stderr
+    for status, said in ((404, "ModelScope knows no model"), (401, "and the bot has none for it")):
+        hub.status = status
+        assert said in run(hub, tmp_path, **other).stderr
 
 
 @pytest.mark.slow
@@ -259,5 +299,5 @@ def test_each_model_gets_its_own_files_into_its_own_folder(hub, tmp_path):
         assert done.returncode == 0, done.stderr
         assert f"Complete: 4 files of weights, 0.0 GB, in {root / model}." in done.stdout
         there = {str(p.relative_to(root / model)) for p in (root / model).rglob("*") if p.is_file()}
-        assert there - {".download.lock"} == {*sdxl, ".model"}
+        assert there - {".download.lock"} == {*sdxl, ".model", "SHA256SUMS"}
         assert (root / model / ".model").read_text().strip() == model
