@@ -14,15 +14,21 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from bot.doctor.finding import Finding, Level
+from bot.engine.download import modelscope_endpoint
 from bot.settings import Settings
 
 _PATIENCE_S: Final = 10.0
 
 
 def model_hub(settings: Settings) -> Iterator[Finding]:
-    """Ask Hugging Face who we are; the token itself is never shown."""
+    """Ask Hugging Face who we are, or ModelScope for the model; the token is never shown."""
     if settings.model.family == "tiny":
         yield Finding("model hub", Level.OK, "not needed by the tiny model")
+        return
+    if settings.model_source == "modelscope":
+        endpoint = modelscope_endpoint()
+        url = f"{endpoint}/api/v1/models/{settings.image_model_name}"
+        yield _reached(endpoint, url, settings.image_model_name)
         return
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "ON", "YES"}:
         yield Finding("model hub", Level.OK, "not asked (HF_HUB_OFFLINE)")
@@ -30,7 +36,8 @@ def model_hub(settings: Settings) -> Iterator[Finding]:
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     token = _token()
     if token is None:
-        yield _reached(endpoint, settings.image_model_name)
+        name = settings.image_model_name
+        yield _reached(endpoint, f"{endpoint}/api/models/{name}", name)
         return
     try:
         status, body = _get(f"{endpoint}/api/whoami-v2", token)
@@ -56,16 +63,18 @@ def model_hub(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _reached(endpoint: str, model: str) -> Finding:
+def _reached(endpoint: str, url: str, model: str) -> Finding:
     try:
-        status, _ = _get(f"{endpoint}/api/models/{model}", None)
+        status, _ = _get(url, None)
     except _FAILURES as error:
         return _unreachable(endpoint, error)
     if status == HTTPStatus.OK:
         return Finding(
             "model hub", Level.OK, f"{endpoint} answers; not logged in, which {model} does not need"
         )
-    hint = "hf auth login" if status in {401, 403} else "compare IMAGE_MODEL_NAME and HF_ENDPOINT"
+    hint = "compare IMAGE_MODEL_NAME and the hub's address (docs/running.md)"
+    if status in {401, 403}:
+        hint = "hf auth login, where it is Hugging Face; ModelScope's logins are not supported"
     return Finding("model hub", Level.WARNING, f"{endpoint} answered {status} for {model}", hint)
 
 
@@ -96,7 +105,7 @@ _FAILURES: Final = (urllib.error.URLError, http.client.HTTPException, OSError, V
 
 def _get(url: str, token: str | None) -> tuple[int, dict[str, Any]]:
     if urlsplit(url).scheme not in {"http", "https"}:
-        raise ValueError("HF_ENDPOINT is no http address")
+        raise ValueError("the hub's address is no http address")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked above
     try:

@@ -153,18 +153,19 @@ class _HuggingFace:
         return location, headers
 
 
+def modelscope_endpoint() -> str:
+    """Return ModelScope's address, or the mirror's that `MODELSCOPE_ENDPOINT` names."""
+    return (os.environ.get("MODELSCOPE_ENDPOINT") or "https://www.modelscope.cn").rstrip("/")
+
+
 class _ModelScope:
     name = "ModelScope"
-
-    @property
-    def _endpoint(self) -> str:
-        return os.environ.get("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn").rstrip("/")
 
     def listing(self, repository: str) -> list[RemoteFile]:
         from huggingface_hub.utils import get_session  # noqa: PLC0415
 
         answer = get_session().get(
-            f"{self._endpoint}/api/v1/models/{repository}/repo/files",
+            f"{modelscope_endpoint()}/api/v1/models/{repository}/repo/files",
             params={"Revision": "master", "Recursive": "true"},
             timeout=_PATIENCE_S,
         )
@@ -176,7 +177,7 @@ class _ModelScope:
         ]
 
     def address(self, repository: str, path: str) -> tuple[str, dict[str, str]]:
-        return f"{self._endpoint}/models/{repository}/resolve/master/{path}", {}
+        return f"{modelscope_endpoint()}/models/{repository}/resolve/master/{path}", {}
 
 
 _CLIENTS: Final[dict[str, _Client]] = {

@@ -15,7 +15,8 @@ from bot.settings import Settings
 from tests.process.doctor_kit import StandIn
 
 TOKEN = "made-up-token-of-a-bot"
-MODEL = "/api/models/Qwen/Qwen-Image"
+NAME = "Qwen/Qwen-Image"
+MODEL = f"/api/models/{NAME}"
 
 
 @pytest.fixture
@@ -148,6 +149,20 @@ def test_nobody_answers(look, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     assert look("Discord")["Discord"][0] == "error"
     assert look("model hub")["model hub"][0] == "warning"
+
+
+def test_modelscope_is_asked_where_it_is_the_source(server, look, monkeypatch, tmp_path):
+    monkeypatch.setenv("MODEL_SOURCE", "modelscope")
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    assert look("model hub")["model hub"][:2] == (
+        "warning",
+        f"{server.url} answered 404 for {NAME}",
+    )
+    server.answers[f"/api/v1/models/{NAME}"] = (200, {})
+    assert look("model hub")["model hub"][0] == "ok"
+    assert server.tokens == [None, None]
 
 
 def test_the_hub_and_its_login(server, look, monkeypatch, tmp_path):
