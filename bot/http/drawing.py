@@ -31,9 +31,6 @@ _log = logging.getLogger(__name__)
 POLL_S: Final = 5
 """What a client that has to ask again is told to wait."""
 
-# The default width of the server from which this project comes: its clients may send it always.
-_ALWAYS_TAKEN: Final = 1344
-
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -84,31 +81,13 @@ async def submit(
         submission = await desk.queue.submit(request, origin, job_id=job_id)
     first = submission.job.request
     if submission.repeated:
-        if not _same(asked, size, request, first):
+        if replace(request, seed=first.seed if asked.seed is None else asked.seed) != first:
             sentence = "This Idempotency-Key was used for another request."
             raise Problem(409, sentence, job_id=submission.job.id)
     else:
         with job_context(job_id):
             _log.info("accepted from the key %s", caller.name)
     return submission
-
-
-def _same(
-    asked: Asked, size: tuple[int | None, int | None], request: ImageRequest, first: ImageRequest
-) -> bool:
-    """Return whether a client asked for this again.
-
-    What it left to defaults is as it was the first time: they may be others by now.
-    """
-    left = {"seed": asked.seed, "steps": asked.steps, "guidance": asked.guidance}
-    names = {name for name, value in left.items() if value is None} | {"added", "shift", "extra"}
-    if asked.lora is None:
-        names.add("loras")  # Lightning's file comes and goes, too.
-    if asked.quality is None:
-        names.add("quality")
-    if asked.aspect is None:
-        names |= {"aspect", *(n for n, v in zip(("width", "height"), size, strict=True) if not v)}
-    return replace(request, **{name: getattr(first, name) for name in names}) == first
 
 
 def _request(
@@ -118,10 +97,6 @@ def _request(
     width, height = size
     if width is None and height is None:
         return request
-    largest = max(desk.model.largest_side, _ALWAYS_TAKEN)
-    if max(width or 0, height or 0) > largest:
-        name = desk.model.name
-        raise Problem(422, f"{name} draws at most {largest} pixels on a side.")
     return request.with_changes(
         width=request.width if width is None else width,
         height=request.height if height is None else height,
@@ -183,7 +158,6 @@ async def view(desk: Desk, job: Job) -> JobView:
         starts_at=place.starts_at if place else None,
         ends_at=place.ends_at if place else None,
         step=request.steps if job.state is JobState.GENERATED else step,
-        stage=latest.stage if latest and latest.kind == "loading" else None,
         error=job.error,
         images=[
             PictureView(

@@ -8,7 +8,6 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, Final, cast
 
 from fastapi import FastAPI, HTTPException, Request
@@ -26,7 +25,6 @@ from bot.errors import (
     StorageRefused,
     UserError,
 )
-from bot.http.schemas import GenerateBody
 
 _log = logging.getLogger(__name__)
 
@@ -56,10 +54,7 @@ _CODES: Final[Mapping[int, str]] = {
 }
 # Sentences are written for Discord, which shows such a mark as a time of the reader's own zone.
 _TIME: Final = re.compile(r"<t:(\d+):R>")
-_COMMAND: Final = "with /queue"
-_CALL: Final = "with DELETE /api/v1/jobs/{id}"
 _LONGEST: Final = 500
-_FIELDS: Final = tuple(GenerateBody.model_fields)
 
 
 class Problem(HTTPException):
@@ -82,7 +77,6 @@ def readable(sentence: str) -> str:
     plain = _TIME.sub(
         lambda mark: time.strftime("at %Y-%m-%dT%H:%M:%SZ", time.gmtime(int(mark[1]))), sentence
     )
-    plain = plain.replace(_COMMAND, _CALL)
     return plain.encode("utf-8", "replace").decode()[:_LONGEST]
 
 
@@ -179,11 +173,5 @@ def _sentence(error: Mapping[str, Any]) -> str:
     name = ".".join(str(step)[:60] for step in place if not isinstance(step, int))
     if error["type"] == "json_invalid":
         return "The body is not valid JSON"
-    if error["type"] == "extra_forbidden":
-        within = [field for field in _FIELDS if name in field]
-        near = within or get_close_matches(name, _FIELDS, 1)
-        return f'There is no field "{name}"' + (f'; did you mean "{near[0]}"?' if near else ".")
-    if error["type"] in {"model_attributes_type", "dict_type", "model_type"} and not name:
-        return "The body must be a JSON object."
     reason = str(error["msg"])
     return f"{name}: {reason}" if name else reason

@@ -114,7 +114,6 @@ async def list_loras(desk: TheDesk, _caller: TheCaller) -> list[LoraView]:
     ]
 
 
-@router.head("/api/v1/images/{job_id}.png", include_in_schema=False)
 @router.get(
     "/api/v1/images/{job_id}.png",
     summary="The first picture of a job",
@@ -131,7 +130,6 @@ async def first_picture(
     return await _picture(desk, caller, job_id, 0, if_none_match)
 
 
-@router.head("/api/v1/images/{job_id}/{position}.png", include_in_schema=False)
 @router.get(
     "/api/v1/images/{job_id}/{position}.png",
     summary="A picture of a job",
