@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Header, HTTPException, Request
@@ -20,14 +22,18 @@ from bot.http.schemas import JobView, PictureView
 from bot.http.signed import picture_path
 from bot.jobs.admission import Submission
 from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.estimate import Place
 from bot.jobs.loras import Loras
 from bot.jobs.model import Job, JobState, Origin, Target
 from bot.jobs.moderation import check_prompt
 from bot.jobs.request import ImageRequest
 from bot.logs import job_context
+from storage import jobs
 
 _log = logging.getLogger(__name__)
 
+_ASKED: Final = "asked"
+"""The field of a stored request that says what its client asked for."""
 POLL_S: Final = 5
 """What a client that has to ask again is told to wait."""
 
@@ -66,12 +72,20 @@ async def submit(
     """
     job_id = desk.queue.new_job_id()
     with no_prompt_logged(job_id, asked):
-        request = _request(desk, asked, size, await desk.loras.known())
-        await check_prompt(await desk.preferences.rules(None), request.prompt)
-        source = job_id
+        source, words = job_id, None
         if idempotency_key is not None:
             digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
             source = f"{caller.user_id}:{digest[:32]}"
+            words = _words(asked, size, idempotency_key)
+            # Before composing: a default or a LoRA of then may be another now, or gone.
+            find = partial(jobs.find_source, source_id=f"h{source}")
+            first = await desk.database.read(find)
+            if first is not None and first.request.extra.get(_ASKED) == words:
+                return Submission(first, Place(0, None, None), repeated=True)
+        request = _request(desk, asked, size, await desk.loras.known())
+        await check_prompt(await desk.preferences.rules(None), request.prompt)
+        if words is not None:
+            request = request.with_changes(extra={_ASKED: words})
         origin = Origin(
             source_id=f"h{source}",
             target=Target.HTTP,
@@ -79,15 +93,33 @@ async def submit(
             user_name=caller.name,
         )
         submission = await desk.queue.submit(request, origin, job_id=job_id)
-    first = submission.job.request
     if submission.repeated:
-        if replace(request, seed=first.seed if asked.seed is None else asked.seed) != first:
+        if not _same(submission.job.request, request, asked):
             sentence = "This Idempotency-Key was used for another request."
             raise Problem(409, sentence, job_id=submission.job.id)
     else:
         with job_context(job_id):
             _log.info("accepted from the key %s", caller.name)
     return submission
+
+
+def _words(asked: Asked, size: tuple[int | None, int | None], idempotency_key: str) -> str:
+    """Return a hash of what a client asked for, without what it left out.
+
+    The client's key is part of it, which is stored nowhere: after a prompt is deleted, nobody can
+    try out which prompt it was.
+    """
+    said = {name: value for name, value in asdict(asked).items() if value is not None}
+    text = json.dumps([idempotency_key, said, size], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _same(first: ImageRequest, again: ImageRequest, asked: Asked) -> bool:
+    if _ASKED in first.extra:
+        return first.extra[_ASKED] == again.extra[_ASKED]
+    # A job from before the hash was kept: what was drawn is compared.
+    seed = first.seed if asked.seed is None else asked.seed
+    return replace(again, seed=seed, extra=first.extra) == first
 
 
 def _request(

@@ -248,6 +248,31 @@ async def test_an_idempotency_key_makes_one_job(sandbox, tmp_path):
         assert await api.stage.jobs_made() == 2
 
 
+async def test_a_retry_finds_its_job_though_defaults_changed(sandbox, tmp_path):
+    once = {"headers": {"Idempotency-Key": "order 17"}}
+    body = {"prompt": "a cat"}
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client(ALICE) as client:
+        first = await client.post(GENERATE, json=body, **once)
+        assert first.status_code == 200
+        request = (await api.stage.queue.job(first.headers["X-Job-Id"])).request
+        await api.stage.stop()
+    changed = {"image_quality_standard": "3:2"}
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS, **changed) as api,
+        api.client(ALICE) as client,
+    ):
+        again = await client.post(GENERATE, json=body, **once)
+        assert (again.status_code, again.json()) == (200, first.json())
+        named = await client.post(GENERATE, json={**body, "num_inference_steps": 3}, **once)
+        assert named.status_code == 409
+        # A job of a version that kept no hash is compared as it was drawn.
+        old = request.with_changes(extra={}).to_json()
+        await api.stage.database.write(lambda tx: tx.execute("UPDATE jobs SET request = ?", (old,)))
+        assert (await client.post(GENERATE, json=body, **once)).status_code == 409
+        same = {**body, "num_inference_steps": request.steps, "guidance_scale": request.guidance}
+        assert (await client.post(GENERATE, json=same, **once)).status_code == 200
+
+
 @pytest.mark.slow
 async def test_a_failed_job_is_a_sentence(sandbox, tmp_path):
     script = Script(error=EngineError(EngineErrorKind.OUT_OF_MEMORY, "cuda"), error_at=1)
