@@ -76,10 +76,16 @@ class ModelSpec:
     sizes: Mapping[str, tuple[int, int]]
     qualities: Mapping[str, Quality]
     largest_side: int
-    """The most pixels on a side that the model draws, in an enlarged picture too."""
+    """The most pixels on a side that *Upscale* enlarges a picture to."""
     default_quality: str = "standard"
     published: Published | None = None
     """None: the model is part of the bot."""
+    largest_asked: int = 2048
+    """The most pixels on a side that may be asked for by number.
+
+    More than `largest_side` for the tiny model alone: what was written for a large model has to
+    work with it, though its pictures gain nothing.
+    """
 
     @property
     def streamed(self) -> bool:
@@ -232,6 +238,8 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             {"fast": Quality(20, 5.0), "standard": Quality(40, 5.0), "high": Quality(50, 5.0)},
             1536,
             published=_SDXL_FILES,
+            # What the engine keeps free beside the weights (bot/engine/networks.py) rests on it.
+            largest_asked=1536,
         ),
         ModelSpec(
             "tiny",

@@ -35,7 +35,7 @@ from bot.words import mark
 # bfloat16 copy.
 _WORKING_GIB: Final = 2.0
 # What the largest picture needs beside all of SDXL: 1536x1536 took 11.8 GiB with its weights
-# (6.4), measured.
+# (6.4), measured. Larger ones are refused (`largest_asked` of bot/models.py).
 _LARGEST_GIB: Final = 6.0
 _FP8: Final = torch.float8_e4m3fn
 

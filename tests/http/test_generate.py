@@ -248,6 +248,21 @@ async def test_an_idempotency_key_makes_one_job(sandbox, tmp_path):
         assert await api.stage.jobs_made() == 2
 
 
+async def test_a_size_that_the_model_does_not_draw_is_refused(sandbox, tmp_path):
+    sdxl = "stabilityai/stable-diffusion-xl-base-1.0"
+    async with opened(sandbox, tmp_path, image_model_name=sdxl) as api, api.client() as client:
+        for side in ("width", "height"):
+            answer = await client.post(GENERATE, json={"prompt": "a house", side: 1552})
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == f"{sdxl} draws at most 1536 pixels on a side: {side}."
+        theirs = await client.post(OPENAI, json={"prompt": "a house", "size": "2048x1024"})
+        assert (theirs.status_code, "1536" in theirs.text) == (400, True)
+        assert await api.stage.jobs_made() == 0
+        largest = {"prompt": "a house", "width": 1536, "height": 1536}
+        answer = await client.post(f"{GENERATE}?async=true", json=largest)
+        assert answer.status_code == 202
+
+
 async def test_a_retry_finds_its_job_though_defaults_changed(sandbox, tmp_path):
     once = {"headers": {"Idempotency-Key": "order 17"}}
     body = {"prompt": "a cat"}
