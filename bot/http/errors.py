@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import math
 import re
@@ -25,6 +26,7 @@ from bot.errors import (
     StorageRefused,
     UserError,
 )
+from bot.http.schemas import GenerateBody
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ _CODES: Final[Mapping[int, str]] = {
 # Sentences are written for Discord, which shows such a mark as a time of the reader's own zone.
 _TIME: Final = re.compile(r"<t:(\d+):R>")
 _LONGEST: Final = 500
+# What people are told to do in Discord, and what programs do instead.
+_CANCEL: Final = ("with /queue,", "with DELETE /api/v1/jobs/{id},")
+# Names of other programs' APIs that are not spelt alike.
+_OTHER_NAMES: Final = {"steps": "num_inference_steps", "n": "count", "cfg_scale": "guidance_scale"}
 
 
 class Problem(HTTPException):
@@ -88,7 +94,10 @@ def problem_of(error: UserError) -> Problem:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_at - time.time())))
     elif status == 503:  # noqa: PLR2004
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    return Problem(status, error.sentence, headers=headers)
+    sentence = error.sentence
+    if isinstance(error, LimitReached):
+        sentence = sentence.replace(*_CANCEL)
+    return Problem(status, sentence, headers=headers)
 
 
 def unforeseen(error: Exception) -> Problem:
@@ -160,7 +169,7 @@ def add_error_answers(app: FastAPI) -> None:
 def _methods(app: FastAPI, request: Request) -> str:
     """Return what the path can be asked; each route by itself knows its own method alone."""
     found: set[str] = set()
-    for method in ("DELETE", "GET", "POST"):
+    for method in ("DELETE", "GET", "HEAD", "POST"):
         scope = {**request.scope, "method": method}
         if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes):
             found.add(method)
@@ -173,5 +182,17 @@ def _sentence(error: Mapping[str, Any]) -> str:
     name = ".".join(str(step)[:60] for step in place if not isinstance(step, int))
     if error["type"] == "json_invalid":
         return "The body is not valid JSON"
+    if not place and error["type"] in {"missing", "model_attributes_type"}:
+        return "The body must be a JSON object"
+    if error["type"] == "extra_forbidden":
+        return _unknown(name)
     reason = str(error["msg"])
     return f"{name}: {reason}" if name else reason
+
+
+def _unknown(name: str) -> str:
+    """Return the refusal of a field that does not exist; only `GenerateBody` refuses any."""
+    near = difflib.get_close_matches(name.lower(), GenerateBody.model_fields, n=1)
+    meant = _OTHER_NAMES.get(name.lower()) or (near[0] if near else None)
+    sentence = f'There is no field "{name}"'
+    return f'{sentence}; did you mean "{meant}"?' if meant else sentence

@@ -79,7 +79,7 @@ class Gate:
         if signature := query.get("signature"):
             expires = query.get("expires", ["0"])[0]
             caller = self._keys.signed_by(signed_text(path, expires), signature[0])
-            if caller and scope["method"] == "GET" and _later_than_now(expires):
+            if caller and scope["method"] in {"GET", "HEAD"} and _later_than_now(expires):
                 return caller
             raise Problem(403, "This link is wrong, or has expired.")
         caller = self._keys.find(headers.get("authorization"))

@@ -20,12 +20,14 @@ _log = logging.getLogger(__name__)
 router = APIRouter(tags=["health"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="The process lives")
 async def healthz() -> dict[str, str]:
     """Answer: what comes is `ok`, or nothing."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Requests are taken",

@@ -114,6 +114,7 @@ async def list_loras(desk: TheDesk, _caller: TheCaller) -> list[LoraView]:
     ]
 
 
+@router.head("/api/v1/images/{job_id}.png", include_in_schema=False)
 @router.get(
     "/api/v1/images/{job_id}.png",
     summary="The first picture of a job",
@@ -122,14 +123,16 @@ async def list_loras(desk: TheDesk, _caller: TheCaller) -> list[LoraView]:
 )
 async def first_picture(
     job_id: str,
+    request: Request,
     desk: TheDesk,
     caller: TheCaller,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return the PNG as it was drawn, with its parameters in it."""
-    return await _picture(desk, caller, job_id, 0, if_none_match)
+    return await _picture(desk, caller, request, (job_id, 0), if_none_match)
 
 
+@router.head("/api/v1/images/{job_id}/{position}.png", include_in_schema=False)
 @router.get(
     "/api/v1/images/{job_id}/{position}.png",
     summary="A picture of a job",
@@ -139,12 +142,13 @@ async def first_picture(
 async def one_picture(
     job_id: str,
     position: int,
+    request: Request,
     desk: TheDesk,
     caller: TheCaller,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return the PNG of a batch's picture; positions count from 0."""
-    return await _picture(desk, caller, job_id, position, if_none_match)
+    return await _picture(desk, caller, request, (job_id, position), if_none_match)
 
 
 @router.delete(
@@ -164,8 +168,9 @@ async def delete_pictures(job_id: str, desk: TheDesk, caller: TheCaller) -> Resp
 
 
 async def _picture(
-    desk: Desk, caller: Caller, job_id: str, position: int, known: str | None
+    desk: Desk, caller: Caller, request: Request, which: tuple[str, int], known: str | None
 ) -> Response:
+    job_id, position = which
     job = await desk.own_job(caller, job_id)
     image = await desk.gallery.picture(job, position)
     tag = f'"{image.sha256}"'
@@ -173,6 +178,7 @@ async def _picture(
     if known is not None and tag in known:
         return Response(status_code=304, headers=headers)
     data = await desk.gallery.read(image)
-    await desk.fetched(job)
+    if request.method != "HEAD":  # That is asked without taking the picture.
+        await desk.fetched(job)
     headers["Content-Disposition"] = f'inline; filename="{job.id}_{position}.png"'
     return Response(data, media_type="image/png", headers=headers)

@@ -47,6 +47,9 @@ async def create_images(
         prompt=body.prompt,
         quality=_QUALITIES.get(body.quality or ""),
         count=body.n or 1,
+        seed=body.seed,
+        lora=body.lora,
+        lora_strength=body.lora_strength,
         private=True,
     )
     submission = await submit(desk, caller, asked, _size(body.size), idempotency_key)

@@ -59,6 +59,9 @@ _JOB: Final[JsonDict] = {
 }
 
 Side = Annotated[int, Field(ge=SIZE_MIN, le=SIZE_MAX, multiple_of=SIZE_MULTIPLE)]
+Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
+LoraName = Annotated[str, Field(min_length=1, max_length=100)]
+LoraStrength = Annotated[float, Field(ge=-STRENGTH_MAX, le=STRENGTH_MAX, allow_inf_nan=False)]
 Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_LIMIT)]
 
 
@@ -78,7 +81,7 @@ class GenerateBody(BaseModel):
     )
     width: Side | None = Field(None, description="Pixels; Qwen-Image: 1344.")
     height: Side | None = Field(None, description="Pixels; Qwen-Image: 768.")
-    seed: Annotated[int, Field(ge=0, lt=SEED_LIMIT)] | None = Field(
+    seed: Seed | None = Field(
         None, description="The same seed draws the same picture; a random one if left out."
     )
     negative_prompt: Annotated[str, Field(max_length=PROMPT_LIMIT)] | None = None
@@ -88,12 +91,12 @@ class GenerateBody(BaseModel):
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = Field(
         1, description="Pictures; picture i has the seed plus i."
     )
-    lora: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+    lora: LoraName | None = Field(
         None, description="A LoRA to add, by a name of GET /api/v1/loras."
     )
-    lora_strength: (
-        Annotated[float, Field(ge=-STRENGTH_MAX, le=STRENGTH_MAX, allow_inf_nan=False)] | None
-    ) = Field(None, description="How strongly; else as GET /api/v1/loras says.")
+    lora_strength: LoraStrength | None = Field(
+        None, description="How strongly; else as GET /api/v1/loras says."
+    )
 
 
 class LoraView(BaseModel):
@@ -199,6 +202,10 @@ class OpenAIBody(BaseModel):
         None, description="url (default): a link that opens without the key for an hour."
     )
     stream: Literal[False] | None = None
+    # Not OpenAI's: its clients send them by `extra_body`.
+    seed: Seed | None = Field(None, description="The same seed draws the same picture.")
+    lora: LoraName | None = Field(None, description="A name of GET /api/v1/loras.")
+    lora_strength: LoraStrength | None = None
 
 
 class OpenAIPicture(BaseModel):

@@ -70,7 +70,12 @@ WRONG = [
     ({"prompt": " "}, "prompt is empty"),
     ({"prompt": "a", "width": 300, "height": 768}, "width"),
     ({"prompt": "a", "seed": "7"}, "seed"),
-    ({"prompt": "a", "stepz": 7}, "stepz"),
+    ({"prompt": "a", "steps": 7}, 'no field "steps"; did you mean "num_inference_steps"?'),
+    ({"prompt": "a", "widht": 512}, 'no field "widht"; did you mean "width"?'),
+    ({"prompt": "a", "zzz": 7}, 'There is no field "zzz"'),
+    ([], "The body must be a JSON object"),
+    ("a house", "The body must be a JSON object"),
+    (None, "The body must be a JSON object"),
     ({"prompt": "a", "num_inference_steps": 101}, "num_inference_steps"),
     ({"prompt": "a\ud83d"}, "prompt"),
     ({"prompt": "a", "x\ud83d": 1}, "unicode"),
@@ -211,6 +216,8 @@ async def test_limits_are_those_of_users(sandbox, tmp_path):
         asked = [alice.post(f"{GENERATE}?async=true", json={"prompt": "a"}) for _ in range(10)]
         codes = sorted(answer.status_code for answer in await asyncio.gather(*asked))
         assert codes == [202] * 3 + [429] * 7
+        full = (await alice.post(GENERATE, json={"prompt": "a"})).json()["detail"]
+        assert "Cancel one with DELETE /api/v1/jobs/{id}, or wait" in full
         two = await bob.post(f"{GENERATE}?async=true", json={"prompt": "a", "count": 4})
         assert two.status_code == 202
         more = await bob.post(GENERATE, json={"prompt": "a"})

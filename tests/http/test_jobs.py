@@ -122,15 +122,40 @@ async def test_openais_shapes(sandbox, tmp_path):
             ({"prompt": "a", "size": "17x17"}, "width"),
             ({"prompt": "a", "n": 5}, "n"),
             ({"prompt": "a", "stream": True}, "stream"),
+            ({"prompt": "a", "seed": -1}, "seed"),
+            ({"prompt": "a", "lora": "nobody's"}, "LoRA"),
         ):
             refused = await client.post(OPENAI, json=wrong)
             assert refused.status_code == 400
             error = refused.json()["error"]
             assert words in error["message"]
             assert error["type"] == "invalid_request_error"
+        seeded = await client.post(OPENAI, json={"prompt": "a house", "seed": 77})
+        job = await api.stage.queue.job(seeded.headers["X-Job-Id"])
+        assert job.request.seed == 77
         models = (await client.get("/v1/models")).json()
         assert [model["id"] for model in models["data"]] == ["tiny"]
         assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
+
+
+async def test_head_is_answered_as_get_without_the_body(sandbox, tmp_path):
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS) as api,
+        api.client(ALICE) as client,
+        api.client() as anyone,
+    ):
+        job = (await client.post(LATER, json={"prompt": "a house"})).json()
+        await api.stage.delivered(job["id"])
+        signed = (await client.post(OPENAI, json={"prompt": "a"})).json()["data"][0]["url"]
+        for path in ("/healthz", "/readyz", signed):
+            head, whole = await anyone.head(path), await anyone.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["Content-Length"] == whole.headers["Content-Length"]
+        for path in (f"/api/v1/images/{job['id']}.png", f"/api/v1/images/{job['id']}/0.png"):
+            assert (await client.head(path)).status_code == 200
+        assert (await api.stage.delivery(job["id"])).state != "delivered"
+        refused = await client.post("/healthz")
+        assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD")
 
 
 async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
