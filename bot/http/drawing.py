@@ -196,6 +196,7 @@ async def view(desk: Desk, job: Job) -> JobView:
         starts_at=place.starts_at if place else None,
         ends_at=place.ends_at if place else None,
         step=request.steps if job.state is JobState.GENERATED else step,
+        stage=(latest.stage or None) if latest else None,
         error=job.error,
         images=[
             PictureView(

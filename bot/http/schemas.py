@@ -52,6 +52,7 @@ _JOB: Final[JsonDict] = {
     "starts_at": 1767225640.0,
     "ends_at": 1767225660.0,
     "step": 0,
+    "stage": None,
     "error": None,
     "images": [],
     "status_url": f"/api/v1/jobs/{_JOB_ID}",
@@ -159,6 +160,9 @@ class JobView(BaseModel):
     starts_at: float | None
     ends_at: float | None
     step: int = Field(description="Denoising steps that are done.")
+    stage: str | None = Field(
+        description="While the model is being loaded: what is, or why it cannot be; else null."
+    )
     error: str | None
     images: list[PictureView]
     status_url: str

@@ -6,11 +6,12 @@ import asyncio
 
 import pytest
 
+from bot.errors import EngineError, EngineErrorKind
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened, png_of
-from tests.wire.kit import soon
+from tests.wire.kit import PATIENCE_S, soon
 
 LATER = f"{GENERATE}?async=true"
 
@@ -105,6 +106,23 @@ async def test_streams_end_with_the_bot(sandbox, tmp_path):
             stopping = asyncio.create_task(api.stage.stop())
             assert "done" not in [name async for name, _ in events]
             await soon(stopping)
+
+
+async def test_a_job_says_why_its_model_does_not_load(sandbox, tmp_path):
+    broken = Script(error=EngineError(EngineErrorKind.LOAD_FAILED, "no files"))
+    engine = ScriptedEngine(broken, loaded=False)
+    async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
+        with api.stage.queue.feed.subscribe() as updates:
+            job = (await client.post(LATER, json={"prompt": "a house"})).json()
+            async with asyncio.timeout(PATIENCE_S):
+                async for update in updates:
+                    if "Next try" in update.stage:
+                        break
+        seen = (await client.get(job["status_url"])).json()
+        assert (seen["state"], seen["error"]) == ("queued", None)
+        assert seen["stage"] == update.stage
+        ended = (await client.delete(job["status_url"])).json()
+        assert (ended["state"], ended["stage"]) == ("cancelled", None)
 
 
 @pytest.mark.slow
