@@ -55,8 +55,8 @@ async def test_a_job_from_load_to_picture(tmp_path, monkeypatch) -> None:
         ("exit", Kind.DIED, False, "exited with status 0"),
         ("segv", Kind.DIED, False, "SIGSEGV"),
         ("half-a-frame", Kind.DIED, False, "exited with status 0"),
-        ("hang", Kind.SILENT, False, "of denoise"),
-        ("hang-saving", Kind.SILENT, False, "of save"),
+        pytest.param("hang", Kind.SILENT, False, "of denoise", marks=pytest.mark.slow),
+        pytest.param("hang-saving", Kind.SILENT, False, "of save", marks=pytest.mark.slow),
         ("oversized", Kind.GARBLED, False, "over the limit"),
         ("garbage", Kind.GARBLED, False, "not JSON"),
         ("no-such-activity", Kind.GARBLED, False, "daydream"),
@@ -117,24 +117,6 @@ async def test_a_preview_arrives_byte_for_byte(tmp_path, monkeypatch) -> None:
         assert Preview(1, b"\x00\n\xffpicture") in events
 
 
-async def test_cancel_acts_at_the_next_step(tmp_path, monkeypatch) -> None:
-    async with misbehaving(tmp_path, monkeypatch) as engine:
-        await engine.load()
-        pid, steps = engine.pid, []
-
-        async def on_event(event) -> None:
-            steps.append(event)
-            if event == Step(3, 1_000_000):
-                await engine.cancel("another")
-                await engine.cancel("job1")
-
-        with pytest.raises(GenerationCancelled):
-            await react(engine, request(tmp_path, "steps"), on_event)
-        assert 3 <= len(steps) < 1000
-        await draw_well(engine, request(tmp_path))
-        assert engine.pid == pid
-
-
 async def test_cancel_does_not_wait_for_the_model(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch, "load-waits") as engine:
 
@@ -168,7 +150,9 @@ async def test_a_model_that_loads_for_nobody_can_be_unloaded(tmp_path, monkeypat
             os.kill(pid, 0)
 
 
-@pytest.mark.parametrize(("prompt", "obeys"), [("steps", True), ("deaf", False)])
+@pytest.mark.parametrize(
+    ("prompt", "obeys"), [("steps", True), pytest.param("deaf", False, marks=pytest.mark.slow)]
+)
 async def test_leaving_early_stops_the_work(tmp_path, monkeypatch, prompt, obeys) -> None:
     async with misbehaving(tmp_path, monkeypatch, limits=QUICK) as engine:
         await engine.load()
