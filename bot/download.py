@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bot.doctor.model import damage
+from bot.doctor.model import cache_to_come, damage
 from bot.errors import BotError, EngineError
 from bot.lightning import SERIES
 from bot.loras import lora_folder
@@ -69,7 +70,19 @@ def download_model(settings: Settings) -> str:
         )
     size = sum(path.stat().st_size for path in files.weights)
     told = f"{len(files.weights)} files of weights, {size / 1e9:.1f} GB, in {files.folder}"
-    return f"Complete: {told}."
+    return f"Complete: {told}.{_cache_sentence(settings)}"
+
+
+def _cache_sentence(settings: Settings) -> str:
+    """Return what to tell where the FP8 cache that the first picture makes has no room."""
+    wanted, root = cache_to_come(settings), settings.image_model_path
+    free = shutil.disk_usage(root).free
+    if free >= wanted:
+        return ""
+    return (
+        f" The FP8 cache needs {wanted / 1e9:.0f} GB more there, and {free / 1e9:.0f} GB are free: "
+        "until there is room, every start converts the model anew."
+    )
 
 
 def download_lightning(settings: Settings, steps: int) -> str:

@@ -73,9 +73,7 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
     files = [*_weights(folder, published), *partial_files(folder)]
     there = sum(path.stat().st_size for path in files)
     wanted = max(0, published.download_bytes - there) if _missing(settings) else 0
-    cache = cache_home(settings.image_model_path, settings.image_model_name) / _CACHE_FOLDER
-    if settings.image_offload == "stream" and not cache.is_dir():
-        wanted += published.cache_bytes
+    wanted += cache_to_come(settings)
     place = existing(folder)
     free = shutil.disk_usage(place).free
     text = f"{free / _GB:.0f} GB free at {place.absolute()}, {wanted / _GB:.0f} GB still to come"
@@ -84,6 +82,15 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
     else:
         step = "make room, or set IMAGE_MODEL_PATH to a larger disk"
         yield Finding("model disk", Level.ERROR, text, step)
+
+
+def cache_to_come(settings: Settings) -> int:
+    """Return the bytes of the FP8 cache that is still to be made."""
+    published = settings.model.published
+    if published is None or settings.image_offload != "stream":
+        return 0
+    cache = cache_home(settings.image_model_path, settings.image_model_name) / _CACHE_FOLDER
+    return 0 if cache.is_dir() else published.cache_bytes
 
 
 def model_hashes(settings: Settings) -> Iterator[Finding]:

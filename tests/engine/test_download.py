@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bot.download import download_model
 from bot.engine import download
 from bot.errors import EngineError
+from bot.settings import load_settings
 from tests.engine.hub import Hub, sha256
 from tests.engine.test_weights import FILES
 
@@ -166,6 +170,16 @@ def test_the_doctor_finds_what_changed_since_the_download(hub, tmp_path):
     (folder / "SHA256SUMS").unlink()
     found = run(hub, tmp_path, *check, command="doctor")
     assert (found.returncode, "WARNING" in found.stdout) == (0, True)
+
+
+def test_a_cache_that_will_not_fit_is_told(tmp_path, monkeypatch):
+    files = SimpleNamespace(weights=[], folder=tmp_path)
+    monkeypatch.setattr("bot.engine.weights.ensure", lambda *_, **__: files)
+    settings = load_settings(image_model_path=tmp_path)
+    for free, told in ((31e9, False), (20e9, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        said = download_model(settings)
+        assert ("The FP8 cache needs 31 GB more there, and 20 GB are free" in said) is told
 
 
 @pytest.mark.slow
