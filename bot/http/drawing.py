@@ -14,7 +14,7 @@ from typing import Annotated, Final
 
 from fastapi import Header, HTTPException, Request
 
-from bot.errors import InvalidRequest, UserError
+from bot.errors import UserError
 from bot.http.desk import Desk
 from bot.http.errors import Problem, unforeseen
 from bot.http.keys import Caller
@@ -132,9 +132,8 @@ def _request(
     most = desk.model.largest_asked
     for what, side in (("width", width), ("height", height)):
         if side is not None and side > most:
-            raise InvalidRequest(
-                f"{desk.model.name} draws at most {most} pixels on a side: {what}."
-            )
+            name = desk.model.name
+            raise Problem(422, f"{name} draws at most {most} pixels on a side: {what}.")
     return request.with_changes(
         width=request.width if width is None else width,
         height=request.height if height is None else height,

@@ -215,6 +215,7 @@ async def test_sent_and_not_recorded(tmp_path, way):
     assert await killed_at(tmp_path, 1, way=way, plan=Plan(die_at=1, die_in="delivered"))
 
 
+@pytest.mark.slow
 async def test_sent_and_looked_for_when_the_nonce_is_forgotten(tmp_path, monkeypatch):
     monkeypatch.setattr(messages, "NONCE_SECONDS", 0)
     plan, again = Plan(die_at=1, die_in="delivered"), Plan(nonce_window_s=0)
@@ -231,6 +232,7 @@ async def test_nothing_was_accepted_before_the_commit(tmp_path):
         assert len(life.asked) == 2
 
 
+@pytest.mark.slow
 async def test_a_private_answer_comes_again_when_its_token_dies_unrecorded(tmp_path):
     """What is not guaranteed: nobody can look up what only its author sees, so it comes again."""
     private = replace(WAYS["token"], options={"private": True})

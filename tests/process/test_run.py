@@ -17,6 +17,7 @@ from tests.process.kit import PATIENCE_S, ROOT, bot_process
 from tests.wire.kit import is_outcome, job_id_of, text_of
 
 
+@pytest.mark.slow
 @pytest.mark.engine
 async def test_run_draws_and_stops_cleanly(tmp_path):
     async with Sandbox() as sandbox, bot_process(sandbox, tmp_path) as process:
