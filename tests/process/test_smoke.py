@@ -59,7 +59,7 @@ def test_a_model_that_is_not_there_is_one_sentence(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("Qwen/Qwen-Image", "This model needs an NVIDIA GPU"),
+        pytest.param("Qwen/Qwen-Image", "This model needs an NVIDIA GPU", marks=pytest.mark.slow),
         ("tiny", "name another one with --out"),
     ],
 )
