@@ -49,8 +49,9 @@ class NodeActor:
         self._folder = _Folder()
 
     async def inspect(self, model_path: str, lora_path: str) -> dict[str, Any]:
-        """Return what must be the same on every node."""
-        return await asyncio.to_thread(report, model_path, lora_path)
+        """Return what must be the same on every node, and which of its GPUs Ray gave this actor."""
+        found = await asyncio.to_thread(report, model_path, lora_path)
+        return {**found, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
     async def open(self) -> int:
         """Start a child, in the place of one that there may be; return its process id."""

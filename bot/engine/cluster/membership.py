@@ -24,6 +24,7 @@ _FIRST_S, _REFUSED_S = 1.0, 60.0
 """Seconds until a GPU that could not be taken is tried again: at first, and at most."""
 _REJOIN_S: Final = 30.0
 _UNFIT: Final = re.compile(r"[^a-z0-9.-]+")
+_NUMBER: Final = re.compile(r"[0-9]{1,3}")
 
 Joined = Callable[[str, RayEngine, str, str | None], Awaitable[None]]
 """Called with an engine's name, itself, its node's host name, and its card where Ray knows that."""
@@ -175,6 +176,7 @@ class RayMembership:
         try:
             try:
                 there = await engine.claim()
+                self._name_by_card(slot, there.get("gpu"))
                 sentence = differences(self._known, there, slot.name)
             except EngineError as error:
                 there, sentence = {}, f"{error.detail.rstrip('.')}."
@@ -195,6 +197,21 @@ class RayMembership:
             slot.pause_s = min(2 * slot.pause_s, _REFUSED_S)
             if slot.engine is None:
                 await engine.close()
+
+    def _name_by_card(self, slot: _Slot, gpu: object) -> None:
+        """Name a GPU after its number on its machine: Ray hands them out in any order.
+
+        The name stays as it is where the number is not known, or another node of that machine has
+        it in use.
+        """
+        if not isinstance(gpu, str) or not _NUMBER.fullmatch(gpu):
+            return
+        wanted = f"{_stem(slot.host)}-{gpu}"
+        holder = next((one for one in self._slots.values() if one.name == wanted), None)
+        if holder is None:
+            slot.name = wanted
+        elif holder.engine is None:
+            holder.name, slot.name = slot.name, wanted
 
     def _note(self, slot: _Slot, there: dict[str, Any]) -> None:
         """Hold later nodes to the files of this one too; tell of LoRAs that it lacks."""
@@ -233,6 +250,10 @@ def _read_nodes(value: Any) -> dict[tuple[str, int], tuple[str, str | None]]:
 
 def _name(host: str, taken: Iterable[str]) -> str:
     """Return the first free name of the kind `host-0`."""
-    stem = _UNFIT.sub("-", host.lower()).strip("-") or "node"
+    stem = _stem(host)
     used = set(taken)
     return next(name for i in range(len(used) + 1) if (name := f"{stem}-{i}") not in used)
+
+
+def _stem(host: str) -> str:
+    return _UNFIT.sub("-", host.lower()).strip("-") or "node"
