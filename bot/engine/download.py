@@ -282,9 +282,9 @@ def _explained(repository: str, source: str, lacking: str, setting: str) -> Gene
         if isinstance(error, OSError) and error.errno in _CLOSED:
             raise load_error(
                 mark("The folder of {setting} cannot be written: {why}."),
-                f"{detail} {error.strerror}",
+                f"{detail} {error.strerror}: {error.filename}",
                 setting=setting,
-                why=f"{error.strerror} ({error.filename})",
+                why=error.strerror or type(error).__name__,  # Users read it: no path.
             ) from error
         status = _status(error)
         values["why"] = type(error).__name__ if status is None else f"HTTP {status}"

@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(hub, tmp_path, setting)
     options = ("--lightning",) if setting == "IMAGE_LORA_PATH" else ()
     done = run(hub, tmp_path, *options, **{setting: str(tmp_path / "file/below")})
     assert done.returncode == 1
-    assert f"The folder of {setting} cannot be written: Not a directory (" in done.stderr
+    assert f"The folder of {setting} cannot be written: Not a directory." in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
