@@ -21,6 +21,7 @@ class OnRay:
     name = "ray"
     slack = 1
     slow = True
+    heavy = False
 
     def __init__(self, acts: frozenset[StrEnum]) -> None:
         self.acts = acts

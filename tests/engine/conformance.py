@@ -61,7 +61,9 @@ class Implementation(Protocol):
     slack: int
     """How many steps may still be told after a cancel that followed a step."""
     slow: bool
-    """Whether its tests are for `make check`, and only those that seldom load the model."""
+    """Whether its tests are for `make check`."""
+    heavy: bool
+    """Whether loading its model takes so long that only tests that seldom do it are for it."""
 
     def opened(
         self, folder: Path, *, silence: float | None = None
@@ -102,6 +104,7 @@ class Scripted:
     acts = frozenset(Act)
     slack = 1
     slow = False
+    heavy = False
 
     @asynccontextmanager
     async def opened(self, folder: Path, *, silence: float | None = None) -> AsyncIterator[Engine]:
@@ -151,6 +154,7 @@ class Child:
     acts = frozenset(Act)
     slack = 1
     slow = False
+    heavy = False
 
     @asynccontextmanager
     async def opened(self, folder: Path, *, silence: float | None = None) -> AsyncIterator[Engine]:
@@ -190,6 +194,7 @@ class Tiny:
     slack = 20
     """It does not wait for the cancel: that takes its way while steps are drawn."""
     slow = True
+    heavy = True
 
     @asynccontextmanager
     async def opened(self, folder: Path, *, silence: float | None = None) -> AsyncIterator[Engine]:
@@ -222,14 +227,14 @@ def every(
 ) -> pytest.MarkDecorator:
     """Give a test each implementation that can `acts`; those named in `slow` in `make check`.
 
-    A test that loads the model `often` is none for slow implementations.
+    A test that loads the model `often` is none for heavy implementations.
     """
     return pytest.mark.parametrize(
         "implementation",
         [
             pytest.param(each, id=each.name, marks=_marks(each, slow))
             for each in IMPLEMENTATIONS
-            if each.acts.issuperset(acts) and not (often and each.slow)
+            if each.acts.issuperset(acts) and not (often and each.heavy)
         ],
         indirect=True,
         scope="module",
