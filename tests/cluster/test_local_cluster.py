@@ -23,6 +23,7 @@ async def test_a_cluster_of_this_machine(tmp_path, monkeypatch):
     with ray_environment():
         monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
         monkeypatch.setenv("DISCORD_TOKEN", CANARY)
+        monkeypatch.setenv("HF_TOKEN", "for-downloads")
         async with membership(None, tmp_path) as (members, watcher):
             await members.until(lambda: members.engines)
             (engine,) = members.engines.values()
@@ -34,6 +35,7 @@ async def test_a_cluster_of_this_machine(tmp_path, monkeypatch):
             settings = " ".join(environment_of(pid) for pid in pids)
             assert "RAY_USAGE_STATS_ENABLED=0" in settings
             assert CANARY not in settings
+            assert "HF_TOKEN=for-downloads" in environment_of(engine.pid)  # docs/ray.md says so
             watched = []
             for pid in pids:
                 with suppress(ProcessLookupError):
