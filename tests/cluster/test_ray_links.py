@@ -1,4 +1,4 @@
-"""Both ends of the way to a node, without a cluster: floods, and surprises of Ray's."""
+"""The bot's end of the way to a node, without a cluster: floods, and what a link's end says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bot.engine.cluster.engine import RayEngine
 from bot.engine.frames import Frame
 from bot.engine.options import EngineOptions
 from bot.engine.protocol import Loading
-from bot.errors import GenerationCancelled
-from tests.engine.kit import react, request
+from bot.errors import EngineError, GenerationCancelled
+from tests.engine.kit import draw, react, request
 
 
 class Hub:
@@ -36,8 +36,12 @@ class Hub:
         self.posts.put_nowait(message)
 
     def say(self, message: dict) -> None:
+        self.tell({"type": "from", "message": message})
+
+    def tell(self, header: dict) -> None:
+        """Speak for the driver."""
         (listener,) = (listener for listener in self.listeners.values() if listener)
-        listener(Frame({"type": "from", "message": message}))
+        listener(Frame(header))
 
 
 async def test_a_download_goes_on_after_its_job_was_cancelled(tmp_path):
@@ -62,31 +66,20 @@ async def test_a_download_goes_on_after_its_job_was_cancelled(tmp_path):
     assert engine._link._frames.qsize() < 100
 
 
-async def test_whatever_ray_raises_is_told(monkeypatch):
-    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-    from bot.engine.cluster.remote import Remote
-
-    told = asyncio.Queue()
-
-    async def stay() -> None:
-        """There is no Ray here to end the actor."""
-
-    class Broken:
-        def __getattr__(self, name: str):
-            raise TypeError(f"{name} could not be serialised")
-
-    def send(kind: str, /, *_tail, **fields) -> None:
-        told.put_nowait((kind, fields["link"], fields["kind"], fields["detail"]))
-
-    remote = Remote(1, "node", send, silent_s=1)
-    monkeypatch.setattr(remote, "_let_go", stay)
-    try:
-        for link in (5, 6):
-            remote._actor, remote._link, remote._open = Broken(), link, True
-            remote.post(link, {"type": "init"})
-            async with asyncio.timeout(20):
-                kind, number, error, detail = await told.get()
-            assert (kind, number, error) == ("ended", link, "died")
-            assert detail == "TypeError: send could not be serialised"
-    finally:
-        remote._courier.cancel()
+async def test_what_ends_a_child_does_not_repeat_what_was_typed(tmp_path):
+    hub = Hub()
+    engine = RayEngine("m", options=EngineOptions(tmp_path), hub=hub, node="n")
+    loaded = {"model": "m", "device": "none", "seconds": 1.0, "imports_s": 0.0}
+    drawing = asyncio.create_task(draw(engine, request(tmp_path, "an owl that nobody may see")))
+    async with asyncio.timeout(20):
+        while (await hub.posts.get())["type"] != "load":
+            pass
+        hub.say({"type": "loaded", **loaded})
+        while (await hub.posts.get())["type"] != "generate":
+            pass
+        hub.say({"type": "step", "job": "job1", "index": 1, "total": 4})
+        detail = "TypeError: no 'an owl that nobody may see' here"
+        hub.tell({"type": "ended", "kind": "died", "detail": detail})
+        with pytest.raises(EngineError) as caught:
+            await drawing
+    assert caught.value.detail == "TypeError: no '…' here"

@@ -135,7 +135,8 @@ class RayLink(Inbox):
                 kind = EngineErrorKind(frame.header.get("kind"))
             except ValueError:
                 kind = EngineErrorKind.GARBLED
-            self._finish(EngineError(kind, str(frame.header.get("detail"))[:500]))
+            detail = self.hidden(str(frame.header.get("detail"))[:500])
+            self._finish(EngineError(kind, detail))
         elif not isinstance(message, dict) or not isinstance(message.get("type"), str):
             self._finish(EngineError(EngineErrorKind.GARBLED, "its message is none"))
         elif message["type"] == "loading" and self._unread >= _UNREAD_PROGRESS:

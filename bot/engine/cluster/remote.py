@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from bot.engine.cluster.actor import NodeActor
@@ -23,14 +22,15 @@ CLAIM_S: Final = 60.0
 """Seconds for an actor's start and what it reads of the disk, on a machine that is busy."""
 ANSWER_S: Final = 15.0
 """Seconds for every other answer of a node that lives."""
-_FAILURES: Final = (RayError, TimeoutError, ValueError, RuntimeError)
 _log = logging.getLogger(__name__)
 
 
 class Remote:
     """The engine `number` on one GPU of `node`; `send(kind, tail, **fields)` speaks to the bot.
 
-    A stream without a sign of life for `silent_s` seconds is one of a node that hangs.
+    A stream without a sign of life for `silent_s` seconds is one of a node that hangs. What Ray may
+    raise is no closed list (`RayError`, but a `TypeError` or an `OSError` too), so nothing here
+    counts on its kind: whatever it is ends the link, and the bot is told.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Remote:
         """Start a child; return its process id. `link` is the number that its messages bear."""
         self._link, self._open = link, False
         if self._actor is not None:
-            with contextlib.suppress(*_FAILURES):
+            with contextlib.suppress(Exception):
                 return await self._opened(link, ANSWER_S)
             await self._let_go()
         await self._take()
@@ -74,7 +74,7 @@ class Remote:
             return
         try:
             await self._ask(patience + ANSWER_S, "end", patience)
-        except _FAILURES:
+        except Exception:  # noqa: BLE001 - see above
             await self._let_go()
         if self._stream is not None:
             self._stream.cancel()
@@ -96,7 +96,7 @@ class Remote:
             if await self._ask(ANSWER_S, "alive"):
                 return
             detail = "it ended while idle"
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001 - see above
             detail = _said(error)
             if link == self._link:
                 await self._let_go()
@@ -119,7 +119,7 @@ class Remote:
     async def _let_go(self) -> None:
         actor, self._actor = self._actor, None
         if actor is not None:
-            with contextlib.suppress(*_FAILURES):
+            with contextlib.suppress(Exception):
                 await in_thread(ANSWER_S, partial(ray.kill, actor, no_restart=True))
 
     async def _opened(self, link: int, limit_s: float) -> int:
@@ -150,8 +150,7 @@ class Remote:
                     # One that overtakes its job is forgotten.
                     await self._begun.wait()
                 await self._ask(ANSWER_S, "send", message)
-            except Exception as error:  # noqa: BLE001 - whatever Ray meets, the bot has to be told
-                _log.warning("in the Ray driver: %s", _said(error), exc_info=error)
+            except Exception as error:  # noqa: BLE001 - see above
                 self._failed(link, error)
 
     async def _begin(self, link: int, message: dict[str, Any]) -> None:
@@ -190,7 +189,7 @@ class Remote:
                         pass
         except StopAsyncIteration:
             pass
-        except (*_FAILURES, KeyError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - see above
             self._failed(link, error)
         finally:
             self._begun.set()
@@ -223,6 +222,9 @@ class Remote:
     def _failed(self, link: int, error: BaseException) -> None:
         if link != self._link:
             return
+        # As a line of the child's: the bot keeps what was typed out of those.
+        line = f"ERROR in the Ray driver: {_said(error)}"
+        self._send("log", engine=self.number, link=link, text=line)
         silent = isinstance(error, TimeoutError)
         kind = EngineErrorKind.SILENT if silent else EngineErrorKind.DIED
         self._ended(link, kind, "its node gives no sign of life" if silent else _said(error))
