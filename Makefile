@@ -8,7 +8,10 @@ VENV ?= .venv
 TORCH_INDEX ?= auto
 # Processes that share the quick tests.
 WORKERS ?= 2
+# `locked`: the packages that were tested, by hash; `newest`: the newest that the ranges allow.
+PACKAGES ?= locked
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+LATEST := .venv-latest
 
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
@@ -17,13 +20,15 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: help demo run test check screenshots words lint setup setup-dev clean
+.PHONY: help demo run test quick check latest freeze upgrade lock audit screenshots words lint setup setup-dev clean
 
 help:
 	@echo "make demo    try the bot in a browser: no token, no GPU, no model download"
 	@echo "make run     run the bot against Discord, with the settings of .env"
 	@echo "make test    the quick checks (under three minutes)"
 	@echo "make check   everything that CI runs"
+	@echo "make latest  the quick checks with the newest packages of today, in $(LATEST)"
+	@echo "make lock    choose the packages anew that make installs (CONTRIBUTING.md says when)"
 
 demo: setup
 	$(RUN) -m bot demo
@@ -31,7 +36,9 @@ demo: setup
 run: setup
 	$(RUN) -m bot run
 
-test: setup-dev lint
+test: lint quick
+
+quick: setup-dev
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
 # Storms and browsers want the machine to themselves; the other slow tests share it.
@@ -59,27 +66,67 @@ $(RUN):
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
+# torch has no hashes: its builds differ by index. An index named by hand may not have the version
+# that was tested (PyTorch keeps only some releases for each CUDA), so there the range counts. What is
+# there stays: another build might not work with the driver.
 $(VENV)/.torch: | $(RUN)
-	@index="$(TORCH_INDEX)"; \
+	@index="$(TORCH_INDEX)"; wanted='"torch>=2.8" torchvision'; \
 	if [ "$$index" = auto ]; then \
 	  index=; \
+	  if [ "$(PACKAGES)" = locked ]; then wanted='-r requirements-torch.lock'; fi; \
 	  if ! nvidia-smi >/dev/null 2>&1 && $(RUN) -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1] + "/torch/", timeout=5)' $(CPU_INDEX) 2>/dev/null; then \
 	    index=$(CPU_INDEX); \
 	  fi; \
 	fi; \
 	echo "Installing torch from $${index:-the usual index} (this takes a while, once)"; \
-	$(RUN) -m pip install -q $${index:+--index-url $$index} "torch>=2.8" torchvision
+	eval "$(RUN) -m pip install -q $${index:+--index-url $$index} $$wanted"
 	@touch $@
 
-$(VENV)/.ready: requirements.txt | $(VENV)/.torch
+# A lock is whole, so nothing is looked up besides (`--no-deps`), and torch stays as it is.
+install = $(RUN) -m pip install -q $(if $(filter locked,$(PACKAGES)),--no-deps --require-hashes -r requirements$(1).lock,-r requirements$(1).txt)
+
+$(VENV)/.ready: requirements.txt requirements.lock | $(VENV)/.torch
 	@echo "Installing the bot's packages"
-	$(RUN) -m pip install -q -r requirements.txt
+	$(call install,)
 	@touch $@
 
-$(VENV)/.ready-dev: requirements-dev.txt requirements-admin.txt requirements-ray.txt $(VENV)/.ready
+$(VENV)/.ready-dev: requirements-dev.txt requirements-admin.txt requirements-ray.txt requirements-moderation.txt requirements-dev.lock $(VENV)/.ready
 	@echo "Installing the test packages"
-	$(RUN) -m pip install -q -r requirements-dev.txt
+	$(call install,-dev)
 	@touch $@
+
+# Without addresses, whatever index is asked. What belongs to a build of torch comes with torch.
+COMPILE = $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+	--custom-compile-command "make lock" --constraint requirements-torch.lock \
+	--no-emit-package torch --no-emit-package torchvision
+lock: setup-dev
+	$(RUN) -m pip install -q uv
+	$(COMPILE) requirements-dev.txt -o $(VENV)/all.txt >/dev/null
+	@builds=$$(grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' $(VENV)/all.txt | sed 's/^/--no-emit-package /'); \
+	$(COMPILE) $$builds requirements-dev.txt -o requirements-dev.lock && \
+	$(COMPILE) $$builds --constraint requirements-dev.lock requirements.txt -o requirements.lock
+
+# Not a test: its answer changes by the day. OSV's own list, not the package index, which would be
+# asked about each package.
+audit: setup-dev
+	$(RUN) -m pip_audit --local --vulnerability-service osv --progress-spinner off
+
+# An environment of its own, made anew: what somebody gets who installs by the ranges today. Then the
+# same without the ranges' ends, whose failures are news and no fault.
+latest:
+	rm -rf $(LATEST)
+	$(MAKE) VENV=$(LATEST) PACKAGES=newest quick freeze
+	sed -E '/^(-r|#|$$)/d; s/,? *<[^ ;#]*//' requirements*.txt > $(LATEST)/no-ends.txt
+	-$(MAKE) VENV=$(LATEST) PACKAGES=newest ENDS=$(LATEST)/no-ends.txt upgrade quick
+	@echo "Above: within the ranges, which passed; then without their upper ends, which is only reported."
+
+freeze: setup-dev
+	$(RUN) -m pip check
+	$(RUN) -m pip freeze | tee $(VENV)/freeze.txt
+
+upgrade: setup-dev
+	$(RUN) -m pip install -q --upgrade --upgrade-strategy eager -r $(ENDS)
+	$(RUN) -m pip freeze | diff $(VENV)/freeze.txt - || true
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LATEST) .pytest_cache .ruff_cache .hypothesis

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from bot.doctor.finding import Finding, Level
 
 _ROOT: Final = Path(__file__).parents[2]
 _BITS: Final = 64
+_PINNED: Final = re.compile(r"^([\w.-]+)==([^\s;\\]+)(?:\s*;\s*([^\\\n]+))?", re.MULTILINE)
 
 
 def python() -> Iterator[Finding]:
@@ -46,13 +48,64 @@ def packages(file: str = "requirements.txt") -> Iterator[Finding]:
         yield Finding("packages", Level.OK, f"all {len(lines)} of {file} are installed")
 
 
+def tested_versions() -> Iterator[Finding]:
+    """Name the installed packages that are not of the versions that this release was tested with.
+
+    Those stand in the locks, `requirements*.lock`; what is not installed is no matter here.
+    """
+    locks = sorted(_ROOT.glob("requirements*.lock"))
+    if not locks:
+        yield Finding("tested versions", Level.OK, "unknown: there is no requirements.lock")
+        return
+    compared: set[str] = set()
+    untested: list[str] = []
+    files: dict[str, None] = {}
+    for lock in locks:
+        for name, version in _pinned(lock.read_text("utf-8")):
+            installed = _installed(name)
+            if installed is None or name in compared:
+                continue
+            compared.add(name)
+            # A build's own part, as in 2.14.1+cu130, is the index's.
+            if installed.partition("+")[0] != version:
+                untested.append(f"{name} {installed} (tested: {version})")
+                files[f'-r "{lock}"'] = None
+    if not untested:
+        text = f"all {len(compared)} packages are of the versions that were tested"
+        yield Finding("tested versions", Level.OK, text)
+        return
+    text = f"{len(untested)} of {len(compared)} packages were not tested so: {', '.join(untested)}"
+    command = f'"{sys.executable}" -m pip install --no-deps {" ".join(files)}'
+    step = f"if something fails, try the tested ones: {command}"
+    yield Finding("tested versions", Level.WARNING, text, step)
+
+
+def _pinned(lock: str) -> Iterator[tuple[str, str]]:
+    """Yield the names and versions of a lock that count for this Python and system."""
+    for name, version, marker in _PINNED.findall(lock):
+        if marker:
+            try:
+                from packaging.markers import Marker  # noqa: PLC0415
+            except ImportError:
+                continue
+            if not Marker(marker.strip()).evaluate():
+                continue
+        yield name, version
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def _problem(line: str) -> str | None:
     name = next(
         (line[:i] for i, c in enumerate(line) if not (c.isalnum() or c in "._-")), line
     ).strip()
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
+    version = _installed(name)
+    if version is None:
         return f"{name} is not installed"
     try:
         from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415

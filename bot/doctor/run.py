@@ -27,6 +27,7 @@ def examine(*, quick: bool = False, full: bool = False, only: str = "") -> Itera
     if not wanted:
         yield from _bounded("Python", packages.python, _LIMIT_S)
         yield from _bounded("packages", packages.packages, _LIMIT_S)
+        yield from _bounded("tested versions", packages.tested_versions, _LIMIT_S)
     try:
         from bot.doctor import checks  # noqa: PLC0415 - needs the packages
         from bot.errors import ConfigError  # noqa: PLC0415

@@ -67,8 +67,10 @@ def test_the_compose_file_bounds_restarts_and_leaves_time_to_stop():
 
 def test_the_image_has_what_the_bot_imports():
     lines = (DEPLOY / "Dockerfile").read_text("utf-8").splitlines()
-    copied = {line.split()[1] for line in lines if line.startswith("COPY")}
-    assert copied == {"requirements.txt", "bot", "cogs", "storage"}
+    copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
+    locks = {"requirements.lock", "requirements-torch.lock"}
+    assert copied == {"requirements.txt", *locks, "bot", "cogs", "storage"}
+    assert all(re.search(rf"-r {lock}\b", "\n".join(lines)) for lock in locks)
     ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
     assert {f"!{name}" for name in copied} <= set(ignored)
     assert 'ENTRYPOINT ["python", "-m", "bot"]' in lines

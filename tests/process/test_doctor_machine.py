@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 
 import pytest
 
@@ -74,6 +75,31 @@ def test_a_package_of_the_wrong_version_is_named(tmp_path, monkeypatch, capsys):
     assert first.text.startswith("pillow ")
     assert "<2 is wanted" in first.text
     assert second.text == "no-such-thing-here is not installed"
+
+
+def test_versions_that_were_not_tested_are_named(tmp_path, monkeypatch):
+    from bot.doctor import packages
+
+    monkeypatch.setattr(packages, "_ROOT", tmp_path)
+    (found,) = packages.tested_versions()
+    assert (found.level, found.text) == ("ok", "unknown: there is no requirements.lock")
+    rich, torch = metadata.version("rich"), metadata.version("torch").partition("+")[0]
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(
+        f"# made\nrich=={rich} \\\n    --hash=sha256:00\n    # via -r x\nno-such-thing==1\n"
+        "pillow==1.0 ; sys_platform == 'nowhere' \\\n    --hash=sha256:00\n"
+    )
+    (tmp_path / "requirements-torch.lock").write_text(f"torch=={torch}\n")
+    (found,) = packages.tested_versions()
+    assert found.level == "ok"
+    assert found.text == "all 2 packages are of the versions that were tested"
+    lock.write_text(lock.read_text().replace("nowhere", sys.platform))
+    (found,) = packages.tested_versions()
+    assert found.level == "warning"
+    assert f"pillow {metadata.version('pillow')} (tested: 1.0)" in found.text
+    assert "rich" not in found.text
+    assert str(lock) in found.step
+    assert "requirements-torch.lock" not in found.step
 
 
 def test_a_card_with_room(look):
