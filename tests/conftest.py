@@ -2,10 +2,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
-
-from tests.announcements import ANNOUNCEMENTS
-
 
 def pytest_report_header() -> str:
     name = os.environ.get("DISCORD_OPENAPI")
@@ -14,8 +10,3 @@ def pytest_report_header() -> str:
             f"Discord's OpenAPI description: {name}; every exchange over the wire is judged by it"
         )
     return "DISCORD_OPENAPI is not set: exchanges are NOT judged by Discord's OpenAPI description"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    for one in ANNOUNCEMENTS:
-        config.addinivalue_line("filterwarnings", f"ignore:{one.message}:{one.category}")
