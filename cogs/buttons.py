@@ -16,51 +16,23 @@ from typing import Any, Final
 import discord
 from typing_extensions import override
 
-from bot.client import ImageBot, reply_privately
-from bot.delivery.details import details
+from bot.client.answers import reply_privately
+from bot.client.asking import ask, reroll, source_of
+from bot.client.bot import ImageBot
+from bot.client.controls import Control
+from bot.client.forms import Form, FormValues, text_field
+from bot.client.jobs import CANCEL_SENTENCES, known_job
 from bot.delivery.errors import FORESEEN
-from bot.delivery.exposure import Place, why
-from bot.delivery.reception import PictureSource
+from bot.delivery.visibility import Place, why
+from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound, NotAllowed
-from bot.forms import Form, FormValues, text_field
 from bot.jobs import derive
-from bot.jobs.exposure import Exposure
-from bot.jobs.ids import JOB_ID_PATTERN
-from bot.jobs.model import Job
-from bot.jobs.queue import CancelOutcome
-from bot.jobs.request import ImageRequest
-from bot.words import _, mark
-from cogs.controls import Control
+from bot.messages.details import details
+from bot.rules.verdicts import Exposure
+from bot.words import _
 
 _TARGET: Final = rf"(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?"
 _MESSAGE_LIMIT: Final = 2000
-
-CANCEL_SENTENCES: Final = {
-    CancelOutcome.CANCELLED: mark("Cancelled."),
-    CancelOutcome.CANCELLING: mark("Cancelling: it stops at the next step."),
-    CancelOutcome.ALREADY_DONE: mark("This job is already done."),
-}
-
-
-async def known_job(
-    bot: ImageBot, job_id: str, user_id: int | None = None, channel_id: int | None = None
-) -> Job:
-    """Return the job of a control that a user uses in a channel.
-
-    Raises `JobNotFound` when it is gone or deleted, `NotAllowed` when it is private and not the
-    user's own. Outside of servers a job is for those who share its very channel: its user alone in
-    direct messages with the bot, the members of a group.
-    """
-    job = await bot.services.queue.job(job_id)
-    if job is None:
-        raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
-    if job.deleted_at is not None:
-        raise JobNotFound(_("This picture was deleted."))
-    elsewhere = job.guild_id is None and (channel_id is None or job.channel_id != channel_id)
-    private = job.request.private or elsewhere
-    if user_id is not None and private and job.user_id != user_id:
-        raise NotAllowed(_("This picture is private: only the one who asked for it can use it."))
-    return job
 
 
 class JobButton(Control, template=r"$^"):
@@ -100,29 +72,6 @@ class RerollButton(JobButton, template=rf"reroll:{_TARGET}"):
         await reroll(interaction, bot, job)
 
 
-async def reroll(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:
-    """Ask for a job's picture again with a new seed."""
-    await _ask(interaction, bot, derive.again(job), _source(bot, job))
-
-
-async def _ask(
-    interaction: discord.Interaction[Any],
-    bot: ImageBot,
-    request: ImageRequest,
-    picture: PictureSource | None,
-) -> None:
-    """Accept a request that was made from a job, unless its LoRAs are there no more."""
-    (await bot.services.loras.known()).require(request)
-    await bot.services.reception.from_interaction(interaction, request, picture=picture)
-
-
-def _source(bot: ImageBot, job: Job) -> PictureSource | None:
-    """Return what fetches the picture that a job started from, if it did from any."""
-    if job.request.input_image is None:
-        return None
-    return partial(bot.services.gallery.read_input, job)
-
-
 class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
     """Asks for another picture that starts from this one."""
 
@@ -134,7 +83,7 @@ class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
         request = derive.varied(job, image)
         if self.position is not None:
             request = request.with_changes(count=1)
-        await _ask(interaction, bot, request, partial(services.gallery.read, image))
+        await ask(interaction, bot, request, partial(services.gallery.read, image))
 
 
 class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
@@ -146,7 +95,7 @@ class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, self.position or 0)
         request = derive.upscaled(job, image, services.model.largest_side)
-        await _ask(interaction, bot, request, partial(services.gallery.read, image))
+        await ask(interaction, bot, request, partial(services.gallery.read, image))
 
 
 class EditForm(Form, name="edit"):
@@ -174,7 +123,7 @@ class EditForm(Form, name="edit"):
     ) -> None:
         job = await known_job(bot, self.state, interaction.user.id, interaction.channel_id)
         request = derive.edited(job, values.texts["prompt"], values.texts.get("negative", ""))
-        await _ask(interaction, bot, request, _source(bot, job))
+        await ask(interaction, bot, request, source_of(bot, job))
 
 
 class EditButton(JobButton, template=rf"edit:{_TARGET}"):

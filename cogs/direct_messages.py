@@ -11,16 +11,15 @@ from functools import partial
 import discord
 from discord.ext import commands
 
-from bot.client import ImageBot
-from bot.delivery.attachments import check_attachment
+from bot.client.asking import starting_from, surroundings
+from bot.client.attachments import check_attachment
+from bot.client.bot import ImageBot
+from bot.client.jobs import job_of, known_job
 from bot.delivery.errors import FORESEEN, explain
 from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
 from bot.logs import hide
 from bot.words import _, speak
-from cogs.buttons import known_job
-from cogs.imagine import starting_from, surroundings
-from cogs.menus import job_of
 
 log = logging.getLogger(__name__)
 

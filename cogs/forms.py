@@ -7,8 +7,9 @@ from typing import Any
 import discord
 from discord.ext import commands
 
-from bot.client import ImageBot, answer_error, reply_privately, use_language
-from bot.forms import PREFIX, Form, form_values
+from bot.client.answers import answer_error, reply_privately, use_language
+from bot.client.bot import ImageBot
+from bot.client.forms import PREFIX, Form, form_values
 from bot.words import _
 
 

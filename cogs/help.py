@@ -6,7 +6,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.client import ImageBot
+from bot.client.bot import ImageBot
 from bot.words import _, mark
 
 

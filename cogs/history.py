@@ -14,19 +14,19 @@ from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
-from bot.client import ImageBot
-from bot.delivery.exposure import Place
-from bot.delivery.fit import Upload
-from bot.delivery.grid import make_grid
-from bot.delivery.text import plain, safe, shorten
+from bot.archive.gallery import Page
+from bot.client.bot import ImageBot
+from bot.client.controls import Control
+from bot.client.jobs import known_job
+from bot.client.showing import show_outcome
+from bot.delivery.visibility import Place
+from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound
-from bot.jobs.exposure import Exposure
-from bot.jobs.gallery import Page
-from bot.jobs.ids import JOB_ID_PATTERN
+from bot.messages.text import plain, safe, shorten
+from bot.messages.upload import Upload
+from bot.pictures.grid import make_grid
+from bot.rules.verdicts import Exposure
 from bot.words import _, mark
-from cogs.buttons import known_job
-from cogs.controls import Control
-from cogs.show import show_outcome
 
 log = logging.getLogger(__name__)
 

@@ -12,66 +12,31 @@ from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
-from bot.client import ImageBot
-from bot.delivery.attachments import check_attachment
-from bot.errors import InvalidRequest
-from bot.forms import Form, FormValues, text_field
-from bot.jobs.compose import (
-    DEFAULT_STRENGTH,
-    Asked,
-    Surroundings,
-    chosen_lora,
-    compose,
-    default_negative,
-)
-from bot.jobs.loras import STRENGTH_MAX
-from bot.jobs.request import (
+from bot.catalogue.loras import STRENGTH_MAX
+from bot.catalogue.styles import BUILT_IN
+from bot.client.asking import STRENGTH_MIN, compose_here, starting_from, surroundings
+from bot.client.attachments import check_attachment
+from bot.client.bot import ImageBot
+from bot.client.forms import Form, FormValues, text_field
+from bot.domain.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
     GUIDANCE_MIN,
     PROMPT_LIMIT,
     SEED_LIMIT,
     STEPS_MAX,
-    ImageRequest,
 )
-from bot.styles import BUILT_IN
+from bot.errors import InvalidRequest
+from bot.jobs.compose import (
+    Asked,
+    chosen_lora,
+    default_negative,
+)
+from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
 from bot.words import _, mark
 
-ASPECT_NAMES: Final = {
-    "1:1": mark("1:1 square"),
-    "7:4": mark("7:4 wide"),
-    "16:9": mark("16:9 widescreen"),
-    "9:16": mark("9:16 phone"),
-    "4:3": mark("4:3 landscape"),
-    "3:4": mark("3:4 portrait"),
-    "3:2": mark("3:2 photo"),
-    "2:3": mark("2:3 poster"),
-}
-QUALITY_NAMES: Final = {"fast": mark("Fast"), "standard": mark("Standard"), "high": mark("High")}
-STRENGTH_MIN: Final = 0.05
 _CHOICES: Final = 25
 _CHOICE_LENGTH: Final = 100
-
-
-async def surroundings(bot: ImageBot, user_id: int, guild_id: int | None) -> Surroundings:
-    """Return what holds where something is asked."""
-    services = bot.services
-    return Surroundings(
-        model=services.model,
-        user=await services.preferences.user(user_id),
-        guild=await services.preferences.guild(guild_id),
-        styles=await services.preferences.styles(guild_id),
-        suffix=services.settings.image_prompt_suffix,
-        loras=await services.loras.known(),
-    )
-
-
-async def compose_here(
-    interaction: discord.Interaction[Any], bot: ImageBot, asked: Asked
-) -> ImageRequest:
-    """Return the request that was asked for by an interaction; raise `InvalidRequest`."""
-    around = await surroundings(bot, interaction.user.id, interaction.guild_id)
-    return compose(asked, around)
 
 
 class PromptForm(Form, name="new"):
@@ -239,13 +204,6 @@ class Imagine(commands.Cog):
             app_commands.Choice(name=choice.name[:_CHOICE_LENGTH], value=choice.name)
             for choice in loras.like(current)
         ][:_CHOICES]
-
-
-def starting_from(asked: Asked, image: discord.Attachment, strength: float | None) -> Asked:
-    """Return what was asked, starting from an attached picture."""
-    shape = (image.width, image.height) if image.width and image.height else None
-    strength = DEFAULT_STRENGTH if strength is None else strength
-    return replace(asked, shape=shape, strength=strength)
 
 
 async def _open_form(

@@ -8,11 +8,11 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.client import ImageBot
-from bot.delivery.reception import interaction_origin
-from bot.jobs.limits import DAY_S
-from bot.jobs.quotas import Charge, Ledger, Quota, amount, span
-from bot.jobs.standing import Standing
+from bot.client.accept import interaction_origin
+from bot.client.bot import ImageBot
+from bot.rules.limits import DAY_S
+from bot.rules.quotas import Charge, Ledger, Quota, amount, span
+from bot.rules.used import Standing
 from bot.words import _, mark
 
 _WHOSE: Final = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,30 +13,18 @@ import discord
 from discord import app_commands
 from typing_extensions import override
 
-from bot.client import ImageBot
-from bot.delivery.attachments import Fetcher, check_attachment, is_picture
-from bot.delivery.details import code_block, details
+from bot.client.asking import STRENGTH_MIN, compose_here, reroll
+from bot.client.attachments import Fetcher, check_attachment, is_picture
+from bot.client.bot import ImageBot
+from bot.client.forms import Form, FormValues, text_field
+from bot.client.jobs import known_job, own_job
 from bot.errors import InvalidRequest, JobNotFound
-from bot.forms import Form, FormValues, text_field
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
-from bot.jobs.ids import JOB_ID_PATTERN
-from bot.metadata import read_parameters
+from bot.messages.details import code_block, details
+from bot.pictures.parameters_read import read_parameters
 from bot.words import _, mark
-from cogs.buttons import known_job, reroll
-from cogs.imagine import STRENGTH_MIN, compose_here
 
-_CONTROL: Final = re.compile(rf"\w+:(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?")
 _MESSAGE_LIMIT: Final = 2000
-
-
-def job_of(message: discord.Message) -> tuple[str, int | None] | None:
-    """Return which job's answer a message of this bot's shows, and which picture, if one."""
-    for row in message.components:
-        for item in getattr(row, "children", ()):
-            if match := _CONTROL.fullmatch(str(getattr(item, "custom_id", ""))):
-                position = match["position"]
-                return match["job"], None if position is None else int(position)
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +53,6 @@ def first_picture(message: discord.Message, fetcher: Fetcher) -> Found:
 
 def _shape(width: int | None, height: int | None) -> tuple[int, int] | None:
     return (width, height) if width and height else None
-
-
-def own_job(message: discord.Message, bot: ImageBot) -> tuple[str, int | None] | None:
-    """Return the job of a message, as `job_of` does, if the message is the bot's own."""
-    own = bot.user is not None and message.author.id == bot.user.id
-    return job_of(message) if own else None
 
 
 class UseForm(Form, name="use"):

@@ -10,12 +10,13 @@ from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
-from bot.client import ImageBot, reply_privately
-from bot.delivery.panel import UNSET, Panel
-from bot.forms import Form, FormValues, text_field
+from bot.client.answers import reply_privately
+from bot.client.bot import ImageBot
+from bot.client.controls import Control
+from bot.client.forms import Form, FormValues, text_field
+from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
+from bot.messages.settings_panel import UNSET, Panel
 from bot.words import _, mark, speak
-from cogs.controls import Control
-from cogs.imagine import ASPECT_NAMES, QUALITY_NAMES
 
 _CONTROL: Final = r"prefs:(?P<scope>user|guild):(?P<what>\w+)"
 

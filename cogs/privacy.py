@@ -13,11 +13,11 @@ from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
-from bot.client import ImageBot
+from bot.archive.privacy import Deleted
+from bot.client.bot import ImageBot
+from bot.client.controls import Control
 from bot.delivery.errors import FORESEEN, explain
-from bot.jobs.privacy import Deleted
 from bot.words import _, mark, ngettext
-from cogs.controls import Control
 
 log = logging.getLogger(__name__)
 

@@ -16,17 +16,16 @@ import discord
 from discord import app_commands
 from typing_extensions import override
 
-from bot.client import ImageBot
+from bot.archive.reports import REASON_LIMIT, Report
+from bot.client.bot import ImageBot
+from bot.client.controls import Control
+from bot.client.forms import Form, FormValues, text_field
+from bot.client.jobs import known_job, own_job
 from bot.delivery.errors import FORESEEN, explain
-from bot.delivery.report import report_embed, report_view
+from bot.domain.ids import JOB_ID_PATTERN, is_job_id
 from bot.errors import DiscordRefused, InvalidRequest, JobNotFound, NotAllowed
-from bot.forms import Form, FormValues, text_field
-from bot.jobs.ids import JOB_ID_PATTERN, is_job_id
-from bot.jobs.reports import REASON_LIMIT, Report
+from bot.messages.report import report_embed, report_view
 from bot.words import _, mark, speaking
-from cogs.buttons import known_job
-from cogs.controls import Control
-from cogs.menus import own_job
 
 log = logging.getLogger(__name__)
 

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final
+from typing import Final
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.client import ImageBot
-from bot.delivery.card import Card
-from bot.delivery.errors import (
-    FORESEEN,
-    RetryLaterError,
-    RungClosedError,
-    TooLargeError,
-    explain,
-)
-from bot.delivery.exposure import Place
-from bot.delivery.render import progress
-from bot.delivery.status import progress_status, waiting_status
-from bot.delivery.text import plain
-from bot.errors import DiscordRefused, JobNotFound
+from bot.client.bot import ImageBot
+from bot.client.showing import show_outcome
+from bot.domain.ids import is_job_id
+from bot.domain.job import JobState
+from bot.errors import JobNotFound
 from bot.jobs.feed import JobUpdate
-from bot.jobs.ids import is_job_id
-from bot.jobs.model import Job, JobState
+from bot.messages.outcome import progress
+from bot.messages.status import progress_status, waiting_status
+from bot.messages.text import plain
 from bot.words import _, mark
 
 log = logging.getLogger(__name__)
@@ -82,30 +74,6 @@ class Show(commands.Cog):
             )
             for job in jobs
         ]
-
-
-async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:
-    """Show an ended job in the interaction's deferred response; raise `DiscordRefused`."""
-
-    # Edits the deferred response: follow-ups are few where the bot is not a member.
-    async def send(card: Card) -> None:
-        try:
-            await interaction.edit_original_response(
-                embed=card.embed, attachments=card.files(), view=card.view()
-            )
-        except FORESEEN as error:
-            raise explain(error, by_token=True) from error
-
-    courier = bot.services.courier
-    try:
-        await courier.fitted(job, send, Place.of(interaction, alone=True), apart=True)
-    except (RungClosedError, RetryLaterError) as error:
-        log.info("job %s could not be shown: %s", job.id, error)
-        sentence = _("Discord did not take the answer. Please try `/show` again later.")
-        if isinstance(error.__cause__, TooLargeError):
-            sentence = _("The pictures are too large for Discord, even when they are made smaller.")
-        raise DiscordRefused(sentence) from error
-    await courier.fetched(job.id)
 
 
 async def setup(bot: ImageBot) -> None:

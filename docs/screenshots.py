@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bot.app import App
-from bot.demo import demo_settings, run_beside
+from bot.app.app import App
+from bot.app.beside import demo_settings, run_beside
 from bot.sandbox.server import Sandbox
 from tests.browser.chromium import Page, browser, find_chromium
 from tests.wire.kit import is_outcome

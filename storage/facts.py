@@ -37,11 +37,3 @@ async def set_fact(tx: Transaction, name: str, value: str | None) -> None:
             " ON CONFLICT (name) DO UPDATE SET value = ?2",
             (name, value),
         )
-
-
-async def see_guild(tx: Transaction, guild_id: int, now: float) -> None:
-    """Remember a guild; its first sight counts."""
-    await tx.execute(
-        "INSERT INTO guilds (id, first_seen) VALUES (?, ?) ON CONFLICT (id) DO NOTHING",
-        (guild_id, now),
-    )

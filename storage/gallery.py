@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bot.jobs.model import Job
+from bot.domain.job import Job
 from storage import jobs
 from storage.database import Transaction
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Final
 
-from bot.jobs.model import ImageRecord
+from bot.domain.job import ImageRecord
 from storage.backup import sync_folder
 
 _WORK: Final = ".work"

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
+from bot.domain.request import ImageRequest
 from bot.errors import UserError
-from bot.jobs.model import ImageRecord, Job, JobState, Origin, Target
-from bot.jobs.request import ImageRequest
 from storage.database import Transaction
 
 # The index `jobs_open` is partial: SQLite uses it only where its own condition is repeated.
@@ -34,7 +34,7 @@ WHERE {_OPEN} ORDER BY created_at, rowid
 # since :since, with the running jobs at their expected cost, to the millisecond: sums of floats
 # that are equal on paper differ in their last bits. Only those who wait are summed up: SQLite joins
 # the sums row by row, and many more were served in an hour than wait. `running_order` in
-# `bot.jobs.estimate` plays it forward.
+# `bot.jobs.schedule` plays it forward.
 NEXT_JOB: Final = f"""
 WITH unfinished AS (
     SELECT rowid AS seq, id, user_id, coalesce(guild_id, 0) AS server, state, work, weight,

@@ -25,7 +25,7 @@ from bot.engine.protocol import (
     Step,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
-from bot.jobs.exposure import Checked, Verdict
+from bot.rules.verdicts import Checked, Verdict
 
 _FATAL = frozenset(
     {

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from bot import cards
-from bot.engines import local_engines
+from bot.app.engines import local_engines
+from bot.config.settings import load_settings
 from bot.errors import ConfigError, StartupError
-from bot.settings import load_settings
+from bot.machine import nvidia
 
 FIRST, SECOND = "GPU-1a2b3c4d-0000", "GPU-5e6f7a8b-0000"
 
@@ -24,13 +24,13 @@ def driver(tmp_path, monkeypatch):
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
 
-    monkeypatch.delenv(cards.VISIBLE, raising=False)
+    monkeypatch.delenv(nvidia.VISIBLE, raising=False)
     install(f"{FIRST}, NVIDIA GeForce RTX 4090\n{SECOND}, NVIDIA GeForce RTX 3090")
     return install
 
 
 def found(**environment: str) -> list[tuple[str, str | None]]:
-    return [(card.id, card.name) for card in cards.visible(environment)]
+    return [(card.id, card.name) for card in nvidia.visible(environment)]
 
 
 def test_every_card_is_used_unless_some_are_chosen(driver):

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bot.delivery.attachments import _checked
+from bot.client.attachments import _checked
 from bot.errors import InvalidRequest
-from bot.headers import exif_comment, picture_kind, picture_size
-from bot.metadata import read_parameters
+from bot.pictures.headers import exif_comment, picture_kind, picture_size
+from bot.pictures.parameters_read import read_parameters
 from tests.engine.test_inputs import bomb, chunk, saved
 
 LIMIT = 1000
@@ -64,7 +64,7 @@ def test_many_packed_texts_stay_within_their_bound():
     body = zlib.compress(b"x" * 2**18, 9)
     texts = (chunk(b"zTXt", f"n{number}".encode() + b"\0\0" + body) for number in range(5000))
     program = (
-        "import resource, sys; from bot.metadata import read_parameters;"
+        "import resource, sys; from bot.pictures.parameters_read import read_parameters;"
         "resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28));"
         "sys.exit(read_parameters(sys.stdin.buffer.read()) is not None)"
     )
@@ -74,6 +74,6 @@ def test_many_packed_texts_stay_within_their_bound():
 
 
 def test_the_bots_process_reads_no_stranger_file_with_pillow():
-    program = "import sys, bot.metadata, bot.delivery.attachments; sys.exit('PIL' in sys.modules)"
+    program = "import sys, bot.pictures.parameters_read, bot.client.attachments; sys.exit('PIL' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], check=False, timeout=50)
     assert done.returncode == 0

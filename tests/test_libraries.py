@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot.libraries import pass_on
+from bot.config.libraries import pass_on
 
 
 def test_only_what_is_theirs_and_not_set_otherwise(tmp_path):

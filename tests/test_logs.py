@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.log_file import FILE_NAME
 from bot.logs import LineFormatter, hide, job_context, set_up_logging
+from bot.logs.file import FILE_NAME
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_the_file_holds_an_event_a_line_with_its_job_and_no_secret(stream, tmp_p
 
 
 def test_the_file_is_turned_and_old_ones_go(stream, tmp_path, monkeypatch):
-    monkeypatch.setattr("bot.log_file._LARGEST", 2000)
+    monkeypatch.setattr("bot.logs.file._LARGEST", 2000)
     set_up_logging("INFO", stream=stream, folder=tmp_path)
     for number in range(200):
         logging.getLogger("test").info("line %d", number)

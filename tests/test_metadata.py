@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bot.jobs.metadata import png_texts
-from bot.jobs.request import ImageRequest
-from bot.metadata import read_parameters
+from bot.domain.request import ImageRequest
+from bot.pictures.parameters_read import read_parameters
+from bot.pictures.parameters_written import png_texts
 
 
 def png(texts: dict[str, str], *, packed: bool = False) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # What looks like a secret and is none, by file: an alphabet, made-up values of tests.
 KNOWN = {
-    ("bot/jobs/ids.py", "Base64 High Entropy String"),
+    ("bot/domain/ids.py", "Base64 High Entropy String"),
     ("tests/test_scans.py", "Base64 High Entropy String"),
     ("tests/wire/test_pictures_in.py", "Basic Auth Credentials"),
     ("tests/engine/test_faults.py", "Secret Keyword"),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bot.config.env_example import env_example
+from bot.config.settings import Settings, load_settings
 from bot.errors import ConfigError
-from bot.settings import Settings, load_settings
-from bot.settings_example import env_example
 
 ROOT = Path(__file__).parent.parent
 REAL_LOOKING = "MTIzNDU2Nzg5MDEyMzQ1Njc4" + ".G1AbCd." + "x" * 38

@@ -23,7 +23,7 @@ ALLOWED = {
     ("storage/database.py", "begin"): "BEGIN or BEGIN IMMEDIATE",
     ("storage/migrate.py", "statement"): "of a migration's file, which is part of the code",
     ("storage/migrate.py", "migration.version"): "the number in that file's name",
-    ("storage/preferences.py", "table"): "of the type Literal['users', 'guilds']",
+    ("storage/people.py", "table"): "of the type Literal['users', 'guilds']",
     ("storage/privacy.py", "sql"): "the values of a dict of constants",
     ("storage/usage.py", "totals_sql(ledger)"): "made of an enumeration's constants",
     ("storage/usage.py", "ledger.value"): "one of an enumeration's constants",

@@ -12,25 +12,25 @@ from functools import partial
 from typing import Final, TypeVar
 
 from bot.delivery.acknowledgements import Acknowledgements
-from bot.delivery.card import Card
 from bot.delivery.errors import (
     REFUSED_PAUSE_S,
     RetryLaterError,
     RungClosedError,
     TooLargeError,
 )
-from bot.delivery.exposure import DIRECT, Gate, Place, why
-from bot.delivery.fit import FILE_LIMIT, Upload, fit, fit_png, upload_limit
-from bot.delivery.grid import make_grid
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.render import broken, elsewhere, moved, outcome, picked, withheld
-from bot.delivery.text import plain
+from bot.delivery.visibility import DIRECT, Gate, Place, why
+from bot.domain.job import ImageRecord, Job
 from bot.errors import JobNotFound, NotAllowed
-from bot.jobs.exposure import Exposure
-from bot.jobs.model import ImageRecord, Job
 from bot.jobs.queue import JobQueue
 from bot.logs import hide, job_context
+from bot.messages.card import Card
+from bot.messages.outcome import broken, elsewhere, moved, outcome, picked, withheld
+from bot.messages.text import plain
+from bot.messages.upload import FILE_LIMIT, Upload, fit, fit_png, upload_limit
+from bot.pictures.grid import make_grid
+from bot.rules.verdicts import Exposure
 from bot.words import _, speak
 from storage import deliveries
 from storage.database import Database

@@ -23,10 +23,10 @@ from typing import Final, cast
 
 import discord
 
-from bot.delivery.card import Card
 from bot.delivery.errors import FORESEEN, RungClosedError, explain
-from bot.delivery.fit import FILE_LIMIT
 from bot.delivery.lookup import find_answer
+from bot.messages.card import Card
+from bot.messages.upload import FILE_LIMIT
 from storage.deliveries import Delivery
 
 # Discord enforces a nonce for "the past few minutes" (Create Message, `enforce_nonce`); one minute

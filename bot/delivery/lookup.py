@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import discord
 
-from bot.delivery.card import Card
 from bot.delivery.errors import RetryLaterError, RungClosedError
+from bot.messages.card import Card
 
 # Ten requests; where more was said since, the search proves nothing.
 _HISTORY_LIMIT: Final = 1000

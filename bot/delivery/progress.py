@@ -13,14 +13,14 @@ from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import RetryLaterError, RungClosedError, explain
-from bot.delivery.exposure import Gate
 from bot.delivery.ladder import Ladder, token_lives
-from bot.delivery.render import progress
-from bot.delivery.status import progress_status, waiting_status
+from bot.delivery.visibility import Gate
+from bot.domain.job import Job, JobState
 from bot.jobs.feed import JobUpdate
-from bot.jobs.model import Job, JobState
 from bot.jobs.queue import JobQueue, Place
 from bot.logs import job_context
+from bot.messages.outcome import progress
+from bot.messages.status import progress_status, waiting_status
 from bot.words import speak, speaking
 from storage import deliveries
 from storage.database import Database

@@ -14,9 +14,9 @@ import aiohttp
 import discord
 from discord.http import Route
 
-from bot.connect import INVITE_PERMISSIONS, SANDBOX_TOKEN, invitation
+from bot.client.login import INVITE_PERMISSIONS, SANDBOX_TOKEN, invitation
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.settings import Settings
 
 _PATIENCE_S: Final = 10.0
 # The Date header has whole seconds, and the answer's way takes its own time.

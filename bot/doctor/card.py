@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bot.cards import VISIBLE, visible
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.settings import Settings
+from bot.machine.nvidia import VISIBLE, visible
 
 _SMI_S: Final = 15.0
 _PROBE_S: Final = 150.0
@@ -182,10 +182,10 @@ def card_present() -> bool:
 
 
 def probe() -> dict[str, Any] | str:
-    """Return what `bot.engine.probe` says of PyTorch, or why it says nothing."""
+    """Return what `bot.engine.child.probe` says of PyTorch, or why it says nothing."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "bot.engine.probe"],
+            [sys.executable, "-m", "bot.engine.child.probe"],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,

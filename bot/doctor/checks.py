@@ -17,7 +17,7 @@ from bot.doctor.hub import model_hub
 from bot.doctor.loras import lora_files
 from bot.doctor.model import model_disk, model_files, model_hashes
 from bot.doctor.names import setting_names
-from bot.doctor.optional import optional_packages
+from bot.doctor.packages import optional_packages
 from bot.doctor.pictures import pictures
 
 

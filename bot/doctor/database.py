@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Final
 
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.settings import Settings
 from storage.backup import connect_read_only
 from storage.migrate import read_migrations
 

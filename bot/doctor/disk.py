@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.settings import Settings
 
 _GIB: Final = 2**30
 # A picture of 1344x768 has about 2 MB: room for some hundreds before anything stops.

@@ -12,11 +12,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
 from bot.errors import EngineErrorKind
-from bot.log_file import FILE_NAME
-from bot.settings import Settings
+from bot.logs.file import FILE_NAME
 from storage.backup import connect_read_only
 from storage.facts import LOAD_FAILURE
 

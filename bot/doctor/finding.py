@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # The report has to come where pydantic is missing, too.
-    from bot.settings import Settings
+    from bot.config.settings import Settings
 
 
 class Level(StrEnum):

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bot.config.settings import Settings
 from bot.doctor.card import needs_card
 from bot.doctor.finding import Finding, Level
-from bot.settings import Settings
 
 _GIB: Final = 2**30
 # Less than this share of what the model wants is an error, not a warning.

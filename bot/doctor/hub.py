@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.engine.download import modelscope_endpoint
-from bot.settings import Settings
+from bot.engine.files.download import modelscope_endpoint
 
 _PATIENCE_S: Final = 10.0
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from bot.catalogue.lightning import SERIES
+from bot.config.loras import lora_folder
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
 from bot.doctor.model import damage
-from bot.lightning import SERIES
-from bot.loras import lora_folder
-from bot.settings import Settings
 
 _CHECK: Final = "LoRA files"
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from bot.catalogue.models import Published
+from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
-from bot.engine.download import noted_hashes, partial_files
-from bot.engine.weights import cache_home, find, holder, home, known_as
-from bot.models import Published
-from bot.settings import Settings
+from bot.engine.files.download import noted_hashes, partial_files
+from bot.engine.files.find import cache_home, find, holder, home, known_as
 
 _GB: Final = 1e9
 _CACHE_FOLDER: Final = "fp8-cache"

@@ -10,9 +10,9 @@ from typing import Final
 
 from dotenv import dotenv_values
 
+from bot.config.libraries import OF_LIBRARIES
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.libraries import OF_LIBRARIES
-from bot.settings import Settings
 
 # What compose and the bot's own processes read from it besides.
 _OTHERS: Final = re.compile(r"COMPOSE_\w+|RAY_\w+|PYTHON\w+|TZ|LANG|LC_\w+", re.IGNORECASE)

@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bot.doctor.finding import Finding, Level
+
+if TYPE_CHECKING:  # pydantic may be what is missing.
+    from bot.config.settings import Settings
 
 _ROOT: Final = Path(__file__).parents[2]
 _BITS: Final = 64
@@ -118,3 +121,16 @@ def _problem(line: str) -> str | None:
     if specifier.contains(version, prereleases=True):
         return None
     return f"{name} {version} is installed, {specifier} is wanted"
+
+
+def optional_packages(settings: Settings) -> Iterator[Finding]:
+    """Look for what IMAGE_CHECK=true and ENGINES=ray need besides."""
+    asked = {
+        "requirements-moderation.txt": settings.image_check,
+        "requirements-ray.txt": settings.engines == "ray",
+    }
+    if not any(asked.values()):
+        yield Finding("optional packages", Level.OK, "none is asked for")
+    for name in (name for name, wanted in asked.items() if wanted):
+        for found in packages(name):
+            yield Finding("optional packages", found.level, found.text, found.step)

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.settings import Settings
 from storage.backup import connect_read_only
 
 # A picture lies there for a moment before its row is committed; a full disk makes it longer.

@@ -10,7 +10,7 @@ from bot.doctor import packages
 from bot.doctor.finding import Finding, Level
 
 if TYPE_CHECKING:
-    from bot.settings import Settings
+    from bot.config.settings import Settings
 
 _MEND: Final = "mend what stands above first"
 _OWNER: Final = "give the bot's user the right to read it, or run this as that user"
@@ -29,9 +29,9 @@ def examine(*, quick: bool = False, full: bool = False, only: str = "") -> Itera
         yield from _bounded("packages", packages.packages, _LIMIT_S)
         yield from _bounded("tested versions", packages.tested_versions, _LIMIT_S)
     try:
+        from bot.config.settings import load_settings  # noqa: PLC0415
         from bot.doctor import checks  # noqa: PLC0415 - needs the packages
         from bot.errors import ConfigError  # noqa: PLC0415
-        from bot.settings import load_settings  # noqa: PLC0415
     except ImportError as error:
         text = f"the rest was not checked: {error}"
         yield Finding("settings", Level.ERROR, text, "install the packages first")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-DEFAULT_PIPELINE = "bot.engine.pipeline:build"
+DEFAULT_PIPELINE = "bot.engine.models.build:build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class EngineOptions:
     offloading); `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former; a
     picture waits `compile_wait_s` seconds at most for compiled code, then is drawn without.
     LoRA files lie in `lora_path`; missing files of the model come from `model_source` (see
-    bot/engine/download.py). `pipeline` names the code that draws, as `module:function`; the
+    bot/engine/files/download.py). `pipeline` names the code that draws, as `module:function`; the
     function is called with the model's name and these options, in the child.
     """
 
@@ -94,3 +95,7 @@ class Backoff:
         if failures <= 1:
             return 0.0
         return min(self.cap, self.base * 2.0 ** min(failures - 2, 32))
+
+
+LoadProgress = Callable[[str, float | None], None]
+"""Called with a short phrase and the share done (0 to 1) where known."""

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from bot.http.desk import BEARER, TheCaller, TheDesk
+from bot.http.context import BEARER, TheCaller, TheDesk
 from bot.http.schemas import refusals
 from storage import metrics
 

@@ -10,13 +10,13 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import JSONResponse, Response
 
-from bot.http.desk import Desk, TheCaller, TheDesk
-from bot.http.drawing import POLL_S, IdempotencyKey, finished, pictures, submit, view
+from bot.config.api_keys import Caller
+from bot.domain.job import Job, JobState
+from bot.http.context import Desk, TheCaller, TheDesk
 from bot.http.errors import Problem
-from bot.http.keys import Caller
 from bot.http.schemas import GenerateBody, Generated, JobView, LoraView, refusals
+from bot.http.submitting import POLL_S, IdempotencyKey, finished, pictures, submit, view
 from bot.jobs.compose import Asked
-from bot.jobs.model import Job, JobState
 
 router = APIRouter(tags=["images"])
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from bot.http.desk import Desk, TheCaller, TheDesk
-from bot.http.drawing import view
+from bot.domain.job import Job
+from bot.http.context import Desk, TheCaller, TheDesk
 from bot.http.errors import Problem
 from bot.http.schemas import JobView, refusals
+from bot.http.submitting import view
 from bot.jobs.feed import JobUpdate
-from bot.jobs.model import Job
 from bot.jobs.queue import CancelOutcome
 
 router = APIRouter(tags=["jobs"])

@@ -18,8 +18,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from bot.jobs.fleet import Fleet
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
+from bot.fleet.fleet import Fleet
 from bot.jobs.queue import JobQueue
 from storage import metrics
 from storage.database import Database

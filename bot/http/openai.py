@@ -13,13 +13,13 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
-from bot.http.desk import TheCaller, TheDesk
-from bot.http.drawing import IdempotencyKey, finished, pictures, submit
+from bot.domain.job import JobState
+from bot.http.context import TheCaller, TheDesk
 from bot.http.errors import Problem
+from bot.http.links import signed_path
 from bot.http.schemas import OpenAIAnswer, OpenAIBody, OpenAIRefusal, refusals
-from bot.http.signed import signed_path
+from bot.http.submitting import IdempotencyKey, finished, pictures, submit
 from bot.jobs.compose import Asked
-from bot.jobs.model import JobState
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
-from bot.jobs.loras import STRENGTH_MAX
-from bot.jobs.request import (
+from bot.catalogue.loras import STRENGTH_MAX
+from bot.domain.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
     GUIDANCE_MIN,

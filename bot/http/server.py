@@ -16,9 +16,9 @@ from typing_extensions import override
 from bot import __version__
 from bot.errors import StartupError
 from bot.http import health, images, jobs, openai, pages
-from bot.http.desk import BEARER, Desk
+from bot.http.context import BEARER, Desk
 from bot.http.errors import add_error_answers
-from bot.http.gate import Gate
+from bot.http.guard import Gate
 
 _log = logging.getLogger(__name__)
 

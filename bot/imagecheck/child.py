@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from bot.engine.child import take_pipes
+from bot.engine.pipes import take_pipes
 
 # One for the check, so that the others stay with whatever else the machine does.
 _THREADS: Final = 1

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from bot.engine.environment import child_environment
-from bot.engine.link import Link, own_command
+from bot.engine.parent.environment import child_environment
+from bot.engine.parent.pipe import Link, own_command
 from bot.errors import EngineError, StartupError
-from bot.jobs.exposure import Checked, Verdict
+from bot.rules.verdicts import Checked, Verdict
 
 _log = logging.getLogger(__name__)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.errors import NotAllowed
-from bot.jobs import limits as limits_
-from bot.jobs.estimate import Place
-from bot.jobs.limits import Limits
-from bot.jobs.model import Job, Origin
-from bot.jobs.request import ImageRequest
-from bot.words import _
-from storage import blocks, facts, jobs, usage, users
+from bot.domain.job import Job, Origin
+from bot.domain.request import ImageRequest
+from bot.jobs.schedule import Place
+from bot.rules import limits as limits_
+from bot.rules.blocked import require_unblocked
+from bot.rules.limits import Limits
+from storage import jobs, people, usage
 from storage.database import Transaction
 from storage.usage import Charge
 
@@ -23,23 +22,6 @@ class Submission:
     job: Job
     place: Place
     repeated: bool
-
-
-async def require_unblocked(
-    tx: Transaction, user_id: int, guild_id: int | None, now: float
-) -> None:
-    """Raise `NotAllowed` for a blocked user, with the reason and the end."""
-    block = await blocks.find(tx, user_id, guild_id, now)
-    if block is None:
-        return
-    sentence = _("You cannot use the bot here.")
-    if block.until is not None:
-        end = _("You can again {time}.").format(time=f"<t:{block.until:.0f}:R>")
-        sentence = f"{sentence} {end}"
-    if block.reason:
-        why = _("Reason: {reason}").format(reason=block.reason)
-        sentence = f"{sentence} {why}"
-    raise NotAllowed(sentence)
 
 
 async def admit(
@@ -66,9 +48,9 @@ async def admit(
     await usage.charge(
         tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, now
     )
-    await users.see(tx, origin.user_id, origin.user_name, origin.locale, now)
+    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, now)
     if origin.guild_id is not None:
-        await facts.see_guild(tx, origin.guild_id, now)
+        await people.see_guild(tx, origin.guild_id, now)
     job = await jobs.find(tx, job_id)
     assert job
     return job

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from bot.jobs import outcomes
-from bot.jobs.admission import require_unblocked
 from bot.jobs.queue import JobQueue
+from bot.rules.blocked import require_unblocked
 from bot.words import mark
 from storage import audit, blocks, jobs
 from storage.blocks import EVERYWHERE, Block

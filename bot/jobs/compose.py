@@ -8,14 +8,14 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bot.catalogue.lightning import GUIDANCE, SHIFT
+from bot.catalogue.lora_rules import LoraChoice
+from bot.catalogue.loras import NO_LORAS, Loras
+from bot.catalogue.models import ModelSpec, Quality
+from bot.catalogue.styles import Style, find_style
+from bot.domain.request import ImageRequest, random_seed
 from bot.errors import InvalidRequest
-from bot.jobs.lora_rules import LoraChoice
-from bot.jobs.loras import NO_LORAS, Loras
-from bot.jobs.preferences import UNSET, Defaults
-from bot.jobs.request import ImageRequest, random_seed
-from bot.lightning import GUIDANCE, SHIFT
-from bot.models import ModelSpec, Quality
-from bot.styles import Style, find_style
+from bot.rules.preferences import UNSET, Defaults
 from bot.words import _
 
 DEFAULT_STRENGTH: Final = 0.6

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from bot.domain.job import ImageRecord, Job
+from bot.domain.request import SIZE_MULTIPLE, ImageRequest, random_seed
 from bot.errors import InvalidRequest
-from bot.jobs.model import ImageRecord, Job
-from bot.jobs.request import SIZE_MULTIPLE, ImageRequest, random_seed
 from bot.words import _
 
 # Shares of the noise that image to image begins with: enough for another composition, and little

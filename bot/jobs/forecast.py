@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bot.jobs.estimate import (
+from bot.domain.job import Job
+from bot.jobs.feed import Feed
+from bot.jobs.schedule import (
     UNMEASURED_RATE,
     Outlook,
     Place,
@@ -16,8 +18,6 @@ from bot.jobs.estimate import (
     running_order,
     seconds_per_unit,
 )
-from bot.jobs.feed import Feed
-from bot.jobs.model import Job
 from storage import facts, jobs, usage
 from storage.database import Database, Transaction
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bot.jobs.estimate import gpu_seconds
-from bot.jobs.model import ImageRecord, Job, JobState
+from bot.domain.job import ImageRecord, Job, JobState
+from bot.jobs.schedule import gpu_seconds
 from bot.words import _, mark, speaking
 from storage import blocks, jobs, usage
 from storage.database import Transaction

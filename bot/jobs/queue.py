@@ -11,22 +11,23 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Final, TypeVar
 
+from bot.domain.ids import new_job_id
+from bot.domain.job import ImageRecord, Job, JobState, Origin
+from bot.domain.request import ImageRequest
 from bot.errors import JobNotFound, NotAllowed, QueueClosed
-from bot.jobs import gate, outcomes
+from bot.errors.disk import refused_politely
+from bot.jobs import outcomes
+from bot.jobs import pause as gate
 from bot.jobs.admission import Submission, admit
-from bot.jobs.estimate import Place
+from bot.jobs.commits import Recorder
 from bot.jobs.forecast import Forecast
-from bot.jobs.gate import Gate
-from bot.jobs.ids import new_job_id
-from bot.jobs.limits import Limits
-from bot.jobs.model import ImageRecord, Job, JobState, Origin
 from bot.jobs.outcomes import Recovery
-from bot.jobs.recorder import Recorder
-from bot.jobs.request import ImageRequest
-from bot.jobs.standing import Standing, standing
+from bot.jobs.pause import Gate
+from bot.jobs.schedule import Place
 from bot.jobs.tasks import unbroken
 from bot.logs import job_context
-from bot.refusals import refused_politely
+from bot.rules.limits import Limits
+from bot.rules.used import Standing, standing
 from bot.words import _, mark
 from storage import audit, jobs
 from storage.database import Database, Transaction

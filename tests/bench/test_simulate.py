@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from bot.__main__ import main
-from bot.bench.population import Population
-from bot.bench.simulate import Plan, simulate
-from bot.bench.tally import Entry, jain, overtaken
-from bot.bench.virtual import VirtualLoop
-from bot.bench.virtual_engine import drawing_seconds, step_seconds
+from bot.cli.main import main
+from bot.lab.bench.population import Population
+from bot.lab.bench.simulate import Plan, simulate
+from bot.lab.bench.tally import Entry, jain, overtaken
+from bot.lab.bench.virtual import VirtualLoop
+from bot.lab.bench.virtual_engine import drawing_seconds, step_seconds
 
 SMALL = Plan(engines=4, users=50, hours=2.0)
 

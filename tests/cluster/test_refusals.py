@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
+from bot.config.settings import Settings, load_settings
 from bot.engine.cluster.hub import Hub, driver_environment, require_ray
 from bot.engine.cluster.threads import in_thread
 from bot.errors import ConfigError, StartupError
-from bot.settings import Settings, load_settings
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bot.delivery.grid import make_grid
+from bot.pictures.grid import make_grid
 from bot.sandbox.events import Event, MessageCreated, MessageDeleted, MessageUpdated
 from bot.sandbox.model import Message
 from bot.sandbox.server import Sandbox

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bot.engine.backend import Drawn, LoadInfo
+from bot.engine.child.backend import Drawn, LoadInfo
 from bot.engine.options import Activity
 
 STEP_S = 0.003

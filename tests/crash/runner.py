@@ -19,7 +19,7 @@ from typing import Any
 
 from bot.engine.lifeline import die_with_parent
 
-TINY = "bot.engine.pipeline:build"
+TINY = "bot.engine.models.build:build"
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,13 @@ def main() -> int:
     plan = Plan.read()
     # A test run that is killed itself leaves no bot behind.
     die_with_parent(os.getppid())
-    import bot.engines
-    from bot.__main__ import main as bot_main
+    import bot.app.engines
+    from bot.cli.main import main as bot_main
     from bot.delivery import ladder
 
-    bot.engines.EngineOptions = functools.partial(bot.engines.EngineOptions, pipeline=plan.pipeline)
+    bot.app.engines.EngineOptions = functools.partial(
+        bot.app.engines.EngineOptions, pipeline=plan.pipeline
+    )
     if plan.nonce_window_s is not None:
         ladder.NONCE_WINDOW_S = plan.nonce_window_s
     watch_commits(plan)

@@ -17,11 +17,11 @@ from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
-from bot.app import App
+from bot.app.app import App
+from bot.config.settings import load_settings
 from bot.logs import set_up_logging
 from bot.sandbox.people import NoResponse
 from bot.sandbox.server import Sandbox
-from bot.settings import load_settings
 from tests.engines import ScriptedEngine
 
 USERS = ("alice", "bob", "chen", "mallory")

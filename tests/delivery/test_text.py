@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.delivery.text import plain, safe, shorten
+from bot.messages.text import plain, safe, shorten
 
 MENTIONS = ["@everyone", "@here", "<@123>", "<@!123>", "<@&123>", "<#123>", "</imagine:1>",
             "<t:0:R>", "<:x:123>", "<id:home>"]  # fmt: skip

@@ -17,7 +17,7 @@ from typing import Protocol
 import pytest
 
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.process import EngineProcess
+from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Engine, EngineRequest
 from bot.errors import EngineError, EngineErrorKind
 from tests.cluster.conformance import OnRay

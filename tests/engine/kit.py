@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.process import EngineProcess
+from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import EngineRequest, Event, Finished
 
 HERE = Path(__file__).parent

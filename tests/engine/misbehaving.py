@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bot.engine.backend import Drawn, LoadInfo
+from bot.engine.child.backend import Drawn, LoadInfo
 from bot.engine.frames import LIMIT
 from bot.engine.options import Activity
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled

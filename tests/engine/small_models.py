@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from bot.engine.imports import quick_imports
-from bot.engine.pipeline import DiffSynthModel
-from bot.models import find_model
+from bot.catalogue.models import find_model
+from bot.engine.child.quick_imports import quick_imports
+from bot.engine.models.diffsynth import DiffSynthModel
 
 QWEN = "Qwen/Qwen-Image-2.1"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
-MODULES = {QWEN: "bot.engine.qwen_21", SDXL: "bot.engine.sdxl"}
+MODULES = {QWEN: "bot.engine.models.qwen_image_21", SDXL: "bot.engine.models.sdxl"}
 SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -222,7 +222,7 @@ def build(model: str, options: Any) -> DiffSynthModel:
     _KEPT.enter_context(small())
     import torch
 
-    from bot.engine.weights import ensure
+    from bot.engine.files.find import ensure
 
     torch.set_num_threads(1)
     module = importlib.import_module(MODULES[model])

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from bot.engine.environment import child_environment
 from bot.engine.frames import Frame, encode, read_frame_blocking
 from bot.engine.options import EngineOptions
+from bot.engine.parent.environment import child_environment
 from tests.engine.kit import HERE, draw_well, misbehaving, request
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="uses pidfds")
@@ -43,7 +43,7 @@ import asyncio
 from pathlib import Path
 from tests.engine.kit import request
 from bot.engine.options import EngineOptions
-from bot.engine.process import EngineProcess
+from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Step
 
 async def main():
@@ -102,7 +102,7 @@ def test_a_child_whose_parent_is_gone_does_not_start(tmp_path) -> None:
 
 def test_the_parent_imports_no_torch() -> None:
     source = (
-        "import sys, bot.engine.process; "
+        "import sys, bot.engine.parent.process; "
         "sys.exit(any(n in sys.modules for n in ('torch', 'diffsynth', 'transformers', 'PIL')))"
     )
     assert (

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from bot.download import download_model
-from bot.engine import download
+from bot.cli.download import download_model
+from bot.config.settings import load_settings
+from bot.engine.files import download
 from bot.errors import EngineError
-from bot.settings import load_settings
 from tests.engine.hub import Hub, sha256
 from tests.engine.test_weights import FILES
 
@@ -174,7 +174,7 @@ def test_the_doctor_finds_what_changed_since_the_download(hub, tmp_path):
 
 def test_a_cache_that_will_not_fit_is_told(tmp_path, monkeypatch):
     files = SimpleNamespace(weights=[], folder=tmp_path)
-    monkeypatch.setattr("bot.engine.weights.ensure", lambda *_, **__: files)
+    monkeypatch.setattr("bot.engine.files.find.ensure", lambda *_, **__: files)
     settings = load_settings(image_model_path=tmp_path)
     for free, told in ((31e9, False), (20e9, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bot.engine.frames import Frame
-from bot.engine.link import Link
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.process import EngineProcess
+from bot.engine.parent.pipe import Link
+from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import EngineState, Loading, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, misbehaving, react, request
@@ -78,7 +78,7 @@ async def test_a_cancel_of_a_job_that_a_frozen_child_does_not_read(tmp_path, mon
 
 
 async def test_close_waits_for_an_unload(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("bot.engine.process._CLOSE_PATIENCE_S", 0.2)
+    monkeypatch.setattr("bot.engine.parent.process._CLOSE_PATIENCE_S", 0.2)
     async with misbehaving(tmp_path, monkeypatch) as engine:
         pid = await frozen(engine)
         unloading = asyncio.create_task(engine.unload())

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from bot.engine.environment import child_environment
 from bot.engine.faults import diagnose
 from bot.engine.options import Backoff
+from bot.engine.parent.environment import child_environment
 from bot.errors import EngineError, EngineErrorKind
 
 OOM, RAISED = EngineErrorKind.OUT_OF_MEMORY, EngineErrorKind.RAISED

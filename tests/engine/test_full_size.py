@@ -24,7 +24,7 @@ def toy(tmp_path_factory):
 
 def test_the_networks_have_exactly_the_names_and_shapes_of_the_published_files() -> None:
     """DiffSynth knows the published files by a hash of both; transformers may rename a layer."""
-    from bot.engine.imports import quick_imports
+    from bot.engine.child.quick_imports import quick_imports
 
     with quick_imports():
         from diffsynth.configs import MODEL_CONFIGS
@@ -51,8 +51,8 @@ def test_files_become_a_pipeline_with_fp8_storage(toy, budget, resident) -> None
     import torch
     from diffsynth.core.vram.layers import AutoWrappedLinear, AutoWrappedModule
 
-    from bot.engine.full import assemble
-    from bot.engine.weights import ensure
+    from bot.engine.files.find import ensure
+    from bot.engine.models.qwen_image import assemble
 
     root, original = toy
     stages: list[tuple[str, float | None]] = []
@@ -97,7 +97,7 @@ def test_files_become_a_pipeline_with_fp8_storage(toy, budget, resident) -> None
 def test_the_recipe_differs_only_in_where_idle_weights_wait() -> None:
     import torch
 
-    from bot.engine.full import vram_recipe
+    from bot.engine.models.vram import vram_recipe
 
     recipe = vram_recipe("cuda", torch.float8_e4m3fn, resident=False)
     assert recipe == {
@@ -126,7 +126,7 @@ def test_the_recipe_differs_only_in_where_idle_weights_wait() -> None:
     ],
 )
 def test_the_budget_is_the_smaller_of_both_limits(tmp_path, vram_gb, share, card, budget) -> None:
-    from bot.engine.full import memory_budget
+    from bot.engine.models.vram import memory_budget
 
     options = EngineOptions(tmp_path, vram_gb=vram_gb, gpu_memory_utilization=share)
     assert memory_budget(options, card) == pytest.approx(budget)
@@ -137,7 +137,7 @@ def test_without_a_gpu_the_sentence_says_so(tmp_path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    from bot.engine.pipeline import build
+    from bot.engine.models.build import build
 
     backend = build("Qwen/Qwen-Image", EngineOptions(tmp_path))
     with pytest.raises(EngineError) as caught:

@@ -9,7 +9,7 @@ import zlib
 import pytest
 from PIL import Image
 
-from bot.engine.inputs import PIXELS_LIMIT, read_input
+from bot.engine.child.inputs import PIXELS_LIMIT, read_input
 from bot.errors import EngineError, EngineErrorKind
 
 SIZE = (64, 48)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageChops
 
 from bot.engine.options import EngineOptions
-from bot.engine.process import EngineProcess
+from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Step
 from tests.engine.kit import draw_well, request
 

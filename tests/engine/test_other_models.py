@@ -11,7 +11,7 @@ import pytest_asyncio
 from PIL import Image
 
 from bot.engine.options import EngineOptions
-from bot.engine.process import EngineProcess
+from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, react, request
@@ -129,7 +129,7 @@ async def test_cancel_acts_at_the_next_step(engine, tmp_path) -> None:
 
 
 def assembled(model: str, root: Path):
-    from bot.engine.weights import ensure
+    from bot.engine.files.find import ensure
 
     module = importlib.import_module(MODULES[model])
     files = ensure(root, lambda *_: None, repository=model)
@@ -162,7 +162,7 @@ def test_fp8_storage_draws_nearly_the_same(model, folder, monkeypatch) -> None:
     import numpy as np
     import torch
 
-    from bot.engine import networks
+    from bot.engine.models import networks
 
     def pixels() -> np.ndarray:
         adapted = assembled(model, folder)
@@ -193,14 +193,14 @@ def test_fp8_storage_draws_nearly_the_same(model, folder, monkeypatch) -> None:
     ],
 )
 def test_what_fits_the_budget_is_kept_exact(gib, budget, exact, found) -> None:
-    from bot.engine.networks import store
+    from bot.engine.models.networks import store
 
     kept = store(int(gib * 2**30), budget, exact=exact)
     assert (str(kept.dtype).removeprefix("torch."), kept.resident, kept.limit_gib) == found
 
 
 def test_all_networks_stay_on_a_card_that_holds_them() -> None:
-    from bot.engine.networks import stay
+    from bot.engine.models.networks import stay
 
     sdxl = [int(gib * 2**30) for gib in (4.8, 0.2, 1.3, 0.2)]
     assert stay(sdxl, 14.0)
@@ -224,7 +224,7 @@ def test_sdxl_reads_prompts_as_transformers_do() -> None:
     from diffsynth.models.stable_diffusion_xl_text_encoder import SDXLTextEncoder2
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-    from bot.engine.sdxl import mend_pooling
+    from bot.engine.models.sdxl import mend_pooling
 
     mend_pooling()
     shape = {

@@ -17,7 +17,7 @@ def tokenizer():
 
 
 def test_the_template_is_the_pipelines_own() -> None:
-    from bot.engine.imports import quick_imports
+    from bot.engine.child.quick_imports import quick_imports
     from bot.engine.tiny.tokenizer import PREFIX, PREFIX_IDS, SUFFIX
 
     with quick_imports():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.engine import weights
+from bot.engine.files import find
 from bot.errors import EngineError, EngineErrorKind
 
 FILES = (
@@ -41,7 +41,7 @@ def ensure_fails(root: Path, monkeypatch) -> EngineError:
     # No network here: the real client, told to stay offline.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EngineError) as caught:
-        weights.ensure(root, no_progress)
+        find.ensure(root, no_progress)
     assert caught.value.kind is EngineErrorKind.LOAD_FAILED
     return caught.value
 
@@ -54,7 +54,7 @@ def test_a_complete_folder_is_found_in_both_layouts(root, below) -> None:
         for part in ("transformer", "text_encoder", "vae", "tokenizer"):
             (root / part).rename(target / part)
         root = root / "elsewhere"
-    files = weights.ensure(root, no_progress)
+    files = find.ensure(root, no_progress)
     assert len(files.transformer) == 9
     assert len(files.text_encoder) == 4
     assert [path.name for path in files.vae] == ["diffusion_pytorch_model.safetensors"]
@@ -65,18 +65,18 @@ OTHER = "Qwen/Qwen-Image-2512"
 
 
 def test_a_folder_of_one_model_is_no_other_models(root, monkeypatch) -> None:
-    assert weights.find(root)[0].folder == root
-    files, missing = weights.find(root, OTHER)
+    assert find.find(root)[0].folder == root
+    files, missing = find.find(root, OTHER)
     assert files is None
     assert missing[0].is_relative_to(root / OTHER)
-    assert weights.cache_home(root, OTHER) == root / OTHER
+    assert find.cache_home(root, OTHER) == root / OTHER
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EngineError):
-        weights.ensure(root, no_progress, repository=OTHER)
+        find.ensure(root, no_progress, repository=OTHER)
     # The way to say whose they are.
     (root / ".model").write_text(f"{OTHER}\n")
-    assert weights.find(root, OTHER)[0].folder == root
-    assert weights.find(root)[0] is None
+    assert find.find(root, OTHER)[0].folder == root
+    assert find.find(root)[0] is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_folder_without_a_marker_is_judged_by_name_and_content(
         path = tmp_path / folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    assert weights.holder(tmp_path / folder) == model
+    assert find.holder(tmp_path / folder) == model
 
 
 @pytest.mark.parametrize(
@@ -118,13 +118,13 @@ def test_a_folder_without_a_marker_is_judged_by_name_and_content(
     ],
 )
 def test_what_another_model_lacks_is_named(root, monkeypatch, model, files) -> None:
-    _, missing = weights.find(root, model)
-    assert {weights.known_as(path) for path in missing} >= files
+    _, missing = find.find(root, model)
+    assert {find.known_as(path) for path in missing} >= files
     assert all(path.is_relative_to(root / model) for path in missing)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EngineError) as caught:
-        weights.ensure(root, no_progress, repository=model)
-    assert weights.known_as(missing[0]) in caught.value.sentence
+        find.ensure(root, no_progress, repository=model)
+    assert find.known_as(missing[0]) in caught.value.sentence
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,16 @@ def test_models_that_look_different_are_told_apart(tmp_path, files, model) -> No
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
-    assert weights.holder(tmp_path) == model
-    assert weights.home(tmp_path, model) == tmp_path
+    assert find.holder(tmp_path) == model
+    assert find.home(tmp_path, model) == tmp_path
 
 
 def test_the_cache_of_a_nested_first_model_stays_where_it_is(tmp_path) -> None:
-    (tmp_path / weights.FIRST).mkdir(parents=True)
-    assert weights.cache_home(tmp_path, weights.FIRST) == tmp_path / weights.FIRST
+    (tmp_path / find.FIRST).mkdir(parents=True)
+    assert find.cache_home(tmp_path, find.FIRST) == tmp_path / find.FIRST
     (tmp_path / "fp8-cache").mkdir()
-    assert weights.cache_home(tmp_path, weights.FIRST) == tmp_path
-    assert weights.cache_home(tmp_path, OTHER) == tmp_path / OTHER
+    assert find.cache_home(tmp_path, find.FIRST) == tmp_path
+    assert find.cache_home(tmp_path, OTHER) == tmp_path / OTHER
 
 
 @pytest.mark.parametrize("name", [FILES[4], FILES[0], FILES[12], FILES[13], FILES[14]])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from bot.engine.imports import quick_imports
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
     import torch

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from bot.engine.options import EngineOptions
-from bot.engine.process import EngineProcess
+from bot.engine.parent.process import EngineProcess
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from bot.domain.job import Job, JobState
 from bot.engine.options import Backoff, SilenceLimits
-from bot.jobs.model import Job, JobState
 from tests.engine.kit import misbehaving
 from tests.wire.kit import PATIENCE_S, Stage, staged, text_of
 

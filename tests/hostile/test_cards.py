@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.delivery.details import details
-from bot.delivery.fit import Upload
-from bot.delivery.panel import Panel
-from bot.delivery.render import outcome, picked, progress
-from bot.jobs.gallery import Page
-from bot.jobs.model import ImageRecord, Job, JobState, Target
-from bot.jobs.preferences import Defaults
-from bot.jobs.request import COUNT_MAX
-from bot.models import MODELS
-from bot.styles import MOST_OWN, NAME_LIMIT, Style
+from bot.archive.gallery import Page
+from bot.catalogue.models import MODELS
+from bot.catalogue.styles import MOST_OWN, NAME_LIMIT, Style
+from bot.domain.job import ImageRecord, Job, JobState, Target
+from bot.domain.request import COUNT_MAX
+from bot.messages.details import details
+from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
+from bot.messages.outcome import outcome, picked, progress
+from bot.messages.settings_panel import Panel
+from bot.messages.upload import Upload
+from bot.rules.preferences import Defaults
 from bot.words import LANGUAGES, speaking
 from cogs.help import help_text
 from cogs.history import _content, _view
-from cogs.imagine import ASPECT_NAMES, QUALITY_NAMES
 from tests.hostile.test_texts import TEXTS, request_of
 
 ID = "0" * 18

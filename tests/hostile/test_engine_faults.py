@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from bot.domain.job import JobState
 from bot.engine.options import Backoff, SilenceLimits
 from bot.errors import EngineErrorKind
-from bot.jobs.model import JobState
 from bot.sandbox.people import Invocation
 from tests.engine.kit import draw as draw_alone
 from tests.engine.kit import draw_well, misbehaving, request
@@ -261,7 +261,7 @@ async def test_a_child_that_dies_while_it_loads_costs_no_job(
     sandbox, tmp_path, monkeypatch
 ) -> None:
     # The pauses between tries, half a minute in all, are the worker's own tests' matter.
-    monkeypatch.setattr("bot.jobs.worker._LOAD_FACTOR", 0.01)
+    monkeypatch.setattr("bot.fleet.worker._LOAD_FACTOR", 0.01)
     async with unruly(sandbox, tmp_path, monkeypatch, "load-dies-twice") as stage:
         job = await draw(stage, "fine")
         assert (job.engine_faults, job.attempts) == (0, 1)

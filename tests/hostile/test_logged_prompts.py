@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
+from bot.client import asking
 from bot.delivery import courier
 from bot.logs import set_up_logging
 from tests.wire.kit import staged
@@ -34,8 +33,7 @@ async def test_prompts_are_logged_only_if_the_owner_opts_in(
             raise RuntimeError(f"a fault that quotes: {texts}")
 
         with monkeypatch.context() as broken:
-            # The bot loads its cogs anew.
-            broken.setattr(sys.modules["cogs.imagine"], "compose", fail)
+            broken.setattr(asking, "compose", fail)
             failed = await (await stage.imagine("bob", SECRET)).answer()
             assert "Something went wrong" in failed.content
         with monkeypatch.context() as broken:

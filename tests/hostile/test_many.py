@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bot.domain.request import ImageRequest
 from bot.errors import InvalidRequest
-from bot.jobs.request import ImageRequest
 from bot.sandbox.errors import Refusal
 from tests.hostile.many import DRAWN, REFUSED
 from tests.hostile.test_prompts import LIMITS, sent_messages

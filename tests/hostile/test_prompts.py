@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 from PIL import Image
 
-from bot.jobs.request import ImageRequest
+from bot.domain.request import ImageRequest
 from bot.sandbox.errors import Refusal
 from tests.engines import Script, ScriptedEngine
 from tests.hostile.corpus import ACCEPTED, REFUSED

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bot.app import App
+from bot.app.app import App
+from bot.config.settings import load_settings
+from bot.domain.job import Origin, Target
 from bot.errors import ConfigError, StartupError
-from bot.jobs.model import Origin, Target
 from bot.sandbox import interactions
 from bot.sandbox.server import Sandbox
-from bot.settings import load_settings
 from tests.hostile.kit import unruly
 from tests.process.kit import PATIENCE_S, environment
 from tests.wire.kit import is_outcome, job_id_of

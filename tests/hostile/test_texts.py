@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bot.delivery import render, status
-from bot.delivery.fit import Upload
-from bot.engine.inert import inert_text
-from bot.engine.png import save_png
+from bot.domain.job import Job, JobState, Target
+from bot.domain.request import ImageRequest
+from bot.engine.child.control_tokens import inert_text
+from bot.engine.child.png import save_png
 from bot.errors import InvalidRequest
-from bot.jobs.metadata import png_texts
-from bot.jobs.model import Job, JobState, Target
 from bot.jobs.queue import Place
-from bot.jobs.request import ImageRequest
-from bot.redact import Redactor
+from bot.logs.redact import Redactor
+from bot.messages import outcome, status
+from bot.messages.upload import Upload
+from bot.pictures.parameters_written import png_texts
 from tests.hostile.corpus import ACCEPTED, REFUSED
 
 # Surrogates and control characters too: what is refused is part of the matter.
@@ -62,8 +62,8 @@ def test_a_message_is_within_discords_limits(text, state):
     uploads = [Upload(f"{'0' * 18}_0.png", b"", text)] if state is JobState.GENERATED else []
     place = Place(3, 4.0, 5.0)
     cards = [
-        render.outcome(job_of(request, state, error), uploads),
-        render.progress(job_of(request, state), status.waiting_status(place, text[:200])),
+        outcome.outcome(job_of(request, state, error), uploads),
+        outcome.progress(job_of(request, state), status.waiting_status(place, text[:200])),
     ]
     for card in cards:
         assert len(card.embed.description or "") <= 4096

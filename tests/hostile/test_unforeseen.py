@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.hostile.kit import draw, fail, unruly
 from tests.wire.kit import soon, staged

@@ -10,9 +10,9 @@ from contextlib import closing
 
 import pytest
 
+from bot.config.api_keys import user_id_of
 from bot.errors import EngineError, EngineErrorKind, StartupError
-from bot.http.desk import Watch
-from bot.http.keys import user_id_of
+from bot.http.following import Watch
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import (
     ALICE,

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
+from bot.config.api_keys import Keys, user_id_of
+from bot.config.settings import load_settings
 from bot.errors import ConfigError
-from bot.http.keys import Keys, user_id_of
-from bot.settings import load_settings
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, opened
 
@@ -128,7 +128,7 @@ async def test_links_open_without_the_key_for_an_hour(sandbox, tmp_path, monkeyp
             assert (await anyone.get(changed)).status_code in {401, 403}, changed
         assert (await anyone.post(first)).status_code == 403
         later = time.time() + 3601
-        monkeypatch.setattr("bot.http.gate.time.time", lambda: later)
+        monkeypatch.setattr("bot.http.guard.time.time", lambda: later)
         assert (await anyone.get(first)).status_code == 403
 
 
@@ -152,7 +152,7 @@ async def test_without_keys_no_other_page_gets_in(sandbox, tmp_path):
 
 @pytest.mark.slow
 async def test_a_key_has_so_many_requests_open_at_once(sandbox, tmp_path, monkeypatch):
-    monkeypatch.setattr("bot.http.gate.AT_ONCE", 2)
+    monkeypatch.setattr("bot.http.guard.AT_ONCE", 2)
     engine = ScriptedEngine(Script(hold_at=1))
     async with (
         opened(sandbox, tmp_path, TWO_KEYS, engine) as api,

@@ -9,12 +9,12 @@ import sys
 import pytest
 from PIL import Image
 
-from bot.app import build_check
+from bot.app.app import build_check
+from bot.config.settings import load_settings
 from bot.errors import StartupError
 from bot.imagecheck import process
 from bot.imagecheck.process import ImageCheckProcess
-from bot.jobs.exposure import Verdict
-from bot.settings import load_settings
+from bot.rules.verdicts import Verdict
 
 
 def python(code: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.jobs.fleet import Fleet
+from bot.fleet.fleet import Fleet
 from bot.jobs.queue import JobQueue
 from storage.database import Database
 from storage.images import ImageStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-from bot.jobs.fleet import Fleet
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
+from bot.fleet.fleet import Fleet
 from tests.engines import ScriptedEngine
 
 

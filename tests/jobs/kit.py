@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bot.jobs.limits import Limits
-from bot.jobs.model import Job, Origin, Target
+from bot.domain.job import Job, Origin, Target
+from bot.domain.request import ImageRequest
 from bot.jobs.queue import JobQueue
-from bot.jobs.request import ImageRequest
+from bot.rules.limits import Limits
 from storage.database import Database
 
 MODEL = "tiny"

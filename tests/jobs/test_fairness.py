@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.jobs.server_limits import RoleLimit, ServerLimits
-from storage import preferences
+from bot.rules.server_limits import RoleLimit, ServerLimits
+from storage import people
 from tests.jobs.kit import Clock, finish, make_origin, make_request, one, open_queue
 
 EAST, WEST, DIRECT = 77, 78, None
@@ -28,7 +28,7 @@ async def set_limits(database, clock, *servers, limits=WEIGHTS):
     for server in servers:
         values = {"limits": limits.to_values()}
         await database.write(
-            lambda tx, server=server, values=values: preferences.put(
+            lambda tx, server=server, values=values: people.put(
                 tx, "guilds", server, values, clock.now
             )
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 
+from bot.domain.request import ImageRequest
 from bot.jobs.feed import UNREAD_LIMIT, Feed, JobUpdate
-from bot.jobs.metadata import png_texts
-from bot.jobs.request import ImageRequest
+from bot.pictures.parameters_written import png_texts
 from tests.jobs.kit import finish, make_request, submit
 
 

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
+from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind, InvalidRequest
-from bot.jobs.estimate import Slot
-from bot.jobs.fleet import Fleet
-from bot.jobs.member import Rest
-from bot.jobs.model import JobState
+from bot.fleet.engine_slot import Rest
+from bot.fleet.fleet import Fleet
 from bot.jobs.queue import CancelOutcome
+from bot.jobs.schedule import Slot
 from storage import audit
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.fleets import at_work, drawn_by, ended

@@ -8,11 +8,11 @@ import sqlite3
 
 import pytest
 
+from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.fleet import Fleet
-from bot.jobs.member import Rest
-from bot.jobs.model import JobState
+from bot.fleet.engine_slot import Rest
+from bot.fleet.fleet import Fleet
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.fleets import at_work, drawn_by, ended
 from tests.jobs.kit import finish, submit
@@ -121,7 +121,7 @@ async def test_a_disk_that_refuses_again_is_tried_ever_more_slowly(queue, fleet,
         await sleep(0)
 
     with monkeypatch.context() as patched:
-        patched.setattr("bot.jobs.worker.asyncio.sleep", watched)
+        patched.setattr("bot.fleet.worker.asyncio.sleep", watched)
         async with at_work(fleet):
             assert await ended(queue, await submit(queue)) == [JobState.GENERATED]
     assert slept == [0.001, 0.002, 0.004, 0.008]
@@ -146,7 +146,7 @@ async def test_a_stop_at_the_moment_of_a_claim(queue, fleet, monkeypatch):
 
 
 async def test_a_stop_while_an_engine_hangs_as_it_leaves(queue, fleet, monkeypatch):
-    monkeypatch.setattr("bot.jobs.fleet._STOP_S", 0.05)
+    monkeypatch.setattr("bot.fleet.fleet._STOP_S", 0.05)
     leaves, let_go = asyncio.Event(), asyncio.Event()
 
     class Slow(ScriptedEngine):
@@ -192,8 +192,8 @@ async def test_a_late_claim_changes_nothing(queue):
 @pytest.fixture
 def refusing(database, monkeypatch):
     """The database refuses every write while the event is set."""
-    monkeypatch.setattr("bot.jobs.recorder._RETURN_RETRY_S", 0.001)
-    monkeypatch.setattr("bot.jobs.recorder._RETURN_PATIENCE_S", 0.01)
+    monkeypatch.setattr("bot.jobs.commits._RETURN_RETRY_S", 0.001)
+    monkeypatch.setattr("bot.jobs.commits._RETURN_PATIENCE_S", 0.01)
     refuses, write = asyncio.Event(), database.write
 
     async def unwilling(*args, **kwargs):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.jobs.estimate import running_order
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
+from bot.jobs.schedule import running_order
 from storage import jobs, usage
 from storage.jobs import Unfinished
 from storage.migrate import MIGRATIONS

@@ -8,14 +8,14 @@ import threading
 
 import pytest
 
+from bot.catalogue.lightning import SERIES, Lightning, choose
+from bot.catalogue.lora_rules import LoraChoice, LoraRules
+from bot.catalogue.loras import LoraFolder, LoraList, Loras
+from bot.catalogue.models import ModelSpec, find_model
+from bot.config.settings import load_settings
+from bot.domain.request import ImageRequest
 from bot.errors import ConfigError, InvalidRequest
 from bot.jobs.compose import Asked, Surroundings, compose
-from bot.jobs.lora_rules import LoraChoice, LoraRules
-from bot.jobs.loras import LoraFolder, LoraList, Loras
-from bot.jobs.request import ImageRequest
-from bot.lightning import SERIES, Lightning, choose
-from bot.models import ModelSpec, find_model
-from bot.settings import load_settings
 
 QWEN = find_model("Qwen/Qwen-Image")
 PIXEL = LoraChoice("Pixel art", "pixel-v2", 0.8, "pixel art, 16-bit")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import InvalidRequest
-from bot.jobs.moderation import broken_rule, checked_rule
+from bot.rules.prompt_rules import broken_rule, checked_rule
 
 RULES = ["gore", "two words", "暴力", r"/\bfoo\d+\b/"]
 

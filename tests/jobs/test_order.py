@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.jobs.estimate import Slot, gpu_seconds
 from bot.jobs.feed import JobUpdate
 from bot.jobs.forecast import FAIR_WINDOW_S
 from bot.jobs.queue import JobQueue
+from bot.jobs.schedule import Slot, gpu_seconds
 from storage import jobs, usage
 from storage.usage import Ledger
 from tests.jobs.kit import MODEL, Clock, finish, make_origin, make_request, one, open_queue, submit

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from bot.domain.job import ImageRecord, JobState
 from bot.errors import JobNotFound, NotAllowed
-from bot.jobs.model import ImageRecord, JobState
 from bot.jobs.outcomes import MAX_INTERRUPTIONS
 from bot.jobs.queue import CancelOutcome, JobQueue
 from tests.jobs.kit import MODEL, PLENTY, delivery_state, finish, one, submit

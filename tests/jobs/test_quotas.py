@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
+from bot.domain.job import Target
 from bot.errors import LimitReached, QueueClosed
-from bot.jobs.limits import DAY_S, Limits
-from bot.jobs.model import Target
 from bot.jobs.queue import JobQueue
-from bot.jobs.server_limits import Bounds, RoleLimit, ServerLimits
-from storage import preferences
+from bot.rules.limits import DAY_S, Limits
+from bot.rules.server_limits import Bounds, RoleLimit, ServerLimits
+from storage import people
 from tests.jobs.kit import MODEL, finish, make_origin, make_request, one
 
 GUILD, ROLE, OTHER_ROLE = 77, 501, 502
@@ -32,7 +32,7 @@ async def ask(queue, user_id=1, count=1, **origin):
 
 async def set_server(database, clock, limits):
     values = {"limits": limits.to_values()}
-    await database.write(lambda tx: preferences.put(tx, "guilds", GUILD, values, clock.now))
+    await database.write(lambda tx: people.put(tx, "guilds", GUILD, values, clock.now))
 
 
 async def test_a_hundred_at_once_against_three_pictures_a_day(make, database):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bot.domain.job import JobState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.model import JobState
 
 
 async def test_it_costs_nothing_and_counts_as_no_fault(queue, database):

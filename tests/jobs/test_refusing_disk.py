@@ -9,10 +9,10 @@ import sqlite3
 
 import pytest
 
+from bot.domain.job import JobState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.model import JobState
-from bot.jobs.worker import GpuWorker
-from bot.refusals import refusal
+from bot.errors.disk import refusal
+from bot.fleet.worker import GpuWorker
 from storage.images import ImageStore
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.kit import submit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.jobs.statistics import HOURS, MOST_USERS, Statistics, by_hour, percentiles
+from bot.archive.statistics import HOURS, MOST_USERS, Statistics, by_hour, percentiles
 from tests.jobs.kit import finish, make_origin, make_request
 
 HOUR = 3600.0

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.domain.job import JobState, Target
+from bot.domain.request import ImageRequest
 from bot.errors import InvalidRequest, LimitReached, QueueClosed, StorageRefused
-from bot.jobs.limits import DAY_S, Limits
-from bot.jobs.model import JobState, Target
 from bot.jobs.queue import JobQueue
-from bot.jobs.request import ImageRequest
+from bot.rules.limits import DAY_S, Limits
 from tests.jobs.kit import MODEL, PLENTY, finish, make_origin, make_request, one, open_queue, submit
 
 

@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 import pytest
 from PIL import Image
 
+from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.estimate import Slot
+from bot.fleet.worker import GpuWorker
 from bot.jobs.feed import JobUpdate
-from bot.jobs.model import JobState
 from bot.jobs.queue import CancelOutcome, JobQueue
-from bot.jobs.worker import GpuWorker
+from bot.jobs.schedule import Slot
 from storage.images import ImageStore
 from tests.engines import PREVIEW, Script, ScriptedEngine
 from tests.jobs.kit import MODEL, PLENTY, delivery_state, one, submit
@@ -171,7 +171,7 @@ async def test_how_long_a_model_that_did_not_load_is_waited_for(
     scripts = [*(Script(error=failure) for failure in failures), fault(EngineErrorKind.RAISED)]
     job = await submit(queue)
     with monkeypatch.context() as patched:
-        patched.setattr("bot.jobs.worker.asyncio.sleep", sleep)
+        patched.setattr("bot.fleet.worker.asyncio.sleep", sleep)
         async with at_work(ScriptedEngine(*scripts)):
             assert await final(queue, job) == [JobState.GENERATED]
     # None after the fault that followed, once the model was there.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bot.__main__ import main
+from bot.cli.main import main
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from bot.engine.backend import Drawn, LoadInfo
+from bot.engine.child.backend import Drawn, LoadInfo
 from bot.engine.options import Activity
 
 

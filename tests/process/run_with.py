@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
-import bot.app
-from bot.__main__ import main
+import bot.app.app
+import bot.app.signals
+from bot.app.engines import Planned
+from bot.cli.main import main
 from bot.engine.options import EngineOptions
-from bot.engine.process import EngineProcess
-from bot.engines import Planned
+from bot.engine.parent.process import EngineProcess
 
 if __name__ == "__main__":
     options = {"pipeline": f"{sys.argv[1]}:build"}
     engine_count = int(os.environ.get("ENGINE_COUNT", "1"))
-    bot.app.local_engines = lambda settings: [
+    bot.app.app.local_engines = lambda settings: [
         Planned(
             f"local-{number}",
             EngineProcess(
@@ -24,5 +25,5 @@ if __name__ == "__main__":
         for number in range(engine_count)
     ]
     if "STOP_LIMIT_S" in os.environ:
-        bot.app._STOP_LIMIT_S = float(os.environ["STOP_LIMIT_S"])
+        bot.app.signals.STOP_LIMIT_S = float(os.environ["STOP_LIMIT_S"])
     sys.exit(main(["run"]))

@@ -11,8 +11,8 @@ from contextlib import closing
 
 import pytest
 
-from bot.__main__ import main
-from bot.backup import back_up, report
+from bot.cli.backup import back_up, report
+from bot.cli.main import main
 from bot.sandbox.server import Sandbox
 from tests.engines import Script, ScriptedEngine
 from tests.process.kit import ROOT, bot_process, environment

@@ -7,9 +7,9 @@ import asyncio
 
 import pytest
 
-from bot.app import App
-from bot.bench.together import bench_together
+from bot.app.app import App
 from bot.errors import StartupError
+from bot.lab.bench.together import bench_together
 
 
 async def test_a_bot_that_does_not_start_ends_it(monkeypatch) -> None:

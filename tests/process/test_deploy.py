@@ -11,9 +11,9 @@ import sys
 import pytest
 import yaml
 
-from bot.__main__ import EXIT_CONFIG, _parser
-from bot.app import _STOP_LIMIT_S
-from bot.settings import Settings
+from bot.app.signals import STOP_LIMIT_S
+from bot.cli.main import EXIT_CONFIG, _parser
+from bot.config.settings import Settings
 from tests.process.kit import ROOT
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -28,7 +28,7 @@ def test_the_unit_follows_the_exit_codes():
     assert service["Restart"] == "on-failure"
     assert service["RestartPreventExitStatus"] == str(EXIT_CONFIG)
     assert service["KillMode"] == "mixed"
-    assert int(service["TimeoutStopSec"]) > _STOP_LIMIT_S
+    assert int(service["TimeoutStopSec"]) > STOP_LIMIT_S
     assert service["ExecStart"].endswith(".venv/bin/python -m bot run")
     # Each of these keeps CUDA or Triton from working.
     blinding = {"PrivateDevices", "MemoryDenyWriteExecute", "DevicePolicy", "ProtectClock"}
@@ -53,7 +53,7 @@ def test_systemd_accepts_the_unit(tmp_path):
 def test_the_compose_file_bounds_restarts_and_leaves_time_to_stop():
     bot = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))["services"]["bot"]
     assert re.fullmatch(r"on-failure:\d+", bot["restart"])
-    assert int(bot["stop_grace_period"].removesuffix("s")) > _STOP_LIMIT_S
+    assert int(bot["stop_grace_period"].removesuffix("s")) > STOP_LIMIT_S
     assert (DEPLOY / bot["build"]["context"] / bot["build"]["dockerfile"]).is_file()
     assert {name.lower() for name in bot["environment"]} <= set(Settings.model_fields)
     mounted = {volume.partition(":")[2] for volume in bot["volumes"]}

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.__main__ import main
+from bot.cli.main import main
+from bot.config.settings import Settings
 from bot.doctor import disk
-from bot.settings import Settings
 from storage.database import Database
 from storage.images import ImageStore
 from tests.jobs.kit import MODEL, open_queue, submit

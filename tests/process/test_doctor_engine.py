@@ -6,7 +6,7 @@ import asyncio
 
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.worker import GpuWorker
+from bot.fleet.worker import GpuWorker
 from storage.images import ImageStore
 from tests.engines import ScriptedEngine
 from tests.jobs.kit import open_queue, submit

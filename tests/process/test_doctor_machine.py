@@ -13,9 +13,9 @@ from importlib import metadata
 
 import pytest
 
+from bot.catalogue.models import MODELS
+from bot.config.settings import Settings
 from bot.doctor import card
-from bot.models import MODELS
-from bot.settings import Settings
 from tests.jobs.kit import finish, open_queue, submit
 from tests.process.doctor_kit import program, safetensors, whole_model
 from tests.process.kit import ROOT
@@ -26,7 +26,7 @@ TWO = f"{ROOMY}\\n{ROOMY.replace('4090', '3090').replace('24000', '2000')}"
 FULL = "NVIDIA GeForce RTX 4090, 580.65.06, 24564, 2000"
 BARE = """
 import sys; sys.path.insert(0, {root!r})
-from bot.__main__ import main
+from bot.cli.main import main
 sys.exit(main(['doctor']))
 """
 OLD_TORCH = """
@@ -293,7 +293,7 @@ async def test_the_last_engine_error(look, tmp_path, monkeypatch):
 PIPE = """
 import os, sys
 from bot.doctor import checks
-from bot.__main__ import main
+from bot.cli.main import main
 checks.CHECKS["model files"] = checks.Entry(checks.model_files, limit_s=0.5)
 sys.exit(main(["doctor", "--only", "model files,log"]))
 """
@@ -317,7 +317,7 @@ def test_a_disk_that_hangs_ends_neither_the_report_nor_the_process(tmp_path):
 STRANGER = """
 import os, sys
 from bot.doctor import checks, packages
-from bot.__main__ import main
+from bot.cli.main import main
 import encodings.idna
 if os.geteuid() == 0:
     os.seteuid(65534)

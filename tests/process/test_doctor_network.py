@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from bot.__main__ import main
-from bot.connect import INVITE_PERMISSIONS
+from bot.cli.main import main
+from bot.client.login import INVITE_PERMISSIONS
+from bot.config.settings import Settings
 from bot.doctor import account, hub
 from bot.sandbox.server import Sandbox
-from bot.settings import Settings
 from tests.process.doctor_kit import StandIn
 
 TOKEN = "made-up-token-of-a-bot"

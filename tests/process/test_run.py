@@ -11,7 +11,7 @@ import sys
 import pytest
 from PIL import Image
 
-from bot.delivery.grid import make_grid
+from bot.pictures.grid import make_grid
 from bot.sandbox.server import Sandbox
 from tests.process.kit import PATIENCE_S, ROOT, bot_process
 from tests.wire.kit import is_outcome, job_id_of, text_of

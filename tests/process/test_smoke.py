@@ -7,10 +7,10 @@ import shutil
 import pytest
 from PIL import Image
 
-from bot.__main__ import main
+from bot.cli.main import main
+from bot.cli.smoke import SHEET, Shot, require_idle, table
+from bot.config.settings import load_settings
 from bot.errors import BotError
-from bot.settings import load_settings
-from bot.smoke import SHEET, Shot, require_idle, table
 from storage.database import Database
 
 pytestmark = pytest.mark.timeout(240)
@@ -43,7 +43,7 @@ def test_full_draws_three_and_a_sheet(tmp_path, capsys):
 def test_an_empty_picture_fails_it(tmp_path, monkeypatch, capsys):
     empty = tmp_path / "empty.png"
     Image.new("RGB", (256, 256), "white").save(empty)
-    monkeypatch.setattr("bot.smoke.shutil.move", lambda _from, to: shutil.copy(empty, to))
+    monkeypatch.setattr("bot.cli.smoke.shutil.move", lambda _from, to: shutil.copy(empty, to))
     assert main(["smoke", "--out", "elsewhere"]) == 1
     said = capsys.readouterr().out
     assert "Nearly of one colour: portrait.png" in said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from storage import deliveries, jobs
 from storage.migrate import prepare, read_migrations
 

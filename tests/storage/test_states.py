@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from bot.jobs.model import DELIVERY_TRANSITIONS, TRANSITIONS, DeliveryState, JobState
+from bot.domain.job import DELIVERY_TRANSITIONS, TRANSITIONS, DeliveryState, JobState
 from storage.database import Database
 
 PAIRS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bot.engine.imports import quick_imports
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
     import torch

@@ -6,12 +6,12 @@ import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from diffsynth.pipelines.qwen_image import model_fn_qwen_image
 
-from bot.engine.stream import randomly
 from bot.engine.stream.budget import GIB
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.transformer import Generation, Settings, StreamedDiT
 from bot.errors import EngineError
+from bot.lab.step import random_weights
 
 CPU = torch.device("cpu")
 WIDTH, HEIGHT = 128, 96
@@ -20,7 +20,7 @@ TIMESTEPS = torch.tensor([1000.0, 700.3, 333.3])
 
 def stock(dtype: torch.dtype = torch.float32) -> Any:
     """DiffSynth's own transformer, small and random."""
-    return randomly.random_dit(randomly.SMALL, randomly.SMALL_TEXT, CPU, dtype)
+    return random_weights.random_dit(random_weights.SMALL, random_weights.SMALL_TEXT, CPU, dtype)
 
 
 def streamed(
@@ -33,7 +33,7 @@ def streamed(
 
 def prompt(tokens: int, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(tokens, randomly.SMALL_TEXT, generator=generator)
+    return torch.randn(tokens, random_weights.SMALL_TEXT, generator=generator)
 
 
 PROMPTS = [prompt(11, 1), prompt(5, 2)]

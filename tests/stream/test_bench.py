@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bot.engine.stream.bench import add_arguments, run
+from bot.lab.step.options import add_arguments, run
 
 pytestmark = pytest.mark.slow
 
@@ -31,5 +31,5 @@ def test_the_benchmark_runs_at_toy_size(tmp_path, capsys):
 
 
 def test_its_command_line_needs_no_torch():
-    code = "import sys, bot.engine.stream.bench; sys.exit('torch' in sys.modules)"
+    code = "import sys, bot.lab.step.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 0

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.engine.stream import randomly
 from bot.engine.stream.budget import GIB, Fixed, Work, activation_bytes, plan, spread
 from bot.errors import EngineError
+from bot.lab.step import random_weights
 
 BLOCK = 24 * 3072 * 3072
 FIXED = Fixed(block=BLOCK, slot=BLOCK, scratch=0, small=150 * 2**20)
@@ -15,7 +15,7 @@ FIXED = Fixed(block=BLOCK, slot=BLOCK, scratch=0, small=150 * 2**20)
 def planned(budget_gib, work=None, **changes):
     fixed = Fixed(**{name: changes.get(name, getattr(FIXED, name)) for name in FIXED.__slots__})
     work = work or Work(1344, 768)
-    return plan(work, randomly.FULL, fixed, int(budget_gib * GIB), 2, compiled=True)
+    return plan(work, random_weights.FULL, fixed, int(budget_gib * GIB), 2, compiled=True)
 
 
 @given(st.integers(0, 60), st.integers(1, 60))
@@ -59,12 +59,12 @@ def test_the_largest_batch_fits_four_gib():
 
 
 def test_no_budget_keeps_everything():
-    made = plan(Work(1344, 768), randomly.FULL, FIXED, None, 2, compiled=False)
+    made = plan(Work(1344, 768), random_weights.FULL, FIXED, None, 2, compiled=False)
     assert len(made.resident) == 60
 
 
 def test_other_networks_share_the_room_of_activations():
-    own = activation_bytes(Work(512, 512), randomly.FULL, 2, compiled=True)
+    own = activation_bytes(Work(512, 512), random_weights.FULL, 2, compiled=True)
     small = planned(8, Work(512, 512))
     assert small.working == own
     assert planned(8, Work(512, 512), others_working=GIB).working == GIB
@@ -79,8 +79,8 @@ def test_a_budget_for_nothing_is_refused_in_a_sentence():
 def test_evicting_leaves_holes_that_cost_more_blocks():
     fixed = Fixed(BLOCK, BLOCK, 0, 0, hole=24 * 2**20)
     work, budget = Work(1344, 768), 8 * GIB
-    fresh = plan(work, randomly.FULL, fixed, budget, 2, compiled=True)
-    evicting = plan(work, randomly.FULL, fixed, budget, 2, compiled=True, most=60)
+    fresh = plan(work, random_weights.FULL, fixed, budget, 2, compiled=True)
+    evicting = plan(work, random_weights.FULL, fixed, budget, 2, compiled=True, most=60)
     lost = 60 - len(evicting.resident)
     used = evicting.working + evicting.overhead + len(evicting.resident) * BLOCK
     assert len(evicting.resident) < len(fresh.resident)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.engine.imports import quick_imports
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
     import torch
@@ -19,7 +19,7 @@ with quick_imports():
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from bot.engine import turns
+from bot.engine.files import lock
 from bot.engine.stream.cache import measure
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, block_layout, modulation_layout
@@ -190,7 +190,7 @@ def test_a_cache_of_other_content_under_the_right_name_is_made_anew(model, tmp_p
 
 
 def test_of_two_engines_one_writes_the_cache_and_the_other_reads_it(model, monkeypatch) -> None:
-    monkeypatch.setattr(turns, "_TELL_S", 0.01)
+    monkeypatch.setattr(lock, "_TELL_S", 0.01)
     first, second = opened(model), opened(model)
     drawing = first.load(CPU, lambda *_: None)
     next(drawing)  # It converts, and holds the turn.

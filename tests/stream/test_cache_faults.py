@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from bot.engine.imports import quick_imports
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
     import torch

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.engine.imports import quick_imports
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
     import torch

@@ -5,7 +5,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.engine.stream import randomly
 from bot.engine.stream.layout import QUICK_GELU, Geometry, block_layout, modulation_layout
 from bot.engine.stream.quantize import (
     Matmul,
@@ -16,6 +15,7 @@ from bot.engine.stream.quantize import (
     quantize_rows,
     quantize_tokens,
 )
+from bot.lab.step import random_weights
 from tests.stream.kit import CPU
 
 
@@ -81,8 +81,8 @@ def test_the_probe_believes_values_and_not_promises(monkeypatch, caplog):
 
 @pytest.mark.parametrize("quantized", [True, False])
 def test_a_packed_block_holds_every_weight(quantized):
-    geometry = randomly.SMALL
-    state = randomly.random_block(geometry, 0, CPU, torch.float32)
+    geometry = random_weights.SMALL
+    state = random_weights.random_block(geometry, 0, CPU, torch.float32)
     bound = 0.04 if quantized else 1e-6
     seen: set[str] = set()
     for layout in (
@@ -113,7 +113,7 @@ def test_a_packed_block_holds_every_weight(quantized):
 
 
 def test_pieces_are_aligned_for_fp8_products():
-    layout = block_layout(randomly.FULL, torch.bfloat16, quantized=True)
+    layout = block_layout(random_weights.FULL, torch.bfloat16, quantized=True)
     assert layout.size == 24 * 3072 * 3072
     start = 0
     for piece in layout.pieces:

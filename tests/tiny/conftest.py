@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.engine.tiny.train.scenes.letters import FACES, FontMissingError, font_path
+from bot.lab.tiny.train.scenes.letters import FACES, FontMissingError, font_path
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bot.__main__ import main
-from bot.engine.tiny.evaluate import judge
-from bot.engine.tiny.evaluate.pixels import View, bounds, components, holes
-from bot.engine.tiny.evaluate.prompts import held_out_plans, held_out_prompts, rendered
-from bot.engine.tiny.evaluate.reading import read_line
-from bot.engine.tiny.evaluate.score import percent, psnr, reached, tally
-from bot.engine.tiny.train.scenes.letters import WORDS
-from bot.engine.tiny.train.scenes.plan import Plan
-from bot.engine.tiny.train.scenes.scene import paint
+from bot.cli.main import main
+from bot.lab.tiny.evaluate import judge
+from bot.lab.tiny.evaluate.pixels import View, bounds, components, holes
+from bot.lab.tiny.evaluate.prompts import held_out_plans, held_out_prompts, rendered
+from bot.lab.tiny.evaluate.reading import read_line
+from bot.lab.tiny.evaluate.score import percent, psnr, reached, tally
+from bot.lab.tiny.train.scenes.letters import WORDS
+from bot.lab.tiny.train.scenes.plan import Plan
+from bot.lab.tiny.train.scenes.scene import paint
 
 COUNT = 80
 

@@ -7,14 +7,14 @@ from itertools import islice
 
 import pytest
 
-from bot.engine.tiny.train.scenes import draw_scene, letters
-from bot.engine.tiny.train.scenes.canvas import STYLES
-from bot.engine.tiny.train.scenes.letters import CHINESE, HANZI, LATIN, LETTERS, PAIRS, font
-from bot.engine.tiny.train.scenes.palette import COLOURS
-from bot.engine.tiny.train.scenes.plan import KINDS, Plan, Subject
-from bot.engine.tiny.train.scenes.scene import paint
-from bot.engine.tiny.train.scenes.shapes import SHAPES
-from bot.engine.tiny.train.scenes.things import THINGS
+from bot.lab.tiny.train.scenes import draw_scene, letters
+from bot.lab.tiny.train.scenes.canvas import STYLES
+from bot.lab.tiny.train.scenes.letters import CHINESE, HANZI, LATIN, LETTERS, PAIRS, font
+from bot.lab.tiny.train.scenes.palette import COLOURS
+from bot.lab.tiny.train.scenes.plan import KINDS, Plan, Subject
+from bot.lab.tiny.train.scenes.scene import paint
+from bot.lab.tiny.train.scenes.shapes import SHAPES
+from bot.lab.tiny.train.scenes.things import THINGS
 
 
 def scenes(seed: int, **options):

@@ -6,17 +6,17 @@ import json
 
 import pytest
 
-from bot.__main__ import main
-from bot.engine.imports import quick_imports
+from bot.cli.main import main
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
-    from bot.engine.tiny import weights
+    from bot.engine.tiny import stored
 
 
 def test_they_are_small():
-    state = weights.read()
+    state = stored.read()
     assert 10_000_000 < sum(tensor.numel() for tensor in state.values()) <= 12_000_000
-    files = list(weights.WEIGHTS.glob("*.safetensors"))
+    files = list(stored.WEIGHTS.glob("*.safetensors"))
     assert sum(path.stat().st_size for path in files) <= 25_000_000
 
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from bot.engine.imports import quick_imports
+from bot.engine.child.quick_imports import quick_imports
 
 with quick_imports():
     from diffsynth.pipelines.qwen_image import model_fn_qwen_image
 
     from bot.engine.tiny import model as tiny
-    from bot.engine.tiny import weights
+    from bot.engine.tiny import stored
     from bot.engine.tiny.tokenizer import ByteTokenizer
-    from bot.engine.tiny.train import flow
-    from bot.engine.tiny.train.__main__ import main, parse
-    from bot.engine.tiny.train.autoencoder import normalise
-    from bot.engine.tiny.train.networks import Painter, trained_vae
-    from bot.engine.tiny.train.optimizers import orthogonal
-    from bot.engine.tiny.train.store import read_parts
+    from bot.lab.tiny.train import flow
+    from bot.lab.tiny.train.__main__ import main, parse
+    from bot.lab.tiny.train.autoencoder import normalise
+    from bot.lab.tiny.train.networks import Painter, trained_vae
+    from bot.lab.tiny.train.optimizers import orthogonal
+    from bot.lab.tiny.train.store import read_parts
 
 from bot.engine.stream.prompts import PromptEmbedder
 
@@ -41,8 +41,8 @@ def test_the_trained_form_is_the_pipelines_network(painter) -> None:
     """Prompts of unequal lengths in one batch, each as the pipeline computes it alone."""
     state = painter.state_dict()
     dit, encoder = tiny.TinyDiT(tiny.TRAINED), tiny.TinyTextEncoder(tiny.TRAINED).eval()
-    weights.expand(state, "transformer.", dit)
-    weights.expand(state, "text_encoder.", encoder)
+    stored.expand(state, "transformer.", dit)
+    stored.expand(state, "text_encoder.", encoder)
     prompts = ["a red circle", "", "蓝色的月亮"]
     latents = torch.randn(3, 16, 8, 12)
     sigma = torch.tensor([0.9, 0.5, 0.02])
@@ -77,7 +77,7 @@ def test_a_normalised_vae_decodes_as_before_and_expands_to_the_real_one() -> Non
     torch.testing.assert_close(vae.decode(after), decoded, rtol=1e-3, atol=1e-4)
 
     real = tiny.TinyVAE(tiny.TRAINED)
-    weights.expand(vae.state_dict(), "", real)
+    stored.expand(vae.state_dict(), "", real)
     torch.testing.assert_close(real.encode(pictures), after, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(real.decode(after), decoded, rtol=1e-3, atol=1e-4)
 
@@ -147,7 +147,7 @@ def assert_pipeline_draws(folder) -> None:
 
 
 def flow_curves(folder):
-    from bot.engine.tiny.train.report import read_curves
+    from bot.lab.tiny.train.report import read_curves
 
     return read_curves(folder / "curves.json")["transformer"]
 

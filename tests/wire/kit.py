@@ -9,15 +9,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from bot.app import App
+from bot.app.app import App
+from bot.config.settings import load_settings
+from bot.domain.job import Job
 from bot.engine.protocol import Engine
-from bot.jobs.exposure import ImageCheck
-from bot.jobs.model import Job
+from bot.rules.verdicts import ImageCheck
 from bot.sandbox.exchanges import Exchange
 from bot.sandbox.model import Message
 from bot.sandbox.people import Invocation
 from bot.sandbox.server import Sandbox
-from bot.settings import load_settings
 from storage import deliveries
 from storage.deliveries import Delivery
 from tests.engines import ScriptedEngine

@@ -7,10 +7,10 @@ import io
 import discord
 from PIL import Image
 
-from bot import charts
+from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.model import JobState
+from bot.messages import charts
 from bot.sandbox.scene import ADMIN_ROLE_ID, GUILD_ID
 from storage import audit
 from tests.engines import Script, ScriptedEngine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.styles import BUILT_IN
+from bot.catalogue.styles import BUILT_IN
 from tests.wire.kit import staged, text_of
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
-from bot.jobs.model import JobState
 from bot.sandbox.errors import Refusal
 from bot.sandbox.server import Sandbox
 from tests.engines import Script, ScriptedEngine

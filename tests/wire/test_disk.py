@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import staged, text_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bot.delivery import progress
+from bot.domain.job import JobState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.model import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import staged, text_of
 

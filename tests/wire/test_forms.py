@@ -5,7 +5,7 @@ from __future__ import annotations
 import discord
 from discord import app_commands
 
-from bot.forms import Form
+from bot.client.forms import Form
 from tests.sandbox.sandbox_bot import png
 from tests.wire.kit import staged, text_of
 

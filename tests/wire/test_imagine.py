@@ -8,7 +8,7 @@ import io
 import pytest
 from PIL import Image
 
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from bot.sandbox.interactions import open_interaction
 from bot.sandbox.model import Callback, InteractionType
 from bot.sandbox.people import Invocation

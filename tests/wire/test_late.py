@@ -5,7 +5,7 @@ from __future__ import annotations
 import discord
 import pytest
 
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from bot.sandbox.permissions import Permission
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import controls, job_id_of, staged, text_of

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import soon, staged, text_of
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from bot.delivery.attachments import Fetcher
+from bot.client.attachments import Fetcher
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH
 from tests.wire.kit import job_id_of, staged, text_of

@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 
-from bot.jobs.privacy import Privacy
+from bot.archive.privacy import Privacy
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import job_id_of, soon, staged, text_of
 

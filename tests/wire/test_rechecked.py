@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bot.domain.job import JobState
 from bot.errors import EngineError, EngineErrorKind
-from bot.jobs.model import JobState
 from storage import deliveries
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import job_id_of, soon, staged, text_of

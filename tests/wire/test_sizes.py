@@ -8,7 +8,7 @@ import os
 import pytest
 from PIL import Image
 
-from bot.delivery.fit import fit
+from bot.messages.upload import fit
 from tests.wire.kit import job_id_of, text_of
 
 SIDE = 512

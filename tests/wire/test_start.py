@@ -6,10 +6,10 @@ import asyncio
 
 import pytest
 
-from bot import connect
-from bot.app import App
+from bot.app.app import App
+from bot.client import login
+from bot.config.settings import load_settings
 from bot.errors import BotError, StartupError
-from bot.settings import load_settings
 from tests.engines import ScriptedEngine
 from tests.wire.kit import soon, staged
 
@@ -31,7 +31,7 @@ async def test_a_refused_login(sandbox, tmp_path, status):
 
 @pytest.mark.parametrize("path", ["/users/@me", "/oauth2/applications/@me"])
 async def test_a_network_that_is_down_is_waited_for(sandbox, tmp_path, monkeypatch, path):
-    monkeypatch.setattr(connect, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(login, "_FIRST_RETRY_S", 0.001)
     down = sandbox.faults.reset("GET", path, times=3)
     async with staged(sandbox, tmp_path) as stage:
         assert down.hits == 3
@@ -41,7 +41,7 @@ async def test_a_network_that_is_down_is_waited_for(sandbox, tmp_path, monkeypat
 async def test_an_outage_while_the_commands_are_sent_is_waited_for(
     sandbox, tmp_path, monkeypatch, hurry
 ):
-    monkeypatch.setattr(connect, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(login, "_FIRST_RETRY_S", 0.001)
     down = sandbox.faults.respond("PUT", "/applications/*/commands", 503)
     async with staged(sandbox, tmp_path) as stage:
         assert down.hits == 1

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bot.delivery import courier
-from bot.jobs.model import JobState
+from bot.domain.job import JobState
 from storage.images import ImageStore
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import is_outcome, job_id_of, staged, text_of

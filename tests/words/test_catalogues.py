@@ -12,10 +12,10 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
-from bot.delivery.status import progress_status
-from bot.engine.stages import CONVERTING, LOADING
+from bot.engine.files.stages import CONVERTING, LOADING
 from bot.errors import EngineError, EngineErrorKind
 from bot.jobs.feed import JobUpdate
+from bot.messages.status import progress_status
 from bot.words import DEFAULT, FOLDER, LANGUAGES, _, language_of, ngettext, speaking
 
 ROOT = Path(__file__).parent.parent.parent

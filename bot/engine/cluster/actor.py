@@ -23,9 +23,9 @@ from typing import Any, Final
 from typing_extensions import override
 
 from bot.engine.cluster.fingerprint import ROOT, report
-from bot.engine.environment import child_environment
 from bot.engine.frames import Frame
-from bot.engine.link import Link, own_command
+from bot.engine.parent.environment import child_environment
+from bot.engine.parent.pipe import Link, own_command
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 

@@ -16,7 +16,7 @@ _TOKEN: Final = Path.home() / ".ray" / "auth_token"
 
 def main() -> None:
     """Serve the bot until it closes the pipe."""
-    from bot.engine.child import take_pipes  # noqa: PLC0415
+    from bot.engine.pipes import take_pipes  # noqa: PLC0415
 
     frames_in, frames_out = take_pipes()
     # Only now: whatever these imports print goes to the log.

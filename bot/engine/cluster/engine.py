@@ -10,9 +10,9 @@ from typing_extensions import override
 
 from bot.engine.cluster.hub import Hub
 from bot.engine.frames import Frame, FrameError
-from bot.engine.inbox import Inbox
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.process import EngineProcess
+from bot.engine.parent.link import Inbox
+from bot.engine.parent.process import EngineProcess
 from bot.errors import EngineError, EngineErrorKind
 
 _OPEN_S: Final = 120.0

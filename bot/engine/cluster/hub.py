@@ -12,9 +12,9 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, Self
 
-from bot.engine.environment import child_environment
 from bot.engine.frames import Frame
-from bot.engine.link import Link, own_command
+from bot.engine.parent.environment import child_environment
+from bot.engine.parent.pipe import Link, own_command
 from bot.errors import EngineError, EngineErrorKind, StartupError
 
 _ADDRESS: Final = re.compile(r"\S+:[0-9]{1,5}")

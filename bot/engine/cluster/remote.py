@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from bot.engine.cluster.actor import NodeActor
 from bot.engine.cluster.threads import in_thread
 from bot.errors import EngineErrorKind
-from bot.refusals import refusal
+from bot.errors.disk import refusal
 
 CLAIM_S: Final = 60.0
 """Seconds for an actor's start and what it reads of the disk, on a machine that is busy."""

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import ray
 
+from bot.engine.child.serve import Channel
 from bot.engine.cluster.remote import Remote
 from bot.engine.cluster.threads import in_thread
 from bot.engine.frames import Frame, FrameError, read_frame_blocking
-from bot.engine.serve import Channel
 from bot.errors import EngineErrorKind
 
 _LIST_S: Final = 10.0

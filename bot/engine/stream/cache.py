@@ -22,11 +22,11 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from bot.engine.stages import CONVERTING, LOADING
+from bot.engine.files.lock import turn
+from bot.engine.files.stages import CONVERTING, LOADING
 from bot.engine.stream.cachefile import CacheDamaged, CacheReader, CacheWriter, FilePlan, parts
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.published import Sources
-from bot.engine.turns import turn
 from bot.words import mark
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class LoadStats:
 
 @dataclass
 class Checkpoint:
-    """The items of one network, `part` (a key of `bot.engine.stages.LOADING`) for short.
+    """The items of one network, `part` (a key of `bot.engine.files.stages.LOADING`) for short.
 
     Without `folder` there is no cache. `verify=False` leaves the checksums out.
     """

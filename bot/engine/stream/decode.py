@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bot.engine.inputs import read_input
+from bot.engine.child.inputs import read_input
 from bot.engine.stream.device import Device
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.network import AnyDiT
 from bot.engine.stream.parts import (
     OUTER,
     key_of,
@@ -23,7 +24,6 @@ from bot.engine.stream.parts import (
     transformer_items,
 )
 from bot.engine.stream.published import Sources
-from bot.engine.stream.randomly import AnyDiT
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.text_layout import TextGeometry

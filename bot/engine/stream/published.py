@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bot.engine.weights import known_as
+from bot.engine.files.find import known_as
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 

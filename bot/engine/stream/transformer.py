@@ -18,10 +18,9 @@ from bot.engine.stream.block import EPSILON, Kernel, Run
 from bot.engine.stream.budget import Fixed, Plan, Work, activation_bytes, plan
 from bot.engine.stream.compiling import Kernels, Widen, mark_lengths
 from bot.engine.stream.device import Device, open_device
-from bot.engine.stream.generation import Generation, Unit
+from bot.engine.stream.generation import Generation, Unit, from_patches, to_patches
 from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
 from bot.engine.stream.modulation import Modulation
-from bot.engine.stream.patches import from_patches, to_patches
 from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.weights import Kind, WeightStore

@@ -21,9 +21,8 @@ from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
-from bot.engine.backend import LoadProgress
-from bot.engine.options import EngineOptions
-from bot.engine.tiny import weights
+from bot.engine.options import EngineOptions, LoadProgress
+from bot.engine.tiny import stored
 from bot.engine.tiny.tokenizer import VOCABULARY, ByteTokenizer
 from bot.words import mark
 
@@ -141,7 +140,7 @@ def _initialise(module: nn.Module, seed: int) -> None:
 
 
 def load(
-    options: EngineOptions | None, progress: LoadProgress, folder: Path = weights.WEIGHTS
+    options: EngineOptions | None, progress: LoadProgress, folder: Path = stored.WEIGHTS
 ) -> tuple[QwenImagePipeline, None]:
     """Return the pipeline with the toy networks, on the CPU in float32; it needs no budget.
 
@@ -153,7 +152,7 @@ def load(
     progress(mark("building the tiny model"), None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
-    state = weights.read(folder)
+    state = stored.read(folder)
     widths = TRAINED if state else UNTRAINED
     pipe.text_encoder = TinyTextEncoder(widths)
     pipe.dit = TinyDiT(widths)
@@ -161,7 +160,7 @@ def load(
     parts = {"text_encoder.": pipe.text_encoder, "transformer.": pipe.dit, "vae.": pipe.vae}
     for offset, (prefix, part) in enumerate(parts.items()):
         if state:
-            weights.expand(state, prefix, part)
+            stored.expand(state, prefix, part)
         else:
             _initialise(part, WEIGHTS_SEED + offset)
     return pipe.eval().requires_grad_(requires_grad=False), None

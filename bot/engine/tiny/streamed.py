@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from bot.engine.backend import LoadProgress
-from bot.engine.options import EngineOptions
+from bot.engine.models.qwen_image_streamed import Networks, precision_of
+from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.settings import Settings
 from bot.engine.stream.transformer import StreamedDiT
-from bot.engine.streamed_full import Networks, precision_of
 from bot.engine.tiny import model as tiny
 
 

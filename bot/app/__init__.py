@@ -1,0 +1,1 @@
+"""The composition: what runs as one process, and what it runs beside."""

@@ -1,0 +1,321 @@
+"""The composition: settings -> database -> engine -> queue -> client, and the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
+
+import discord
+
+from bot.app.engines import Planned, cluster_engines, local_engines
+from bot.archive.audit import Records
+from bot.archive.gallery import Gallery
+from bot.archive.privacy import Privacy
+from bot.archive.reports import Reports
+from bot.archive.statistics import Statistics
+from bot.catalogue.loras import LoraList
+from bot.client.accept import Reception
+from bot.client.attachments import Fetcher
+from bot.client.bot import ImageBot
+from bot.client.login import invitation, log_in, require_token
+from bot.client.services import Services
+from bot.config.loras import lora_folder
+from bot.config.settings import Settings
+from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.courier import Courier
+from bot.delivery.ladder import Ladder
+from bot.delivery.progress import ProgressEditor
+from bot.delivery.visibility import Gate
+from bot.engine.cluster.membership import RayMembership
+from bot.engine.protocol import Engine
+from bot.errors import DatabaseError, StartupError
+from bot.fleet.fleet import Fleet
+from bot.imagecheck.process import ImageCheckProcess, require_package
+from bot.jobs.blocking import Blocks
+from bot.jobs.queue import JobQueue
+from bot.rules.limits import Limits
+from bot.rules.preferences import Preferences
+from bot.rules.verdicts import ImageCheck
+from storage.database import Database
+from storage.images import ImageStore
+
+if TYPE_CHECKING:
+    from bot.http.server import HttpDoor
+
+log = logging.getLogger(__name__)
+
+
+# What waits for pictures over HTTP is answered at once then; this is for what hangs.
+_DOOR_LIMIT_S: Final = 3.0
+
+
+def build_check(settings: Settings) -> ImageCheck | None:
+    """Return the image check of the settings, not started; raise `StartupError` without it."""
+    if not settings.image_check:
+        return None
+    require_package()
+    return ImageCheckProcess(settings.image_check_threshold)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of the settings."""
+    return Limits(
+        open_jobs=settings.limit_open_jobs,
+        images_per_day=settings.limit_images_per_day,
+        gpu_seconds_per_day=settings.limit_gpu_seconds_per_day,
+        cooldown_s=settings.limit_cooldown_seconds,
+        dm_images_per_day=settings.limit_dm_images_per_day,
+        dm_gpu_seconds_per_day=settings.limit_dm_gpu_seconds_per_day,
+        server_images_per_day=settings.limit_server_images_per_day,
+        server_gpu_seconds_per_day=settings.limit_server_gpu_seconds_per_day,
+        queue_size=settings.limit_queue_size,
+        server_queue_size=settings.limit_server_queue_size,
+    )
+
+
+class App:
+    """The running bot. Build it, `run` it, `stop` it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        engines: Sequence[Engine] | None = None,
+        check: ImageCheck | None = None,
+        guild_ready_timeout: float = 2.0,
+    ) -> None:
+        self.settings = settings
+        self._engines = engines
+        self.check = check
+        self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
+        self.door: HttpDoor | None = None
+        """The HTTP API, where API_KEYS turns it on."""
+        self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask for a clean end; `run` returns soon after."""
+        self.stopping.set()
+
+    async def run(self) -> None:
+        """Serve until `stop` is called.
+
+        Raises `StartupError` with one sentence when the bot cannot start, and whatever a part
+        raised that ended on its own.
+        """
+        require_token(self.settings)
+        self.check = self.check or build_check(self.settings)
+        async with AsyncExitStack() as stack:
+            settings = self.settings
+            database = await Database.open(settings.database_path)
+            stack.push_async_callback(database.close)
+            if self.check is not None:
+                stack.push_async_callback(self.check.close)
+            services, progress = self._compose(database)
+            stack.push_async_callback(services.fleet.close)
+            for planned in await self._planned_engines():
+                await services.fleet.add(planned.name, planned.engine, card=planned.card)
+            cluster = self._cluster(services.fleet, stack)
+            self.door = self._bind_door(services, stack)
+            try:
+                recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
+                await services.gallery.start()
+                await services.loras.start()
+            except sqlite3.Error as error:
+                raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
+            log.info("queue ready: %s", recovery)
+            if services.queue.paused is not None:
+                log.warning("the queue is paused: %s", services.queue.paused)
+            http = self._open_door(stack)
+            stack.push_async_callback(self.client.close)
+            if await self._log_in():
+                self._log_invitation()
+                await self._serve(services, progress, http, cluster)
+
+    async def _log_in(self) -> bool:
+        """Log in; return False when `stop` came first."""
+        login = asyncio.create_task(log_in(self.client, self.settings))
+        stopping = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({login, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not login.done():
+            login.cancel()
+            await asyncio.wait({login})
+            return False
+        await login
+        return True
+
+    async def _planned_engines(self) -> list[Planned]:
+        if self._engines is None:
+            return await asyncio.to_thread(local_engines, self.settings)
+        return [Planned(f"local-{n}", engine) for n, engine in enumerate(self._engines)]
+
+    def _cluster(self, fleet: Fleet, stack: AsyncExitStack) -> RayMembership | None:
+        """Return what joins the Ray cluster, if ENGINES asks for it."""
+        if self.settings.engines != "ray" or self._engines is not None:
+            return None
+        cluster = cluster_engines(self.settings, fleet)
+        # It is left before the engines are closed: that asks a cluster which may not answer.
+        stack.push_async_callback(cluster.close)
+        return cluster
+
+    def _compose(self, database: Database) -> tuple[Services, ProgressEditor]:
+        settings = self.settings
+        model = settings.model
+        store = ImageStore(settings.images_dir)
+        queue = JobQueue(database, limits_of(settings), model=model.name)
+        acknowledgements = Acknowledgements()
+        ladder = Ladder(self.client)
+        preferences = Preferences(database)
+        gate = Gate(self.client, preferences, checking=self.check is not None)
+        progress = ProgressEditor(database, queue, ladder, acknowledgements, gate)
+        services = Services(
+            settings=settings,
+            model=model,
+            database=database,
+            queue=queue,
+            gallery=Gallery(database, store),
+            loras=LoraList(lora_folder(settings)),
+            preferences=preferences,
+            privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
+            fetcher=Fetcher(settings.discord_api_url),
+            blocks=Blocks(database, queue),
+            reports=Reports(database),
+            courier=Courier(database, queue, store, ladder, progress, acknowledgements, gate),
+            reception=Reception(
+                database,
+                queue,
+                store,
+                acknowledgements,
+                preferences,
+                log_prompts=settings.log_prompts,
+            ),
+            fleet=Fleet(
+                queue,
+                store,
+                database,
+                check=self.check,
+                idle_unload_s=settings.image_idle_unload_minutes * 60 or None,
+            ),
+            records=Records(database),
+            statistics=Statistics(database),
+        )
+        self.client.services = services
+        return services, progress
+
+    def _bind_door(self, services: Services, stack: AsyncExitStack) -> HttpDoor | None:
+        """Take the HTTP API's port, if it is turned on; raise `StartupError` when that fails."""
+        settings = self.settings
+        if settings.api_keys is None:
+            return None
+        # FastAPI takes a third of a second to import.
+        from bot.http import context, following, metrics, server  # noqa: PLC0415
+
+        listener = server.bind(settings.http_host, settings.http_port)
+        stack.callback(listener.close)
+        return server.HttpDoor(
+            context.Desk(
+                keys=settings.api_keys,
+                model=services.model,
+                database=services.database,
+                queue=services.queue,
+                fleet=services.fleet,
+                gallery=services.gallery,
+                loras=services.loras,
+                preferences=services.preferences,
+                health=context.Health(
+                    online=self.client.is_ready,
+                    latency_s=lambda: self.client.latency,
+                ),
+                watch=following.Watch(services.queue),
+                metrics=metrics.Metrics(services.model.sizes.values()),
+                wait_s=settings.http_wait_seconds,
+                suffix=settings.image_prompt_suffix,
+            ),
+            listener,
+        )
+
+    def _open_door(self, stack: AsyncExitStack) -> asyncio.Task[None] | None:
+        """Serve the HTTP API, also while Discord cannot be reached: jobs are accepted all the same.
+
+        It ends with `stack`.
+        """
+        door = self.door
+        if door is None:
+            return None
+        task = asyncio.create_task(door.run(), name="http")
+
+        async def end() -> None:
+            door.close()
+            await asyncio.wait({task}, timeout=_DOOR_LIMIT_S)
+            task.cancel()
+            await asyncio.wait({task})
+
+        stack.push_async_callback(end)
+        return task
+
+    async def _serve(
+        self,
+        services: Services,
+        progress: ProgressEditor,
+        http: asyncio.Task[None] | None,
+        cluster: RayMembership | None,
+    ) -> None:
+        parts = {
+            name: asyncio.create_task(run(), name=name)
+            for name, run in {
+                "gateway": self.client.connect,
+                "engines": services.fleet.run,
+                "courier": services.courier.run,
+                "progress": progress.run,
+                "sweep": services.privacy.run,
+                **({"cluster": cluster.run} if cluster else {}),
+            }.items()
+        }
+        watch = asyncio.create_task(self._watch_ready(), name="ready")
+        stopping = asyncio.create_task(self.stopping.wait(), name="stop")
+        try:
+            awaited: set[asyncio.Task[Any]] = {*parts.values(), stopping}
+            if http:
+                awaited.add(http)
+            done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            log.info("stopping")
+            services.queue.close()
+            if self.door:
+                self.door.close()
+            watch.cancel()
+            stopping.cancel()
+            # The engines first: running jobs go back to the queue before anything else ends.
+            for name in ("engines", "cluster", "courier", "progress", "sweep", "gateway"):
+                if name in parts:
+                    parts[name].cancel()
+                    await asyncio.wait({parts[name]})
+        for task in done:
+            if task is not stopping:
+                _raise_end_of(task)
+
+    async def _watch_ready(self) -> None:
+        await self.client.wait_until_ready()
+        self.ready.set()
+
+    def _log_invitation(self) -> None:
+        if self.settings.discord_api_url or self.client.application_id is None:
+            return
+        log.info("invite the bot with %s", invitation(self.client.application_id))
+
+
+def _raise_end_of(task: asyncio.Task[Any]) -> None:
+    """Raise why a part ended that should have gone on for ever."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, discord.PrivilegedIntentsRequired):
+        raise StartupError("Discord wants an intent enabled that this bot does not need.")
+    if isinstance(error, discord.ConnectionClosed) and error.code == 4004:  # noqa: PLR2004
+        raise StartupError("Discord refused DISCORD_TOKEN at the gateway; make a new one.")
+    if isinstance(error, discord.ConnectionClosed):
+        raise StartupError(f"Discord closed the gateway for good (code {error.code}).")
+    raise error or RuntimeError(f"the {task.get_name()} ended by itself")

@@ -1,0 +1,1 @@
+"""What ended: pictures and records kept, counted, handed out and deleted."""

@@ -1,0 +1,170 @@
+"""What was drawn: looked through, taken up again, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from bot.domain.ids import is_job_id, new_job_id
+from bot.domain.job import ImageRecord, Job
+from bot.errors import InvalidRequest, JobNotFound, NotAllowed
+from bot.words import _
+from storage import audit, gallery, jobs, privacy, reports
+from storage.database import Database, Transaction
+from storage.gallery import Page
+from storage.images import ImageStore
+
+_log = logging.getLogger(__name__)
+
+_KEPT_TASKS: Final = 100
+
+
+class Gallery:
+    """The finished jobs and their files."""
+
+    def __init__(
+        self, database: Database, store: ImageStore, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._clock = clock
+        self._keeping: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Finish deletions that a crash cut short, and drop pictures whose job never came to be."""
+        for job_id in await self._database.read(gallery.half_deleted):
+            await self._remove_files(job_id)
+        known = await self._database.read(gallery.with_inputs)
+        if dropped := await self._store.sweep_inputs(known):
+            _log.info("dropped %d pictures of requests that were never accepted", dropped)
+
+    async def page(
+        self,
+        user_id: int,
+        size: int,
+        *,
+        text: str | None = None,
+        before: str | None = None,
+        after: str | None = None,
+    ) -> Page:
+        """Return a page of a user's pictures, newest first; see `storage.gallery.page`."""
+        return await self._database.read(
+            partial(gallery.page, user_id=user_id, size=size, text=text, before=before, after=after)
+        )
+
+    async def latest(self, user_id: int, text: str, limit: int) -> list[Job]:
+        """Return a user's newest jobs whose id or prompt contains `text`."""
+        return await self._database.read(
+            partial(gallery.latest, user_id=user_id, text=text, limit=limit)
+        )
+
+    async def first_files(self, job_ids: Sequence[str]) -> list[Path | None]:
+        """Return where the first picture of each job lies; None where its file is gone."""
+        found: list[Path | None] = []
+        for job_id in job_ids:
+            images = await self._database.read(partial(jobs.find_images, job_id=job_id))
+            path = self._store.path(images[0]) if images else None
+            there = path is not None and await asyncio.to_thread(path.is_file)
+            found.append(path if there else None)
+        return found
+
+    async def picture(self, job: Job, position: int) -> ImageRecord:
+        """Return a picture of a job; raise `JobNotFound` when it is not there any more."""
+        images = await self._database.read(partial(jobs.find_images, job_id=job.id))
+        for image in images:
+            if image.position == position and job.deleted_at is None:
+                return image
+        raise JobNotFound(_("This picture is no longer there."))
+
+    async def read(self, image: ImageRecord) -> bytes:
+        """Return a picture's file; raise `JobNotFound` when it is gone from the disk."""
+        try:
+            return await asyncio.to_thread(self._store.path(image).read_bytes)
+        except OSError as error:
+            _log.warning("a picture of job %s cannot be read: %s", image.job_id, error)
+            raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
+
+    async def read_input(self, job: Job) -> bytes:
+        """Return the picture that a job started from; raise `JobNotFound` when it is gone."""
+        try:
+            return await asyncio.to_thread(self._store.input_path(job.id).read_bytes)
+        except OSError as error:
+            _log.warning("the input of job %s cannot be read: %s", job.id, error)
+            raise JobNotFound(
+                _("The picture that this one was made from is no longer there.")
+            ) from error
+
+    def keep_for_later(self, user_id: int, fetch: Callable[[], Awaitable[bytes]]) -> str:
+        """Fetch a picture for a form that its user has open; return the key for `kept`."""
+        key = new_job_id(self._clock())
+
+        async def keep() -> None:
+            await self._store.keep_for_user(user_id, key, await fetch())
+
+        task = asyncio.create_task(keep(), name=f"keep {key}")
+        self._keeping[key] = task
+        # Whoever takes it learns what went wrong; without a taker nobody has to.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        while len(self._keeping) > _KEPT_TASKS:
+            self._keeping.pop(next(iter(self._keeping)))
+        return key
+
+    async def kept(self, user_id: int, key: str) -> bytes:
+        """Return a picture kept for this very user; raise `JobNotFound` when it is gone."""
+        gone = JobNotFound(_("The picture is no longer there; please choose it again."))
+        if not is_job_id(key):
+            raise gone
+        if task := self._keeping.get(key):
+            await task
+        try:
+            return await self._store.kept_for_user(user_id, key)
+        except OSError as error:
+            raise gone from error
+
+    async def note_posting(self, job_id: str, channel_id: int, message_id: int) -> None:
+        """Remember a further message that shows a job's picture, to be deleted with it."""
+        await self._database.write(
+            partial(reports.post, job_id=job_id, channel_id=channel_id, message_id=message_id)
+        )
+
+    async def delete(
+        self, job: Job, *, by: int, moderator: bool = False, guild_id: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Delete a job's pictures for its owner or a moderator; what it cost stays charged.
+
+        Returns (channel, message) of what shows it, as far as that is recorded. A second time does
+        no harm: a message that outlived the first can go too. Raises `NotAllowed`, or
+        `InvalidRequest` while the job is open.
+        """
+        if job.user_id != by and not moderator:
+            raise NotAllowed(
+                _("Only the one who asked for this picture, or a moderator, can delete it.")
+            )
+        if not job.state.final:
+            raise InvalidRequest(_("This job is not done yet; cancel it first."))
+        now = self._clock()
+
+        async def mark(tx: Transaction) -> None:
+            await gallery.mark_deleted(tx, job.id, now)
+            if job.user_id != by:
+                await audit.record(
+                    tx, now, actor_id=by, guild_id=guild_id, action="delete", target=job.id
+                )
+
+        await self._database.write(mark)
+        await self._remove_files(job.id)
+        _log.info("job %s: its pictures were deleted by %d", job.id, by)
+        return await self._database.read(partial(privacy.messages, job_ids=[job.id]))
+
+    async def _remove_files(self, job_id: str) -> None:
+        images = await self._database.read(partial(jobs.find_images, job_id=job_id))
+        for image in images:
+            await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
+        await self._store.forget_input(job_id)
+        # The rows last: a crash before leaves them for the next start to find.
+        await self._database.write(partial(gallery.forget_pictures, job_id=job_id))

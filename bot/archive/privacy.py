@@ -1,0 +1,142 @@
+"""A user's data: handed out as ZIP files, deleted, or dropped when it is old."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from bot.rules.preferences import Preferences
+from storage import jobs, privacy
+from storage.database import Database
+from storage.images import ImageStore
+
+_log = logging.getLogger(__name__)
+
+DAY_S: Final = 24 * 3600
+_AT_ONCE: Final = 200
+_README: Final = (
+    "What this bot stores about you: data.json holds the rows of its database, pictures/ your "
+    "pictures. /privacy delete removes all but the ledger of what was used, which limits need for "
+    "eight days.\n"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion took away, and the messages that may go too, as (channel, message)."""
+
+    jobs: int
+    still_open: int
+    messages: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+
+class Privacy:
+    """Exports, deletions, and the daily sweep."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: ImageStore,
+        preferences: Preferences,
+        *,
+        keep_days: int = 0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._preferences = preferences
+        self._keep_days = keep_days
+        self._clock = clock
+
+    async def export(self, user_id: int, limit: int) -> Iterator[bytes]:
+        """Return ZIP files of at most about `limit` bytes each: the rows, then the pictures."""
+        rows = await self._database.read(partial(privacy.export, user_id=user_id))
+        files = [self._store.root / picture["file"] for picture in rows["pictures"]]
+        return _zips(rows, files, limit)
+
+    async def delete(self, user_id: int) -> Deleted:
+        """Delete a user's ended jobs, files, settings and name; open jobs have to end first."""
+        job_ids = await self._database.read(partial(privacy.final_jobs, user_id=user_id))
+        still_open = await self._database.read(partial(privacy.open_job_ids, user_id=user_id))
+        messages = await self._database.read(partial(privacy.messages, job_ids=job_ids))
+        await self._forget(job_ids)
+        await self._store.forget_kept(user_id)
+        if not still_open:
+            await self._database.write(partial(privacy.forget_user, user_id=user_id))
+            self._preferences.forget(user_id)
+        await self._database.scrub()
+        _log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
+        return Deleted(len(job_ids), len(still_open), messages)
+
+    async def run(self) -> None:
+        """Sweep once a day until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except Exception:  # noqa: BLE001 - another day, another try
+                _log.exception("old data could not be swept; tried again tomorrow")
+            await asyncio.sleep(DAY_S)
+
+    async def sweep(self) -> int:
+        """Delete jobs older than they are to be kept, and what the ledger no longer needs."""
+        now = self._clock()
+        before = now - privacy.LEDGER_DAYS * DAY_S
+        await self._database.write(partial(privacy.prune_ledger, before=before))
+        await self._store.sweep_kept()
+        if not self._keep_days:
+            return 0
+        swept = 0
+        while True:
+            job_ids = await self._database.read(
+                partial(privacy.outdated, before=now - self._keep_days * DAY_S, limit=_AT_ONCE)
+            )
+            if not job_ids:
+                break
+            await self._forget(job_ids)
+            swept += len(job_ids)
+        if swept:
+            await self._database.scrub()
+            _log.info("swept %d jobs older than %d days", swept, self._keep_days)
+        return swept
+
+    async def _forget(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            images = await self._database.read(partial(jobs.find_images, job_id=job_id))
+            for image in images:
+                await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
+            await self._store.forget_input(job_id)
+        # The rows last: a crash before leaves them for another time.
+        for start in range(0, len(job_ids), _AT_ONCE):
+            part = job_ids[start : start + _AT_ONCE]
+            await self._database.write(partial(privacy.forget_jobs, job_ids=part))
+
+
+def _zips(
+    rows: dict[str, list[dict[str, Any]]], files: Sequence[Path], limit: int
+) -> Iterator[bytes]:
+    """Yield ZIP files, each about as large as `limit` allows. Blocking."""
+    buffer = io.BytesIO()
+    archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
+    archive.writestr("README.txt", _README)
+    archive.writestr("data.json", json.dumps(rows, indent=1, ensure_ascii=False))
+    for path in files:
+        if not path.is_file():
+            continue
+        if buffer.tell() + path.stat().st_size > limit:
+            archive.close()
+            yield buffer.getvalue()
+            buffer = io.BytesIO()
+            archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
+        # A PNG is compressed already.
+        archive.write(path, f"pictures/{path.name}", zipfile.ZIP_STORED)
+    archive.close()
+    yield buffer.getvalue()

@@ -1,0 +1,261 @@
+"""The models that the bot can draw with: names, picture sizes, quality levels, published files.
+
+One row a model, no torch import: the Discord side reads the sizes from here, the engine child
+decides from `family` which pipeline to build, and whoever looks for files or judges a machine
+reads what there must be from `published`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from bot.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Denoising steps and guidance (`cfg_scale`) of one quality level."""
+
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The weights of one network: `folder/stem.safetensors`, numbered parts of it if `sharded`.
+
+    `part` is its name while it is loaded (a key of `bot.engine.files.stages.LOADING`).
+    """
+
+    part: str
+    folder: str
+    stem: str
+    sharded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is needed of a model's repository, and what it asks of a machine.
+
+    The repository has the model's name, at Hugging Face and at ModelScope. `words` are the small
+    files without which no prompt can be read. `cache_bytes` is what the engine writes beside the
+    files, `vram_gib` the least memory budget, `ram_gib` the main memory that is wanted.
+    """
+
+    networks: tuple[Network, ...]
+    words: tuple[str, ...]
+    download_bytes: int
+    cache_bytes: int
+    vram_gib: float
+    ram_gib: float
+    licence: str
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Return shell patterns of the files to download."""
+        weights = (
+            f"{net.folder}/{pattern}"
+            for net in self.networks
+            for pattern in (f"{net.stem}*.safetensors*", "*.json")
+        )
+        words = (f"{name.split('/', maxsplit=1)[0]}/*" for name in self.words)
+        return tuple(dict.fromkeys((*weights, *words)))
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What the rest of the bot has to know of a model.
+
+    `sizes` maps an aspect name to (width, height) in pixels; the first entry is the default.
+    """
+
+    name: str
+    family: str
+    sizes: Mapping[str, tuple[int, int]]
+    qualities: Mapping[str, Quality]
+    largest_side: int
+    """The most pixels on a side that *Upscale* enlarges a picture to."""
+    default_quality: str = "standard"
+    published: Published | None = None
+    """None: the model is part of the bot."""
+    largest_asked: int = 2048
+    """The most pixels on a side that may be asked for by number.
+
+    More than `largest_side` for the tiny model alone: what was written for a large model has to
+    work with it, though its pictures gain nothing.
+    """
+
+    @property
+    def streamed(self) -> bool:
+        """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks."""
+        return self.family in {"qwen-image", "tiny"}
+
+    @property
+    def default_aspect(self) -> str:
+        """The aspect used when the user names none."""
+        return next(iter(self.sizes))
+
+
+# Qwen-Image's training resolutions (model card of Qwen/Qwen-Image), after the 1344x768 that the
+# server this project came from used as its default.
+_QWEN_SIZES: Final = {
+    "7:4": (1344, 768),
+    "1:1": (1328, 1328),
+    "16:9": (1664, 928),
+    "9:16": (928, 1664),
+    "4:3": (1472, 1104),
+    "3:4": (1104, 1472),
+    "3:2": (1584, 1056),
+    "2:3": (1056, 1584),
+}
+
+# The tiny model draws 256x256 and at most 384 on a side; near ratios share a size.
+_TINY_SIZES: Final = {
+    "1:1": (256, 256),
+    "7:4": (384, 256),
+    "16:9": (384, 256),
+    "9:16": (256, 384),
+    "4:3": (336, 256),
+    "3:4": (256, 336),
+    "3:2": (384, 256),
+    "2:3": (256, 384),
+}
+
+# Half of the sizes that Qwen-Image-2.1's model card lists (2048x2048, 2752x1536, ...), which is the
+# size that DiffSynth-Studio draws without being asked; sides are multiples of 32.
+_QWEN_21_SIZES: Final = {
+    "7:4": (1344, 768),
+    "1:1": (1024, 1024),
+    "16:9": (1376, 768),
+    "9:16": (768, 1376),
+    "4:3": (1184, 896),
+    "3:4": (896, 1184),
+    "3:2": (1248, 832),
+    "2:3": (832, 1248),
+}
+
+# Of SDXL's training resolutions (Podell et al. 2023, arXiv:2307.01952, appendix I), the nearest.
+_SDXL_SIZES: Final = {
+    "1:1": (1024, 1024),
+    "7:4": (1344, 768),
+    "16:9": (1344, 768),
+    "9:16": (768, 1344),
+    "4:3": (1152, 896),
+    "3:4": (896, 1152),
+    "3:2": (1216, 832),
+    "2:3": (832, 1216),
+}
+
+_APACHE: Final = "Apache-2.0"
+# A transformer of 20.4 B parameters and a text encoder of 8.3 B in bfloat16, a VAE of a quarter of
+# a GB: the sum of the files as the hub lists them. Beside them: FP8 weights and compiled code.
+_QWEN_FILES: Final = Published(
+    networks=(
+        Network("transformer", "transformer", "diffusion_pytorch_model", sharded=True),
+        Network("text encoder", "text_encoder", "model", sharded=True),
+        Network("VAE", "vae", "diffusion_pytorch_model"),
+    ),
+    words=("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json"),
+    download_bytes=57_700_000_000,
+    cache_bytes=31_000_000_000,
+    vram_gib=4.0,
+    ram_gib=29.0,  # 32 GB, less what firmware and graphics take of it
+    licence=_APACHE,
+)
+# 7.1 B parameters and the 8.8 B of Qwen3-VL-8B in bfloat16, and a VAE of 0.34 B (the repository's
+# discussion 32 counts them). In main memory they wait as FP8.
+_QWEN_21_FILES: Final = Published(
+    networks=(
+        Network("transformer", "transformer", "diffusion_pytorch_model", sharded=True),
+        Network("text encoder", "text_encoder", "model", sharded=True),
+        Network("VAE", "vae", "diffusion_pytorch_model"),
+    ),
+    words=("processor/vocab.json", "processor/merges.txt"),
+    download_bytes=33_000_000_000,
+    cache_bytes=0,
+    vram_gib=6.0,
+    ram_gib=22.0,
+    licence="Qwen Research License (no commercial use)",
+)
+# The 16-bit variant: U-Net 5.14 GB, text encoders 0.25 and 1.39 GB, VAE 0.17 GB.
+_SDXL_FILES: Final = Published(
+    networks=(
+        Network("U-Net", "unet", "diffusion_pytorch_model.fp16"),
+        Network("text encoder", "text_encoder", "model.fp16"),
+        Network("second text encoder", "text_encoder_2", "model.fp16"),
+        Network("VAE", "vae", "diffusion_pytorch_model.fp16"),
+    ),
+    words=tuple(
+        f"{folder}/{name}"
+        for folder in ("tokenizer", "tokenizer_2")
+        for name in ("vocab.json", "merges.txt", "tokenizer_config.json")
+    ),
+    download_bytes=6_940_000_000,
+    cache_bytes=0,
+    vram_gib=4.0,
+    ram_gib=14.5,
+    licence="CreativeML Open RAIL++-M",
+)
+
+MODELS: Final[Mapping[str, ModelSpec]] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            "Qwen/Qwen-Image",
+            "qwen-image",
+            _QWEN_SIZES,
+            {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
+            2048,
+            published=_QWEN_FILES,
+        ),
+        # The same networks, trained further: the same sizes and settings.
+        ModelSpec(
+            "Qwen/Qwen-Image-2512",
+            "qwen-image",
+            _QWEN_SIZES,
+            {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
+            2048,
+            published=_QWEN_FILES,
+        ),
+        # 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters";
+        # the page of QwenImage21Pipeline in diffusers' documentation).
+        ModelSpec(
+            "Qwen/Qwen-Image-2.1",
+            "qwen-image-21",
+            _QWEN_21_SIZES,
+            {"fast": Quality(20, 1.0), "standard": Quality(40, 1.0), "high": Quality(50, 1.0)},
+            2048,
+            published=_QWEN_21_FILES,
+        ),
+        # 40 steps and, in diffusers' pipeline for it, a guidance of 5 (model card of
+        # stabilityai/stable-diffusion-xl-base-1.0).
+        ModelSpec(
+            "stabilityai/stable-diffusion-xl-base-1.0",
+            "sdxl",
+            _SDXL_SIZES,
+            {"fast": Quality(20, 5.0), "standard": Quality(40, 5.0), "high": Quality(50, 5.0)},
+            1536,
+            published=_SDXL_FILES,
+            # What the engine keeps free (bot/engine/models/networks.py) rests on it.
+            largest_asked=1536,
+        ),
+        ModelSpec(
+            "tiny",
+            "tiny",
+            _TINY_SIZES,
+            {"fast": Quality(6, 4.0), "standard": Quality(10, 4.0), "high": Quality(16, 4.0)},
+            512,
+        ),
+    )
+}
+
+
+def find_model(name: str) -> ModelSpec:
+    """Return the model called `name`; raise `ConfigError` that lists the right names."""
+    try:
+        return MODELS[name]
+    except KeyError:
+        names = ", ".join(MODELS)
+        raise ConfigError(f"that is not a known model; choose one of: {names}") from None

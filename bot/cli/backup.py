@@ -1,0 +1,125 @@
+"""`python -m bot backup`: a copy of the data folder that a bot can be started on."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bot.config.settings import Settings
+from bot.errors import BotError
+from storage.backup import (
+    connect_read_only,
+    copy_database,
+    forget_expired_tokens,
+    sync_file,
+    sync_folder,
+)
+from storage.images import ImageStore
+
+_PARTIAL: Final = ".partial"
+# Whether a job still needs the picture that it starts from; older schemas know these columns too.
+_INPUTS: Final = """
+    SELECT id, CASE WHEN json_valid(request) THEN state IN ('queued', 'running')
+        AND json_extract(request, '$.input_image') IS NOT NULL ELSE 0 END
+    FROM jobs
+"""
+
+
+@dataclass(slots=True)
+class Backup:
+    """What was copied. `unusable` names pictures that are missing or differ from their hash.
+
+    `inputs` counts the pictures that jobs start, or started, from.
+    """
+
+    folder: Path
+    jobs: int = 0
+    pictures: int = 0
+    inputs: int = 0
+    unusable: list[str] = field(default_factory=list[str])
+
+
+def back_up(settings: Settings, target: Path | None, *, images: bool) -> Backup:
+    """Copy the database, and with `images` the pictures it names, to the new folder `target`.
+
+    Takes no lock and changes nothing, so the bot may run meanwhile. The folder appears under its
+    name when it is complete. Raises `BotError` with one sentence.
+    """
+    source = settings.database_path
+    if not source.is_file():
+        raise BotError(f"There is no database {source}: nothing to back up.")
+    folder = target or settings.data_dir / "backups" / time.strftime("%Y%m%d-%H%M%S")
+    if folder.exists():
+        raise BotError(f"{folder} exists already: name a new folder.")
+    partial = folder.with_name(folder.name + _PARTIAL)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        # The database first: pictures that it names were written before their rows.
+        copy_database(source, partial / source.name)
+        forget_expired_tokens(partial / source.name, time.time())
+        backup = _fill(Backup(folder), settings, partial, images=images)
+        sync_folder(partial)
+        partial.rename(folder)
+        sync_folder(folder.parent)
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise BotError(f"The backup to {folder} failed: {error}.") from error
+    return backup
+
+
+def report(backup: Backup, *, images: bool) -> str:
+    """Return what the user reads about a backup, in lines."""
+    lines = [f"Backed up {backup.jobs} jobs to {backup.folder}."]
+    if images:
+        lines.append(f"Pictures copied: {backup.pictures}.")
+        if backup.inputs:
+            lines.append(f"Pictures to start from copied: {backup.inputs}.")
+        lines += [f"Not copied, missing or changed: {file}" for file in backup.unusable]
+    else:
+        lines.append("The pictures were not copied (--images does that).")
+    lines.append("To restore: stop the bot, and start it with a copy of this folder as DATA_DIR.")
+    return "\n".join(lines) + "\n"
+
+
+def _fill(backup: Backup, settings: Settings, partial: Path, *, images: bool) -> Backup:
+    with closing(connect_read_only(partial / settings.database_path.name)) as connection:
+        backup.jobs = int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
+        rows = connection.execute("SELECT file, sha256 FROM images ORDER BY file").fetchall()
+        inputs = dict(connection.execute(_INPUTS))
+    store = ImageStore(settings.images_dir)
+    for job_id in store.inputs() & inputs.keys() if images else ():
+        source = store.input_path(job_id)
+        copied = partial / settings.images_dir.name / source.relative_to(store.root)
+        if _copy_file(source, copied):
+            backup.inputs += 1
+            inputs[job_id] = False
+    if images:
+        backup.unusable += [f"the start of job {job_id}" for job_id in inputs if inputs[job_id]]
+    for file, sha256 in rows if images else ():
+        copied = partial / settings.images_dir.name / file
+        if _copy_file(settings.images_dir / file, copied, sha256):
+            backup.pictures += 1
+        else:
+            backup.unusable.append(file)
+    return backup
+
+
+def _copy_file(source: Path, target: Path, sha256: str | None = None) -> bool:
+    """Copy a picture durably; return False, and leave no copy, if it is not the recorded one."""
+    try:
+        data = source.read_bytes()
+    except FileNotFoundError:
+        return False
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    sync_file(target)
+    return True

@@ -1,0 +1,121 @@
+"""`python -m bot demo`: the whole bot on a loopback Discord, in the browser or for one picture."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from bot.app.app import App
+from bot.app.beside import demo_settings, run_beside
+from bot.app.signals import handle_signals
+from bot.domain.job import Job, JobState
+from bot.errors import BotError, StartupError
+from bot.logs import set_up_logging
+from bot.sandbox.errors import Refusal
+from bot.sandbox.model import Message
+from bot.sandbox.people import Invocation, NoResponse
+from bot.sandbox.server import Sandbox
+
+FIRST_PROMPT: Final = "a lighthouse at night"
+# Far above what the tiny model needs on a slow laptop, with its libraries' first import.
+_PATIENCE_S: Final = 900.0
+
+
+@asynccontextmanager
+async def _open_sandbox(port: int) -> AsyncGenerator[Sandbox]:
+    sandbox = Sandbox(port)
+    try:
+        await sandbox.__aenter__()
+    except (OSError, OverflowError):
+        raise StartupError(
+            f"Port {port} cannot be used; choose another with `python -m bot demo --port N`."
+        ) from None
+    try:
+        yield sandbox
+    finally:
+        await sandbox.__aexit__(None, None, None)
+
+
+async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path | None) -> None:
+    """Run the demo until a signal, or for one picture when `prompt` is given.
+
+    Raises `StartupError` when it cannot start and `BotError` when the one picture fails.
+    """
+    once = prompt is not None
+    if out is not None and not out.parent.is_dir():
+        raise BotError(f"There is no folder {out.parent} to write the picture to.")
+    set_up_logging("WARNING" if once else "INFO")
+    async with _open_sandbox(0 if once else port) as sandbox:
+
+        async def work(app: App) -> None:
+            if not once:
+                _say(f"The demo is open at {sandbox.url} (Ctrl+C ends it).")
+                if app.door:
+                    _say(f"Its HTTP API is described at {app.door.url}/docs.")
+            try:
+                job, message = await _draw(sandbox, app, prompt or FIRST_PROMPT)
+            except (Refusal, NoResponse, TimeoutError) as error:
+                raise BotError(str(error) or "The picture took too long.") from error
+            path = await _saved(app, job)
+            _say(f"The picture was saved as {path}." if path else f"{job.state}: {job.error}")
+            if once:
+                await _finish_once(job, message, out)
+            else:
+                await app.stopping.wait()
+
+        # Beside the page's port, so that a second demo with another port gets its own.
+        http_port = None if once else port + 1 if port else 0
+        app = App(demo_settings(sandbox, data_dir, http_port), guild_ready_timeout=0.01)
+        handle_signals(asyncio.get_running_loop(), app.stop)
+        await run_beside(app, work)
+
+
+async def _draw(sandbox: Sandbox, app: App, prompt: str) -> tuple[Job, Message]:
+    """Have Alice run `/imagine`, and wait until she sees the outcome."""
+    invocation: Invocation = await sandbox.user("alice").slash("general", "imagine", prompt=prompt)
+    await invocation.response()
+    answer = await invocation.answer(_PATIENCE_S)
+    if not answer.embeds:
+        raise BotError(answer.content or "The bot did not answer.")
+    outcome = await invocation.until(_is_outcome, timeout=_PATIENCE_S)
+    job = await app.client.services.queue.job(_job_id(outcome) or "")
+    if job is None:
+        raise BotError("The finished message names no job.")
+    await app.client.services.courier.settled(job.id)
+    return job, outcome
+
+
+def _job_id(message: Message) -> str | None:
+    for row in message.components:
+        for item in row.get("components", ()):
+            action, _, job_id = str(item.get("custom_id", "")).partition(":")
+            if action == "reroll":
+                return job_id
+    return None
+
+
+def _is_outcome(message: Message) -> bool:
+    return _job_id(message) is not None
+
+
+async def _saved(app: App, job: Job) -> Path | None:
+    images = await app.client.services.queue.images(job.id)
+    return app.settings.images_dir / images[0].file if images else None
+
+
+async def _finish_once(job: Job, message: Message, out: Path | None) -> None:
+    if job.state is not JobState.GENERATED or not message.files:
+        raise BotError(job.error or "No picture was made.")
+    if out is not None:
+        # What the user sees, not the file on the bot's disk: the whole way is to be shown.
+        await asyncio.to_thread(out.write_bytes, message.files[0].data)
+        _say(f"Written to {out}.")
+
+
+def _say(sentence: str) -> None:
+    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.flush()

@@ -1,0 +1,217 @@
+"""The command line: `python -m bot COMMAND`; `--help` lists the commands.
+
+Exit codes: 0 a clean end, 1 a failure while running, 2 wrong arguments, 78 the bot cannot start as
+configured (sysexits' EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from bot import __version__
+from bot.config.libraries import pass_on
+from bot.errors import BotError, EngineError, StartupError
+from bot.lab.bench.arguments import add_benchmarks
+
+EXIT_FAILURE: Final = 1
+EXIT_CONFIG: Final = 78
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bot", description="A Discord bot that draws with Qwen-Image."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="run against Discord, with the settings of .env")
+    demo = commands.add_parser("demo", help="try everything without a token, in the browser")
+    demo.add_argument("--once", metavar="PROMPT", help="do one job, save its picture and exit")
+    demo.add_argument("--out", metavar="FILE", type=Path, help="where --once saves the picture")
+    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765)")
+    demo.add_argument("--data", metavar="DIR", type=Path, help="data folder (default data/demo)")
+    backup = commands.add_parser("backup", help="copy the data folder; the bot may run meanwhile")
+    target = "a new folder (default DATA_DIR/backups/<time>)"
+    backup.add_argument("target", metavar="TARGET", type=Path, nargs="?", help=target)
+    backup.add_argument("--images", action="store_true", help="copy the pictures too")
+    doctor = commands.add_parser("doctor", help="check the installation; exit code 1 on a problem")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    depth = doctor.add_mutually_exclusive_group()
+    depth.add_argument("--quick", action="store_true", help="only what takes a moment")
+    depth.add_argument("--full", action="store_true", help="the model's hashes too (minutes)")
+    depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
+    download = commands.add_parser(
+        "download", help="get the model's files now; goes on where it ended"
+    )
+    download.add_argument(
+        "--lightning",
+        metavar="STEPS",
+        type=int,
+        nargs="?",
+        const=8,
+        choices=(8, 4),
+        help="get the LoRA with which the quality fast takes 8 steps (or 4) instead",
+    )
+    smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
+    smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
+    smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"))
+    add_benchmarks(commands)
+    commands.add_parser("settings", help="print every setting with its default (.env.example)")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    options = _parser().parse_args(arguments)
+    pass_on()
+    try:
+        match options.command:
+            case "settings":
+                from bot.config.env_example import env_example  # noqa: PLC0415 - each command loads its own
+
+                sys.stdout.write(env_example())
+            case "run":
+                asyncio.run(_run())
+            case "backup":
+                _back_up(options.target, images=options.images)
+            case "doctor":
+                return _examine(options)
+            case "download":
+                _download(options.lightning)
+            case "smoke":
+                return asyncio.run(_smoke(options.out, full=options.full))
+            case "bench":
+                return _bench(options)
+            case _:
+                from bot.cli.demo import demo  # noqa: PLC0415
+
+                asyncio.run(demo(options.once, options.out, options.port, options.data))
+    except StartupError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_CONFIG
+    except EngineError as error:
+        sys.stderr.write(f"{error.spoken() or error.detail}\n")
+        return EXIT_FAILURE
+    except BotError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_FAILURE
+    except KeyboardInterrupt:
+        return EXIT_FAILURE
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    match options.bench:
+        case "engine":
+            from bot.lab.step.options import run  # noqa: PLC0415
+
+            return min(1, run(options))
+        case "picture":
+            from bot.lab.bench.picture import run  # noqa: PLC0415
+
+            return min(1, run(options))
+        case "together":
+            from bot.lab.bench.together import bench_together  # noqa: PLC0415
+
+            figures = asyncio.run(bench_together(options))
+        case "scale":
+            from bot.lab.bench.scale import bench_scale  # noqa: PLC0415
+
+            figures = asyncio.run(bench_scale(options))
+        case "http":
+            from bot.lab.bench.http import bench_http  # noqa: PLC0415
+
+            figures = asyncio.run(bench_http(options.requests))
+        case "storm" | "soak":
+            from bot.lab.bench.storm import run  # noqa: PLC0415
+
+            return run(options)
+        case "cost":
+            from bot.lab.bench.cost import bench_cost  # noqa: PLC0415
+
+            figures = asyncio.run(bench_cost(options))
+        case "simulate":
+            from bot.lab.bench.simulate import bench_simulate  # noqa: PLC0415
+
+            figures = bench_simulate(options)
+        case "tiny":
+            from bot.lab.bench.tiny import bench_tiny  # noqa: PLC0415
+
+            figures = asyncio.run(bench_tiny(options))
+        case _:
+            from bot.lab.bench.response import bench_response  # noqa: PLC0415
+
+            figures = asyncio.run(bench_response(options.interactions, buttons=options.buttons))
+    sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+async def _run() -> None:
+    from bot.app.app import App  # noqa: PLC0415
+    from bot.app.signals import handle_signals  # noqa: PLC0415
+    from bot.client.login import require_token  # noqa: PLC0415
+    from bot.config.settings import load_settings  # noqa: PLC0415
+    from bot.logs import set_up_logging  # noqa: PLC0415
+
+    settings = load_settings()
+    require_token(settings)  # before a folder for the log is made
+    secret = settings.discord_token.get_secret_value() if settings.discord_token else ""
+    set_up_logging(
+        settings.log_level,
+        secrets=(secret,),
+        prompts=settings.log_prompts,
+        folder=settings.log_folder,
+    )
+    app = App(settings)
+    handle_signals(asyncio.get_running_loop(), app.stop)
+    await app.run()
+
+
+async def _smoke(folder: Path, *, full: bool) -> int:
+    from bot.cli.smoke import smoke  # noqa: PLC0415
+    from bot.config.settings import load_settings  # noqa: PLC0415
+    from bot.logs import set_up_logging  # noqa: PLC0415
+
+    settings = load_settings()
+    set_up_logging("WARNING")
+    drawn = await smoke(settings, folder, lambda line: print(line, flush=True), full=full)  # noqa: T201 - a command's output
+    return 0 if drawn else EXIT_FAILURE
+
+
+def _back_up(target: Path | None, *, images: bool) -> None:
+    from bot.cli.backup import back_up, report  # noqa: PLC0415
+    from bot.config.settings import load_settings  # noqa: PLC0415
+
+    sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))
+
+
+def _download(lightning: int | None) -> None:
+    from bot.cli.download import download_lightning, download_model  # noqa: PLC0415
+    from bot.config.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    told = download_lightning(settings, lightning) if lightning else download_model(settings)
+    sys.stdout.write(f"{told}\n")
+
+
+def _examine(options: argparse.Namespace) -> int:
+    from bot.doctor import finding, run  # noqa: PLC0415
+
+    found = run.examine(quick=options.quick, full=options.full, only=options.only)
+    findings = list(found) if options.json else finding.say(found)
+    if options.json:
+        sys.stdout.write(finding.as_json(findings))
+    code = EXIT_FAILURE if any(f.level is finding.Level.ERROR for f in findings) else 0
+    if run.hanging():
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""`python -m bot smoke`: does this machine draw? One picture, or with `--full` three harder ones.
+
+The prompts of `--full` are of the three kinds that the tests of the server had from which this
+project comes: a simple portrait, Chinese text, a complex scene with English text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageStat
+
+from bot.app.engines import build_engine
+from bot.catalogue.models import ModelSpec
+from bot.config.settings import Settings
+from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading
+from bot.errors import BotError, DatabaseError
+from bot.pictures.grid import make_grid
+from storage.lock import InstanceLock
+
+Say = Callable[[str], None]
+
+SHEET: Final = "contact-sheet.png"
+_SEED: Final = 12345
+# A picture of noise or of one colour means that weights are wrong; the plainest true one has more.
+_FLAT: Final = 2.0
+
+_PROMPTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "qwen-image": (
+        ("portrait", "A portrait of an old fisherman with a white beard, soft morning light"),
+        ("chinese-text", "A traditional scroll with '人工智能' in black calligraphy, red seal"),
+        (
+            "scene-with-text",
+            "A busy night market in the rain, a neon sign that says 'OPEN 24 HOURS', wet streets",
+        ),
+    ),
+    "tiny": (
+        ("portrait", "an orange cat face"),
+        ("chinese-text", '"月" in brown on a pink background'),
+        ("scene-with-text", "CAT in white letters on blue"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture: how long each stage took (seconds) and the most GPU memory used (bytes)."""
+
+    name: str
+    path: Path
+    timings: Mapping[str, float]
+    peak_gpu_bytes: int | None
+    flat: bool
+
+
+async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bool:
+    """Draw into `folder` (made if missing) and `say` how it went; False if a picture is empty.
+
+    Raises `BotError` when the engine fails or the bot itself is running.
+    """
+    spec = settings.model
+    require_idle(settings)
+    prompts = _prompts(spec)[: None if full else 1]
+    try:
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"The folder {folder} cannot be made ({error.strerror})"
+        raise BotError(f"{text}: name another one with --out.") from None
+    say(f"{spec.name}, {settings.image_precision}, {len(prompts)} picture(s) into {folder}/")
+    engine = build_engine(settings)
+    try:
+        shots = [await _shoot(engine, spec, name, prompt, folder, say) for name, prompt in prompts]
+    finally:
+        await engine.close()
+    say("")
+    for line in table(shots):
+        say(line)
+    if full:
+        sheet = folder / SHEET
+        sheet.write_bytes(make_grid([shot.path for shot in shots], columns=len(shots)))
+        say(f"All of them: {sheet}")
+    empty = [shot.path.name for shot in shots if shot.flat]
+    if empty:
+        say(
+            f"Nearly of one colour: {', '.join(empty)}. The model's files may be damaged: "
+            "see `python -m bot doctor`."
+        )
+    return not empty
+
+
+def require_idle(settings: Settings) -> None:
+    """Raise `BotError` while the bot itself runs: the card holds one model, not two."""
+    path = settings.database_path.with_name(f"{settings.database_path.name}.lock")
+    if settings.model.family == "tiny" or not path.exists():
+        return
+    try:
+        InstanceLock(path).release()
+    except DatabaseError:
+        raise BotError(
+            "The bot is running and has the card: ask it for a picture, or stop it first."
+        ) from None
+
+
+def _prompts(spec: ModelSpec) -> Sequence[tuple[str, str]]:
+    return _PROMPTS.get(spec.family, _PROMPTS["qwen-image"])
+
+
+async def _shoot(
+    engine: Engine, spec: ModelSpec, name: str, prompt: str, folder: Path, say: Say
+) -> Shot:
+    quality = spec.qualities[spec.default_quality]
+    width, height = spec.sizes[spec.default_aspect]
+    told: tuple[str, int] | None = None
+    finished: Finished | None = None
+    with tempfile.TemporaryDirectory() as temporary:
+        request = EngineRequest(
+            job_id=f"smoke-{name}",
+            prompt=prompt,
+            negative_prompt="",
+            width=width,
+            height=height,
+            steps=quality.steps,
+            guidance=quality.guidance,
+            seeds=(_SEED,),
+            output_dir=Path(temporary),
+            texts=({"prompt": prompt},),
+        )
+        async for event in engine.generate(request):
+            if isinstance(event, Loading):
+                tenth = (event.stage, math.floor(10 * (event.fraction or 0.0)))
+                if tenth != told:
+                    told = tenth
+                    say(f"  {event.stage} … {event.fraction or 0.0:.0%}".removesuffix(" 0%"))
+            elif isinstance(event, Loaded):
+                say(f"  loaded in {event.seconds:.1f} s on {event.device}")
+            elif isinstance(event, Finished):
+                finished = event
+        if finished is None:
+            raise BotError("The engine ended without a picture.")
+        path = folder / f"{name}.png"
+        shutil.move(Path(temporary) / "0.png", path)
+    say(f"  {path.name}: {prompt}")
+    with Image.open(path) as image:
+        flat = max(ImageStat.Stat(image.convert("RGB")).stddev) < _FLAT
+    return Shot(name, path, finished.timings, finished.peak_gpu_bytes, flat)
+
+
+def table(shots: Sequence[Shot]) -> list[str]:
+    """Return the lines of a table of what was measured."""
+    stages = list(dict.fromkeys(stage for shot in shots for stage in shot.timings))
+    head = f"{'picture':16}" + "".join(f"{stage:>10}" for stage in stages) + f"{'peak GiB':>10}"
+    lines = [head]
+    for shot in shots:
+        seconds = "".join(f"{shot.timings.get(stage, 0.0):>10.2f}" for stage in stages)
+        peak = "-" if shot.peak_gpu_bytes is None else f"{shot.peak_gpu_bytes / 2**30:.2f}"
+        lines.append(f"{shot.name:16}{seconds}{peak:>10}")
+    return lines

@@ -1,0 +1,256 @@
+"""The first response: a request comes in, is committed, and its user learns where it stands."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import discord
+
+from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.errors import FORESEEN
+from bot.domain.job import Job, Origin, Target
+from bot.domain.request import ImageRequest
+from bot.errors import UserError
+from bot.errors.disk import refused_politely
+from bot.jobs.admission import Submission
+from bot.jobs.queue import JobQueue
+from bot.logs import job_context
+from bot.messages.card import Card
+from bot.messages.outcome import progress
+from bot.messages.status import waiting_status
+from bot.rules.preferences import Preferences
+from bot.rules.prompt_rules import check_prompt
+from bot.words import language
+from storage import deliveries
+from storage.database import Database
+from storage.images import ImageStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+PictureSource = Callable[[], Awaitable[bytes]]
+"""Fetches the picture that a job starts from; raises `UserError` where it cannot be had."""
+
+# Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
+DIRECT_ANSWER_S: Final = 0.7
+
+
+def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
+    """Return who asked through an interaction, and how to answer."""
+    in_server = interaction.guild_id is not None
+    if in_server:
+        present = interaction.is_guild_integration() and interaction.app_permissions.view_channel
+    else:
+        present = bool(interaction.context.dm_channel)
+    return Origin(
+        source_id=f"i{interaction.id}",
+        target=Target.INTERACTION,
+        user_id=interaction.user.id,
+        user_name=interaction.user.display_name,
+        guild_id=interaction.guild_id,
+        channel_id=interaction.channel_id,
+        parent_channel_id=getattr(interaction.channel, "parent_id", None),
+        application_id=interaction.application_id,
+        token=interaction.token,
+        token_expires_at=interaction.expires_at.timestamp(),
+        locale=language(),
+        bot_in_channel=present,
+        role_ids=_roles(interaction),
+    )
+
+
+def _roles(interaction: discord.Interaction[Any]) -> frozenset[int]:
+    # Elsewhere discord.py knows no roles, and nobody may set limits by them.
+    member = interaction.user
+    if not isinstance(member, discord.Member) or not interaction.is_guild_integration():
+        return frozenset()
+    return frozenset(role.id for role in member.roles)
+
+
+def message_origin(message: discord.Message) -> Origin:
+    """Return who asked through a direct message."""
+    return Origin(
+        source_id=f"m{message.id}",
+        target=Target.MESSAGE,
+        user_id=message.author.id,
+        user_name=message.author.display_name,
+        channel_id=message.channel.id,
+        locale=language(),
+    )
+
+
+class Reception:
+    """Commits requests and sends their first response."""
+
+    def __init__(
+        self,
+        database: Database,
+        queue: JobQueue,
+        store: ImageStore,
+        acknowledgements: Acknowledgements,
+        preferences: Preferences,
+        *,
+        log_prompts: bool = False,
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._store = store
+        self._acknowledgements = acknowledgements
+        self._preferences = preferences
+        self._log_prompts = log_prompts
+
+    async def from_interaction(
+        self,
+        interaction: discord.Interaction[Any],
+        request: ImageRequest,
+        *,
+        picture: PictureSource | None = None,
+    ) -> None:
+        """Accept a command's or button's request; raise `UserError` where it is refused.
+
+        The answer is direct where the commit takes less than 0.7 s, so that a refusal can be
+        private; past that the interaction is deferred, which accepts nothing yet. `picture`
+        fetches the picture that the job starts from.
+        """
+        origin = interaction_origin(interaction)
+        with self._acknowledgements.sending(origin.source_id):
+            task = asyncio.create_task(self._submit(request, origin, picture))
+            await asyncio.wait({task}, timeout=DIRECT_ANSWER_S)
+            if not task.done():
+                await _lenient(
+                    partial(interaction.response.defer, thinking=True, ephemeral=request.private)
+                )
+            try:
+                submission = await task
+            except UserError as error:
+                if not interaction.response.is_done():
+                    raise
+                await interaction.edit_original_response(content=error.sentence)
+                return
+            await self._respond(interaction, submission, request)
+
+    async def _respond(
+        self, interaction: discord.Interaction[Any], submission: Submission, request: ImageRequest
+    ) -> None:
+        job_id = submission.job.id
+        with job_context(job_id):
+            if submission.repeated:
+                log.info("the same interaction came twice; its job stands")
+                return
+            log.info("accepted for user %d by interaction", submission.job.user_id)
+            self._log_prompt(submission.job)
+            card = self._first_card(submission)
+            if interaction.response.is_done():
+                message = await _lenient(
+                    partial(interaction.edit_original_response, embed=card.embed, view=card.view())
+                )
+                message_id = message.id if message is not None else None
+            else:
+                reply = await _lenient(
+                    partial(
+                        interaction.response.send_message,
+                        embed=card.embed,
+                        view=card.view(),
+                        ephemeral=request.private,
+                    )
+                )
+                message_id = reply.message_id if reply is not None else None
+            if message_id is None:
+                # Discord may have taken it, and only its reply was lost.
+                original = await _lenient(interaction.original_response)
+                message_id = original.id if original is not None else None
+            await self._remember(job_id, None, message_id)
+
+    async def _submit(
+        self, request: ImageRequest, origin: Origin, picture: PictureSource | None
+    ) -> Submission:
+        """Submit what a server's rules allow, once its input picture is safe on the disk."""
+        await self._preferences.require_open(
+            origin.guild_id, origin.channel_id, origin.parent_channel_id
+        )
+        await check_prompt(await self._preferences.rules(origin.guild_id), request.prompt)
+        if picture is None:
+            return await self._queue.submit(request, origin)
+        job_id = self._queue.new_job_id()
+        data = await picture()
+        try:
+            with refused_politely():
+                name = await self._store.keep_input(job_id, data)
+            request = request.with_changes(input_image=name)
+            submission = await self._queue.submit(request, origin, job_id=job_id)
+        except Exception:
+            await self._store.forget_input(job_id)
+            raise
+        if submission.repeated:
+            await self._store.forget_input(job_id)
+        return submission
+
+    async def from_message(
+        self,
+        message: discord.Message,
+        request: ImageRequest,
+        *,
+        picture: PictureSource | None = None,
+    ) -> None:
+        """Accept a direct message's request; raise `UserError` where it is refused."""
+        origin = message_origin(message)
+        with self._acknowledgements.sending(origin.source_id):
+            submission = await self._submit(request, origin, picture)
+            with job_context(submission.job.id):
+                if submission.repeated:
+                    log.info("the same message came twice; its job stands")
+                    return
+                log.info("accepted for user %d by message", submission.job.user_id)
+                self._log_prompt(submission.job)
+                card = self._first_card(submission)
+                sent = await _lenient(
+                    partial(
+                        message.channel.send,
+                        embed=card.embed,
+                        view=card.view(),
+                        nonce=f"{submission.job.id}p",
+                        reference=message.to_reference(fail_if_not_exists=False),
+                        mention_author=False,
+                    )
+                )
+                if sent is not None:
+                    await self._remember(submission.job.id, sent.channel.id, sent.id)
+
+    def _log_prompt(self, job: Job) -> None:
+        if self._log_prompts:
+            log.info("prompt: %s", job.request.prompt)
+
+    def _first_card(self, submission: Submission) -> Card:
+        status = waiting_status(submission.place, self._queue.paused)
+        return progress(submission.job, status)
+
+    async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:
+        if message_id is None:
+            return
+        try:
+            await self._database.write(
+                partial(
+                    deliveries.set_message,
+                    job_id=job_id,
+                    channel_id=channel_id,
+                    message_id=message_id,
+                )
+            )
+        except sqlite3.Error:
+            # The job stands; without the id its answer may come as a new message.
+            log.exception("the message's id could not be stored")
+
+
+async def _lenient(call: Callable[[], Awaitable[T]]) -> T | None:
+    """Await a call to Discord whose failure loses nothing: the courier will find another way."""
+    try:
+        return await call()
+    except FORESEEN as error:
+        code = f"{error.status} {error.code}" if isinstance(error, discord.HTTPException) else ""
+        log.warning("the first response failed: %s %s", type(error).__name__, code)
+        return None

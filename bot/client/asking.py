@@ -1,0 +1,76 @@
+"""Requests as people make them: composed with what holds where they ask, or made from a job."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import discord
+
+from bot.client.accept import PictureSource
+from bot.client.bot import ImageBot
+from bot.domain.job import Job
+from bot.domain.request import (
+    ImageRequest,
+)
+from bot.jobs import derive
+from bot.jobs.compose import (
+    DEFAULT_STRENGTH,
+    Asked,
+    Surroundings,
+    compose,
+)
+
+STRENGTH_MIN: Final = 0.05
+
+
+async def surroundings(bot: ImageBot, user_id: int, guild_id: int | None) -> Surroundings:
+    """Return what holds where something is asked."""
+    services = bot.services
+    return Surroundings(
+        model=services.model,
+        user=await services.preferences.user(user_id),
+        guild=await services.preferences.guild(guild_id),
+        styles=await services.preferences.styles(guild_id),
+        suffix=services.settings.image_prompt_suffix,
+        loras=await services.loras.known(),
+    )
+
+
+async def compose_here(
+    interaction: discord.Interaction[Any], bot: ImageBot, asked: Asked
+) -> ImageRequest:
+    """Return the request that was asked for by an interaction; raise `InvalidRequest`."""
+    around = await surroundings(bot, interaction.user.id, interaction.guild_id)
+    return compose(asked, around)
+
+
+def starting_from(asked: Asked, image: discord.Attachment, strength: float | None) -> Asked:
+    """Return what was asked, starting from an attached picture."""
+    shape = (image.width, image.height) if image.width and image.height else None
+    strength = DEFAULT_STRENGTH if strength is None else strength
+    return replace(asked, shape=shape, strength=strength)
+
+
+async def reroll(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:
+    """Ask for a job's picture again with a new seed."""
+    await ask(interaction, bot, derive.again(job), source_of(bot, job))
+
+
+async def ask(
+    interaction: discord.Interaction[Any],
+    bot: ImageBot,
+    request: ImageRequest,
+    picture: PictureSource | None,
+) -> None:
+    """Accept a request that was made from a job, unless its LoRAs are there no more."""
+    (await bot.services.loras.known()).require(request)
+    await bot.services.reception.from_interaction(interaction, request, picture=picture)
+
+
+def source_of(bot: ImageBot, job: Job) -> PictureSource | None:
+    """Return what fetches the picture that a job started from, if it did from any."""
+    if job.request.input_image is None:
+        return None
+    return partial(bot.services.gallery.read_input, job)

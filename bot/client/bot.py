@@ -1,0 +1,199 @@
+"""The discord.py client: minimal intents, cogs, command sync, answers to errors."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from typing import Any, Final
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+from typing_extensions import override
+
+from bot.client.answers import answer_error, use_language
+from bot.client.command_names import Words
+from bot.client.services import Services
+from bot.domain.job import Job
+from bot.errors import InvalidRequest, NotAllowed
+from bot.words import _
+from storage import facts
+
+log = logging.getLogger(__name__)
+
+COGS: Final = (
+    "imagine",
+    "queue",
+    "history",
+    "show",
+    "preferences",
+    "privacy",
+    "limits",
+    "help",
+    "menus",
+    "reports",
+    "admin",
+    "buttons",
+    "forms",
+    "direct_messages",
+)
+
+# Voice is not used; without this discord.py warns about its missing libraries at each start.
+discord.VoiceClient.warn_nacl = False
+discord.VoiceClient.warn_dave = False  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class CommandTree(app_commands.CommandTree["ImageBot"]):
+    """Sets the language, and answers every error of a command with a sentence."""
+
+    @override
+    async def interaction_check(self, interaction: discord.Interaction[ImageBot], /) -> bool:
+        await use_language(interaction)
+        return True
+
+    @override
+    async def on_error(
+        self, interaction: discord.Interaction[ImageBot], error: app_commands.AppCommandError
+    ) -> None:
+        cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
+        await answer_error(interaction, cause)
+
+
+class ImageBot(commands.Bot):
+    """The bot's client. `services` is set by the composition before login."""
+
+    services: Services
+    started_at: float
+    """When this process built its client, in Unix time."""
+
+    def __init__(self, *, guild_ready_timeout: float = 2.0) -> None:
+        super().__init__(
+            command_prefix=commands.when_mentioned,
+            help_command=None,
+            # Slash commands and buttons need no intent; guilds for names, DMs for prompts there.
+            intents=discord.Intents(guilds=True, dm_messages=True),
+            allowed_mentions=discord.AllowedMentions.none(),
+            tree_cls=CommandTree,
+            max_messages=None,
+            guild_ready_timeout=guild_ready_timeout,
+        )
+        self.started_at = time.time()
+
+    @override
+    async def setup_hook(self) -> None:
+        for name in COGS:
+            # A login that failed half-way is tried again.
+            if f"cogs.{name}" not in self.extensions:
+                await self.load_extension(f"cogs.{name}")
+        await self.tree.set_translator(Words())
+        await self._sync_if_changed()
+
+    @override
+    async def on_message(self, message: discord.Message, /) -> None:
+        """Do nothing: there are no prefix commands; a cog listens to direct messages."""
+
+    async def on_ready(self) -> None:
+        """Log that the bot is online; cancel what waits for servers that it was removed from."""
+        log.info("online as %s; servers: %d", self.user, len(self.guilds))
+        queue = self.services.queue
+        waiting = {job.guild_id for job in await queue.open_jobs() if job.guild_id is not None}
+        for guild_id in waiting - {guild.id for guild in self.guilds}:
+            await queue.leave_guild(guild_id)
+
+    async def on_guild_remove(self, guild: discord.Guild) -> None:
+        """Cancel what waits for a server that the bot was removed from."""
+        await self.services.queue.leave_guild(guild.id)
+
+    async def sync_commands(self) -> int:
+        """Send the commands to Discord, changed or not; return how many there are."""
+        return await self._sync_if_changed(always=True)
+
+    async def _sync_if_changed(self, *, always: bool = False) -> int:
+        """Send the commands to Discord when they differ from what was sent last."""
+        words = Words()
+        payload = [
+            await command.get_translated_payload(self.tree, words)
+            for command in self.tree.get_commands(type=None)
+        ]
+        text = json.dumps([self.application_id, payload], sort_keys=True, default=str)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        database = self.services.database
+        sent = await database.read(lambda tx: facts.get_fact(tx, "commands"))
+        # A sandbox is born without commands, whatever was sent to the one before it.
+        elsewhere = self.services.settings.discord_api_url is not None
+        same = sent == digest and not always
+        if same and not (elsewhere and not await self.tree.fetch_commands()):
+            return len(payload)
+        await self.tree.sync()
+        await database.write(lambda tx: facts.set_fact(tx, "commands", digest))
+        log.info("synced %d commands", len(payload))
+        return len(payload)
+
+    async def is_moderator(self, interaction: discord.Interaction[Any]) -> bool:
+        """Tell whether the user may act on other people's jobs of this server."""
+        if self._is_ours(interaction) and interaction.permissions.manage_guild:
+            return True
+        return await self.is_bot_owner(interaction.user)
+
+    async def require_moderator(self, interaction: discord.Interaction[Any]) -> None:
+        """Raise `NotAllowed` unless `is_moderator`."""
+        if not await self.is_moderator(interaction):
+            raise NotAllowed(_("Only people with the Manage Server permission may do this."))
+
+    async def may_manage_all(self, interaction: discord.Interaction[Any]) -> bool:
+        """Tell whether the user may act on the bot as a whole, and see all of it.
+
+        That is the bot's owner, or a moderator of the only server that it is in.
+        """
+        if await self.is_bot_owner(interaction.user):
+            return True
+        return len(self.guilds) <= 1 and await self.is_moderator(interaction)
+
+    async def require_owner(self, interaction: discord.Interaction[Any]) -> None:
+        """Raise `NotAllowed` for anyone but the bot's owner."""
+        if not await self.is_bot_owner(interaction.user):
+            raise NotAllowed(_("Only the bot's owner may do this."))
+
+    async def require_all(self, interaction: discord.Interaction[Any]) -> None:
+        """Raise `NotAllowed` unless `may_manage_all`."""
+        await self.require_moderator(interaction)
+        if not await self.may_manage_all(interaction):
+            raise NotAllowed(
+                _("The bot serves several servers: only its owner may pause or resume the queue.")
+            )
+
+    async def moderated_server(self, interaction: discord.Interaction[Any]) -> int:
+        """Return the server of an interaction by one who may change its settings.
+
+        Raises `NotAllowed`, or `InvalidRequest` outside of servers.
+        """
+        await self.require_moderator(interaction)
+        if interaction.guild_id is None:
+            raise InvalidRequest(_("This works in a server only."))
+        return interaction.guild_id
+
+    def _is_ours(self, interaction: discord.Interaction[Any]) -> bool:
+        """Tell whether it comes from a server that the bot is in: rights elsewhere mean nothing."""
+        return interaction.guild_id is not None and self.get_guild(interaction.guild_id) is not None
+
+    async def may_manage(self, interaction: discord.Interaction[Any], job: Job) -> bool:
+        """Tell whether the user may act on this job though it is someone else's."""
+        here = self._is_ours(interaction) and job.guild_id == interaction.guild_id
+        if here and interaction.permissions.manage_guild:
+            return True
+        return await self.is_bot_owner(interaction.user)
+
+    async def may_delete(self, interaction: discord.Interaction[Any], job: Job) -> bool:
+        """Tell whether the user may delete this job's pictures though they are someone else's."""
+        here = self._is_ours(interaction) and job.guild_id == interaction.guild_id
+        if here and interaction.permissions.manage_messages:
+            return True
+        return await self.may_manage(interaction, job)
+
+    async def is_bot_owner(self, user: discord.abc.User) -> bool:
+        """Tell whether the user owns the bot (the application, or OWNER_IDS)."""
+        return user.id in self.services.settings.owner_ids or await self.is_owner(
+            discord.Object(user.id)  # pyright: ignore[reportArgumentType]
+        )

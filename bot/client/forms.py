@@ -1,0 +1,123 @@
+"""Forms (modals) that can be sent after a restart.
+
+discord.py keeps an open modal in memory and drops what comes back for one that it does not know:
+whoever typed for ten minutes while the bot was updated would lose the text. Here a form's whole
+state is its `custom_id`, `form:name:state`, and a listener finds the class by the name.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+import discord
+
+from bot.client.bot import ImageBot
+from bot.domain.request import PROMPT_LIMIT
+
+CUSTOM_ID_LIMIT: Final = 100
+TITLE_LIMIT: Final = 45
+PREFIX: Final = "form"
+_LINE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class FormValues:
+    """What was filled in, by the fields' `custom_id`s."""
+
+    texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+    files: Mapping[str, Sequence[discord.Attachment]] = field(
+        default_factory=dict[str, Sequence[discord.Attachment]]
+    )
+
+
+def text_field(
+    custom_id: str,
+    label: str,
+    default: str = "",
+    *,
+    required: bool = True,
+    about: str | None = None,
+    longest: int = PROMPT_LIMIT,
+) -> discord.ui.Label[Any]:
+    """Return a field for text, of many lines where it may be long."""
+    style = discord.TextStyle.long if longest > _LINE else discord.TextStyle.short
+    field = discord.ui.TextInput[Any](
+        custom_id=custom_id, style=style, default=default, required=required, max_length=longest
+    )
+    return discord.ui.Label(text=label, description=about, component=field)
+
+
+class Form(ABC):
+    """A form; a subclass names itself (`class Edit(Form, name="edit")`) and shows its fields.
+
+    `state` is all that is known when it comes back; it holds no colon that the subclass does not
+    expect, and fits, with the name, into Discord's 100 characters: `fits` tells before.
+    """
+
+    name: ClassVar[str]
+    known: ClassVar[dict[str, type[Form]]] = {}
+
+    def __init_subclass__(cls, *, name: str) -> None:
+        cls.name = name
+        Form.known[name] = cls
+
+    def __init__(self, state: str = "") -> None:
+        self.state = state
+
+    @property
+    def custom_id(self) -> str:
+        """The form's id, and all its state."""
+        return f"{PREFIX}:{self.name}:{self.state}"
+
+    @property
+    def fits(self) -> bool:
+        """Whether the state is short enough."""
+        return len(self.custom_id) <= CUSTOM_ID_LIMIT
+
+    @abstractmethod
+    def title(self) -> str:
+        """Return the title, at most 45 characters."""
+
+    @abstractmethod
+    def fields(self) -> Sequence[discord.ui.Label[Any]]:
+        """Return the one to five fields, each a component with a `custom_id` in its label."""
+
+    @abstractmethod
+    async def submitted(
+        self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
+    ) -> None:
+        """Do what the form is for. What it raises is answered like a command's error."""
+
+    async def open(self, interaction: discord.Interaction[Any]) -> None:
+        """Show the form; it has to be the interaction's first response."""
+        modal = discord.ui.Modal(title=self.title(), timeout=None, custom_id=self.custom_id)
+        for item in self.fields():
+            modal.add_item(item)
+        modal.stop()  # So that discord.py does not keep it in memory.
+        await interaction.response.send_modal(modal)
+
+
+def form_values(interaction: discord.Interaction[Any]) -> FormValues:
+    """Return what was filled in."""
+    data: Mapping[str, Any] = interaction.data or {}
+    texts: dict[str, str] = {}
+    choices: dict[str, Sequence[str]] = {}
+    files: dict[str, Sequence[discord.Attachment]] = {}
+    attached: Mapping[str, Any] = (data.get("resolved") or {}).get("attachments") or {}
+    for row in data.get("components") or ():
+        for item in (row["component"],) if "component" in row else row.get("components") or ():
+            name = str(item.get("custom_id"))
+            if "value" in item:
+                texts[name] = str(item["value"])
+            elif item.get("type") == discord.ComponentType.file_upload.value:
+                state: Any = interaction._state  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+                files[name] = [
+                    discord.Attachment(data=attached[key], state=state) for key in item["values"]
+                ]
+            else:
+                choices[name] = [str(value) for value in item.get("values") or ()]
+    return FormValues(texts, choices, files)

@@ -1,0 +1,61 @@
+"""Jobs that a control or a message speaks of, and who may use them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import discord
+
+from bot.client.bot import ImageBot
+from bot.domain.ids import JOB_ID_PATTERN
+from bot.domain.job import Job
+from bot.errors import JobNotFound, NotAllowed
+from bot.jobs.queue import CancelOutcome
+from bot.words import _, mark
+
+CANCEL_SENTENCES: Final = {
+    CancelOutcome.CANCELLED: mark("Cancelled."),
+    CancelOutcome.CANCELLING: mark("Cancelling: it stops at the next step."),
+    CancelOutcome.ALREADY_DONE: mark("This job is already done."),
+}
+
+
+async def known_job(
+    bot: ImageBot, job_id: str, user_id: int | None = None, channel_id: int | None = None
+) -> Job:
+    """Return the job of a control that a user uses in a channel.
+
+    Raises `JobNotFound` when it is gone or deleted, `NotAllowed` when it is private and not the
+    user's own. Outside of servers a job is for those who share its very channel: its user alone in
+    direct messages with the bot, the members of a group.
+    """
+    job = await bot.services.queue.job(job_id)
+    if job is None:
+        raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
+    if job.deleted_at is not None:
+        raise JobNotFound(_("This picture was deleted."))
+    elsewhere = job.guild_id is None and (channel_id is None or job.channel_id != channel_id)
+    private = job.request.private or elsewhere
+    if user_id is not None and private and job.user_id != user_id:
+        raise NotAllowed(_("This picture is private: only the one who asked for it can use it."))
+    return job
+
+
+_CONTROL: Final = re.compile(rf"\w+:(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?")
+
+
+def job_of(message: discord.Message) -> tuple[str, int | None] | None:
+    """Return which job's answer a message of this bot's shows, and which picture, if one."""
+    for row in message.components:
+        for item in getattr(row, "children", ()):
+            if match := _CONTROL.fullmatch(str(getattr(item, "custom_id", ""))):
+                position = match["position"]
+                return match["job"], None if position is None else int(position)
+    return None
+
+
+def own_job(message: discord.Message, bot: ImageBot) -> tuple[str, int | None] | None:
+    """Return the job of a message, as `job_of` does, if the message is the bot's own."""
+    own = bot.user is not None and message.author.id == bot.user.id
+    return job_of(message) if own else None

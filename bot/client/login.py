@@ -1,0 +1,120 @@
+"""Points discord.py at the API address of the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from http import HTTPStatus
+
+import aiohttp
+import discord
+import yarl
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+
+from bot.config.settings import Settings
+from bot.errors import BotError, StartupError
+
+log = logging.getLogger(__name__)
+
+INVITE_PERMISSIONS = discord.Permissions(
+    view_channel=True,
+    send_messages=True,
+    send_messages_in_threads=True,
+    embed_links=True,
+    attach_files=True,
+    read_message_history=True,
+)
+"""What the bot needs in a server."""
+
+# Any token opens the sandbox's own bot account; this one is what it expects.
+SANDBOX_TOKEN = "sandbox-token"  # noqa: S105
+_PATIENCE_S = 10.0
+_FIRST_RETRY_S = 1.0
+_LONGEST_RETRY_S = 60.0
+_REFUSED = (
+    "Discord refused DISCORD_TOKEN: make a new one in the developer portal (Bot, Reset Token) and "
+    "put it into .env."
+)
+
+
+def invitation(application_id: int) -> str:
+    """Return the link that brings the bot into a server, with the rights that it needs."""
+    return discord.utils.oauth_url(
+        application_id, permissions=INVITE_PERMISSIONS, scopes=("bot", "applications.commands")
+    )
+
+
+async def use_api(url: str, token: str) -> None:
+    """Make discord.py use the API at `url` and the gateway that this API names.
+
+    A plain client never asks `GET /gateway/bot`, so that is done here. Raises `StartupError` when
+    nothing answers there.
+    """
+    timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
+    headers = {"Authorization": f"Bot {token}"}
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url}/gateway/bot", headers=headers) as reply,
+        ):
+            if reply.status == HTTPStatus.UNAUTHORIZED:
+                raise StartupError(_REFUSED)
+            reply.raise_for_status()
+            gateway = (await reply.json(content_type=None))["url"]
+    except (aiohttp.ClientError, TimeoutError, KeyError, ValueError) as error:
+        raise StartupError(
+            f"Nothing that speaks Discord's API answers at DISCORD_API_URL"
+            f" ({type(error).__name__})."
+        ) from error
+    Route.BASE = url
+    DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway)
+
+
+def require_token(settings: Settings) -> None:
+    """Raise `StartupError` with a hint where a token is needed and missing."""
+    if settings.discord_token is None and settings.discord_api_url is None:
+        raise StartupError(
+            "DISCORD_TOKEN is missing: copy .env.example to .env and put the bot's token there, "
+            "or try the bot without one with `make demo`."
+        )
+
+
+async def log_in(client: discord.Client, settings: Settings) -> None:
+    """Log the client in; try again, ever more slowly, while Discord cannot be reached.
+
+    Raises `StartupError` with one sentence when Discord refuses the token, and `BotError` when it
+    refuses the login otherwise, which another start may mend.
+    """
+    token = settings.discord_token.get_secret_value() if settings.discord_token else ""
+    if settings.discord_api_url:
+        token = token or SANDBOX_TOKEN
+        await use_api(settings.discord_api_url, token)
+    pause = _FIRST_RETRY_S
+    while (reason := await _try_login(client, token)) is not None:
+        # Jitter keeps many bots from coming back in the same second.
+        delay = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
+        log.warning("Discord cannot be reached (%s); next try in %.0f s", reason, delay)
+        await asyncio.sleep(delay)
+        pause = min(2 * pause, _LONGEST_RETRY_S)
+
+
+async def _try_login(client: discord.Client, token: str) -> str | None:
+    """Log in and return None, or return why Discord could not be reached."""
+    try:
+        await client.login(token)
+    except discord.LoginFailure:
+        raise StartupError(_REFUSED) from None
+    except discord.HTTPException as error:
+        if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise BotError(f"Discord answered the login with {error.status}.") from error
+        reason = str(error.status)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        reason = type(error).__name__
+    else:
+        return None
+    # The next login opens a session of its own.
+    await client.http.close()
+    client.http.connector = discord.utils.MISSING
+    return reason

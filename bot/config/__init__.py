@@ -1,0 +1,1 @@
+"""The configuration: settings, keys, and what of it libraries are told."""

@@ -1,0 +1,18 @@
+"""The folder of LoRA files as the settings describe it."""
+
+from __future__ import annotations
+
+from bot.catalogue.lora_rules import LoraRules
+from bot.catalogue.loras import LoraFolder
+from bot.config.settings import Settings
+
+
+def lora_folder(settings: Settings) -> LoraFolder:
+    """Return the folder with what is set about it."""
+    return LoraFolder(
+        settings.image_lora_path,
+        LoraRules.parse(settings.image_loras),
+        settings.model,
+        streamed=settings.image_offload == "stream",
+        fast_is_set=bool(settings.image_quality_fast),
+    )

@@ -1,0 +1,390 @@
+"""Settings: one class, read from the environment and `.env`; `.env.example` is made from it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+
+from bot.catalogue.lora_rules import ALL, checked
+from bot.catalogue.models import MODELS, ModelSpec, Quality, find_model
+from bot.config.api_keys import NONE, Keys
+from bot.config.hosts import is_loopback
+from bot.domain.request import ImageRequest
+from bot.errors import ConfigError, InvalidRequest
+
+# Three base64url parts: the bot's id, a timestamp, a signature.
+_ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
+_REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, with the names of the environment variables in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        # Without this a validation error prints the token, SecretStr or not.
+        hide_input_in_errors=True,
+    )
+
+    discord_token: SecretStr | None = Field(
+        None, description="The bot's token (Discord developer portal, Bot, Reset Token)."
+    )
+    discord_api_url: str | None = Field(
+        None,
+        description=(
+            "Another address of Discord's API, for the sandbox and tests: loopback hosts only, "
+            "never together with a real token."
+        ),
+    )
+    data_dir: Path = Field(Path("data"), description="Folder of the database and the pictures.")
+    image_model_name: str = Field(
+        "Qwen/Qwen-Image",
+        description=f"The model: {', '.join(MODELS)}. docs/models.md compares them.",
+    )
+    image_model_path: Path = Field(
+        Path("models/images/qwen-image"),
+        description="Folder of the models' files; each is downloaded to OWNER/NAME in it.",
+    )
+    model_source: Literal["huggingface", "modelscope"] = Field(
+        "huggingface",
+        description=(
+            "Where missing files of the model come from: huggingface (HF_ENDPOINT for a mirror, "
+            "HF_TOKEN for a login) or modelscope."
+        ),
+    )
+    image_lora_path: Path = Field(
+        Path("models/loras"),
+        description="Folder of LoRA files (.safetensors); a file's name without that is its name.",
+    )
+    image_loras: Annotated[str, AfterValidator(checked)] = Field(
+        ALL,
+        description=(
+            "LoRA files that users may choose: * for all, none, or NAME=FILE:STRENGTH (WORDS), "
+            "several separated by commas; all but FILE may be left out (docs/loras.md)."
+        ),
+    )
+    image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Share of the card's memory that the engine may use, from 0 to 1."
+    )
+    image_vram_gb: Annotated[float, Field(ge=2)] = Field(
+        14.0,
+        description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
+    )
+    engines: str = Field(
+        "local",
+        description=(
+            "Where pictures are drawn: local is one engine for each graphics card of this machine "
+            "(CUDA_VISIBLE_DEVICES limits them), local:2 two engines (docs/scaling.md), ray one "
+            "for each of a Ray cluster (docs/ray.md)."
+        ),
+    )
+    ray_address: str = Field(
+        "", description="For ENGINES=ray: the head node, host:6379; empty is this machine alone."
+    )
+    image_offload: Literal["stream", "stock"] = Field(
+        "stream",
+        description=(
+            "How weights that exceed the budget reach the card: stream (this bot's own, fast) or "
+            "stock (DiffSynth's offloading: minutes a picture, for comparison)."
+        ),
+    )
+    image_precision: Literal["fp8", "fp8-fast", "bf16"] = Field(
+        "fp8",
+        description=(
+            "Weights in FP8 and arithmetic in bfloat16 (fp8), both in FP8 (fp8-fast: faster, less "
+            "exact), or all in bfloat16 (bf16: twice the memory)."
+        ),
+    )
+    image_compile: bool = Field(
+        True,
+        description=(
+            "Compile the model's blocks where Triton and a C compiler are installed; the first "
+            "start then takes longer, later ones use the cache."
+        ),
+    )
+    image_compile_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0,
+        description=(
+            "Seconds that a picture waits for compiling at most; after that it is drawn without, "
+            "more slowly, and compiling goes on in the background."
+        ),
+    )
+    image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Minutes without a job after which the model leaves the graphics card and the main "
+            "memory, until the next job; 0 keeps it."
+        ),
+    )
+    image_quality_fast: str = Field(
+        "",
+        description=(
+            "Steps and guidance of the quality `fast`, such as 20:4.0; else those of a Lightning "
+            "file in IMAGE_LORA_PATH, else the model's."
+        ),
+    )
+    image_quality_standard: str = Field(
+        "", description="The same for the quality `standard`, which is the default."
+    )
+    image_quality_high: str = Field("", description="The same for the quality `high`.")
+    image_prompt_suffix: bool = Field(
+        False,
+        description=(
+            "Add the words that the model's authors recommend to each prompt, in English or "
+            "Chinese; Details shows them."
+        ),
+    )
+    on_restart: Literal["resume", "paused"] = Field(
+        "resume",
+        description=(
+            "What a start does with jobs that wait: resume them, or keep the queue paused until "
+            "/admin resume (paused)."
+        ),
+    )
+    limit_open_jobs: Annotated[int, Field(ge=1)] = Field(
+        3, description="Jobs that one user may have waiting or running at once."
+    )
+    limit_images_per_day: Annotated[int, Field(ge=1)] = Field(
+        100, description="Pictures that one user may ask for in any 24 hours."
+    )
+    limit_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        7200.0,
+        description=(
+            "Seconds of the graphics card that one user may ask for in any 24 hours, by what was "
+            "measured of earlier pictures; 0 for no limit."
+        ),
+    )
+    limit_dm_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        0, description="The same pictures outside of servers; 0 for no limit of its own."
+    )
+    limit_dm_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="The same seconds outside of servers; 0 for no limit of its own."
+    )
+    limit_server_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description=(
+            "Pictures that all members of one server together may ask for in any 24 hours; 0 for "
+            "no limit."
+        ),
+    )
+    limit_server_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Seconds of the graphics card that all members of one server together may ask for in "
+            "any 24 hours; 0 for no limit."
+        ),
+    )
+    limit_cooldown_seconds: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="Seconds that a user waits between two requests."
+    )
+    limit_queue_size: Annotated[int, Field(ge=1)] = Field(
+        500, description="Jobs that may wait in all, from everyone together."
+    )
+    limit_server_queue_size: Annotated[int, Field(ge=0)] = Field(
+        250, description="Jobs that may wait from one server; 0 for no limit of its own."
+    )
+    retention_days: Annotated[int, Field(ge=0)] = Field(
+        0, description="Days that pictures and prompts are kept; 0 keeps them."
+    )
+    api_keys: Annotated[InstanceOf[Keys] | None, NoDecode] = Field(
+        None,
+        description=(
+            "Turns the HTTP API on: name:key, several separated by commas (docs/http.md); none "
+            "serves anyone, on this machine alone."
+        ),
+    )
+    http_host: str = Field(
+        "127.0.0.1", description="Address that the HTTP API listens at; 0.0.0.0 is every one."
+    )
+    http_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="Port of the HTTP API."
+    )
+    http_wait_seconds: Annotated[float, Field(gt=0)] = Field(
+        300.0,
+        description=(
+            "Seconds that an HTTP request waits for its picture; after that it is answered with "
+            "the job's id."
+        ),
+    )
+    image_check: bool = Field(
+        False,
+        description=(
+            "Check finished pictures for nudity on the CPU (pip install -r "
+            "requirements-moderation.txt); what happens to flagged ones: /admin moderation policy."
+        ),
+    )
+    image_check_threshold: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.8, description="The score, from 0 to 1, from which a picture counts as flagged."
+    )
+    log_prompts: bool = Field(
+        False, description="Write the prompts of accepted requests to the log."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="How much is logged."
+    )
+    log_dir: str = Field(
+        "logs",
+        description=(
+            "Folder of ai-server.log: one JSON line an event, turned at 10 MiB, five older ones "
+            "are kept; - writes none."
+        ),
+    )
+    owner_ids: Annotated[frozenset[int], NoDecode] = Field(
+        frozenset(),
+        description=(
+            "Discord user ids, separated by commas, that may use every /admin command anywhere; "
+            "the application's owner always may."
+        ),
+    )
+
+    @field_validator("owner_ids", mode="before")
+    @classmethod
+    def _split_ids(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            parts = value.replace(",", " ").split()
+            if not all(part.isdecimal() for part in parts):
+                raise ValueError("it must be Discord user ids separated by commas")
+            return frozenset(int(part) for part in parts)
+        return value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _read_keys(cls, value: Any) -> Any:
+        # Only hashes are kept from here on.
+        return Keys.parse(value) if isinstance(value, str) else value
+
+    @field_validator("image_model_name")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        try:
+            return find_model(value).name
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @field_validator("image_quality_fast", "image_quality_standard", "image_quality_high")
+    @classmethod
+    def _readable_quality(cls, value: str) -> str:
+        if value:
+            _quality(value)
+        return value
+
+    @field_validator("engines")
+    @classmethod
+    def _readable_engines(cls, value: str) -> str:
+        if not _ENGINES.fullmatch(value):
+            raise ValueError("it must be local, local:N for N engines, or ray")
+        return value
+
+    @field_validator("discord_api_url")
+    @classmethod
+    def _loopback_only(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not is_loopback(parts.hostname or ""):
+            raise ValueError("it must be an http address on this machine (127.0.0.1 or localhost)")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _no_real_token_elsewhere(self) -> Self:
+        token = self.discord_token.get_secret_value() if self.discord_token else ""
+        if self.discord_api_url and _REAL_TOKEN.fullmatch(token.strip()):
+            raise ValueError(
+                "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: "
+                "a real token is sent to Discord alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nobody_else_without_keys(self) -> Self:
+        if self.api_keys and self.api_keys.anyone and not is_loopback(self.http_host):
+            raise ValueError(
+                f"API_KEYS={NONE} serves this machine alone: set HTTP_HOST to 127.0.0.1, or give "
+                "keys"
+            )
+        return self
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model, with the quality levels as they are set."""
+        spec = find_model(self.image_model_name)
+        levels = {
+            "fast": self.image_quality_fast,
+            "standard": self.image_quality_standard,
+            "high": self.image_quality_high,
+        }
+        own = {name: _quality(value) for name, value in levels.items() if value}
+        return replace(spec, qualities={**spec.qualities, **own})
+
+    @property
+    def local_engines(self) -> int | None:
+        """How many engines this machine runs; None is one a graphics card."""
+        count = self.engines.partition(":")[2]
+        return int(count) if count else None
+
+    @property
+    def log_folder(self) -> Path | None:
+        """The folder of the log file, or None for none."""
+        return None if self.log_dir == "-" else Path(self.log_dir)
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.data_dir / "bot.sqlite3"
+
+    @property
+    def images_dir(self) -> Path:
+        """The folder of the finished pictures."""
+        return self.data_dir / "images"
+
+
+def _quality(value: str) -> Quality:
+    steps, colon, guidance = value.partition(":")
+    try:
+        level = Quality(int(steps), float(guidance) if colon else 4.0)
+        # The same bounds as for a request, with the same sentences.
+        ImageRequest("x", steps=level.steps, guidance=level.guidance)
+    except InvalidRequest as error:
+        raise ValueError(error.sentence) from None
+    except ValueError:
+        raise ValueError("it must be steps:guidance, such as 20:4.0") from None
+    return level
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; raise `ConfigError` with one sentence that never shows a value."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from None
+    except UnicodeDecodeError:
+        raise ConfigError("The file .env is not in UTF-8: save it again as UTF-8.") from None
+    except (OSError, SettingsError):
+        raise ConfigError("The file .env cannot be read.") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    parts: list[str] = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        name = "_".join(str(step) for step in item["loc"][:1]).upper()
+        reason = item["msg"].removeprefix("Value error, ").rstrip(".")
+        parts.append(f"{name}: {reason}" if name else reason)
+    return f"Wrong setting: {'; '.join(parts)}. See .env.example."

@@ -1,0 +1,1 @@
+"""A request, a job and their states; nothing here does I/O."""

@@ -1,0 +1,1 @@
+"""The child process that draws: torch lives here."""

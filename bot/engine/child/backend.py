@@ -1,0 +1,58 @@
+"""What the child asks of the code that draws; torch-free, so that tests can misbehave in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from PIL.Image import Image
+
+from bot.engine.options import Activity, LoadProgress
+from bot.engine.protocol import EngineRequest
+
+
+@dataclass(frozen=True, slots=True)
+class LoadInfo:
+    """What was loaded. `imports_s` is the time that importing libraries took, in seconds."""
+
+    model: str
+    device: str
+    imports_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One finished picture, and the seconds that each of its stages took."""
+
+    image: Image = field(repr=False)
+    timings: Mapping[str, float]
+    peak_gpu_bytes: int | None = None
+
+
+class Report(Protocol):
+    """Where a backend tells how far it is. Every method raises `GenerationCancelled` when asked."""
+
+    def stage(self, activity: Activity) -> None:
+        """Say that the next activity begins."""
+        ...
+
+    def step(self, index: int, total: int) -> None:
+        """Say that denoising step `index` (1-based) of `total`, over the whole batch, is done."""
+        ...
+
+    def preview(self, step: int, data: bytes) -> None:
+        """Hand over a small encoded picture of the unfinished result."""
+        ...
+
+
+class Backend(Protocol):
+    """Code that draws, one request at a time."""
+
+    def load(self, progress: LoadProgress) -> LoadInfo:
+        """Load the model; raise `EngineError` with a sentence where the user can mend it."""
+        ...
+
+    def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
+        """Yield the pictures of `request` in order."""
+        ...

@@ -1,0 +1,32 @@
+"""Pictures to PNG files that carry their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from bot.errors import EngineError, EngineErrorKind
+from bot.errors.disk import refusal
+
+
+def save_png(image: Image.Image, path: Path, texts: Mapping[str, str]) -> None:
+    """Write `image` with `texts` as text chunks (iTXt where Latin-1 is not enough).
+
+    The file appears under its name only when it is complete. Raises `EngineError` (`DISK_REFUSED`)
+    where the disk takes it not.
+    """
+    info = PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text)
+    part = path.with_name(path.name + ".part")
+    try:
+        image.save(part, format="PNG", pnginfo=info)
+        part.replace(path)
+    except OSError as error:
+        if (reason := refusal(error)) is None:
+            raise
+        detail = f"{type(error).__name__}: {error.strerror}"
+        raise EngineError(EngineErrorKind.DISK_REFUSED, detail, sentence=reason) from error

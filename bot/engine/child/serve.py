@@ -1,0 +1,221 @@
+"""The engine child's loop: reads requests, runs the backend, writes what happens.
+
+The main thread draws. A second thread reads the parent's messages, so that a cancel is known
+between two steps; a third one beats. The process ends when the parent closes the pipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections import defaultdict
+from typing import Any, Final
+
+from bot.engine.child.backend import Backend
+from bot.engine.child.control_tokens import inert
+from bot.engine.child.png import save_png
+from bot.engine.faults import Fault, diagnose, free_memory
+from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
+from bot.engine.options import Activity, EngineOptions
+from bot.engine.protocol import EngineRequest
+from bot.engine.wire import read_request
+from bot.errors import GenerationCancelled
+from bot.logs.redact import Redactor
+from bot.words import mark
+
+HEARTBEAT_S: Final = 2.0
+
+
+class Channel:
+    """The way to the parent, shared by the child's threads."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+
+    def send(self, kind: str, /, tail: bytes = b"", **fields: Any) -> None:
+        """Send a message; end the process when nobody reads any more."""
+        self.write(encode(Frame({"type": kind, **fields}, tail)))
+
+    def write(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        view = memoryview(data)
+        with self._lock:
+            try:
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            except OSError:
+                os._exit(0)
+
+
+class JobReport:
+    """The `Report` of one job."""
+
+    def __init__(self, channel: Channel, job: str, cancelled: set[str]) -> None:
+        self.channel = channel
+        self._job = job
+        self._cancelled = cancelled
+
+    def _check(self) -> None:
+        if self._job in self._cancelled:
+            raise GenerationCancelled
+
+    def stage(self, activity: Activity) -> None:
+        """See `Report`."""
+        self.channel.send("stage", job=self._job, activity=activity.value)
+        self._check()
+
+    def step(self, index: int, total: int) -> None:
+        """See `Report`."""
+        self.channel.send("step", job=self._job, index=index, total=total)
+        self._check()
+
+    def preview(self, step: int, data: bytes) -> None:
+        """See `Report`."""
+        self.channel.send("preview", job=self._job, step=step, tail=data)
+        self._check()
+
+
+class Server:
+    """Answers the parent's `load` and `generate` messages."""
+
+    def __init__(self, channel: Channel, init: Frame, started: float) -> None:
+        self._channel = channel
+        self._started = started
+        self._model = str(init.header["model"])
+        self._options = EngineOptions.from_header(init.header["options"])
+        self._backend: Backend | None = None
+        self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._cancelled: set[str] = set()
+
+    def listen(self, stream: Any) -> None:
+        """Read the parent's messages until it goes (a thread's target)."""
+        try:
+            while (frame := read_frame_blocking(stream)) is not None:
+                if frame.type == "cancel":
+                    self._cancelled.add(frame.header["job"])
+                    continue
+                # In the order of arrival: a cancel of an earlier attempt is not meant for this one.
+                self._cancelled.discard(frame.header.get("job", ""))
+                self._inbox.put(frame)
+        except (FrameError, OSError):
+            pass
+        os._exit(0)
+
+    def beat(self) -> None:
+        """Say that the process lives, for ever (a thread's target)."""
+        while True:
+            self._channel.send("heartbeat")
+            time.sleep(HEARTBEAT_S)
+
+    def run(self) -> None:
+        """Answer messages in order, for ever."""
+        while True:
+            frame = self._inbox.get()
+            if frame.type == "load":
+                self._load()
+            elif frame.type == "generate":
+                fault = self._generate(read_request(frame.header))
+                if fault is not None:
+                    self._fail(str(frame.header["job"]), fault)
+
+    def _load(self) -> None:
+        def progress(stage: str, fraction: float | None = None) -> None:
+            self._channel.send("loading", stage=stage, fraction=fraction)
+
+        try:
+            module, _, attribute = self._options.pipeline.partition(":")
+            progress(mark("starting"))
+            backend: Backend = getattr(importlib.import_module(module), attribute)(
+                self._model, self._options
+            )
+            info = backend.load(progress)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
+            traceback.print_exc()
+            fault = diagnose(error)
+            self._channel.send(
+                "load_failed", detail=fault.detail, sentence=fault.sentence, values=fault.values
+            )
+            return
+        self._backend = backend
+        self._channel.send(
+            "loaded",
+            model=info.model,
+            device=info.device,
+            seconds=time.monotonic() - self._started,
+            imports_s=info.imports_s,
+        )
+
+    def _generate(self, request: EngineRequest) -> Fault | None:
+        assert self._backend is not None
+        report = JobReport(self._channel, request.job_id, self._cancelled)
+        timings: defaultdict[str, float] = defaultdict(float)
+        peak: int | None = None
+        started = time.perf_counter()
+        try:
+            report.stage(Activity.ENCODE)
+            for index, drawn in enumerate(self._backend.generate(inert(request), report)):
+                report.stage(Activity.SAVE)
+                path = request.output_dir / f"{index}.png"
+                saving = time.perf_counter()
+                save_png(drawn.image, path, request.texts[index])
+                for stage, seconds in drawn.timings.items():
+                    timings[stage] += seconds
+                timings["save"] += time.perf_counter() - saving
+                peak = max(filter(None, (peak, drawn.peak_gpu_bytes)), default=None)
+                self._channel.send(
+                    "picture",
+                    job=request.job_id,
+                    index=index,
+                    path=str(path),
+                    seed=request.seeds[index],
+                    width=drawn.image.width,
+                    height=drawn.image.height,
+                )
+        except GenerationCancelled:
+            self._channel.send("cancelled", job=request.job_id)
+            return None
+        except Exception as error:  # noqa: BLE001 - one bad job must not end the child
+            redact = Redactor((request.prompt, request.negative_prompt))
+            sys.stderr.write(redact(traceback.format_exc()))
+            return diagnose(error, secret=request.prompt)
+        timings["total"] = time.perf_counter() - started
+        self._channel.send(
+            "finished", job=request.job_id, timings=dict(timings), peak_gpu_bytes=peak
+        )
+        return None
+
+    def _fail(self, job: str, fault: Fault) -> None:
+        # The exception and its frames are gone by now, and with them the tensors they held.
+        if not fault.fatal:
+            free_memory()
+        self._channel.send(
+            "failed",
+            job=job,
+            kind=fault.kind.value,
+            detail=fault.detail,
+            sentence=fault.sentence,
+            values=fault.values,
+            fatal=fault.fatal,
+        )
+        if fault.fatal:
+            os._exit(70)
+
+
+def serve(frames_in: int, frames_out: int, started: float) -> None:
+    """Serve the parent on two descriptors; `started` is when the process began (monotonic)."""
+    stream = os.fdopen(frames_in, "rb")
+    init = read_frame_blocking(stream)
+    if init is None:
+        return
+    channel = Channel(frames_out)
+    server = Server(channel, init, started)
+    channel.send("hello", pid=os.getpid())
+    threading.Thread(target=server.listen, args=(stream,), name="listen", daemon=True).start()
+    threading.Thread(target=server.beat, name="heartbeat", daemon=True).start()
+    server.run()

@@ -1,0 +1,1 @@
+"""The model files: found, downloaded, and prepared by one engine at a time."""

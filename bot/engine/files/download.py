@@ -1,0 +1,341 @@
+"""Getting a model's published files: room on the disk first, resumable, each hash compared.
+
+Hugging Face (`HF_ENDPOINT` names a mirror, `HF_TOKEN` a login) or ModelScope
+(`MODELSCOPE_ENDPOINT`). Only this module talks to them, in the engine's child or in
+`python -m bot download`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from bot.engine.files.lock import turn
+from bot.engine.options import LoadProgress
+from bot.errors import EngineError, EngineErrorKind, filled
+from bot.words import mark
+
+# The database, pictures and caches share the disk with the files more often than not.
+_SPARE_BYTES: Final = 2**30
+_POLL_S: Final = 1.0
+_PATIENCE_S: Final = 30.0
+_HASHES: Final = "SHA256SUMS"
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A published file: its path in the repository, bytes, SHA-256 (None: small, not hashed)."""
+
+    path: str
+    size: int
+    sha256: str | None
+
+
+def load_error(sentence: str, detail: str | None = None, **values: str) -> EngineError:
+    """Return the error of a model that cannot be loaded, for users and for the log."""
+    return EngineError(
+        EngineErrorKind.LOAD_FAILED,
+        detail or filled(sentence, values),
+        sentence=sentence,
+        values=values,
+    )
+
+
+def download(
+    root: Path,
+    repository: str,
+    source: str,
+    progress: LoadProgress,
+    *,
+    patterns: Sequence[str],
+    lacking: str = "",
+    setting: str = "IMAGE_MODEL_PATH",
+) -> None:
+    """Bring `root`, the folder of `setting`, to hold published files of `repository`.
+
+    They are those that match one of `patterns`. Files of the right size are kept, partial ones go
+    on where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such
+    model, a login wanted, no network (then the sentence names the file `lacking`), wrong hash.
+    """
+    with _explained(repository, source, lacking, setting), turn(root, "download", progress):
+        _download(root, repository, source, progress, lacking, patterns, setting)
+
+
+def _download(
+    root: Path,
+    repository: str,
+    source: str,
+    progress: LoadProgress,
+    lacking: str,
+    patterns: Sequence[str],
+    setting: str,
+) -> None:
+    client = _CLIENTS[source]
+    with _explained(repository, source, lacking, setting):
+        files = [file for file in client.listing(repository) if _wanted(file.path, patterns)]
+    todo = [file for file in files if not _complete(root, file)]
+    total = sum(file.size for file in files)
+    there = total - sum(file.size for file in todo)
+    _partial(root, "").mkdir(parents=True, exist_ok=True)
+    _check_room(root, sum(file.size for file in todo) - _partial_bytes(root), setting)
+    with _watched(lambda: there + _partial_bytes(root) + _sizes(root, todo), total, progress):
+        for file in todo:
+            with _explained(repository, source, file.path, setting):
+                _fetch(client, repository, file, _partial(root, file.path))
+            digest = _check_hash(_partial(root, file.path), file)
+            (root / file.path).parent.mkdir(parents=True, exist_ok=True)
+            _partial(root, file.path).replace(root / file.path)
+            _note_hash(root, file.path, digest)
+    with suppress(OSError):  # what another version of the repository left unfinished
+        _partial(root, "").rmdir()
+
+
+def _partial(root: Path, path: str) -> Path:
+    """Return where a file lies until it is whole and its hash compared."""
+    return root / ".download" / path.replace("/", "--")
+
+
+def _fetch(client: _Client, repository: str, file: RemoteFile, partial: Path) -> None:
+    from huggingface_hub.file_download import http_get  # noqa: PLC0415 - slow to import
+    from huggingface_hub.utils import disable_progress_bars  # noqa: PLC0415
+
+    disable_progress_bars()
+    # The clients' own downloads throw unfinished files away, of 5 GB each.
+    with partial.open("ab") as opened:
+        if opened.tell() > file.size:
+            opened.truncate(0)
+        url, headers = client.address(repository, file.path)
+        http_get(url, opened, resume_size=opened.tell(), headers=headers, expected_size=file.size)
+
+
+class _Client(Protocol):
+    name: str
+
+    def listing(self, repository: str) -> list[RemoteFile]: ...
+
+    def address(self, repository: str, path: str) -> tuple[str, dict[str, str]]: ...
+
+
+class _HuggingFace:
+    name = "Hugging Face"
+
+    def listing(self, repository: str) -> list[RemoteFile]:
+        from huggingface_hub import HfApi  # noqa: PLC0415 - slow, and only where it is needed
+
+        found = HfApi().model_info(repository, files_metadata=True).siblings or []
+        return [
+            RemoteFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs else None)
+            for one in found
+        ]
+
+    def address(self, repository: str, path: str) -> tuple[str, dict[str, str]]:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url  # noqa: PLC0415
+        from huggingface_hub.utils import build_hf_headers  # noqa: PLC0415
+
+        url = hf_hub_url(repository, path)
+        headers = build_hf_headers()
+        location = get_hf_file_metadata(url, headers=headers).location
+        if urlsplit(location).netloc != urlsplit(url).netloc:
+            # The address of the content network is signed, and the login is not its business.
+            headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
+        return location, headers
+
+
+def modelscope_endpoint() -> str:
+    """Return ModelScope's address, or the mirror's that `MODELSCOPE_ENDPOINT` names."""
+    return (os.environ.get("MODELSCOPE_ENDPOINT") or "https://www.modelscope.cn").rstrip("/")
+
+
+class _ModelScope:
+    name = "ModelScope"
+
+    def listing(self, repository: str) -> list[RemoteFile]:
+        from huggingface_hub.utils import get_session  # noqa: PLC0415
+
+        answer = get_session().get(
+            f"{modelscope_endpoint()}/api/v1/models/{repository}/repo/files",
+            params={"Revision": "master", "Recursive": "true"},
+            timeout=_PATIENCE_S,
+        )
+        answer.raise_for_status()
+        return [
+            RemoteFile(one["Path"], int(one["Size"]), one.get("Sha256") or None)
+            for one in answer.json()["Data"]["Files"]
+            if one.get("Type") != "tree"
+        ]
+
+    def address(self, repository: str, path: str) -> tuple[str, dict[str, str]]:
+        return f"{modelscope_endpoint()}/models/{repository}/resolve/master/{path}", {}
+
+
+_CLIENTS: Final[dict[str, _Client]] = {
+    "huggingface": _HuggingFace(),
+    "modelscope": _ModelScope(),
+}
+
+
+def _wanted(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(path, pattern) for pattern in patterns)
+
+
+def _complete(root: Path, file: RemoteFile) -> bool:
+    path = root / file.path
+    return path.is_file() and path.stat().st_size == file.size
+
+
+def _sizes(root: Path, files: Sequence[RemoteFile]) -> int:
+    return sum(file.size for file in files if _complete(root, file))
+
+
+def partial_files(root: Path) -> list[Path]:
+    """Return the unfinished files of a download to `root`."""
+    return sorted(path for path in _partial(root, "").glob("*") if path.is_file())
+
+
+def _partial_bytes(root: Path) -> int:
+    """Return what is there of unfinished files."""
+    total = 0
+    for path in _partial(root, "").glob("*"):
+        # Meanwhile it may have become whole and gone to its place.
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def _check_room(root: Path, wanted: int, setting: str) -> None:
+    free = shutil.disk_usage(root).free
+    if wanted > 0 and free < wanted + _SPARE_BYTES:
+        raise load_error(
+            mark(
+                "The model needs {wanted} GB more on the disk of {setting}, where {free} GB are "
+                "free."
+            ),
+            f"disk of {root}",
+            setting=setting,
+            wanted=f"{wanted / 1e9:.1f}",
+            free=f"{free / 1e9:.1f}",
+        )
+
+
+def _check_hash(path: Path, file: RemoteFile) -> str:
+    """Return the file's SHA-256; raise where it is not the published one."""
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    right = file.sha256 is None or digest == file.sha256
+    if not right or path.stat().st_size != file.size:
+        path.unlink()
+        raise load_error(
+            mark("The file {file} was damaged on its way; it is downloaded again next time."),
+            f"{path}: SHA-256 {digest}, not {file.sha256}",
+            file=file.path,
+        )
+    return digest
+
+
+def _note_hash(root: Path, path: str, digest: str) -> None:
+    """Note what a file was when it came, for the doctor and for `sha256sum -c`."""
+    noted = {**noted_hashes(root), path: digest}
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(noted.items()))
+    part = root / f"{_HASHES}.part"
+    part.write_text("".join(lines), encoding="utf-8")
+    part.replace(root / _HASHES)
+
+
+def noted_hashes(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that was downloaded to `root`, by its path there."""
+    try:
+        lines = (root / _HASHES).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (line.split("  ", 1) for line in lines if "  " in line)
+    return {path: digest for digest, path in pairs}
+
+
+@contextmanager
+def _explained(repository: str, source: str, lacking: str, setting: str) -> Generator[None]:
+    """Turn whatever the clients raise (their HTTP library's errors, too) into one sentence."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:
+        detail = f"download of {repository} from {source}: {type(error).__name__}"
+        values = {"model": repository, "source": _CLIENTS[source].name, "file": lacking}
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise load_error(
+                mark("The disk of {setting} is full; the download goes on once it is not."),
+                detail,
+                setting=setting,
+            ) from error
+        if isinstance(error, OSError) and error.errno in _CLOSED:
+            raise load_error(
+                mark("The folder of {setting} cannot be written: {why}."),
+                f"{detail} {error.strerror}: {error.filename}",
+                setting=setting,
+                why=error.strerror or type(error).__name__,  # Users read it: no path.
+            ) from error
+        status = _status(error)
+        values["why"] = type(error).__name__ if status is None else f"HTTP {status}"
+        if status in {401, 403} and source == "modelscope":
+            sentence = mark(
+                "{source} wants a login for {model}, and the bot has none for it: see "
+                "MODEL_SOURCE for the other hub."
+            )
+        elif status in {401, 403}:
+            sentence = mark(
+                "{source} wants a login for {model}: put a token of an account that may read it "
+                "into HF_TOKEN."
+            )
+        elif status == 404:  # noqa: PLR2004
+            sentence = mark("{source} knows no model {model}.")
+        else:
+            sentence = mark(
+                "The model file {file} is missing and could not be downloaded from {source} "
+                "({why}); what is there already is kept, and the next try goes on from it."
+            )
+        raise load_error(sentence, detail, **values) from error
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Return the HTTP status in an error or in what caused it."""
+    while error is not None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def _watched(size: Callable[[], int], total: int, progress: LoadProgress) -> Generator[None]:
+    """Report the growth of what is being downloaded; only growth counts as progress."""
+    done = threading.Event()
+
+    def watch() -> None:
+        last = -1
+        while True:
+            if (now := size()) != last:
+                last = now
+                progress(mark("downloading the model"), min(1.0, now / max(1, total)))
+            if done.wait(_POLL_S):
+                return
+
+    thread = threading.Thread(target=watch, name="download-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

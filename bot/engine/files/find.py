@@ -1,0 +1,195 @@
+"""The files of a full-size model: which there must be, what is missing, getting them.
+
+A folder has the published layout: one folder a network, and the tokenizer's. It is `owner/name`
+below IMAGE_MODEL_PATH, where DiffSynth's own downloader puts it, too, or IMAGE_MODEL_PATH itself if
+that holds this model's files and no other's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bot.catalogue.models import MODELS, Network, find_model
+from bot.engine.files.download import download, load_error
+from bot.engine.options import LoadProgress
+from bot.words import mark
+
+logger = logging.getLogger(__name__)
+
+FIRST: Final = "Qwen/Qwen-Image"
+"""The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
+MARKER: Final = ".model"
+"""A file in a model's folder with the model's name; a folder without is judged by what it holds."""
+_CACHE: Final = "fp8-cache"
+_SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
+_HUB_FOLDER: Final = "models--"
+_NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
+# What a transformer's config.json calls its class, where that tells models apart.
+_CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """The complete set of files of one model: each network's, by the network's `part`."""
+
+    folder: Path
+    networks: Mapping[str, tuple[Path, ...]]
+
+    @property
+    def transformer(self) -> tuple[Path, ...]:
+        """The transformer's weights."""
+        return self.networks["transformer"]
+
+    @property
+    def text_encoder(self) -> tuple[Path, ...]:
+        """The text encoder's weights."""
+        return self.networks["text encoder"]
+
+    @property
+    def vae(self) -> tuple[Path, ...]:
+        """The VAE's weights."""
+        return self.networks["VAE"]
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer's folder."""
+        return self.folder / "tokenizer"
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """All networks' weights."""
+        return tuple(path for paths in self.networks.values() for path in paths)
+
+
+def _shards(folder: Path, network: Network) -> tuple[list[Path], list[Path]]:
+    """Return what is there and what is missing of one network's files."""
+    stem = network.stem
+    if not network.sharded:
+        path = folder / f"{stem}.safetensors"
+        return ([path], []) if path.is_file() else ([], [path])
+    present = sorted(folder.glob(f"{stem}*.safetensors"))
+    if not present:
+        return [], [folder / f"{stem}-00001-of-*.safetensors"]
+    missing: list[Path] = []
+    for path in present:
+        if match := _SHARD.fullmatch(path.name):
+            head, count = match[1], match[2]
+            names = (f"{head}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1))
+            missing = [folder / name for name in names if not (folder / name).is_file()]
+    return present, missing
+
+
+def holder(folder: Path) -> str | None:
+    """Return the name of the model whose files lie in `folder` itself; None if no model's do.
+
+    The marker tells, else the folder's own name (a hub's cache has `models--owner--name`), else
+    what is in it. Qwen-Image and its later versions look alike: unmarked, they are Qwen-Image.
+    """
+    try:
+        return (folder / MARKER).read_text("utf-8").strip()
+    except OSError:
+        pass
+    parts = folder.absolute().parts
+    for part in parts:
+        if part.startswith(_HUB_FOLDER):
+            return part.removeprefix(_HUB_FOLDER).replace("--", "/")
+    if (name := "/".join(parts[-2:])) in MODELS:
+        return name
+    if (folder / "unet").is_dir():
+        return next(spec.name for spec in MODELS.values() if spec.family == "sdxl")
+    if not any((folder / name).is_dir() for name in (*_NETWORKS, ".download")):
+        return None
+    try:
+        config = json.loads((folder / "transformer" / "config.json").read_text("utf-8"))
+        return _CLASSES.get(config["_class_name"], FIRST)
+    except (OSError, ValueError, KeyError, TypeError):
+        return FIRST
+
+
+def home(root: Path, repository: str) -> Path:
+    """Return the folder below `root`, or `root`, where the model's files are or are put."""
+    nested = root / repository
+    started = any((nested / name).is_dir() for name in _NETWORKS)
+    return root if not started and holder(root) == repository else nested
+
+
+def cache_home(root: Path, repository: str) -> Path:
+    """Return the folder of what is made from the model's files: beside them, a model its own.
+
+    Earlier versions kept that of a nested Qwen-Image in `root`; there it stays.
+    """
+    if repository == FIRST and (root / _CACHE).is_dir():
+        return root
+    return home(root, repository)
+
+
+def find(root: Path, repository: str = FIRST) -> tuple[ModelFiles | None, list[Path]]:
+    """Look for the model's files under `root`: the set, or what is missing of it."""
+    published = find_model(repository).published
+    assert published is not None, "the tiny model has no published files"
+    folder = home(root, repository)
+    networks: dict[str, tuple[Path, ...]] = {}
+    missing: list[Path] = []
+    for network in published.networks:
+        present, lacks = _shards(folder / network.folder, network)
+        networks[network.part] = tuple(present)
+        missing += lacks
+    missing += [folder / name for name in published.words if not (folder / name).is_file()]
+    return (None, missing) if missing else (ModelFiles(folder, networks), [])
+
+
+def ensure(
+    root: Path,
+    progress: LoadProgress,
+    *,
+    repository: str = FIRST,
+    source: str = "huggingface",
+) -> ModelFiles:
+    """Return the model's files, downloading what is missing.
+
+    Raises `EngineError` (`LOAD_FAILED`) that names the file which is missing or damaged, or says
+    why it could not be downloaded.
+    """
+    files, missing = find(root, repository)
+    if files is None:
+        folder = home(root, repository)
+        if folder != root and (other := holder(root)) is not None:
+            logger.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
+        published = find_model(repository).published
+        assert published is not None
+        lacking = known_as(missing[0])
+        download(folder, repository, source, progress, patterns=published.patterns, lacking=lacking)
+        (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+        files, missing = find(root, repository)
+    if files is None:
+        raise load_error(
+            mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
+        )
+    for path in files.weights:
+        _check_file(path)
+    return files
+
+
+def known_as(path: Path) -> str:
+    """Return a model file's name as users may see it: its network's folder and its own name."""
+    return "/".join(path.parts[-2:])
+
+
+def _check_file(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - child only
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as opened:
+            opened.keys()
+    except (SafetensorError, OSError) as error:
+        raise load_error(
+            mark("The model file {file} is damaged; deleted, it is downloaded again."),
+            f"{path}: {error}",
+            file=known_as(path),
+        ) from error

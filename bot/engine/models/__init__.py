@@ -1,0 +1,1 @@
+"""The models: a family each, built of DiffSynth's networks."""

@@ -1,0 +1,120 @@
+"""DiffSynth's other pipelines, called as its `QwenImagePipeline` is.
+
+They take no picture to start from, or none with a strength. Here the VAE's latents of one are mixed
+with noise as the scheduler has it at the strength's first step (SDEdit, Meng et al. 2021,
+arXiv:2108.01073), in place of the pipeline's own unit that makes the first latents.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from diffsynth.diffusion.base_pipeline import PipelineUnit
+from PIL import Image, ImageOps
+
+from bot.engine.child.inputs import flattened
+
+Encode = Callable[[Any, Any], Any]
+"""From a pipeline and a picture as a tensor to latents as its transformer or U-Net has them."""
+
+
+class StartingLatents(PipelineUnit):
+    """The first latents: noise, or noise mixed with a picture's."""
+
+    def __init__(self, encode: Encode, mode: str) -> None:
+        made: Any = ("latents", "input_latents")  # DiffSynth writes tuple[str] of any tuple
+        super().__init__(input_params=("noise",), output_params=made, onload_model_names=("vae",))
+        self._encode = encode
+        self._mode = mode
+        self.picture: Image.Image | None = None
+        self.steps = 1
+
+    def process(self, pipe: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the latents; called by the pipeline with `noise`."""
+        noise = kwargs["noise"]
+        if self.picture is None:
+            return {"latents": noise, "input_latents": None}
+        pipe.load_models_to_device(["vae"])
+        pixels = pipe.preprocess_image(self.picture.convert(self._mode))
+        latents = self._encode(pipe, pixels)
+        pipe.scheduler.set_timesteps(
+            self.steps, dynamic_shift_len=noise.shape[-2] * noise.shape[-1]
+        )
+        mixed = pipe.scheduler.add_noise(latents, noise, pipe.scheduler.timesteps[0])
+        return {"latents": mixed.to(noise.dtype), "input_latents": None}
+
+
+class Adapted:
+    """A pipeline with the arguments of `QwenImagePipeline`; `fixed` are its own."""
+
+    def __init__(
+        self, pipe: Any, replaced: type[PipelineUnit], start: StartingLatents, **fixed: Any
+    ) -> None:
+        self._pipe = pipe
+        self._start = start
+        self._fixed = fixed
+        self._strength = 1.0
+        self._can_tile = "tiled" in inspect.signature(type(pipe).__call__).parameters
+        pipe.units = [start if isinstance(unit, replaced) else unit for unit in pipe.units]
+        assert start in pipe.units, f"{type(pipe).__name__} has no {replaced.__name__}"
+        self._stock_timesteps = pipe.scheduler.set_timesteps
+        pipe.scheduler.set_timesteps = self._set_timesteps
+
+    @property
+    def device(self) -> Any:
+        """Where it computes."""
+        return self._pipe.device
+
+    @property
+    def scheduler(self) -> Any:
+        """The pipeline's scheduler."""
+        return self._pipe.scheduler
+
+    def _set_timesteps(self, num_inference_steps: int, **options: Any) -> Any:
+        # The pipelines know no strength: their schedules are told of it here.
+        return self._stock_timesteps(
+            num_inference_steps, denoising_strength=self._strength, **options
+        )
+
+    def __call__(
+        self,
+        *,
+        width: int,
+        height: int,
+        num_inference_steps: int,
+        input_image: Image.Image | None,
+        denoising_strength: float,
+        tiled: bool = False,
+        tile_size: int = 0,
+        tile_stride: int = 0,
+        **others: Any,
+    ) -> Image.Image:
+        """Draw; sides are rounded up to what the networks need, and the picture is cut again."""
+        del tile_size, tile_stride  # of another VAE
+        drawn_width = _multiple(width, self._pipe.width_division_factor)
+        drawn_height = _multiple(height, self._pipe.height_division_factor)
+        size = drawn_width, drawn_height
+        self._strength = denoising_strength
+        self._start.steps = num_inference_steps
+        self._start.picture = None if input_image is None else ImageOps.fit(input_image, size)
+        tiling = {"tiled": True} if tiled and self._can_tile else {}
+        image = self._pipe(
+            width=drawn_width,
+            height=drawn_height,
+            num_inference_steps=num_inference_steps,
+            **self._fixed,
+            **tiling,
+            **others,
+        )
+        return _cut(flattened(image), (width, height))
+
+
+def _multiple(value: int, of: int) -> int:
+    return -(-value // of) * of
+
+
+def _cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    left, top = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
+    return image.crop((left, top, left + size[0], top + size[1]))

@@ -1,0 +1,160 @@
+"""Models by DiffSynth: which pipeline is built for one, and how it draws a request."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from PIL import Image
+
+from bot.catalogue.models import find_model
+from bot.engine.child.backend import Drawn, LoadInfo, Report
+from bot.engine.child.inputs import read_input
+from bot.engine.child.quick_imports import quick_imports
+from bot.engine.models.families import _BUILDERS
+from bot.engine.options import Activity, EngineOptions, LoadProgress
+from bot.engine.protocol import EngineRequest
+from bot.errors import EngineError, EngineErrorKind
+from bot.words import mark
+
+# Latent pixels; a tile of 512x512 and a quarter of it as overlap decodes 2048x2048 in half a GiB.
+_TILE: Final = {"tiled": True, "tile_size": 64, "tile_stride": 48}
+
+
+class DiffSynthModel:
+    """A `Backend` around one of DiffSynth's pipelines, at full size or tiny."""
+
+    def __init__(self, model: str, options: EngineOptions) -> None:
+        self._spec = find_model(model)
+        self._options = options
+        self._pipe: Any = None
+        self._device: _Device | None = None
+        self._budget_gib: float | None = None
+
+    def load(self, progress: LoadProgress) -> LoadInfo:
+        """See `Backend`."""
+        progress(mark("importing libraries"), None)
+        started = time.perf_counter()
+        with quick_imports():
+            # The heavy imports are a reported stage of loading.
+            builder = importlib.import_module(_BUILDERS[self._spec.family])
+        imports_s = time.perf_counter() - started
+        asked = {} if self._spec.published is None else {"model": self._spec.name}
+        self._pipe, self._budget_gib = builder.load(self._options, progress, **asked)
+        _allow_single_step(self._pipe.scheduler)
+        self._device = _Device(self._pipe.device)
+        return LoadInfo(self._spec.name, self._device.name, imports_s)
+
+    def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
+        """See `Backend`. Picture i is drawn alone, from its own seed."""
+        assert self._device is not None
+        if request.loras or request.shift is not None:
+            raise EngineError(
+                EngineErrorKind.REFUSED,
+                f"LoRAs with DiffSynth's own pipeline of {self._spec.name}",
+                sentence=mark("LoRAs work with IMAGE_OFFLOAD=stream only.")
+                if self._spec.streamed
+                else mark("This model draws without LoRAs."),
+            )
+        total = request.steps * len(request.seeds)
+        source, strength = None, 1.0
+        if request.input_image is not None:
+            source = read_input(request.input_image, (request.width, request.height))
+            strength = 1.0 if request.strength is None else request.strength
+        for index, seed in enumerate(request.seeds):
+            run = _Run(report, self._device, index * request.steps, total)
+            self._device.reset_peak()
+            image: Image.Image = self._pipe(
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt,
+                cfg_scale=request.guidance,
+                width=request.width,
+                height=request.height,
+                seed=seed,
+                num_inference_steps=request.steps,
+                input_image=source,
+                denoising_strength=strength,
+                progress_bar_cmd=run.watch,
+                **self._tiling(request),
+            )
+            yield Drawn(image, run.timings(), self._device.peak())
+
+    def _tiling(self, request: EngineRequest) -> dict[str, Any]:
+        # The decoder takes about 2 GiB a megapixel above its weights, measured in bf16.
+        need_gib = 2.2 * request.width * request.height / 1e6 + 0.5
+        too_large = self._budget_gib is not None and need_gib > self._budget_gib
+        return _TILE if too_large else {}
+
+
+class _Run:
+    """One call of the pipeline: reports its steps and measures its stages."""
+
+    def __init__(self, report: Report, device: _Device, done: int, total: int) -> None:
+        self._report = report
+        self._device = device
+        self._done = done
+        self._total = total
+        self._marks = [time.perf_counter()]
+        report.stage(Activity.ENCODE)
+
+    def watch(self, timesteps: Any) -> Iterator[Any]:
+        """Stand where the pipeline expects a progress bar; the loop's body runs at each `yield`."""
+        self._device.synchronise()
+        self._marks.append(time.perf_counter())
+        self._report.stage(Activity.DENOISE)
+        for index, timestep in enumerate(timesteps, start=self._done + 1):
+            yield timestep
+            # A step is done when the GPU is, not when its work is queued.
+            self._device.synchronise()
+            self._report.step(index, self._total)
+        self._marks.append(time.perf_counter())
+        self._report.stage(Activity.DECODE)
+
+    def timings(self) -> dict[str, float]:
+        """Return the seconds of each stage."""
+        started, encoded, denoised = self._marks
+        return {
+            "encode": encoded - started,
+            "denoise": denoised - encoded,
+            "decode": time.perf_counter() - denoised,
+        }
+
+
+def _allow_single_step(scheduler: Any) -> None:
+    """Give a single step its noise level; DiffSynth's flow matching divides 0 by 0: all black."""
+    stock = getattr(scheduler, "set_timesteps_fn", None)
+    if stock is None:
+        return
+
+    def schedule(num_inference_steps: int, denoising_strength: float, **options: Any) -> Any:
+        if num_inference_steps == 1:
+            options["sigmas"] = [denoising_strength]
+        return stock(num_inference_steps, denoising_strength, **options)
+
+    scheduler.set_timesteps_fn = schedule
+
+
+class _Device:
+    """The few questions that have another answer on a GPU than on a CPU."""
+
+    def __init__(self, device: Any) -> None:
+        import torch  # noqa: PLC0415 - loaded by now
+
+        self._cuda = torch.cuda if str(device).startswith("cuda") else None
+        self.name = str(device) if self._cuda is None else self._cuda.get_device_name()
+
+    def synchronise(self) -> None:
+        """Wait until all queued work is done."""
+        if self._cuda is not None:
+            self._cuda.synchronize()
+
+    def reset_peak(self) -> None:
+        """Start to measure the peak of allocated memory anew."""
+        if self._cuda is not None:
+            self._cuda.reset_peak_memory_stats()
+
+    def peak(self) -> int | None:
+        """Return the peak of allocated memory in bytes; None on a CPU."""
+        return None if self._cuda is None else self._cuda.max_memory_allocated()

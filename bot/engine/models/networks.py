@@ -1,0 +1,136 @@
+"""A model's networks by DiffSynth, in FP8 or bfloat16, on the card while they are in use.
+
+A network whose weights fit the budget in bfloat16 is kept so, another in FP8; one that does not
+fit in FP8 either is brought to the card by the layer. What is not in use waits in main memory,
+unless the budget holds all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffsynth import configs
+from diffsynth.models.model_loader import ModelPool
+
+from bot.engine.files.download import load_error
+from bot.engine.files.find import ModelFiles, ensure
+from bot.engine.files.stages import LOADING
+from bot.engine.models.vram import (
+    GIB,
+    ReportingDiskMap,
+    memory_budget,
+    require_gpu,
+    throttled,
+    vram_recipe,
+)
+from bot.engine.options import EngineOptions, LoadProgress
+from bot.words import mark
+
+# Beside the weights: activations (a 2.4-megapixel picture has 2.2 GiB in a VAE) and one layer's
+# bfloat16 copy.
+_WORKING_GIB: Final = 2.0
+# What the largest picture needs beside all of SDXL: 1536x1536 took 11.8 GiB with its weights
+# (6.4), measured. Larger ones are refused (`largest_asked` of bot/catalogue/models.py).
+_LARGEST_GIB: Final = 6.0
+_FP8: Final = torch.float8_e4m3fn
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """How a network's weights are kept: their type, whether all of them go to the card, GiB."""
+
+    dtype: torch.dtype
+    resident: bool
+    limit_gib: float | None
+
+
+def store(bytes_: int, budget_gib: float, *, exact: bool) -> Store:
+    """Return how to keep `bytes_` of 16-bit weights; `exact`: not in FP8."""
+    room = max(1.0, budget_gib - _WORKING_GIB)
+    wide = bytes_ / GIB
+    if exact or wide <= room:
+        fits = wide <= room
+        return Store(torch.bfloat16, fits, None if fits else room)
+    fits = wide / 2 <= room
+    return Store(_FP8, fits, None if fits else room)
+
+
+def stay(sizes: Iterable[int], budget_gib: float) -> bool:
+    """Tell whether networks of these sizes in bytes stay on the card between their turns.
+
+    On an H100 a picture of SDXL took 14.5 s where they did not, and 5.5 s where they did.
+    """
+    return sum(sizes) / GIB + _LARGEST_GIB <= budget_gib
+
+
+def open_card(
+    model: str, options: EngineOptions, progress: LoadProgress
+) -> tuple[ModelFiles, float]:
+    """Return the model's files and the budget in GiB, which is PyTorch's limit from now on.
+
+    Raises `EngineError` (`LOAD_FAILED`) without a CUDA GPU or without the model's files.
+    """
+    require_gpu()
+    files = ensure(options.model_path, progress, repository=model, source=options.model_source)
+    card = torch.cuda.get_device_properties(0).total_memory / GIB
+    budget = memory_budget(options, card)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
+    return files, budget
+
+
+def load_networks(
+    files: ModelFiles,
+    known: Mapping[str, str],
+    device: str,
+    budget_gib: float,
+    progress: LoadProgress,
+    *,
+    exact: bool,
+) -> dict[str, Any]:
+    """Return the networks by the names that DiffSynth has for them.
+
+    `known` maps a network's `part` to that name. DiffSynth would tell a file's network by a hash
+    of its tensors' names and shapes; here the registry does, and a file that does not fit is named.
+    """
+    sizes = {part: sum(path.stat().st_size for path in files.networks[part]) for part in known}
+    staying = stay(sizes.values(), budget_gib)
+    found: dict[str, Any] = {}
+    for part, name in known.items():
+        paths = files.networks[part]
+        kept = store(sizes[part], budget_gib, exact=exact or part == "VAE")
+        recipe = vram_recipe(device, kept.dtype, resident=kept.resident)
+        if staying:
+            recipe["offload_device"] = device
+        limit = None if device == "cpu" else kept.limit_gib
+        report = throttled(LOADING[part], progress)
+        found[name] = _load(name, paths, recipe, limit, report)
+    return found
+
+
+def _load(
+    name: str,
+    paths: tuple[Path, ...],
+    recipe: dict[str, Any],
+    limit: float | None,
+    report: Callable[[float], None],
+) -> Any:
+    entry = next(one for one in configs.MODEL_CONFIGS if one["model_name"] == name)
+    # DiffSynth asks for a dict and only ever iterates over it.
+    weights: Any = ReportingDiskMap(paths, recipe["offload_dtype"], report)
+    names = [str(path) for path in paths]
+    try:
+        return ModelPool().load_model_file(
+            entry, names, vram_config=recipe, vram_limit=limit, state_dict=weights
+        )
+    except (RuntimeError, KeyError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise load_error(
+            mark("The files in {folder} are another model's: the layers do not fit."),
+            f"{paths[0].parent}: {str(error)[:500]}",
+            folder=paths[0].parent.name,
+        ) from error

@@ -1,0 +1,69 @@
+"""Qwen-Image-2.1 by DiffSynth: a single-stream transformer, Qwen3-VL and a VAE with transparency.
+
+Its transformer is another than Qwen-Image's (32 single-stream blocks, one modulation for all), so
+the streaming engine does not draw it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+import torch
+from diffsynth.models import qwen_image_21_dit
+from diffsynth.pipelines.qwen_image_21 import (
+    QwenImage21Pipeline,
+    QwenImage21Unit_InputImageEmbedder,
+)
+
+from bot.engine.files.find import ModelFiles
+from bot.engine.models.adapted import Adapted, StartingLatents
+from bot.engine.models.networks import load_networks, open_card
+from bot.engine.models.vram import keep_precise
+from bot.engine.options import EngineOptions, LoadProgress
+
+_KNOWN: Final = {
+    "transformer": "qwen_image_21_dit",
+    "text encoder": "qwen_image_21_text_encoder",
+    "VAE": "qwen_image_21_vae",
+}
+
+
+def load(options: EngineOptions, progress: LoadProgress, *, model: str) -> tuple[Adapted, float]:
+    """Build the pipeline on the first CUDA GPU; return it and the budget in GiB.
+
+    Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
+    """
+    files, budget = open_card(model, options, progress)
+    exact = options.precision == "bf16"
+    return assemble(files, "cuda", budget, progress, exact=exact), budget
+
+
+def assemble(
+    files: ModelFiles, device: str, budget_gib: float, progress: LoadProgress, *, exact: bool
+) -> Adapted:
+    """Load the networks for `device`."""
+    from transformers import AutoProcessor  # noqa: PLC0415 - slow to import
+
+    _mend_attention()
+    found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
+    pipe: Any = QwenImage21Pipeline(device=device, torch_dtype=torch.bfloat16)
+    pipe.dit = found["qwen_image_21_dit"]
+    pipe.text_encoder = found["qwen_image_21_text_encoder"]
+    pipe.vae = found["qwen_image_21_vae"]
+    pipe.processor = AutoProcessor.from_pretrained(str(files.folder / "processor"))
+    pipe.vram_management_enabled = pipe.check_vram_management_state()
+    keep_precise(pipe)
+    start = StartingLatents(_encode, "RGBA")
+    return Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start, tile_size=512, tile_stride=384)
+
+
+def _mend_attention() -> None:
+    """Give the transformer its attention, which `quick_imports` left out when it was imported."""
+    real = importlib.import_module("diffsynth.core.attention.attention")
+    qwen_image_21_dit.attention_forward = real.attention_forward
+
+
+def _encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
+    # In tiles: the encoder's first layers take as much as the decoder's last.
+    return pipe.vae.encode(pixels, tiled=True, tile_size=512, tile_stride=384)

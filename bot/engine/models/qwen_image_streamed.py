@@ -1,0 +1,107 @@
+"""Qwen-Image at full size on the streamed path: files to networks within the memory budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bot.engine.files.find import cache_home, ensure
+from bot.engine.models.vram import GIB, memory_budget, require_gpu
+from bot.engine.options import EngineOptions, LoadProgress
+from bot.engine.stream import budget as budgets
+from bot.engine.stream.cache import FOLDER
+from bot.engine.stream.decode import PictureCodec, working_bytes
+from bot.engine.stream.device import open_device
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.loading import (
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+    text_config,
+)
+from bot.engine.stream.prompts import PromptEmbedder
+from bot.engine.stream.published import Sources
+from bot.engine.stream.settings import Settings
+from bot.engine.stream.transformer import StreamedDiT
+from bot.words import mark
+
+# Two prompts of about a page each; longer ones take from the activations' room.
+_USUAL_TEXT_TOKENS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What a generation needs, loaded."""
+
+    dit: StreamedDiT
+    embedder: PromptEmbedder
+    codec: PictureCodec
+    device_name: str
+
+    def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
+        """Return the bytes that the VAE may take while the transformer rests; None: plenty."""
+        if self.dit.settings.budget is None:
+            return None
+        work = budgets.Work(width, height, 1, text_tokens)
+        return self.dit.plan(work).working
+
+
+def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks:
+    """Build the networks on the first CUDA GPU.
+
+    Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
+    """
+    require_gpu()
+    files = ensure(options.model_path, progress, repository=model, source=options.model_source)
+    card = torch.cuda.get_device_properties(0).total_memory
+    budget = int(memory_budget(options, card / GIB) * GIB)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
+    cache = cache_home(options.model_path, model) / FOLDER
+    device, dtype = open_device("cuda"), torch.bfloat16
+    precision = precision_of(options.precision)
+    # The small ones first: the transformer takes what they leave.
+    codec = load_vae(Sources(files.vae), device, dtype)
+    encoder, _ = load_text_encoder(
+        Sources(files.text_encoder),
+        text_config(),
+        device,
+        dtype,
+        cache,
+        progress,
+        quantized=precision.quantized,
+    )
+    usual = budgets.Work(1344, 768)
+    settings = Settings(
+        device="cuda",
+        dtype=dtype,
+        precision=precision,
+        budget=budget,
+        compile=options.compile,
+        compile_wait=options.compile_wait_s,
+        cache=options.model_path / "compiled",
+        usual=usual,
+        others=codec.weight_bytes + encoder.small_bytes,
+        others_working=max(
+            encoder.working_bytes(_USUAL_TEXT_TOKENS),
+            working_bytes(usual.width, usual.height, dtype.itemsize, tiled=True),
+        ),
+    )
+    dit, _ = load_transformer(Sources(files.transformer), settings, cache, progress)
+    if dit.compiled:
+        progress(mark("compiling the blocks (once; later starts use the cache)"), None)
+        dit.warm_up()
+    embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
+    return Networks(dit, embedder, codec, torch.cuda.get_device_name())
+
+
+def precision_of(name: str) -> Precision:
+    """Return the precision that the setting's value names."""
+    return Precision.PLAIN if name == "bf16" else Precision(name)
+
+
+def _tokenizer(folder: Any) -> Any:
+    from transformers import Qwen2Tokenizer  # noqa: PLC0415 - slow to import
+
+    return Qwen2Tokenizer.from_pretrained(str(folder))

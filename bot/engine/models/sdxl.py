@@ -1,0 +1,82 @@
+"""Stable Diffusion XL by DiffSynth, with two corrections to how it reads a prompt.
+
+DiffSynth 2.1.12 takes the pooled embedding from the first token, which under a causal mask knows
+nothing of the prompt, and the first encoder's hidden state one layer too early. SDXL was trained
+with the end token's and with the last but one (Podell et al. 2023, arXiv:2307.01952, section 2.1;
+`StableDiffusionXLPipeline.encode_prompt` of diffusers does so).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+from diffsynth.models.stable_diffusion_xl_text_encoder import CLIPTextModelWithProjection
+from diffsynth.pipelines.stable_diffusion_xl import (
+    SDXLUnit_InputImageEmbedder,
+    StableDiffusionXLPipeline,
+)
+
+from bot.engine.files.find import ModelFiles
+from bot.engine.models.adapted import Adapted, StartingLatents
+from bot.engine.models.networks import load_networks, open_card
+from bot.engine.models.vram import keep_precise
+from bot.engine.options import EngineOptions, LoadProgress
+
+_KNOWN: Final = {
+    "U-Net": "stable_diffusion_xl_unet",
+    "text encoder": "stable_diffusion_text_encoder",
+    "second text encoder": "stable_diffusion_xl_text_encoder",
+    "VAE": "stable_diffusion_xl_vae",
+}
+# In DiffSynth's count from the end, where 0 is the last layer's.
+_LAST_BUT_ONE: Final = 1
+
+
+def load(options: EngineOptions, progress: LoadProgress, *, model: str) -> tuple[Adapted, float]:
+    """Build the pipeline on the first CUDA GPU; return it and the budget in GiB.
+
+    Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
+    """
+    files, budget = open_card(model, options, progress)
+    exact = options.precision == "bf16"
+    return assemble(files, "cuda", budget, progress, exact=exact), budget
+
+
+def assemble(
+    files: ModelFiles, device: str, budget_gib: float, progress: LoadProgress, *, exact: bool
+) -> Adapted:
+    """Load the networks for `device`."""
+    from transformers import CLIPTokenizer  # noqa: PLC0415 - slow to import
+
+    mend_pooling()
+    found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
+    pipe: Any = StableDiffusionXLPipeline(device=device, torch_dtype=torch.bfloat16)
+    pipe.unet = found["stable_diffusion_xl_unet"]
+    pipe.text_encoder = found["stable_diffusion_text_encoder"]
+    pipe.text_encoder_2 = found["stable_diffusion_xl_text_encoder"]
+    pipe.vae = found["stable_diffusion_xl_vae"]
+    pipe.tokenizer = CLIPTokenizer.from_pretrained(str(files.folder / "tokenizer"))
+    pipe.tokenizer_2 = CLIPTokenizer.from_pretrained(str(files.folder / "tokenizer_2"))
+    pipe.vram_management_enabled = pipe.check_vram_management_state()
+    keep_precise(pipe)
+    start = StartingLatents(_encode, "RGB")
+    return Adapted(pipe, SDXLUnit_InputImageEmbedder, start, clip_skip=_LAST_BUT_ONE)
+
+
+def mend_pooling() -> None:
+    """Take the pooled embedding from the end of the prompt."""
+    CLIPTextModelWithProjection.forward = _projected  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _projected(self: Any, input_ids: torch.Tensor, **options: Any) -> tuple[Any, Any, Any]:
+    last, hidden = self.text_model(input_ids=input_ids, **options)
+    # The end of text is the vocabulary's last word, and fills up the rest where it is padding, too.
+    ends = input_ids.argmax(dim=-1)
+    pooled = last[torch.arange(len(last), device=last.device), ends]
+    return self.text_projection(pooled), last, hidden
+
+
+def _encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
+    # The mean of what DiffSynth would draw at random, and not from the request's seed.
+    return pipe.vae.encode(pixels).mode() * pipe.vae.scaling_factor

@@ -1,0 +1,115 @@
+"""Qwen-Image with its blocks streamed: the backend around bot/engine/stream.
+
+Encodes, denoises a whole batch in one pass, and decodes picture by picture, within one budget.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from bot.catalogue.models import find_model
+from bot.engine.child.backend import Drawn, LoadInfo, Report
+from bot.engine.child.quick_imports import quick_imports
+from bot.engine.options import Activity, EngineOptions, LoadProgress
+from bot.engine.protocol import EngineRequest
+from bot.words import mark
+
+# Each has `load(model, options, progress)`, which returns `Networks` (see streamed_full.py).
+_BUILDERS: Final = {
+    "qwen-image": "bot.engine.models.qwen_image_streamed",
+    "tiny": "bot.engine.tiny.streamed",
+}
+
+
+class StreamedQwenImage:
+    """A `Backend` on the streamed networks, at full size or tiny."""
+
+    def __init__(self, model: str, options: EngineOptions) -> None:
+        self._spec = find_model(model)
+        self._options = options
+        self._networks: Any = None
+        self._shelf: Any = None
+        self._preview: Any = None
+
+    def load(self, progress: LoadProgress) -> LoadInfo:
+        """See `Backend`."""
+        progress(mark("importing libraries"), None)
+        started = time.perf_counter()
+        with quick_imports():
+            builder = importlib.import_module(_BUILDERS[self._spec.family])
+        imports_s = time.perf_counter() - started
+        from bot.engine.stream.preview import LatentPreview  # noqa: PLC0415 - these import torch
+        from bot.engine.stream.shelf import LoraShelf  # noqa: PLC0415
+
+        self._networks = builder.load(self._spec.name, self._options, progress)
+        self._shelf = LoraShelf(self._options.lora_path)
+        self._preview = LatentPreview.fit(self._networks.codec)
+        return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
+
+    def _embedded(self, prompts: list[str]) -> Any:
+        """Encode the prompts; a very long one may need more room than the plan left."""
+        import torch  # noqa: PLC0415 - loaded by now
+
+        dit = self._networks.dit
+        while True:
+            try:
+                return self._networks.embedder.embed(prompts)
+            except torch.OutOfMemoryError:
+                if not dit.resident:
+                    raise
+            dit.give_way()
+
+    def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
+        """See `Backend`. Every step is one pass over all pictures."""
+        from bot.engine.stream.denoise import Drawing, denoise  # noqa: PLC0415 - loaded by now
+        from bot.engine.stream.preview import is_shown  # noqa: PLC0415
+
+        def show(step: int, latents: Any) -> None:
+            if is_shown(step, request.steps):
+                report.preview(step, self._preview.encoded(latents))
+
+        networks = self._networks
+        networks.dit.device.reset_peak()
+        marks = [time.perf_counter()]
+        report.stage(Activity.ENCODE)
+        networks.dit.use(self._shelf.take(request.loras, networks.dit.layouts))
+        prompts = [request.prompt]
+        if request.guidance != 1.0:
+            prompts.append(request.negative_prompt)
+        embeddings = self._embedded(prompts)
+        room = networks.room(request.width, request.height, tuple(map(len, embeddings)))
+        source, strength = None, 1.0
+        if request.input_image is not None:
+            source = networks.codec.encode(request.input_image, request.width, request.height, room)
+            strength = 1.0 if request.strength is None else request.strength
+        marks.append(time.perf_counter())
+        report.stage(Activity.DENOISE)
+        latents = denoise(
+            networks.dit,
+            Drawing(
+                positive=embeddings[0],
+                negative=embeddings[1] if len(embeddings) > 1 else None,
+                seeds=request.seeds,
+                width=request.width,
+                height=request.height,
+                steps=request.steps,
+                guidance=request.guidance,
+                source=source,
+                strength=strength,
+                shift=request.shift,
+            ),
+            on_step=report.step,
+            on_latents=show,
+        )
+        marks.append(time.perf_counter())
+        report.stage(Activity.DECODE)
+        timings = {"encode": marks[1] - marks[0], "denoise": marks[2] - marks[1]}
+        for image in networks.codec.decode(latents, room):
+            now = time.perf_counter()
+            peak = networks.dit.device.peak()[0]
+            yield Drawn(image, timings | {"decode": now - marks[-1]}, peak or None)
+            timings = {}
+            marks.append(time.perf_counter())

@@ -1,1 +1,0 @@
-"""How the tiny model was trained: `python -m bot.engine.tiny.train`, one seed, one or more GPUs."""

@@ -1,5 +1,0 @@
-"""The training data: a closed world of captioned pictures, drawn on the fly."""
-
-from bot.engine.tiny.train.scenes.scene import Scene, draw_scene
-
-__all__ = ["Scene", "draw_scene"]

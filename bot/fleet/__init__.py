@@ -1,0 +1,1 @@
+"""The fleet: jobs go to engines, and what they draw is committed."""

@@ -1,0 +1,85 @@
+"""One attempt at a job: what the engine is asked for, how far it got, and what is kept of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bot.domain.job import ImageRecord, Job
+from bot.engine.protocol import EngineRequest, Finished, Picture
+from bot.pictures.parameters_written import png_texts
+from bot.rules.verdicts import ImageCheck, Verdict
+from storage.images import ImageStore
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Drawing:
+    """One attempt at a job, as far as it got."""
+
+    job: Job
+    began_at: float
+    steps: int = 0
+    drawn: float = 0.0
+    """The share of all steps that are done."""
+    load_s: float = 0.0
+    pictures: list[Picture] = field(default_factory=list[Picture])
+    finished: Finished | None = None
+
+
+def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
+    """Return what the engine is asked for; raises `ValueError` if the stored request is damaged."""
+    if not job.readable:
+        raise ValueError("the stored request cannot be read")
+    return EngineRequest(
+        job_id=job.id,
+        prompt=job.request.full_prompt,
+        negative_prompt=job.request.full_negative_prompt,
+        width=job.request.width,
+        height=job.request.height,
+        steps=job.request.steps,
+        guidance=job.request.guidance,
+        seeds=job.request.seeds(),
+        output_dir=store.work_dir(job.id),
+        texts=png_texts(job.id, job.request, model),
+        input_image=store.input_path(job.id) if job.request.input_image else None,
+        strength=job.request.strength,
+        loras=job.request.lora_strengths(),
+        shift=job.request.shift,
+    )
+
+
+async def keep(
+    store: ImageStore, job_id: str, pictures: Sequence[Picture], check: ImageCheck | None
+) -> list[ImageRecord]:
+    """Move the engine's pictures to where they stay, and return what is recorded of them.
+
+    Raises `OSError` where the disk does not take them.
+    """
+    kept = [
+        await store.keep(
+            job_id,
+            picture.index,
+            picture.path,
+            width=picture.width,
+            height=picture.height,
+            seed=picture.seed,
+        )
+        for picture in pictures
+    ]
+    return kept if check is None else await _checked(store, check, kept)
+
+
+async def _checked(
+    store: ImageStore, check: ImageCheck, images: list[ImageRecord]
+) -> list[ImageRecord]:
+    """Return the pictures with what the image check says; no fault of its own loses a job."""
+    try:
+        found = await check.look([store.path(image) for image in images])
+        pairs = list(zip(images, found, strict=True))
+    except Exception:  # noqa: BLE001 - whatever a check meets
+        _log.exception("the image check failed; the pictures count as not checked")
+        return [replace(image, verdict=Verdict.FAILED) for image in images]
+    return [replace(image, verdict=result.verdict, score=result.score) for image, result in pairs]

@@ -1,0 +1,103 @@
+"""One engine of the fleet: its worker, whether it takes jobs, and which suit it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from typing import Any, Final
+
+from bot.domain.job import Job
+from bot.engine.protocol import Engine, EngineState
+from bot.fleet.worker import GpuWorker
+from bot.jobs.schedule import Slot
+from bot.jobs.tasks import unbroken
+
+_READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
+
+
+class Rest(StrEnum):
+    """Why an engine takes no job. `DRAINED`: it also frees its card once it has ended its job."""
+
+    PAUSED = "paused"
+    DRAINED = "drained"
+
+
+class Member:
+    """One engine of the fleet, and what is known of it."""
+
+    def __init__(self, name: str, engine: Engine, *, node: str, card: str | None) -> None:
+        self.name: Final = name
+        self.engine: Final = engine
+        self.node: Final = node
+        self.rest: Rest | None = None
+        self.standing_back = False
+        """Whether it leaves a job that it failed to the others, and takes none meanwhile."""
+        self.worker: GpuWorker
+        self._card = card
+        self._handed: asyncio.Future[Job] | None = None
+
+    @property
+    def card(self) -> str | None:
+        """The graphics card's name: what the engine said when it loaded, or what was known."""
+        return self.worker.device or self._card
+
+    @property
+    def job(self) -> Job | None:
+        """The job that it draws."""
+        return self.worker.current
+
+    @property
+    def speed(self) -> float | None:
+        """Megapixel steps a second of late, or None before its first picture."""
+        return self.worker.speed
+
+    @property
+    def free(self) -> bool:
+        """Whether it waits for a job."""
+        return self.rest is None and self._handed is not None and not self._handed.done()
+
+    @property
+    def able(self) -> bool:
+        """Whether it takes jobs: the next one, or another when it has ended its own."""
+        return self.rest is None and not self.standing_back and not self.worker.pausing
+
+    def slot(self, *, alone: bool) -> Slot:
+        """Return the engine as the estimates see it; one of several draws at a speed of its own."""
+        job, speed = self.worker.current, self.speed
+        return Slot(
+            job_id=None if job is None else job.id,
+            ready=self.engine.state in _READY,
+            taking=self.able,
+            rate=None if alone or speed is None else 1 / speed,
+        )
+
+    def suits(self, job: Job) -> tuple[bool, bool, bool, float]:
+        """Return a key that is smallest for the engine which `job` should go to."""
+        wanted = frozenset(name for name, _strength in job.request.lora_strengths())
+        return (
+            self.worker.crashes > 0,
+            self.engine.state not in _READY,
+            self.worker.loras != wanted,
+            -(self.speed or 0.0),
+        )
+
+    def hand(self, job: Job) -> None:
+        """Give it a job; it must be free."""
+        assert self._handed is not None
+        self._handed.set_result(job)
+
+    async def wait(
+        self, freed: Callable[[], None], too_late: Callable[[Job], Coroutine[Any, Any, None]]
+    ) -> Job:
+        """Wait for a job; one that comes into a cancellation goes to `too_late`."""
+        handed = self._handed = asyncio.get_running_loop().create_future()
+        freed()
+        try:
+            return await handed
+        except asyncio.CancelledError:
+            if handed.done() and not handed.cancelled():
+                await unbroken(too_late(handed.result()))
+            raise
+        finally:
+            self._handed = None

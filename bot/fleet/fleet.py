@@ -1,0 +1,335 @@
+"""Several engines on one queue: each has a worker of its own, and the next job goes to the best.
+
+The order is the queue's. An engine takes no part in it: whichever is free first gets the next fair
+job, and where several are free, the one that is loaded and already holds the job's LoRAs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Final
+
+from bot.domain.job import Job, JobState
+from bot.engine.protocol import Engine, EngineState
+from bot.errors import EngineError, InvalidRequest
+from bot.fleet.engine_slot import Member, Rest
+from bot.fleet.worker import GpuWorker
+from bot.jobs.queue import JobQueue
+from bot.jobs.schedule import Slot
+from bot.jobs.tasks import RETRY_LIMIT_S, unbroken, until_stored
+from bot.rules.verdicts import ImageCheck
+from bot.words import _
+from storage import audit, facts
+from storage.database import Database, Transaction
+from storage.images import ImageStore
+
+_log = logging.getLogger(__name__)
+
+# Of the few seconds that a clean stop may take.
+_STOP_S: Final = 4.0
+_REFUSALS: Final = 100
+# What the whole is doing is what its busiest engine does.
+_RANK: Final = (
+    EngineState.BUSY,
+    EngineState.IDLE,
+    EngineState.LOADING,
+    EngineState.STARTING,
+    EngineState.BACKOFF,
+)
+
+
+class Fleet:
+    """The engines of one bot; they may come and go while it runs."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        store: ImageStore,
+        database: Database,
+        *,
+        check: ImageCheck | None = None,
+        clock: Callable[[], float] = time.time,
+        retry_s: float = 1.0,
+        idle_unload_s: float | None = None,
+    ) -> None:
+        self._queue = queue
+        self._store = store
+        self._database = database
+        self._check = check
+        self._clock = clock
+        self._retry_s = retry_s
+        self._idle_unload_s = idle_unload_s
+        self._members: dict[str, Member] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[Member, asyncio.Task[None] | None] = {}
+        # Which engines refused a job, for as long as it is not known what became of it.
+        self._refusals: OrderedDict[str, set[Member]] = OrderedDict()
+        self._moved = asyncio.Event()
+        self._running = False
+        queue.forecast.slots = self._slots
+
+    @property
+    def members(self) -> Mapping[str, Member]:
+        """The engines by name, in the order in which they came."""
+        return MappingProxyType(self._members)
+
+    @property
+    def state(self) -> EngineState:
+        """What the engines are doing, as one word."""
+        states = {member.engine.state for member in self._members.values()}
+        return next((state for state in _RANK if state in states), EngineState.STOPPED)
+
+    async def add(
+        self, name: str, engine: Engine, *, node: str = "local", card: str | None = None
+    ) -> Member:
+        """Take an engine in; it begins to work at once, or when `run` does.
+
+        One of that name from before is replaced. A pause of that name holds, also from the last
+        run.
+        """
+        await self.remove(name)
+        member = Member(name, engine, node=node, card=card)
+        member.worker = GpuWorker(
+            self._queue,
+            engine,
+            self._store,
+            check=self._check,
+            clock=self._clock,
+            retry_s=self._retry_s,
+            idle_unload_s=self._idle_unload_s,
+            source=lambda: self._next_for(member),
+            elsewhere=lambda job: self._elsewhere(member, job),
+        )
+        rest = await self._database.read(lambda tx: facts.get_fact(tx, _fact(name)))
+        with suppress(ValueError):
+            member.rest = None if rest is None else Rest(rest)
+        self._members[name] = member
+        _log.info("engine %s joined (%s)", name, node)
+        if self._running:
+            self._start(member)
+        self._tell()
+        return member
+
+    async def remove(self, name: str) -> None:
+        """Let an engine go: its job goes back to the queue, and it is closed."""
+        member = self._members.pop(name, None)
+        if member is None:
+            return
+        task = self._leaving[member] = self._tasks.pop(name, None)
+        self._tell()
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        await member.engine.close()
+        del self._leaving[member]
+        _log.info("engine %s left", name)
+
+    async def close(self) -> None:
+        """Close every engine, also those whose leaving was broken off. Idempotent."""
+        members = [*self._members.values(), *self._leaving]
+        await asyncio.gather(*(member.engine.close() for member in members))
+
+    async def run(self) -> None:
+        """Hand jobs out until cancelled, which gives the jobs in hand back."""
+        await self._store.clear()
+        self._running = True
+        for member in self._members.values():
+            self._start(member)
+        handing = asyncio.create_task(self._hand_out(), name="hand-out")
+        try:
+            while True:
+                moved = asyncio.ensure_future(self._move())
+                parts = {handing, *self._tasks.values()}
+                try:
+                    await asyncio.wait({moved, *parts}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    moved.cancel()
+                for part in parts:
+                    if part.done() and not part.cancelled():
+                        part.result()  # None of them ends by itself but with an error.
+        finally:
+            self._running = False
+            # No job is claimed any more before those in hand go back.
+            handing.cancel()
+            await asyncio.wait({handing})
+            await self._stop_working()
+
+    async def _stop_working(self) -> None:
+        """End what the engines do; the jobs in hand go back, also those of an engine that hangs."""
+        working = {task: self._members[name] for name, task in self._tasks.items()}
+        working |= {task: member for member, task in self._leaving.items() if task is not None}
+        self._tasks.clear()
+        for task in working:
+            task.cancel()
+        if not working:
+            return
+        _, hanging = await asyncio.wait(working, timeout=_STOP_S)
+        jobs = [job for task in hanging if (job := working[task].job) is not None]
+        await asyncio.gather(*(unbroken(self._queue.give_back_surely(job)) for job in jobs))
+
+    # What admins do
+
+    async def rest(
+        self, name: str, rest: Rest | None, *, by: int, guild_id: int | None = None
+    ) -> None:
+        """Let an engine take no more jobs, or with None take them again; a restart keeps it.
+
+        Raises `InvalidRequest` for a name that is none.
+        """
+        member = self._member(name)
+
+        async def store(tx: Transaction) -> None:
+            await facts.set_fact(tx, _fact(member.name), rest)
+            action = "engine_resume" if rest is None else f"engine_{rest}"
+            await audit.record(
+                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, target=member.name
+            )
+
+        await self._database.write(store)
+        member.rest = rest
+        member.worker.unload_when_done = rest is Rest.DRAINED
+        self._tell()
+        if rest is Rest.DRAINED and member.job is None:
+            await member.engine.unload()
+
+    async def unload(self) -> tuple[int, int]:
+        """Free the cards of all engines that do not draw; return how many were and were not."""
+        done = await asyncio.gather(*(m.engine.unload() for m in self._members.values()))
+        return sum(done), len(done) - sum(done)
+
+    async def load(self) -> None:
+        """Load the model on every engine that takes jobs, one after another.
+
+        Raises `EngineError` of the first that cannot.
+        """
+        failure: EngineError | None = None
+        for member in [m for m in self._members.values() if m.rest is None]:
+            try:
+                await member.engine.load()
+            except EngineError as error:
+                _log.warning("engine %s: the model was not loaded: %s", member.name, error.detail)
+                failure = failure or error
+            if member.rest is Rest.DRAINED:  # Meanwhile; its card was to be free.
+                await member.engine.unload()
+        if failure is not None:
+            raise failure
+
+    # Within
+
+    def _member(self, name: str) -> Member:
+        if found := self._members.get(name.strip()):
+            return found
+        names = ", ".join(self._members) or "-"
+        raise InvalidRequest(_("There is no such engine. There are: {names}.").format(names=names))
+
+    def _start(self, member: Member) -> None:
+        task = asyncio.create_task(member.worker.run(), name=f"worker-{member.name}")
+        self._tasks[member.name] = task
+
+    async def _next_for(self, member: Member) -> Job:
+        if member.worker.left is not None and len(self._members) > 1:
+            member.standing_back = True
+            try:
+                if member.worker.crashes:
+                    pause_s = self._retry_s * 2**member.worker.crashes
+                    await asyncio.sleep(min(pause_s, RETRY_LIMIT_S))
+                await self._until_taken(member.worker.left)
+            finally:
+                member.standing_back = False
+        member.worker.left = None
+        return await member.wait(self._tell, self._queue.give_back_surely)
+
+    async def _until_taken(self, job_id: str) -> None:
+        """Wait until a job has left the queue, or no engine is there that could take it."""
+        while any(member.able for member in self._members.values()):
+            changed = self._queue.changed
+            job = await self._queue.job(job_id)
+            if job is None or job.state is not JobState.QUEUED:
+                return
+            with suppress(TimeoutError):
+                # Not every pause of an engine is told.
+                async with asyncio.timeout(RETRY_LIMIT_S):
+                    await changed.wait()
+
+    def _elsewhere(self, member: Member, job: Job) -> bool:
+        """Note that an engine refused a job; return whether there is one that did not."""
+        refused = self._refusals.setdefault(job.id, set())
+        refused.add(member)
+        if any(other.able and other not in refused for other in self._members.values()):
+            while len(self._refusals) > _REFUSALS:
+                self._refusals.popitem(last=False)
+            return True
+        del self._refusals[job.id]
+        return False
+
+    def _slots(self) -> list[Slot]:
+        alone = len(self._members) == 1
+        return [member.slot(alone=alone) for member in self._members.values()]
+
+    async def _hand_out(self) -> None:
+        while True:
+            while not self._free():
+                await self._move()
+            job = await self._claimed()
+            free = self._free()
+            if job is None:
+                continue
+            if free:
+                _best(free, job).hand(job)
+            else:  # The last free engine was paused, or left, while the job was being claimed.
+                await unbroken(self._queue.give_back_surely(job))
+
+    async def _claimed(self) -> Job | None:
+        """Return the next job; None when no engine is free any more, or none could be claimed."""
+        claim = asyncio.ensure_future(until_stored(self._queue.get, self._retry_s))
+        try:
+            while not claim.done() and self._free():
+                moved = asyncio.ensure_future(self._move())
+                try:
+                    await asyncio.wait({claim, moved}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    moved.cancel()
+        except asyncio.CancelledError:
+            claim.cancel()
+            await asyncio.wait({claim})
+            if not claim.cancelled() and claim.exception() is None:
+                await unbroken(self._queue.give_back_surely(claim.result()))
+            raise
+        # A job that is claimed at this very moment goes back by itself.
+        if not claim.done():
+            claim.cancel()
+            await asyncio.wait({claim})
+        if claim.cancelled():
+            return None
+        if error := claim.exception():
+            _log.error("no job could be claimed", exc_info=error)
+            await asyncio.sleep(self._retry_s)
+            return None
+        return claim.result()
+
+    async def _move(self) -> None:
+        """Wait until an engine comes, goes, becomes free or is paused."""
+        await self._moved.wait()
+
+    def _free(self) -> list[Member]:
+        return [member for member in self._members.values() if member.free]
+
+    def _tell(self) -> None:
+        """Wake whoever waits for a change of the engines; each waits for the next one."""
+        self._moved.set()
+        self._moved = asyncio.Event()
+        self._queue.refresh()
+
+
+def _best(free: list[Member], job: Job) -> Member:
+    return min(free, key=lambda member: member.suits(job))
+
+
+def _fact(name: str) -> str:
+    return f"engine:{name}"

@@ -1,0 +1,87 @@
+"""What the endpoints work with, and who is calling."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final, cast
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from bot.archive.gallery import Gallery
+from bot.catalogue.loras import LoraList
+from bot.catalogue.models import ModelSpec
+from bot.config.api_keys import Caller, Keys
+from bot.domain.job import Job
+from bot.fleet.fleet import Fleet
+from bot.http.errors import Problem
+from bot.http.following import Watch
+from bot.http.metrics import Metrics
+from bot.jobs.queue import JobQueue
+from bot.rules.preferences import Preferences
+from storage import deliveries
+from storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the rest of the process says of itself."""
+
+    online: Callable[[], bool]
+    """Whether the bot is connected to Discord."""
+    latency_s: Callable[[], float]
+    """Seconds of a heartbeat on the gateway; not finite where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The parts of the bot that the endpoints use."""
+
+    keys: Keys
+    model: ModelSpec
+    database: Database
+    queue: JobQueue
+    fleet: Fleet
+    gallery: Gallery
+    loras: LoraList
+    preferences: Preferences
+    health: Health
+    watch: Watch
+    metrics: Metrics
+    wait_s: float
+    """How long a request waits for its picture."""
+    suffix: bool = False
+    """Whether the model's recommended words are added to prompts."""
+
+    async def own_job(self, caller: Caller, job_id: str) -> Job:
+        """Return a job of this very key; raise `Problem` for anyone else's too."""
+        job = await self.queue.job(job_id)
+        if job is None or job.user_id != caller.user_id:
+            raise Problem(404, "There is no such job.")
+        return job
+
+    async def fetched(self, job: Job) -> None:
+        """Note that an ended job's answer was fetched, which is how it is delivered."""
+        found = await self.database.read(partial(deliveries.get, job_id=job.id))
+        if found and found.state != "delivered":
+            await self.database.write(partial(deliveries.taken, job_id=job.id, now=time.time()))
+
+
+def desk_of(request: Request) -> Desk:
+    """Return the desk of the application."""
+    return cast("Desk", request.app.state.desk)
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who calls; the gate has put it there."""
+    state = cast("dict[str, Any]", request.scope["state"])
+    return cast("Caller", state["caller"])
+
+
+TheDesk = Annotated[Desk, Depends(desk_of)]
+TheCaller = Annotated[Caller, Depends(caller_of)]
+# For the OpenAPI page alone: the gate has checked the key by then.
+BEARER: Final = Security(HTTPBearer(auto_error=False, description="A key of API_KEYS."))

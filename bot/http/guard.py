@@ -1,0 +1,147 @@
+"""Before any endpoint: who calls, how much is sent, how much at once, and from which page."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bot.config.api_keys import Caller, Keys
+from bot.config.hosts import is_loopback
+from bot.http.errors import Problem, answer, unforeseen
+from bot.http.links import signed_text
+from bot.http.metrics import Metrics
+
+# Both prompts at their longest, each character as an escaped pair of six characters a half.
+BODY_LIMIT: Final = 256 * 1024
+AT_ONCE: Final = 128
+"""Requests of one key that may be open at the same time."""
+_PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+
+
+class Gate:
+    """Lets through what may come in; everything but the public pages needs a key."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+        self._open: Counter[int] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        began = time.monotonic()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        async def refuse(problem: Problem) -> None:
+            await answer(scope["path"], problem)(scope, receive, sending)
+
+        try:
+            caller = self._caller(scope)
+            with self._counted(caller):
+                scope.setdefault("state", {})["caller"] = caller
+                await self._app(scope, _bounded(receive), sending)
+        except Problem as problem:
+            await refuse(problem)
+        except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
+            # Where an answer has begun, the application has logged the error.
+            if not status:
+                await refuse(unforeseen(error))
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._metrics.request(scope["method"], route, status, time.monotonic() - began)
+
+    def _caller(self, scope: Scope) -> Caller | None:
+        """Return who calls, None on a public page; raise `Problem`."""
+        headers = Headers(scope=scope)
+        path = scope["path"]
+        if self._keys.anyone is not None:
+            _require_this_machine(headers)
+        if path in _PUBLIC:
+            return None
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        if signature := query.get("signature"):
+            expires = query.get("expires", ["0"])[0]
+            caller = self._keys.signed_by(signed_text(path, expires), signature[0])
+            if caller and scope["method"] in {"GET", "HEAD"} and _later_than_now(expires):
+                return caller
+            raise Problem(403, "This link is wrong, or has expired.")
+        caller = self._keys.find(headers.get("authorization"))
+        if caller is None:
+            raise Problem(
+                401,
+                "Send a valid key: Authorization: Bearer <key>.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return caller
+
+    @contextmanager
+    def _counted(self, caller: Caller | None) -> Generator[None]:
+        if caller is None:
+            yield
+            return
+        if self._open[caller.user_id] >= AT_ONCE:
+            raise Problem(
+                429,
+                f"This key has {AT_ONCE} requests open already.",
+                headers={"Retry-After": "1"},
+            )
+        self._open[caller.user_id] += 1
+        try:
+            yield
+        finally:
+            self._open[caller.user_id] -= 1
+
+
+def _later_than_now(expires: str) -> bool:
+    return expires.isascii() and expires.isdecimal() and int(expires[:12]) > time.time()
+
+
+def _require_this_machine(headers: Headers) -> None:
+    """Raise `Problem` where a page from elsewhere is behind a request that needs no key.
+
+    A browser sends requests to this machine for any page; its name (DNS rebinding) or `Origin`
+    tells them apart.
+    """
+    for name, prefix in (("host", "//"), ("origin", "")):
+        value = headers.get(name)
+        if value is None:
+            continue
+        try:
+            host = urlsplit(f"{prefix}{value}").hostname
+        except ValueError:
+            host = None
+        if not is_loopback(host or ""):
+            raise Problem(403, "Without keys only this machine itself is served.")
+
+
+def _bounded(receive: Receive) -> Receive:
+    """Return a `receive` that raises `Problem` for a body larger than the limit."""
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message: dict[str, Any] = dict(await receive())
+        received += len(message.get("body", b""))
+        if received > BODY_LIMIT:
+            # uvicorn reads on and drops the rest, so that the client comes to read the answer.
+            raise Problem(413, f"The body is larger than {BODY_LIMIT // 1024} KiB.")
+        return message
+
+    return bounded

@@ -1,0 +1,215 @@
+"""From a request to a job, and from a job to what its client is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Annotated, Final
+
+from fastapi import Header, HTTPException, Request
+
+from bot.catalogue.loras import Loras
+from bot.config.api_keys import Caller
+from bot.domain.job import Job, JobState, Origin, Target
+from bot.domain.request import ImageRequest
+from bot.errors import UserError
+from bot.http.context import Desk
+from bot.http.errors import Problem, unforeseen
+from bot.http.links import picture_path
+from bot.http.schemas import JobView, PictureView
+from bot.jobs.admission import Submission
+from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.schedule import Place
+from bot.logs import job_context
+from bot.rules.prompt_rules import check_prompt
+from storage import jobs
+
+_log = logging.getLogger(__name__)
+
+_ASKED: Final = "asked"
+"""The field of a stored request that says what its client asked for."""
+POLL_S: Final = 5
+"""What a client that has to ask again is told to wait."""
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="The same key finds the first request's job instead of making a second one.",
+    ),
+]
+
+
+@contextmanager
+def no_prompt_logged(job_id: str, asked: Asked) -> Generator[None]:
+    """Answer what nobody foresaw, and keep the prompt out of the log."""
+    with job_context(job_id, asked.prompt, asked.negative or ""):
+        try:
+            yield
+        except (UserError, HTTPException):
+            raise
+        except Exception as error:  # noqa: BLE001 - it is logged here, within the context
+            raise unforeseen(error) from None
+
+
+async def submit(
+    desk: Desk,
+    caller: Caller,
+    asked: Asked,
+    size: tuple[int | None, int | None],
+    idempotency_key: str | None,
+) -> Submission:
+    """Commit what a program asks for, by the rules that hold for people.
+
+    Raises `UserError`, or `Problem` for an idempotency key that came with another request.
+    """
+    job_id = desk.queue.new_job_id()
+    with no_prompt_logged(job_id, asked):
+        source, words = job_id, None
+        if idempotency_key is not None:
+            digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
+            source = f"{caller.user_id}:{digest[:32]}"
+            words = _words(asked, size, idempotency_key)
+            # Before composing: a default or a LoRA of then may be another now, or gone.
+            find = partial(jobs.find_source, source_id=f"h{source}")
+            first = await desk.database.read(find)
+            if first is not None and first.request.extra.get(_ASKED) == words:
+                return Submission(first, Place(0, None, None), repeated=True)
+        request = _request(desk, asked, size, await desk.loras.known())
+        await check_prompt(await desk.preferences.rules(None), request.prompt)
+        if words is not None:
+            request = request.with_changes(extra={_ASKED: words})
+        origin = Origin(
+            source_id=f"h{source}",
+            target=Target.HTTP,
+            user_id=caller.user_id,
+            user_name=caller.name,
+        )
+        submission = await desk.queue.submit(request, origin, job_id=job_id)
+    if submission.repeated:
+        if not _same(submission.job.request, request, asked):
+            sentence = "This Idempotency-Key was used for another request."
+            raise Problem(409, sentence, job_id=submission.job.id)
+    else:
+        with job_context(job_id):
+            _log.info("accepted from the key %s", caller.name)
+    return submission
+
+
+def _words(asked: Asked, size: tuple[int | None, int | None], idempotency_key: str) -> str:
+    """Return a hash of what a client asked for, without what it left out.
+
+    The client's key is part of it, which is stored nowhere: after a prompt is deleted, nobody can
+    try out which prompt it was.
+    """
+    said = {name: value for name, value in asdict(asked).items() if value is not None}
+    text = json.dumps([idempotency_key, said, size], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _same(first: ImageRequest, again: ImageRequest, asked: Asked) -> bool:
+    if _ASKED in first.extra:
+        return first.extra[_ASKED] == again.extra[_ASKED]
+    # A job from before the hash was kept: what was drawn is compared.
+    seed = first.seed if asked.seed is None else asked.seed
+    return replace(again, seed=seed, extra=first.extra) == first
+
+
+def _request(
+    desk: Desk, asked: Asked, size: tuple[int | None, int | None], loras: Loras
+) -> ImageRequest:
+    request = compose(asked, Surroundings(desk.model, suffix=desk.suffix, loras=loras))
+    width, height = size
+    if width is None and height is None:
+        return request
+    most = desk.model.largest_asked
+    for what, side in (("width", width), ("height", height)):
+        if side is not None and side > most:
+            name = desk.model.name
+            raise Problem(422, f"{name} draws at most {most} pixels on a side: {what}.")
+    return request.with_changes(
+        width=request.width if width is None else width,
+        height=request.height if height is None else height,
+        aspect=None,
+    )
+
+
+async def finished(desk: Desk, submission: Submission, request: Request) -> Job:
+    """Return the job once it has ended, or as it stands when the wait is over.
+
+    Raises `Problem` when it ended without a picture.
+    """
+    await desk.watch.ended(submission.job.id, desk.wait_s, request)
+    job = await desk.queue.job(submission.job.id)
+    if job is None or job.deleted_at is not None:
+        raise Problem(410, "The pictures were deleted.", job_id=submission.job.id)
+    if job.state.final:
+        await desk.fetched(job)
+    if job.state is JobState.FAILED:
+        sentence = job.error or "The picture could not be made."
+        raise Problem(422 if job.error_kind == "refused" else 502, sentence, job_id=job.id)
+    if job.state is JobState.CANCELLED:
+        raise Problem(409, _why_cancelled(job), job_id=job.id)
+    return job
+
+
+def _why_cancelled(job: Job) -> str:
+    return f"The job was cancelled: {job.error}" if job.error else "The job was cancelled."
+
+
+async def pictures(desk: Desk, job: Job) -> list[bytes]:
+    """Return the PNG files of a drawn job; raise `JobNotFound` when one is gone."""
+    images = await desk.queue.images(job.id)
+    if not images:
+        raise Problem(410, "The pictures were deleted.", job_id=job.id)
+    return list(await asyncio.gather(*(desk.gallery.read(image) for image in images)))
+
+
+async def view(desk: Desk, job: Job) -> JobView:
+    """Return a job as its key's holder sees it."""
+    place = None if job.state.final else await desk.queue.place(job.id)
+    images = await desk.queue.images(job.id) if job.state is JobState.GENERATED else []
+    request = job.request
+    latest = desk.queue.feed.latest(job.id)
+    step = latest.step if latest else 0
+    return JobView(
+        id=job.id,
+        state=job.state.value,
+        model=job.model or desk.model.name,
+        width=request.width,
+        height=request.height,
+        seed=request.seed,
+        num_inference_steps=request.steps,
+        count=request.count,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        ahead=place.ahead if place else None,
+        starts_at=place.starts_at if place else None,
+        ends_at=place.ends_at if place else None,
+        step=request.steps if job.state is JobState.GENERATED else step,
+        stage=(latest.stage or None) if latest else None,
+        error=job.error,
+        images=[
+            PictureView(
+                url=picture_path(job.id, image.position),
+                position=image.position,
+                width=image.width,
+                height=image.height,
+                seed=image.seed,
+                size_bytes=image.size_bytes,
+                sha256=image.sha256,
+            )
+            for image in images
+            if job.deleted_at is None
+        ],
+        status_url=f"/api/v1/jobs/{job.id}",
+        events_url=f"/api/v1/jobs/{job.id}/events",
+    )

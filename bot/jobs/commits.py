@@ -1,0 +1,175 @@
+"""What becomes of jobs is committed first, and told to the rest of the process then."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+from bot.domain.job import ImageRecord, Job, JobState
+from bot.jobs import outcomes, pause
+from bot.jobs.feed import Feed, JobUpdate, UpdateKind
+from bot.jobs.pause import Gate
+from bot.jobs.tasks import until_stored
+from bot.logs import job_context
+from storage import jobs
+from storage.database import Database, Transaction
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_RETURN_RETRY_S: Final = 0.5
+_RETURN_PATIENCE_S: Final = 3.0
+
+
+class Recorder:
+    """The part of the queue that records how attempts at jobs end."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self.feed = Feed()
+        self._database = database
+        self._clock = clock
+        self._gate = Gate()
+        self._changed = asyncio.Event()
+        self._returning: set[asyncio.Task[bool]] = set()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change of the queue, or of the engines; ask anew for the one after."""
+        return self._changed
+
+    async def record_generated(
+        self,
+        job: Job,
+        images: Sequence[ImageRecord],
+        timings: Mapping[str, float],
+        peak_gpu_bytes: int | None,
+        model: str,
+    ) -> bool:
+        """End a job with its pictures; False, and nothing changed, if this attempt is over."""
+
+        async def record(tx: Transaction) -> bool:
+            return await outcomes.generated(
+                tx,
+                job,
+                self._clock(),
+                images=images,
+                timings=timings,
+                peak_gpu_bytes=peak_gpu_bytes,
+                model=model,
+            )
+
+        return await self._end(job, JobState.GENERATED, record)
+
+    async def record_cancelled(self, job: Job, *, spent_s: float = 0.0, drawn: float = 1.0) -> bool:
+        """End a running job as cancelled, after `spent_s` seconds of the GPU.
+
+        What was charged is refunded but for the share that was `drawn` (0 to 1). False if this
+        attempt is over.
+        """
+
+        async def record(tx: Transaction) -> bool:
+            return await outcomes.cancelled(tx, job, self._clock(), spent_s=spent_s, drawn=drawn)
+
+        return await self._end(job, JobState.CANCELLED, record)
+
+    async def record_fault(
+        self,
+        job: Job,
+        kind: str,
+        sentence: str,
+        detail: str,
+        *,
+        spent_s: float = 0.0,
+        final: bool = False,
+    ) -> JobState | None:
+        """Count a fault: the job is queued again, or failed with `sentence`; None if it is over.
+
+        A `final` fault fails the job at once.
+        """
+
+        async def record(tx: Transaction) -> JobState | None:
+            return await outcomes.fault(
+                tx,
+                job,
+                self._clock(),
+                kind=kind,
+                sentence=sentence,
+                detail=detail,
+                spent_s=spent_s,
+                final=final,
+            )
+
+        return await self._change(record, lambda state: self._tell_state(job, state))
+
+    async def give_back(self, job: Job) -> bool:
+        """Put a running job back at no cost, for a clean shutdown; False if its attempt is over."""
+
+        async def record(tx: Transaction) -> JobState | None:
+            return await outcomes.give_back(tx, job, self._clock())
+
+        return bool(await self._change(record, lambda state: self._tell_state(job, state)))
+
+    async def give_back_surely(self, job: Job) -> None:
+        """`give_back` by one who leaves: where the database refuses, it is tried on and on.
+
+        Returns after a few seconds at most, whatever came of it until then. What is not given back
+        when the process ends is found running by the next one.
+        """
+        returning = asyncio.create_task(until_stored(lambda: self.give_back(job), _RETURN_RETRY_S))
+        self._returning.add(returning)
+        returning.add_done_callback(partial(self._returned, job.id))
+        await asyncio.wait({returning}, timeout=_RETURN_PATIENCE_S)
+
+    def _returned(self, job_id: str, returning: asyncio.Task[bool]) -> None:
+        self._returning.discard(returning)
+        if not returning.cancelled() and (error := returning.exception()):
+            _log.error(
+                "job %s: not given back; the next start finds it running", job_id, exc_info=error
+            )
+
+    async def _end(
+        self, job: Job, state: JobState, record: Callable[[Transaction], Awaitable[bool]]
+    ) -> bool:
+        return await self._change(
+            record, lambda recorded: self._tell_state(job, state if recorded else None)
+        )
+
+    async def _change(
+        self,
+        fn: Callable[[Transaction], Awaitable[T]],
+        told: Callable[[T], None] | None = None,
+    ) -> T:
+        """Commit `fn`, then tell the rest of the process, also if the caller is gone by then."""
+
+        async def change(tx: Transaction) -> tuple[T, list[str], Gate]:
+            return await fn(tx), await jobs.queued_ids(tx), await pause.settle(tx)
+
+        def then(result: tuple[T, list[str], Gate]) -> None:
+            self._gate = result[2]
+            if told:
+                told(result[0])
+            self._tell_all(result[1], "moved")
+            self._wake()
+
+        return (await self._database.write(change, then=then))[0]
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _tell(self, job_id: str, kind: UpdateKind) -> None:
+        self.feed.publish(JobUpdate(job_id, kind))
+
+    def _tell_all(self, job_ids: Sequence[str], kind: UpdateKind) -> None:
+        for job_id in job_ids:
+            self._tell(job_id, kind)
+
+    def _tell_state(self, job: Job, state: JobState | None) -> None:
+        if state is not None:
+            with job_context(job.id):
+                _log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
+            self._tell(job.id, "final" if state.final else "queued")

@@ -1,0 +1,1 @@
+"""The laboratory: measuring and training; nothing of the product imports it."""

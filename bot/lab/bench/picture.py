@@ -1,0 +1,214 @@
+"""`python -m bot bench picture`: whole pictures through the engine's child, from a model's files.
+
+Each way to run the engine is started, loads, and draws; where the seconds go and how much memory
+it took is printed as it comes. Without the model's files, `--random FOLDER` writes random ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from bot.catalogue.lightning import GUIDANCE, SHIFT
+from bot.engine.files.find import MARKER
+from bot.engine.options import EngineOptions, SilenceLimits
+from bot.engine.parent.process import EngineProcess
+from bot.engine.protocol import EngineRequest, Finished, Loaded, Loading, Step
+from bot.errors import BotError
+
+_PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
+RANDOM: Final = """
+import sys, torch
+from pathlib import Path
+from bot.lab.step.random_files import write
+layers = int(sys.argv[3]) or None
+say = lambda text: print(text, flush=True)
+write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, layers=layers)
+"""
+RANDOM_LORA: Final = """
+import sys, torch
+from pathlib import Path
+from bot.lab.step.random_files import write_lora
+write_lora(Path(sys.argv[1]), torch.device(sys.argv[2]))
+"""
+_PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to run the engine, and what it draws: (steps, pictures) of each job."""
+
+    name: str
+    changes: dict[str, Any]
+    jobs: tuple[tuple[int, int], ...]
+    lightning: tuple[bool, ...] = ()
+    """Which jobs have the LoRA of `--lora`, guidance 1 and Lightning's noise levels."""
+
+
+def rows(steps: int) -> dict[str, Row]:
+    """Return all rows by name. The second of two equal jobs shows the speed of a warm engine."""
+    twice = ((steps, 1), (steps, 1))
+    found = [
+        Row("fp8", {"precision": "fp8"}, (*twice, (steps, 4))),
+        Row("fp8-fast", {"precision": "fp8-fast"}, (*twice, (steps, 4))),
+        Row("fp8-fast-8", {"precision": "fp8-fast", "vram_gb": 8.0}, twice),
+        Row("fp8-fast-4", {"precision": "fp8-fast", "vram_gb": 4.0}, twice),
+        Row("fp8-eager", {"precision": "fp8", "compile": False}, twice),
+        # The first picture compiles the blocks with the LoRA.
+        Row("lightning", {"precision": "fp8"}, ((8, 1),) * 3, (True,) * 3),
+        Row("switching", {"precision": "fp8"}, ((20, 1), (8, 1)) * 3, (False, True) * 3),
+        # DiffSynth's own offloading takes a quarter of a minute a step: two are enough.
+        Row("stock", {"offload": "stock"}, ((2, 1),)),
+    ]
+    return {row.name: row for row in found}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure and print; return how many rows failed."""
+    if options.random:
+        values = (str(options.folder), options.device, str(options.layers or 0))
+        command = [sys.executable, "-c", RANDOM, *values]
+        subprocess.run(command, check=True)  # noqa: S603 - this very program
+        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
+    known = rows(options.steps)
+    if options.lora is None:
+        known = {name: row for name, row in known.items() if not any(row.lightning)}
+    elif options.random:
+        command = [sys.executable, "-c", RANDOM_LORA, str(options.lora), options.device]
+        subprocess.run(command, check=True)  # noqa: S603 - as above
+    wanted = options.rows.split(",") if options.rows else list(known)
+    unknown = sorted(set(wanted) - set(known) - {"load"})
+    if unknown:
+        raise BotError(f"There is no row {unknown[0]}; there are {', '.join(known)} and load.")
+    figures: dict[str, Any] = {}
+    failed = 0
+    for name in wanted:
+        try:
+            if name == "load":
+                figures[name] = _load(options.folder, options.model)
+            else:
+                figures[name] = asyncio.run(_row(known[name], options))
+        except (BotError, subprocess.SubprocessError) as error:
+            failed += 1
+            figures[name] = {"failed": str(error)}
+        _say(f"{name}: {json.dumps(figures[name])}")
+        if options.json is not None:
+            options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    _say(table(figures))
+    return failed
+
+
+def _load(folder: Path, model: str) -> dict[str, Any]:
+    module = "bot.lab.step.load"
+    command = [sys.executable, "-m", module, str(folder), "--model", model]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
+    settings = EngineOptions(options.folder, gpu_memory_utilization=0.9, **row.changes)
+    if any(row.lightning):
+        settings = replace(settings, lora_path=options.lora.parent)
+    engine = EngineProcess(options.model, options=settings, limits=_PATIENT)
+    figures: dict[str, Any] = {"jobs": []}
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            for number, (steps, pictures) in enumerate(row.jobs):
+                request = _request(Path(folder), f"job{number}", steps, pictures, options)
+                if number < len(row.lightning) and row.lightning[number]:
+                    loras = ((options.lora.stem, 1.0),)
+                    request = replace(request, guidance=GUIDANCE, shift=SHIFT, loras=loras)
+                job = await _job(engine, request, figures)
+                job["host_gib"] = _host_gib(engine.pid)
+                figures["jobs"].append(job)
+                _say(f"    {row.name} {json.dumps(job)}")
+    finally:
+        await engine.close()
+    return figures
+
+
+def _request(
+    folder: Path, name: str, steps: int, pictures: int, options: argparse.Namespace
+) -> EngineRequest:
+    width, height = (int(part) for part in options.size.split("x"))
+    return EngineRequest(
+        name, _PROMPT, "", width, height, steps, 4.0, tuple(range(pictures)), folder,
+        tuple({"parameters": name} for _ in range(pictures)),
+    )  # fmt: skip
+
+
+async def _job(
+    engine: EngineProcess, request: EngineRequest, figures: dict[str, Any]
+) -> dict[str, Any]:
+    job: dict[str, Any] = {"steps": request.steps, "pictures": len(request.seeds)}
+    stages: dict[str, float] = {}
+    marks: list[float] = []
+    last, since = "", time.perf_counter()
+    async for event in engine.generate(request):
+        now = time.perf_counter()
+        match event:
+            case Loading(stage):
+                if stage != last:
+                    stages[last] = stages.get(last, 0.0) + now - since
+                    last, since = stage, now
+            case Loaded():
+                stages[last] = stages.get(last, 0.0) + now - since
+                stages.pop("", None)
+                figures["load_s"] = round(event.seconds, 1)
+                figures["imports_s"] = round(event.imports_s, 1)
+                figures["load_stages_s"] = {key: round(value, 1) for key, value in stages.items()}
+            case Step():
+                marks.append(now)
+            case Finished():
+                timings = {key: round(value, 2) for key, value in event.timings.items()}
+                job |= {
+                    "seconds": timings,
+                    "peak_gpu_gib": round((event.peak_gpu_bytes or 0) / 2**30, 2),
+                }
+            case _:
+                pass
+    gaps = [after - before for before, after in itertools.pairwise(marks)]
+    job["step_s"] = round(statistics.median(gaps), 3) if gaps else None
+    return job
+
+
+def _host_gib(pid: int | None) -> dict[str, float]:
+    """Return the child's memory by /proc, in GiB; empty where there is none."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.is_file():
+        return {}
+    found = re.findall(r"^(VmHWM|RssAnon|RssShmem):\s+(\d+) kB", status.read_text(), re.MULTILINE)
+    return {name: round(int(kib) / 2**20, 2) for name, kib in found}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return one line a job: seconds in all and by stage."""
+    stages = ("total", "encode", "denoise", "decode", "save")
+    lines = [f"{'row':12s} {'job':>8s} {'s/step':>7s} " + " ".join(f"{s:>8s}" for s in stages)]
+    for name, row in figures.items():
+        for job in row.get("jobs", ()):
+            what = f"{job['pictures']}x{job['steps']}"
+            seconds: Sequence[float] = [job["seconds"].get(stage, 0.0) for stage in stages]
+            lines.append(
+                f"{name:12s} {what:>8s} {job['step_s'] or 0:7.3f} "
+                + " ".join(f"{value:8.2f}" for value in seconds)
+            )
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,144 @@
+"""The people of `bench simulate`: who they are, where they ask, when, and for what.
+
+Assumptions, not measurements: nobody has published how people use an image bot. All of it comes
+from one seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from bot.catalogue.models import find_model
+from bot.domain.request import ImageRequest
+
+K = TypeVar("K")
+
+MODEL: Final = "Qwen/Qwen-Image"
+_DAY_S: Final = 86400.0
+_PEAK_S: Final = 20 * 3600.0
+_SWING: Final = 0.35
+"""At 20:00 a third more than the mean, at 8:00 a third less."""
+_SESSION_JOBS: Final = 3.0
+_SESSION_GAP_S: Final = 150.0
+_RUSHES_A_DAY: Final = 6
+_RUSH_S: Final = 600.0
+_RUSH_SHARE: Final = 0.05
+"""So many of a large server's members ask within ten minutes of a rush."""
+_USERS_A_SERVER: Final = 30
+_AT_HOME: Final = 0.9
+_DIRECT: Final = 0.03
+_COUNTS: Final = ((1, 0.5), (2, 0.2), (4, 0.3))
+_QUALITIES: Final = (("fast", 0.3), ("standard", 0.6), ("high", 0.1))
+_SQUARES: Final = 0.4
+"""The share of 1:1 and the other sizes beside the default one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One request; `at` is in seconds of the day, `server` None in direct messages."""
+
+    at: float
+    user: int
+    server: int | None
+    request: ImageRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user and the servers that they ask in, the first most of the time."""
+
+    user: int
+    servers: tuple[int, ...]
+
+
+class Population:
+    """Users in servers of unequal size (1/rank), `heavy` of whom always have something waiting."""
+
+    def __init__(self, users: int, heavy: int, *, seed: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - nothing secret
+        self.servers = max(3, users // _USERS_A_SERVER)
+        weights = [1.0 / (rank + 3) for rank in range(self.servers)]
+        everyone = [
+            Person(user, self._homes(weights)) for user in range(1, max(users, heavy + 1) + 1)
+        ]
+        self._random.shuffle(everyone)
+        self.heavy, self.light = everyone[:heavy], everyone[heavy:]
+        # A few ask often, most seldom: log-normal, the most eager tenth asks for two thirds.
+        self._eagerness = list(
+            itertools.accumulate(self._random.lognormvariate(0.0, 1.5) for _ in self.light)
+        )
+
+    def _homes(self, weights: list[float]) -> tuple[int, ...]:
+        count = 2 if self._random.random() < 0.1 else 1  # noqa: PLR2004 - one in ten is in two
+        return tuple(1 + n for n in self._random.choices(range(self.servers), weights, k=count))
+
+    def mean_seconds(self, seconds: Callable[[ImageRequest], float]) -> float:
+        """Return the mean of `seconds` over requests as people make them."""
+        of = random.Random(0)  # noqa: S311 - nothing secret
+        return sum(seconds(self.request(of)) for _ in range(2000)) / 2000
+
+    def request(self, of: random.Random) -> ImageRequest:
+        """Return a request as people make them: sizes, qualities and counts of the product."""
+        model = find_model(MODEL)
+        sizes = list(model.sizes.values())
+        width, height = of.choice(sizes[1:]) if of.random() < _SQUARES else sizes[0]
+        quality = model.qualities[_drawn(of, _QUALITIES)]
+        return ImageRequest(
+            "a lighthouse at night, waves, a small boat",
+            width=width,
+            height=height,
+            steps=quality.steps,
+            guidance=quality.guidance,
+            seed=of.getrandbits(40),
+            count=_drawn(of, _COUNTS),
+        )
+
+    def where(self, person: Person, of: random.Random) -> int | None:
+        """Return the server that a person asks in this time."""
+        if of.random() < _DIRECT:
+            return None
+        return person.servers[0] if of.random() < _AT_HOME else person.servers[-1]
+
+    def arrivals(self, jobs: float, day_s: float) -> list[Arrival]:
+        """Return the light users' requests, about `jobs` of them, in order of time."""
+        found = [*self._sessions(jobs * (1 - _RUSH_SHARE), day_s), *self._rushes(day_s)]
+        return sorted(found, key=lambda arrival: (arrival.at, arrival.user))
+
+    def _sessions(self, jobs: float, day_s: float) -> Iterator[Arrival]:
+        of = self._random
+        for _ in range(round(jobs / _SESSION_JOBS)):
+            person = of.choices(self.light, cum_weights=self._eagerness)[0]
+            at, server = self._moment(day_s), self.where(person, of)
+            while at < day_s:
+                yield Arrival(at, person.user, server, self.request(of))
+                if of.random() < 1 / _SESSION_JOBS:
+                    break
+                at += of.expovariate(1 / _SESSION_GAP_S)
+
+    def _moment(self, day_s: float) -> float:
+        """Return a time by the daily curve (thinning)."""
+        while True:
+            at = self._random.uniform(0.0, day_s)
+            curve = 1 + _SWING * math.cos(2 * math.pi * (at - _PEAK_S) / _DAY_S)
+            if self._random.random() < curve / (1 + _SWING):
+                return at
+
+    def _rushes(self, day_s: float) -> Iterator[Arrival]:
+        """Ten minutes in which many of one server ask at once: someone showed a picture."""
+        of = self._random
+        for _ in range(max(1, round(_RUSHES_A_DAY * day_s / _DAY_S))):
+            start, server = self._moment(day_s), of.randint(1, max(1, self.servers // 10))
+            members = [person for person in self.light if person.servers[0] == server]
+            for person in of.sample(members, math.ceil(len(members) * _RUSH_SHARE)):
+                at = start + of.uniform(0.0, _RUSH_S)
+                if at < day_s:
+                    yield Arrival(at, person.user, server, self.request(of))
+
+
+def _drawn(of: random.Random, table: tuple[tuple[K, float], ...]) -> K:
+    return of.choices([name for name, _ in table], [share for _, share in table])[0]

@@ -1,0 +1,111 @@
+"""An engine that draws nothing and takes virtual time, and a store that keeps nothing.
+
+The seconds are those measured on one H100 with full-size random weights (docs/performance.md),
+`slower` times as many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+from typing_extensions import override
+
+from bot.domain.job import ImageRecord
+from bot.engine.protocol import EngineRequest, EngineState, Event, Finished, Picture, Step
+from storage.images import ImageStore
+
+# Seconds a step and picture at 512x512, 1344x768 and 2048x2048 (`fp8`, 14 GiB, compiled).
+_MEASURED: Final = ((0.262, 0.12), (1.032, 0.2705), (4.194, 1.54))
+_ENCODE_S: Final = 0.39
+_DECODE_S: Final = 0.15
+_SAVE_S: Final = 0.23
+_SPREAD: Final = 0.03
+"""No two jobs take exactly as long, so that no two ends fall on one instant."""
+
+
+def step_seconds(width: int, height: int) -> float:
+    """Return the seconds of a step of one picture on an H100: the parabola through `_MEASURED`."""
+    size, seconds = width * height / 1e6, 0.0
+    for x, y in _MEASURED:
+        share = y
+        for other, _ in _MEASURED:
+            if other != x:
+                share *= (size - other) / (x - other)
+        seconds += share
+    return seconds
+
+
+def drawing_seconds(width: int, height: int, steps: int, count: int) -> dict[str, float]:
+    """Return the seconds by stage of a job on an H100."""
+    return {
+        "encode": _ENCODE_S,
+        "denoise": step_seconds(width, height) * steps * count,
+        "decode": _DECODE_S * count,
+        "save": _SAVE_S * count,
+    }
+
+
+class VirtualEngine:
+    """Takes `slower` times an H100's time for each job; tells `started` when one begins."""
+
+    def __init__(self, name: str, slower: float, started: Callable[[str], None]) -> None:
+        self.name = name
+        self.state = EngineState.IDLE
+        self._slower = slower
+        self._started = started
+
+    async def load(self) -> None:
+        """Do nothing: the model is always loaded."""
+
+    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+        """Take the time, and tell of pictures that nobody drew."""
+        self.state = EngineState.BUSY
+        try:
+            self._started(request.job_id)
+            seeds = request.seeds
+            of = random.Random(seeds[0])  # noqa: S311 - nothing secret
+            factor = self._slower * of.uniform(1 - _SPREAD, 1 + _SPREAD)
+            stages = drawing_seconds(request.width, request.height, request.steps, len(seeds))
+            timings = {name: seconds * factor for name, seconds in stages.items()}
+            timings["total"] = sum(timings.values())
+            await asyncio.sleep(timings["total"])
+            yield Step(request.steps, request.steps)
+            for index, seed in enumerate(seeds):
+                path = request.output_dir / f"{index}.png"
+                yield Picture(index, path, seed, request.width, request.height)
+            yield Finished(timings)
+        finally:
+            self.state = EngineState.IDLE
+
+    async def cancel(self, job_id: str) -> None:
+        """Do nothing: nobody cancels in the simulation."""
+
+    async def unload(self) -> bool:
+        """Stay loaded."""
+        return False
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to free."""
+
+
+class NoStore(ImageStore):
+    """Keeps no file: the pictures' rows are written, and nothing on the disk."""
+
+    @override
+    def work_dir(self, job_id: str) -> Path:
+        return self.root
+
+    @override
+    async def keep(
+        self, job_id: str, position: int, source: Path, *, width: int, height: int, seed: int
+    ) -> ImageRecord:
+        name = f"{job_id}_{position:d}.png"
+        return ImageRecord(job_id, position, name, "0" * 64, 0, width, height, seed)
+
+    @override
+    async def clear(self, job_id: str | None = None) -> None:
+        pass

@@ -1,0 +1,1 @@
+"""The benchmark of a denoising step, `python -m bot bench engine`."""

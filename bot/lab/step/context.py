@@ -1,0 +1,191 @@
+"""What the benchmark's phases share: the transformers, the variants, timing, failures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from diffsynth.diffusion import FlowMatchScheduler
+from torch import Tensor
+
+from bot.engine.stream.budget import GIB, Work
+from bot.engine.stream.denoise import Drawing, noise
+from bot.engine.stream.device import open_device
+from bot.engine.stream.layout import Geometry, Precision
+from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.transformer import StreamedDiT
+from bot.lab.step import parts, random_weights
+
+GUIDANCE: Final = 4.0
+TEXT_TOKENS: Final = (110, 12)
+DTYPE: Final = torch.bfloat16
+
+
+@dataclass
+class Variant:
+    """One way to run the step: DiffSynth's (`precision` None) or ours.
+
+    `budget` in bytes, None for everything resident; `matmul` overrides what the probe chose.
+    """
+
+    name: str
+    precision: Precision | None
+    budget: int | None
+    compiled: bool
+    matmul: Matmul | None = None
+    seconds: list[float] = field(default_factory=list[float])
+    output: Tensor | None = None
+    figures: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Context:
+    """Builds steps and runs them; collects `figures`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.cuda: bool = options.device.startswith("cuda")
+        self.device = open_device(options.device).torch
+        geometry = random_weights.SMALL if options.small else random_weights.FULL
+        layers = options.layers or geometry.layers
+        self.geometry = Geometry(layers, geometry.dim, geometry.heads)
+        self.text = random_weights.SMALL_TEXT if options.small else random_weights.FULL_TEXT
+        width, height = (int(x) for x in options.size.split("x"))
+        self.usual = Work(width, height, 1, TEXT_TOKENS)
+        generator = torch.Generator().manual_seed(1)
+        self.prompts = [torch.randn(n, self.text, generator=generator) for n in TEXT_TOKENS]
+        self.figures: dict[str, Any] = {"machine": parts.machine(self.cuda)}
+        self.variants = self._variants()
+        self.failed = 0
+        self.loaded: StreamedDiT | None = None
+        self.reference: Any = None
+        self._started = time.monotonic()
+
+    def _variants(self) -> list[Variant]:
+        made: list[Variant] = []
+        budgets = [int(float(x) * GIB) for x in self.options.budgets.split(",")]
+        for compiled in (True, False):
+            if compiled and self.options.no_compile:
+                continue
+            kind = "compiled" if compiled else "eager"
+            made.append(Variant(f"DiffSynth bf16 {kind}", None, None, compiled))
+            for precision in (Precision.FP8, Precision.FP8_FAST):
+                if precision is Precision.FP8_FAST and not compiled and self.cuda:
+                    continue  # eight passes a product: nobody should use it
+                for budget in (*budgets, None):
+                    size = "all resident" if budget is None else f"{budget / GIB:g} GiB"
+                    made.append(Variant(f"{precision} {size} {kind}", precision, budget, compiled))
+        return made
+
+    @property
+    def dit(self) -> StreamedDiT:
+        """Our transformer, loaded."""
+        assert self.loaded is not None
+        return self.loaded
+
+    def ours(self) -> list[Variant]:
+        """Return our variants at the first budget, compiled where possible."""
+        compiled = not self.options.no_compile
+        ours = [v for v in self.variants if v.precision is not None and v.compiled == compiled]
+        return [v for v in ours if v.budget == ours[0].budget]
+
+    def say(self, name: str, figures: Any) -> None:
+        """Print figures as they come."""
+        print(name, json.dumps(figures), flush=True)  # noqa: T201 - this is a program's output
+
+    def guarded(self, name: str, action: Callable[[], None]) -> None:
+        """Run `action` unless it is late; note its failure and go on."""
+        elapsed = time.monotonic() - self._started
+        late = elapsed > self.options.limit
+        self.say(f"{elapsed:4.0f} s: {name}", "left out" if late else "")
+        if late:
+            return
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - the other figures still count
+            self.failed += 1
+            self.figures.setdefault("failures", {})[name] = repr(error)[:500]
+            traceback.print_exc(limit=-4)
+
+    def schedule(self, width: int, height: int) -> Tensor:
+        """Return the timesteps of a whole picture."""
+        scheduler: Any = FlowMatchScheduler("Qwen-Image")
+        tokens = (width // 16) * (height // 16)
+        scheduler.set_timesteps(self.options.schedule, dynamic_shift_len=tokens)
+        return scheduler.timesteps
+
+    def drawing(self, seed: int) -> Drawing:
+        """Return a request for one usual picture."""
+        return Drawing(
+            self.prompts[0],
+            self.prompts[1],
+            (seed,),
+            self.usual.width,
+            self.usual.height,
+            steps=self.options.schedule,
+            guidance=GUIDANCE,
+        )
+
+    def stepper(self, variant: Variant, size: str = "", pictures: int = 1) -> Callable[[], Tensor]:
+        """Return one step of `variant`, ready to run; its output stays on the device."""
+        width, height = (int(x) for x in (size or self.options.size).split("x"))
+        latents = noise(range(pictures), width, height, DTYPE)
+        timesteps = self.schedule(width, height)
+        if variant.precision is None:
+            if self.reference is None:
+                self.reference = random_weights.random_dit(
+                    self.geometry, self.text, self.device, DTYPE
+                )
+            return parts.reference_step(
+                self.reference,
+                variant.compiled,
+                self.prompts,
+                latents.to(self.device),
+                timesteps,
+                GUIDANCE,
+            )
+        dit = self.settled(variant)
+        generation = dit.prepare(
+            self.prompts, timesteps, width=width, height=height, pictures=pictures
+        )
+        latents = latents.to(self.device)
+        variant.figures |= {"resident": len(dit.resident), "matmul": str(dit.matmul)}
+        return lambda: dit.predict(generation, 0, latents, GUIDANCE)
+
+    def settled(self, variant: Variant) -> StreamedDiT:
+        """Configure `variant`; blocks that an earlier, larger one kept leave the device."""
+        assert variant.precision is not None
+        dit = self.dit
+        dit.configure(variant.budget, variant.precision, compiled=variant.compiled)
+        dit.matmul = variant.matmul or dit.matmul
+        dit.make_room(self.usual)
+        return dit
+
+    def timed(self, step: Callable[[], Tensor]) -> tuple[float, Tensor]:
+        """Run a step; return its seconds and output."""
+        self.dit.device.synchronise()
+        started = time.perf_counter()
+        out = step()
+        self.dit.device.synchronise()
+        return time.perf_counter() - started, out
+
+    def limit(self, budget: int | None) -> None:
+        """Let torch refuse to reserve more than `budget` bytes; None lifts that."""
+        if self.cuda:
+            self.dit.device.release_cache()
+            card = torch.cuda.get_device_properties(self.device).total_memory
+            share = 1.0 if budget is None else min(1.0, budget / card)
+            torch.cuda.set_per_process_memory_fraction(share, self.device)
+
+    def save(self) -> None:
+        """Write what is known so far."""
+        self.figures["variants"] = {
+            v.name: v.figures | {"rounds_s": v.seconds} for v in self.variants
+        }
+        if self.options.json is not None:
+            self.options.json.write_text(json.dumps(self.figures, indent=1), encoding="utf-8")

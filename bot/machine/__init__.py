@@ -1,0 +1,1 @@
+"""The machine: its graphics cards, disk and database, asked without torch."""

@@ -1,0 +1,1 @@
+"""Messages as Discord shows them, as data; nothing is sent here."""

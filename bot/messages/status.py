@@ -1,0 +1,51 @@
+"""What a waiting or running job's message says about where it stands."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bot.jobs.feed import JobUpdate
+from bot.jobs.queue import Place
+from bot.messages.text import safe
+from bot.words import _, ngettext
+
+_BAR_CELLS: Final = 12
+
+
+def bar(done: int, total: int) -> str:
+    """Return a progress bar of a fixed width with the percentage."""
+    share = done / total if total else 0.0
+    filled = round(share * _BAR_CELLS)
+    return f"`{'▰' * filled}{'▱' * (_BAR_CELLS - filled)}` {share:.0%}"
+
+
+def waiting_status(place: Place, paused: str | None) -> str:
+    """Say where the job stands in the queue."""
+    if place.ahead == 0:
+        line = _("⏳ Next: starts as soon as the graphics card is free")
+    else:
+        line = ngettext(
+            "⏳ {count} job ahead in the queue", "⏳ {count} jobs ahead in the queue", place.ahead
+        ).format(count=place.ahead)
+    if paused is not None:
+        reason = _("⏸️ the queue is paused: {reason}").format(reason=safe(_(paused), 200))
+        return f"{line} · {reason}"
+    if place.starts_at is not None and place.ahead:
+        starts = _("starts {time}").format(time=f"<t:{place.starts_at:.0f}:R>")
+        return f"{line} · {starts}"
+    return line
+
+
+def progress_status(update: JobUpdate, *, load_s: float | None = None) -> str:
+    """Say what the running job is doing; `load_s` is how long loading the model usually takes."""
+    if update.kind == "loading":
+        share = f" {update.fraction:.0%}" if update.fraction is not None else ""
+        line = _("📦 Loading the model: {stage}").format(stage=safe(_(update.stage), 300)) + share
+        if load_s is None:
+            return line
+        usually = _("usually {seconds} s").format(seconds=f"{load_s:.0f}")
+        return f"{line} · {usually}"
+    if update.kind in {"step", "preview"} and update.total:
+        line = _("🎨 Step {step} of {total}").format(step=update.step, total=update.total)
+        return f"{line} {bar(update.step, update.total)}"
+    return _("🎨 Starting")

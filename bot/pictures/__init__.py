@@ -1,0 +1,1 @@
+"""Picture files: headers, grids, and the parameters in them."""

@@ -1,0 +1,1 @@
+"""The rules: what people may ask for, and how much."""

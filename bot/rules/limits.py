@@ -1,0 +1,118 @@
+"""Quotas and rate limits, decided inside the transaction that adds the job."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bot.domain.job import Origin
+from bot.errors import LimitReached, QueueClosed
+from bot.rules.quotas import DAY_S, Quota, fits, quotas, refusal
+from bot.rules.server_limits import Bounds, ServerLimits
+from bot.words import _, ngettext
+from storage import jobs, people, usage
+from storage.database import Transaction
+from storage.usage import Charge
+
+__all__ = ["DAY_S", "Limits", "check", "server_limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the bot's owner allows; 0 is no limit, except for `open_jobs` and `images_per_day`.
+
+    A user may have `open_jobs` at once, `images_per_day` and `gpu_seconds_per_day` in any 24 hours,
+    and `cooldown_s` seconds between two requests; outside of servers also no more than `dm_…`.
+    A server's members together may have `server_…`. `queue_size` bounds the jobs that wait from
+    everyone, `server_queue_size` those of one server.
+    """
+
+    open_jobs: int = 3
+    images_per_day: int = 100
+    gpu_seconds_per_day: float = 0
+    cooldown_s: float = 0
+    dm_images_per_day: int = 0
+    dm_gpu_seconds_per_day: float = 0
+    server_images_per_day: int = 0
+    server_gpu_seconds_per_day: float = 0
+    queue_size: int = 500
+    server_queue_size: int = 0
+
+    @property
+    def user(self) -> Bounds:
+        """What a user may have in any 24 hours, where no role grants more."""
+        return Bounds.of(self.images_per_day, self.gpu_seconds_per_day)
+
+    def quotas(self, origin: Origin, own: ServerLimits) -> list[Quota]:
+        """Return what a request has to fit into."""
+        return quotas(
+            origin,
+            self.user,
+            Bounds.of(self.dm_images_per_day, self.dm_gpu_seconds_per_day),
+            Bounds.of(self.server_images_per_day, self.server_gpu_seconds_per_day),
+            own,
+        )
+
+
+async def server_limits(tx: Transaction, guild_id: int | None) -> ServerLimits:
+    """Return what a server has set."""
+    if guild_id is None:
+        return ServerLimits()
+    return ServerLimits.read(await people.get(tx, "guilds", guild_id))
+
+
+async def check(
+    tx: Transaction,
+    limits: Limits,
+    own: ServerLimits,
+    origin: Origin,
+    needed: Charge,
+) -> None:
+    """Raise `QueueClosed` or `LimitReached` when `needed` may not be added now, at its time."""
+    await _check_queue(tx, limits, origin.guild_id)
+    if await jobs.count_open(tx, origin.user_id) >= limits.open_jobs:
+        raise LimitReached(
+            ngettext(
+                "You already have {count} job waiting or running; that is the limit. Cancel one "
+                "with /queue, or wait until one is done.",
+                "You already have {count} jobs waiting or running; that is the limit. Cancel one "
+                "with /queue, or wait until one is done.",
+                limits.open_jobs,
+            ).format(count=limits.open_jobs)
+        )
+    if limits.cooldown_s > 0:
+        last = await usage.last_charge(tx, origin.user_id)
+        if last is not None and last + limits.cooldown_s > needed.at:
+            retry_at = math.ceil(last + limits.cooldown_s)
+            raise LimitReached(
+                _("Only one request in {seconds} seconds is possible; the next one {time}.").format(
+                    seconds=f"{limits.cooldown_s:g}", time=f"<t:{retry_at}:R>"
+                ),
+                retry_at=retry_at,
+            )
+    refusals: list[LimitReached] = []
+    since = needed.at - DAY_S
+    for quota in limits.quotas(origin, own):
+        whose = (quota.ledger, origin.user_id, origin.guild_id, since)
+        if not fits(quota, await usage.total(tx, *whose), needed):
+            refusals.append(refusal(quota, await usage.charges(tx, *whose), needed))
+    if refusals:
+        # What stands in the way the longest: everything else is possible by then.
+        raise max(refusals, key=lambda refused: refused.retry_at or math.inf)
+
+
+async def _check_queue(tx: Transaction, limits: Limits, guild_id: int | None) -> None:
+    if await jobs.count_queued(tx) >= limits.queue_size:
+        raise QueueClosed(
+            _("The queue is full ({count} jobs wait). Please try again in a while.").format(
+                count=limits.queue_size
+            )
+        )
+    if not limits.server_queue_size or guild_id is None:
+        return
+    if await jobs.count_waiting_of(tx, guild_id) >= limits.server_queue_size:
+        raise QueueClosed(
+            _(
+                "This server has {count} jobs waiting, the most it may. Please try again later."
+            ).format(count=limits.server_queue_size)
+        )

@@ -1,0 +1,100 @@
+"""Changes of a server's settings, each made from what is stored at that moment.
+
+A function here gets the stored values and returns what changes; `Preferences.edit_guild` runs it in
+the transaction that stores its result, so that two admins at once lose nothing of each other's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+from bot.catalogue.styles import MOST_OWN, Style, from_values, to_values
+from bot.errors import InvalidRequest
+from bot.rules.prompt_rules import MOST_RULES
+from bot.rules.server_limits import MOST_ROLES, NAME, Bounds, RoleLimit, ServerLimits
+from bot.words import _
+
+Values = Mapping[str, Any]
+
+
+def stored_list(values: Values, name: str) -> list[Any]:
+    """Return a stored list; empty where there is none, or something else."""
+    found = values.get(name)
+    return cast("list[Any]", found) if isinstance(found, list) else []
+
+
+def rules_of(values: Values) -> tuple[str, ...]:
+    """Return what prompts may not say."""
+    return tuple(map(str, stored_list(values, "rules")))
+
+
+def denied_channels_of(values: Values) -> tuple[int, ...]:
+    """Return the channels where nothing is drawn."""
+    return tuple(id_ for id_ in stored_list(values, "denied_channels") if isinstance(id_, int))
+
+
+def with_rule(values: Values, rule: str) -> Values:
+    """Add a rule; raise `InvalidRequest` where there are too many."""
+    rules = [other for other in rules_of(values) if other != rule]
+    if len(rules) >= MOST_RULES:
+        raise InvalidRequest(_("A server may have {limit} rules.").format(limit=MOST_RULES))
+    return {"rules": [*rules, rule]}
+
+
+def without_rule(values: Values, rule: str) -> Values:
+    """Remove a rule; raise `InvalidRequest` where there is none such."""
+    rules = rules_of(values)
+    if rule not in rules:
+        raise InvalidRequest(_("There is no such rule."))
+    return {"rules": [other for other in rules if other != rule]}
+
+
+def with_channel(values: Values, channel_id: int, *, on: bool) -> Values:
+    """Allow drawing in a channel, or deny it."""
+    denied = set(denied_channels_of(values)) - {channel_id}
+    return {"denied_channels": sorted(denied if on else denied | {channel_id})}
+
+
+def with_style(values: Values, new: Style) -> Values:
+    """Add a style or replace the one of its name; raise `InvalidRequest` for too many."""
+    own = from_values(values.get("styles"))
+    others = [style for style in own if style.name.casefold() != new.name.casefold()]
+    if len(others) >= MOST_OWN:
+        raise InvalidRequest(
+            _("A server may have {limit} styles of its own.").format(limit=MOST_OWN)
+        )
+    return {"styles": to_values([*others, new])}
+
+
+def without_style(values: Values, name: str) -> Values:
+    """Remove a style; raise `InvalidRequest` where there is none of that name."""
+    own = from_values(values.get("styles"))
+    others = [style for style in own if style.name.casefold() != name.casefold()]
+    if len(others) == len(own):
+        raise InvalidRequest(_("This server has no style of that name."))
+    return {"styles": to_values(others)}
+
+
+def with_role_limit(values: Values, role_id: int, limit: RoleLimit) -> Values:
+    """Set a role's limit; raise `InvalidRequest` where there are too many."""
+    now = ServerLimits.read(values)
+    roles = {**now.roles, role_id: limit}
+    if len(roles) > MOST_ROLES:
+        raise InvalidRequest(_("At most {limit} roles can have limits.").format(limit=MOST_ROLES))
+    return {NAME: replace(now, roles=roles).to_values()}
+
+
+def without_role_limit(values: Values, role_id: int) -> Values:
+    """Remove a role's limit; raise `InvalidRequest` where there is none."""
+    now = ServerLimits.read(values)
+    if role_id not in now.roles:
+        raise InvalidRequest(_("This role has no limit."))
+    roles = {other: limit for other, limit in now.roles.items() if other != role_id}
+    return {NAME: replace(now, roles=roles).to_values()}
+
+
+def with_server_bounds(values: Values, bounds: Bounds) -> Values:
+    """Set what all members of the server together may have."""
+    return {NAME: replace(ServerLimits.read(values), server=bounds).to_values()}

@@ -1,0 +1,87 @@
+"""`/admin audit`: what moderators and the owner did, page by page, newest first.
+
+A page's number and filter are the whole state of its controls.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import discord
+from typing_extensions import override
+
+from bot.archive.audit import Entry, Wanted
+from bot.client.bot import ImageBot
+from bot.client.controls import Control
+from bot.domain.ids import is_job_id
+from bot.messages.text import safe, shorten
+from bot.words import _
+from cogs.admin.queue import scope
+
+PAGE: Final = 10
+ACTION_LIMIT: Final = 40
+_TEXT_SHOWN: Final = 50
+_MESSAGE_LIMIT: Final = 2000
+
+
+async def audit_page(
+    interaction: discord.Interaction[Any],
+    bot: ImageBot,
+    number: int = 0,
+    actor_id: int | None = None,
+    action: str | None = None,
+) -> tuple[str, discord.ui.View]:
+    """Return a page of the audit and its controls. Raises `NotAllowed`."""
+    guild_id = await scope(interaction, bot)
+    page = await bot.services.records.page(Wanted(guild_id, actor_id, action), number, PAGE)
+    lines = [_line(entry) for entry in page.entries]
+    if guild_id is None:
+        lines = [
+            line if entry.guild_id is None else f"{line} · `{entry.guild_id}`"
+            for line, entry in zip(lines, page.entries, strict=True)
+        ]
+    view = discord.ui.View(timeout=None)
+    for label, emoji, way, to, on in (
+        (_("Newer"), "◀️", "newer", number - 1, number > 0),
+        (_("Older"), "▶️", "older", number + 1, page.older),
+    ):
+        view.add_item(
+            discord.ui.Button[discord.ui.View](
+                label=label,
+                emoji=emoji,
+                custom_id=f"audit:{way}:{max(0, to)}:{actor_id or 0}:{action or ''}",
+                disabled=not on,
+            )
+        )
+    view.stop()
+    return shorten("\n".join(lines) or _("Nothing was done."), _MESSAGE_LIMIT), view
+
+
+def _line(entry: Entry) -> str:
+    parts = [f"<t:{entry.at:.0f}:f> <@{entry.actor_id}> **{safe(entry.action, ACTION_LIMIT)}**"]
+    if entry.target:
+        target = entry.target
+        person = target.isdecimal() and entry.action in {"block", "unblock"}
+        shown = f"`{target}`" if is_job_id(target) else safe(target, _TEXT_SHOWN)
+        parts.append(f"<@{target}>" if person else shown)
+    if entry.detail:
+        parts.append(" ".join(safe(entry.detail, _TEXT_SHOWN).split()))
+    return " · ".join(parts)
+
+
+class AuditPageButton(
+    Control,
+    template=r"audit:(?:newer|older):(?P<page>\d{1,6}):(?P<actor>\d{1,20}):(?P<action>[\s\S]*)",
+):
+    """Turns to newer or older entries."""
+
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        content, view = await audit_page(
+            interaction,
+            bot,
+            int(self.state["page"]),
+            int(self.state["actor"]) or None,
+            self.state["action"] or None,
+        )
+        await interaction.response.edit_message(content=content, view=view)

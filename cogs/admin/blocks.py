@@ -1,0 +1,185 @@
+"""The groups of `/admin`: blocks, prompt rules, channels."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import discord
+from discord import app_commands
+
+from bot.client.bot import ImageBot
+from bot.errors import InvalidRequest, NotAllowed
+from bot.jobs.blocking import EVERYWHERE
+from bot.messages.text import safe, shorten
+from bot.rules import server_edits
+from bot.rules.prompt_rules import RULE_LIMIT, checked_rule
+from bot.words import _, mark, ngettext
+
+_HOUR_S = 3600
+_LIMIT = 2000
+
+
+async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
+    """Return where a block holds; everywhere is for the bot's owner alone."""
+    if not everywhere:
+        return await interaction.client.moderated_server(interaction)
+    if not await interaction.client.is_bot_owner(interaction.user):
+        raise NotAllowed(_("Only the bot's owner may do this."))
+    return EVERYWHERE
+
+
+async def _tell(interaction: discord.Interaction[Any], text: str) -> None:
+    await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)
+
+
+class BlockGroup(app_commands.Group):
+    """`/admin block`."""
+
+    @app_commands.command(name="add", description=mark("Keep someone from using the bot."))
+    @app_commands.describe(
+        user=mark("Whom."),
+        hours=mark("For how long; for good if left out."),
+        reason=mark("Shown to them."),
+        everywhere=mark("In every server; for the bot's owner."),
+    )
+    async def add(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        user: discord.User,
+        hours: app_commands.Range[float, 0.01, 87600.0] | None = None,
+        reason: app_commands.Range[str, 1, 200] | None = None,
+        everywhere: bool = False,
+    ) -> None:
+        """Block a user; what they have waiting is dropped."""
+        scope = await _scope(interaction, everywhere=everywhere)
+        bot = interaction.client
+        if await bot.is_bot_owner(user):
+            raise InvalidRequest(_("The bot's owner cannot be blocked."))
+        dropped = await bot.services.blocks.block(
+            user.id,
+            scope,
+            by=interaction.user.id,
+            seconds=None if hours is None else hours * _HOUR_S,
+            reason=reason or "",
+        )
+        text = _("{user} is blocked.").format(user=f"<@{user.id}>")
+        if dropped:
+            more = ngettext(
+                "{count} waiting job was dropped.", "{count} waiting jobs were dropped.", dropped
+            )
+            text = f"{text} {more.format(count=dropped)}"
+        await _tell(interaction, text)
+
+    @app_commands.command(name="remove", description=mark("Let someone use the bot again."))
+    @app_commands.describe(
+        user=mark("Whom."), everywhere=mark("In every server; for the bot's owner.")
+    )
+    async def remove(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        user: discord.User,
+        everywhere: bool = False,
+    ) -> None:
+        """End a block."""
+        scope = await _scope(interaction, everywhere=everywhere)
+        blocks = interaction.client.services.blocks
+        if not await blocks.unblock(user.id, scope, by=interaction.user.id):
+            raise InvalidRequest(_("They are not blocked."))
+        await _tell(interaction, _("{user} is unblocked.").format(user=f"<@{user.id}>"))
+
+    @app_commands.command(name="list", description=mark("Show who is blocked."))
+    async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """List the blocks of this server."""
+        bot = interaction.client
+        found = await bot.services.blocks.listed(await bot.moderated_server(interaction))
+        lines = [
+            f"<@{block.user_id}>"
+            + (f" <t:{block.until:.0f}:R>" if block.until is not None else "")
+            + (f" · {safe(block.reason, 80)}" if block.reason else "")
+            for block in found
+        ]
+        await _tell(interaction, "\n".join(lines) or _("Nobody is blocked here."))
+
+
+class RuleGroup(app_commands.Group):
+    """`/admin rule`."""
+
+    @app_commands.command(name="add", description=mark("Refuse prompts that say this."))
+    @app_commands.describe(rule=mark("Words, or a regular expression between slashes."))
+    async def add(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        rule: app_commands.Range[str, 1, RULE_LIMIT],
+    ) -> None:
+        """Add a rule."""
+        guild_id = await interaction.client.moderated_server(interaction)
+        edit = partial(server_edits.with_rule, rule=checked_rule(rule))
+        preferences = interaction.client.services.preferences
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        await _tell(interaction, _("Added."))
+
+    @app_commands.command(name="remove", description=mark("Remove a rule."))
+    @app_commands.describe(rule=mark("The rule, as the list shows it."))
+    async def remove(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        rule: app_commands.Range[str, 1, RULE_LIMIT],
+    ) -> None:
+        """Remove a rule."""
+        guild_id = await interaction.client.moderated_server(interaction)
+        edit = partial(server_edits.without_rule, rule=rule.strip())
+        preferences = interaction.client.services.preferences
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        await _tell(interaction, _("Removed."))
+
+    @app_commands.command(name="list", description=mark("Show this server's rules."))
+    async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """List the rules."""
+        rules = await interaction.client.services.preferences.rules(
+            await interaction.client.moderated_server(interaction)
+        )
+        await _tell(
+            interaction,
+            "\n".join(safe(rule, RULE_LIMIT) for rule in rules) or _("There are no rules."),
+        )
+
+
+class ChannelGroup(app_commands.Group):
+    """`/admin channel`: where the bot draws."""
+
+    async def _set(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
+        *,
+        on: bool,
+    ) -> None:
+        guild_id = await interaction.client.moderated_server(interaction)
+        edit = partial(server_edits.with_channel, channel_id=where.id, on=on)
+        preferences = interaction.client.services.preferences
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        sentence = _("The bot draws in {channel}.")
+        if not on:
+            sentence = _("The bot draws no more in {channel}.")
+        await _tell(interaction, sentence.format(channel=f"<#{where.id}>"))
+
+    @app_commands.command(name="deny", description=mark("Draw nothing in a channel."))
+    @app_commands.describe(where=mark("Which channel."))
+    async def deny(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
+    ) -> None:
+        """Refuse requests from a channel and its threads."""
+        await self._set(interaction, where, on=False)
+
+    @app_commands.command(name="allow", description=mark("Draw in a channel again."))
+    @app_commands.describe(where=mark("Which channel."))
+    async def allow(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
+    ) -> None:
+        """Take requests from a channel again."""
+        await self._set(interaction, where, on=True)

@@ -1,0 +1,133 @@
+"""`/admin engine`: the engines one by one, and letting one of them rest."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import discord
+from discord import app_commands
+
+from bot.client.bot import ImageBot
+from bot.fleet.engine_slot import Member, Rest
+from bot.fleet.fleet import Fleet
+from bot.jobs.feed import Feed
+from bot.messages.queue_lines import ENGINE_STATES
+from bot.messages.status import progress_status
+from bot.messages.text import safe, shorten
+from bot.words import _, mark
+
+_LIMIT: Final = 2000
+_MOST_CHOICES: Final = 25
+_NAME_LIMIT: Final = 80
+_RESTS: Final = {
+    Rest.PAUSED: mark("paused: takes no jobs"),
+    Rest.DRAINED: mark("drained: takes no jobs, its card is free"),
+}
+
+
+def _line(member: Member, feed: Feed) -> str:
+    parts = [_(ENGINE_STATES[member.engine.state.value])]
+    if member.card:
+        parts.insert(0, safe(member.card, _NAME_LIMIT))
+    if member.rest is not None:
+        parts.append(_(_RESTS[member.rest]))
+    if (job := member.job) is not None:
+        latest = feed.latest(job.id)
+        parts.append(f"`{job.id}` {progress_status(latest) if latest else ''}".strip())
+    if member.speed is not None:
+        parts.append(_("{speed} megapixel steps a second").format(speed=f"{member.speed:.2g}"))
+    name = safe(member.name, _NAME_LIMIT)
+    if member.node not in {member.name, "local"}:
+        name = _("{engine} on {node}").format(engine=name, node=safe(member.node, _NAME_LIMIT))
+    return f"- **{name}**: {' · '.join(parts)}"
+
+
+def engine_lines(fleet: Fleet, feed: Feed) -> list[str]:
+    """Return a line for each engine: its card and node, what it does, how fast it is.
+
+    While a model is downloaded or loaded, it says how far that is.
+    """
+    return [_line(member, feed) for member in fleet.members.values()] or [
+        _("There is no engine at present; jobs wait until one comes.")
+    ]
+
+
+async def _names(
+    interaction: discord.Interaction[ImageBot], current: str
+) -> list[app_commands.Choice[str]]:
+    bot = interaction.client
+    if not await bot.may_manage_all(interaction):
+        return []
+    names = bot.services.fleet.members
+    return [
+        app_commands.Choice(name=name[:100], value=name)
+        for name in names
+        if current.strip().lower() in name.lower() and len(name) <= 100  # noqa: PLR2004 - Discord's limit
+    ][:_MOST_CHOICES]
+
+
+class EngineGroup(app_commands.Group):
+    """`/admin engine`."""
+
+    async def _rest(
+        self, interaction: discord.Interaction[Any], name: str, rest: Rest | None
+    ) -> Member:
+        bot: ImageBot = interaction.client
+        await bot.require_all(interaction)
+        fleet = bot.services.fleet
+        await fleet.rest(name, rest, by=interaction.user.id, guild_id=interaction.guild_id)
+        return fleet.members[name.strip()]
+
+    @app_commands.command(name="list", description=mark("Show what each engine does."))
+    async def list_engines(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """List the engines, privately."""
+        await interaction.client.require_all(interaction)
+        services = interaction.client.services
+        text = "\n".join(engine_lines(services.fleet, services.queue.feed))
+        await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)
+
+    @app_commands.command(name="pause", description=mark("Give an engine no more jobs."))
+    @app_commands.describe(engine=mark("The engine's name."))
+    @app_commands.autocomplete(engine=_names)
+    async def pause(
+        self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
+    ) -> None:
+        """Let an engine end its job and take no other; its model stays loaded."""
+        member = await self._rest(interaction, engine, Rest.PAUSED)
+        sentence = _("⏸️ {engine} takes no more jobs until /admin engine resume.")
+        await self._tell(interaction, sentence, member)
+
+    @app_commands.command(
+        name="drain", description=mark("Give an engine no more jobs, and free its card.")
+    )
+    @app_commands.describe(engine=mark("The engine's name."))
+    @app_commands.autocomplete(engine=_names)
+    async def drain(
+        self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
+    ) -> None:
+        """Let an engine end its job, then unload its model."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        member = await self._rest(interaction, engine, Rest.DRAINED)
+        sentence = _("🚰 {engine} takes no more jobs; its card is free until /admin engine resume.")
+        if member.job is not None:
+            sentence = _("🚰 {engine} takes no more jobs; its card is freed after this picture.")
+        await self._tell(interaction, sentence, member)
+
+    @app_commands.command(name="resume", description=mark("Give an engine jobs again."))
+    @app_commands.describe(engine=mark("The engine's name."))
+    @app_commands.autocomplete(engine=_names)
+    async def resume(
+        self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
+    ) -> None:
+        """End an engine's pause or drain."""
+        member = await self._rest(interaction, engine, None)
+        await self._tell(interaction, _("▶️ {engine} takes jobs again."), member)
+
+    async def _tell(
+        self, interaction: discord.Interaction[Any], sentence: str, member: Member
+    ) -> None:
+        text = sentence.format(engine=f"**{safe(member.name, _NAME_LIMIT)}**")
+        if interaction.response.is_done():
+            await interaction.followup.send(text, ephemeral=True)
+        else:
+            await interaction.response.send_message(text, ephemeral=True)

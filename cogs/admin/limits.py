@@ -1,0 +1,133 @@
+"""`/admin limit`: what a server's members may ask for, in all and by role."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import discord
+from discord import app_commands
+
+from bot.client.bot import ImageBot
+from bot.errors import InvalidRequest
+from bot.messages.text import shorten
+from bot.rules.quotas import span
+from bot.rules.server_edits import with_role_limit, with_server_bounds, without_role_limit
+from bot.rules.server_limits import WEIGHT_MAX, WEIGHT_MIN, Bounds, RoleLimit
+from bot.words import _, mark
+
+_MINUTE_S: Final = 60
+_MOST_IMAGES: Final = 1_000_000
+_MOST_MINUTES: Final = 1440.0
+_LIMIT: Final = 2000
+
+Images = app_commands.Range[int, 1, _MOST_IMAGES]
+Minutes = app_commands.Range[float, 0.1, _MOST_MINUTES]
+Weight = app_commands.Range[float, WEIGHT_MIN, WEIGHT_MAX]
+
+
+def _bounds(images: int | None, minutes: float | None) -> Bounds:
+    return Bounds(images, None if minutes is None else minutes * _MINUTE_S)
+
+
+def _describe(bounds: Bounds, weight: float | None = None) -> str:
+    parts: list[str] = []
+    if bounds.images is not None:
+        parts.append(_("{count} pictures a day").format(count=f"{bounds.images:,}"))
+    if bounds.seconds is not None:
+        parts.append(_("{time} of the graphics card a day").format(time=span(bounds.seconds)))
+    if weight is not None:
+        parts.append(_("weight {weight}").format(weight=f"{weight:g}"))
+    return " · ".join(parts) or _("no limit of its own")
+
+
+class LimitGroup(app_commands.Group):
+    """`/admin limit`."""
+
+    @app_commands.command(name="role", description=mark("Set what a role's members may ask for."))
+    @app_commands.describe(
+        role=mark("Which role; @everyone is everyone here."),
+        images=mark("Pictures in any 24 hours."),
+        minutes=mark("Minutes of the graphics card in any 24 hours."),
+        weight=mark("Share of the card within this server; 2 is twice the usual one."),
+    )
+    async def role(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        role: discord.Role,
+        images: Images | None = None,
+        minutes: Minutes | None = None,
+        weight: Weight | None = None,
+    ) -> None:
+        """Replace a role's limit. What the bot's owner sets may exceed every user's limit."""
+        bot = interaction.client
+        guild_id = await bot.moderated_server(interaction)
+        if images is None and minutes is None and weight is None:
+            raise InvalidRequest(_("Say at least one of pictures, minutes and weight."))
+        granted = await bot.is_bot_owner(interaction.user)
+        limit = RoleLimit(_bounds(images, minutes), weight, granted)
+        await bot.services.preferences.edit_guild(
+            guild_id,
+            partial(with_role_limit, role_id=role.id, limit=limit),
+            by=interaction.user.id,
+            detail=f"limit of role {role.id}: {images} pictures, {minutes} min, weight {weight}",
+        )
+        sentence = _("{role}: {limit}").format(
+            role=role.mention, limit=_describe(limit.bounds, weight)
+        )
+        if not granted:
+            more = _("Above what every user may have, only the bot's owner can go.")
+            sentence = f"{sentence}\n-# {more}"
+        await interaction.response.send_message(shorten(sentence, _LIMIT), ephemeral=True)
+
+    @app_commands.command(name="clear", description=mark("Forget a role's limit."))
+    @app_commands.describe(role=mark("Which role."))
+    async def clear(self, interaction: discord.Interaction[ImageBot], role: discord.Role) -> None:
+        """Remove what was set for a role."""
+        bot = interaction.client
+        await bot.services.preferences.edit_guild(
+            await bot.moderated_server(interaction),
+            partial(without_role_limit, role_id=role.id),
+            by=interaction.user.id,
+            detail=f"no limit of role {role.id}",
+        )
+        await interaction.response.send_message(_("Removed."), ephemeral=True)
+
+    @app_commands.command(
+        name="server", description=mark("Set what all members together may ask for.")
+    )
+    @app_commands.describe(
+        images=mark("Pictures in any 24 hours; no limit if left out."),
+        minutes=mark("Minutes of the graphics card in any 24 hours; no limit if left out."),
+    )
+    async def server(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        images: Images | None = None,
+        minutes: Minutes | None = None,
+    ) -> None:
+        """Replace the server's limit."""
+        bot = interaction.client
+        bounds = _bounds(images, minutes)
+        await bot.services.preferences.edit_guild(
+            await bot.moderated_server(interaction),
+            partial(with_server_bounds, bounds=bounds),
+            by=interaction.user.id,
+            detail=f"limit of the server: {images} pictures, {minutes} min",
+        )
+        sentence = _("All members together: {limit}").format(limit=_describe(bounds))
+        await interaction.response.send_message(sentence, ephemeral=True)
+
+    @app_commands.command(name="list", description=mark("Show this server's limits."))
+    async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
+        """List what is set for the server and for roles."""
+        bot = interaction.client
+        found = await bot.services.preferences.limits(await bot.moderated_server(interaction))
+        lines = [_("All members together: {limit}").format(limit=_describe(found.server))]
+        lines += [
+            _("{role}: {limit}").format(
+                role=f"<@&{role_id}>", limit=_describe(one.bounds, one.weight)
+            )
+            for role_id, one in found.roles.items()
+        ]
+        await interaction.response.send_message(shorten("\n".join(lines), _LIMIT), ephemeral=True)
