@@ -23,7 +23,7 @@ from bot.client.controls import Control
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import CANCEL_SENTENCES, known_job
 from bot.delivery.errors import FORESEEN
-from bot.delivery.visibility import Place, why
+from bot.delivery.visibility import ShownIn, why
 from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs import derive
@@ -197,7 +197,7 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
         )
         image = await bot.services.gallery.picture(job, int(self.chosen[0]))
         courier = bot.services.courier
-        place = Place.of(interaction, alone=job.request.private)
+        place = ShownIn.of(interaction, alone=job.request.private)
         exposure = await courier.exposure(job, [image], place)
         if exposure is Exposure.BLOCK:
             raise NotAllowed(why(exposure, [image]))

@@ -48,7 +48,7 @@ class DirectMessages(commands.Cog):
             asked, fetch = await self._asked(message)
             around = await surroundings(self.bot, message.author.id, None)
             request = compose(asked, around)
-            await services.reception.from_message(message, request, picture=fetch)
+            await services.intake.from_message(message, request, picture=fetch)
         except UserError as error:
             await _reply(message, error.sentence)
         except Exception:

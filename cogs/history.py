@@ -19,7 +19,7 @@ from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.client.jobs import known_job
 from bot.client.showing import show_outcome
-from bot.delivery.visibility import Place
+from bot.delivery.visibility import ShownIn
 from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound
 from bot.messages.text import plain, safe, shorten
@@ -39,7 +39,7 @@ _PROMPT_SHOWN: Final = 80
 _MESSAGE_LIMIT: Final = 2000
 
 
-async def _sheet(bot: ImageBot, page: Page, place: Place) -> Upload | None:
+async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
     """Return small versions of a page's pictures, covered where one of them has to be."""
     services = bot.services
     paths = await services.gallery.first_files([job.id for job in page.jobs])
@@ -109,7 +109,7 @@ async def _show_page(
     interaction: discord.Interaction[Any], bot: ImageBot, page: Page, text: str
 ) -> None:
     """Fill the deferred response with a page."""
-    sheet = await _sheet(bot, page, Place.of(interaction, alone=True))
+    sheet = await _sheet(bot, page, ShownIn.of(interaction, alone=True))
     files: list[discord.File] = []
     embeds: list[discord.Embed] = []
     if sheet is not None:

@@ -99,7 +99,7 @@ class PromptForm(Form, name="new"):
                 _("This form can no longer be read; please open it anew.")
             ) from None
         request = await compose_here(interaction, bot, asked)
-        await bot.services.reception.from_interaction(interaction, request)
+        await bot.services.intake.from_interaction(interaction, request)
 
 
 class Imagine(commands.Cog):
@@ -181,7 +181,7 @@ class Imagine(commands.Cog):
             fetch = partial(self.bot.services.fetcher.fetch, image)
             asked = starting_from(asked, image, strength)
         request = await compose_here(interaction, self.bot, asked)
-        await self.bot.services.reception.from_interaction(interaction, request, picture=fetch)
+        await self.bot.services.intake.from_interaction(interaction, request, picture=fetch)
 
     @imagine.autocomplete("style")
     async def _styles(

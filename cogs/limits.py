@@ -11,15 +11,15 @@ from discord.ext import commands
 from bot.client.accept import interaction_origin
 from bot.client.bot import ImageBot
 from bot.rules.limits import DAY_S
-from bot.rules.quotas import Charge, Ledger, Quota, amount, span
-from bot.rules.used import Standing
+from bot.rules.quotas import Charge, Quota, QuotaScope, amount, span
+from bot.rules.used import LimitsUsed
 from bot.words import _, mark
 
 _WHOSE: Final = {
-    Ledger.USER: mark("You, in any 24 hours"),
-    Ledger.MEMBER: mark("You, by your roles in this server"),
-    Ledger.DIRECT: mark("You, in direct messages"),
-    Ledger.SERVER: mark("All members of this server together"),
+    QuotaScope.USER: mark("You, in any 24 hours"),
+    QuotaScope.MEMBER: mark("You, by your roles in this server"),
+    QuotaScope.DIRECT: mark("You, in direct messages"),
+    QuotaScope.SERVER: mark("All members of this server together"),
 }
 
 
@@ -41,10 +41,10 @@ def _quota_line(quota: Quota, used: Charge) -> str:
         parts.append(
             _("the first come back {time}").format(time=f"<t:{used.at + DAY_S + 0.5:.0f}:R>")
         )
-    return f"**{_(_WHOSE[quota.ledger])}**: {' · '.join(parts)}"
+    return f"**{_(_WHOSE[quota.scope])}**: {' · '.join(parts)}"
 
 
-def limits_text(standing: Standing) -> str:
+def limits_text(standing: LimitsUsed) -> str:
     """Return the lines of `/limits`."""
     lines = [_quota_line(quota, used) for quota, used in standing.quotas]
     lines.append(
@@ -77,7 +77,7 @@ class LimitsCog(commands.Cog, name="limits"):
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     async def limits(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Answer with the limits that hold here, privately."""
-        found = await self.bot.services.queue.standing(interaction_origin(interaction))
+        found = await self.bot.services.queue.limits_used(interaction_origin(interaction))
         await interaction.response.send_message(limits_text(found), ephemeral=True)
 
 

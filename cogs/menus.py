@@ -81,7 +81,7 @@ class UseForm(Form, name="use"):
             asked = replace(asked, shape=(int(width), int(height)))
         request = await compose_here(interaction, bot, asked)
         services = bot.services
-        await services.reception.from_interaction(
+        await services.intake.from_interaction(
             interaction, request, picture=partial(services.gallery.kept, interaction.user.id, kept)
         )
 

@@ -117,7 +117,7 @@ class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
         await show_panel(interaction, bot, scope)
 
 
-class Preferences(commands.Cog):
+class PreferenceCommands(commands.Cog):
     """One's own defaults."""
 
     def __init__(self, bot: ImageBot) -> None:
@@ -134,4 +134,4 @@ class Preferences(commands.Cog):
 async def setup(bot: ImageBot) -> None:
     """Add the cog."""
     bot.add_dynamic_items(PreferenceMenu, PreferenceButton)
-    await bot.add_cog(Preferences(bot))
+    await bot.add_cog(PreferenceCommands(bot))

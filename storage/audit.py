@@ -8,7 +8,7 @@ from storage.database import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class AuditEntry:
     """One action; `at` is Unix time in seconds."""
 
     id: int
@@ -47,7 +47,7 @@ async def record(
     )
 
 
-async def newest(tx: Transaction, wanted: Wanted, count: int, *, skip: int = 0) -> list[Entry]:
+async def newest(tx: Transaction, wanted: Wanted, count: int, *, skip: int = 0) -> list[AuditEntry]:
     """Return entries, newest first, after the `skip` newest ones."""
     rows = await tx.all(
         "SELECT id, at, actor_id, guild_id, action, target, detail FROM audit"
@@ -55,4 +55,4 @@ async def newest(tx: Transaction, wanted: Wanted, count: int, *, skip: int = 0) 
         " AND (?3 IS NULL OR action = ?3) ORDER BY id DESC LIMIT ?4 OFFSET ?5",
         (wanted.guild_id, wanted.actor_id, wanted.action, count, skip),
     )
-    return [Entry(**dict(row)) for row in rows]
+    return [AuditEntry(**dict(row)) for row in rows]

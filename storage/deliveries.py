@@ -72,7 +72,7 @@ async def get(tx: Transaction, job_id: str) -> Delivery | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class Due:
     """What the courier has to do now (`due`), and when something else comes up (Unix seconds)."""
 
     due: list[Delivery]
@@ -80,7 +80,7 @@ class Outlook:
     next_expiry_at: float | None
 
 
-async def outlook(tx: Transaction, now: float, limit: int, busy: Collection[str] = ()) -> Outlook:
+async def outlook(tx: Transaction, now: float, limit: int, busy: Collection[str] = ()) -> Due:
     """Return up to `limit` answers to send that are not `busy`, the longest due first."""
     skip = json.dumps(list(busy))
     rows = await tx.all(
@@ -96,7 +96,7 @@ async def outlook(tx: Transaction, now: float, limit: int, busy: Collection[str]
     next_expiry_at = await tx.value(
         "SELECT min(token_expires_at) FROM deliveries WHERE token IS NOT NULL"
     )
-    return Outlook([_delivery(row) for row in rows], next_due_at, next_expiry_at)
+    return Due([_delivery(row) for row in rows], next_due_at, next_expiry_at)
 
 
 async def set_message(

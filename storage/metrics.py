@@ -8,7 +8,7 @@ from storage.database import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Depth:
+class QueueDepth:
     """The open jobs now; `oldest_at` is when the longest-waiting one came (Unix seconds)."""
 
     queued: int
@@ -16,7 +16,7 @@ class Depth:
     oldest_at: float | None
 
 
-async def depth(tx: Transaction) -> Depth:
+async def depth(tx: Transaction) -> QueueDepth:
     """Return how many jobs are open."""
     row = await tx.one(
         "SELECT sum(state = 'queued'), sum(state = 'running'),"
@@ -24,7 +24,7 @@ async def depth(tx: Transaction) -> Depth:
         " FROM jobs WHERE state IN ('queued', 'running')"
     )
     assert row
-    return Depth(row[0] or 0, row[1] or 0, row[2])
+    return QueueDepth(row[0] or 0, row[1] or 0, row[2])
 
 
 async def peak_gpu_bytes(tx: Transaction, job_id: str) -> int | None:

@@ -24,7 +24,7 @@ class DayCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class LastFault:
     """The newest fault of the engine under a job."""
 
     job_id: str
@@ -78,7 +78,7 @@ async def shares(tx: Transaction, guild_id: int | None, since: float) -> list[tu
     return [(row[0], row[1]) for row in rows]
 
 
-async def last_fault(tx: Transaction) -> Fault | None:
+async def last_fault(tx: Transaction) -> LastFault | None:
     """Return the newest fault of the engine among the newest jobs."""
     row = await tx.one(
         "SELECT id AS job_id, coalesce(finished_at, started_at, created_at) AS at,"
@@ -88,7 +88,7 @@ async def last_fault(tx: Transaction) -> Fault | None:
     )
     if row is None:
         return None
-    return Fault(**dict(row))
+    return LastFault(**dict(row))
 
 
 async def last_peak(tx: Transaction) -> int | None:

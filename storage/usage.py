@@ -13,16 +13,15 @@ from typing import Final
 from storage.database import Transaction
 
 
-class Ledger(StrEnum):
-    """Whose charges count together; the condition by which they are found."""
+class QuotaScope(StrEnum):
+    """Whose charges count together."""
 
-    USER = "user_id = :user_id"
-    # The plus keeps SQLite from going through all of a large server by its index.
-    MEMBER = "user_id = :user_id AND +guild_id = :guild_id"
+    USER = "user"
+    MEMBER = "member"
     """A user's within one server."""
-    DIRECT = "user_id = :user_id AND +guild_id IS NULL"
+    DIRECT = "direct"
     """A user's outside of servers."""
-    SERVER = "guild_id = :guild_id"
+    SERVER = "server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,13 @@ class Served:
     servers: dict[int, float] = field(default_factory=dict[int, float])
 
 
+# The plus keeps SQLite from going through all of a large server by its index.
+_IN_SCOPE: Final = {
+    QuotaScope.USER: "user_id = :user_id",
+    QuotaScope.MEMBER: "user_id = :user_id AND +guild_id = :guild_id",
+    QuotaScope.DIRECT: "user_id = :user_id AND +guild_id IS NULL",
+    QuotaScope.SERVER: "guild_id = :guild_id",
+}
 _COUNTED: Final = "charged_at > :since AND refunded < 1"
 _IMAGES: Final = "images * (1 - refunded)"
 _SECONDS: Final = "charged_seconds * (1 - refunded)"
@@ -62,11 +68,11 @@ WHERE server IN (SELECT server FROM waiting) GROUP BY server
 """
 
 
-def totals_sql(ledger: Ledger) -> str:
+def totals_sql(scope: QuotaScope) -> str:
     """Return the query of all that is charged."""
     return (
         f"SELECT coalesce(min(charged_at), 0), coalesce(sum({_IMAGES}), 0),"
-        f" coalesce(sum({_SECONDS}), 0) FROM usage WHERE {ledger.value} AND {_COUNTED}"
+        f" coalesce(sum({_SECONDS}), 0) FROM usage WHERE {_IN_SCOPE[scope]} AND {_COUNTED}"
     )
 
 
@@ -106,22 +112,22 @@ async def add_gpu_seconds(tx: Transaction, job_id: str, seconds: float, now: flo
 
 
 async def total(
-    tx: Transaction, ledger: Ledger, user_id: int, guild_id: int | None, since: float
+    tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, since: float
 ) -> Charge:
     """Return all that is charged after `since`; its time is that of the oldest charge."""
     params = {"user_id": user_id, "guild_id": guild_id, "since": since}
-    row = await tx.one(totals_sql(ledger), params)
+    row = await tx.one(totals_sql(scope), params)
     assert row
     return Charge(*row)
 
 
 async def charges(
-    tx: Transaction, ledger: Ledger, user_id: int, guild_id: int | None, since: float
+    tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, since: float
 ) -> list[Charge]:
     """Return each charge after `since`, oldest first."""
     rows = await tx.all(
         f"SELECT charged_at, {_IMAGES}, {_SECONDS} FROM usage"
-        f" WHERE {ledger.value} AND {_COUNTED} ORDER BY charged_at",
+        f" WHERE {_IN_SCOPE[scope]} AND {_COUNTED} ORDER BY charged_at",
         {"user_id": user_id, "guild_id": guild_id, "since": since},
     )
     return [Charge(*row) for row in rows]

@@ -25,8 +25,8 @@ ALLOWED = {
     ("storage/migrate.py", "migration.version"): "the number in that file's name",
     ("storage/people.py", "table"): "of the type Literal['users', 'guilds']",
     ("storage/privacy.py", "sql"): "the values of a dict of constants",
-    ("storage/usage.py", "totals_sql(ledger)"): "made of an enumeration's constants",
-    ("storage/usage.py", "ledger.value"): "one of an enumeration's constants",
+    ("storage/usage.py", "totals_sql(scope)"): "made of a dict of constants",
+    ("storage/usage.py", "_IN_SCOPE[scope]"): "the values of a dict of constants",
 }
 
 

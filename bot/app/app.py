@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import discord
 
 from bot.app.engines import Planned, cluster_engines, local_engines
-from bot.archive.audit import Records
+from bot.archive.audit import AuditLog
 from bot.archive.gallery import Gallery
 from bot.archive.privacy import Privacy
 from bot.archive.reports import Reports
 from bot.archive.statistics import Statistics
-from bot.catalogue.loras import LoraList
-from bot.client.accept import Reception
+from bot.catalogue.loras import LoraCache
+from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
 from bot.client.login import invitation, log_in, require_token
@@ -29,7 +29,7 @@ from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.courier import Courier
 from bot.delivery.ladder import Ladder
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.visibility import Gate
+from bot.delivery.visibility import Visibility
 from bot.engine.cluster.membership import RayMembership
 from bot.engine.protocol import Engine
 from bot.errors import DatabaseError, StartupError
@@ -171,7 +171,7 @@ class App:
         acknowledgements = Acknowledgements()
         ladder = Ladder(self.client)
         preferences = Preferences(database)
-        gate = Gate(self.client, preferences, checking=self.check is not None)
+        gate = Visibility(self.client, preferences, checking=self.check is not None)
         progress = ProgressEditor(database, queue, ladder, acknowledgements, gate)
         services = Services(
             settings=settings,
@@ -179,14 +179,14 @@ class App:
             database=database,
             queue=queue,
             gallery=Gallery(database, store),
-            loras=LoraList(lora_folder(settings)),
+            loras=LoraCache(lora_folder(settings)),
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
             blocks=Blocks(database, queue),
             reports=Reports(database),
             courier=Courier(database, queue, store, ladder, progress, acknowledgements, gate),
-            reception=Reception(
+            intake=Intake(
                 database,
                 queue,
                 store,
@@ -201,7 +201,7 @@ class App:
                 check=self.check,
                 idle_unload_s=settings.image_idle_unload_minutes * 60 or None,
             ),
-            records=Records(database),
+            audit_log=AuditLog(database),
             statistics=Statistics(database),
         )
         self.client.services = services
@@ -218,7 +218,7 @@ class App:
         listener = server.bind(settings.http_host, settings.http_port)
         stack.callback(listener.close)
         return server.HttpDoor(
-            context.Desk(
+            context.ApiContext(
                 keys=settings.api_keys,
                 model=services.model,
                 database=services.database,
@@ -231,7 +231,7 @@ class App:
                     online=self.client.is_ready,
                     latency_s=lambda: self.client.latency,
                 ),
-                watch=following.Watch(services.queue),
+                followers=following.JobFollower(services.queue),
                 metrics=metrics.Metrics(services.model.sizes.values()),
                 wait_s=settings.http_wait_seconds,
                 suffix=settings.image_prompt_suffix,

@@ -22,7 +22,7 @@ class Planned:
     card: str | None = None
 
 
-def build_engine(settings: Settings, card: nvidia.Card | None = None) -> Engine:
+def build_engine(settings: Settings, card: nvidia.Gpu | None = None) -> Engine:
     """Return an engine of the settings, not started, which sees `card` alone, if one is given."""
     return EngineProcess(
         settings.image_model_name,
@@ -84,7 +84,7 @@ def local_engines(settings: Settings) -> list[Planned]:
     return [_planned(settings, number, card) for number, card in enumerate(found[:wanted])]
 
 
-def _planned(settings: Settings, number: int, card: nvidia.Card | None) -> Planned:
+def _planned(settings: Settings, number: int, card: nvidia.Gpu | None) -> Planned:
     return Planned(
         f"local-{number}", build_engine(settings, card), None if card is None else card.name
     )

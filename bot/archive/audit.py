@@ -8,23 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from storage import audit
-from storage.audit import Entry, Wanted
+from storage.audit import AuditEntry, Wanted
 from storage.database import Database
 
-__all__ = ["AuditPage", "Entry", "Records", "Wanted"]
+__all__ = ["AuditEntry", "AuditLog", "AuditPage", "Wanted"]
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
     """Some entries, newest first, and whether older ones follow."""
 
-    entries: list[Entry]
+    entries: list[AuditEntry]
     older: bool
 
 
-class Records:
+class AuditLog:
     """Writes actions that change no row of their own, and reads the audit back."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
@@ -37,7 +37,7 @@ class Records:
         await self._database.write(
             lambda tx: audit.record(tx, now, actor_id=by, guild_id=guild_id, action=action)
         )
-        _log.info("%s by %d", action, by)
+        log.info("%s by %d", action, by)
 
     async def page(self, wanted: Wanted, number: int, size: int) -> AuditPage:
         """Return page `number` (from 0) of the entries of a filter."""

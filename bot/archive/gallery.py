@@ -19,7 +19,7 @@ from storage.database import Database, Transaction
 from storage.gallery import Page
 from storage.images import ImageStore
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _KEPT_TASKS: Final = 100
 
@@ -41,7 +41,7 @@ class Gallery:
             await self._remove_files(job_id)
         known = await self._database.read(gallery.with_inputs)
         if dropped := await self._store.sweep_inputs(known):
-            _log.info("dropped %d pictures of requests that were never accepted", dropped)
+            log.info("dropped %d pictures of requests that were never accepted", dropped)
 
     async def page(
         self,
@@ -86,7 +86,7 @@ class Gallery:
         try:
             return await asyncio.to_thread(self._store.path(image).read_bytes)
         except OSError as error:
-            _log.warning("a picture of job %s cannot be read: %s", image.job_id, error)
+            log.warning("a picture of job %s cannot be read: %s", image.job_id, error)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
 
     async def read_input(self, job: Job) -> bytes:
@@ -94,7 +94,7 @@ class Gallery:
         try:
             return await asyncio.to_thread(self._store.input_path(job.id).read_bytes)
         except OSError as error:
-            _log.warning("the input of job %s cannot be read: %s", job.id, error)
+            log.warning("the input of job %s cannot be read: %s", job.id, error)
             raise JobNotFound(
                 _("The picture that this one was made from is no longer there.")
             ) from error
@@ -158,7 +158,7 @@ class Gallery:
 
         await self._database.write(mark)
         await self._remove_files(job.id)
-        _log.info("job %s: its pictures were deleted by %d", job.id, by)
+        log.info("job %s: its pictures were deleted by %d", job.id, by)
         return await self._database.read(partial(privacy.messages, job_ids=[job.id]))
 
     async def _remove_files(self, job_id: str) -> None:

@@ -19,7 +19,7 @@ from storage import jobs, privacy
 from storage.database import Database
 from storage.images import ImageStore
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 DAY_S: Final = 24 * 3600
 _AT_ONCE: Final = 200
@@ -74,7 +74,7 @@ class Privacy:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
             self._preferences.forget(user_id)
         await self._database.scrub()
-        _log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
+        log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
         return Deleted(len(job_ids), len(still_open), messages)
 
     async def run(self) -> None:
@@ -82,8 +82,8 @@ class Privacy:
         while True:
             try:
                 await self.sweep()
-            except Exception:  # noqa: BLE001 - another day, another try
-                _log.exception("old data could not be swept; tried again tomorrow")
+            except Exception:
+                log.exception("old data could not be swept; tried again tomorrow")
             await asyncio.sleep(DAY_S)
 
     async def sweep(self) -> int:
@@ -105,7 +105,7 @@ class Privacy:
             swept += len(job_ids)
         if swept:
             await self._database.scrub()
-            _log.info("swept %d jobs older than %d days", swept, self._keep_days)
+            log.info("swept %d jobs older than %d days", swept, self._keep_days)
         return swept
 
     async def _forget(self, job_ids: Sequence[str]) -> None:

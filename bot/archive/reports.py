@@ -15,7 +15,7 @@ from storage import reports
 from storage.database import Database, Transaction
 from storage.reports import Report
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 __all__ = ["REASON_LIMIT", "Report", "Reports"]
 
@@ -57,7 +57,7 @@ class Reports:
             return await reports.of_job(tx, report.job_id)
 
         found = await self._database.write(add)
-        _log.info("job %s was reported by %d", report.job_id, report.reporter_id)
+        log.info("job %s was reported by %d", report.job_id, report.reporter_id)
         return found
 
     async def filed(self, job_id: str, channel_id: int, message_id: int) -> None:

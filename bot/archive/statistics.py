@@ -12,7 +12,7 @@ from typing import Final
 from bot.rules.limits import DAY_S
 from storage import statistics
 from storage.database import Database, Transaction
-from storage.statistics import DayCount, Fault
+from storage.statistics import DayCount, LastFault
 
 __all__ = ["Condition", "DayCount", "Figures", "Statistics"]
 
@@ -47,7 +47,7 @@ class Figures:
 class Condition:
     """What the database knows of the engine."""
 
-    fault: Fault | None
+    fault: LastFault | None
     peak_gpu_bytes: int | None
 
 

@@ -17,7 +17,7 @@ from bot.domain.request import LORA_NAME, ImageRequest
 from bot.errors import InvalidRequest
 from bot.words import _, mark
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 STRENGTH_MAX: Final = 2.0
 """What users may ask for; published files are made for 1, and tear the picture above 2."""
@@ -128,7 +128,7 @@ class LoraFolder:
 
 
 @dataclass(slots=True)
-class LoraList:
+class LoraCache:
     """What the folder has, remembered for some seconds; the disk is read in a thread."""
 
     folder: LoraFolder
@@ -142,11 +142,11 @@ class LoraList:
         known = self._known = await asyncio.to_thread(self.folder.look)
         self._looked_at = self.clock()
         for file in known.missing:
-            _log.warning("IMAGE_LORAS names %s%s, which is not there", file, SUFFIX)
+            log.warning("IMAGE_LORAS names %s%s, which is not there", file, SUFFIX)
         for file in known.unusable:
-            _log.warning("no request can name the LoRA file %r: rename it", f"{file}{SUFFIX}")
+            log.warning("no request can name the LoRA file %r: rename it", f"{file}{SUFFIX}")
         if known.lightning is not None:
-            _log.info("the quality fast draws with %s", known.lightning.file)
+            log.info("the quality fast draws with %s", known.lightning.file)
 
     async def known(self) -> Loras:
         """Return what is there; what was there before where the disk takes too long."""

@@ -39,13 +39,13 @@ class Network:
 class Published:
     """What is needed of a model's repository, and what it asks of a machine.
 
-    The repository has the model's name, at Hugging Face and at ModelScope. `words` are the small
-    files without which no prompt can be read. `cache_bytes` is what the engine writes beside the
-    files, `vram_gib` the least memory budget, `ram_gib` the main memory that is wanted.
+    The repository has the model's name, at Hugging Face and at ModelScope. `tokenizer_files` are
+    the small ones without which no prompt can be read. `cache_bytes` is what the engine writes
+    beside the files, `vram_gib` the least memory budget, `ram_gib` the main memory that is wanted.
     """
 
     networks: tuple[Network, ...]
-    words: tuple[str, ...]
+    tokenizer_files: tuple[str, ...]
     download_bytes: int
     cache_bytes: int
     vram_gib: float
@@ -60,8 +60,8 @@ class Published:
             for net in self.networks
             for pattern in (f"{net.stem}*.safetensors*", "*.json")
         )
-        words = (f"{name.split('/', maxsplit=1)[0]}/*" for name in self.words)
-        return tuple(dict.fromkeys((*weights, *words)))
+        tokenizers = (f"{name.split('/', maxsplit=1)[0]}/*" for name in self.tokenizer_files)
+        return tuple(dict.fromkeys((*weights, *tokenizers)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,11 @@ _QWEN_FILES: Final = Published(
         Network("text encoder", "text_encoder", "model", sharded=True),
         Network("VAE", "vae", "diffusion_pytorch_model"),
     ),
-    words=("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json"),
+    tokenizer_files=(
+        "tokenizer/vocab.json",
+        "tokenizer/merges.txt",
+        "tokenizer/tokenizer_config.json",
+    ),
     download_bytes=57_700_000_000,
     cache_bytes=31_000_000_000,
     vram_gib=4.0,
@@ -172,7 +176,7 @@ _QWEN_21_FILES: Final = Published(
         Network("text encoder", "text_encoder", "model", sharded=True),
         Network("VAE", "vae", "diffusion_pytorch_model"),
     ),
-    words=("processor/vocab.json", "processor/merges.txt"),
+    tokenizer_files=("processor/vocab.json", "processor/merges.txt"),
     download_bytes=33_000_000_000,
     cache_bytes=0,
     vram_gib=6.0,
@@ -187,7 +191,7 @@ _SDXL_FILES: Final = Published(
         Network("second text encoder", "text_encoder_2", "model.fp16"),
         Network("VAE", "vae", "diffusion_pytorch_model.fp16"),
     ),
-    words=tuple(
+    tokenizer_files=tuple(
         f"{folder}/{name}"
         for folder in ("tokenizer", "tokenizer_2")
         for name in ("vocab.json", "merges.txt", "tokenizer_config.json")

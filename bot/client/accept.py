@@ -84,7 +84,7 @@ def message_origin(message: discord.Message) -> Origin:
     )
 
 
-class Reception:
+class Intake:
     """Commits requests and sends their first response."""
 
     def __init__(

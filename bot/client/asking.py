@@ -66,7 +66,7 @@ async def ask(
 ) -> None:
     """Accept a request that was made from a job, unless its LoRAs are there no more."""
     (await bot.services.loras.known()).require(request)
-    await bot.services.reception.from_interaction(interaction, request, picture=picture)
+    await bot.services.intake.from_interaction(interaction, request, picture=picture)
 
 
 def source_of(bot: ImageBot, job: Job) -> PictureSource | None:

@@ -14,7 +14,7 @@ from discord.ext import commands
 from typing_extensions import override
 
 from bot.client.answers import answer_error, use_language
-from bot.client.command_names import Words
+from bot.client.command_names import CommandTranslator
 from bot.client.services import Services
 from bot.domain.job import Job
 from bot.errors import InvalidRequest, NotAllowed
@@ -87,7 +87,7 @@ class ImageBot(commands.Bot):
             # A login that failed half-way is tried again.
             if f"cogs.{name}" not in self.extensions:
                 await self.load_extension(f"cogs.{name}")
-        await self.tree.set_translator(Words())
+        await self.tree.set_translator(CommandTranslator())
         await self._sync_if_changed()
 
     @override
@@ -112,7 +112,7 @@ class ImageBot(commands.Bot):
 
     async def _sync_if_changed(self, *, always: bool = False) -> int:
         """Send the commands to Discord when they differ from what was sent last."""
-        words = Words()
+        words = CommandTranslator()
         payload = [
             await command.get_translated_payload(self.tree, words)
             for command in self.tree.get_commands(type=None)

@@ -95,7 +95,7 @@ _COMMAND_NAMES: Final = frozenset(
 )
 
 
-class Words(Translator):
+class CommandTranslator(Translator):
     """Looks the commands' names and descriptions up in the catalogues."""
 
     @override

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.archive.audit import Records
+from bot.archive.audit import AuditLog
 from bot.archive.gallery import Gallery
 from bot.archive.privacy import Privacy
 from bot.archive.reports import Reports
 from bot.archive.statistics import Statistics
-from bot.catalogue.loras import LoraList
+from bot.catalogue.loras import LoraCache
 from bot.catalogue.models import ModelSpec
-from bot.client.accept import Reception
+from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.config.settings import Settings
 from bot.delivery.courier import Courier
@@ -31,14 +31,14 @@ class Services:
     database: Database
     queue: JobQueue
     gallery: Gallery
-    loras: LoraList
+    loras: LoraCache
     preferences: Preferences
     privacy: Privacy
     blocks: Blocks
     reports: Reports
     fetcher: Fetcher
     courier: Courier
-    reception: Reception
+    intake: Intake
     fleet: Fleet
-    records: Records
+    audit_log: AuditLog
     statistics: Statistics

@@ -15,7 +15,7 @@ from bot.delivery.errors import (
     TooLargeError,
     explain,
 )
-from bot.delivery.visibility import Place
+from bot.delivery.visibility import ShownIn
 from bot.domain.job import Job
 from bot.errors import DiscordRefused
 from bot.messages.card import Card
@@ -38,7 +38,7 @@ async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job
 
     courier = bot.services.courier
     try:
-        await courier.fitted(job, send, Place.of(interaction, alone=True), apart=True)
+        await courier.fitted(job, send, ShownIn.of(interaction, alone=True), apart=True)
     except (RungClosedError, RetryLaterError) as error:
         log.info("job %s could not be shown: %s", job.id, error)
         sentence = _("Discord did not take the answer. Please try `/show` again later.")

@@ -20,7 +20,7 @@ from bot.delivery.errors import (
 )
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.visibility import DIRECT, Gate, Place, why
+from bot.delivery.visibility import DIRECT, ShownIn, Visibility, why
 from bot.domain.job import ImageRecord, Job
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs.queue import JobQueue
@@ -67,7 +67,7 @@ class Courier:
         ladder: Ladder,
         progress: ProgressEditor,
         acknowledgements: Acknowledgements,
-        gate: Gate,
+        gate: Visibility,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -163,7 +163,7 @@ class Courier:
         trail, stale = current.error, False
         tired = self._tired(current)
         images = await self._queue.images(job.id)
-        aside = await self._gate.exposure(job, images, Place.of_job(job)) is Exposure.DM
+        aside = await self._gate.exposure(job, images, ShownIn.of_job(job)) is Exposure.DM
         if aside:
             await self._ladder.announce(current, elsewhere(job, why(Exposure.DM, images)))
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
@@ -218,10 +218,10 @@ class Courier:
         error_id, faults = _unexpected(delivery)
         if faults >= _MOST_UNEXPECTED:
             return await send(broken(job.id, error_id))
-        return await self.fitted(job, send, DIRECT if rung is Rung.DM else Place.of_job(job))
+        return await self.fitted(job, send, DIRECT if rung is Rung.DM else ShownIn.of_job(job))
 
     async def fitted(
-        self, job: Job, send: Callable[[Card], Awaitable[T]], place: Place, *, apart: bool = False
+        self, job: Job, send: Callable[[Card], Awaitable[T]], place: ShownIn, *, apart: bool = False
     ) -> T:
         """Send the card of an ended job to a place, smaller each time it raises `TooLargeError`.
 
@@ -243,7 +243,7 @@ class Courier:
                 log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
 
     async def card(
-        self, job: Job, place: Place, limit: int = FILE_LIMIT, *, apart: bool = False
+        self, job: Job, place: ShownIn, limit: int = FILE_LIMIT, *, apart: bool = False
     ) -> Card:
         """Build the message of an ended job for a place, its pictures of `limit` bytes at most."""
         images = await self._queue.images(job.id)
@@ -272,11 +272,11 @@ class Courier:
                 log.exception("picture %d of the job cannot be read", record.position)
         return outcome(job, uploads, made=len(images), hidden=hidden)
 
-    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: Place) -> Exposure:
+    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: ShownIn) -> Exposure:
         """Return how openly these pictures of a job may be shown in a place."""
         return await self._gate.exposure(job, images, place)
 
-    async def single(self, job: Job, image: ImageRecord, place: Place) -> Card:
+    async def single(self, job: Job, image: ImageRecord, place: ShownIn) -> Card:
         """Build the message of one picture of a batch for a place.
 
         Raises `JobNotFound` without its file, and `NotAllowed` where it may not be shown.

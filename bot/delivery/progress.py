@@ -14,10 +14,11 @@ from typing import Final
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import RetryLaterError, RungClosedError, explain
 from bot.delivery.ladder import Ladder, token_lives
-from bot.delivery.visibility import Gate
+from bot.delivery.visibility import Visibility
 from bot.domain.job import Job, JobState
 from bot.jobs.feed import JobUpdate
-from bot.jobs.queue import JobQueue, Place
+from bot.jobs.queue import JobQueue
+from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
 from bot.messages.outcome import progress
 from bot.messages.status import progress_status, waiting_status
@@ -70,7 +71,7 @@ class ProgressEditor:
         queue: JobQueue,
         ladder: Ladder,
         acknowledgements: Acknowledgements,
-        gate: Gate,
+        gate: Visibility,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -168,7 +169,7 @@ class ProgressEditor:
     async def _edit_due(self) -> None:
         now = self._clock()
         self._look_at = inf
-        places: dict[str, Place] | None = None
+        places: dict[str, QueuePlace] | None = None
         for job_id in list(self._dirty):
             shown = self._shown.get(job_id)
             if shown is None or shown.ended:
@@ -191,7 +192,7 @@ class ProgressEditor:
                     shown.text, shown.edited_at = text, now
                     shown.edit = asyncio.create_task(self._edit(shown))
 
-    def _text(self, shown: _Shown, place: Place | None) -> str:
+    def _text(self, shown: _Shown, place: QueuePlace | None) -> str:
         if shown.latest is not None:
             load_s = self._queue.forecast.load_s if shown.latest.kind == "loading" else None
             return progress_status(shown.latest, load_s=load_s)

@@ -40,7 +40,7 @@ _UNCHECKED: Final[Mapping[Exposure, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ShownIn:
     """Where a picture is to be shown; `alone`: to its owner only."""
 
     guild_id: int | None = None
@@ -60,11 +60,11 @@ class Place:
         return cls(interaction.guild_id, interaction.channel_id, parent_id, alone)
 
 
-DIRECT: Final = Place(alone=True)
+DIRECT: Final = ShownIn(alone=True)
 """The direct messages with the one whom a picture belongs to."""
 
 
-class Gate:
+class Visibility:
     """Decides by the verdicts, the server's policy and the channel, each as they are now."""
 
     def __init__(
@@ -74,26 +74,26 @@ class Gate:
         self._preferences = preferences
         self._checking = checking
 
-    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: Place) -> Exposure:
+    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: ShownIn) -> Exposure:
         """Return how openly these pictures of a job may be shown in a place.
 
         What the server where they were asked for blocks comes through no other door either.
         """
         if not is_flagged(images):
             return Exposure.ALLOW
-        if await self._chosen(Place.of_job(job)) is Exposure.BLOCK:
+        if await self._chosen(ShownIn.of_job(job)) is Exposure.BLOCK:
             return Exposure.BLOCK
         return await self._chosen(place)
 
     async def shows_unfinished(self, job: Job) -> bool:
         """Tell whether unfinished pictures may be shown: no check has seen them yet."""
-        return not self._checking or await self._chosen(Place.of_job(job)) is Exposure.ALLOW
+        return not self._checking or await self._chosen(ShownIn.of_job(job)) is Exposure.ALLOW
 
-    async def _chosen(self, place: Place) -> Exposure:
+    async def _chosen(self, place: ShownIn) -> Exposure:
         policy = await self._preferences.policy(place.guild_id)
         return policy.exposure(restricted=self._is_restricted(place), alone=place.alone)
 
-    def _is_restricted(self, place: Place) -> bool:
+    def _is_restricted(self, place: ShownIn) -> bool:
         """Tell whether Discord shows the place to adults only; what is not known is not."""
         for channel_id in (place.channel_id, place.parent_channel_id):
             channel = self._client.get_channel(channel_id) if channel_id else None

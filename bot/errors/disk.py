@@ -12,7 +12,7 @@ from typing import Final
 from bot.errors import StorageRefused
 from bot.words import _, mark
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _FULL: Final = mark("the bot's disk is full")
 _READ_ONLY: Final = mark("the bot's data folder cannot be written")
@@ -70,7 +70,7 @@ def refused_politely() -> Generator[None]:
     except (sqlite3.Error, OSError) as error:
         if (reason := refusal(error)) is None:
             raise
-        _log.error("a request was refused: %s", error)
+        log.error("a request was refused: %s", error)
         raise StorageRefused(
             _("Not accepted: {reason}. Please try again later.").format(reason=_(reason))
         ) from error

@@ -12,11 +12,11 @@ from bot.pictures.parameters_written import png_texts
 from bot.rules.verdicts import ImageCheck, Verdict
 from storage.images import ImageStore
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Drawing:
+class Attempt:
     """One attempt at a job, as far as it got."""
 
     job: Job
@@ -79,7 +79,7 @@ async def _checked(
     try:
         found = await check.look([store.path(image) for image in images])
         pairs = list(zip(images, found, strict=True))
-    except Exception:  # noqa: BLE001 - whatever a check meets
-        _log.exception("the image check failed; the pictures count as not checked")
+    except Exception:
+        log.exception("the image check failed; the pictures count as not checked")
         return [replace(image, verdict=Verdict.FAILED) for image in images]
     return [replace(image, verdict=result.verdict, score=result.score) for image, result in pairs]

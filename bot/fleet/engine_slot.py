@@ -10,27 +10,27 @@ from typing import Any, Final
 from bot.domain.job import Job
 from bot.engine.protocol import Engine, EngineState
 from bot.fleet.worker import GpuWorker
-from bot.jobs.schedule import Slot
+from bot.jobs.schedule import EngineOutlook
 from bot.jobs.tasks import unbroken
 
 _READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
 
 
-class Rest(StrEnum):
+class Standby(StrEnum):
     """Why an engine takes no job. `DRAINED`: it also frees its card once it has ended its job."""
 
     PAUSED = "paused"
     DRAINED = "drained"
 
 
-class Member:
+class EngineSlot:
     """One engine of the fleet, and what is known of it."""
 
     def __init__(self, name: str, engine: Engine, *, node: str, card: str | None) -> None:
         self.name: Final = name
         self.engine: Final = engine
         self.node: Final = node
-        self.rest: Rest | None = None
+        self.standby: Standby | None = None
         self.standing_back = False
         """Whether it leaves a job that it failed to the others, and takes none meanwhile."""
         self.worker: GpuWorker
@@ -55,17 +55,17 @@ class Member:
     @property
     def free(self) -> bool:
         """Whether it waits for a job."""
-        return self.rest is None and self._handed is not None and not self._handed.done()
+        return self.standby is None and self._handed is not None and not self._handed.done()
 
     @property
     def able(self) -> bool:
         """Whether it takes jobs: the next one, or another when it has ended its own."""
-        return self.rest is None and not self.standing_back and not self.worker.pausing
+        return self.standby is None and not self.standing_back and not self.worker.pausing
 
-    def slot(self, *, alone: bool) -> Slot:
+    def outlook(self, *, alone: bool) -> EngineOutlook:
         """Return the engine as the estimates see it; one of several draws at a speed of its own."""
         job, speed = self.worker.current, self.speed
-        return Slot(
+        return EngineOutlook(
             job_id=None if job is None else job.id,
             ready=self.engine.state in _READY,
             taking=self.able,

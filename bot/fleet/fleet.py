@@ -18,10 +18,10 @@ from typing import Final
 from bot.domain.job import Job, JobState
 from bot.engine.protocol import Engine, EngineState
 from bot.errors import EngineError, InvalidRequest
-from bot.fleet.engine_slot import Member, Rest
+from bot.fleet.engine_slot import EngineSlot, Standby
 from bot.fleet.worker import GpuWorker
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import Slot
+from bot.jobs.schedule import EngineOutlook
 from bot.jobs.tasks import RETRY_LIMIT_S, unbroken, until_stored
 from bot.rules.verdicts import ImageCheck
 from bot.words import _
@@ -29,7 +29,7 @@ from storage import audit, facts
 from storage.database import Database, Transaction
 from storage.images import ImageStore
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Of the few seconds that a clean stop may take.
 _STOP_S: Final = 4.0
@@ -65,37 +65,37 @@ class Fleet:
         self._clock = clock
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
-        self._members: dict[str, Member] = {}
+        self._slots: dict[str, EngineSlot] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._leaving: dict[Member, asyncio.Task[None] | None] = {}
+        self._leaving: dict[EngineSlot, asyncio.Task[None] | None] = {}
         # Which engines refused a job, for as long as it is not known what became of it.
-        self._refusals: OrderedDict[str, set[Member]] = OrderedDict()
+        self._refusals: OrderedDict[str, set[EngineSlot]] = OrderedDict()
         self._moved = asyncio.Event()
         self._running = False
-        queue.forecast.slots = self._slots
+        queue.forecast.engines = self._outlooks
 
     @property
-    def members(self) -> Mapping[str, Member]:
+    def slots(self) -> Mapping[str, EngineSlot]:
         """The engines by name, in the order in which they came."""
-        return MappingProxyType(self._members)
+        return MappingProxyType(self._slots)
 
     @property
     def state(self) -> EngineState:
         """What the engines are doing, as one word."""
-        states = {member.engine.state for member in self._members.values()}
+        states = {slot.engine.state for slot in self._slots.values()}
         return next((state for state in _RANK if state in states), EngineState.STOPPED)
 
     async def add(
         self, name: str, engine: Engine, *, node: str = "local", card: str | None = None
-    ) -> Member:
+    ) -> EngineSlot:
         """Take an engine in; it begins to work at once, or when `run` does.
 
         One of that name from before is replaced. A pause of that name holds, also from the last
         run.
         """
         await self.remove(name)
-        member = Member(name, engine, node=node, card=card)
-        member.worker = GpuWorker(
+        slot = EngineSlot(name, engine, node=node, card=card)
+        slot.worker = GpuWorker(
             self._queue,
             engine,
             self._store,
@@ -103,44 +103,44 @@ class Fleet:
             clock=self._clock,
             retry_s=self._retry_s,
             idle_unload_s=self._idle_unload_s,
-            source=lambda: self._next_for(member),
-            elsewhere=lambda job: self._elsewhere(member, job),
+            source=lambda: self._next_for(slot),
+            elsewhere=lambda job: self._elsewhere(slot, job),
         )
-        rest = await self._database.read(lambda tx: facts.get_fact(tx, _fact(name)))
+        standby = await self._database.read(lambda tx: facts.get_fact(tx, _fact(name)))
         with suppress(ValueError):
-            member.rest = None if rest is None else Rest(rest)
-        self._members[name] = member
-        _log.info("engine %s joined (%s)", name, node)
+            slot.standby = None if standby is None else Standby(standby)
+        self._slots[name] = slot
+        log.info("engine %s joined (%s)", name, node)
         if self._running:
-            self._start(member)
+            self._start(slot)
         self._tell()
-        return member
+        return slot
 
     async def remove(self, name: str) -> None:
         """Let an engine go: its job goes back to the queue, and it is closed."""
-        member = self._members.pop(name, None)
-        if member is None:
+        slot = self._slots.pop(name, None)
+        if slot is None:
             return
-        task = self._leaving[member] = self._tasks.pop(name, None)
+        task = self._leaving[slot] = self._tasks.pop(name, None)
         self._tell()
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
-        await member.engine.close()
-        del self._leaving[member]
-        _log.info("engine %s left", name)
+        await slot.engine.close()
+        del self._leaving[slot]
+        log.info("engine %s left", name)
 
     async def close(self) -> None:
         """Close every engine, also those whose leaving was broken off. Idempotent."""
-        members = [*self._members.values(), *self._leaving]
-        await asyncio.gather(*(member.engine.close() for member in members))
+        slots = [*self._slots.values(), *self._leaving]
+        await asyncio.gather(*(slot.engine.close() for slot in slots))
 
     async def run(self) -> None:
         """Hand jobs out until cancelled, which gives the jobs in hand back."""
         await self._store.clear()
         self._running = True
-        for member in self._members.values():
-            self._start(member)
+        for slot in self._slots.values():
+            self._start(slot)
         handing = asyncio.create_task(self._hand_out(), name="hand-out")
         try:
             while True:
@@ -162,8 +162,8 @@ class Fleet:
 
     async def _stop_working(self) -> None:
         """End what the engines do; the jobs in hand go back, also those of an engine that hangs."""
-        working = {task: self._members[name] for name, task in self._tasks.items()}
-        working |= {task: member for member, task in self._leaving.items() if task is not None}
+        working = {task: self._slots[name] for name, task in self._tasks.items()}
+        working |= {task: slot for slot, task in self._leaving.items() if task is not None}
         self._tasks.clear()
         for task in working:
             task.cancel()
@@ -175,32 +175,32 @@ class Fleet:
 
     # What admins do
 
-    async def rest(
-        self, name: str, rest: Rest | None, *, by: int, guild_id: int | None = None
+    async def set_standby(
+        self, name: str, standby: Standby | None, *, by: int, guild_id: int | None = None
     ) -> None:
         """Let an engine take no more jobs, or with None take them again; a restart keeps it.
 
         Raises `InvalidRequest` for a name that is none.
         """
-        member = self._member(name)
+        slot = self._slot(name)
 
         async def store(tx: Transaction) -> None:
-            await facts.set_fact(tx, _fact(member.name), rest)
-            action = "engine_resume" if rest is None else f"engine_{rest}"
+            await facts.set_fact(tx, _fact(slot.name), standby)
+            action = "engine_resume" if standby is None else f"engine_{standby}"
             await audit.record(
-                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, target=member.name
+                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, target=slot.name
             )
 
         await self._database.write(store)
-        member.rest = rest
-        member.worker.unload_when_done = rest is Rest.DRAINED
+        slot.standby = standby
+        slot.worker.unload_when_done = standby is Standby.DRAINED
         self._tell()
-        if rest is Rest.DRAINED and member.job is None:
-            await member.engine.unload()
+        if standby is Standby.DRAINED and slot.job is None:
+            await slot.engine.unload()
 
     async def unload(self) -> tuple[int, int]:
         """Free the cards of all engines that do not draw; return how many were and were not."""
-        done = await asyncio.gather(*(m.engine.unload() for m in self._members.values()))
+        done = await asyncio.gather(*(m.engine.unload() for m in self._slots.values()))
         return sum(done), len(done) - sum(done)
 
     async def load(self) -> None:
@@ -209,45 +209,45 @@ class Fleet:
         Raises `EngineError` of the first that cannot.
         """
         failure: EngineError | None = None
-        for member in [m for m in self._members.values() if m.rest is None]:
+        for slot in [m for m in self._slots.values() if m.standby is None]:
             try:
-                await member.engine.load()
+                await slot.engine.load()
             except EngineError as error:
-                _log.warning("engine %s: the model was not loaded: %s", member.name, error.detail)
+                log.warning("engine %s: the model was not loaded: %s", slot.name, error.detail)
                 failure = failure or error
-            if member.rest is Rest.DRAINED:  # Meanwhile; its card was to be free.
-                await member.engine.unload()
+            if slot.standby is Standby.DRAINED:  # Meanwhile; its card was to be free.
+                await slot.engine.unload()
         if failure is not None:
             raise failure
 
     # Within
 
-    def _member(self, name: str) -> Member:
-        if found := self._members.get(name.strip()):
+    def _slot(self, name: str) -> EngineSlot:
+        if found := self._slots.get(name.strip()):
             return found
-        names = ", ".join(self._members) or "-"
+        names = ", ".join(self._slots) or "-"
         raise InvalidRequest(_("There is no such engine. There are: {names}.").format(names=names))
 
-    def _start(self, member: Member) -> None:
-        task = asyncio.create_task(member.worker.run(), name=f"worker-{member.name}")
-        self._tasks[member.name] = task
+    def _start(self, slot: EngineSlot) -> None:
+        task = asyncio.create_task(slot.worker.run(), name=f"worker-{slot.name}")
+        self._tasks[slot.name] = task
 
-    async def _next_for(self, member: Member) -> Job:
-        if member.worker.left is not None and len(self._members) > 1:
-            member.standing_back = True
+    async def _next_for(self, slot: EngineSlot) -> Job:
+        if slot.worker.left is not None and len(self._slots) > 1:
+            slot.standing_back = True
             try:
-                if member.worker.crashes:
-                    pause_s = self._retry_s * 2**member.worker.crashes
+                if slot.worker.crashes:
+                    pause_s = self._retry_s * 2**slot.worker.crashes
                     await asyncio.sleep(min(pause_s, RETRY_LIMIT_S))
-                await self._until_taken(member.worker.left)
+                await self._until_taken(slot.worker.left)
             finally:
-                member.standing_back = False
-        member.worker.left = None
-        return await member.wait(self._tell, self._queue.give_back_surely)
+                slot.standing_back = False
+        slot.worker.left = None
+        return await slot.wait(self._tell, self._queue.give_back_surely)
 
     async def _until_taken(self, job_id: str) -> None:
         """Wait until a job has left the queue, or no engine is there that could take it."""
-        while any(member.able for member in self._members.values()):
+        while any(slot.able for slot in self._slots.values()):
             changed = self._queue.changed
             job = await self._queue.job(job_id)
             if job is None or job.state is not JobState.QUEUED:
@@ -257,20 +257,20 @@ class Fleet:
                 async with asyncio.timeout(RETRY_LIMIT_S):
                     await changed.wait()
 
-    def _elsewhere(self, member: Member, job: Job) -> bool:
+    def _elsewhere(self, slot: EngineSlot, job: Job) -> bool:
         """Note that an engine refused a job; return whether there is one that did not."""
         refused = self._refusals.setdefault(job.id, set())
-        refused.add(member)
-        if any(other.able and other not in refused for other in self._members.values()):
+        refused.add(slot)
+        if any(other.able and other not in refused for other in self._slots.values()):
             while len(self._refusals) > _REFUSALS:
                 self._refusals.popitem(last=False)
             return True
         del self._refusals[job.id]
         return False
 
-    def _slots(self) -> list[Slot]:
-        alone = len(self._members) == 1
-        return [member.slot(alone=alone) for member in self._members.values()]
+    def _outlooks(self) -> list[EngineOutlook]:
+        alone = len(self._slots) == 1
+        return [slot.outlook(alone=alone) for slot in self._slots.values()]
 
     async def _hand_out(self) -> None:
         while True:
@@ -308,7 +308,7 @@ class Fleet:
         if claim.cancelled():
             return None
         if error := claim.exception():
-            _log.error("no job could be claimed", exc_info=error)
+            log.error("no job could be claimed", exc_info=error)
             await asyncio.sleep(self._retry_s)
             return None
         return claim.result()
@@ -317,8 +317,8 @@ class Fleet:
         """Wait until an engine comes, goes, becomes free or is paused."""
         await self._moved.wait()
 
-    def _free(self) -> list[Member]:
-        return [member for member in self._members.values() if member.free]
+    def _free(self) -> list[EngineSlot]:
+        return [slot for slot in self._slots.values() if slot.free]
 
     def _tell(self) -> None:
         """Wake whoever waits for a change of the engines; each waits for the next one."""
@@ -327,8 +327,8 @@ class Fleet:
         self._queue.refresh()
 
 
-def _best(free: list[Member], job: Job) -> Member:
-    return min(free, key=lambda member: member.suits(job))
+def _best(free: list[EngineSlot], job: Job) -> EngineSlot:
+    return min(free, key=lambda slot: slot.suits(job))
 
 
 def _fact(name: str) -> str:

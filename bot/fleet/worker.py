@@ -25,7 +25,7 @@ from bot.engine.protocol import (
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.errors.disk import HELD, refusal
-from bot.fleet.attempt import Drawing, engine_request, keep
+from bot.fleet.attempt import Attempt, engine_request, keep
 from bot.jobs.feed import JobUpdate
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import gpu_seconds
@@ -35,7 +35,7 @@ from bot.rules.verdicts import ImageCheck
 from bot.words import _, mark, speaking
 from storage.images import ImageStore
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 _LOAD_FACTOR, _DOUBLINGS = 5.0, 6
 _CRASHES: Final = frozenset({EngineErrorKind.DIED, EngineErrorKind.SILENT, EngineErrorKind.GARBLED})
@@ -115,8 +115,8 @@ class GpuWorker:
         while True:
             try:
                 job = await self._next_job()
-            except Exception:  # noqa: BLE001 - a worker outlives whatever it meets
-                _log.exception("no job could be claimed")
+            except Exception:
+                log.exception("no job could be claimed")
                 await asyncio.sleep(self._retry_s)
                 continue
             self.current = job
@@ -128,8 +128,8 @@ class GpuWorker:
             except asyncio.CancelledError:
                 await unbroken(self._queue.give_back_surely(job))
                 raise
-            except Exception:  # noqa: BLE001 - as above
-                _log.exception("job %s: its outcome could not be recorded", job.id)
+            except Exception:
+                log.exception("job %s: its outcome could not be recorded", job.id)
                 await self._fault_at_last(job)
             finally:
                 self.current = None
@@ -148,7 +148,7 @@ class GpuWorker:
             while not (await asyncio.wait({claim}, timeout=self._idle_unload_s))[0]:
                 # Also one whose load was cancelled halfway: it went on loading, for nobody.
                 if self._engine.state is not EngineState.STOPPED and await self._engine.unload():
-                    _log.info("nothing to draw for %g s: unloaded", self._idle_unload_s)
+                    log.info("nothing to draw for %g s: unloaded", self._idle_unload_s)
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
             claim.cancel()
@@ -162,7 +162,7 @@ class GpuWorker:
             self._cancel_asked.set()
 
     async def _work(self, job: Job) -> None:
-        drawing = Drawing(job, self._clock())
+        drawing = Attempt(job, self._clock())
         try:
             images = await self._pictures(drawing)
         except GenerationCancelled:
@@ -178,7 +178,7 @@ class GpuWorker:
                 await self._not_loaded(job, error)
                 return
             if error.kind is EngineErrorKind.REFUSED and self._elsewhere(job):
-                _log.warning("job %s goes to another engine: %s", job.id, error.detail)
+                log.warning("job %s goes to another engine: %s", job.id, error.detail)
                 self.left = job.id
                 await self._stored(lambda: self._queue.give_back(job))
                 return
@@ -187,18 +187,18 @@ class GpuWorker:
                 self.left = job.id
             sentence = error.spoken() or _(_SENTENCES[error.kind])
             await self._fault(drawing, error.kind, sentence, error.detail)
-        except Exception as error:  # noqa: BLE001 - the job fails, the next one runs
+        except Exception as error:
             if (reason := refusal(error)) and isinstance(error, OSError):
                 await self._refuse(job, reason, str(error.strerror))
                 return
-            _log.exception("job %s: unexpected error", job.id)
+            log.exception("job %s: unexpected error", job.id)
             sentence = _("Something went wrong inside the bot.")
             await self._fault(drawing, "internal", sentence, type(error).__name__)
         else:
             self._load_failures = self.crashes = self._refusals = 0
             await self._generated(drawing, images)
 
-    async def _pictures(self, drawing: Drawing) -> list[ImageRecord]:
+    async def _pictures(self, drawing: Attempt) -> list[ImageRecord]:
         try:
             await self._draw(drawing)
             return await keep(self._store, drawing.job.id, drawing.pictures, self._check)
@@ -207,7 +207,7 @@ class GpuWorker:
 
     async def _refuse(self, job: Job, reason: str, detail: str) -> None:
         """Put a job back whose pictures the disk did not take: no fault of its own."""
-        _log.error("job %s goes back: %s (%s)", job.id, reason, detail)
+        log.error("job %s goes back: %s (%s)", job.id, reason, detail)
         self._refused = True
         self._refusals = min(self._refusals + 1, _DOUBLINGS)
         # Everyone who waits reads it, each in an own language: it is looked up where it is shown.
@@ -224,13 +224,13 @@ class GpuWorker:
             try:
                 await self._store.try_writing()
             except OSError as error:
-                _log.error("pictures cannot be written yet: %s", error.strerror)
+                log.error("pictures cannot be written yet: %s", error.strerror)
             else:
                 self._refused = False
-        _log.info("pictures can be written again")
+        log.info("pictures can be written again")
         self._queue.hold(self, None)
 
-    async def _draw(self, drawing: Drawing) -> None:
+    async def _draw(self, drawing: Attempt) -> None:
         # A cancel that was committed right after the claim came too early for `_on_cancel`.
         row = await self._stored(lambda: self._queue.job(drawing.job.id))
         if row is None or row.cancel_requested_at is not None:
@@ -260,9 +260,9 @@ class GpuWorker:
         try:
             await self._engine.cancel(job_id)
         except (EngineError, OSError):
-            _log.exception("job %s: the engine could not be asked to stop", job_id)
+            log.exception("job %s: the engine could not be asked to stop", job_id)
 
-    async def _take(self, drawing: Drawing, event: Event) -> None:
+    async def _take(self, drawing: Attempt, event: Event) -> None:
         job_id = drawing.job.id
         total = drawing.job.request.steps
         match event:
@@ -274,7 +274,7 @@ class GpuWorker:
                 self.device = event.device
                 drawing.began_at = self._clock()
                 drawing.load_s = event.seconds
-                _log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
+                log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
                 await self._note(self._queue.forecast.note_load_time(event.seconds))
                 self._tell(JobUpdate(job_id, "running"))
             case Step(index, total):
@@ -291,7 +291,7 @@ class GpuWorker:
         try:
             await noting
         except sqlite3.Error:
-            _log.warning("what came of loading could not be stored", exc_info=True)
+            log.warning("what came of loading could not be stored", exc_info=True)
 
     def _log_loading(self, stage: str, fraction: float | None) -> None:
         """Log each stage, and the long ones again every tenth."""
@@ -299,9 +299,9 @@ class GpuWorker:
         if tenth != self._loading:
             self._loading = tenth
             share = "" if fraction is None else f": {fraction:.0%}"
-            _log.info("engine: %s%s", stage, share)
+            log.info("engine: %s%s", stage, share)
 
-    async def _generated(self, drawing: Drawing, images: list[ImageRecord]) -> None:
+    async def _generated(self, drawing: Attempt, images: list[ImageRecord]) -> None:
         assert drawing.finished
         self._measure(drawing.job, drawing.finished)
         timings = {"load": drawing.load_s, **drawing.finished.timings}
@@ -312,16 +312,16 @@ class GpuWorker:
             )
         )
         if not recorded:
-            _log.warning("job %s: this attempt is over, its pictures are not used", drawing.job.id)
+            log.warning("job %s: this attempt is over, its pictures are not used", drawing.job.id)
 
     def _measure(self, job: Job, finished: Finished) -> None:
         if (seconds := gpu_seconds(finished.timings)) > 0:
             now = job.request.megapixel_steps / seconds
             self.speed = now if self.speed is None else 0.7 * self.speed + 0.3 * now
 
-    async def _fault(self, drawing: Drawing, kind: str, sentence: str, detail: str) -> None:
+    async def _fault(self, drawing: Attempt, kind: str, sentence: str, detail: str) -> None:
         job, spent_s = drawing.job, self._spent(drawing)
-        _log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
+        log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
         await self._stored(
             lambda: self._queue.record_fault(
                 job,
@@ -338,8 +338,8 @@ class GpuWorker:
         sentence = f"{_('Something went wrong inside the bot.')} ({job.id})"
         try:
             await self._queue.record_fault(job, "internal", sentence, "outcome not recorded")
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("job %s: it stays as it is until the next start", job.id)
+        except Exception:
+            log.exception("job %s: it stays as it is until the next start", job.id)
 
     async def _not_loaded(self, job: Job, error: EngineError) -> None:
         """Put the job back: it is not its fault, and every other one would meet the same."""
@@ -347,12 +347,12 @@ class GpuWorker:
         await self._note(self._queue.forecast.note_load_failure(error.detail))
         if error.kind in _CRASHES and self._load_failures == 1:
             # Chance ends a process too (memory that another program took): at once, but only once.
-            _log.warning("the model did not load (%s); it is tried again", error.detail)
+            log.warning("the model did not load (%s); it is tried again", error.detail)
             await self._stored(lambda: self._queue.give_back(job))
             return
         doubled = 2 ** min(self._load_failures, _DOUBLINGS)
         self._load_pause_s = pause = self._retry_s * _LOAD_FACTOR * doubled
-        _log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
+        log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
         await self._stored(lambda: self._queue.give_back(job))
         sentence = error.spoken() or _(_SENTENCES[EngineErrorKind.LOAD_FAILED])
         again = _("Next try in {seconds} s.").format(seconds=f"{pause:.0f}")
@@ -361,7 +361,7 @@ class GpuWorker:
     async def _stored(self, work: Callable[[], Awaitable[T]]) -> T:
         return await until_stored(work, self._retry_s)
 
-    def _spent(self, drawing: Drawing) -> float:
+    def _spent(self, drawing: Attempt) -> float:
         return self._clock() - drawing.began_at if drawing.steps else 0.0
 
     def _tell(self, update: JobUpdate) -> None:

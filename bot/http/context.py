@@ -12,13 +12,13 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
 
 from bot.archive.gallery import Gallery
-from bot.catalogue.loras import LoraList
+from bot.catalogue.loras import LoraCache
 from bot.catalogue.models import ModelSpec
 from bot.config.api_keys import Caller, Keys
 from bot.domain.job import Job
 from bot.fleet.fleet import Fleet
 from bot.http.errors import Problem
-from bot.http.following import Watch
+from bot.http.following import JobFollower
 from bot.http.metrics import Metrics
 from bot.jobs.queue import JobQueue
 from bot.rules.preferences import Preferences
@@ -37,7 +37,7 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ApiContext:
     """The parts of the bot that the endpoints use."""
 
     keys: Keys
@@ -46,10 +46,10 @@ class Desk:
     queue: JobQueue
     fleet: Fleet
     gallery: Gallery
-    loras: LoraList
+    loras: LoraCache
     preferences: Preferences
     health: Health
-    watch: Watch
+    followers: JobFollower
     metrics: Metrics
     wait_s: float
     """How long a request waits for its picture."""
@@ -70,9 +70,9 @@ class Desk:
             await self.database.write(partial(deliveries.taken, job_id=job.id, now=time.time()))
 
 
-def desk_of(request: Request) -> Desk:
-    """Return the desk of the application."""
-    return cast("Desk", request.app.state.desk)
+def context_of(request: Request) -> ApiContext:
+    """Return the context of the application."""
+    return cast("ApiContext", request.app.state.context)
 
 
 def caller_of(request: Request) -> Caller:
@@ -81,7 +81,7 @@ def caller_of(request: Request) -> Caller:
     return cast("Caller", state["caller"])
 
 
-TheDesk = Annotated[Desk, Depends(desk_of)]
+TheContext = Annotated[ApiContext, Depends(context_of)]
 TheCaller = Annotated[Caller, Depends(caller_of)]
 # For the OpenAPI page alone: the gate has checked the key by then.
 BEARER: Final = Security(HTTPBearer(auto_error=False, description="A key of API_KEYS."))

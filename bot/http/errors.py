@@ -28,7 +28,7 @@ from bot.errors import (
 )
 from bot.http.schemas import GenerateBody
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 OPENAI_PATH: Final = "/v1/"
 RETRY_AFTER_S: Final = 30
@@ -103,7 +103,7 @@ def problem_of(error: UserError) -> Problem:
 def unforeseen(error: Exception) -> Problem:
     """Log what nobody foresaw under a short id, and return the answer that names it."""
     short_id = secrets.token_hex(3)
-    _log.error("unexpected error %s in a request", short_id, exc_info=error)
+    log.error("unexpected error %s in a request", short_id, exc_info=error)
     return Problem(500, f"Something went wrong here; the log knows it as {short_id}.")
 
 

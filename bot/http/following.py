@@ -12,7 +12,7 @@ from bot.jobs.feed import JobUpdate, Subscription
 from bot.jobs.queue import JobQueue
 
 
-class Watch:
+class JobFollower:
     """Passes the news of jobs to those who wait for one of them, until the door closes."""
 
     def __init__(self, queue: JobQueue) -> None:

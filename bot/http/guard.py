@@ -25,7 +25,7 @@ AT_ONCE: Final = 128
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
-class Gate:
+class Guard:
     """Lets through what may come in; everything but the public pages needs a key."""
 
     def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:

@@ -11,11 +11,11 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from bot.http.context import BEARER, TheCaller, TheDesk
+from bot.http.context import BEARER, TheCaller, TheContext
 from bot.http.schemas import refusals
 from storage import metrics
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -34,15 +34,15 @@ async def healthz() -> dict[str, str]:
     response_model=dict[str, Any],
     responses={503: {"description": "Not ready; the body says what is missing."}},
 )
-async def readyz(desk: TheDesk) -> Response:
+async def readyz(context: TheContext) -> Response:
     """Say whether the database answers, Discord is connected and the queue is open."""
     try:
-        await desk.database.read(metrics.depth)
+        await context.database.read(metrics.depth)
         database = True
     except sqlite3.Error:
-        _log.exception("the database does not answer")
+        log.exception("the database does not answer")
         database = False
-    discord, stopping = desk.health.online(), desk.watch.closing.is_set()
+    discord, stopping = context.health.online(), context.followers.closing.is_set()
     ready = database and discord and not stopping
     return JSONResponse(
         {
@@ -50,8 +50,8 @@ async def readyz(desk: TheDesk) -> Response:
             "database": database,
             "discord": discord,
             "stopping": stopping,
-            "paused": desk.queue.paused is not None,
-            "engine": desk.fleet.state,
+            "paused": context.queue.paused is not None,
+            "engine": context.fleet.state,
         },
         200 if ready else 503,
     )
@@ -67,9 +67,13 @@ async def readyz(desk: TheDesk) -> Response:
         **refusals(401, 403),
     },
 )
-async def read_metrics(desk: TheDesk, _caller: TheCaller) -> Response:
+async def read_metrics(context: TheContext, _caller: TheCaller) -> Response:
     """Return the figures in Prometheus' text format; a key is needed here too."""
-    page = await desk.metrics.page(
-        desk.queue, desk.database, desk.fleet, now=time.time(), latency_s=desk.health.latency_s()
+    page = await context.metrics.page(
+        context.queue,
+        context.database,
+        context.fleet,
+        now=time.time(),
+        latency_s=context.health.latency_s(),
     )
     return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from bot.config.api_keys import Caller
 from bot.domain.job import Job, JobState
-from bot.http.context import Desk, TheCaller, TheDesk
+from bot.http.context import ApiContext, TheCaller, TheContext
 from bot.http.errors import Problem
 from bot.http.schemas import GenerateBody, Generated, JobView, LoraView, refusals
 from bot.http.submitting import POLL_S, IdempotencyKey, finished, pictures, submit, view
@@ -41,7 +41,7 @@ _PICTURE: Final[dict[int | str, dict[str, Any]]] = {
 async def generate(
     body: GenerateBody,
     request: Request,
-    desk: TheDesk,
+    context: TheContext,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
     at_once: Annotated[
@@ -64,28 +64,28 @@ async def generate(
         lora_strength=body.lora_strength,
         private=True,
     )
-    submission = await submit(desk, caller, asked, (body.width, body.height), idempotency_key)
+    submission = await submit(context, caller, asked, (body.width, body.height), idempotency_key)
     job = submission.job
     if not at_once:
-        job = await finished(desk, submission, request)
+        job = await finished(context, submission, request)
         if job.state is JobState.GENERATED:
-            return await _drawn(desk, job)
+            return await _drawn(context, job)
     headers = {
         "Location": f"/api/v1/jobs/{job.id}",
         "Retry-After": str(POLL_S),
         "X-Job-Id": job.id,
     }
-    return JSONResponse((await view(desk, job)).model_dump(), 202, headers)
+    return JSONResponse((await view(context, job)).model_dump(), 202, headers)
 
 
-async def _drawn(desk: Desk, job: Job) -> Response:
-    files = await pictures(desk, job)
+async def _drawn(context: ApiContext, job: Job) -> Response:
+    files = await pictures(context, job)
 
     def encode() -> bytes:
         urls = [_DATA_URL + base64.b64encode(data).decode("ascii") for data in files]
         answer: dict[str, Any] = {
             "image_url": urls[0],
-            "model": job.model or desk.model.name,
+            "model": job.model or context.model.name,
             "width": job.request.width,
             "height": job.request.height,
             "seed": job.request.seed,
@@ -105,9 +105,9 @@ async def _drawn(desk: Desk, job: Job) -> Response:
     response_model=list[LoraView],
     responses=refusals(401, 403),
 )
-async def list_loras(desk: TheDesk, _caller: TheCaller) -> list[LoraView]:
+async def list_loras(context: TheContext, _caller: TheCaller) -> list[LoraView]:
     """Return what `lora` may name; empty where the model draws without."""
-    loras = await desk.loras.known()
+    loras = await context.loras.known()
     return [
         LoraView(name=one.name, strength=one.strength, trigger_words=one.words)
         for one in loras.choices
@@ -124,12 +124,12 @@ async def list_loras(desk: TheDesk, _caller: TheCaller) -> list[LoraView]:
 async def first_picture(
     job_id: str,
     request: Request,
-    desk: TheDesk,
+    context: TheContext,
     caller: TheCaller,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return the PNG as it was drawn, with its parameters in it."""
-    return await _picture(desk, caller, request, (job_id, 0), if_none_match)
+    return await _picture(context, caller, request, (job_id, 0), if_none_match)
 
 
 @router.head("/api/v1/images/{job_id}/{position}.png", include_in_schema=False)
@@ -143,12 +143,12 @@ async def one_picture(
     job_id: str,
     position: int,
     request: Request,
-    desk: TheDesk,
+    context: TheContext,
     caller: TheCaller,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Return the PNG of a batch's picture; positions count from 0."""
-    return await _picture(desk, caller, request, (job_id, position), if_none_match)
+    return await _picture(context, caller, request, (job_id, position), if_none_match)
 
 
 @router.delete(
@@ -158,27 +158,27 @@ async def one_picture(
     response_class=Response,
     responses=refusals(401, 403, 404, 409, 422),
 )
-async def delete_pictures(job_id: str, desk: TheDesk, caller: TheCaller) -> Response:
+async def delete_pictures(job_id: str, context: TheContext, caller: TheCaller) -> Response:
     """Delete every picture of a job that has ended; what it cost stays charged."""
-    job = await desk.own_job(caller, job_id)
+    job = await context.own_job(caller, job_id)
     if not job.state.final:
         raise Problem(409, "This job is not done yet; cancel it first.", job_id=job_id)
-    await desk.gallery.delete(job, by=caller.user_id)
+    await context.gallery.delete(job, by=caller.user_id)
     return Response(status_code=204)
 
 
 async def _picture(
-    desk: Desk, caller: Caller, request: Request, which: tuple[str, int], known: str | None
+    context: ApiContext, caller: Caller, request: Request, which: tuple[str, int], known: str | None
 ) -> Response:
     job_id, position = which
-    job = await desk.own_job(caller, job_id)
-    image = await desk.gallery.picture(job, position)
+    job = await context.own_job(caller, job_id)
+    image = await context.gallery.picture(job, position)
     tag = f'"{image.sha256}"'
     headers = {"ETag": tag, "Cache-Control": "private, max-age=31536000, immutable"}
     if known is not None and tag in known:
         return Response(status_code=304, headers=headers)
-    data = await desk.gallery.read(image)
+    data = await context.gallery.read(image)
     if request.method != "HEAD":  # That is asked without taking the picture.
-        await desk.fetched(job)
+        await context.fetched(job)
     headers["Content-Disposition"] = f'inline; filename="{job.id}_{position}.png"'
     return Response(data, media_type="image/png", headers=headers)

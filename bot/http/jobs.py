@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from bot.domain.job import Job
-from bot.http.context import Desk, TheCaller, TheDesk
+from bot.http.context import ApiContext, TheCaller, TheContext
 from bot.http.errors import Problem
 from bot.http.schemas import JobView, refusals
 from bot.http.submitting import view
@@ -50,12 +50,12 @@ _STREAM: Final[dict[int | str, dict[str, Any]]] = {
     summary="A job as it stands",
     responses=refusals(401, 403, 404, 422),
 )
-async def read_job(job_id: str, desk: TheDesk, caller: TheCaller) -> JobView:
+async def read_job(job_id: str, context: TheContext, caller: TheCaller) -> JobView:
     """Return the job; a drawn one names its pictures."""
-    job = await desk.own_job(caller, job_id)
+    job = await context.own_job(caller, job_id)
     if job.state.final:
-        await desk.fetched(job)
-    return await view(desk, job)
+        await context.fetched(job)
+    return await view(context, job)
 
 
 @router.delete(
@@ -67,15 +67,15 @@ async def read_job(job_id: str, desk: TheDesk, caller: TheCaller) -> JobView:
         **refusals(401, 403, 404, 409, 422),
     },
 )
-async def cancel_job(job_id: str, desk: TheDesk, caller: TheCaller) -> Response:
+async def cancel_job(job_id: str, context: TheContext, caller: TheCaller) -> Response:
     """Cancel a job that waits, or have a running one stop at its next step."""
-    await desk.own_job(caller, job_id)
-    outcome = await desk.queue.cancel(job_id, by=caller.user_id)
+    await context.own_job(caller, job_id)
+    outcome = await context.queue.cancel(job_id, by=caller.user_id)
     if outcome is CancelOutcome.ALREADY_DONE:
         raise Problem(409, "This job is already done.", job_id=job_id)
-    job = await desk.own_job(caller, job_id)
+    job = await context.own_job(caller, job_id)
     status = 202 if outcome is CancelOutcome.CANCELLING else 200
-    return JSONResponse((await view(desk, job)).model_dump(), status)
+    return JSONResponse((await view(context, job)).model_dump(), status)
 
 
 @router.get(
@@ -84,44 +84,44 @@ async def cancel_job(job_id: str, desk: TheDesk, caller: TheCaller) -> Response:
     response_class=StreamingResponse,
     responses=_STREAM,
 )
-async def read_events(job_id: str, desk: TheDesk, caller: TheCaller) -> StreamingResponse:
+async def read_events(job_id: str, context: TheContext, caller: TheCaller) -> StreamingResponse:
     """Stream what happens to a job until it has ended; the first event says where it stands."""
-    job = await desk.own_job(caller, job_id)
+    job = await context.own_job(caller, job_id)
     return StreamingResponse(
-        _events(desk, job),
+        _events(context, job),
         media_type="text/event-stream",
         # nginx would collect what is meant to arrive at once.
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _events(desk: Desk, job: Job) -> AsyncGenerator[str]:
-    with desk.watch.following(job.id) as follower:
-        now = await desk.queue.job(job.id)
+async def _events(context: ApiContext, job: Job) -> AsyncGenerator[str]:
+    with context.followers.following(job.id) as follower:
+        now = await context.queue.job(job.id)
         if now is None or now.state.final:
-            yield await _done(desk, job.id)
+            yield await _done(context, job.id)
             return
-        yield _event(now.state, (await view(desk, now)).model_dump())
-        async with aclosing(desk.watch.updates(follower, _KEEP_ALIVE_S)) as updates:
+        yield _event(now.state, (await view(context, now)).model_dump())
+        async with aclosing(context.followers.updates(follower, _KEEP_ALIVE_S)) as updates:
             async for update in updates:
                 if update is None:
                     yield ": still there\n\n"
                 elif update.kind == "final":
-                    yield await _done(desk, job.id)
+                    yield await _done(context, job.id)
                     return
-                elif said := await _said(desk, update):
+                elif said := await _said(context, update):
                     yield said
 
 
-async def _done(desk: Desk, job_id: str) -> str:
-    job = await desk.queue.job(job_id)
+async def _done(context: ApiContext, job_id: str) -> str:
+    job = await context.queue.job(job_id)
     if job is None:
         return _event("done", {"id": job_id, "state": "deleted"})
-    await desk.fetched(job)
-    return _event("done", (await view(desk, job)).model_dump())
+    await context.fetched(job)
+    return _event("done", (await view(context, job)).model_dump())
 
 
-async def _said(desk: Desk, update: JobUpdate) -> str | None:
+async def _said(context: ApiContext, update: JobUpdate) -> str | None:
     match update.kind:
         case "loading":
             return _event("loading", {"stage": update.stage, "fraction": update.fraction})
@@ -130,7 +130,7 @@ async def _said(desk: Desk, update: JobUpdate) -> str | None:
         case "running":
             return _event("running", {})
         case "queued" | "moved":
-            place = await desk.queue.place(update.job_id)
+            place = await context.queue.place(update.job_id)
             if place is None or (update.kind == "moved" and place.ahead == 0):
                 return None
             return _event("queued", {"ahead": place.ahead, "starts_at": place.starts_at})

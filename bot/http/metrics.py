@@ -24,7 +24,7 @@ from bot.jobs.queue import JobQueue
 from storage import metrics
 from storage.database import Database
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _WHICH: Final = ("engine", "node", "card")
 _SECONDS: Final = (0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
@@ -102,7 +102,7 @@ class Metrics:
                 try:
                     await self._ended(queue, database, update.job_id)
                 except sqlite3.Error:
-                    _log.exception("an ended job could not be counted")
+                    log.exception("an ended job could not be counted")
 
     async def _ended(self, queue: JobQueue, database: Database, job_id: str) -> None:
         job = await queue.job(job_id)
@@ -128,11 +128,11 @@ class Metrics:
     def _show(self, fleet: Fleet) -> None:
         for gauge in (self._engines, self._resting, self._speeds):
             gauge.clear()  # An engine that has left is not shown any more.
-        for member in fleet.members.values():
-            labels = (member.name, member.node, member.card or "")
-            self._engines.labels(*labels, member.engine.state).set(1)
-            self._resting.labels(*labels).set(member.rest is not None)
-            self._speeds.labels(*labels).set(math.nan if member.speed is None else member.speed)
+        for slot in fleet.slots.values():
+            labels = (slot.name, slot.node, slot.card or "")
+            self._engines.labels(*labels, slot.engine.state).set(1)
+            self._resting.labels(*labels).set(slot.standby is not None)
+            self._speeds.labels(*labels).set(math.nan if slot.speed is None else slot.speed)
 
     async def page(
         self, queue: JobQueue, database: Database, fleet: Fleet, *, now: float, latency_s: float

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from bot.domain.job import JobState
-from bot.http.context import TheCaller, TheDesk
+from bot.http.context import TheCaller, TheContext
 from bot.http.errors import Problem
 from bot.http.links import signed_path
 from bot.http.schemas import OpenAIAnswer, OpenAIBody, OpenAIRefusal, refusals
@@ -38,7 +38,7 @@ _QUALITIES: Final = {"low": "fast", "medium": "standard", "high": "high", "hd": 
 async def create_images(
     body: OpenAIBody,
     request: Request,
-    desk: TheDesk,
+    context: TheContext,
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -52,8 +52,8 @@ async def create_images(
         lora_strength=body.lora_strength,
         private=True,
     )
-    submission = await submit(desk, caller, asked, _size(body.size), idempotency_key)
-    job = await finished(desk, submission, request)
+    submission = await submit(context, caller, asked, _size(body.size), idempotency_key)
+    job = await finished(context, submission, request)
     if job.state is not JobState.GENERATED:
         raise Problem(
             504,
@@ -64,13 +64,13 @@ async def create_images(
     headers = {"X-Job-Id": job.id}
     if body.response_format != "b64_json":
         base = str(request.base_url).rstrip("/")
-        images = await desk.queue.images(job.id)
+        images = await context.queue.images(job.id)
         links = [
             {"url": base + signed_path(caller, job.id, image.position), "b64_json": None}
             for image in images
         ]
         return JSONResponse({"created": created, "data": links}, headers=headers)
-    files = await pictures(desk, job)
+    files = await pictures(context, job)
 
     def encode() -> Response:
         data = [{"url": None, "b64_json": base64.b64encode(file).decode()} for file in files]
@@ -91,7 +91,7 @@ def _size(text: str | None) -> tuple[int | None, int | None]:
 @router.get(
     "/models", summary="The loaded model", responses=refusals(401, 403, model=OpenAIRefusal)
 )
-async def list_models(desk: TheDesk, _caller: TheCaller) -> dict[str, Any]:
+async def list_models(context: TheContext, _caller: TheCaller) -> dict[str, Any]:
     """Return the one model there is, for clients that ask first."""
-    model = {"id": desk.model.name, "object": "model", "created": 0, "owned_by": "imagebot"}
+    model = {"id": context.model.name, "object": "model", "created": 0, "owned_by": "imagebot"}
     return {"object": "list", "data": [model]}

@@ -16,11 +16,11 @@ from typing_extensions import override
 from bot import __version__
 from bot.errors import StartupError
 from bot.http import health, images, jobs, openai, pages
-from bot.http.context import BEARER, Desk
+from bot.http.context import BEARER, ApiContext
 from bot.http.errors import add_error_answers
-from bot.http.guard import Gate
+from bot.http.guard import Guard
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _LAST_MOMENT_S: Final = 2
 _HEADERS_LIMIT: Final = 32 * 1024
@@ -35,7 +35,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def build_app(desk: Desk) -> FastAPI:
+def build_app(context: ApiContext) -> FastAPI:
     """Return the application without its gate."""
     app = FastAPI(
         title="Qwen-Image bot",
@@ -47,7 +47,7 @@ def build_app(desk: Desk) -> FastAPI:
         # Served by bot/http/pages.py.
         openapi_url=None,
     )
-    app.state.desk = desk
+    app.state.context = context
     for router in (images.router, jobs.router, openai.router):
         app.include_router(router, dependencies=[BEARER])
     app.include_router(health.router)
@@ -82,14 +82,14 @@ def bind(host: str, port: int) -> socket.socket:
 class HttpDoor:
     """Serves the application on a socket until it is closed."""
 
-    def __init__(self, desk: Desk, listener: socket.socket) -> None:
+    def __init__(self, context: ApiContext, listener: socket.socket) -> None:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        self._desk = desk
+        self._context = context
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
-                Gate(build_app(desk), desk.keys, desk.metrics),
+                Guard(build_app(context), context.keys, context.metrics),
                 http="h11",
                 ws="none",
                 lifespan="off",
@@ -104,13 +104,15 @@ class HttpDoor:
 
     async def run(self) -> None:
         """Serve until `close`, or until cancelled."""
-        desk = self._desk
+        context = self._context
         beside = [
-            asyncio.create_task(desk.watch.run(), name="http watch"),
-            asyncio.create_task(desk.metrics.watch(desk.queue, desk.database), name="http metrics"),
+            asyncio.create_task(context.followers.run(), name="http watch"),
+            asyncio.create_task(
+                context.metrics.watch(context.queue, context.database), name="http metrics"
+            ),
         ]
-        who = ", ".join(desk.keys.names) or "anyone on this machine"
-        _log.info("the HTTP API is open at %s for %s (%s/docs)", self.url, who, self.url)
+        who = ", ".join(context.keys.names) or "anyone on this machine"
+        log.info("the HTTP API is open at %s for %s (%s/docs)", self.url, who, self.url)
         try:
             await self._server.serve([self._listener])
         finally:
@@ -120,5 +122,5 @@ class HttpDoor:
 
     def close(self) -> None:
         """Take no more requests, and answer those that wait with what there is; `run` ends soon."""
-        self._desk.watch.closing.set()
+        self._context.followers.closing.set()
         self._server.should_exit = True

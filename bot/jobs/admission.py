@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bot.domain.job import Job, Origin
 from bot.domain.request import ImageRequest
-from bot.jobs.schedule import Place
+from bot.jobs.schedule import QueuePlace
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
@@ -20,7 +20,7 @@ class Submission:
     """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
 
     job: Job
-    place: Place
+    place: QueuePlace
     repeated: bool
 
 

@@ -14,7 +14,7 @@ from storage import audit, blocks, jobs
 from storage.blocks import EVERYWHERE, Block
 from storage.database import Database, Transaction
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 __all__ = ["EVERYWHERE", "Block", "Blocks"]
 
@@ -55,7 +55,7 @@ class Blocks:
             return job_ids
 
         dropped = await self._queue.ending(block)
-        _log.info("user %d blocked by %d (server %d)", user_id, by, guild_id)
+        log.info("user %d blocked by %d (server %d)", user_id, by, guild_id)
         return len(dropped)
 
     async def require_unblocked(self, user_id: int, guild_id: int | None) -> None:

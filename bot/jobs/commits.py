@@ -12,27 +12,27 @@ from typing import Final, TypeVar
 from bot.domain.job import ImageRecord, Job, JobState
 from bot.jobs import outcomes, pause
 from bot.jobs.feed import Feed, JobUpdate, UpdateKind
-from bot.jobs.pause import Gate
+from bot.jobs.pause import QueuePause
 from bot.jobs.tasks import until_stored
 from bot.logs import job_context
 from storage import jobs
 from storage.database import Database, Transaction
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _RETURN_RETRY_S: Final = 0.5
 _RETURN_PATIENCE_S: Final = 3.0
 
 
-class Recorder:
+class Commits:
     """The part of the queue that records how attempts at jobs end."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self.feed = Feed()
         self._database = database
         self._clock = clock
-        self._gate = Gate()
+        self._gate = QueuePause()
         self._changed = asyncio.Event()
         self._returning: set[asyncio.Task[bool]] = set()
 
@@ -127,7 +127,7 @@ class Recorder:
     def _returned(self, job_id: str, returning: asyncio.Task[bool]) -> None:
         self._returning.discard(returning)
         if not returning.cancelled() and (error := returning.exception()):
-            _log.error(
+            log.error(
                 "job %s: not given back; the next start finds it running", job_id, exc_info=error
             )
 
@@ -145,10 +145,10 @@ class Recorder:
     ) -> T:
         """Commit `fn`, then tell the rest of the process, also if the caller is gone by then."""
 
-        async def change(tx: Transaction) -> tuple[T, list[str], Gate]:
+        async def change(tx: Transaction) -> tuple[T, list[str], QueuePause]:
             return await fn(tx), await jobs.queued_ids(tx), await pause.settle(tx)
 
-        def then(result: tuple[T, list[str], Gate]) -> None:
+        def then(result: tuple[T, list[str], QueuePause]) -> None:
             self._gate = result[2]
             if told:
                 told(result[0])
@@ -171,5 +171,5 @@ class Recorder:
     def _tell_state(self, job: Job, state: JobState | None) -> None:
         if state is not None:
             with job_context(job.id):
-                _log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
+                log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
             self._tell(job.id, "final" if state.final else "queued")

@@ -11,9 +11,9 @@ from bot.domain.job import Job
 from bot.jobs.feed import Feed
 from bot.jobs.schedule import (
     UNMEASURED_RATE,
+    EngineOutlook,
     Outlook,
-    Place,
-    Slot,
+    QueuePlace,
     places,
     running_order,
     seconds_per_unit,
@@ -37,7 +37,7 @@ class Forecast:
         model: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.slots: Callable[[], Sequence[Slot]] = lambda: [Slot()]
+        self.engines: Callable[[], Sequence[EngineOutlook]] = lambda: [EngineOutlook()]
         """The engines as they stand; the fleet sets it."""
         self.load_s: float | None = None
         """How long the model took to load the last time that anyone asked for places, in s."""
@@ -60,11 +60,11 @@ class Forecast:
         served = await usage.served(tx, self._clock() - FAIR_WINDOW_S)
         return running_order(await jobs.unfinished(tx), served, await self.rate(tx))
 
-    async def places(self, tx: Transaction, *, paused: bool) -> dict[str, Place]:
+    async def places(self, tx: Transaction, *, paused: bool) -> dict[str, QueuePlace]:
         """Return the place of every open job."""
-        slots = self.slots()
+        engines = self.engines()
         load_s: float | None = 0.0
-        if not all(slot.ready for slot in slots):
+        if not all(engine.ready for engine in engines):
             fact = await facts.get_fact(tx, self._load_fact)
             load_s = self.load_s = None if fact is None else float(fact)
         outlook = Outlook(
@@ -73,7 +73,7 @@ class Forecast:
             load_s=load_s,
             paused=paused,
             progress=self._progress,
-            slots=slots,
+            engines=engines,
         )
         return places(await self.order(tx), outlook)
 

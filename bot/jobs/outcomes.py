@@ -17,7 +17,7 @@ from bot.words import _, mark, speaking
 from storage import blocks, jobs, usage
 from storage.database import Transaction
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_ENGINE_FAULTS: Final = 2
 MAX_INTERRUPTIONS: Final = 5
@@ -125,7 +125,7 @@ async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
         sentence = mark("the bot was removed from the server.")
         await jobs.set_error(tx, job_id, "left_guild", sentence, "removed from the server")
         await end_cancelled(tx, job_id, now)
-        _log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
+        log.info("job %s: cancelled, the bot is no longer in server %d", job_id, guild_id)
     return job_ids
 
 
@@ -142,7 +142,7 @@ async def drop_forbidden(tx: Transaction, now: float) -> list[str]:
             kind, sentence = "blocked", mark("you were blocked.")
         await jobs.set_error(tx, job_id, kind, sentence, "dropped when it would have begun")
         await end_cancelled(tx, job_id, now, refund=True)
-        _log.info("job %s: cancelled (%s)", job_id, kind)
+        log.info("job %s: cancelled (%s)", job_id, kind)
     return [job_id for job_id, _blocked in found]
 
 
@@ -158,7 +158,7 @@ async def _end_unreadable(tx: Transaction, job: Job, now: float) -> None:
     await jobs.set_error(tx, job.id, "unreadable", sentence, "the stored request is not valid")
     await usage.refund(tx, job.id, now)
     await jobs.end(tx, job.id, JobState.FAILED, now)
-    _log.error("job %s: its stored request cannot be read; the job fails", job.id)
+    log.error("job %s: its stored request cannot be read; the job fails", job.id)
 
 
 async def recover(tx: Transaction, now: float) -> Recovery:

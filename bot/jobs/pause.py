@@ -15,7 +15,7 @@ DRAINING: Final = "draining"
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class QueuePause:
     """Why nothing is started, and why nothing new is accepted; None where it is."""
 
     paused: str | None = None
@@ -32,16 +32,16 @@ class Gate:
             )
 
 
-async def settle(tx: Transaction) -> Gate:
+async def settle(tx: Transaction) -> QueuePause:
     """Return the stored gate; a drain that nothing is left of pauses the queue."""
     paused, draining = await facts.get_facts(tx, (PAUSED, DRAINING))
     if draining is not None and paused is None and not await jobs.any_open(tx):
         await facts.set_fact(tx, PAUSED, draining)
         paused = draining
-    return Gate(paused, draining)
+    return QueuePause(paused, draining)
 
 
-async def store(tx: Transaction, gate: Gate) -> None:
+async def store(tx: Transaction, gate: QueuePause) -> None:
     """Keep a gate; it holds after a restart too."""
     await facts.set_fact(tx, PAUSED, gate.paused)
     await facts.set_fact(tx, DRAINING, gate.draining)

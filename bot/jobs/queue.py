@@ -19,20 +19,20 @@ from bot.errors.disk import refused_politely
 from bot.jobs import outcomes
 from bot.jobs import pause as gate
 from bot.jobs.admission import Submission, admit
-from bot.jobs.commits import Recorder
+from bot.jobs.commits import Commits
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
-from bot.jobs.pause import Gate
-from bot.jobs.schedule import Place
+from bot.jobs.pause import QueuePause
+from bot.jobs.schedule import QueuePlace
 from bot.jobs.tasks import unbroken
 from bot.logs import job_context
 from bot.rules.limits import Limits
-from bot.rules.used import Standing, standing
+from bot.rules.used import LimitsUsed, limits_used
 from bot.words import _, mark
 from storage import audit, jobs
 from storage.database import Database, Transaction
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _RESTARTED: Final = mark(
     "the bot was restarted while jobs waited; an admin goes on with /admin resume"
 )
@@ -48,7 +48,7 @@ class CancelOutcome(StrEnum):
     ALREADY_DONE = "already_done"
 
 
-class JobQueue(Recorder):
+class JobQueue(Commits):
     """Takes requests, hands jobs to workers in fair order, and records what became of them."""
 
     def __init__(
@@ -95,7 +95,7 @@ class JobQueue(Recorder):
 
         recovery = await self._change(recover)
         if recovery != Recovery():
-            _log.warning("jobs found running at start: %s", recovery)
+            log.warning("jobs found running at start: %s", recovery)
         return recovery
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class JobQueue(Recorder):
 
         async def insert(tx: Transaction) -> Submission:
             if first := await jobs.find_source(tx, origin.source_id):
-                place = (await self._places(tx)).get(first.id, Place(0, None, None))
+                place = (await self._places(tx)).get(first.id, QueuePlace(0, None, None))
                 return Submission(first, place, repeated=True)
             if self._closed:
                 raise QueueClosed(_("The bot is shutting down. Please try again in a minute."))
@@ -134,16 +134,16 @@ class JobQueue(Recorder):
         def accepted(submission: Submission) -> None:
             if not submission.repeated:
                 with job_context(job_id):
-                    _log.info("job %s queued for user %d", job_id, origin.user_id)
+                    log.info("job %s queued for user %d", job_id, origin.user_id)
                 self._tell(job_id, "queued")
 
         with refused_politely():
             return await self._change(insert, accepted)
 
-    async def standing(self, origin: Origin) -> Standing:
+    async def limits_used(self, origin: Origin) -> LimitsUsed:
         """Return what the user of `origin` has used of the limits that hold there."""
         now = self._clock()
-        return await self._database.read(lambda tx: standing(tx, self._limits, origin, now))
+        return await self._database.read(lambda tx: limits_used(tx, self._limits, origin, now))
 
     async def cancel(self, job_id: str, *, by: int, moderator: bool = False) -> CancelOutcome:
         """Cancel a job for its owner or a moderator; raises `JobNotFound` or `NotAllowed`."""
@@ -168,7 +168,7 @@ class JobQueue(Recorder):
             return CancelOutcome.CANCELLED
 
         def told(outcome: CancelOutcome) -> None:
-            _log.info("job %s: cancel by %d: %s", job_id, by, outcome)
+            log.info("job %s: cancel by %d: %s", job_id, by, outcome)
             if outcome is CancelOutcome.CANCELLED:
                 self._tell(job_id, "final")
             elif outcome is CancelOutcome.CANCELLING:
@@ -191,11 +191,11 @@ class JobQueue(Recorder):
 
     async def drain(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
         """Accept no more jobs until `resume`, end those there are, then pause; ends a pause."""
-        await self._set_gate(lambda _old: Gate(None, reason), "drain", reason, by, guild_id)
+        await self._set_gate(lambda _old: QueuePause(None, reason), "drain", reason, by, guild_id)
 
     async def resume(self, *, by: int, guild_id: int | None = None) -> None:
         """End the pause and the drain."""
-        await self._set_gate(lambda _old: Gate(), "resume", None, by, guild_id)
+        await self._set_gate(lambda _old: QueuePause(), "resume", None, by, guild_id)
 
     def hold(self, holder: object, reason: str | None) -> None:
         """Start nothing for `reason` until the same holder gives None, and each other one too.
@@ -210,7 +210,7 @@ class JobQueue(Recorder):
 
     async def _set_gate(
         self,
-        changed: Callable[[Gate], Gate],
+        changed: Callable[[QueuePause], QueuePause],
         action: str,
         reason: str | None,
         by: int,
@@ -222,7 +222,7 @@ class JobQueue(Recorder):
                 tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, detail=reason
             )
 
-        await self._change(set_gate, lambda _done: _log.info("%s by %d", action, by))
+        await self._change(set_gate, lambda _done: log.info("%s by %d", action, by))
 
     # What people see
 
@@ -234,11 +234,11 @@ class JobQueue(Recorder):
         """Return the pictures of a job in their order."""
         return await self._database.read(lambda tx: jobs.find_images(tx, job_id))
 
-    async def place(self, job_id: str) -> Place | None:
+    async def place(self, job_id: str) -> QueuePlace | None:
         """Return where an open job stands; None when it is final or unknown."""
         return (await self.places()).get(job_id)
 
-    async def places(self) -> dict[str, Place]:
+    async def places(self) -> dict[str, QueuePlace]:
         """Return where every open job stands, by id."""
         return await self._database.read(self._places)
 
@@ -300,5 +300,5 @@ class JobQueue(Recorder):
         if job:
             await self.give_back_surely(job)
 
-    async def _places(self, tx: Transaction) -> dict[str, Place]:
+    async def _places(self, tx: Transaction) -> dict[str, QueuePlace]:
         return await self.forecast.places(tx, paused=self.paused is not None)

@@ -19,7 +19,7 @@ UNMEASURED_RATE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePlace:
     """Where a job stands: how many have to end before it starts, and when it starts and ends.
 
     Times are Unix seconds from measured history, None where unknown (or while the queue pauses).
@@ -31,7 +31,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class EngineOutlook:
     """One engine: the job that it draws, whether its model is loaded, whether it takes more.
 
     `rate` is its own time for a megapixel step in seconds; None: as all together.
@@ -56,7 +56,7 @@ class Outlook:
     load_s: float | None
     paused: bool
     progress: Callable[[str], float]
-    slots: Sequence[Slot]
+    engines: Sequence[EngineOutlook]
 
 
 def gpu_seconds(timings: Mapping[str, float]) -> float:
@@ -168,34 +168,34 @@ class _Line:
         return round(self._users[user_id] / weight, 3)
 
 
-def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, Place]:
+def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, QueuePlace]:
     """Return the place of each job of `running_order`: each goes to the engine free first."""
-    found: dict[str, Place] = {}
-    drawing = {slot.job_id: slot for slot in outlook.slots if slot.job_id is not None}
-    idle = [slot for slot in outlook.slots if slot.job_id is None]
+    found: dict[str, QueuePlace] = {}
+    drawing = {engine.job_id: engine for engine in outlook.engines if engine.job_id is not None}
+    idle = [engine for engine in outlook.engines if engine.job_id is None]
     # When each engine that takes jobs is free, and its own rate.
     free_at: list[tuple[float, int, float | None]] = []
     elsewhere = 0
     running = [job for job in order if job.state is JobState.RUNNING]
     for job in running:
         # A job that was just claimed is not yet known to its engine.
-        slot = drawing.get(job.id) or (idle.pop(0) if idle else Slot(taking=False))
+        engine = drawing.get(job.id) or (idle.pop(0) if idle else EngineOutlook(taking=False))
         started = job.started_at if job.started_at is not None else outlook.now
-        load_s = 0.0 if slot.ready else outlook.load_s
+        load_s = 0.0 if engine.ready else outlook.load_s
         load_s = load_s and max(0.0, load_s - (outlook.now - started))
-        rate = outlook.rate if slot.rate is None else slot.rate
+        rate = outlook.rate if engine.rate is None else engine.rate
         left = None if rate is None else job.work * rate * (1 - outlook.progress(job.id))
         ends_at = _plus(_plus(outlook.now, load_s), left)
-        found[job.id] = Place(0, started, ends_at)
-        if slot.taking:
+        found[job.id] = QueuePlace(0, started, ends_at)
+        if engine.taking:
             free_at.append((_known(ends_at), len(free_at), rate))
         else:
             elsewhere += 1  # Its end lets nobody begin.
-    for slot in idle:
-        if slot.taking:
-            ready_at = _known(_plus(outlook.now, 0.0 if slot.ready else outlook.load_s))
+    for engine in idle:
+        if engine.taking:
+            ready_at = _known(_plus(outlook.now, 0.0 if engine.ready else outlook.load_s))
             free_at.append(
-                (ready_at, len(free_at), outlook.rate if slot.rate is None else slot.rate)
+                (ready_at, len(free_at), outlook.rate if engine.rate is None else engine.rate)
             )
     heapq.heapify(free_at)
     ahead = len(running) - max(1, len(free_at)) + 1 - (elsewhere if free_at else 0)
@@ -209,7 +209,7 @@ def places(order: Sequence[Unfinished], outlook: Outlook) -> dict[str, Place]:
             if rate is not None:
                 ends_at = _plus(starts_at, job.work * rate)
             heapq.heapreplace(free_at, (_known(ends_at), engine, rate))
-        found[job.id] = Place(max(0, number), starts_at, ends_at)
+        found[job.id] = QueuePlace(max(0, number), starts_at, ends_at)
     return found
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 RETRY_LIMIT_S: Final = 30.0
 """The longest pause between two tries."""
@@ -36,6 +36,6 @@ async def until_stored(work: Callable[[], Awaitable[T]], retry_s: float = 1.0) -
         try:
             return await work()
         except sqlite3.OperationalError as error:
-            _log.error("the database refuses (%s); next try in %g s", error, retry_s)
+            log.error("the database refuses (%s); next try in %g s", error, retry_s)
             await asyncio.sleep(retry_s)
             retry_s = min(retry_s * 2, RETRY_LIMIT_S)

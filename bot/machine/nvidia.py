@@ -15,14 +15,14 @@ VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class Gpu:
     """One card: what CUDA_VISIBLE_DEVICES calls it, and its name where that is known."""
 
     id: str
     name: str | None
 
 
-def visible(environment: Mapping[str, str] | None = None) -> list[Card]:
+def visible(environment: Mapping[str, str] | None = None) -> list[Gpu]:
     """Return the cards that this process may use, first to last; blocks up to ten seconds.
 
     Without CUDA_VISIBLE_DEVICES these are all that the driver tells of, by their UUIDs: CUDA's own
@@ -33,15 +33,15 @@ def visible(environment: Mapping[str, str] | None = None) -> list[Card]:
     known = _known()
     if chosen is None:
         return known
-    found: list[Card] = []
+    found: list[Gpu] = []
     for entry in (part.strip() for part in chosen.split(",")):
         if not entry or entry.startswith("-"):
             break
-        found.append(Card(entry, _name(entry, known)))
+        found.append(Gpu(entry, _name(entry, known)))
     return found
 
 
-def _name(entry: str, known: list[Card]) -> str | None:
+def _name(entry: str, known: list[Gpu]) -> str | None:
     for card in known:
         # A UUID may be cut off, as long as it is one card's alone.
         if card.id.lower().startswith(entry.lower()):
@@ -50,7 +50,7 @@ def _name(entry: str, known: list[Card]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def _known() -> list[Card]:
+def _known() -> list[Gpu]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -65,9 +65,9 @@ def _known() -> list[Card]:
         )
     except (subprocess.TimeoutExpired, OSError):
         return []
-    cards: list[Card] = []
+    cards: list[Gpu] = []
     for line in done.stdout.splitlines() if done.returncode == 0 else ():
         uuid, comma, name = line.partition(",")
         if comma and uuid.startswith("GPU-"):
-            cards.append(Card(uuid.strip(), name.strip()))
+            cards.append(Gpu(uuid.strip(), name.strip()))
     return cards

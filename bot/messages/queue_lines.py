@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bot.domain.job import Job, JobState
-from bot.jobs.queue import Place
+from bot.jobs.schedule import QueuePlace
 from bot.messages.text import safe
 from bot.words import _, mark, ngettext
 
@@ -38,7 +38,7 @@ def drain_line(reason: str) -> str:
     )
 
 
-def describe(job: Job, place: Place | None, reader_id: int) -> str:
+def describe(job: Job, place: QueuePlace | None, reader_id: int) -> str:
     """Return one line about an open job; a private prompt is shown to its owner alone."""
     hidden = job.request.private and job.user_id != reader_id
     prompt = _("(private)") if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())

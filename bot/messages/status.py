@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bot.jobs.feed import JobUpdate
-from bot.jobs.queue import Place
+from bot.jobs.schedule import QueuePlace
 from bot.messages.text import safe
 from bot.words import _, ngettext
 
@@ -19,7 +19,7 @@ def bar(done: int, total: int) -> str:
     return f"`{'▰' * filled}{'▱' * (_BAR_CELLS - filled)}` {share:.0%}"
 
 
-def waiting_status(place: Place, paused: str | None) -> str:
+def waiting_status(place: QueuePlace, paused: str | None) -> str:
     """Say where the job stands in the queue."""
     if place.ahead == 0:
         line = _("⏳ Next: starts as soon as the graphics card is free")

@@ -93,7 +93,7 @@ async def check(
     refusals: list[LimitReached] = []
     since = needed.at - DAY_S
     for quota in limits.quotas(origin, own):
-        whose = (quota.ledger, origin.user_id, origin.guild_id, since)
+        whose = (quota.scope, origin.user_id, origin.guild_id, since)
         if not fits(quota, await usage.total(tx, *whose), needed):
             refusals.append(refusal(quota, await usage.charges(tx, *whose), needed))
     if refusals:

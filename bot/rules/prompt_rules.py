@@ -13,7 +13,7 @@ import regex
 from bot.errors import InvalidRequest
 from bot.words import _
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 RULE_LIMIT: Final = 200
 MOST_RULES: Final = 100
@@ -64,7 +64,7 @@ def broken_rule(rules: Sequence[str], text: str) -> str | None:
             if pattern.search(plain, timeout=_SECONDS):
                 return rule
         except TimeoutError:
-            _log.warning("a prompt rule took longer than %g s and counts as broken", _SECONDS)
+            log.warning("a prompt rule took longer than %g s and counts as broken", _SECONDS)
             return rule
     return None
 

@@ -11,7 +11,7 @@ from bot.domain.job import Origin, Target
 from bot.errors import LimitReached
 from bot.rules.server_limits import Bounds, ServerLimits
 from bot.words import _, mark, ngettext
-from storage.usage import Charge, Ledger
+from storage.usage import Charge, QuotaScope
 
 DAY_S: Final = 24 * 3600
 # Shares of pictures that were given back do not add up exactly.
@@ -19,25 +19,25 @@ _TOLERANCE: Final = 1e-6
 _LONG_S: Final = 120
 
 _IMAGES: Final = {
-    Ledger.MEMBER: mark("Your roles in this server have {left} of {limit} pictures left."),
-    Ledger.DIRECT: mark("In direct messages you have {left} of {limit} pictures left."),
-    Ledger.SERVER: mark(
+    QuotaScope.MEMBER: mark("Your roles in this server have {left} of {limit} pictures left."),
+    QuotaScope.DIRECT: mark("In direct messages you have {left} of {limit} pictures left."),
+    QuotaScope.SERVER: mark(
         "All members of this server together have {left} of {limit} pictures left."
     ),
 }
 _SECONDS: Final = {
-    Ledger.USER: mark(
+    QuotaScope.USER: mark(
         "You have {left} of {limit} on the graphics card left; this takes about {needed}."
     ),
-    Ledger.MEMBER: mark(
+    QuotaScope.MEMBER: mark(
         "Your roles in this server have {left} of {limit} on the graphics card left; this takes "
         "about {needed}."
     ),
-    Ledger.DIRECT: mark(
+    QuotaScope.DIRECT: mark(
         "In direct messages you have {left} of {limit} on the graphics card left; this takes "
         "about {needed}."
     ),
-    Ledger.SERVER: mark(
+    QuotaScope.SERVER: mark(
         "All members of this server together have {left} of {limit} on the graphics card left; "
         "this takes about {needed}."
     ),
@@ -48,7 +48,7 @@ _SECONDS: Final = {
 class Quota:
     """Bounds, and whose charges of the last 24 hours count against them."""
 
-    ledger: Ledger
+    scope: QuotaScope
     bounds: Bounds
 
 
@@ -63,10 +63,13 @@ def quotas(
     if origin.guild_id is not None:
         member = own.member({*origin.role_ids, origin.guild_id}, user)
         user = user.or_more(member)
-        found = [Quota(Ledger.MEMBER, member), Quota(Ledger.SERVER, servers.or_less(own.server))]
+        found = [
+            Quota(QuotaScope.MEMBER, member),
+            Quota(QuotaScope.SERVER, servers.or_less(own.server)),
+        ]
     elif origin.target in {Target.INTERACTION, Target.MESSAGE}:
-        found = [Quota(Ledger.DIRECT, direct)]
-    everywhere = Quota(Ledger.USER, user)
+        found = [Quota(QuotaScope.DIRECT, direct)]
+    everywhere = Quota(QuotaScope.USER, user)
     return [quota for quota in (everywhere, *found) if not quota.bounds.empty]
 
 
@@ -90,24 +93,24 @@ def refusal(quota: Quota, charges: Sequence[Charge], needed: Charge) -> LimitRea
     if limit is not None and needed.images > limit - used + _TOLERANCE:
         drops = [(charge.at, charge.images) for charge in charges]
         retry_at = None if needed.images > limit else _room_at(drops, used - limit + needed.images)
-        return _refused_images(quota.ledger, used, limit, int(needed.images), retry_at)
+        return _refused_images(quota.scope, used, limit, int(needed.images), retry_at)
     bound = quota.bounds.seconds
     assert bound is not None
     spent = sum(charge.seconds for charge in charges)
     drops = [(charge.at, charge.seconds) for charge in charges]
     retry_at = None if needed.seconds > bound else _room_at(drops, spent - bound + needed.seconds)
-    sentence = _(_SECONDS[quota.ledger]).format(
+    sentence = _(_SECONDS[quota.scope]).format(
         left=span(max(0.0, bound - spent)), limit=span(bound), needed=span(needed.seconds)
     )
     return _with_end(sentence, retry_at)
 
 
 def _refused_images(
-    ledger: Ledger, used: float, limit: int, count: int, retry_at: int | None
+    scope: QuotaScope, used: float, limit: int, count: int, retry_at: int | None
 ) -> LimitReached:
     left = max(0, math.floor(limit - used + _TOLERANCE))
-    if ledger is not Ledger.USER:
-        sentence = _(_IMAGES[ledger]).format(left=left, limit=f"{limit:,}")
+    if scope is not QuotaScope.USER:
+        sentence = _(_IMAGES[scope]).format(left=left, limit=f"{limit:,}")
         return _with_end(sentence, retry_at)
     if retry_at is None:
         sentence = _("{count} pictures at once are more than the {limit} of a whole day.").format(

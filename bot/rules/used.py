@@ -13,7 +13,7 @@ from storage.usage import Charge
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LimitsUsed:
     """Where a user stands. Times are Unix seconds.
 
     `quotas` come with what of each was charged in the last 24 hours; the time of that is when the
@@ -29,16 +29,16 @@ class Standing:
     ready_at: float | None
 
 
-async def standing(tx: Transaction, limits: Limits, origin: Origin, now: float) -> Standing:
+async def limits_used(tx: Transaction, limits: Limits, origin: Origin, now: float) -> LimitsUsed:
     """Return where the user of `origin` stands, in the place that it comes from."""
     own = await server_limits(tx, origin.guild_id)
     found: list[tuple[Quota, Charge]] = []
     for quota in limits.quotas(origin, own):
-        whose = (quota.ledger, origin.user_id, origin.guild_id)
+        whose = (quota.scope, origin.user_id, origin.guild_id)
         found.append((quota, await usage.total(tx, *whose, now - DAY_S)))
     last = await usage.last_charge(tx, origin.user_id) if limits.cooldown_s > 0 else None
     ready_at = None if last is None else last + limits.cooldown_s
-    return Standing(
+    return LimitsUsed(
         quotas=tuple(found),
         open_jobs=await jobs.count_open(tx, origin.user_id),
         open_limit=limits.open_jobs,

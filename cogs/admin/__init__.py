@@ -26,7 +26,7 @@ from bot.words import _, mark, ngettext
 from cogs.admin.audit import AuditPageButton
 from cogs.admin.blocks import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin.engines import EngineGroup
-from cogs.admin.figures import Reports
+from cogs.admin.figures import FigureCommands
 from cogs.admin.limits import LimitGroup
 from cogs.admin.moderation import ModerationGroup
 from cogs.admin.queue import EndJobMenu, EveryonePageButton, cancel_managed, everyones_queue
@@ -41,7 +41,10 @@ _PAUSE_REASON: Final = mark("maintenance")
 @app_commands.allowed_installs(guilds=True, users=False)
 @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=False)
 class Admin(
-    Reports, commands.GroupCog, group_name="admin", group_description=mark("Look after the queue.")
+    FigureCommands,
+    commands.GroupCog,
+    group_name="admin",
+    group_description=mark("Look after the queue."),
 ):
     """Commands for server admins and the bot's owner."""
 
@@ -117,7 +120,7 @@ class Admin(
         await interaction.response.defer(ephemeral=True, thinking=True)
         _freed, drawing = await self.bot.services.fleet.unload()
         if not drawing:
-            await self.bot.services.records.note(
+            await self.bot.services.audit_log.note(
                 "unload", by=interaction.user.id, guild_id=interaction.guild_id
             )
             sentence = _("The model is unloaded; the next job loads it again.")
@@ -146,7 +149,7 @@ class Admin(
             sentence = _("A picture is being drawn; pause the queue or try again afterwards.")
             await interaction.followup.send(sentence, ephemeral=True)
             return
-        await self.bot.services.records.note(
+        await self.bot.services.audit_log.note(
             "reload", by=interaction.user.id, guild_id=interaction.guild_id
         )
         began = time.monotonic()
@@ -166,7 +169,7 @@ class Admin(
         await self.bot.require_owner(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         count = await self.bot.sync_commands()
-        await self.bot.services.records.note(
+        await self.bot.services.audit_log.note(
             "sync", by=interaction.user.id, guild_id=interaction.guild_id
         )
         sentence = ngettext("{count} command was sent.", "{count} commands were sent.", count)

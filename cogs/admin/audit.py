@@ -10,7 +10,7 @@ from typing import Any, Final
 import discord
 from typing_extensions import override
 
-from bot.archive.audit import Entry, Wanted
+from bot.archive.audit import AuditEntry, Wanted
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.domain.ids import is_job_id
@@ -33,7 +33,7 @@ async def audit_page(
 ) -> tuple[str, discord.ui.View]:
     """Return a page of the audit and its controls. Raises `NotAllowed`."""
     guild_id = await scope(interaction, bot)
-    page = await bot.services.records.page(Wanted(guild_id, actor_id, action), number, PAGE)
+    page = await bot.services.audit_log.page(Wanted(guild_id, actor_id, action), number, PAGE)
     lines = [_line(entry) for entry in page.entries]
     if guild_id is None:
         lines = [
@@ -57,7 +57,7 @@ async def audit_page(
     return shorten("\n".join(lines) or _("Nothing was done."), _MESSAGE_LIMIT), view
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: AuditEntry) -> str:
     parts = [f"<t:{entry.at:.0f}:f> <@{entry.actor_id}> **{safe(entry.action, ACTION_LIMIT)}**"]
     if entry.target:
         target = entry.target

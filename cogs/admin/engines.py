@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 
 from bot.client.bot import ImageBot
-from bot.fleet.engine_slot import Member, Rest
+from bot.fleet.engine_slot import EngineSlot, Standby
 from bot.fleet.fleet import Fleet
 from bot.jobs.feed import Feed
 from bot.messages.queue_lines import ENGINE_STATES
@@ -20,25 +20,25 @@ _LIMIT: Final = 2000
 _MOST_CHOICES: Final = 25
 _NAME_LIMIT: Final = 80
 _RESTS: Final = {
-    Rest.PAUSED: mark("paused: takes no jobs"),
-    Rest.DRAINED: mark("drained: takes no jobs, its card is free"),
+    Standby.PAUSED: mark("paused: takes no jobs"),
+    Standby.DRAINED: mark("drained: takes no jobs, its card is free"),
 }
 
 
-def _line(member: Member, feed: Feed) -> str:
-    parts = [_(ENGINE_STATES[member.engine.state.value])]
-    if member.card:
-        parts.insert(0, safe(member.card, _NAME_LIMIT))
-    if member.rest is not None:
-        parts.append(_(_RESTS[member.rest]))
-    if (job := member.job) is not None:
+def _line(slot: EngineSlot, feed: Feed) -> str:
+    parts = [_(ENGINE_STATES[slot.engine.state.value])]
+    if slot.card:
+        parts.insert(0, safe(slot.card, _NAME_LIMIT))
+    if slot.standby is not None:
+        parts.append(_(_RESTS[slot.standby]))
+    if (job := slot.job) is not None:
         latest = feed.latest(job.id)
         parts.append(f"`{job.id}` {progress_status(latest) if latest else ''}".strip())
-    if member.speed is not None:
-        parts.append(_("{speed} megapixel steps a second").format(speed=f"{member.speed:.2g}"))
-    name = safe(member.name, _NAME_LIMIT)
-    if member.node not in {member.name, "local"}:
-        name = _("{engine} on {node}").format(engine=name, node=safe(member.node, _NAME_LIMIT))
+    if slot.speed is not None:
+        parts.append(_("{speed} megapixel steps a second").format(speed=f"{slot.speed:.2g}"))
+    name = safe(slot.name, _NAME_LIMIT)
+    if slot.node not in {slot.name, "local"}:
+        name = _("{engine} on {node}").format(engine=name, node=safe(slot.node, _NAME_LIMIT))
     return f"- **{name}**: {' · '.join(parts)}"
 
 
@@ -47,7 +47,7 @@ def engine_lines(fleet: Fleet, feed: Feed) -> list[str]:
 
     While a model is downloaded or loaded, it says how far that is.
     """
-    return [_line(member, feed) for member in fleet.members.values()] or [
+    return [_line(slot, feed) for slot in fleet.slots.values()] or [
         _("There is no engine at present; jobs wait until one comes.")
     ]
 
@@ -58,7 +58,7 @@ async def _names(
     bot = interaction.client
     if not await bot.may_manage_all(interaction):
         return []
-    names = bot.services.fleet.members
+    names = bot.services.fleet.slots
     return [
         app_commands.Choice(name=name[:100], value=name)
         for name in names
@@ -70,13 +70,13 @@ class EngineGroup(app_commands.Group):
     """`/admin engine`."""
 
     async def _rest(
-        self, interaction: discord.Interaction[Any], name: str, rest: Rest | None
-    ) -> Member:
+        self, interaction: discord.Interaction[Any], name: str, rest: Standby | None
+    ) -> EngineSlot:
         bot: ImageBot = interaction.client
         await bot.require_all(interaction)
         fleet = bot.services.fleet
-        await fleet.rest(name, rest, by=interaction.user.id, guild_id=interaction.guild_id)
-        return fleet.members[name.strip()]
+        await fleet.set_standby(name, rest, by=interaction.user.id, guild_id=interaction.guild_id)
+        return fleet.slots[name.strip()]
 
     @app_commands.command(name="list", description=mark("Show what each engine does."))
     async def list_engines(self, interaction: discord.Interaction[ImageBot]) -> None:
@@ -93,9 +93,9 @@ class EngineGroup(app_commands.Group):
         self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
     ) -> None:
         """Let an engine end its job and take no other; its model stays loaded."""
-        member = await self._rest(interaction, engine, Rest.PAUSED)
+        slot = await self._rest(interaction, engine, Standby.PAUSED)
         sentence = _("⏸️ {engine} takes no more jobs until /admin engine resume.")
-        await self._tell(interaction, sentence, member)
+        await self._tell(interaction, sentence, slot)
 
     @app_commands.command(
         name="drain", description=mark("Give an engine no more jobs, and free its card.")
@@ -107,11 +107,11 @@ class EngineGroup(app_commands.Group):
     ) -> None:
         """Let an engine end its job, then unload its model."""
         await interaction.response.defer(ephemeral=True, thinking=True)
-        member = await self._rest(interaction, engine, Rest.DRAINED)
+        slot = await self._rest(interaction, engine, Standby.DRAINED)
         sentence = _("🚰 {engine} takes no more jobs; its card is free until /admin engine resume.")
-        if member.job is not None:
+        if slot.job is not None:
             sentence = _("🚰 {engine} takes no more jobs; its card is freed after this picture.")
-        await self._tell(interaction, sentence, member)
+        await self._tell(interaction, sentence, slot)
 
     @app_commands.command(name="resume", description=mark("Give an engine jobs again."))
     @app_commands.describe(engine=mark("The engine's name."))
@@ -120,13 +120,13 @@ class EngineGroup(app_commands.Group):
         self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
     ) -> None:
         """End an engine's pause or drain."""
-        member = await self._rest(interaction, engine, None)
-        await self._tell(interaction, _("▶️ {engine} takes jobs again."), member)
+        slot = await self._rest(interaction, engine, None)
+        await self._tell(interaction, _("▶️ {engine} takes jobs again."), slot)
 
     async def _tell(
-        self, interaction: discord.Interaction[Any], sentence: str, member: Member
+        self, interaction: discord.Interaction[Any], sentence: str, slot: EngineSlot
     ) -> None:
-        text = sentence.format(engine=f"**{safe(member.name, _NAME_LIMIT)}**")
+        text = sentence.format(engine=f"**{safe(slot.name, _NAME_LIMIT)}**")
         if interaction.response.is_done():
             await interaction.followup.send(text, ephemeral=True)
         else:

@@ -141,7 +141,7 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
     return lines
 
 
-class Reports(commands.Cog):
+class FigureCommands(commands.Cog):
     """The commands of `/admin` that change nothing."""
 
     bot: ImageBot

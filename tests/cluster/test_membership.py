@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.engine.cluster import fingerprint
-from bot.engine.cluster.membership import _log
+from bot.engine.cluster.membership import log
 from bot.engine.protocol import Step
 from bot.errors import EngineError, EngineErrorKind
 from tests.cluster.kit import membership, parent_of, ray_nodes
@@ -142,7 +142,7 @@ async def test_a_node_with_other_files_or_another_bot_is_refused(
     async def refused(words) -> None:
         told = asyncio.Event()
         monkeypatch.setattr(
-            _log, "error", lambda text, *parts: said.append(text % parts) or told.set()
+            log, "error", lambda text, *parts: said.append(text % parts) or told.set()
         )
         async with membership(nodes.address, tmp_path) as (members, _), asyncio.timeout(60):
             await told.wait()

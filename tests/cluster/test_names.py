@@ -52,7 +52,7 @@ async def names(monkeypatch, folder, cards) -> tuple[dict[str, str], list[str]]:
 
     monkeypatch.setattr(module, "require_ray", lambda _address: None)
     monkeypatch.setattr(module.Hub, "join", join)
-    monkeypatch.setattr(module._log, "error", lambda text, *parts: said.append(text % parts))
+    monkeypatch.setattr(module.log, "error", lambda text, *parts: said.append(text % parts))
     async with membership("10.0.0.1:6379", folder) as (members, watcher):
         watcher._poll_s = 3600
         await members.until(lambda: len(members.engines) == wanted)

@@ -13,7 +13,7 @@ import pytest
 
 from bot.engine.frames import Frame
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.parent.pipe import Link
+from bot.engine.parent.pipe import PipeLink
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import EngineState, Loading, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
@@ -105,11 +105,11 @@ class Sends:
     """Lets the test act where the engine sends something to its child."""
 
     def __init__(self, monkeypatch, kind: str, act) -> None:
-        self._send, self._kind, self._act = Link.send, kind, act
-        monkeypatch.setattr(Link, "send", self._sender())
+        self._send, self._kind, self._act = PipeLink.send, kind, act
+        monkeypatch.setattr(PipeLink, "send", self._sender())
 
     def _sender(self):
-        async def send(link: Link, kind: str, /, **fields) -> None:
+        async def send(link: PipeLink, kind: str, /, **fields) -> None:
             if kind == self._kind and self._act is not None:
                 act, self._act = self._act, None
                 await act()
@@ -169,9 +169,9 @@ def connecting(folder: Path, connect, model: str = "any", **options) -> EnginePr
 async def test_close_while_the_child_is_being_started(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as other:
         begun, go = asyncio.Event(), asyncio.Event()
-        links: list[Link] = []
+        links: list[PipeLink] = []
 
-        async def connect() -> Link:
+        async def connect() -> PipeLink:
             begun.set()
             await go.wait()
             links.append(await other._spawn())
@@ -193,7 +193,7 @@ async def test_a_cancel_while_the_child_is_being_started(tmp_path, monkeypatch) 
     async with misbehaving(tmp_path, monkeypatch) as other:
         begun, go = asyncio.Event(), asyncio.Event()
 
-        async def connect() -> Link:
+        async def connect() -> PipeLink:
             begun.set()
             await go.wait()
             return await other._spawn()
@@ -215,7 +215,7 @@ async def test_a_cancel_while_the_child_is_being_started(tmp_path, monkeypatch) 
     "error", [OSError("no such host"), EngineError(Kind.LOAD_FAILED, "the node is gone")]
 )
 async def test_what_cannot_be_started_is_tried_ever_more_slowly(tmp_path, error) -> None:
-    async def connect() -> Link:
+    async def connect() -> PipeLink:
         raise error
 
     engine = connecting(tmp_path, connect, backoff=Backoff(base=0.01))

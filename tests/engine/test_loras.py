@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from bot.engine.frames import FrameError
 from bot.engine.protocol import EngineRequest, Step
 from bot.engine.stream.layout import Geometry
-from bot.engine.stream.shelf import LoraShelf
+from bot.engine.stream.lora_files import LoraFiles
 from bot.engine.tiny.model import TRAINED
 from bot.engine.wire import read_request, request_fields
 from bot.errors import EngineError, EngineErrorKind
@@ -76,7 +76,7 @@ async def test_what_is_no_lora_is_a_sentence(
 
 
 async def test_a_replaced_file_counts(tmp_path) -> None:
-    dit, shelf = streamed(), LoraShelf(tmp_path)
+    dit, shelf = streamed(), LoraFiles(tmp_path)
     geometry: Geometry = dit.geometry
     found = []
     for seed in (1, 2):
@@ -87,7 +87,7 @@ async def test_a_replaced_file_counts(tmp_path) -> None:
 
 
 async def test_strengths_share_one_map_of_the_file(tmp_path) -> None:
-    dit, shelf = streamed(), LoraShelf(tmp_path)
+    dit, shelf = streamed(), LoraFiles(tmp_path)
     lora_file(tmp_path / "a.safetensors", dit.geometry.dim, dit.geometry.layers)
     weak, full = (shelf.take([("a", strength)], dit.layouts)[0] for strength in (0.5, 1.0))
     assert weak.blocks

@@ -17,7 +17,7 @@ from bot.domain.request import ImageRequest
 from bot.engine.child.control_tokens import inert_text
 from bot.engine.child.png import save_png
 from bot.errors import InvalidRequest
-from bot.jobs.queue import Place
+from bot.jobs.schedule import QueuePlace
 from bot.logs.redact import Redactor
 from bot.messages import outcome, status
 from bot.messages.upload import Upload
@@ -60,7 +60,7 @@ def test_a_message_is_within_discords_limits(text, state):
         return
     error = "The image engine crashed. " * 12
     uploads = [Upload(f"{'0' * 18}_0.png", b"", text)] if state is JobState.GENERATED else []
-    place = Place(3, 4.0, 5.0)
+    place = QueuePlace(3, 4.0, 5.0)
     cards = [
         outcome.outcome(job_of(request, state, error), uploads),
         outcome.progress(job_of(request, state), status.waiting_status(place, text[:200])),

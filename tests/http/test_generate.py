@@ -12,7 +12,7 @@ import pytest
 
 from bot.config.api_keys import user_id_of
 from bot.errors import EngineError, EngineErrorKind, StartupError
-from bot.http.following import Watch
+from bot.http.following import JobFollower
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import (
     ALICE,
@@ -154,13 +154,13 @@ async def test_past_the_wait_the_job_is_named_and_goes_on(sandbox, tmp_path):
 async def test_a_client_that_hangs_up_cancels_nothing(sandbox, tmp_path, monkeypatch):
     engine = ScriptedEngine(Script(hold_at=1))
     noticed = asyncio.Event()
-    ended = Watch.ended
+    ended = JobFollower.ended
 
     async def watched(*args):
         await ended(*args)
         noticed.set()
 
-    monkeypatch.setattr(Watch, "ended", watched)
+    monkeypatch.setattr(JobFollower, "ended", watched)
     async with opened(sandbox, tmp_path, engine=engine) as api, api.client() as client:
         _reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(raw_post(api, GENERATE, {"prompt": "a house"}))

@@ -206,6 +206,6 @@ async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
             'imagebot_engine_speed{card="",engine="local-0",node="local"} ',
         ):
             assert line in page, line
-        api.stage.app.door._desk.watch.closing.set()
+        api.stage.app.door._context.followers.closing.set()
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["stopping"]) == (503, True)

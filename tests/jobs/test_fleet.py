@@ -9,10 +9,10 @@ import pytest
 from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind, InvalidRequest
-from bot.fleet.engine_slot import Rest
+from bot.fleet.engine_slot import Standby
 from bot.fleet.fleet import Fleet
 from bot.jobs.queue import CancelOutcome
-from bot.jobs.schedule import Slot
+from bot.jobs.schedule import EngineOutlook
 from storage import audit
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.fleets import at_work, drawn_by, ended
@@ -27,7 +27,7 @@ async def test_two_engines_draw_at_the_same_time(queue, fleet):
         jobs = [await submit(queue, user) for user in (1, 2, 3)]
         await first.holding.wait()
         await second.holding.wait()
-        held = {member.job.id for member in fleet.members.values()}
+        held = {slot.job.id for slot in fleet.slots.values()}
         assert held == {jobs[0].id, jobs[1].id}
         assert (await queue.job(jobs[2].id)).state is JobState.QUEUED
         assert fleet.state is EngineState.BUSY
@@ -85,8 +85,8 @@ async def test_engines_join_and_leave_at_work(queue, fleet):
         assert fleet.state is EngineState.STOPPED
         await fleet.add("b", second, node="elsewhere", card="a card")
         assert await ended(queue, job) == [JobState.GENERATED]
-        assert (fleet.members["b"].node, fleet.members["b"].card) == ("elsewhere", "a card")
-        assert fleet.members["b"].speed == pytest.approx(256 * 256 / 1e6)
+        assert (fleet.slots["b"].node, fleet.slots["b"].card) == ("elsewhere", "a card")
+        assert fleet.slots["b"].speed == pytest.approx(256 * 256 / 1e6)
     assert drawn_by(second) == [job.id]
 
 
@@ -122,7 +122,7 @@ async def test_a_paused_engine_ends_its_job_and_takes_no_other(
     async with at_work(fleet):
         job = await submit(queue)
         await first.holding.wait()
-        await fleet.rest("a", Rest.PAUSED, by=9, guild_id=77)
+        await fleet.set_standby("a", Standby.PAUSED, by=9, guild_id=77)
         waiting = await submit(queue)
         assert (await queue.place(waiting.id)).starts_at is None
         first.release.set()
@@ -130,15 +130,15 @@ async def test_a_paused_engine_ends_its_job_and_takes_no_other(
         assert first.state is EngineState.IDLE
         await fleet.add("b", second)
         assert await ended(queue, waiting) == [JobState.GENERATED]
-        await fleet.rest("b", Rest.PAUSED, by=9)
+        await fleet.set_standby("b", Standby.PAUSED, by=9)
         more = await submit(queue)
-        await fleet.rest("a", None, by=9)
+        await fleet.set_standby("a", None, by=9)
         assert await ended(queue, more) == [JobState.GENERATED]
     assert drawn_by(first) == [job.id, more.id]
     assert drawn_by(second) == [waiting.id]
     again = Fleet(queue, store, database, clock=clock)
     await again.add("b", ScriptedEngine())
-    assert again.members["b"].rest is Rest.PAUSED
+    assert again.slots["b"].standby is Standby.PAUSED
     rows = await database.read(lambda tx: audit.newest(tx, audit.Wanted(), 10))
     assert [(row.action, row.target) for row in rows] == [
         ("engine_resume", "a"),
@@ -154,15 +154,15 @@ async def test_a_drained_engine_frees_its_card(queue, fleet):
         job = await submit(queue)
         await busy.holding.wait()
         await fleet.add("idle", idle)
-        await fleet.rest("idle", Rest.DRAINED, by=9)
+        await fleet.set_standby("idle", Standby.DRAINED, by=9)
         assert idle.state is EngineState.STOPPED
-        await fleet.rest("busy", Rest.DRAINED, by=9)
+        await fleet.set_standby("busy", Standby.DRAINED, by=9)
         assert busy.state is EngineState.BUSY
         busy.release.set()
         assert await ended(queue, job) == [JobState.GENERATED]
         await busy.unloaded.wait()
     with pytest.raises(InvalidRequest, match="busy, idle"):
-        await fleet.rest("nobody", None, by=9)
+        await fleet.set_standby("nobody", None, by=9)
 
 
 async def test_a_worker_that_ends_by_itself_ends_the_fleet(queue, fleet, monkeypatch):
@@ -209,25 +209,31 @@ async def test_estimates_count_the_engines(queue, clock):
     area = make_request().megapixel_steps
     await queue.forecast.note_load_time(60.0)
     jobs = [await submit(queue, user) for user in (2, 3, 4, 5)]
-    queue.forecast.slots = lambda: [Slot(), Slot(ready=False)]
+    queue.forecast.engines = lambda: [EngineOutlook(), EngineOutlook(ready=False)]
     places = [await queue.place(job.id) for job in jobs]
     starts = [place.starts_at - clock.now for place in places]
     assert starts == pytest.approx([0, 6, 12, 18], abs=1e-3)
     assert [place.ahead for place in places] == [0, 0, 1, 2]
-    queue.forecast.slots = lambda: [Slot(), Slot(), Slot(taking=False)]
+    queue.forecast.engines = lambda: [EngineOutlook(), EngineOutlook(), EngineOutlook(taking=False)]
     starts = [(await queue.place(job.id)).starts_at - clock.now for job in jobs]
     assert starts == pytest.approx([0, 0, 6, 6], abs=1e-3)
     running = await queue.get()
-    queue.forecast.slots = lambda: [Slot(job_id=running.id), Slot()]
+    queue.forecast.engines = lambda: [EngineOutlook(job_id=running.id), EngineOutlook()]
     waiting = [job for job in jobs if job.id != running.id]
     starts = [(await queue.place(job.id)).starts_at - clock.now for job in waiting]
     assert starts == pytest.approx([0, 6, 6], abs=1e-3)
     assert await one(queue._database, "SELECT count(*) FROM jobs WHERE state = 'running'") == 1
     # One that takes no more ends its job, and lets nobody begin; another is three times as fast.
-    queue.forecast.slots = lambda: [Slot(job_id=running.id, taking=False), Slot(rate=2 / area)]
+    queue.forecast.engines = lambda: [
+        EngineOutlook(job_id=running.id, taking=False),
+        EngineOutlook(rate=2 / area),
+    ]
     places = [await queue.place(job.id) for job in waiting]
     assert [place.ahead for place in places] == [0, 1, 2]
     assert [place.starts_at - clock.now for place in places] == pytest.approx([0, 2, 4], abs=1e-3)
-    queue.forecast.slots = lambda: [Slot(job_id=running.id, rate=2 / area), Slot(rate=5 / area)]
+    queue.forecast.engines = lambda: [
+        EngineOutlook(job_id=running.id, rate=2 / area),
+        EngineOutlook(rate=5 / area),
+    ]
     ends = [(await queue.place(job.id)).ends_at - clock.now for job in [running, *waiting]]
     assert ends == pytest.approx([2, 5, 4, 6], abs=1e-3)

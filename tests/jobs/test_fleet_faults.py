@@ -11,7 +11,7 @@ import pytest
 from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
-from bot.fleet.engine_slot import Rest
+from bot.fleet.engine_slot import Standby
 from bot.fleet.fleet import Fleet
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.fleets import at_work, drawn_by, ended
@@ -44,7 +44,7 @@ async def test_a_broken_engine_does_not_get_the_second_try_too(queue, fleet, mon
         stands_back, find = asyncio.Event(), queue.job
 
         async def watched(job_id):
-            if fleet.members["broken"].standing_back:
+            if fleet.slots["broken"].standing_back:
                 stands_back.set()
             return await find(job_id)
 
@@ -64,7 +64,7 @@ async def test_a_broken_engine_goes_on_where_nobody_else_can(queue, fleet):
     await fleet.add("other", ScriptedEngine())
     await fleet.add("broken", broken)
     async with at_work(fleet):
-        await fleet.rest("other", Rest.PAUSED, by=1)
+        await fleet.set_standby("other", Standby.PAUSED, by=1)
         job = await submit(queue)
         assert await ended(queue, job) == [JobState.GENERATED]
     assert drawn_by(broken) == [job.id, job.id]
@@ -228,7 +228,7 @@ async def test_the_last_engine_pauses_while_the_database_refuses(
     async def claimed():
         job = await claim()
         if not paused.is_set():
-            fleet.members["a"].rest = Rest.PAUSED
+            fleet.slots["a"].standby = Standby.PAUSED
             refusing.set()
             paused.set()
         return job
@@ -244,7 +244,7 @@ async def test_the_last_engine_pauses_while_the_database_refuses(
                 break
             await changed.wait()
         assert not engine.requests
-        await fleet.rest("a", None, by=1)
+        await fleet.set_standby("a", None, by=1)
         assert await ended(queue, job) == [JobState.GENERATED]
 
 
@@ -263,7 +263,7 @@ async def test_a_drain_while_the_model_is_loaded_anew(queue, fleet):
     async with at_work(fleet):
         loading = asyncio.create_task(fleet.load())
         await begun.wait()
-        await fleet.rest("a", Rest.DRAINED, by=1)
+        await fleet.set_standby("a", Standby.DRAINED, by=1)
         go.set()
         await loading
         assert engine.state is EngineState.STOPPED

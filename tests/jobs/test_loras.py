@@ -10,7 +10,7 @@ import pytest
 
 from bot.catalogue.lightning import SERIES, Lightning, choose
 from bot.catalogue.lora_rules import LoraChoice, LoraRules
-from bot.catalogue.loras import LoraFolder, LoraList, Loras
+from bot.catalogue.loras import LoraCache, LoraFolder, Loras
 from bot.catalogue.models import ModelSpec, find_model
 from bot.config.settings import load_settings
 from bot.domain.request import ImageRequest
@@ -171,7 +171,7 @@ def test_the_best_lightning_file_of_the_model_counts():
 async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(tmp_path, caplog):
     now = [0.0]
     held, go_on = threading.Event(), threading.Event()
-    found = LoraList(folder(tmp_path, "gone, *", "ink"), clock=lambda: now[0])
+    found = LoraCache(folder(tmp_path, "gone, *", "ink"), clock=lambda: now[0])
     with caplog.at_level(logging.WARNING):
         await found.start()
     assert "IMAGE_LORAS names gone.safetensors, which is not there" in caplog.text

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from bot.jobs.feed import JobUpdate
 from bot.jobs.forecast import FAIR_WINDOW_S
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import Slot, gpu_seconds
+from bot.jobs.schedule import EngineOutlook, gpu_seconds
 from storage import jobs, usage
-from storage.usage import Ledger
+from storage.usage import QuotaScope
 from tests.jobs.kit import MODEL, Clock, finish, make_origin, make_request, one, open_queue, submit
 
 
@@ -247,7 +247,7 @@ async def test_a_model_that_must_load_first(queue, clock):
     await submit(queue)
     await finish(queue, await queue.get(), seconds=6.0)
     job = await submit(queue)
-    queue.forecast.slots = lambda: [Slot(ready=False)]
+    queue.forecast.engines = lambda: [EngineOutlook(ready=False)]
     assert (await queue.place(job.id)).starts_at is None
     await queue.forecast.note_load_time(60.0)
     assert (await queue.place(job.id)).starts_at == clock.now + 60
@@ -284,11 +284,11 @@ OF_USER = "usage_user (user_id=? AND charged_at>?)"
         ),
         (jobs.UNFINISHED, (), ["INDEX jobs_open"]),
         (usage.SERVED, (0.0,), ["usage_served (served_at>?)", "INDEX jobs_open"]),
-        (usage.totals_sql(Ledger.USER), WHOSE, [OF_USER]),
-        (usage.totals_sql(Ledger.MEMBER), WHOSE, [OF_USER]),
-        (usage.totals_sql(Ledger.DIRECT), WHOSE, [OF_USER]),
+        (usage.totals_sql(QuotaScope.USER), WHOSE, [OF_USER]),
+        (usage.totals_sql(QuotaScope.MEMBER), WHOSE, [OF_USER]),
+        (usage.totals_sql(QuotaScope.DIRECT), WHOSE, [OF_USER]),
         (
-            usage.totals_sql(Ledger.SERVER),
+            usage.totals_sql(QuotaScope.SERVER),
             WHOSE,
             ["usage_guild (guild_id=? AND charged_at>?)"],
         ),

@@ -17,7 +17,7 @@ from bot.errors import EngineError, EngineErrorKind
 from bot.fleet.worker import GpuWorker
 from bot.jobs.feed import JobUpdate
 from bot.jobs.queue import CancelOutcome, JobQueue
-from bot.jobs.schedule import Slot
+from bot.jobs.schedule import EngineOutlook
 from storage.images import ImageStore
 from tests.engines import PREVIEW, Script, ScriptedEngine
 from tests.jobs.kit import MODEL, PLENTY, delivery_state, one, submit
@@ -119,7 +119,7 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
         JobUpdate(job.id, "final"),
     ]
     assert (await queue.job(job.id)).timings["load"] == 7.5
-    queue.forecast.slots = lambda: [Slot(ready=False)]
+    queue.forecast.engines = lambda: [EngineOutlook(ready=False)]
     waiting = await submit(queue)
     place = await queue.place(waiting.id)
     assert place.starts_at - place.ends_at == pytest.approx(-3.0, abs=1e-3)

@@ -9,7 +9,8 @@ from diffsynth.pipelines.qwen_image import model_fn_qwen_image
 from bot.engine.stream.budget import GIB
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.transformer import Generation, Settings, StreamedDiT
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.transformer import Generation, StreamedDiT
 from bot.errors import EngineError
 from bot.lab.step import random_weights
 
@@ -27,7 +28,7 @@ def streamed(
     precision: Precision = Precision.PLAIN, dtype: torch.dtype = torch.float32, **settings: Any
 ) -> StreamedDiT:
     return StreamedDiT.from_module(
-        stock(dtype), Settings(precision=precision, dtype=dtype, **settings)
+        stock(dtype), TransformerSettings(precision=precision, dtype=dtype, **settings)
     )
 
 

@@ -13,7 +13,7 @@ from diffsynth.models.qwen_image_vae import QwenImageVAE
 from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from PIL import Image
 
-from bot.engine.stream.denoise import Drawing, denoise, schedule
+from bot.engine.stream.denoise import DenoiseInputs, denoise, schedule
 from bot.engine.stream.layout import Precision
 from tests.stream.kit import HEIGHT, PROMPTS, WIDTH, error, predicted, prepared, stock, streamed
 
@@ -48,7 +48,7 @@ def pipeline(dtype: torch.dtype) -> Any:
     return pipe
 
 
-def drawing(**changes: Any) -> Drawing:
+def drawing(**changes: Any) -> DenoiseInputs:
     values: dict[str, Any] = {
         "positive": PROMPTS[0],
         "negative": PROMPTS[1],
@@ -58,7 +58,7 @@ def drawing(**changes: Any) -> Drawing:
         "steps": 4,
         "guidance": 4.0,
     }
-    return Drawing(**(values | changes))
+    return DenoiseInputs(**(values | changes))
 
 
 def by_pipeline(pipe: Any, **changes: Any) -> torch.Tensor:

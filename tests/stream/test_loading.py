@@ -16,7 +16,7 @@ from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import load_text_encoder, load_transformer, load_vae
 from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.published import Sources
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.errors import EngineError
 from tests.engine.toy_files import untrained
@@ -55,7 +55,7 @@ def predicted(dit):
 def test_the_transformer_of_the_files_predicts_as_the_one_in_memory(
     root, tmp_path, precision
 ) -> None:
-    settings = Settings(dtype=torch.float32, precision=precision)
+    settings = TransformerSettings(dtype=torch.float32, precision=precision)
     want = predicted(StreamedDiT.from_module(untrained().dit, settings))
     origins = []
     for _ in range(2):

@@ -30,7 +30,7 @@ class Drawn:
     peak_gpu_bytes: int | None = None
 
 
-class Report(Protocol):
+class Reporter(Protocol):
     """Where a backend tells how far it is. Every method raises `GenerationCancelled` when asked."""
 
     def stage(self, activity: Activity) -> None:
@@ -53,6 +53,6 @@ class Backend(Protocol):
         """Load the model; raise `EngineError` with a sentence where the user can mend it."""
         ...
 
-    def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
+    def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """Yield the pictures of `request` in order."""
         ...

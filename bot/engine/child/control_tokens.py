@@ -18,7 +18,7 @@ def inert_text(prompt: str) -> str:
     return _CONTROL.sub(r"<| \1 |>", prompt)
 
 
-def inert(request: EngineRequest) -> EngineRequest:
+def without_control_tokens(request: EngineRequest) -> EngineRequest:
     """Return `request` with both prompts inert; the PNG texts keep them as they were written."""
     return replace(
         request,

@@ -17,7 +17,7 @@ from collections import defaultdict
 from typing import Any, Final
 
 from bot.engine.child.backend import Backend
-from bot.engine.child.control_tokens import inert
+from bot.engine.child.control_tokens import without_control_tokens
 from bot.engine.child.png import save_png
 from bot.engine.faults import Fault, diagnose, free_memory
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
@@ -159,7 +159,9 @@ class Server:
         started = time.perf_counter()
         try:
             report.stage(Activity.ENCODE)
-            for index, drawn in enumerate(self._backend.generate(inert(request), report)):
+            for index, drawn in enumerate(
+                self._backend.generate(without_control_tokens(request), report)
+            ):
                 report.stage(Activity.SAVE)
                 path = request.output_dir / f"{index}.png"
                 saving = time.perf_counter()

@@ -25,7 +25,7 @@ from typing_extensions import override
 from bot.engine.cluster.fingerprint import ROOT, report
 from bot.engine.frames import Frame
 from bot.engine.parent.environment import child_environment
-from bot.engine.parent.pipe import Link, own_command
+from bot.engine.parent.pipe import PipeLink, own_command
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 
@@ -43,7 +43,7 @@ class NodeActor:
     """Starts the child, hands frames to and fro, ends it. One exchange at a time."""
 
     def __init__(self) -> None:
-        self._link: Link | None = None
+        self._link: PipeLink | None = None
         self._lines = _Lines()
         _sweep()
         self._folder = _Folder()
@@ -59,7 +59,7 @@ class NodeActor:
         environment = child_environment()
         # Ray's own: one thread, since the actor claims no CPU. Loading is slow with one.
         environment.pop("OMP_NUM_THREADS", None)
-        self._link = await Link.start(own_command(_COMMAND), environment)
+        self._link = await PipeLink.start(own_command(_COMMAND), environment)
         return self._link.pid
 
     async def alive(self) -> bool:
@@ -124,7 +124,7 @@ class NodeActor:
         if link is not None:
             await (link.close(patience) if patience else link.kill())
 
-    async def _answers(self, link: Link, folder: Path | None) -> AsyncGenerator[Item, None]:
+    async def _answers(self, link: PipeLink, folder: Path | None) -> AsyncGenerator[Item, None]:
         while True:
             error: EngineError | None = None
             frame: Frame | None = None

@@ -11,7 +11,7 @@ from typing_extensions import override
 from bot.engine.cluster.hub import Hub
 from bot.engine.frames import Frame, FrameError
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
-from bot.engine.parent.link import Inbox
+from bot.engine.parent.link import ChildLink
 from bot.engine.parent.process import EngineProcess
 from bot.errors import EngineError, EngineErrorKind
 
@@ -68,11 +68,11 @@ class RayEngine(EngineProcess):
         with contextlib.suppress(EngineError):
             await self._hub.call("release", _END_S, engine=self._number)
 
-    async def _reach(self) -> Inbox:
+    async def _reach(self) -> ChildLink:
         return await RayLink.start(self._hub, self._number)
 
 
-class RayLink(Inbox):
+class RayLink(ChildLink):
     """The bot's end of a child on a node."""
 
     def __init__(self, hub: Hub, engine: int) -> None:

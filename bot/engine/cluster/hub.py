@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from bot.engine.frames import Frame
 from bot.engine.parent.environment import child_environment
-from bot.engine.parent.pipe import Link, own_command
+from bot.engine.parent.pipe import PipeLink, own_command
 from bot.errors import EngineError, EngineErrorKind, StartupError
 
 _ADDRESS: Final = re.compile(r"\S+:[0-9]{1,5}")
@@ -70,7 +70,7 @@ async def _reach(address: str) -> None:
 class Hub:
     """A driver process that has joined the cluster. It is not started again: make another."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: PipeLink) -> None:
         self._link = link
         self._calls: dict[int, asyncio.Future[Any]] = {}
         self._numbers = count(1)
@@ -89,7 +89,7 @@ class Hub:
             await _reach(address)
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         try:
-            link = await Link.start(own_command(_COMMAND), driver_environment())
+            link = await PipeLink.start(own_command(_COMMAND), driver_environment())
         except OSError as error:
             raise StartupError(f"The Ray driver cannot start: {error.strerror}.") from error
         try:

@@ -16,7 +16,7 @@ from bot.engine.cluster.hub import SILENT_S, Hub, require_ray
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.errors import EngineError, StartupError
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _LIST_S: Final = 20.0
 _LOST_S: Final = 90.0
 """Seconds without an answer after which the cluster counts as lost; Ray's own limit is 60."""
@@ -102,14 +102,14 @@ class RayMembership:
                 nodes = _read_nodes(await hub.call("nodes", _LIST_S))
             except (EngineError, KeyError, TypeError, ValueError) as error:
                 if hub.ended.is_set() or loop.time() - heard > _LOST_S:
-                    _log.error("the Ray cluster is lost (%s); it is joined again", error)
+                    log.error("the Ray cluster is lost (%s); it is joined again", error)
                     await self._lose()
                     continue
-                _log.warning("the Ray cluster does not tell its nodes: %s", error)
+                log.warning("the Ray cluster does not tell its nodes: %s", error)
             else:
                 heard = loop.time()
                 if not nodes and not empty:
-                    _log.warning("the Ray cluster has no GPU: nothing is drawn until one joins")
+                    log.warning("the Ray cluster has no GPU: nothing is drawn until one joins")
                 empty = not nodes
                 await self._compare(hub, nodes)
             with contextlib.suppress(TimeoutError):
@@ -135,11 +135,11 @@ class RayMembership:
             try:
                 self._hub = await Hub.join(self._address, silent_s=self._silent_s)
             except StartupError as error:
-                _log.error("%s Next try in %.0f s.", error, wait_s)
+                log.error("%s Next try in %.0f s.", error, wait_s)
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, _REJOIN_S)
             else:
-                _log.info("the Ray cluster is joined")
+                log.info("the Ray cluster is joined")
                 return
 
     async def _lose(self) -> None:
@@ -186,10 +186,10 @@ class RayMembership:
                 await self._joined(slot.name, engine, slot.host, slot.card)
                 return
             if sentence != slot.refused:
-                _log.error("%s is not used: %s", slot.name, sentence)
+                log.error("%s is not used: %s", slot.name, sentence)
             slot.refused = sentence
-        except Exception:  # noqa: BLE001 - one GPU's trouble is not the others'
-            _log.exception("%s is not used", slot.name)
+        except Exception:
+            log.exception("%s is not used", slot.name)
             slot.engine = None
         finally:
             slot.claiming = None
@@ -218,7 +218,7 @@ class RayMembership:
         lacking = sorted(self._known["loras"].keys() - there["loras"].keys())
         if lacking:
             names = ", ".join(lacking)[:300]
-            _log.warning("%s lacks LoRA files, and refuses jobs with them: %s", slot.name, names)
+            log.warning("%s lacks LoRA files, and refuses jobs with them: %s", slot.name, names)
         for kind in ("model", "loras"):
             self._known[kind] = {**there[kind], **self._known[kind]}
 
@@ -229,11 +229,11 @@ class RayMembership:
             await asyncio.wait({slot.claiming})
         if slot.engine is None:
             return
-        _log.warning("%s has left", slot.name)
+        log.warning("%s has left", slot.name)
         try:
             await self._left(slot.name)
-        except Exception:  # noqa: BLE001 - the others go on
-            _log.exception("%s could not be taken out", slot.name)
+        except Exception:
+            log.exception("%s could not be taken out", slot.name)
         await slot.engine.close()
 
 

@@ -22,7 +22,7 @@ CLAIM_S: Final = 60.0
 """Seconds for an actor's start and what it reads of the disk, on a machine that is busy."""
 ANSWER_S: Final = 15.0
 """Seconds for every other answer of a node that lives."""
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Remote:
@@ -251,4 +251,4 @@ def _said(error: BaseException) -> str:
 
 def _note(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
-        _log.error("in the Ray driver: %s", _said(error), exc_info=error)
+        log.error("in the Ray driver: %s", _said(error), exc_info=error)

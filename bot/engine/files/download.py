@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from bot.engine.files.lock import turn
+from bot.engine.files.lock import folder_lock
 from bot.engine.options import LoadProgress
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
@@ -69,7 +69,7 @@ def download(
     on where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such
     model, a login wanted, no network (then the sentence names the file `lacking`), wrong hash.
     """
-    with _explained(repository, source, lacking, setting), turn(root, "download", progress):
+    with _explained(repository, source, lacking, setting), folder_lock(root, "download", progress):
         _download(root, repository, source, progress, lacking, patterns, setting)
 
 

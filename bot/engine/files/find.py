@@ -20,7 +20,7 @@ from bot.engine.files.download import download, load_error
 from bot.engine.options import LoadProgress
 from bot.words import mark
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FIRST: Final = "Qwen/Qwen-Image"
 """The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
@@ -140,7 +140,9 @@ def find(root: Path, repository: str = FIRST) -> tuple[ModelFiles | None, list[P
         present, lacks = _shards(folder / network.folder, network)
         networks[network.part] = tuple(present)
         missing += lacks
-    missing += [folder / name for name in published.words if not (folder / name).is_file()]
+    missing += [
+        folder / name for name in published.tokenizer_files if not (folder / name).is_file()
+    ]
     return (None, missing) if missing else (ModelFiles(folder, networks), [])
 
 
@@ -160,7 +162,7 @@ def ensure(
     if files is None:
         folder = home(root, repository)
         if folder != root and (other := holder(root)) is not None:
-            logger.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
+            log.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
         published = find_model(repository).published
         assert published is not None
         lacking = known_as(missing[0])

@@ -18,7 +18,7 @@ _TELL_S: Final = 5.0
 
 
 @contextmanager
-def turn(folder: Path, name: str, progress: LoadProgress) -> Generator[None]:
+def folder_lock(folder: Path, name: str, progress: LoadProgress) -> Generator[None]:
     """Be the only process that prepares `name` in `folder`; say so while another one is.
 
     A folder in which nothing can be locked (read-only, or a file system without locks) has no

@@ -10,7 +10,7 @@ from typing import Any, Final
 from PIL import Image
 
 from bot.catalogue.models import find_model
-from bot.engine.child.backend import Drawn, LoadInfo, Report
+from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import read_input
 from bot.engine.child.quick_imports import quick_imports
 from bot.engine.models.families import _BUILDERS
@@ -47,7 +47,7 @@ class DiffSynthModel:
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)
 
-    def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
+    def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Picture i is drawn alone, from its own seed."""
         assert self._device is not None
         if request.loras or request.shift is not None:
@@ -91,7 +91,7 @@ class DiffSynthModel:
 class _Run:
     """One call of the pipeline: reports its steps and measures its stages."""
 
-    def __init__(self, report: Report, device: _Device, done: int, total: int) -> None:
+    def __init__(self, report: Reporter, device: _Device, done: int, total: int) -> None:
         self._report = report
         self._device = device
         self._done = done

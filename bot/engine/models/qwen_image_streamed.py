@@ -23,7 +23,7 @@ from bot.engine.stream.loading import (
 )
 from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.published import Sources
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.words import mark
 
@@ -73,7 +73,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         quantized=precision.quantized,
     )
     usual = budgets.Work(1344, 768)
-    settings = Settings(
+    settings = TransformerSettings(
         device="cuda",
         dtype=dtype,
         precision=precision,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from bot.catalogue.models import find_model
-from bot.engine.child.backend import Drawn, LoadInfo, Report
+from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.quick_imports import quick_imports
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
@@ -31,7 +31,7 @@ class StreamedQwenImage:
         self._spec = find_model(model)
         self._options = options
         self._networks: Any = None
-        self._shelf: Any = None
+        self._loras: Any = None
         self._preview: Any = None
 
     def load(self, progress: LoadProgress) -> LoadInfo:
@@ -41,11 +41,11 @@ class StreamedQwenImage:
         with quick_imports():
             builder = importlib.import_module(_BUILDERS[self._spec.family])
         imports_s = time.perf_counter() - started
+        from bot.engine.stream.lora_files import LoraFiles  # noqa: PLC0415
         from bot.engine.stream.preview import LatentPreview  # noqa: PLC0415 - these import torch
-        from bot.engine.stream.shelf import LoraShelf  # noqa: PLC0415
 
         self._networks = builder.load(self._spec.name, self._options, progress)
-        self._shelf = LoraShelf(self._options.lora_path)
+        self._loras = LoraFiles(self._options.lora_path)
         self._preview = LatentPreview.fit(self._networks.codec)
         return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
 
@@ -62,9 +62,9 @@ class StreamedQwenImage:
                     raise
             dit.give_way()
 
-    def generate(self, request: EngineRequest, report: Report) -> Iterator[Drawn]:
+    def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""
-        from bot.engine.stream.denoise import Drawing, denoise  # noqa: PLC0415 - loaded by now
+        from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415 - loaded by now
         from bot.engine.stream.preview import is_shown  # noqa: PLC0415
 
         def show(step: int, latents: Any) -> None:
@@ -75,7 +75,7 @@ class StreamedQwenImage:
         networks.dit.device.reset_peak()
         marks = [time.perf_counter()]
         report.stage(Activity.ENCODE)
-        networks.dit.use(self._shelf.take(request.loras, networks.dit.layouts))
+        networks.dit.use(self._loras.take(request.loras, networks.dit.layouts))
         prompts = [request.prompt]
         if request.guidance != 1.0:
             prompts.append(request.negative_prompt)
@@ -89,7 +89,7 @@ class StreamedQwenImage:
         report.stage(Activity.DENOISE)
         latents = denoise(
             networks.dit,
-            Drawing(
+            DenoiseInputs(
                 positive=embeddings[0],
                 negative=embeddings[1] if len(embeddings) > 1 else None,
                 seeds=request.seeds,

@@ -15,7 +15,7 @@ from bot.errors import EngineError, EngineErrorKind
 from bot.logs import job_context
 from bot.logs.redact import Redactor
 
-_log = logging.getLogger("bot.engine.child")
+log = logging.getLogger("bot.engine.child")
 _LINE_LENGTH: Final = 2000
 _LEVELS: Final = (
     (re.compile(r"^Traceback|^\w[\w.]*(Error|Exception)\b|\b(ERROR|FATAL)\b"), logging.ERROR),
@@ -23,7 +23,7 @@ _LEVELS: Final = (
 )
 
 
-class Inbox(ABC):
+class ChildLink(ABC):
     """The parent's end of one child: its messages in order, then its end, for ever.
 
     What carries messages to the child, and ends it, is the subclass's.
@@ -125,4 +125,4 @@ class Inbox(ABC):
         text = self.hidden(text)[:_LINE_LENGTH]
         level = next((level for pattern, level in _LEVELS if pattern.search(text)), logging.INFO)
         with job_context(self._job):
-            _log.log(level, "%s", text)
+            log.log(level, "%s", text)

@@ -18,10 +18,10 @@ from typing_extensions import override
 
 from bot.engine.frames import Frame, FrameError, encode, read_frame
 from bot.engine.lifeline import JobObject
-from bot.engine.parent.link import Inbox
+from bot.engine.parent.link import ChildLink
 from bot.errors import EngineError, EngineErrorKind
 
-_log = logging.getLogger("bot.engine.child")
+log = logging.getLogger("bot.engine.child")
 _UNREAD_FRAMES: Final = 32
 _LINE_BYTES: Final = 2**16
 _REAP_PATIENCE_S: Final = 1.0
@@ -44,7 +44,7 @@ class _Protocol(SubprocessStreamProtocol):
         self.exited.set()
 
 
-class Link(Inbox):
+class PipeLink(ChildLink):
     """A started child process and the pipes to it.
 
     Frames wait here until `receive` takes them; past a few dozen the child is made to wait, so a
@@ -134,7 +134,7 @@ class Link(Inbox):
             async with asyncio.timeout(_DEATH_PATIENCE_S):
                 await self._exited.wait()
         except TimeoutError:
-            _log.error("the process %d does not end; it may still hold the GPU", self.pid)
+            log.error("the process %d does not end; it may still hold the GPU", self.pid)
         # A grandchild may still hold the pipes open: don't wait for their ends for ever.
         await asyncio.wait(tasks, timeout=_REAP_PATIENCE_S)
         for task in tasks:

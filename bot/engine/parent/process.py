@@ -21,9 +21,9 @@ from bot.engine.faults import HARMLESS
 from bot.engine.frames import Frame, FrameError
 from bot.engine.options import Activity, Backoff, EngineOptions, SilenceLimits
 from bot.engine.parent.environment import child_environment
-from bot.engine.parent.link import Inbox
+from bot.engine.parent.link import ChildLink
 from bot.engine.parent.output_check import check_event
-from bot.engine.parent.pipe import Link, own_command
+from bot.engine.parent.pipe import PipeLink, own_command
 from bot.engine.protocol import (
     EngineRequest,
     EngineState,
@@ -36,7 +36,7 @@ from bot.engine.wire import read_event, read_failure, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.words import mark
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
 _CLOSE_PATIENCE_S = 2.0
 
@@ -67,7 +67,7 @@ class EngineProcess:
         limits: SilenceLimits | None = None,
         backoff: Backoff | None = None,
         command: Sequence[str] | None = None,
-        connect: Callable[[], Awaitable[Inbox]] | None = None,
+        connect: Callable[[], Awaitable[ChildLink]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
@@ -80,7 +80,7 @@ class EngineProcess:
         self._command = own_command(_COMMAND if command is None else command)
         self._clock = clock
         self._lock = asyncio.Lock()
-        self._link: Inbox | None = None
+        self._link: ChildLink | None = None
         self._phase = EngineState.STOPPED
         self._job: str | None = None
         self._cancel = asyncio.Event()
@@ -187,7 +187,7 @@ class EngineProcess:
         """Have a child with a loaded model."""
         link = self._link
         if link is not None and (link.ended or (link.loaded and link.take_unread())):
-            _log.warning("the engine child %d ended or spoke out of turn while idle", link.pid)
+            log.warning("the engine child %d ended or spoke out of turn while idle", link.pid)
             await self._fail(link)
             link = None
         if link is None:
@@ -215,7 +215,7 @@ class EngineProcess:
             self._phase = EngineState.STOPPED
             raise GenerationCancelled
 
-    async def _start(self) -> Inbox:
+    async def _start(self) -> ChildLink:
         self._check_open()
         self._phase = EngineState.STARTING
         try:
@@ -240,15 +240,15 @@ class EngineProcess:
             raise
         return link
 
-    async def _spawn(self) -> Inbox:
-        return await Link.start(self._command, child_environment() | self._environment)
+    async def _spawn(self) -> ChildLink:
+        return await PipeLink.start(self._command, child_environment() | self._environment)
 
     def _check_open(self) -> None:
         if self._closed:
             self._phase = EngineState.STOPPED
             raise EngineError(EngineErrorKind.DIED, "the engine is closed")
 
-    async def _loading(self, link: Inbox) -> AsyncIterator[Event]:
+    async def _loading(self, link: ChildLink) -> AsyncIterator[Event]:
         activity = Activity.START if self._phase is EngineState.STARTING else Activity.LOAD
         while True:
             frame = await link.receive(self._limits.of(activity), activity)
@@ -321,7 +321,7 @@ class EngineProcess:
             if self._phase is EngineState.BUSY:
                 self._phase = EngineState.IDLE
 
-    async def _send_job(self, link: Inbox, request: EngineRequest) -> None:
+    async def _send_job(self, link: ChildLink, request: EngineRequest) -> None:
         """Send what is to be drawn; a child that does not read it is silent too."""
         limit = self._limits.of(Activity.ENCODE)
         try:
@@ -334,7 +334,7 @@ class EngineProcess:
         finally:
             self._sending = None
 
-    async def _hear(self, link: Inbox, job: str, activity: Activity) -> Frame | None:
+    async def _hear(self, link: ChildLink, job: str, activity: Activity) -> Frame | None:
         limit = self._limits.of(activity)
         if self._cancel_by is not None:
             limit = max(0.0, min(limit, self._cancel_by - self._clock()))
@@ -345,7 +345,7 @@ class EngineProcess:
             )
         return frame
 
-    async def _failure(self, link: Inbox, frame: Frame) -> EngineError:
+    async def _failure(self, link: ChildLink, frame: Frame) -> EngineError:
         header = frame.header
         if header.get("fatal"):
             await self._fail(link)
@@ -353,7 +353,7 @@ class EngineProcess:
         error.detail = link.hidden(error.detail)
         return error
 
-    async def _calm(self, link: Inbox, job: str) -> None:
+    async def _calm(self, link: ChildLink, job: str) -> None:
         """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
         try:
             async with asyncio.timeout(self._limits.obey):
@@ -372,7 +372,7 @@ class EngineProcess:
         await self._drop(link)
 
     @contextlib.asynccontextmanager
-    async def _guard(self, link: Inbox) -> AsyncGenerator[None]:
+    async def _guard(self, link: ChildLink) -> AsyncGenerator[None]:
         """Kill the child on everything that makes it unusable."""
         try:
             yield
@@ -384,7 +384,7 @@ class EngineProcess:
                 await self._fail(link)
             raise
 
-    async def _fail(self, link: Inbox) -> None:
+    async def _fail(self, link: ChildLink) -> None:
         self._note_failure()
         await self._drop(link)
 
@@ -393,7 +393,7 @@ class EngineProcess:
         self._failed_at = self._clock()
         self._phase = EngineState.STOPPED
 
-    async def _drop(self, link: Inbox) -> None:
+    async def _drop(self, link: ChildLink) -> None:
         if self._link is link:
             self._link = None
         self._phase = EngineState.STOPPED

@@ -22,14 +22,14 @@ from typing import Final, Protocol
 import torch
 from torch import Tensor
 
-from bot.engine.files.lock import turn
+from bot.engine.files.lock import folder_lock
 from bot.engine.files.stages import CONVERTING, LOADING
 from bot.engine.stream.cachefile import CacheDamaged, CacheReader, CacheWriter, FilePlan, parts
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.published import Sources
 from bot.words import mark
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float | None], None]
 FOLDER: Final = "fp8-cache"
@@ -143,7 +143,7 @@ class Checkpoint:
         if self.folder is None or self.cached:
             yield from self._load(device, progress)
             return
-        with turn(self.folder, self._stem, progress):
+        with folder_lock(self.folder, self._stem, progress):
             yield from self._load(device, progress)
 
     def _load(self, device: torch.device, progress: Progress) -> Iterator[tuple[str, Packed]]:
@@ -155,7 +155,7 @@ class Checkpoint:
                     given.add(key)
                     yield key, packed
             except CacheDamaged as error:
-                logger.warning("%s is damaged and made anew: %s.", self.path, error)
+                log.warning("%s is damaged and made anew: %s.", self.path, error)
             else:
                 return
         yield from self._packed(device, progress, given)
@@ -274,7 +274,7 @@ class Checkpoint:
 
     def _do_without(self, sentence: str) -> None:
         self.stats.notice = sentence
-        logger.warning("%s", sentence)
+        log.warning("%s", sentence)
 
 
 def _ignore(stage: str, fraction: float | None) -> None:

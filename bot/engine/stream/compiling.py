@@ -18,7 +18,7 @@ from torch import Tensor
 from bot.engine.stream.block import Run, run_block
 from bot.engine.stream.quantize import dequantize, dequantize_fused
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Widen = Callable[[Tensor, Tensor, Tensor], None]
 _VARIANTS: Final = 32
@@ -84,7 +84,7 @@ class Kernels:
                 with torch.no_grad():
                     sample(self._fast_block, self._fast_widen)
             except torch.OutOfMemoryError:
-                logger.warning("There was no memory to compile in; the next picture tries again.")
+                log.warning("There was no memory to compile in; the next picture tries again.")
             else:
                 self._ready.add(key)
 
@@ -115,7 +115,7 @@ class Kernels:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - compilers fail in countless ways
-                logger.warning("torch.compile failed, going on without it: %r", error)
+                log.warning("torch.compile failed, going on without it: %r", error)
                 self.compiled = False
                 return plain(*arguments)
 

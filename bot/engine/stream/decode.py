@@ -17,7 +17,7 @@ from torch import Tensor
 from bot.engine.child.inputs import read_input
 from bot.engine.stream.device import Device
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Measured in bf16 above the weights: 2.0 GiB at 1344x768, 3.5 at 1328x1328, 8.3 at 2048x2048, so
 # 1.94 to 1.99 GiB a million pixels, for decoding and encoding alike.
@@ -114,7 +114,7 @@ class PictureCodec:
                 raise
             out = None
         if out is None:  # outside of `except`, whose traceback would keep the tensors alive
-            logger.warning("No memory for %dx%d at once, going on in tiles.", width, height)
+            log.warning("No memory for %dx%d at once, going on in tiles.", width, height)
             self.device.release_cache()
             tiled = True
             out = work(x, tiled=True, tile_size=TILE, tile_stride=STRIDE)

@@ -20,7 +20,7 @@ OnLatents = Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class DenoiseInputs:
     """One request. `seeds` has one number a picture; `negative` is unused at guidance 1.
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
@@ -40,28 +40,28 @@ class Drawing:
     shift: float | None = None
 
 
-def schedule(drawing: Drawing) -> FlowMatchScheduler:
-    """Return the scheduler with the noise levels of a drawing.
+def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
+    """Return the scheduler with the noise levels of a request.
 
     Without a `shift` they are Qwen-Image's: moved up further for larger pictures, and stretched so
     that the last one is 0.02. With one, they are t -> shift * t / (1 + (shift - 1) * t) of evenly
     spaced t for every size, and not stretched, as the Lightning distillations were trained.
     """
-    strength = 1.0 if drawing.source is None else drawing.strength
-    if drawing.shift is None:
+    strength = 1.0 if inputs.source is None else inputs.strength
+    if inputs.shift is None:
         scheduler = FlowMatchScheduler("Qwen-Image")
-        tokens = (drawing.height // 16) * (drawing.width // 16)
+        tokens = (inputs.height // 16) * (inputs.width // 16)
         # DiffSynth's formula stretches the levels by their first and last, and divides 0 by 0.
-        single: dict[str, Any] = {"sigmas": [strength]} if drawing.steps == 1 else {}
+        single: dict[str, Any] = {"sigmas": [strength]} if inputs.steps == 1 else {}
         scheduler.set_timesteps(
-            drawing.steps, denoising_strength=strength, dynamic_shift_len=tokens, **single
+            inputs.steps, denoising_strength=strength, dynamic_shift_len=tokens, **single
         )
     else:
         scheduler = FlowMatchScheduler("Qwen-Image-Lightning")
         scheduler.set_timesteps(
-            drawing.steps,
+            inputs.steps,
             denoising_strength=strength,
-            exponential_shift_mu=math.log(drawing.shift),
+            exponential_shift_mu=math.log(inputs.shift),
         )
     return scheduler
 
@@ -80,7 +80,7 @@ def noise(seeds: Sequence[int], width: int, height: int, dtype: torch.dtype) -> 
 @torch.no_grad()
 def denoise(
     dit: StreamedDiT,
-    drawing: Drawing,
+    inputs: DenoiseInputs,
     *,
     on_step: OnStep | None = None,
     on_latents: OnLatents | None = None,
@@ -91,25 +91,25 @@ def denoise(
     within one step.
     """
     device, dtype = dit.device.torch, dit.settings.dtype
-    scheduler = schedule(drawing)
-    latents = noise(drawing.seeds, drawing.width, drawing.height, dtype).to(device)
-    if drawing.source is not None:
+    scheduler = schedule(inputs)
+    latents = noise(inputs.seeds, inputs.width, inputs.height, dtype).to(device)
+    if inputs.source is not None:
         latents = scheduler.add_noise(
-            drawing.source.to(device, dtype), latents, timestep=scheduler.timesteps[0]
+            inputs.source.to(device, dtype), latents, timestep=scheduler.timesteps[0]
         )
-    prompts = [drawing.positive]
-    if drawing.guidance != 1.0 and drawing.negative is not None:
-        prompts.append(drawing.negative)
+    prompts = [inputs.positive]
+    if inputs.guidance != 1.0 and inputs.negative is not None:
+        prompts.append(inputs.negative)
     generation = dit.prepare(
         prompts,
         scheduler.timesteps,
-        width=drawing.width,
-        height=drawing.height,
-        pictures=len(drawing.seeds),
+        width=inputs.width,
+        height=inputs.height,
+        pictures=len(inputs.seeds),
     )
     total = len(scheduler.timesteps)
     for step in range(total):
-        predicted = dit.predict(generation, step, latents, drawing.guidance)
+        predicted = dit.predict(generation, step, latents, inputs.guidance)
         if on_latents is not None:
             on_latents(step + 1, latents - scheduler.sigmas[step] * predicted)
         latents = scheduler.step(predicted, scheduler.timesteps[step], latents)

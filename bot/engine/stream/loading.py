@@ -24,7 +24,7 @@ from bot.engine.stream.parts import (
     transformer_items,
 )
 from bot.engine.stream.published import Sources
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.text_layout import TextGeometry
 from bot.engine.stream.transformer import StreamedDiT
@@ -32,7 +32,7 @@ from bot.engine.stream.weights import Kind
 
 
 def load_transformer(
-    sources: Sources, settings: Settings, cache: Path | None, progress: Progress
+    sources: Sources, settings: TransformerSettings, cache: Path | None, progress: Progress
 ) -> tuple[StreamedDiT, LoadStats]:
     """Build the transformer block by block; with FP8 weights from and to the folder `cache`."""
     quantized = settings.precision.quantized

@@ -15,7 +15,7 @@ from bot.engine.stream.layout import Layout, Piece
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _PREFIXES: Final = ("base_model.model.", "diffusion_model.", "transformer.", "dit.", "lora_unet_")
 _PART: Final = re.compile(
@@ -104,7 +104,7 @@ def parse(
         elif (outside := flat_outer.get(target.replace(".", "_"))) is not None:
             outer[outside] = pair
         else:
-            logger.warning("The LoRA %s has an addition to %s, which is unknown.", name, target)
+            log.warning("The LoRA %s has an addition to %s, which is unknown.", name, target)
     if not blocks and not outer:
         raise EngineError(
             EngineErrorKind.REFUSED,

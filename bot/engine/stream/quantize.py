@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FP8: Final = torch.float8_e4m3fn
 FP8_MAX: Final = 448.0
@@ -106,10 +106,10 @@ def probe_fp8_matmul(
         refusal = _refusal(candidate, shapes, tokens, device)
         if refusal is None:
             if refusals:
-                logger.info("FP8 products use %s scaling: %s.", candidate, "; ".join(refusals))
+                log.info("FP8 products use %s scaling: %s.", candidate, "; ".join(refusals))
             return candidate
         refusals.append(refusal)
-    logger.warning("FP8 products do not work here, weights are widened: %s.", "; ".join(refusals))
+    log.warning("FP8 products do not work here, weights are widened: %s.", "; ".join(refusals))
     return Matmul.WEIGHT_ONLY
 
 

@@ -13,7 +13,7 @@ from bot.engine.stream.layout import Precision
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TransformerSettings:
     """Where and how weights are kept. `budget` in bytes; None keeps every block on the device.
 
     `usual` is the picture that the resident set is chosen for at loading; a larger one evicts

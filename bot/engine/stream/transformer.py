@@ -22,7 +22,7 @@ from bot.engine.stream.generation import Generation, Unit, from_patches, to_patc
 from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
 from bot.engine.stream.modulation import Modulation
 from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.weights import Kind, WeightStore
 from bot.errors import EngineError
 
@@ -34,7 +34,7 @@ class StreamedDiT:
     used. Give every block to `add_block` before the first prediction.
     """
 
-    def __init__(self, outer: Any, geometry: Geometry, settings: Settings) -> None:
+    def __init__(self, outer: Any, geometry: Geometry, settings: TransformerSettings) -> None:
         self.geometry = geometry
         self.settings = settings
         self.device: Device = open_device(settings.device)
@@ -60,7 +60,7 @@ class StreamedDiT:
             )
 
     @classmethod
-    def from_module(cls, dit: Any, settings: Settings) -> StreamedDiT:
+    def from_module(cls, dit: Any, settings: TransformerSettings) -> StreamedDiT:
         """Build it from a whole `QwenImageDiT`, whose blocks are emptied on the way."""
         geometry = Geometry.of(dit)
         states = [dict(block.state_dict()) for block in dit.transformer_blocks]

@@ -14,7 +14,7 @@ from bot.engine.stream.compiling import Widen
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Layout, Packed, block_layout, modulation_layout
 from bot.engine.stream.lora import LowRank
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.streamer import Streamer
 
 Kind = Literal["block", "modulation"]
@@ -32,7 +32,7 @@ class WeightStore:
     """
 
     def __init__(
-        self, geometry: Geometry, settings: Settings, device: Device, widen: Widen
+        self, geometry: Geometry, settings: TransformerSettings, device: Device, widen: Widen
     ) -> None:
         quantized = settings.precision.quantized
         coarse = quantized and settings.modulation_fp8

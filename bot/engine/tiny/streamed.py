@@ -9,7 +9,7 @@ from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.prompts import PromptEmbedder
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.tiny import model as tiny
 
@@ -22,7 +22,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     pipe, _ = tiny.load(options, progress)
     precision = precision_of(options.precision)
     dit = StreamedDiT.from_module(
-        pipe.dit, Settings(device="cpu", dtype=torch.float32, precision=precision)
+        pipe.dit, TransformerSettings(device="cpu", dtype=torch.float32, precision=precision)
     )
     encoder = StreamedTextEncoder.from_module(
         pipe.text_encoder, dit.device, torch.float32, quantized=precision.quantized

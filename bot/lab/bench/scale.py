@@ -28,7 +28,7 @@ from bot.config.settings import Settings, load_settings
 from bot.domain.job import Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import BotError
-from bot.fleet.engine_slot import Rest
+from bot.fleet.engine_slot import Standby
 from bot.fleet.fleet import Fleet
 from bot.jobs.queue import JobQueue
 from bot.lab.bench.picture import RANDOM
@@ -99,7 +99,7 @@ async def _filled(fleet: Fleet, settings: Settings, wanted: int | None) -> Async
     watching = asyncio.create_task(cluster.run())
     try:
         async with asyncio.timeout(_JOIN_S):
-            while len(fleet.members) < (wanted or 1):  # noqa: ASYNC110 - it tells nobody
+            while len(fleet.slots) < (wanted or 1):  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.2)
         yield
     finally:
@@ -114,8 +114,8 @@ async def _measured(
     request = _request(settings, options)
     began = time.monotonic()
     await fleet.load()
-    _say(f"{len(fleet.members)} engines loaded in {time.monotonic() - began:.0f} s")
-    names = list(fleet.members)
+    _say(f"{len(fleet.slots)} engines loaded in {time.monotonic() - began:.0f} s")
+    names = list(fleet.slots)
     figures: dict[str, Any] = {"engines": len(names), "size": f"{request.width}x{request.height}"}
     figures["steps"] = request.steps
     for name in names:  # Each compiles, one after the other, from the same cache.
@@ -129,7 +129,7 @@ async def _measured(
         await _only(fleet, names[:count])
         row = await _row(queue, request, count, options.jobs * count)
         row["by_engine"] = {
-            name: None if (speed := fleet.members[name].speed) is None else round(speed, 3)
+            name: None if (speed := fleet.slots[name].speed) is None else round(speed, 3)
             for name in names[:count]
         }
         rows[str(count)] = row
@@ -137,7 +137,7 @@ async def _measured(
     if len(counts) > 1:
         gain = rows[str(counts[0])]["jobs_an_hour"] / rows["1"]["jobs_an_hour"]
         figures |= {"gain": round(gain, 3), "efficiency": round(gain / counts[0], 3)}
-    cards = [member.card for member in fleet.members.values()]
+    cards = [slot.card for slot in fleet.slots.values()]
     return figures | {"rows": rows, "cards": cards}
 
 
@@ -209,10 +209,10 @@ def _request(settings: Settings, options: argparse.Namespace) -> ImageRequest:
 
 
 async def _only(fleet: Fleet, names: Sequence[str]) -> None:
-    for name, member in fleet.members.items():
-        wanted = None if name in names else Rest.PAUSED
-        if member.rest is not wanted:
-            await fleet.rest(name, wanted, by=0)
+    for name, slot in fleet.slots.items():
+        wanted = None if name in names else Standby.PAUSED
+        if slot.standby is not wanted:
+            await fleet.set_standby(name, wanted, by=0)
 
 
 def _say(text: str) -> None:

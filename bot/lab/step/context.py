@@ -15,7 +15,7 @@ from diffsynth.diffusion import FlowMatchScheduler
 from torch import Tensor
 
 from bot.engine.stream.budget import GIB, Work
-from bot.engine.stream.denoise import Drawing, noise
+from bot.engine.stream.denoise import DenoiseInputs, noise
 from bot.engine.stream.device import open_device
 from bot.engine.stream.layout import Geometry, Precision
 from bot.engine.stream.quantize import Matmul
@@ -119,9 +119,9 @@ class Context:
         scheduler.set_timesteps(self.options.schedule, dynamic_shift_len=tokens)
         return scheduler.timesteps
 
-    def drawing(self, seed: int) -> Drawing:
+    def drawing(self, seed: int) -> DenoiseInputs:
         """Return a request for one usual picture."""
-        return Drawing(
+        return DenoiseInputs(
             self.prompts[0],
             self.prompts[1],
             (seed,),

@@ -21,7 +21,7 @@ from bot.engine.stream.denoise import noise
 from bot.engine.stream.device import open_device
 from bot.engine.stream.loading import load_transformer
 from bot.engine.stream.published import Sources
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.lab.step.context import DTYPE, TEXT_TOKENS
 
 _PIECE: Final = 256 * 2**20
@@ -45,7 +45,9 @@ def bare(cache: Path, pinned: int, device: str) -> dict[str, float]:
     return {"pin_s": marks[0] - started, "read_s": marks[1] - marks[0]}
 
 
-def _load(sources: Sources, settings: Settings, folder: Path) -> tuple[dict[str, Any], int]:
+def _load(
+    sources: Sources, settings: TransformerSettings, folder: Path
+) -> tuple[dict[str, Any], int]:
     started = time.perf_counter()
     dit, stats = load_transformer(sources, settings, folder, lambda _stage, _share: None)
     dit.device.synchronise()
@@ -78,7 +80,7 @@ def measure(root: Path, device: str, budget_gib: float, model: str = find.FIRST)
     if files is None:
         raise SystemExit(f"There is no model in that folder: {missing[0].name} is missing.")
     sources = Sources(files.transformer)
-    settings = Settings(
+    settings = TransformerSettings(
         device=device, dtype=DTYPE, budget=int(budget_gib * GIB), usual=Work(1344, 768)
     )
     folder = find.cache_home(root, model) / FOLDER

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bot.engine.stream.budget import GIB
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import parts, random_weights
 from bot.lab.step.context import DTYPE, GUIDANCE, Context, Variant
@@ -103,7 +103,7 @@ def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float,
 def _ours_plain(context: Context, budget: int) -> tuple[float, float, Tensor]:
     geometry, device = context.geometry, context.device
     outer = random_weights.random_dit(geometry, context.text, device, DTYPE, blocks=False)
-    settings = Settings(
+    settings = TransformerSettings(
         device=str(device),
         dtype=DTYPE,
         budget=budget,

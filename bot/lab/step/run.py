@@ -11,7 +11,7 @@ import torch
 
 from bot.engine.stream.budget import GIB, activation_bytes
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.settings import Settings
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import parts, random_weights
 from bot.lab.step.context import DTYPE, Context, Variant
@@ -48,7 +48,7 @@ def load(context: Context) -> None:
     geometry, device = context.geometry, context.device
     outer = random_weights.random_dit(geometry, context.text, device, DTYPE, blocks=False)
     first = next(v for v in context.variants if v.precision is not None)
-    settings = Settings(
+    settings = TransformerSettings(
         device=str(device),
         dtype=DTYPE,
         budget=first.budget,

@@ -20,7 +20,7 @@ from bot.words import mark
 _KEPT: Final = 4
 
 
-class LoraShelf:
+class LoraFiles:
     """The LoRAs of a folder, each by its file's name without `.safetensors`."""
 
     def __init__(self, folder: Path) -> None:
