@@ -19,6 +19,7 @@ from bot.delivery.errors import FORESEEN, explain
 from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
 from bot.logs import hide
+from bot.messages.refusals import spoken
 from bot.words import _, speak
 
 log = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class DirectMessages(commands.Cog):
             request = compose(asked, around)
             await services.intake.from_message(message, request, picture=fetch)
         except UserError as error:
-            await _reply(message, error.sentence)
+            await _reply(message, spoken(error))
         except Exception:
             error_id = secrets.token_hex(3)
             log.exception("unexpected error %s in a direct message", error_id)

@@ -65,10 +65,10 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     everyone = await queue.open_jobs()
     mine = [job for job in everyone if job.user_id == user_id]
     parts: list[str] = []
-    if queue.paused is not None:
-        parts.append(pause_line(queue.paused))
-    elif queue.draining is not None:
-        parts.append(drain_line(queue.draining))
+    if queue.control.paused is not None:
+        parts.append(pause_line(queue.control.paused))
+    elif queue.control.draining is not None:
+        parts.append(drain_line(queue.control.draining))
     if mine:
         parts.append(await describe_all(queue, mine, user_id))
     else:

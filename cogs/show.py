@@ -55,7 +55,7 @@ class Show(commands.Cog):
             return
         place = await services.queue.place(job_id)
         if place is not None and found.state is JobState.QUEUED:
-            status = waiting_status(place, services.queue.paused)
+            status = waiting_status(place, services.queue.control.paused)
         else:
             news = services.queue.feed.latest(job_id)
             status = progress_status(news or JobUpdate(job_id, "running"))

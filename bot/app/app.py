@@ -37,6 +37,7 @@ from bot.fleet.fleet import Fleet
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
 from bot.jobs.queue import JobQueue
+from bot.messages.queue_lines import RESTARTED
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
@@ -122,14 +123,16 @@ class App:
             cluster = self._cluster(services.fleet, stack)
             self.door = self._bind_door(services, stack)
             try:
-                recovery = await services.queue.start(pause_waiting=settings.on_restart == "paused")
+                recovery = await services.queue.start(
+                    pause_waiting=RESTARTED if settings.on_restart == "paused" else None
+                )
                 await services.gallery.start()
                 await services.loras.start()
             except sqlite3.Error as error:
                 raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
             log.info("queue ready: %s", recovery)
-            if services.queue.paused is not None:
-                log.warning("the queue is paused: %s", services.queue.paused)
+            if services.queue.control.paused is not None:
+                log.warning("the queue is paused: %s", services.queue.control.paused)
             http = self._open_door(stack)
             stack.push_async_callback(self.client.close)
             if await self._log_in():
@@ -191,7 +194,6 @@ class App:
                 queue,
                 store,
                 acknowledgements,
-                preferences,
                 log_prompts=settings.log_prompts,
             ),
             fleet=Fleet(
@@ -226,7 +228,6 @@ class App:
                 fleet=services.fleet,
                 gallery=services.gallery,
                 loras=services.loras,
-                preferences=services.preferences,
                 health=context.Health(
                     online=self.client.is_ready,
                     latency_s=lambda: self.client.latency,

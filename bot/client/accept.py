@@ -22,9 +22,8 @@ from bot.jobs.queue import JobQueue
 from bot.logs import job_context
 from bot.messages.card import Card
 from bot.messages.outcome import progress
+from bot.messages.refusals import spoken
 from bot.messages.status import waiting_status
-from bot.rules.preferences import Preferences
-from bot.rules.prompt_rules import check_prompt
 from bot.words import language
 from storage import deliveries
 from storage.database import Database
@@ -93,7 +92,6 @@ class Intake:
         queue: JobQueue,
         store: ImageStore,
         acknowledgements: Acknowledgements,
-        preferences: Preferences,
         *,
         log_prompts: bool = False,
     ) -> None:
@@ -101,7 +99,6 @@ class Intake:
         self._queue = queue
         self._store = store
         self._acknowledgements = acknowledgements
-        self._preferences = preferences
         self._log_prompts = log_prompts
 
     async def from_interaction(
@@ -130,7 +127,7 @@ class Intake:
             except UserError as error:
                 if not interaction.response.is_done():
                     raise
-                await interaction.edit_original_response(content=error.sentence)
+                await interaction.edit_original_response(content=spoken(error))
                 return
             await self._respond(interaction, submission, request)
 
@@ -169,11 +166,7 @@ class Intake:
     async def _submit(
         self, request: ImageRequest, origin: Origin, picture: PictureSource | None
     ) -> Submission:
-        """Submit what a server's rules allow, once its input picture is safe on the disk."""
-        await self._preferences.require_open(
-            origin.guild_id, origin.channel_id, origin.parent_channel_id
-        )
-        await check_prompt(await self._preferences.rules(origin.guild_id), request.prompt)
+        """Submit a request, once its input picture is safe on the disk."""
         if picture is None:
             return await self._queue.submit(request, origin)
         job_id = self._queue.new_job_id()
@@ -226,7 +219,7 @@ class Intake:
             log.info("prompt: %s", job.request.prompt)
 
     def _first_card(self, submission: Submission) -> Card:
-        status = waiting_status(submission.place, self._queue.paused)
+        status = waiting_status(submission.place, self._queue.control.paused)
         return progress(submission.job, status)
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:

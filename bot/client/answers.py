@@ -15,6 +15,7 @@ from bot.delivery.errors import FORESEEN, explain
 from bot.errors import UserError
 from bot.errors.disk import refusal
 from bot.logs import hide
+from bot.messages.refusals import spoken
 from bot.words import _, speak
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ async def reply_privately(interaction: discord.Interaction[Any], sentence: str) 
 async def answer_error(interaction: discord.Interaction[Any], error: Exception) -> None:
     """Tell the user what went wrong: their own error's sentence, or an id that the log has too."""
     if isinstance(error, UserError):
-        await reply_privately(interaction, error.sentence)
+        await reply_privately(interaction, spoken(error))
     elif isinstance(error, app_commands.CheckFailure):
         await reply_privately(interaction, _("You may not use this here."))
     elif isinstance(error, app_commands.CommandNotFound | app_commands.CommandSignatureMismatch):

@@ -196,7 +196,7 @@ class ProgressEditor:
         if shown.latest is not None:
             load_s = self._queue.forecast.load_s if shown.latest.kind == "loading" else None
             return progress_status(shown.latest, load_s=load_s)
-        return waiting_status(place, self._queue.paused) if place is not None else ""
+        return waiting_status(place, self._queue.control.paused) if place is not None else ""
 
     async def _edit(self, shown: _Shown) -> None:
         request = shown.job.request

@@ -171,7 +171,7 @@ class Fleet:
             return
         _, hanging = await asyncio.wait(working, timeout=_STOP_S)
         jobs = [job for task in hanging if (job := working[task].job) is not None]
-        await asyncio.gather(*(unbroken(self._queue.give_back_surely(job)) for job in jobs))
+        await asyncio.gather(*(unbroken(self._queue.commits.give_back_surely(job)) for job in jobs))
 
     # What admins do
 
@@ -243,12 +243,12 @@ class Fleet:
             finally:
                 slot.standing_back = False
         slot.worker.left = None
-        return await slot.wait(self._tell, self._queue.give_back_surely)
+        return await slot.wait(self._tell, self._queue.commits.give_back_surely)
 
     async def _until_taken(self, job_id: str) -> None:
         """Wait until a job has left the queue, or no engine is there that could take it."""
         while any(slot.able for slot in self._slots.values()):
-            changed = self._queue.changed
+            changed = self._queue.commits.changed
             job = await self._queue.job(job_id)
             if job is None or job.state is not JobState.QUEUED:
                 return
@@ -283,7 +283,7 @@ class Fleet:
             if free:
                 _best(free, job).hand(job)
             else:  # The last free engine was paused, or left, while the job was being claimed.
-                await unbroken(self._queue.give_back_surely(job))
+                await unbroken(self._queue.commits.give_back_surely(job))
 
     async def _claimed(self) -> Job | None:
         """Return the next job; None when no engine is free any more, or none could be claimed."""
@@ -299,7 +299,7 @@ class Fleet:
             claim.cancel()
             await asyncio.wait({claim})
             if not claim.cancelled() and claim.exception() is None:
-                await unbroken(self._queue.give_back_surely(claim.result()))
+                await unbroken(self._queue.commits.give_back_surely(claim.result()))
             raise
         # A job that is claimed at this very moment goes back by itself.
         if not claim.done():
@@ -324,7 +324,7 @@ class Fleet:
         """Wake whoever waits for a change of the engines; each waits for the next one."""
         self._moved.set()
         self._moved = asyncio.Event()
-        self._queue.refresh()
+        self._queue.commits.wake()
 
 
 def _best(free: list[EngineSlot], job: Job) -> EngineSlot:

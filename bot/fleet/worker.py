@@ -109,7 +109,7 @@ class GpuWorker:
             await self._run()
         finally:
             self._queue.on_cancel.remove(self._on_cancel)
-            self._queue.hold(self, None)
+            self._queue.control.hold(self, None)
 
     async def _run(self) -> None:
         while True:
@@ -126,7 +126,7 @@ class GpuWorker:
                 with job_context(job.id, *prompts), speaking(job.locale):
                     await self._work(job)
             except asyncio.CancelledError:
-                await unbroken(self._queue.give_back_surely(job))
+                await unbroken(self._queue.commits.give_back_surely(job))
                 raise
             except Exception:
                 log.exception("job %s: its outcome could not be recorded", job.id)
@@ -154,7 +154,7 @@ class GpuWorker:
             claim.cancel()
             await asyncio.wait({claim})
             if not claim.cancelled() and claim.exception() is None:
-                await unbroken(self._queue.give_back_surely(claim.result()))
+                await unbroken(self._queue.commits.give_back_surely(claim.result()))
             raise
 
     def _on_cancel(self, job_id: str) -> None:
@@ -168,7 +168,7 @@ class GpuWorker:
         except GenerationCancelled:
             spent_s, drawn = self._spent(drawing), drawing.drawn
             await self._stored(
-                lambda: self._queue.record_cancelled(job, spent_s=spent_s, drawn=drawn)
+                lambda: self._queue.commits.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
         except EngineError as error:
             if error.kind is EngineErrorKind.DISK_REFUSED:
@@ -180,7 +180,7 @@ class GpuWorker:
             if error.kind is EngineErrorKind.REFUSED and self._elsewhere(job):
                 log.warning("job %s goes to another engine: %s", job.id, error.detail)
                 self.left = job.id
-                await self._stored(lambda: self._queue.give_back(job))
+                await self._stored(lambda: self._queue.commits.give_back(job))
                 return
             if error.kind in _CRASHES or self._engine.state is EngineState.STOPPED:
                 self.crashes += 1
@@ -211,8 +211,8 @@ class GpuWorker:
         self._refused = True
         self._refusals = min(self._refusals + 1, _DOUBLINGS)
         # Everyone who waits reads it, each in an own language: it is looked up where it is shown.
-        self._queue.hold(self, HELD.get(reason, reason))
-        await self._stored(lambda: self._queue.give_back(job))
+        self._queue.control.hold(self, HELD.get(reason, reason))
+        await self._stored(lambda: self._queue.commits.give_back(job))
 
     async def _wait_for_room(self) -> None:
         """Start nothing until pictures can be written again."""
@@ -228,7 +228,7 @@ class GpuWorker:
             else:
                 self._refused = False
         log.info("pictures can be written again")
-        self._queue.hold(self, None)
+        self._queue.control.hold(self, None)
 
     async def _draw(self, drawing: Attempt) -> None:
         # A cancel that was committed right after the claim came too early for `_on_cancel`.
@@ -307,7 +307,7 @@ class GpuWorker:
         timings = {"load": drawing.load_s, **drawing.finished.timings}
         peak = drawing.finished.peak_gpu_bytes
         recorded = await self._stored(
-            lambda: self._queue.record_generated(
+            lambda: self._queue.commits.record_generated(
                 drawing.job, images, timings, peak, self._queue.model
             )
         )
@@ -323,7 +323,7 @@ class GpuWorker:
         job, spent_s = drawing.job, self._spent(drawing)
         log.warning("job %s (attempt %d): %s: %s", job.id, job.attempts, kind, detail)
         await self._stored(
-            lambda: self._queue.record_fault(
+            lambda: self._queue.commits.record_fault(
                 job,
                 kind,
                 f"{sentence} ({job.id})",
@@ -337,7 +337,9 @@ class GpuWorker:
         """Count a fault where an outcome could not be recorded, so that the job does not hang."""
         sentence = f"{_('Something went wrong inside the bot.')} ({job.id})"
         try:
-            await self._queue.record_fault(job, "internal", sentence, "outcome not recorded")
+            await self._queue.commits.record_fault(
+                job, "internal", sentence, "outcome not recorded"
+            )
         except Exception:
             log.exception("job %s: it stays as it is until the next start", job.id)
 
@@ -348,12 +350,12 @@ class GpuWorker:
         if error.kind in _CRASHES and self._load_failures == 1:
             # Chance ends a process too (memory that another program took): at once, but only once.
             log.warning("the model did not load (%s); it is tried again", error.detail)
-            await self._stored(lambda: self._queue.give_back(job))
+            await self._stored(lambda: self._queue.commits.give_back(job))
             return
         doubled = 2 ** min(self._load_failures, _DOUBLINGS)
         self._load_pause_s = pause = self._retry_s * _LOAD_FACTOR * doubled
         log.warning("the model does not load (%s); next try in %.0f s", error.detail, pause)
-        await self._stored(lambda: self._queue.give_back(job))
+        await self._stored(lambda: self._queue.commits.give_back(job))
         sentence = error.spoken() or _(_SENTENCES[EngineErrorKind.LOAD_FAILED])
         again = _("Next try in {seconds} s.").format(seconds=f"{pause:.0f}")
         self._tell(JobUpdate(job.id, "loading", stage=f"{sentence} {again}"))

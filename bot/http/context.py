@@ -21,7 +21,6 @@ from bot.http.errors import Problem
 from bot.http.following import JobFollower
 from bot.http.metrics import Metrics
 from bot.jobs.queue import JobQueue
-from bot.rules.preferences import Preferences
 from storage import deliveries
 from storage.database import Database
 
@@ -47,7 +46,6 @@ class ApiContext:
     fleet: Fleet
     gallery: Gallery
     loras: LoraCache
-    preferences: Preferences
     health: Health
     followers: JobFollower
     metrics: Metrics

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 import math
-import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,8 @@ from bot.errors import (
     UserError,
 )
 from bot.http.schemas import GenerateBody
+from bot.rules.refusals import OpenJobsReached
+from bot.rules.wording import worded
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,7 @@ _CODES: Final[Mapping[int, str]] = {
     503: "unavailable",
     504: "still_in_progress",
 }
-# Sentences are written for Discord, which shows such a mark as a time of the reader's own zone.
-_TIME: Final = re.compile(r"<t:(\d+):R>")
 _LONGEST: Final = 500
-# What people are told to do in Discord, and what programs do instead.
-_CANCEL: Final = ("with /queue,", "with DELETE /api/v1/jobs/{id},")
 # Names of other programs' APIs that are not spelt alike.
 _OTHER_NAMES: Final = {"steps": "num_inference_steps", "n": "count", "cfg_scale": "guidance_scale"}
 
@@ -79,11 +76,19 @@ class Problem(HTTPException):
 
 
 def readable(sentence: str) -> str:
-    """Return a sentence with its times in UTC, and nothing that cannot be encoded."""
-    plain = _TIME.sub(
-        lambda mark: time.strftime("at %Y-%m-%dT%H:%M:%SZ", time.gmtime(int(mark[1]))), sentence
-    )
-    return plain.encode("utf-8", "replace").decode()[:_LONGEST]
+    """Return a sentence without what cannot be encoded, and not longer than anybody reads."""
+    return sentence.encode("utf-8", "replace").decode()[:_LONGEST]
+
+
+def worded_for_programs(error: UserError) -> str:
+    """Return the sentence of an error with times in UTC, and with the endpoints that help."""
+    if isinstance(error, OpenJobsReached):
+        jobs = "job" if error.limit == 1 else "jobs"
+        return (
+            f"You already have {error.limit} {jobs} waiting or running; that is the limit. Cancel "
+            "one with DELETE /api/v1/jobs/{id}, or wait until one is done."
+        )
+    return worded(error, lambda at: time.strftime("at %Y-%m-%dT%H:%M:%SZ", time.gmtime(round(at))))
 
 
 def problem_of(error: UserError) -> Problem:
@@ -94,10 +99,7 @@ def problem_of(error: UserError) -> Problem:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_at - time.time())))
     elif status == 503:  # noqa: PLR2004
         headers["Retry-After"] = str(RETRY_AFTER_S)
-    sentence = error.sentence
-    if isinstance(error, LimitReached):
-        sentence = sentence.replace(*_CANCEL)
-    return Problem(status, sentence, headers=headers)
+    return Problem(status, worded_for_programs(error), headers=headers)
 
 
 def unforeseen(error: Exception) -> Problem:

@@ -50,7 +50,7 @@ async def readyz(context: TheContext) -> Response:
             "database": database,
             "discord": discord,
             "stopping": stopping,
-            "paused": context.queue.paused is not None,
+            "paused": context.queue.control.paused is not None,
             "engine": context.fleet.state,
         },
         200 if ready else 503,

@@ -143,6 +143,6 @@ class Metrics:
         self._open.labels("running").set(depth.running)
         self._oldest.set(0 if depth.oldest_at is None else max(0.0, now - depth.oldest_at))
         self._show(fleet)
-        self._paused.set(queue.paused is not None)
+        self._paused.set(queue.control.paused is not None)
         self._latency.set(latency_s if math.isfinite(latency_s) else math.nan)
         return generate_latest(self._registry)

@@ -27,7 +27,6 @@ from bot.jobs.admission import Submission
 from bot.jobs.compose import Asked, Surroundings, compose
 from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
-from bot.rules.prompt_rules import check_prompt
 from storage import jobs
 
 log = logging.getLogger(__name__)
@@ -83,7 +82,6 @@ async def submit(
             if first is not None and first.request.extra.get(_ASKED) == words:
                 return Submission(first, QueuePlace(0, None, None), repeated=True)
         request = _request(context, asked, size, await context.loras.known())
-        await check_prompt(await context.preferences.rules(None), request.prompt)
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})
         origin = Origin(

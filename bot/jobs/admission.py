@@ -1,8 +1,9 @@
-"""How a request becomes a job: all that is checked and written in the one transaction."""
+"""Admission: how a request becomes a job, with all that may refuse it in the one transaction."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 from bot.domain.job import Job, Origin
 from bot.domain.request import ImageRequest
@@ -10,6 +11,10 @@ from bot.jobs.schedule import QueuePlace
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
+from bot.rules.prompt_rules import breaks_rule
+from bot.rules.refusals import ChannelClosed, PromptRuleBroken
+from bot.rules.server_edits import Values, denied_channels_of, rules_of
+from bot.rules.server_limits import ServerLimits
 from storage import jobs, people, usage
 from storage.database import Transaction
 from storage.usage import Charge
@@ -24,24 +29,63 @@ class Submission:
     repeated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PromptVerdict:
+    """Whether a prompt breaks one of `rules`; no prompt breaks none."""
+
+    rules: tuple[str, ...] = ()
+    broken: bool = False
+
+    @classmethod
+    async def judge(cls, rules: tuple[str, ...], request: ImageRequest) -> Self:
+        """Judge a request: outside of transactions, which wait for SQL alone, as a rule may not."""
+        return cls(rules, await breaks_rule(rules, request.prompt))
+
+
+class RulesDiffer(Exception):
+    """A server's `rules` are others than those that a prompt was judged by."""
+
+    def __init__(self, rules: tuple[str, ...]) -> None:
+        super().__init__(f"{len(rules)} rules")
+        self.rules = rules
+
+
+async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdict) -> Values:
+    """Return what the server of a request has set, which allows the request.
+
+    Raises `ChannelClosed`, `PromptRuleBroken` or `RulesDiffer`.
+    """
+    if origin.guild_id is None:
+        return {}
+    values = await people.get(tx, "guilds", origin.guild_id)
+    if {origin.channel_id, origin.parent_channel_id} & set(denied_channels_of(values)):
+        raise ChannelClosed
+    if (rules := rules_of(values)) != verdict.rules:
+        raise RulesDiffer(rules)
+    if verdict.broken:
+        raise PromptRuleBroken
+    return values
+
+
 async def admit(
     tx: Transaction,
     job_id: str,
     request: ImageRequest,
     origin: Origin,
     limits: Limits,
+    settings: Values,
     *,
     rate: float | None,
     now: float,
 ) -> Job:
     """Check blocks and limits; add the job, its charge, and whom it is for.
 
-    `rate` is the measured seconds for a megapixel step. Raises `NotAllowed`, `LimitReached` or
-    `QueueClosed`.
+    `settings` are those of the server, `rate` is the measured seconds for a megapixel step. Raises
+    `UserBlocked`, `QueueFull` or a `LimitReached`.
     """
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
     needed = Charge(now, request.count, request.megapixel_steps * (rate or 0.0))
-    own = await limits_.server_limits(tx, origin.guild_id)
+    own = ServerLimits.read(settings)
     await limits_.check(tx, limits, own, origin, needed)
     weight = own.weight({*origin.role_ids, origin.guild_id or 0})
     await jobs.insert(tx, job_id, request, origin, now, weight=weight)

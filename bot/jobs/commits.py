@@ -1,4 +1,4 @@
-"""What becomes of jobs is committed first, and told to the rest of the process then."""
+"""Commits of what becomes of jobs, each told to the rest of the process afterwards."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ _RETURN_PATIENCE_S: Final = 3.0
 
 
 class Commits:
-    """The part of the queue that records how attempts at jobs end."""
+    """Commits changes of the queue, how attempts at jobs end above all, and tells of them."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self.feed = Feed()
         self._database = database
         self._clock = clock
-        self._gate = QueuePause()
+        self.pause = QueuePause()
+        """What closes the queue, as of the last commit."""
         self._changed = asyncio.Event()
         self._returning: set[asyncio.Task[bool]] = set()
 
@@ -103,7 +104,7 @@ class Commits:
                 final=final,
             )
 
-        return await self._change(record, lambda state: self._tell_state(job, state))
+        return await self.change(record, lambda state: self._tell_state(job, state))
 
     async def give_back(self, job: Job) -> bool:
         """Put a running job back at no cost, for a clean shutdown; False if its attempt is over."""
@@ -111,7 +112,7 @@ class Commits:
         async def record(tx: Transaction) -> JobState | None:
             return await outcomes.give_back(tx, job, self._clock())
 
-        return bool(await self._change(record, lambda state: self._tell_state(job, state)))
+        return bool(await self.change(record, lambda state: self._tell_state(job, state)))
 
     async def give_back_surely(self, job: Job) -> None:
         """`give_back` by one who leaves: where the database refuses, it is tried on and on.
@@ -134,11 +135,11 @@ class Commits:
     async def _end(
         self, job: Job, state: JobState, record: Callable[[Transaction], Awaitable[bool]]
     ) -> bool:
-        return await self._change(
+        return await self.change(
             record, lambda recorded: self._tell_state(job, state if recorded else None)
         )
 
-    async def _change(
+    async def change(
         self,
         fn: Callable[[Transaction], Awaitable[T]],
         told: Callable[[T], None] | None = None,
@@ -149,27 +150,30 @@ class Commits:
             return await fn(tx), await jobs.queued_ids(tx), await pause.settle(tx)
 
         def then(result: tuple[T, list[str], QueuePause]) -> None:
-            self._gate = result[2]
+            self.pause = result[2]
             if told:
                 told(result[0])
-            self._tell_all(result[1], "moved")
-            self._wake()
+            self.tell_all(result[1], "moved")
+            self.wake()
 
         return (await self._database.write(change, then=then))[0]
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have all who wait for `changed` look at the queue anew."""
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def _tell(self, job_id: str, kind: UpdateKind) -> None:
+    def tell(self, job_id: str, kind: UpdateKind) -> None:
+        """Publish what happened to a job."""
         self.feed.publish(JobUpdate(job_id, kind))
 
-    def _tell_all(self, job_ids: Sequence[str], kind: UpdateKind) -> None:
+    def tell_all(self, job_ids: Sequence[str], kind: UpdateKind) -> None:
+        """Publish what happened to several jobs."""
         for job_id in job_ids:
-            self._tell(job_id, kind)
+            self.tell(job_id, kind)
 
     def _tell_state(self, job: Job, state: JobState | None) -> None:
         if state is not None:
             with job_context(job.id):
                 log.info("job %s (attempt %d) is %s", job.id, job.attempts, state)
-            self._tell(job.id, "final" if state.final else "queued")
+            self.tell(job.id, "final" if state.final else "queued")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bot.domain.job import Job
+from bot.jobs.control import QueueControl
 from bot.jobs.feed import Feed
 from bot.jobs.schedule import (
     UNMEASURED_RATE,
@@ -33,6 +34,7 @@ class Forecast:
         self,
         database: Database,
         feed: Feed,
+        control: QueueControl,
         *,
         model: str,
         clock: Callable[[], float] = time.time,
@@ -43,6 +45,7 @@ class Forecast:
         """How long the model took to load the last time that anyone asked for places, in s."""
         self._database = database
         self._feed = feed
+        self._control = control
         self._model = model
         self._load_fact = f"load_seconds:{model}"
         self._clock = clock
@@ -60,7 +63,7 @@ class Forecast:
         served = await usage.served(tx, self._clock() - FAIR_WINDOW_S)
         return running_order(await jobs.unfinished(tx), served, await self.rate(tx))
 
-    async def places(self, tx: Transaction, *, paused: bool) -> dict[str, QueuePlace]:
+    async def places(self, tx: Transaction) -> dict[str, QueuePlace]:
         """Return the place of every open job."""
         engines = self.engines()
         load_s: float | None = 0.0
@@ -71,7 +74,7 @@ class Forecast:
             now=self._clock(),
             rate=await self.rate(tx),
             load_s=load_s,
-            paused=paused,
+            paused=self._control.paused is not None,
             progress=self._progress,
             engines=engines,
         )

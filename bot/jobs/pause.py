@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from bot.errors import QueueClosed
-from bot.words import _
+from bot.rules.refusals import QueueDrained
 from storage import facts, jobs
 from storage.database import Transaction
 
@@ -22,14 +21,9 @@ class QueuePause:
     draining: str | None = None
 
     def require_open(self) -> None:
-        """Raise `QueueClosed` while the queue is drained."""
+        """Raise `QueueDrained` while the queue is drained."""
         if self.draining is not None:
-            raise QueueClosed(
-                _(
-                    "The bot takes no new requests for now: {reason}. What is queued is still "
-                    "drawn. Please try again later."
-                ).format(reason=_(self.draining))
-            )
+            raise QueueDrained(self.draining)
 
 
 async def settle(tx: Transaction) -> QueuePause:

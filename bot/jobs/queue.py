@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final, TypeVar
 
 from bot.domain.ids import new_job_id
 from bot.domain.job import ImageRecord, Job, JobState, Origin
 from bot.domain.request import ImageRequest
-from bot.errors import JobNotFound, NotAllowed, QueueClosed
+from bot.errors import JobNotFound, NotAllowed
 from bot.errors.disk import refused_politely
-from bot.jobs import outcomes
-from bot.jobs import pause as gate
-from bot.jobs.admission import Submission, admit
+from bot.jobs import outcomes, pause
+from bot.jobs.admission import (
+    PromptVerdict,
+    RulesDiffer,
+    Submission,
+    admit,
+    server_settings,
+)
+from bot.jobs.claims import Claims
 from bot.jobs.commits import Commits
+from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
-from bot.jobs.pause import QueuePause
 from bot.jobs.schedule import QueuePlace
-from bot.jobs.tasks import unbroken
 from bot.logs import job_context
 from bot.rules.limits import Limits
+from bot.rules.refusals import ShuttingDown
 from bot.rules.used import LimitsUsed, limits_used
-from bot.words import _, mark
+from bot.words import _
 from storage import audit, jobs
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
-_RESTARTED: Final = mark(
-    "the bot was restarted while jobs waited; an admin goes on with /admin resume"
-)
-
-T = TypeVar("T")
 
 
 class CancelOutcome(StrEnum):
@@ -48,8 +46,12 @@ class CancelOutcome(StrEnum):
     ALREADY_DONE = "already_done"
 
 
-class JobQueue(Commits):
-    """Takes requests, hands jobs to workers in fair order, and records what became of them."""
+class JobQueue:
+    """Takes requests, hands jobs to workers in fair order, and cancels them.
+
+    Its parts: `commits` records how attempts end, `control` pauses and holds the queue, `forecast`
+    knows the order and the waiting times.
+    """
 
     def __init__(
         self,
@@ -58,49 +60,41 @@ class JobQueue(Commits):
         *,
         model: str,
         clock: Callable[[], float] = time.time,
+        commits: Commits | None = None,
     ) -> None:
-        super().__init__(database, clock=clock)
         self.model = model
-        self.forecast = Forecast(database, self.feed, model=model, clock=clock)
+        self.commits = commits or Commits(database, clock=clock)
+        self.feed = self.commits.feed
+        self.control = QueueControl(self.commits, clock=clock)
+        self.forecast = Forecast(database, self.feed, self.control, model=model, clock=clock)
+        self.claims = Claims(database, self.commits, self.control, self.forecast, clock=clock)
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
+        self._database = database
         self._limits = limits
-        self._held: dict[object, str] = {}
-        self._closed = False
+        self._clock = clock
 
-    @property
-    def paused(self) -> str | None:
-        """Why no job is started at present, or None."""
-        if self._gate.paused is not None:
-            return self._gate.paused
-        return next(iter(self._held.values()), None)
-
-    @property
-    def draining(self) -> str | None:
-        """Why no new job is accepted at present, or None."""
-        return self._gate.draining
-
-    async def start(self, *, pause_waiting: bool = False) -> Recovery:
+    async def start(self, *, pause_waiting: str | None = None) -> Recovery:
         """Put the last process's jobs back, and load the pause; call it before anything else.
 
-        With `pause_waiting` a queue that is not empty pauses until an admin resumes it.
+        With a reason in `pause_waiting` a queue that is not empty pauses until an admin resumes it.
         """
 
         async def recover(tx: Transaction) -> Recovery:
             recovery = await outcomes.recover(tx, self._clock())
-            stored = await gate.settle(tx)
+            stored = await pause.settle(tx)
             if pause_waiting and stored.paused is None and await jobs.count_queued(tx):
-                await gate.store(tx, replace(stored, paused=_RESTARTED))
+                await pause.store(tx, replace(stored, paused=pause_waiting))
             return recovery
 
-        recovery = await self._change(recover)
+        recovery = await self.commits.change(recover)
         if recovery != Recovery():
             log.warning("jobs found running at start: %s", recovery)
         return recovery
 
     def close(self) -> None:
-        """Take nothing new and start nothing new; `submit` raises `QueueClosed` from now on."""
-        self._closed = True
+        """Take nothing new and start nothing new; `submit` raises `ShuttingDown` from now on."""
+        self.control.closed = True
 
     # What people do
 
@@ -113,32 +107,41 @@ class JobQueue(Commits):
     ) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
-        Raises `LimitReached`, `QueueClosed` or `StorageRefused`; a `source_id` seen before raises
-        nothing, charges nothing and finds its first job. Cancelling the caller does not take a job
-        back.
+        All that may refuse it is asked here: raises a `Refusal`, or `StorageRefused`. A `source_id`
+        seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
+        does not take a job back.
         """
         now = self._clock()
         job_id = job_id or self.new_job_id()
 
         async def insert(tx: Transaction) -> Submission:
             if first := await jobs.find_source(tx, origin.source_id):
-                place = (await self._places(tx)).get(first.id, QueuePlace(0, None, None))
+                places = await self.forecast.places(tx)
+                place = places.get(first.id, QueuePlace(0, None, None))
                 return Submission(first, place, repeated=True)
-            if self._closed:
-                raise QueueClosed(_("The bot is shutting down. Please try again in a minute."))
-            self._gate.require_open()
+            settings = await server_settings(tx, origin, verdict)
+            if self.control.closed:
+                raise ShuttingDown
+            self.commits.pause.require_open()
             rate = await self.forecast.rate(tx)
-            job = await admit(tx, job_id, request, origin, self._limits, rate=rate, now=now)
-            return Submission(job, (await self._places(tx))[job_id], repeated=False)
+            job = await admit(
+                tx, job_id, request, origin, self._limits, settings, rate=rate, now=now
+            )
+            return Submission(job, (await self.forecast.places(tx))[job_id], repeated=False)
 
         def accepted(submission: Submission) -> None:
             if not submission.repeated:
                 with job_context(job_id):
                     log.info("job %s queued for user %d", job_id, origin.user_id)
-                self._tell(job_id, "queued")
+                self.commits.tell(job_id, "queued")
 
         with refused_politely():
-            return await self._change(insert, accepted)
+            verdict = PromptVerdict()
+            while True:
+                try:
+                    return await self.commits.change(insert, accepted)
+                except RulesDiffer as differing:
+                    verdict = await PromptVerdict.judge(differing.rules, request)
 
     async def limits_used(self, origin: Origin) -> LimitsUsed:
         """Return what the user of `origin` has used of the limits that hold there."""
@@ -170,12 +173,12 @@ class JobQueue(Commits):
         def told(outcome: CancelOutcome) -> None:
             log.info("job %s: cancel by %d: %s", job_id, by, outcome)
             if outcome is CancelOutcome.CANCELLED:
-                self._tell(job_id, "final")
+                self.commits.tell(job_id, "final")
             elif outcome is CancelOutcome.CANCELLING:
                 for listener in self.on_cancel:
                     listener(job_id)
 
-        return await self._change(cancel, told)
+        return await self.commits.change(cancel, told)
 
     async def leave_guild(self, guild_id: int) -> None:
         """Cancel the jobs that wait for a server which the bot is no longer in."""
@@ -183,46 +186,8 @@ class JobQueue(Commits):
 
     async def ending(self, fn: Callable[[Transaction], Awaitable[list[str]]]) -> list[str]:
         """Commit `fn`, which ends jobs and returns their ids, and tell of their ends."""
-        return await self._change(fn, lambda job_ids: self._tell_all(job_ids, "final"))
-
-    async def pause(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
-        """Start no more jobs until `resume`, also after a restart; running ones go on."""
-        await self._set_gate(lambda old: replace(old, paused=reason), "pause", reason, by, guild_id)
-
-    async def drain(self, reason: str, *, by: int, guild_id: int | None = None) -> None:
-        """Accept no more jobs until `resume`, end those there are, then pause; ends a pause."""
-        await self._set_gate(lambda _old: QueuePause(None, reason), "drain", reason, by, guild_id)
-
-    async def resume(self, *, by: int, guild_id: int | None = None) -> None:
-        """End the pause and the drain."""
-        await self._set_gate(lambda _old: QueuePause(), "resume", None, by, guild_id)
-
-    def hold(self, holder: object, reason: str | None) -> None:
-        """Start nothing for `reason` until the same holder gives None, and each other one too.
-
-        Unlike a pause, a restart forgets it.
-        """
-        if reason is not None:
-            self._held[holder] = reason
-        elif self._held.pop(holder, None) is None:
-            return
-        self._wake()
-
-    async def _set_gate(
-        self,
-        changed: Callable[[QueuePause], QueuePause],
-        action: str,
-        reason: str | None,
-        by: int,
-        guild_id: int | None,
-    ) -> None:
-        async def set_gate(tx: Transaction) -> None:
-            await gate.store(tx, changed(await gate.settle(tx)))
-            await audit.record(
-                tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, detail=reason
-            )
-
-        await self._change(set_gate, lambda _done: log.info("%s by %d", action, by))
+        commits = self.commits
+        return await commits.change(fn, lambda job_ids: commits.tell_all(job_ids, "final"))
 
     # What people see
 
@@ -240,7 +205,7 @@ class JobQueue(Commits):
 
     async def places(self) -> dict[str, QueuePlace]:
         """Return where every open job stands, by id."""
-        return await self._database.read(self._places)
+        return await self._database.read(self.forecast.places)
 
     async def open_jobs(self, user_id: int | None = None) -> list[Job]:
         """Return the running jobs, then the queued ones in the order in which they will run."""
@@ -258,47 +223,4 @@ class JobQueue(Commits):
 
         Cancelling the caller loses nothing: a job that was just started goes back.
         """
-        while True:
-            changed = self._changed
-            claim = asyncio.ensure_future(self._claim())
-            try:
-                job = await asyncio.shield(claim)
-            except asyncio.CancelledError:
-                await unbroken(self._unclaim(claim))
-                raise
-            if job:
-                return job
-            await changed.wait()
-
-    def refresh(self) -> None:
-        """Look at the queue anew: what decides over it from outside has changed."""
-        self._wake()
-
-    # Within
-
-    async def _claim(self) -> Job | None:
-        async def claim(tx: Transaction) -> tuple[Job | None, list[str], list[str]]:
-            if self.paused is not None or self._closed:
-                return None, [], []
-            dropped = await outcomes.drop_forbidden(tx, self._clock())
-            job = await self.forecast.claim(tx)
-            return job, await jobs.queued_ids(tx) if job else [], dropped
-
-        def told(result: tuple[Job | None, list[str], list[str]]) -> None:
-            self._tell_all(result[2], "final")
-            if job := result[0]:
-                self._tell(job.id, "running")
-                self._tell_all(result[1], "moved")
-
-        return (await self._database.write(claim, then=told))[0]
-
-    async def _unclaim(self, claim: asyncio.Future[Job | None]) -> None:
-        try:
-            job = await claim
-        except sqlite3.Error:
-            return  # Nothing was claimed.
-        if job:
-            await self.give_back_surely(job)
-
-    async def _places(self, tx: Transaction) -> dict[str, QueuePlace]:
-        return await self.forecast.places(tx, paused=self.paused is not None)
+        return await self.claims.next()

@@ -53,6 +53,11 @@ def safe(text: str, limit: int = 1000) -> str:
     return text.replace("://", f":{ZERO_WIDTH_SPACE}//")
 
 
+def relative(at: float) -> str:
+    """Return a Unix time in seconds as a mark that Discord shows as "in 5 minutes"."""
+    return f"<t:{at:.0f}:R>"
+
+
 def plain(text: str, limit: int) -> str:
     """Return `text` as one line for places that know no markdown (alt text)."""
     return shorten(" ".join(_limit_marks(_HIDDEN.sub("", text)).split()), limit)

@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 
 from bot.domain.job import Origin
-from bot.errors import LimitReached, QueueClosed
 from bot.rules.quotas import DAY_S, Quota, fits, quotas, refusal
+from bot.rules.refusals import CooldownRuns, OpenJobsReached, QueueFull, QuotaReached
 from bot.rules.server_limits import Bounds, ServerLimits
-from bot.words import _, ngettext
 from storage import jobs, people, usage
 from storage.database import Transaction
 from storage.usage import Charge
@@ -68,29 +67,15 @@ async def check(
     origin: Origin,
     needed: Charge,
 ) -> None:
-    """Raise `QueueClosed` or `LimitReached` when `needed` may not be added now, at its time."""
+    """Raise `QueueFull` or a `LimitReached` when `needed` may not be added now, at its time."""
     await _check_queue(tx, limits, origin.guild_id)
     if await jobs.count_open(tx, origin.user_id) >= limits.open_jobs:
-        raise LimitReached(
-            ngettext(
-                "You already have {count} job waiting or running; that is the limit. Cancel one "
-                "with /queue, or wait until one is done.",
-                "You already have {count} jobs waiting or running; that is the limit. Cancel one "
-                "with /queue, or wait until one is done.",
-                limits.open_jobs,
-            ).format(count=limits.open_jobs)
-        )
+        raise OpenJobsReached(limits.open_jobs)
     if limits.cooldown_s > 0:
         last = await usage.last_charge(tx, origin.user_id)
         if last is not None and last + limits.cooldown_s > needed.at:
-            retry_at = math.ceil(last + limits.cooldown_s)
-            raise LimitReached(
-                _("Only one request in {seconds} seconds is possible; the next one {time}.").format(
-                    seconds=f"{limits.cooldown_s:g}", time=f"<t:{retry_at}:R>"
-                ),
-                retry_at=retry_at,
-            )
-    refusals: list[LimitReached] = []
+            raise CooldownRuns(limits.cooldown_s, math.ceil(last + limits.cooldown_s))
+    refusals: list[QuotaReached] = []
     since = needed.at - DAY_S
     for quota in limits.quotas(origin, own):
         whose = (quota.scope, origin.user_id, origin.guild_id, since)
@@ -103,16 +88,8 @@ async def check(
 
 async def _check_queue(tx: Transaction, limits: Limits, guild_id: int | None) -> None:
     if await jobs.count_queued(tx) >= limits.queue_size:
-        raise QueueClosed(
-            _("The queue is full ({count} jobs wait). Please try again in a while.").format(
-                count=limits.queue_size
-            )
-        )
+        raise QueueFull(limits.queue_size)
     if not limits.server_queue_size or guild_id is None:
         return
     if await jobs.count_waiting_of(tx, guild_id) >= limits.server_queue_size:
-        raise QueueClosed(
-            _(
-                "This server has {count} jobs waiting, the most it may. Please try again later."
-            ).format(count=limits.server_queue_size)
-        )
+        raise QueueFull(limits.server_queue_size, of_server=True)

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, Final, Self
 
 from bot.catalogue.styles import Style, from_values
-from bot.errors import NotAllowed
 from bot.rules import server_edits
+from bot.rules.refusals import ChannelClosed
 from bot.rules.server_limits import ServerLimits
 from bot.rules.verdicts import Policy
-from bot.words import LANGUAGES, _
+from bot.words import LANGUAGES
 from storage import audit, people
 from storage.database import Database, Transaction
 from storage.people import Table
@@ -87,10 +87,9 @@ class Preferences:
         )
 
     async def require_open(self, guild_id: int | None, *channel_ids: int | None) -> None:
-        """Raise `NotAllowed` where one of these (a channel, a thread's channel) is closed."""
-        denied = await self.denied_channels(guild_id)
-        if denied and set(channel_ids) & set(denied):
-            raise NotAllowed(_("The bot does not draw in this channel."))
+        """Raise `ChannelClosed` where one of these (a channel, a thread's channel) is closed."""
+        if set(channel_ids) & set(await self.denied_channels(guild_id)):
+            raise ChannelClosed
 
     async def policy(self, guild_id: int | None) -> Policy:
         """Return what a server does with flagged pictures."""

@@ -69,7 +69,6 @@ def broken_rule(rules: Sequence[str], text: str) -> str | None:
     return None
 
 
-async def check_prompt(rules: Sequence[str], *texts: str) -> None:
-    """Raise `InvalidRequest` when one of these texts breaks a rule; the rule is not told."""
-    if rules and await asyncio.to_thread(broken_rule, rules, "\n".join(texts)) is not None:
-        raise InvalidRequest(_("This server's rules do not allow this prompt."))
+async def breaks_rule(rules: Sequence[str], text: str) -> bool:
+    """Tell whether a text breaks a rule, without holding up the event loop."""
+    return bool(rules) and await asyncio.to_thread(broken_rule, rules, text) is not None

@@ -76,7 +76,7 @@ class Admin(
     ) -> None:
         """Pause the queue; the running job ends normally."""
         await self.bot.require_all(interaction)
-        await self.bot.services.queue.pause(
+        await self.bot.services.queue.control.pause(
             reason, by=interaction.user.id, guild_id=interaction.guild_id
         )
         await interaction.response.send_message(
@@ -96,18 +96,19 @@ class Admin(
         """Refuse new requests, end those there are, then pause; until resume."""
         await self.bot.require_all(interaction)
         queue = self.bot.services.queue
-        await queue.drain(reason, by=interaction.user.id, guild_id=interaction.guild_id)
+        await queue.control.drain(reason, by=interaction.user.id, guild_id=interaction.guild_id)
         sentence = drain_line(reason)
-        if queue.paused is not None:
-            sentence = pause_line(queue.paused)
+        if queue.control.paused is not None:
+            sentence = pause_line(queue.control.paused)
         await interaction.response.send_message(sentence, ephemeral=True)
 
     @app_commands.command(description=mark("Start jobs again."))
     async def resume(self, interaction: discord.Interaction[ImageBot]) -> None:
         """End the pause, and the drain."""
         await self.bot.require_all(interaction)
-        await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
-        held = self.bot.services.queue.paused
+        control = self.bot.services.queue.control
+        await control.resume(by=interaction.user.id, guild_id=interaction.guild_id)
+        held = control.paused
         sentence = _("▶️ The queue goes on.")
         if held:
             sentence = _("⏸️ Still waiting: {reason}.").format(reason=safe(_(held), 200))

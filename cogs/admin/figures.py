@@ -196,10 +196,10 @@ class FigureCommands(commands.Cog):
                 state=_(ENGINE_STATES[services.fleet.state.value]),
             ),
         ]
-        if services.queue.paused is not None:
-            lines.append(pause_line(services.queue.paused))
-        elif services.queue.draining is not None:
-            lines.append(drain_line(services.queue.draining))
+        if services.queue.control.paused is not None:
+            lines.append(pause_line(services.queue.control.paused))
+        elif services.queue.control.draining is not None:
+            lines.append(drain_line(services.queue.control.draining))
         if whole:
             machine = await look(services.settings.data_dir, services.settings.database_path)
             lines += _machine_lines(bot, machine, await services.statistics.condition())

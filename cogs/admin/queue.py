@@ -47,10 +47,10 @@ async def everyones_queue(
     page = min(page, max(0, len(jobs) - 1) // MOST_SHOWN)
     shown = jobs[page * MOST_SHOWN :]
     lines: list[str] = []
-    if queue.paused is not None:
-        lines.append(pause_line(queue.paused))
-    elif queue.draining is not None:
-        lines.append(drain_line(queue.draining))
+    if queue.control.paused is not None:
+        lines.append(pause_line(queue.control.paused))
+    elif queue.control.draining is not None:
+        lines.append(drain_line(queue.control.draining))
     body = await describe_all(queue, shown, interaction.user.id)
     lines.append(body or _("The queue is empty."))
     view = discord.ui.View(timeout=None)

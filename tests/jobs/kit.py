@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bot.domain.job import Job, Origin, Target
 from bot.domain.request import ImageRequest
+from bot.errors import UserError
 from bot.jobs.queue import JobQueue
+from bot.messages.refusals import spoken
 from bot.rules.limits import Limits
 from storage.database import Database
 
@@ -27,6 +32,14 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+@contextmanager
+def refused(kind: type[UserError], match: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
+    """Expect a refusal, and the sentence that Discord's users read of it."""
+    with pytest.raises(kind) as caught:
+        yield caught
+    assert re.search(match, spoken(caught.value)), spoken(caught.value)
 
 
 def make_request(prompt: str = "a lighthouse at night", **changes: Any) -> ImageRequest:
@@ -66,7 +79,7 @@ async def submit(queue: JobQueue, user_id: int = 1, **changes: Any) -> Job:
 
 
 async def finish(queue: JobQueue, job: Job, seconds: float = 3.0) -> bool:
-    return await queue.record_generated(job, [], {"denoise": seconds}, None, MODEL)
+    return await queue.commits.record_generated(job, [], {"denoise": seconds}, None, MODEL)
 
 
 async def one(database: Database, sql: str, *params: Any) -> Any:

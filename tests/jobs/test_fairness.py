@@ -51,7 +51,7 @@ async def test_a_hundred_jobs_delay_another_users_one_by_the_running_one_at_most
         await finish(queue, running)
         assert (await queue.get()).id == single.id
         await queue.cancel(single.id, by=2)
-        await queue.record_cancelled(await queue.job(single.id), drawn=0.0)
+        await queue.commits.record_cancelled(await queue.job(single.id), drawn=0.0)
         running = await queue.get()
         assert running.user_id == 1
     assert len(await queue.open_jobs()) == len(pile) - 3
@@ -117,7 +117,7 @@ async def test_what_was_really_spent_counts_refunded_or_not(queue, database):
     await ask(queue, 1)
     job = await queue.get()
     await queue.cancel(job.id, by=1)
-    await queue.record_cancelled(job, spent_s=9.0, drawn=0.25)
+    await queue.commits.record_cancelled(job, spent_s=9.0, drawn=0.25)
     assert await one(database, "SELECT refunded FROM usage") == 0.75
     assert await one(database, "SELECT gpu_seconds FROM usage") == 9.0
     later = await ask(queue, 1)

@@ -189,13 +189,13 @@ async def test_the_work_folder_is_gone_before_another_engine_can_have_the_job(
     queue, store, fleet, monkeypatch
 ):
     left: list[bool] = []
-    give_back = queue.give_back
+    give_back = queue.commits.give_back
 
     async def watched(job) -> None:
         left.append((store.root / ".work" / job.id).exists())
         await give_back(job)
 
-    monkeypatch.setattr(queue, "give_back", watched)
+    monkeypatch.setattr(queue.commits, "give_back", watched)
     error = EngineError(EngineErrorKind.LOAD_FAILED, "not there")
     await fleet.add("a", ScriptedEngine(Script(error=error)))
     async with at_work(fleet):

@@ -104,7 +104,7 @@ async def test_an_engine_that_leaves_takes_its_hold_along(queue, fleet, store, m
     async with at_work(fleet):
         job = await submit(queue)
         await tried.wait()
-        assert queue.paused
+        assert queue.control.paused
         await fleet.add("b", ScriptedEngine())
         await fleet.remove("a")
         assert await ended(queue, job) == [JobState.GENERATED]
@@ -178,13 +178,13 @@ async def test_a_stop_while_an_engine_hangs_as_it_leaves(queue, fleet, monkeypat
 async def test_a_late_claim_changes_nothing(queue):
     job = await submit(queue)
     stale = await queue.get()
-    assert await queue.give_back(stale)
+    assert await queue.commits.give_back(stale)
     now = await queue.get()
     assert (now.id, now.attempts) == (stale.id, stale.attempts)
-    assert not await queue.give_back(stale)
+    assert not await queue.commits.give_back(stale)
     assert not await finish(queue, stale)
-    assert not await queue.record_cancelled(stale)
-    assert await queue.record_fault(stale, "died", "It died.", "it died") is None
+    assert not await queue.commits.record_cancelled(stale)
+    assert await queue.commits.record_fault(stale, "died", "It died.", "it died") is None
     assert (await queue.job(job.id)).state is JobState.RUNNING
     assert await finish(queue, now)
 
@@ -239,7 +239,7 @@ async def test_the_last_engine_pauses_while_the_database_refuses(
         await paused.wait()
         refusing.clear()
         while True:
-            changed = queue.changed
+            changed = queue.commits.changed
             if (await queue.job(job.id)).state is JobState.QUEUED:
                 break
             await changed.wait()

@@ -5,31 +5,31 @@ from __future__ import annotations
 import pytest
 
 from bot.errors import QueueClosed
-from tests.jobs.kit import finish, make_origin, make_request, one, open_queue, submit
+from tests.jobs.kit import finish, make_origin, make_request, one, open_queue, refused, submit
 
 
 async def test_a_drain_ends_what_there_is_and_then_pauses(queue):
     first, second = await submit(queue), await submit(queue, 2)
-    await queue.drain("new card", by=9)
-    with pytest.raises(QueueClosed, match="new card"):
+    await queue.control.drain("new card", by=9)
+    with refused(QueueClosed, match="new card"):
         await submit(queue, 3)
-    assert queue.draining == "new card"
-    assert queue.paused is None
+    assert queue.control.draining == "new card"
+    assert queue.control.paused is None
     for expected in (first, second):
         job = await queue.get()
         assert job.id == expected.id
         assert await finish(queue, job)
-    assert queue.paused == "new card"
+    assert queue.control.paused == "new card"
     with pytest.raises(QueueClosed):
         await submit(queue)
-    await queue.resume(by=9)
-    assert queue.paused is queue.draining is None
+    await queue.control.resume(by=9)
+    assert queue.control.paused is queue.control.draining is None
     await submit(queue)
 
 
 async def test_a_drain_of_an_empty_queue_pauses_at_once(queue, database):
-    await queue.drain("new card", by=9, guild_id=77)
-    assert queue.paused == "new card"
+    await queue.control.drain("new card", by=9, guild_id=77)
+    assert queue.control.paused == "new card"
     assert await one(database, "SELECT action || guild_id || detail FROM audit") == (
         "drain77new card"
     )
@@ -37,19 +37,19 @@ async def test_a_drain_of_an_empty_queue_pauses_at_once(queue, database):
 
 async def test_a_cancel_of_the_last_job_ends_a_drain(queue):
     job = await submit(queue)
-    await queue.drain("new card", by=9)
+    await queue.control.drain("new card", by=9)
     await queue.cancel(job.id, by=1)
-    assert queue.paused == "new card"
+    assert queue.control.paused == "new card"
 
 
 async def test_a_drain_ends_a_pause_and_a_pause_holds_a_drain(queue):
     await submit(queue)
-    await queue.pause("lunch", by=9)
-    await queue.drain("new card", by=9)
-    assert queue.paused is None
-    await queue.pause("lunch", by=9)
-    assert (queue.paused, queue.draining) == ("lunch", "new card")
-    await queue.resume(by=9)
+    await queue.control.pause("lunch", by=9)
+    await queue.control.drain("new card", by=9)
+    assert queue.control.paused is None
+    await queue.control.pause("lunch", by=9)
+    assert (queue.control.paused, queue.control.draining) == ("lunch", "new card")
+    await queue.control.resume(by=9)
     assert await queue.get()
 
 
@@ -57,15 +57,15 @@ async def test_a_drain_outlives_the_process(tmp_path):
     async with open_queue(tmp_path) as (queue, _database):
         await submit(queue)
         await queue.get()
-        await queue.drain("new card", by=9)
+        await queue.control.drain("new card", by=9)
     async with open_queue(tmp_path) as (queue, _database):
-        with pytest.raises(QueueClosed, match="new card"):
+        with refused(QueueClosed, match="new card"):
             await submit(queue)
         assert await finish(queue, await queue.get())
-        assert queue.paused == "new card"
+        assert queue.control.paused == "new card"
     async with open_queue(tmp_path) as (queue, _database):
-        assert (queue.paused, queue.draining) == ("new card", "new card")
-        await queue.resume(by=9)
+        assert (queue.control.paused, queue.control.draining) == ("new card", "new card")
+        await queue.control.resume(by=9)
     async with open_queue(tmp_path) as (queue, _database):
         await submit(queue)
 
@@ -73,7 +73,7 @@ async def test_a_drain_outlives_the_process(tmp_path):
 async def test_a_request_seen_before_is_found_though_nothing_new_is_taken(queue):
     origin = make_origin()
     first = await queue.submit(make_request(), origin)
-    await queue.drain("new card", by=9)
+    await queue.control.drain("new card", by=9)
     again = await queue.submit(make_request(), origin)
     assert again.repeated
     assert again.job.id == first.job.id

@@ -178,18 +178,18 @@ async def test_cancelling_get_never_loses_a_job(queue, database):
 
 
 async def test_a_pause_holds_jobs_back_and_survives_a_restart(queue, database, clock):
-    await queue.pause("maintenance", by=42, guild_id=7)
+    await queue.control.pause("maintenance", by=42, guild_id=7)
     job = await submit(queue)
     getting = asyncio.create_task(queue.get())
     restarted = JobQueue(database, queue._limits, model=MODEL, clock=clock)
     await restarted.start()
-    assert restarted.paused == "maintenance"
+    assert restarted.control.paused == "maintenance"
     assert (await queue.place(job.id)).starts_at is None
     assert not getting.done()
-    await queue.resume(by=42)
+    await queue.control.resume(by=42)
     async with asyncio.timeout(10):
         assert (await getting).id == job.id
-    assert queue.paused is None
+    assert queue.control.paused is None
     rows = await database.read(lambda tx: tx.all("SELECT * FROM audit ORDER BY id"))
     assert [(row["action"], row["actor_id"], row["guild_id"]) for row in rows] == [
         ("pause", 42, 7),
@@ -200,7 +200,7 @@ async def test_a_pause_holds_jobs_back_and_survives_a_restart(queue, database, c
 
 async def test_a_pause_stops_a_claim_that_waits_for_the_writer(queue, database):
     await submit(queue)
-    pausing = asyncio.create_task(queue.pause("now", by=1))
+    pausing = asyncio.create_task(queue.control.pause("now", by=1))
     getting = asyncio.create_task(queue.get())
     await pausing
     await database.write(lambda tx: tx.value("SELECT 1"))  # Behind the claim.
@@ -210,7 +210,7 @@ async def test_a_pause_stops_a_claim_that_waits_for_the_writer(queue, database):
 
 
 async def test_a_job_that_comes_right_after_an_empty_claim_is_seen(queue):
-    claim, job_ids = queue._claim, []
+    claim, job_ids = queue.claims.claim, []
 
     async def claim_then_submit():
         claimed = await claim()
@@ -218,7 +218,7 @@ async def test_a_job_that_comes_right_after_an_empty_claim_is_seen(queue):
             job_ids.append((await submit(queue)).id)
         return claimed
 
-    queue._claim = claim_then_submit
+    queue.claims.claim = claim_then_submit
     async with asyncio.timeout(10):
         assert (await queue.get()).id == job_ids[0]
 

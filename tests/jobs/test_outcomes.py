@@ -33,7 +33,7 @@ async def test_a_generated_job(queue, database, clock):
         for position in range(2)
     ]
     timings = {"load": 30.0, "encode": 1.0, "denoise": 7.5, "total": 38.5}
-    assert await queue.record_generated(job, images, timings, 4321, MODEL)
+    assert await queue.commits.record_generated(job, images, timings, 4321, MODEL)
     done = await queue.job(job.id)
     assert (done.state, done.finished_at, done.model) == (JobState.GENERATED, clock.now, MODEL)
     assert done.timings == timings
@@ -48,9 +48,9 @@ async def test_only_the_first_outcome_counts(queue, database):
     job = await queue.get()
     assert await finish(queue, job)
     assert not await finish(queue, job)
-    assert not await queue.record_cancelled(job)
-    assert await queue.record_fault(job, "died", "s", "d") is None
-    assert not await queue.give_back(job)
+    assert not await queue.commits.record_cancelled(job)
+    assert await queue.commits.record_fault(job, "died", "s", "d") is None
+    assert not await queue.commits.give_back(job)
     assert (await queue.job(job.id)).state is JobState.GENERATED
     assert await usage_of(database, job) == (1, 3.0)
 
@@ -58,11 +58,11 @@ async def test_only_the_first_outcome_counts(queue, database):
 async def test_a_late_result_of_an_older_attempt_is_fenced(queue):
     await submit(queue)
     first = await queue.get()
-    await queue.record_fault(first, "died", "s", "d")
+    await queue.commits.record_fault(first, "died", "s", "d")
     second = await queue.get()
     assert second.attempts == 2
     assert not await finish(queue, first)
-    assert not await queue.record_cancelled(first)
+    assert not await queue.commits.record_cancelled(first)
     assert (await queue.job(first.id)).state is JobState.RUNNING
     assert await finish(queue, second)
 
@@ -70,13 +70,17 @@ async def test_a_late_result_of_an_older_attempt_is_fenced(queue):
 async def test_a_fault_is_retried_once_then_told(queue, database):
     await submit(queue)
     job = await queue.get()
-    assert await queue.record_fault(job, "died", "one", "d1", spent_s=2.0) is JobState.QUEUED
+    assert (
+        await queue.commits.record_fault(job, "died", "one", "d1", spent_s=2.0) is JobState.QUEUED
+    )
     row = await queue.job(job.id)
     assert (row.engine_faults, row.error, row.started_at) == (1, None, None)
     assert await usage_of(database, job) == (1, 2.0)
     assert await delivery_state(database, job) == "waiting"
     job = await queue.get()
-    assert await queue.record_fault(job, "died", "two", "d2", spent_s=3.0) is JobState.FAILED
+    assert (
+        await queue.commits.record_fault(job, "died", "two", "d2", spent_s=3.0) is JobState.FAILED
+    )
     row = await queue.job(job.id)
     assert (row.state, row.error, row.error_kind) == (JobState.FAILED, "two", "died")
     assert await one(database, "SELECT error_detail FROM jobs") == "d2"
@@ -86,7 +90,7 @@ async def test_a_fault_is_retried_once_then_told(queue, database):
 
 async def test_a_job_that_works_the_second_time_shows_no_error(queue):
     job = await submit(queue)
-    await queue.record_fault(await queue.get(), "died", "one", "d1")
+    await queue.commits.record_fault(await queue.get(), "died", "one", "d1")
     assert (await queue.job(job.id)).error_kind == "died"
     await finish(queue, await queue.get())
     row = await queue.job(job.id)
@@ -113,7 +117,7 @@ async def test_a_running_job_is_asked_to_stop(queue, database, clock):
     assert await queue.cancel(job.id, by=1) is CancelOutcome.CANCELLING
     assert asked == [job.id, job.id]
     assert (await queue.job(job.id)).cancel_requested_at == clock.now - 5
-    assert await queue.record_cancelled(job, spent_s=4.0, drawn=True)
+    assert await queue.commits.record_cancelled(job, spent_s=4.0, drawn=True)
     assert (await queue.job(job.id)).state is JobState.CANCELLED
     assert await usage_of(database, job) == (1, 4.0)
 
@@ -121,7 +125,7 @@ async def test_a_running_job_is_asked_to_stop(queue, database, clock):
 async def test_a_cancel_before_the_first_step_is_refunded(queue, database):
     await submit(queue)
     job = await queue.get()
-    await queue.record_cancelled(job, drawn=False)
+    await queue.commits.record_cancelled(job, drawn=False)
     assert await usage_of(database, job) == (0, 0.0)
 
 
@@ -129,7 +133,7 @@ async def test_a_fault_after_a_cancel_ends_the_job(queue):
     await submit(queue)
     job = await queue.get()
     await queue.cancel(job.id, by=1)
-    assert await queue.record_fault(job, "died", "s", "d") is JobState.CANCELLED
+    assert await queue.commits.record_fault(job, "died", "s", "d") is JobState.CANCELLED
     assert (await queue.job(job.id)).error is None
 
 
@@ -138,7 +142,7 @@ async def test_cancel_against_finish_the_first_commit_wins(queue, database):
         await submit(queue)
         job = await queue.get()
         cancelled, finished, recorded = await asyncio.gather(
-            queue.cancel(job.id, by=1), finish(queue, job), queue.record_cancelled(job)
+            queue.cancel(job.id, by=1), finish(queue, job), queue.commits.record_cancelled(job)
         )
         assert [finished, recorded].count(True) == 1
         assert cancelled in {CancelOutcome.CANCELLING, CancelOutcome.ALREADY_DONE}
@@ -162,13 +166,13 @@ async def test_who_may_cancel(queue, database):
 async def test_a_job_given_back_costs_nothing(queue, database):
     await submit(queue)
     job = await queue.get()
-    assert await queue.give_back(job)
+    assert await queue.commits.give_back(job)
     row = await queue.job(job.id)
     assert (row.state, row.attempts, row.interruptions) == (JobState.QUEUED, 0, 0)
     assert await usage_of(database, job) == (1, 0.0)
     job = await queue.get()
     await queue.cancel(job.id, by=1)
-    assert await queue.give_back(job)
+    assert await queue.commits.give_back(job)
     assert (await queue.job(job.id)).state is JobState.CANCELLED
 
 

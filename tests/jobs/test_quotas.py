@@ -12,7 +12,7 @@ from bot.jobs.queue import JobQueue
 from bot.rules.limits import DAY_S, Limits
 from bot.rules.server_limits import Bounds, RoleLimit, ServerLimits
 from storage import people
-from tests.jobs.kit import MODEL, finish, make_origin, make_request, one
+from tests.jobs.kit import MODEL, finish, make_origin, make_request, one, refused
 
 GUILD, ROLE, OTHER_ROLE = 77, 501, 502
 
@@ -52,12 +52,10 @@ async def test_seconds_count_once_they_are_measured_and_come_back_in_a_day(make,
     await ask(queue, count=2)
     clock.now += 60
     await ask(queue)
-    with pytest.raises(
-        LimitReached, match=r"1 s of 10 s on the graphics card left; .* 3 s"
-    ) as held:
+    with refused(LimitReached, match=r"1 s of 10 s on the graphics card left; .* 3 s") as held:
         await ask(queue)
     assert held.value.retry_at == start + DAY_S
-    with pytest.raises(LimitReached, match="more than 24 hours allow") as never:
+    with refused(LimitReached, match="more than 24 hours allow") as never:
         await ask(queue, count=4)
     assert never.value.retry_at is None
     await ask(queue, user_id=2, count=3)
@@ -72,11 +70,11 @@ async def test_the_share_that_was_not_drawn_comes_back_once(make, database):
     await ask(queue, count=4)
     job = await queue.get()
     await queue.cancel(job.id, by=1)
-    assert await queue.record_cancelled(job, spent_s=1.0, drawn=0.3)
-    assert not await queue.record_cancelled(job, drawn=0.0)
+    assert await queue.commits.record_cancelled(job, spent_s=1.0, drawn=0.3)
+    assert not await queue.commits.record_cancelled(job, drawn=0.0)
     assert await one(database, "SELECT refunded FROM usage") == pytest.approx(0.7)
     # 1.2 of 4 are used.
-    with pytest.raises(LimitReached, match="You have 2 of 4"):
+    with refused(LimitReached, match="You have 2 of 4"):
         await ask(queue, count=3)
     await ask(queue, count=2)
 
@@ -85,7 +83,7 @@ async def test_direct_messages_have_a_limit_of_their_own_and_programs_do_not(mak
     queue = make(dm_images_per_day=2)
     await ask(queue, count=2, guild_id=None)
     for target in (Target.MESSAGE, Target.INTERACTION):
-        with pytest.raises(LimitReached, match="In direct messages you have 0 of 2"):
+        with refused(LimitReached, match="In direct messages you have 0 of 2"):
             await ask(queue, guild_id=None, target=target)
     await ask(queue, guild_id=None, target=Target.HTTP)
     await ask(queue)
@@ -95,10 +93,10 @@ async def test_a_servers_members_share_its_limit_and_its_place_in_the_queue(make
     queue = make(server_images_per_day=3, server_queue_size=3)
     for user in (1, 2):
         await ask(queue, user)
-    with pytest.raises(LimitReached, match="together have 1 of 3"):
+    with refused(LimitReached, match="together have 1 of 3"):
         await ask(queue, 3, count=2)
     await ask(queue, 3)
-    with pytest.raises(QueueClosed, match="This server has 3 jobs waiting"):
+    with refused(QueueClosed, match="This server has 3 jobs waiting"):
         await ask(queue, 4)
     await ask(queue, 4, guild_id=78)
 

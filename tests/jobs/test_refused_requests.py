@@ -12,7 +12,9 @@ async def test_it_costs_nothing_and_counts_as_no_fault(queue, database):
     job = await submit(queue)
     claimed = await queue.get()
     error = EngineError(EngineErrorKind.REFUSED, "the input picture: broken", sentence="Broken.")
-    state = await queue.record_fault(claimed, error.kind, "Broken.", error.detail, final=True)
+    state = await queue.commits.record_fault(
+        claimed, error.kind, "Broken.", error.detail, final=True
+    )
     assert state is JobState.FAILED
     found = await queue.job(job.id)
     assert (found.engine_faults, found.error) == (0, "Broken.")

@@ -53,7 +53,7 @@ async def test_a_refused_picture_costs_its_job_nothing(
             async with asyncio.timeout(20):
                 await store.tried.wait()
                 if where == "kept":
-                    assert "the bot's disk is full" in queue.paused
+                    assert "the bot's disk is full" in queue.control.paused
                     row = await queue.job(job.id)
                     assert (row.state, row.attempts, row.engine_faults) == (JobState.QUEUED, 0, 0)
                 refusing = False
@@ -68,7 +68,7 @@ async def test_a_refused_picture_costs_its_job_nothing(
     for one in (job, other):
         row = await queue.job(one.id)
         assert (row.state, row.attempts, row.engine_faults) == (JobState.GENERATED, 1, 0)
-    assert queue.paused is None
+    assert queue.control.paused is None
     assert not list(store.root.rglob("*.partial"))
 
 

@@ -57,7 +57,7 @@ async def test_use_of_the_card_counts_though_the_job_waits_again(queue, database
     clock.now += 3 * HOUR
     job = await queue.get()
     clock.now += 60
-    await queue.record_fault(job, "died", "It died.", "signal 9", spent_s=60)
+    await queue.commits.record_fault(job, "died", "It died.", "signal 9", spent_s=60)
     hours = (await Statistics(database, clock=clock).figures(None, 1)).hours
     assert hours[-1] * HOUR == pytest.approx(60)
 
@@ -94,7 +94,7 @@ async def test_the_last_fault_is_known(queue, database, clock):
     statistics = Statistics(database, clock=clock)
     assert (await statistics.condition()).fault is None
     await queue.submit(make_request(), make_origin())
-    await queue.record_fault(await queue.get(), "died", "It died.", "signal 9")
+    await queue.commits.record_fault(await queue.get(), "died", "It died.", "signal 9")
     fault = (await statistics.condition()).fault
     assert fault is not None
     assert fault.detail == "signal 9"

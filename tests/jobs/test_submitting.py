@@ -16,8 +16,19 @@ from bot.domain.job import JobState, Target
 from bot.domain.request import ImageRequest
 from bot.errors import InvalidRequest, LimitReached, QueueClosed, StorageRefused
 from bot.jobs.queue import JobQueue
+from bot.messages.refusals import spoken
 from bot.rules.limits import DAY_S, Limits
-from tests.jobs.kit import MODEL, PLENTY, finish, make_origin, make_request, one, open_queue, submit
+from tests.jobs.kit import (
+    MODEL,
+    PLENTY,
+    finish,
+    make_origin,
+    make_request,
+    one,
+    open_queue,
+    refused,
+    submit,
+)
 
 
 async def test_a_request_becomes_one_row_in_every_table(queue, database, clock):
@@ -91,7 +102,7 @@ async def test_a_storm_of_one_user_accepts_exactly_the_limit(database, clock):
     assert await one(database, "SELECT count(*) FROM usage") == 3
     await queue.submit(make_request(), make_origin(2))
     refusal = next(result for result in results if isinstance(result, LimitReached))
-    assert refusal.sentence == (
+    assert spoken(refusal) == (
         "You already have 3 jobs waiting or running; that is the limit. Cancel one with /queue, "
         "or wait until one is done."
     )
@@ -119,17 +130,17 @@ async def test_the_day_rolls(database, clock):
         await submit(queue)
     retry_at = caught.value.retry_at
     assert retry_at == start + DAY_S + 1
-    assert caught.value.sentence == (
+    assert spoken(caught.value) == (
         "You have used 10 of 10 pictures of the last 24 hours; "
         f"the next one is possible <t:{retry_at:.0f}:R>."
     )
-    with pytest.raises(LimitReached, match="4 more are possible") as caught:
+    with refused(LimitReached, match="4 more are possible") as caught:
         await submit(queue, count=4)
     assert caught.value.retry_at == start + 3600 + DAY_S + 1
     await submit(queue, user_id=2)
 
     clock.now = retry_at
-    with pytest.raises(LimitReached, match=r"You have 2 of 10 pictures .* left for now; 3 are"):
+    with refused(LimitReached, match=r"You have 2 of 10 pictures .* left for now; 3 are"):
         await submit(queue, count=3)
     await submit(queue, count=2)
     clock.now = caught.value.retry_at
@@ -150,7 +161,7 @@ async def test_refunded_pictures_do_not_count(database, clock):
 
 async def test_more_than_a_whole_day(database, clock):
     queue = JobQueue(database, Limits(images_per_day=3), model=MODEL, clock=clock)
-    with pytest.raises(LimitReached, match="4 pictures at once are more than the 3") as caught:
+    with refused(LimitReached, match="4 pictures at once are more than the 3") as caught:
         await submit(queue, count=4)
     assert caught.value.retry_at is None
 
@@ -159,7 +170,7 @@ async def test_the_cooldown(database, clock):
     queue = JobQueue(database, Limits(cooldown_s=30), model=MODEL, clock=clock)
     await submit(queue)
     clock.now += 29
-    with pytest.raises(LimitReached, match="<t:1800000030:R>") as caught:
+    with refused(LimitReached, match="<t:1800000030:R>") as caught:
         await submit(queue)
     await submit(queue, user_id=2)
     clock.now = caught.value.retry_at
@@ -171,12 +182,12 @@ async def test_a_full_queue_and_a_closed_one(database, clock):
     queue = JobQueue(database, limits, model=MODEL, clock=clock)
     await submit(queue, 1)
     await submit(queue, 2)
-    with pytest.raises(QueueClosed, match="queue is full"):
+    with refused(QueueClosed, match="queue is full"):
         await submit(queue, 3)
     await queue.get()
     await submit(queue, 3)
     queue.close()
-    with pytest.raises(QueueClosed, match="shutting down"):
+    with refused(QueueClosed, match="shutting down"):
         await submit(queue, 4)
     assert await one(database, "SELECT count(*) FROM usage") == 3
 

@@ -53,7 +53,7 @@ async def make_pictures(folder: Path) -> list[tuple[str, Path]]:
             source.write_bytes(b"picture %d" % number)
             record = await store.keep(job.id, 0, source, width=1, height=1, seed=0)
             await store.clear(job.id)
-            assert await queue.record_generated(job, [record], {}, None, MODEL)
+            assert await queue.commits.record_generated(job, [record], {}, None, MODEL)
             made.append((job.id, store.path(record)))
     return made
 

@@ -38,7 +38,7 @@ async def test_a_model_that_was_not_loaded_is_an_error_until_it_is(look, tmp_pat
             assert "lines about the model" in step
             engine.load_error = None
             while not (await queue.job(job.id)).state.final:
-                await queue.changed.wait()
+                await queue.commits.changed.wait()
         working.cancel()
         await asyncio.wait({working})
     assert look("last engine error") == [("ok", "none", "")]

@@ -275,7 +275,7 @@ async def test_the_last_engine_error(look, tmp_path, monkeypatch):
     async with open_queue(tmp_path) as (queue, _):
         await submit(queue)
         job = await queue.get()
-        await queue.record_fault(
+        await queue.commits.record_fault(
             job, "out_of_memory", "a sentence", "CUDA out of memory", final=True
         )
         ((level, text, step),) = look("last engine error")

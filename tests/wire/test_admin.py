@@ -47,7 +47,7 @@ async def audited(stage):
 async def test_everyones_queue_in_pages_also_after_a_restart(sandbox, tmp_path):
     alice = sandbox.user("alice")
     async with staged(sandbox, tmp_path, limit_open_jobs=20) as stage:
-        await stage.queue.pause("x", by=alice.id)
+        await stage.queue.control.pause("x", by=alice.id)
         asked = await ask(stage, 12)
         invocation = await alice.slash("general", "admin queue")
         page = await invocation.answer()
@@ -66,7 +66,7 @@ async def test_everyones_queue_in_pages_also_after_a_restart(sandbox, tmp_path):
 
 
 async def test_controls_ask_who_presses_them(stage):
-    await stage.queue.pause("x", by=1)
+    await stage.queue.control.pause("x", by=1)
     (job_id,) = await ask(stage, 1)
     view = discord.ui.View(timeout=None)
     for custom_id in ("everyone:stay:0", "audit:newer:0:0:"):
@@ -91,7 +91,7 @@ async def test_controls_ask_who_presses_them(stage):
 
 async def test_a_server_sees_nothing_of_another(stage):
     mallory = moderator(stage.sandbox, "mallory")
-    await stage.queue.pause("elsewhere's reason", by=5, guild_id=12345)
+    await stage.queue.control.pause("elsewhere's reason", by=5, guild_id=12345)
     other = await stage.imagine("bob", "a secret house", "dm")
     job_id = job_id_of((await other.response()).message)
     page = await (await mallory.slash("general", "admin queue")).answer()
@@ -99,13 +99,13 @@ async def test_a_server_sees_nothing_of_another(stage):
     assert "queue is empty" in page.content
     assert "Nothing was done" in (await answer(stage, "mallory", "admin audit")).content
     assert "0 running, 0 waiting" in (await answer(stage, "mallory", "admin health")).content
-    await stage.queue.resume(by=5, guild_id=12345)
+    await stage.queue.control.resume(by=5, guild_id=12345)
     assert "days: 0*" in (await answer(stage, "mallory", "admin stats")).content
 
 
 async def test_the_owner_sees_all_of_it(sandbox, tmp_path):
     async with staged(sandbox, tmp_path) as stage:
-        await stage.queue.pause("elsewhere's reason", by=5, guild_id=12345)
+        await stage.queue.control.pause("elsewhere's reason", by=5, guild_id=12345)
         other = await stage.imagine("bob", "a secret house", "dm")
         job_id = job_id_of((await other.response()).message)
         assert job_id in (await answer(stage, "alice", "admin queue")).content
@@ -128,7 +128,7 @@ async def test_a_drain_tells_those_who_ask_and_ends_with_resume(sandbox, tmp_pat
         assert "no new requests for now: new card" in refused.content
         engine.release.set()
         assert (await stage.outcome(running)).files
-        assert stage.queue.paused == "new card @everyone"
+        assert stage.queue.control.paused == "new card @everyone"
     async with staged(sandbox, tmp_path) as stage:
         assert "new card" in (await (await stage.imagine("chen", "x")).answer()).content
         assert "goes on" in (await answer(stage, "alice", "admin resume")).content

@@ -113,7 +113,7 @@ async def test_admin_is_for_admins_also_when_discord_lets_it_through(held):
         answer = await forced.answer()
         assert answer.ephemeral
         assert "Manage Server" in answer.content
-    assert held.queue.paused is None
+    assert held.queue.control.paused is None
 
 
 async def test_an_admin_pauses_resumes_and_cancels(stage):

@@ -53,7 +53,7 @@ async def test_the_longest_lists_fit_into_a_message(sandbox, tmp_path):
                 )
 
         await stage.database.write(keep)
-        await stage.queue.pause("*" * 200, by=alice.id)
+        await stage.queue.control.pause("*" * 200, by=alice.id)
         mine = (await (await alice.slash("general", "queue")).answer()).content
         assert "and 2 more" in mine
         assert "0123456789abcdef11" in mine

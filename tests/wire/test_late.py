@@ -174,7 +174,7 @@ async def test_a_server_that_removed_the_bot_while_it_was_off(sandbox, tmp_path)
     engine = ScriptedEngine(Script(hold_at=1))
     async with staged(sandbox, tmp_path, engine) as stage:
         _, job_id = await stage.asked()
-        await stage.queue.pause("so that it waits after the start too", by=1)
+        await stage.queue.control.pause("so that it waits after the start too", by=1)
     sandbox.world.remove_bot()
     async with staged(sandbox, tmp_path) as stage:
         await stage.delivered(job_id)

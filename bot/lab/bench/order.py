@@ -58,7 +58,7 @@ async def _costs(path: Path, waiting: int, served: int) -> dict[str, Any]:
 
         async def end() -> None:
             timings = {"denoise": 60.0, "total": 60.0}
-            await queue.record_generated(claimed.pop(), [], timings, None, "bench")
+            await queue.commits.record_generated(claimed.pop(), [], timings, None, "bench")
 
         for _ in range(waiting):
             await submit()

@@ -27,6 +27,7 @@ from bot.domain.job import ImageRecord, Job, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import LimitReached, QueueClosed
 from bot.fleet.fleet import Fleet
+from bot.jobs.commits import Commits
 from bot.jobs.queue import JobQueue
 from bot.lab.bench.population import MODEL, Person, Population
 from bot.lab.bench.response import percentile
@@ -60,13 +61,11 @@ class Plan:
     seed: int = 1
 
 
-class _Queue(JobQueue):
-    """The queue, telling when the end of a job is committed."""
+class _Commits(Commits):
+    """The queue's commits, telling when the end of a job is one."""
 
-    def __init__(
-        self, database: HeldDatabase, limits: Limits, tally: Tally, clock: Callable[[], float]
-    ) -> None:
-        super().__init__(database, limits, model=MODEL, clock=clock)
+    def __init__(self, database: HeldDatabase, tally: Tally, clock: Callable[[], float]) -> None:
+        super().__init__(database, clock=clock)
         self.ends: dict[str, asyncio.Event] = {}
         self._tally = tally
 
@@ -87,10 +86,13 @@ class _Queue(JobQueue):
 
 
 class _Day:
-    def __init__(self, plan: Plan, loop: VirtualLoop, queue: _Queue, tally: Tally) -> None:
+    def __init__(
+        self, plan: Plan, loop: VirtualLoop, queue: JobQueue, commits: _Commits, tally: Tally
+    ) -> None:
         self._plan = plan
         self._loop = loop
         self._queue = queue
+        self._ends = commits.ends
         self._tally = tally
         self._day_s = plan.hours * 3600
         self._sources = itertools.count(1)
@@ -116,7 +118,7 @@ class _Day:
             with suppress(LimitReached, QueueClosed):
                 await self._ask(arrival.user, arrival.server, arrival.request, heavy=False)
         await asyncio.gather(*tasks)
-        for end in self._queue.ends.values():
+        for end in self._ends.values():
             await end.wait()
 
     async def _always(self, person: Person, slot: int) -> None:
@@ -136,7 +138,7 @@ class _Day:
             except QueueClosed:
                 pause_s = _REFUSED_S
             else:
-                await self._queue.ends[job_id].wait()
+                await self._ends[job_id].wait()
             await asyncio.sleep(min(pause_s, max(0.0, self._day_s - self._loop.time())))
 
     async def _ask(
@@ -153,7 +155,7 @@ class _Day:
         )
         job_id = self._queue.new_job_id()
         entry = Entry(user, server or 0, heavy, request.count, self._loop.time())
-        self._queue.ends[job_id] = asyncio.Event()
+        self._ends[job_id] = asyncio.Event()
         self._tally.asked(job_id, entry)
         began = time.perf_counter()
         try:
@@ -161,7 +163,7 @@ class _Day:
         except (LimitReached, QueueClosed) as refusal:
             full = isinstance(refusal, QueueClosed)
             self._tally.refuse(job_id, "queue_full" if full else "own_limit")
-            del self._queue.ends[job_id]
+            del self._ends[job_id]
             raise
         self.submit_s.append(time.perf_counter() - began)
         return job_id
@@ -224,13 +226,14 @@ async def _live(
         return _MIDNIGHT + loop.time()
 
     limits = replace(_LIMITS, images_per_day=plan.images_a_day)
-    queue = _Queue(database, limits, tally, clock)
+    commits = _Commits(database, tally, clock)
+    queue = JobQueue(database, limits, model=MODEL, clock=clock, commits=commits)
     await queue.start()
     fleet = Fleet(queue, NoStore(folder), database, clock=clock)
     for number in range(plan.engines):
         name = f"engine-{number}"
         await fleet.add(name, VirtualEngine(name, plan.slower, tally.started))
-    day = _Day(plan, loop, queue, tally)
+    day = _Day(plan, loop, queue, commits, tally)
     working = asyncio.ensure_future(fleet.run())
     try:
         await day.run()

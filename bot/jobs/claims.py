@@ -1,0 +1,79 @@
+"""Claims: the next job in fair order is started for the worker that asks."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+
+from bot.domain.job import Job
+from bot.jobs import outcomes
+from bot.jobs.commits import Commits
+from bot.jobs.control import QueueControl
+from bot.jobs.forecast import Forecast
+from bot.jobs.tasks import unbroken
+from storage import jobs
+from storage.database import Database, Transaction
+
+
+class Claims:
+    """Starts jobs, one for each call, while the queue is neither paused nor closed."""
+
+    def __init__(
+        self,
+        database: Database,
+        commits: Commits,
+        control: QueueControl,
+        forecast: Forecast,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._commits = commits
+        self._control = control
+        self._forecast = forecast
+        self._clock = clock
+
+    async def next(self) -> Job:
+        """Start the next job in fair order; wait while there is none, or the queue pauses.
+
+        Cancelling the caller loses nothing: a job that was just started goes back.
+        """
+        while True:
+            changed = self._commits.changed
+            claim = asyncio.ensure_future(self.claim())
+            try:
+                job = await asyncio.shield(claim)
+            except asyncio.CancelledError:
+                await unbroken(self._unclaim(claim))
+                raise
+            if job:
+                return job
+            await changed.wait()
+
+    async def claim(self) -> Job | None:
+        """Start the next job in fair order; None if there is none, or none is to be started."""
+
+        async def claim(tx: Transaction) -> tuple[Job | None, list[str], list[str]]:
+            if self._control.paused is not None or self._control.closed:
+                return None, [], []
+            dropped = await outcomes.drop_forbidden(tx, self._clock())
+            job = await self._forecast.claim(tx)
+            return job, await jobs.queued_ids(tx) if job else [], dropped
+
+        def told(result: tuple[Job | None, list[str], list[str]]) -> None:
+            self._commits.tell_all(result[2], "final")
+            if job := result[0]:
+                self._commits.tell(job.id, "running")
+                self._commits.tell_all(result[1], "moved")
+
+        return (await self._database.write(claim, then=told))[0]
+
+    async def _unclaim(self, claim: asyncio.Future[Job | None]) -> None:
+        try:
+            job = await claim
+        except sqlite3.Error:
+            return  # Nothing was claimed.
+        if job:
+            await self._commits.give_back_surely(job)

@@ -1,0 +1,22 @@
+"""Refusals in Discord's words: times as marks that it shows, and the commands that help."""
+
+from __future__ import annotations
+
+from bot.errors import UserError
+from bot.messages.text import relative
+from bot.rules.refusals import OpenJobsReached
+from bot.rules.wording import worded
+from bot.words import ngettext
+
+
+def spoken(error: UserError) -> str:
+    """Return the sentence of an error in the language that is spoken here."""
+    if isinstance(error, OpenJobsReached):
+        return ngettext(
+            "You already have {count} job waiting or running; that is the limit. Cancel one "
+            "with /queue, or wait until one is done.",
+            "You already have {count} jobs waiting or running; that is the limit. Cancel one "
+            "with /queue, or wait until one is done.",
+            error.limit,
+        ).format(count=error.limit)
+    return worded(error, relative)
