@@ -93,7 +93,9 @@ class Stage:
         self.sandbox.clock.advance(seconds)
         self._offset += seconds
         courier = self.app.client.services.courier
-        for part in (courier, courier._ladder, courier._progress, self.queue):
+        queue = self.queue
+        queued = (queue, queue.commits, queue.control, queue.claims)
+        for part in (courier, courier._ladder, courier._progress, *queued):
             part._clock = lambda: time.time() + self._offset
         courier._wake.set()
 
