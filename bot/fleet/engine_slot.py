@@ -40,7 +40,7 @@ class EngineSlot:
     @property
     def card(self) -> str | None:
         """The graphics card's name: what the engine said when it loaded, or what was known."""
-        return self.worker.device or self._card
+        return self.worker.session.device or self._card
 
     @property
     def job(self) -> Job | None:
@@ -78,7 +78,7 @@ class EngineSlot:
         return (
             self.worker.crashes > 0,
             self.engine.state not in _READY,
-            self.worker.loras != wanted,
+            self.worker.session.loras != wanted,
             -(self.speed or 0.0),
         )
 

@@ -1,4 +1,4 @@
-"""Several engines on one queue: each has a worker of its own, and the next job goes to the best.
+"""The fleet: several engines on one queue, each with a worker of its own.
 
 The order is the queue's. An engine takes no part in it: whichever is free first gets the next fair
 job, and where several are free, the one that is loaded and already holds the job's LoRAs.
@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
-from bot.domain.job import Job, JobState
+from bot.domain.job import Job
 from bot.engine.protocol import Engine, EngineState
 from bot.errors import EngineError, InvalidRequest
+from bot.fleet.dispatcher import Dispatcher
 from bot.fleet.engine_slot import EngineSlot, Standby
+from bot.fleet.roster import Roster
+from bot.fleet.second_tries import SecondTries
 from bot.fleet.worker import GpuWorker
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import EngineOutlook
-from bot.jobs.tasks import RETRY_LIMIT_S, unbroken, until_stored
+from bot.jobs.tasks import unbroken
 from bot.rules.verdicts import ImageCheck
 from bot.words import _
 from storage import audit, facts
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 # Of the few seconds that a clean stop may take.
 _STOP_S: Final = 4.0
-_REFUSALS: Final = 100
 # What the whole is doing is what its busiest engine does.
 _RANK: Final = (
     EngineState.BUSY,
@@ -65,24 +65,23 @@ class Fleet:
         self._clock = clock
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
-        self._slots: dict[str, EngineSlot] = {}
+        self._roster = Roster(queue)
+        self._dispatcher = Dispatcher(queue, self._roster, retry_s)
+        self._second_tries = SecondTries(queue, self._roster, retry_s)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._leaving: dict[EngineSlot, asyncio.Task[None] | None] = {}
-        # Which engines refused a job, for as long as it is not known what became of it.
-        self._refusals: OrderedDict[str, set[EngineSlot]] = OrderedDict()
-        self._moved = asyncio.Event()
         self._running = False
-        queue.forecast.engines = self._outlooks
+        queue.forecast.engines = self._roster.outlooks
 
     @property
     def slots(self) -> Mapping[str, EngineSlot]:
         """The engines by name, in the order in which they came."""
-        return MappingProxyType(self._slots)
+        return MappingProxyType(self._roster.slots)
 
     @property
     def state(self) -> EngineState:
         """What the engines are doing, as one word."""
-        states = {slot.engine.state for slot in self._slots.values()}
+        states = {slot.engine.state for slot in self._roster.slots.values()}
         return next((state for state in _RANK if state in states), EngineState.STOPPED)
 
     async def add(
@@ -104,25 +103,25 @@ class Fleet:
             retry_s=self._retry_s,
             idle_unload_s=self._idle_unload_s,
             source=lambda: self._next_for(slot),
-            elsewhere=lambda job: self._elsewhere(slot, job),
+            elsewhere=lambda job: self._second_tries.elsewhere(slot, job),
         )
         standby = await self._database.read(lambda tx: facts.get_fact(tx, _fact(name)))
         with suppress(ValueError):
             slot.standby = None if standby is None else Standby(standby)
-        self._slots[name] = slot
+        self._roster.slots[name] = slot
         log.info("engine %s joined (%s)", name, node)
         if self._running:
             self._start(slot)
-        self._tell()
+        self._roster.tell()
         return slot
 
     async def remove(self, name: str) -> None:
         """Let an engine go: its job goes back to the queue, and it is closed."""
-        slot = self._slots.pop(name, None)
+        slot = self._roster.slots.pop(name, None)
         if slot is None:
             return
         task = self._leaving[slot] = self._tasks.pop(name, None)
-        self._tell()
+        self._roster.tell()
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
@@ -132,19 +131,19 @@ class Fleet:
 
     async def close(self) -> None:
         """Close every engine, also those whose leaving was broken off. Idempotent."""
-        slots = [*self._slots.values(), *self._leaving]
+        slots = [*self._roster.slots.values(), *self._leaving]
         await asyncio.gather(*(slot.engine.close() for slot in slots))
 
     async def run(self) -> None:
         """Hand jobs out until cancelled, which gives the jobs in hand back."""
         await self._store.clear()
         self._running = True
-        for slot in self._slots.values():
+        for slot in self._roster.slots.values():
             self._start(slot)
-        handing = asyncio.create_task(self._hand_out(), name="hand-out")
+        handing = asyncio.create_task(self._dispatcher.run(), name="hand-out")
         try:
             while True:
-                moved = asyncio.ensure_future(self._move())
+                moved = asyncio.ensure_future(self._roster.move())
                 parts = {handing, *self._tasks.values()}
                 try:
                     await asyncio.wait({moved, *parts}, return_when=asyncio.FIRST_COMPLETED)
@@ -162,7 +161,7 @@ class Fleet:
 
     async def _stop_working(self) -> None:
         """End what the engines do; the jobs in hand go back, also those of an engine that hangs."""
-        working = {task: self._slots[name] for name, task in self._tasks.items()}
+        working = {task: self._roster.slots[name] for name, task in self._tasks.items()}
         working |= {task: slot for slot, task in self._leaving.items() if task is not None}
         self._tasks.clear()
         for task in working:
@@ -180,7 +179,7 @@ class Fleet:
     ) -> None:
         """Let an engine take no more jobs, or with None take them again; a restart keeps it.
 
-        Raises `InvalidRequest` for a name that is none.
+        Raises `InvalidRequest` where there is no engine of that name.
         """
         slot = self._slot(name)
 
@@ -194,13 +193,13 @@ class Fleet:
         await self._database.write(store)
         slot.standby = standby
         slot.worker.unload_when_done = standby is Standby.DRAINED
-        self._tell()
+        self._roster.tell()
         if standby is Standby.DRAINED and slot.job is None:
             await slot.engine.unload()
 
     async def unload(self) -> tuple[int, int]:
         """Free the cards of all engines that do not draw; return how many were and were not."""
-        done = await asyncio.gather(*(m.engine.unload() for m in self._slots.values()))
+        done = await asyncio.gather(*(m.engine.unload() for m in self._roster.slots.values()))
         return sum(done), len(done) - sum(done)
 
     async def load(self) -> None:
@@ -209,7 +208,7 @@ class Fleet:
         Raises `EngineError` of the first that cannot.
         """
         failure: EngineError | None = None
-        for slot in [m for m in self._slots.values() if m.standby is None]:
+        for slot in [m for m in self._roster.slots.values() if m.standby is None]:
             try:
                 await slot.engine.load()
             except EngineError as error:
@@ -223,9 +222,9 @@ class Fleet:
     # Within
 
     def _slot(self, name: str) -> EngineSlot:
-        if found := self._slots.get(name.strip()):
+        if found := self._roster.slots.get(name.strip()):
             return found
-        names = ", ".join(self._slots) or "-"
+        names = ", ".join(self._roster.slots) or "-"
         raise InvalidRequest(_("There is no such engine. There are: {names}.").format(names=names))
 
     def _start(self, slot: EngineSlot) -> None:
@@ -233,102 +232,8 @@ class Fleet:
         self._tasks[slot.name] = task
 
     async def _next_for(self, slot: EngineSlot) -> Job:
-        if slot.worker.left is not None and len(self._slots) > 1:
-            slot.standing_back = True
-            try:
-                if slot.worker.crashes:
-                    pause_s = self._retry_s * 2**slot.worker.crashes
-                    await asyncio.sleep(min(pause_s, RETRY_LIMIT_S))
-                await self._until_taken(slot.worker.left)
-            finally:
-                slot.standing_back = False
-        slot.worker.left = None
-        return await slot.wait(self._tell, self._queue.commits.give_back_surely)
-
-    async def _until_taken(self, job_id: str) -> None:
-        """Wait until a job has left the queue, or no engine is there that could take it."""
-        while any(slot.able for slot in self._slots.values()):
-            changed = self._queue.commits.changed
-            job = await self._queue.job(job_id)
-            if job is None or job.state is not JobState.QUEUED:
-                return
-            with suppress(TimeoutError):
-                # Not every pause of an engine is told.
-                async with asyncio.timeout(RETRY_LIMIT_S):
-                    await changed.wait()
-
-    def _elsewhere(self, slot: EngineSlot, job: Job) -> bool:
-        """Note that an engine refused a job; return whether there is one that did not."""
-        refused = self._refusals.setdefault(job.id, set())
-        refused.add(slot)
-        if any(other.able and other not in refused for other in self._slots.values()):
-            while len(self._refusals) > _REFUSALS:
-                self._refusals.popitem(last=False)
-            return True
-        del self._refusals[job.id]
-        return False
-
-    def _outlooks(self) -> list[EngineOutlook]:
-        alone = len(self._slots) == 1
-        return [slot.outlook(alone=alone) for slot in self._slots.values()]
-
-    async def _hand_out(self) -> None:
-        while True:
-            while not self._free():
-                await self._move()
-            job = await self._claimed()
-            free = self._free()
-            if job is None:
-                continue
-            if free:
-                _best(free, job).hand(job)
-            else:  # The last free engine was paused, or left, while the job was being claimed.
-                await unbroken(self._queue.commits.give_back_surely(job))
-
-    async def _claimed(self) -> Job | None:
-        """Return the next job; None when no engine is free any more, or none could be claimed."""
-        claim = asyncio.ensure_future(until_stored(self._queue.get, self._retry_s))
-        try:
-            while not claim.done() and self._free():
-                moved = asyncio.ensure_future(self._move())
-                try:
-                    await asyncio.wait({claim, moved}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    moved.cancel()
-        except asyncio.CancelledError:
-            claim.cancel()
-            await asyncio.wait({claim})
-            if not claim.cancelled() and claim.exception() is None:
-                await unbroken(self._queue.commits.give_back_surely(claim.result()))
-            raise
-        # A job that is claimed at this very moment goes back by itself.
-        if not claim.done():
-            claim.cancel()
-            await asyncio.wait({claim})
-        if claim.cancelled():
-            return None
-        if error := claim.exception():
-            log.error("no job could be claimed", exc_info=error)
-            await asyncio.sleep(self._retry_s)
-            return None
-        return claim.result()
-
-    async def _move(self) -> None:
-        """Wait until an engine comes, goes, becomes free or is paused."""
-        await self._moved.wait()
-
-    def _free(self) -> list[EngineSlot]:
-        return [slot for slot in self._slots.values() if slot.free]
-
-    def _tell(self) -> None:
-        """Wake whoever waits for a change of the engines; each waits for the next one."""
-        self._moved.set()
-        self._moved = asyncio.Event()
-        self._queue.commits.wake()
-
-
-def _best(free: list[EngineSlot], job: Job) -> EngineSlot:
-    return min(free, key=lambda slot: slot.suits(job))
+        await self._second_tries.stand_back(slot)
+        return await slot.wait(self._roster.tell, self._queue.commits.give_back_surely)
 
 
 def _fact(name: str) -> str:

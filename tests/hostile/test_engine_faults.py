@@ -261,7 +261,7 @@ async def test_a_child_that_dies_while_it_loads_costs_no_job(
     sandbox, tmp_path, monkeypatch
 ) -> None:
     # The pauses between tries, half a minute in all, are the worker's own tests' matter.
-    monkeypatch.setattr("bot.fleet.worker._LOAD_FACTOR", 0.01)
+    monkeypatch.setattr("bot.fleet.obstacles.LOAD_FACTOR", 0.01)
     async with unruly(sandbox, tmp_path, monkeypatch, "load-dies-twice") as stage:
         job = await draw(stage, "fine")
         assert (job.engine_faults, job.attempts) == (0, 1)

@@ -1,0 +1,130 @@
+"""Sessions with an engine: one job is drawn at a time, its news passed on, a cancel passed in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import cast
+
+from bot.engine.protocol import (
+    Engine,
+    Event,
+    Finished,
+    Loaded,
+    Loading,
+    Picture,
+    Preview,
+    Step,
+)
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from bot.fleet.attempt import Attempt, engine_request
+from bot.fleet.obstacles import Obstacles, noted
+from bot.jobs.feed import JobUpdate
+from bot.jobs.queue import JobQueue
+from bot.jobs.tasks import until_stored
+from storage.images import ImageStore
+
+log = logging.getLogger(__name__)
+
+
+class EngineSession:
+    """Has one engine draw attempts, one after another."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        engine: Engine,
+        store: ImageStore,
+        obstacles: Obstacles,
+        *,
+        clock: Callable[[], float],
+        retry_s: float,
+    ) -> None:
+        self.device: str | None = None
+        """What the engine said it draws on, once it has loaded."""
+        self.loras: frozenset[str] = frozenset()
+        """The LoRAs of its last job, which it still holds."""
+        self.cancel_asked = asyncio.Event()
+        """Set when the job in hand is to be given up; the caller clears it for the next one."""
+        self._queue = queue
+        self._engine = engine
+        self._store = store
+        self._obstacles = obstacles
+        self._clock = clock
+        self._retry_s = retry_s
+        self._loading: tuple[str, int] | None = None
+
+    async def draw(self, attempt: Attempt) -> None:
+        """Have the engine draw; what came of it stands in `attempt`.
+
+        Raises `GenerationCancelled`, `EngineError`, or `OSError` where the engine's pipe breaks.
+        """
+        # A cancel that was committed right after the claim came too early to be told of.
+        row = await until_stored(lambda: self._queue.job(attempt.job.id), self._retry_s)
+        if row is None or row.cancel_requested_at is not None:
+            raise GenerationCancelled
+        request = engine_request(attempt.job, self._store, self._queue.model)
+        self.loras = frozenset(name for name, _strength in request.loras)
+        cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
+        try:
+            # Every engine is an async generator: closing it early ends the engine's work.
+            events = cast("AsyncGenerator[Event, None]", self._engine.generate(request))
+            async with aclosing(events):
+                async for event in events:
+                    await self._take(attempt, event)
+                    if self.cancel_asked.is_set():  # The first call may have come too early.
+                        await self._engine.cancel(attempt.job.id)
+        finally:
+            cancelling.cancel()
+        indices = sorted(picture.index for picture in attempt.pictures)
+        if not attempt.finished or indices != list(range(attempt.job.request.count)):
+            raise EngineError(
+                EngineErrorKind.GARBLED,
+                f"it ended with {len(attempt.pictures)} of {attempt.job.request.count} pictures",
+            )
+
+    async def _pass_on_cancel(self, job_id: str) -> None:
+        await self.cancel_asked.wait()
+        try:
+            await self._engine.cancel(job_id)
+        except (EngineError, OSError):
+            log.exception("job %s: the engine could not be asked to stop", job_id)
+
+    async def _take(self, attempt: Attempt, event: Event) -> None:
+        job_id = attempt.job.id
+        total = attempt.job.request.steps
+        match event:
+            case Loading(stage, fraction):
+                self._log_loading(stage, fraction)
+                self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
+            case Loaded():
+                self._obstacles.loaded()
+                self.device = event.device
+                attempt.began_at = self._clock()
+                attempt.load_s = event.seconds
+                log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
+                await noted(self._queue.forecast.note_load_time(event.seconds))
+                self._tell(JobUpdate(job_id, "running"))
+            case Step(index, total):
+                attempt.steps, attempt.drawn = index, index / total
+                self._tell(JobUpdate(job_id, "step", index, total))
+            case Preview(step, data):
+                self._tell(JobUpdate(job_id, "preview", step, total, preview=data))
+            case Picture():
+                attempt.pictures.append(event)
+            case Finished():
+                attempt.finished = event
+
+    def _log_loading(self, stage: str, fraction: float | None) -> None:
+        """Log each stage, and the long ones again every tenth."""
+        tenth = (stage, math.floor(10 * (fraction or 0.0)))
+        if tenth != self._loading:
+            self._loading = tenth
+            share = "" if fraction is None else f": {fraction:.0%}"
+            log.info("engine: %s%s", stage, share)
+
+    def _tell(self, update: JobUpdate) -> None:
+        self._queue.feed.publish(update)
