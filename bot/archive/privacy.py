@@ -72,7 +72,7 @@ class Privacy:
         await self._store.forget_kept(user_id)
         if not still_open:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
-            self._preferences.forget(user_id)
+            self._preferences.remembered.forget("users", user_id)
         await self._database.scrub()
         log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
         return Deleted(len(job_ids), len(still_open), messages)

@@ -1,28 +1,21 @@
-"""What users and servers have set for themselves: defaults, language, styles."""
+"""Preferences: what users and servers have set for themselves."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Self
 
 from bot.catalogue.styles import Style, from_values
 from bot.rules import server_edits
 from bot.rules.refusals import ChannelClosed
+from bot.rules.remembered import Edit, RememberedSettings
 from bot.rules.server_limits import ServerLimits
 from bot.rules.verdicts import Policy
 from bot.words import LANGUAGES
-from storage import audit, people
-from storage.database import Database, Transaction
-from storage.people import Table
-
-_REMEMBERED: Final = 5000
-Edit = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Returns what changes of the settings that it is given."""
+from storage import people
+from storage.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,36 +47,40 @@ UNSET: Final = Defaults()
 
 
 class Preferences:
-    """The settings, remembered: a form or a private answer cannot wait for a disk."""
+    """What users and servers have set, each part of it in its own type."""
 
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self.remembered = RememberedSettings(database, clock=clock)
         self._database = database
-        self._clock = clock
-        self._reading: dict[tuple[Table, int], asyncio.Future[dict[str, Any]]] = {}
-        self._remembered: OrderedDict[tuple[Table, int], dict[str, Any]] = OrderedDict()
 
     async def user(self, user_id: int) -> Defaults:
         """Return a user's own defaults."""
-        return Defaults.read(await self._get("users", user_id))
+        return Defaults.read(await self.remembered.get("users", user_id))
 
     async def guild(self, guild_id: int | None) -> Defaults:
         """Return a server's defaults; none outside of servers."""
-        return Defaults.read(await self._get("guilds", guild_id)) if guild_id else Defaults()
+        return (
+            Defaults.read(await self.remembered.get("guilds", guild_id)) if guild_id else Defaults()
+        )
 
     async def styles(self, guild_id: int | None) -> tuple[Style, ...]:
         """Return a server's own styles."""
         if not guild_id:
             return ()
-        return from_values((await self._get("guilds", guild_id)).get("styles"))
+        return from_values((await self.remembered.get("guilds", guild_id)).get("styles"))
 
     async def rules(self, guild_id: int | None) -> tuple[str, ...]:
         """Return what prompts may not say in a server."""
-        return server_edits.rules_of(await self._get("guilds", guild_id)) if guild_id else ()
+        return (
+            server_edits.rules_of(await self.remembered.get("guilds", guild_id)) if guild_id else ()
+        )
 
     async def denied_channels(self, guild_id: int | None) -> tuple[int, ...]:
         """Return the channels of a server where nothing is drawn."""
         return (
-            server_edits.denied_channels_of(await self._get("guilds", guild_id)) if guild_id else ()
+            server_edits.denied_channels_of(await self.remembered.get("guilds", guild_id))
+            if guild_id
+            else ()
         )
 
     async def require_open(self, guild_id: int | None, *channel_ids: int | None) -> None:
@@ -93,11 +90,11 @@ class Preferences:
 
     async def policy(self, guild_id: int | None) -> Policy:
         """Return what a server does with flagged pictures."""
-        return Policy.read(await self._get("guilds", guild_id)) if guild_id else Policy()
+        return Policy.read(await self.remembered.get("guilds", guild_id)) if guild_id else Policy()
 
     async def report_channel(self, guild_id: int) -> int | None:
         """Return the channel that a server's moderators read reports in."""
-        found = (await self._get("guilds", guild_id)).get("report_channel")
+        found = (await self.remembered.get("guilds", guild_id)).get("report_channel")
         return found if isinstance(found, int) else None
 
     async def language(self, user_id: int) -> str | None:
@@ -114,7 +111,9 @@ class Preferences:
 
     async def set_user(self, user_id: int, changes: Mapping[str, Any]) -> Defaults:
         """Change some of a user's settings; None unsets one."""
-        return Defaults.read(await self._change("users", user_id, lambda _values: changes))
+        return Defaults.read(
+            await self.remembered.change("users", user_id, lambda _values: changes)
+        )
 
     async def set_guild(self, guild_id: int, changes: Mapping[str, Any], *, by: int) -> Defaults:
         """Change some of a server's settings, with a note in the audit."""
@@ -122,7 +121,7 @@ class Preferences:
 
     async def limits(self, guild_id: int) -> ServerLimits:
         """Return what a server has set about limits."""
-        return ServerLimits.read(await self._get("guilds", guild_id))
+        return ServerLimits.read(await self.remembered.get("guilds", guild_id))
 
     async def edit_guild(
         self, guild_id: int, edit: Edit, *, by: int, detail: str | None = None
@@ -132,63 +131,6 @@ class Preferences:
         `edit` gets the stored values inside the transaction and returns the changes; what it
         raises leaves all as it was.
         """
-        return Defaults.read(await self._change("guilds", guild_id, edit, by=by, detail=detail))
-
-    def forget(self, user_id: int) -> None:
-        """Drop what is remembered of a user whose settings were deleted."""
-        self._remembered.pop(("users", user_id), None)
-
-    async def _get(self, table: Table, key: int) -> dict[str, Any]:
-        if (found := self._remembered.get((table, key))) is not None:
-            self._remembered.move_to_end((table, key))
-            return found
-        # One read for all who ask meanwhile, so that they go on in the order in which they came.
-        if (reading := self._reading.get((table, key))) is None:
-            reading = asyncio.ensure_future(
-                self._database.read(lambda tx: people.get(tx, table, key))
-            )
-            self._reading[table, key] = reading
-            reading.add_done_callback(lambda _: self._reading.pop((table, key), None))
-        found = await asyncio.shield(reading)
-        # A change that was committed meanwhile is newer.
-        if (newer := self._remembered.get((table, key))) is not None:
-            return newer
-        self._remember(table, key, found)
-        return found
-
-    def _remember(self, table: Table, key: int, values: dict[str, Any]) -> None:
-        self._remembered[table, key] = values
-        self._remembered.move_to_end((table, key))
-        while len(self._remembered) > _REMEMBERED:
-            self._remembered.popitem(last=False)
-
-    async def _change(
-        self,
-        table: Table,
-        key: int,
-        edit: Edit,
-        *,
-        by: int | None = None,
-        detail: str | None = None,
-    ) -> dict[str, Any]:
-        now = self._clock()
-
-        async def change(tx: Transaction) -> dict[str, Any]:
-            stored = await people.get(tx, table, key)
-            changes = edit(stored)
-            values = {
-                name: value for name, value in {**stored, **changes}.items() if value is not None
-            }
-            await people.put(tx, table, key, values, now)
-            if by is not None:
-                await audit.record(
-                    tx,
-                    now,
-                    actor_id=by,
-                    guild_id=key,
-                    action="settings",
-                    detail=detail or ", ".join(changes),
-                )
-            return values
-
-        return await self._database.write(change, then=partial(self._remember, table, key))
+        return Defaults.read(
+            await self.remembered.change("guilds", guild_id, edit, by=by, detail=detail)
+        )
