@@ -90,12 +90,12 @@ class ImageCheckProcess:
             await link.close(_CLOSE_PATIENCE_S)
 
     async def _ask(self, paths: Sequence[Path]) -> list[float | None]:
-        if self._link is not None and self._link.ended:
+        if self._link is not None and self._link.inbox.ended:
             await self._drop()
         if self._link is None:
             self._link = await PipeLink.start(self._command, child_environment())
         await self._link.send("check", paths=[str(path) for path in paths])
-        frame = await self._link.receive(self._limit_s, "checking pictures")
+        frame = await self._link.inbox.receive(self._limit_s, "checking pictures")
         return _scores(None if frame is None else frame.header.get("scores"), len(paths))
 
     def _judge(self, score: float | None) -> Checked:

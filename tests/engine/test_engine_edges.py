@@ -147,7 +147,7 @@ async def test_a_new_child_that_breaks_before_its_job_is_not_replaced_for_ever(
             started.append(engine.pid)
             os.kill(engine.pid, signal.SIGKILL)
             async with asyncio.timeout(10):
-                await engine._link._exited.wait()
+                await engine._link._process.exited.wait()
 
         Sends(monkeypatch, "generate", kill)
         with pytest.raises(EngineError) as caught:
@@ -184,7 +184,7 @@ async def test_close_while_the_child_is_being_started(tmp_path, monkeypatch) -> 
         go.set()
         with pytest.raises(EngineError, match="closed"):
             await loading
-        assert links[0].ended
+        assert links[0].inbox.ended
         assert not runs(links[0].pid)
         assert engine.state is EngineState.STOPPED
 
@@ -266,7 +266,7 @@ async def test_a_child_that_does_not_stop_well_is_replaced(tmp_path, monkeypatch
             asked.set()
             if ends == "fatal":
                 fatal = Frame({"type": "failed", "job": "job1", "fatal": True})
-                engine._link._frames.put_nowait(fatal)
+                engine._link.inbox.put(fatal)
             else:
                 await asyncio.Event().wait()
 

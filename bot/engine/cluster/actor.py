@@ -64,7 +64,7 @@ class NodeActor:
 
     async def alive(self) -> bool:
         """Return whether there is a child."""
-        return self._link is not None and not self._link.ended
+        return self._link is not None and not self._link.inbox.ended
 
     async def send(self, message: dict[str, Any]) -> None:
         """Hand the child a message that it does not answer."""
@@ -95,7 +95,7 @@ class NodeActor:
             kind, fields = message["type"], dict(message)
             del fields["type"]
             if kind == "generate":
-                if link.take_unread():
+                if link.inbox.take_unread():
                     error = EngineError(EngineErrorKind.GARBLED, "it spoke out of turn while idle")
                     yield _ended(error)
                     return
@@ -104,7 +104,7 @@ class NodeActor:
                 if fields.get("input_image") is not None:
                     fields["input_image"] = str(folder / "input")
                     await asyncio.to_thread(_write, folder / "input", image)
-                link.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
+                link.log.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
             await link.send(kind, **fields)
             yield {"type": "beat"}, b""
             async for item in self._answers(link, folder):
@@ -129,7 +129,7 @@ class NodeActor:
             error: EngineError | None = None
             frame: Frame | None = None
             try:
-                frame = await link.receive(BEAT_S, "relaying")
+                frame = await link.inbox.receive(BEAT_S, "relaying")
             except EngineError as raised:
                 error = raised
             for line in self._lines.take():

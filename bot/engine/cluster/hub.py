@@ -94,7 +94,7 @@ class Hub:
             raise StartupError(f"The Ray driver cannot start: {error.strerror}.") from error
         try:
             await link.send("join", address=address or None, silent_s=silent_s)
-            frame = await link.receive(_JOIN_S, "joining")
+            frame = await link.inbox.receive(_JOIN_S, "joining")
         except EngineError as error:
             await link.kill()
             raise StartupError(f"Joining {where} failed: {error.detail}.") from error
@@ -155,7 +155,7 @@ class Hub:
         try:
             while True:
                 try:
-                    frame = await self._link.receive(_FOR_EVER_S, "waiting")
+                    frame = await self._link.inbox.receive(_FOR_EVER_S, "waiting")
                 except EngineError as error:
                     if error.kind is EngineErrorKind.SILENT:
                         continue

@@ -98,7 +98,7 @@ class EngineProcess:
     @property
     def state(self) -> EngineState:
         """See `Engine`."""
-        if self._phase is EngineState.IDLE and (self._link is None or self._link.ended):
+        if self._phase is EngineState.IDLE and (self._link is None or self._link.inbox.ended):
             return EngineState.STOPPED
         return self._phase
 
@@ -151,7 +151,7 @@ class EngineProcess:
         self._cancel.set()
         self._cancel_by = self._clock() + self._limits.cancel
         if self._link is not None:
-            self._link.wake()
+            self._link.inbox.wake()
             if self._phase is EngineState.BUSY:
                 if self._sending is not None:  # It has not heard of the job yet.
                     by = asyncio.get_running_loop().time() + self._limits.cancel
@@ -186,7 +186,7 @@ class EngineProcess:
     async def _ready(self) -> AsyncGenerator[Event]:
         """Have a child with a loaded model."""
         link = self._link
-        if link is not None and (link.ended or (link.loaded and link.take_unread())):
+        if link is not None and (link.inbox.ended or (link.loaded and link.inbox.take_unread())):
             log.warning("the engine child %d ended or spoke out of turn while idle", link.pid)
             await self._fail(link)
             link = None
@@ -231,7 +231,7 @@ class EngineProcess:
             self._check_open()
         self._link = link
         if self._cancel.is_set():
-            link.wake()
+            link.inbox.wake()
         try:
             await link.send("init", model=self._model, options=self._options.to_header())
             await link.send("load")
@@ -251,7 +251,7 @@ class EngineProcess:
     async def _loading(self, link: ChildLink) -> AsyncIterator[Event]:
         activity = Activity.START if self._phase is EngineState.STARTING else Activity.LOAD
         while True:
-            frame = await link.receive(self._limits.of(activity), activity)
+            frame = await link.inbox.receive(self._limits.of(activity), activity)
             if frame is None:
                 if self._cancel.is_set():
                     raise GenerationCancelled  # the child goes on loading, for the next job
@@ -282,7 +282,7 @@ class EngineProcess:
         settled = False
         try:
             async with self._guard(link):
-                link.take_up(request.job_id, request.prompt, request.negative_prompt)
+                link.log.take_up(request.job_id, request.prompt, request.negative_prompt)
                 await self._send_job(link, request)
                 activity, begun = Activity.ENCODE, False
                 seen: set[int] = set()
@@ -316,7 +316,7 @@ class EngineProcess:
                         return
                     yield event
         finally:
-            if not settled and not link.ended:
+            if not settled and not link.inbox.ended:
                 await self._calm(link, request.job_id)
             if self._phase is EngineState.BUSY:
                 self._phase = EngineState.IDLE
@@ -338,7 +338,7 @@ class EngineProcess:
         limit = self._limits.of(activity)
         if self._cancel_by is not None:
             limit = max(0.0, min(limit, self._cancel_by - self._clock()))
-        frame = await link.receive(limit, activity)
+        frame = await link.inbox.receive(limit, activity)
         if frame is not None and frame.header.get("job") != job:
             raise EngineError(
                 EngineErrorKind.GARBLED, f"the child sent {frame.type[:40]!r} for another job"
@@ -350,7 +350,7 @@ class EngineProcess:
         if header.get("fatal"):
             await self._fail(link)
         error = read_failure(EngineErrorKind(header.get("kind")), frame)
-        error.detail = link.hidden(error.detail)
+        error.detail = link.log.redacted(error.detail)
         return error
 
     async def _calm(self, link: ChildLink, job: str) -> None:
@@ -359,7 +359,7 @@ class EngineProcess:
             async with asyncio.timeout(self._limits.obey):
                 await link.send("cancel", job=job)
                 while True:
-                    frame = await link.receive(self._limits.obey, "stopping")
+                    frame = await link.inbox.receive(self._limits.obey, "stopping")
                     if frame is not None and frame.type in {"cancelled", "finished", "failed"}:
                         if frame.header.get("fatal"):
                             break
