@@ -23,7 +23,7 @@ _MIB: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One card, as far as the driver was asked of it; memory in bytes."""
+    """One card, as far as the driver was asked about it; memory in bytes."""
 
     id: str = ""
     """What CUDA_VISIBLE_DEVICES calls it."""
@@ -37,7 +37,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The lines that nvidia-smi printed, and why they are not to be relied on, if so."""
+    """The lines that nvidia-smi printed, and why they cannot be relied on, where that is so."""
 
     lines: tuple[str, ...]
     why_not: str | None = None
@@ -65,9 +65,9 @@ def ask(query: str, patience_s: float) -> Answer:
 
 
 async def ask_async(query: str, patience_s: float) -> Answer:
-    """Do as `ask`. No thread waits here: that of a driver that hangs would outlast the bot's end.
+    """Do as `ask`, without a thread: one that waits for a hung driver would hold up the bot's end.
 
-    What the program says on stderr is left out.
+    What the program writes to stderr is left out.
     """
     program = shutil.which(_PROGRAM)
     if program is None:
@@ -130,7 +130,7 @@ def cards(patience_s: float) -> list[Gpu] | str:
 async def memory(patience_s: float) -> tuple[Gpu, ...]:
     """Return the cards with used and total memory; none where the driver does not answer.
 
-    A line that says something else is left out.
+    A line that holds anything else is left out.
     """
     found: list[Gpu] = []
     for line in (await ask_async(_MEMORY, patience_s)).lines:
@@ -162,7 +162,7 @@ def _named() -> list[Gpu]:
 
 def _name(entry: str, known: list[Gpu]) -> str | None:
     for card in known:
-        # A UUID may be cut off, as long as it is one card's alone.
+        # A UUID may be cut short, as long as only one card's begins so.
         if card.id.lower().startswith(entry.lower()):
             return card.name
     names = {card.name for card in known}

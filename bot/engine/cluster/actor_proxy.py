@@ -14,7 +14,7 @@ from bot.engine.cluster.actor import NodeActor
 from bot.engine.cluster.threads import in_thread
 
 ANSWER_S: Final = 15.0
-"""Seconds for an answer of a node that lives, unless it has much to do first."""
+"""Seconds within which a node that lives answers, unless it has much to do first."""
 
 
 class ActorProxy:

@@ -16,7 +16,7 @@ from bot.errors import EngineError, EngineErrorKind
 _OPEN_S: Final = 120.0
 _END_S: Final = 40.0
 _UNREAD: Final = 1000
-# A load that was cancelled goes on for nobody, and tells how far it is all the while.
+# A load whose job was cancelled goes on unwatched, and keeps reporting how far it is.
 _UNREAD_PROGRESS: Final = 50
 
 
@@ -61,7 +61,7 @@ class RayLink(ChildLink):
 
     @override
     async def close(self, patience: float) -> None:
-        """End the child, politely where there is patience; what it says from now on is unheard."""
+        """End the child, within `patience` seconds or at once; nobody hears it from now on."""
         self._hub.listen(self._link, None)
         self.inbox.finish(EngineError(EngineErrorKind.DIED, "the child was ended"))
         with contextlib.suppress(EngineError):
@@ -71,7 +71,7 @@ class RayLink(ChildLink):
         self._unread -= 1
 
     def _take(self, frame: Frame) -> None:
-        """Take what the hub hands over; nothing in it is taken on trust."""
+        """Take what the hub hands over, trusting none of it."""
         self.inbox.note_life()
         message = frame.header.get("message")
         if frame.type == "log":
@@ -86,7 +86,7 @@ class RayLink(ChildLink):
         elif not isinstance(message, dict) or not isinstance(message.get("type"), str):
             self.inbox.finish(EngineError(EngineErrorKind.GARBLED, "its message is none"))
         elif message["type"] == "loading" and self._unread >= _UNREAD_PROGRESS:
-            pass  # There is news enough to read.
+            pass  # There is enough to read already.
         elif self._unread >= _UNREAD:
             self.inbox.finish(
                 EngineError(EngineErrorKind.GARBLED, "it floods the bot with messages")

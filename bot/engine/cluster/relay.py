@@ -30,7 +30,7 @@ class AnswerRelay:
         self._message = message
         self._silent_s = silent_s
         self.begun = asyncio.Event()
-        """Set when the child has the message, or no answer will come any more."""
+        """Set when the child has the message, or no more answers will come."""
 
     async def run(self, stream: Any) -> None:
         """Hand on what `stream` holds until its end.
@@ -68,7 +68,7 @@ class AnswerRelay:
         message = self._message
         index, count = header.get("index"), len(message["seeds"])
         if not data or not isinstance(index, int) or not 0 <= index < count:
-            # The bot finds fault with it.
+            # The bot will find it missing.
             self._link.tell(self._number, {**header, "path": ""})
             return True
         path = Path(message["output_dir"]) / f"{index}.png"

@@ -1,4 +1,4 @@
-"""An engine's GPU in the driver process: the life of its actor, and messages to its child."""
+"""The remote side of an engine, as the driver sees it: the actor on the node, and its child."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from bot.engine.cluster.relay import AnswerRelay
 from bot.errors import EngineErrorKind
 
 CLAIM_S: Final = 60.0
-"""Seconds for an actor's start and what it reads of the disk, on a machine that is busy."""
+"""Seconds for an actor's start and its reading from the disk, on a machine that is busy."""
 log = logging.getLogger(__name__)
 
 
 class Remote:
     """The engine `number` on one GPU of `node`; `send(kind, tail, **fields)` speaks to the bot.
 
-    A stream without a sign of life for `silent_s` seconds is one of a node that hangs. What Ray may
-    raise is no closed list (`RayError`, but a `TypeError` or an `OSError` too), so nothing here
-    counts on its kind: whatever it is ends the link, and the bot is told.
+    A node whose stream shows no sign of life for `silent_s` seconds hangs. There is no complete
+    list of what Ray may raise (`RayError`, but also `TypeError` or `OSError`), so nothing here
+    depends on the kind: every exception ends the link, and the bot is told.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Remote:
         return await self._actor.ask(CLAIM_S, "inspect", model_path, lora_path)
 
     async def open(self, link: int) -> int:
-        """Start a child; return its process id. `link` is the number that its messages bear."""
+        """Start a child; return its process id. Its messages bear the number `link`."""
         self._link.number, self._link.open = link, False
         if self._actor.handle is not None:
             with contextlib.suppress(Exception):
@@ -108,7 +108,7 @@ class Remote:
                     await self._begin(link, message)
                     continue
                 if message["type"] == "cancel" and self._relay is not None:
-                    # One that overtakes its job is forgotten.
+                    # A cancel that overtakes its job would be forgotten.
                     await self._relay.begun.wait()
                 await self._actor.ask(ANSWER_S, "send", message)
             except Exception as error:  # noqa: BLE001 - see above
@@ -145,7 +145,7 @@ class Remote:
 
 
 def _said(error: BaseException) -> str:
-    """Return the kind and the first line of an error of Ray's; the rest is its process table."""
+    """Return the type and the first line of an error of Ray's; the rest is a table of processes."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:300]}"
 

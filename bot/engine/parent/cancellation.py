@@ -1,4 +1,4 @@
-"""Cancellation of an engine's job: asked for once, and a limit to how long the child may go on."""
+"""Cancellation of an engine's job: it was asked for, and limits how long the child may go on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable
 
 
 class Cancellation:
-    """Whether the job in hand is to end. One object serves the jobs of an engine in turn.
+    """Whether the job in hand is to end. One object serves an engine's jobs, one after another.
 
     `patience` is how many seconds a cancelled job may go on; `clock` tells seconds, monotonically.
     """
@@ -32,7 +32,7 @@ class Cancellation:
         self._by = None
 
     def ask(self) -> None:
-        """Ask for the end of the job; every limit is the patience from now at most."""
+        """Ask for the end of the job; from now on no limit exceeds what is left of the patience."""
         self._event.set()
         self._by = self._clock() + self._patience
         if self._sending is not None:  # The child has not heard of the job yet.

@@ -1,4 +1,4 @@
-"""A child process of the operating system: started in a group of its own, killed as a whole."""
+"""The operating system's child process: started in its own process group, killed with all of it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ChildProcess:
             stdout=PIPE,
             stderr=PIPE,
             env=dict(environment),
-            start_new_session=True,  # A group of its own, which `kill` ends as a whole.
+            start_new_session=True,  # Its own process group, all of which `kill` ends.
         )
         process = Process(transport, protocol, loop)
         job_object = JobObject()

@@ -11,7 +11,7 @@ from bot.errors import EngineError, EngineErrorKind
 
 
 class Inbox:
-    """The messages of one child in order, then its end, for ever.
+    """The messages of one child in order, then its end, forever.
 
     `taken` is called for each message that is read: there is room for another one.
     """
@@ -67,7 +67,7 @@ class Inbox:
         return item
 
     def take_unread(self) -> bool:
-        """Drop what nobody waits for; return whether the child had sent messages unasked."""
+        """Drop what nobody waits for; return whether the child has sent messages unasked."""
         messages = False
         while not self._items.empty() and not self.ended:
             item = self._items.get_nowait()

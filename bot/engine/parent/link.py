@@ -1,4 +1,4 @@
-"""The link to an engine child, wherever it runs: what the parent sends, hears and ends it by."""
+"""The link to an engine child, wherever it runs: what is sent and heard, and how the child ends."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class PipeLink(ChildLink):
                 await self._process.exited.wait()
         except TimeoutError:
             log.error("the process %d does not end; it may still hold the GPU", self.pid)
-        # A grandchild may still hold the pipes open: don't wait for their ends for ever.
+        # A grandchild may still hold the pipes open: don't wait forever for their ends.
         await asyncio.wait(tasks, timeout=_REAP_PATIENCE_S)
         for task in tasks:
             task.cancel()

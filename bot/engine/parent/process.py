@@ -1,4 +1,4 @@
-"""The engine as the bot sees it: a child process that is started, fed, watched and replaced."""
+"""The engine process as the bot sees it: a child that is started, fed, watched and replaced."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ _COMMAND = (sys.executable, "-m", "bot.engine.child")
 
 
 class EngineProcess:
-    """An `Engine` in a child process of its own; imports no torch.
+    """An `Engine` in its own child process; imports no torch.
 
     The model is loaded on the first job. A child that dies, falls silent or breaks the protocol is
-    killed and replaced: at once the first time, after a growing wait when that goes on. An ordinary
-    exception in the pipeline, or a lack of memory, leaves the child alive. `connect` starts the
-    child elsewhere than in a process below this one; it raises `EngineError` or `OSError`.
+    killed and replaced: at once the first time, after ever longer waits when it happens again. An
+    ordinary exception in the pipeline, or a lack of memory, leaves the child alive.
+
+    `connect` starts the child in another way, such as on another machine; it raises `EngineError`
+    or `OSError`. `environment` is added to what the child gets of this process's, and overrides it.
     """
 
     def __init__(
@@ -45,7 +47,6 @@ class EngineProcess:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
-        # Beside what the child gets of this process's environment, or instead of it.
         self._environment = dict(environment or {})
         self._limits = limits or SilenceLimits()
         self._command = own_command(_COMMAND if command is None else command)

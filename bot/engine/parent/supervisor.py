@@ -63,7 +63,7 @@ class Supervisor:
         return self.link
 
     def wait_s(self) -> float:
-        """Return the seconds until a child may be started again; from 0 down: at once."""
+        """Return the seconds until a child may be started again; 0 or less: at once."""
         return self._failed_at + self._backoff.delay(self._failures) - self._clock()
 
     async def start(self) -> ChildLink:
@@ -85,7 +85,7 @@ class Supervisor:
         return link
 
     def succeed(self) -> None:
-        """A job is done: earlier failures count no longer."""
+        """Note that a job is done: earlier failures no longer count."""
         self._failures = 0
         self.phase = EngineState.IDLE
 
