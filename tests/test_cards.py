@@ -9,7 +9,7 @@ import pytest
 from bot.app.engines import local_engines
 from bot.config.settings import load_settings
 from bot.errors import ConfigError, StartupError
-from bot.machine import nvidia
+from bot.machine import nvidia, usage
 
 FIRST, SECOND = "GPU-1a2b3c4d-0000", "GPU-5e6f7a8b-0000"
 
@@ -49,6 +49,35 @@ def test_a_driver_that_fails_has_no_cards(driver):
     assert found() == []
     driver("nonsense")
     assert found() == []
+
+
+async def memory(folder) -> list[tuple[int, int]]:
+    machine = await usage.look(folder, folder / "no.db")
+    return [(card.used, card.total) for card in machine.cards]
+
+
+async def test_the_memory_of_each_card_is_told_in_bytes(driver, tmp_path):
+    driver("1024, 24564\n[N/A], [N/A]\n12, 8192")
+    assert await memory(tmp_path) == [(2**30, 24564 * 2**20), (12 * 2**20, 2**33)]
+    driver("1024, 24564\nUnable to determine the device handle for GPU1: Unknown Error", 255)
+    assert await memory(tmp_path) == [(2**30, 24564 * 2**20)]
+
+
+async def test_a_driver_that_hangs_tells_no_memory_and_keeps_nobody(driver, tmp_path, monkeypatch):
+    driver("1024, 24564")
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexec sleep 100\n")
+    monkeypatch.setattr(usage, "_PATIENCE_S", 0.3)
+    assert await memory(tmp_path) == []
+
+
+async def test_without_a_driver_there_is_no_memory_to_tell_of(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert await memory(tmp_path) == []
+    (tmp_path / "nvidia-smi").write_text("not a program\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert await memory(tmp_path) == []
+    assert nvidia.visible({}) == []
 
 
 def settings(engines: str, model: str = "Qwen/Qwen-Image"):

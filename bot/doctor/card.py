@@ -5,24 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.machine.nvidia import VISIBLE, visible
+from bot.machine import nvidia
 
 _SMI_S: Final = 15.0
 _PROBE_S: Final = 150.0
 _NVIDIA: Final = "0x10de"
 _DISPLAY_CLASS: Final = "0x03"
 _GIB: Final = 2**30
-_MIB: Final = 2**20
 # A text encoder and two blocks, beside what the operating system shows windows with.
 _ROOM: Final = 0.5
 _CUDA_INDEX: Final = "https://download.pytorch.org/whl/cu128"
@@ -31,48 +28,18 @@ _NO_CARD_STEP: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """One card as `nvidia-smi` tells of it; bytes."""
-
-    name: str
-    driver: str
-    total: int
-    free: int
-
-
 def needs_card(settings: Settings) -> bool:
     """Tell whether the model cannot be drawn with on a CPU."""
     return settings.model.family != "tiny"
 
 
-def find_cards() -> list[Card] | str:
-    """Return the cards, the first being the one that is used, or why none can be told of."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return "nvidia-smi is not there"
-    fields = "name,driver_version,memory.total,memory.free"
-    done = _smi(program, f"--query-gpu={fields}")
-    if isinstance(done, str):
-        return done
-    cards: list[Card] = []
-    for line in done.stdout.splitlines():
-        parts = [part.strip() for part in line.split(",")]
-        try:
-            name, driver, total, free = parts
-            cards.append(Card(name, driver, int(total) * _MIB, int(free) * _MIB))
-        except ValueError:
-            return f"nvidia-smi answered {line[:80]!r}"
-    return cards or "nvidia-smi knows of no card"
-
-
 def graphics_card(settings: Settings) -> Iterator[Finding]:
     """Name the card, and whether what is free of it covers the budget."""
-    cards = find_cards()
+    cards = nvidia.cards(_SMI_S)
     if isinstance(cards, str):
         yield _no_card(settings, cards)
         return
-    shown = len(visible()) if VISIBLE in os.environ else len(cards)
+    shown = len(nvidia.visible()) if nvidia.VISIBLE in os.environ else len(cards)
     wanted = settings.local_engines or shown
     yield Finding(
         "graphics card",
@@ -168,7 +135,7 @@ def _pinning(told: dict[str, Any]) -> Iterator[Finding]:
 
 def card_present() -> bool:
     """Tell whether an NVIDIA card is in this machine, with or without a driver."""
-    if not isinstance(find_cards(), str):
+    if not isinstance(nvidia.cards(_SMI_S), str):
         return True
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
@@ -224,32 +191,10 @@ def _no_card(settings: Settings, why: str) -> Finding:
 
 
 def _users() -> str:
-    program = shutil.which("nvidia-smi")
-    done = _smi(program, "--query-compute-apps=pid,process_name,used_memory") if program else ""
-    if isinstance(done, str) or not done.stdout.strip():
+    lines = nvidia.programs(_SMI_S)[:5]
+    if not lines:
         return ""
-    lines = done.stdout.strip().splitlines()[:5]
-    return "; in use by " + ", ".join(re.sub(r"\s+", " ", line.strip())[:80] for line in lines)
-
-
-def _smi(program: str, query: str) -> subprocess.CompletedProcess[str] | str:
-    try:
-        done = subprocess.run(  # noqa: S603 - NVIDIA's own program
-            [program, query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_SMI_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"nvidia-smi did not answer within {_SMI_S:g} s"
-    except OSError as error:
-        return f"nvidia-smi cannot be run ({error.strerror})"
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines() or ["no message"]
-        return f"nvidia-smi failed: {said[0][:120]}"
-    return done
+    return "; in use by " + ", ".join(re.sub(r"\s+", " ", line)[:80] for line in lines)
 
 
 def _because(told: dict[str, Any]) -> str:

@@ -1,1 +1,1 @@
-"""The picture maker: a child process around DiffSynth's Qwen-Image pipeline."""
+"""Engines: what draws the pictures, each a child process around DiffSynth's pipelines."""

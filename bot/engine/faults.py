@@ -1,4 +1,4 @@
-"""What an exception of the drawing code means for the child that caught it; no torch import."""
+"""Faults of the drawing code: what an exception means for the child that caught it; no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MEMORY_TEXTS: Final = (
 )
 _CUDA_TEXTS: Final = ("cuda error", "cublas_status", "cudnn_status", "device-side assert", "nccl")
 
-# After these the child is as good as before.
+# Kinds of error after which the child is as good as before.
 HARMLESS: Final = frozenset(
     {
         EngineErrorKind.RAISED,
@@ -34,18 +34,18 @@ HARMLESS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A caught exception. `fatal`: the process is of no more use (a ruined CUDA context)."""
+    """A caught exception. `fatal`: the process is of no further use (a ruined CUDA context)."""
 
     kind: EngineErrorKind
     detail: str
     sentence: str | None = None
     fatal: bool = False
     values: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What fills the sentence."""
+    """What fills the placeholders of `sentence`."""
 
 
 def diagnose(error: BaseException, *, secret: str = "") -> Fault:
-    """Tell what `error` is; `secret` (the prompt) is cut out of the detail."""
+    """Return what `error` means; `secret` (the prompt) is cut out of the detail."""
     if isinstance(error, EngineError):
         return Fault(error.kind, error.detail, error.template, values=error.values)
     line = traceback.format_exception_only(error)[-1].strip()
@@ -65,7 +65,7 @@ def diagnose(error: BaseException, *, secret: str = "") -> Fault:
 
 
 def free_memory() -> None:
-    """Give unused GPU memory back; call it when the failed job's tensors are unreachable."""
+    """Give unused GPU memory back; call it once nothing refers to the failed job's tensors."""
     import gc  # noqa: PLC0415 - rare
 
     gc.collect()

@@ -1,6 +1,6 @@
-"""Length-prefixed frames between the bot and its engine child.
+"""Frames, prefixed by their length, between the bot and its engine child.
 
-A frame is a 4-byte big-endian length, then a JSON object in one line, a newline, and an optional
+A frame is a 4-byte big-endian length, then a JSON object on one line, a newline, and an optional
 binary tail (a preview's picture). Nothing is ever pickled.
 """
 
@@ -16,13 +16,13 @@ from typing import Any, BinaryIO, Final
 LIMIT: Final = 4 * 2**20
 """The most bytes that a frame may have after its length.
 
-The longest request (two texts of 4,000 characters, in eight PNG texts too) has under 1 MiB.
+The longest request (two texts of 4,000 characters, repeated in eight PNG texts) is under 1 MiB.
 """
 _LENGTH: Final = struct.Struct(">I")
 
 
 class FrameError(Exception):
-    """The bytes are no frame: too long, no JSON object, or cut off."""
+    """The bytes are not a frame: too long, not a JSON object, or cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def encode(frame: Frame) -> bytes:
 
 
 def decode(payload: bytes) -> Frame:
-    """Read what follows the length; raise `FrameError` where that is no frame."""
+    """Read what follows the length; raise `FrameError` if it is not a frame."""
     body, newline, tail = payload.partition(b"\n")
     if not newline:
         raise FrameError("a frame's header does not end")
@@ -69,7 +69,10 @@ def _checked(length: bytes) -> int:
 
 
 async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
-    """Read the next frame; None at the end of the stream, wherever that falls."""
+    """Read the next frame; None at the end of the stream, even in the middle of a frame.
+
+    Raises `FrameError` for anything else that is not a frame.
+    """
     try:
         size = _checked(await reader.readexactly(_LENGTH.size))
         return decode(await reader.readexactly(size))
@@ -78,7 +81,7 @@ async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
 
 
 def read_frame_blocking(stream: BinaryIO) -> Frame | None:
-    """Read the next frame from a buffered file; None at the end of the stream."""
+    """Do as `read_frame` with a buffered file; blocks."""
     length = stream.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None

@@ -1,8 +1,8 @@
-"""No orphan may hold the GPU: the child ends when its parent does, however that ends.
+"""The lifeline between parent and child: no orphan may hold the GPU, however its parent ends.
 
 Linux: the kernel sends SIGKILL (`PR_SET_PDEATHSIG`). Windows: the child is put into a job object
-that is closed, and so killed, with its parent; this was written from Microsoft's documentation
-and has not been run. Everywhere, and on macOS alone: the child exits when its stdin ends.
+that its parent's end closes, which kills the child; this was written from Microsoft's documentation
+and has not been run. Everywhere (and on macOS this is all): the child exits when its stdin ends.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _PROCESS_SET_QUOTA_AND_TERMINATE: Final = 0x0100 | 0x0001
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when `parent` (its process id) ends.
 
-    The signal is tied to the parent's thread that started this process. Exits at once when the
-    parent is gone already: a signal for a death in the past never comes.
+    The signal comes when the parent's thread that started this process ends. Exits at
+    once when the parent is gone already: no signal comes for a death in the past.
     """
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)

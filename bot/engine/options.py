@@ -1,4 +1,4 @@
-"""What can be set on an engine, and how patient its parent is."""
+"""Options of an engine, and how patient its parent is: silence limits, waits before restarts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class EngineOptions:
 
     The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of
     the card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's
-    offloading); `precision` ("fp8", "fp8-fast", "bf16") and `compile` are for the former; a
-    picture waits `compile_wait_s` seconds at most for compiled code, then is drawn without.
+    offloading); `precision` ("fp8", "fp8-fast", "bf16") and `compile` apply to the former; a
+    picture waits at most `compile_wait_s` seconds for compiled code, then is drawn without it.
     LoRA files lie in `lora_path`; missing files of the model come from `model_source` (see
     bot/engine/files/download.py). `pipeline` names the code that draws, as `module:function`; the
     function is called with the model's name and these options, in the child.
@@ -49,7 +49,7 @@ class EngineOptions:
 
 
 class Activity(StrEnum):
-    """What the child is at; each has its own limit of silence."""
+    """What the child is doing; each activity has its own limit of silence."""
 
     START = "start"
     LOAD = "load"
@@ -63,9 +63,10 @@ class Activity(StrEnum):
 class SilenceLimits:
     """Seconds without progress after which the child is taken for stuck and killed.
 
-    Heartbeats are no progress: they prove that the process lives, and a pipeline that hangs still
-    beats. `obey` is how long a job whose consumer left may take to stop, `cancel` how long one
-    that was cancelled may go on: a new child has to load the model again, so it is patient.
+    A heartbeat is not progress: it proves that the process lives, and one whose pipeline hangs
+    still sends them. `obey` is how long a job may take to stop when its consumer has left, `cancel`
+    how long one may go on that was cancelled: a new child would have to load the model again, so
+    it is long.
     """
 
     start: float = 60.0

@@ -9,7 +9,7 @@ import os
 
 
 def take_pipes() -> tuple[int, int]:
-    """Return descriptors of the parent's pipes, which 0 and 1 no longer are."""
+    """Return new descriptors of the parent's pipes (read, write); 0 is empty then, and 1 is 2."""
     frames_in, frames_out = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

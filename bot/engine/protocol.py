@@ -1,4 +1,4 @@
-"""What the GPU worker knows of an engine; every implementation speaks exactly this."""
+"""The protocol of an engine, as the GPU worker knows it: requests, events, states, methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One batch to draw. Sizes are pixels; `seeds` has one entry a picture.
+    """One batch to draw. Sizes are in pixels; `seeds` has one entry for each picture.
 
     Picture i is written to `output_dir / f"{i}.png"` with `texts[i]` as its PNG text chunks.
     """
@@ -42,7 +42,7 @@ class EngineRequest:
     loras: tuple[tuple[str, float], ...] = ()
     """Names and strengths of the LoRAs to add."""
     shift: float | None = None
-    """How far noise levels are moved up, the same for every size; None: by the model's own rule."""
+    """How far noise levels are moved up, at every size alike; None: by the model's own rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A small JPEG picture of the unfinished result, after `step`; a batch lies side by side."""
+    """A small JPEG of the unfinished result, after `step`; a batch's pictures lie side by side."""
 
     step: int
     data: bytes = field(repr=False)
@@ -119,7 +119,7 @@ class Engine(Protocol):
         ...
 
     async def load(self) -> None:
-        """Start the engine and load the model, unless that is done; `generate` does it too.
+        """Start the engine and load the model, unless that is done already; `generate` does it too.
 
         Raises `EngineError` when the model cannot be loaded.
         """
@@ -130,8 +130,8 @@ class Engine(Protocol):
 
         A step's preview comes right before or after its `Step`. Jobs wait for one another.
         Raises `EngineError` when no picture can be made (with `loading` set when the model could
-        not be had, also because the engine is closed) and `GenerationCancelled` after `cancel`.
-        Closing the iterator early kills the engine's work.
+        not be loaded, or the engine was closed before) and `GenerationCancelled` after `cancel`.
+        Closing the iterator early stops the engine's work.
         """
         ...
 
@@ -142,13 +142,13 @@ class Engine(Protocol):
     async def unload(self) -> bool:
         """Free the GPU and the main memory; the next job loads the model again.
 
-        Does nothing and returns False while the engine works; True if there is nothing to free.
+        Does nothing and returns False while the engine works; returns True otherwise.
         """
         ...
 
     async def close(self) -> None:
         """Stop the engine for good and free the GPU. Idempotent.
 
-        The job in hand, and each later one, ends with an `EngineError` of the kind `DIED`.
+        The job in hand, and every later one, ends with an `EngineError` of the kind `DIED`.
         """
         ...

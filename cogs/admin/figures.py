@@ -110,10 +110,10 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
         _("Database: {size} MiB").format(size=f"{machine.database_bytes / _MIB:.1f}"),
     ]
     lines += engine_lines(services.fleet, services.queue.feed)
-    for used, total in machine.cards:
+    for card in machine.cards:
         lines.append(
             _("Graphics card: {used} of {total} GiB used").format(
-                used=f"{used / _GIB:.1f}", total=f"{total / _GIB:.1f}"
+                used=f"{card.used / _GIB:.1f}", total=f"{card.total / _GIB:.1f}"
             )
         )
     if not machine.cards:

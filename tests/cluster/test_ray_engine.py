@@ -225,7 +225,7 @@ async def test_an_idle_engine_whose_child_ended_says_so(engine, tmp_path):
     await draw_well(engine, request(tmp_path))
     os.kill(engine.pid, signal.SIGKILL)
     with pytest.raises(EngineError) as caught:  # told with the next look at the nodes
-        await engine._link.receive(30, "waiting for the end")
+        await engine._process._supervisor.link.inbox.receive(30, "waiting for the end")
     assert caught.value.kind is EngineErrorKind.DIED
     assert engine.state is EngineState.STOPPED
 

@@ -62,8 +62,8 @@ async def test_a_download_goes_on_after_its_job_was_cancelled(tmp_path):
             await drawing
     for _ in range(5000):
         hub.say(downloading)
-    assert not engine._link.ended
-    assert engine._link._frames.qsize() < 100
+    assert not engine._process._supervisor.link.inbox.ended
+    assert engine._process._supervisor.link.inbox._items.qsize() < 100
 
 
 async def test_what_ends_a_child_does_not_repeat_what_was_typed(tmp_path):

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-from bot.engine.cluster import remote as module
+from bot.engine.cluster import actor_proxy
+from bot.engine.cluster.remote import Remote
 
 
 class Call:
@@ -40,11 +41,16 @@ class Broken:
         raise self._error
 
 
+def give(remote: Remote, actor: Actor, link: int) -> None:
+    """Let the remote have a child of this actor, open as this link."""
+    remote._actor.handle, remote._link.number, remote._link.open = actor, link, True
+
+
 @pytest.fixture
 async def opened(monkeypatch):
     """Open a remote on such an actor; return it and what it tells the bot."""
     killed, remotes = [], []
-    monkeypatch.setattr(module.ray, "kill", lambda actor, **_: killed.append(actor))
+    monkeypatch.setattr(actor_proxy.ray, "kill", lambda actor, **_: killed.append(actor))
 
     def opened(act):
         told = asyncio.Queue()
@@ -52,8 +58,8 @@ async def opened(monkeypatch):
         def send(said, _tail=b"", /, **fields) -> None:
             told.put_nowait((said, fields))
 
-        remote = module.Remote(1, "node", send, silent_s=30)
-        remote._actor, remote._link, remote._open = Actor(act), 5, True
+        remote = Remote(1, "node", send, silent_s=30)
+        give(remote, Actor(act), 5)
         remotes.append(remote)
         return remote, told
 
@@ -86,9 +92,9 @@ async def test_whatever_is_raised_while_a_message_is_sent_is_told(opened, kind, 
     remote, told = opened(refuse)
     remote.post(5, {"type": kind})
     await told_end(told, 5, error)
-    while remote._actor is not None:  # noqa: ASYNC110 - it is let go in a task of its own
+    while remote._actor.handle is not None:  # noqa: ASYNC110 - it is let go in a task of its own
         await asyncio.sleep(0)
-    remote._actor, remote._link, remote._open = Actor(refuse), 6, True
+    give(remote, Actor(refuse), 6)
     remote.post(6, {"type": kind})  # the courier lives
     await told_end(told, 6, error)
 

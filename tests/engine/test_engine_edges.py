@@ -78,7 +78,7 @@ async def test_a_cancel_of_a_job_that_a_frozen_child_does_not_read(tmp_path, mon
 
 
 async def test_close_waits_for_an_unload(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("bot.engine.parent.process._CLOSE_PATIENCE_S", 0.2)
+    monkeypatch.setattr("bot.engine.parent.supervisor._CLOSE_PATIENCE_S", 0.2)
     async with misbehaving(tmp_path, monkeypatch) as engine:
         pid = await frozen(engine)
         unloading = asyncio.create_task(engine.unload())
@@ -147,7 +147,7 @@ async def test_a_new_child_that_breaks_before_its_job_is_not_replaced_for_ever(
             started.append(engine.pid)
             os.kill(engine.pid, signal.SIGKILL)
             async with asyncio.timeout(10):
-                await engine._link._exited.wait()
+                await engine._supervisor.link._process.exited.wait()
 
         Sends(monkeypatch, "generate", kill)
         with pytest.raises(EngineError) as caught:
@@ -184,7 +184,7 @@ async def test_close_while_the_child_is_being_started(tmp_path, monkeypatch) -> 
         go.set()
         with pytest.raises(EngineError, match="closed"):
             await loading
-        assert links[0].ended
+        assert links[0].inbox.ended
         assert not runs(links[0].pid)
         assert engine.state is EngineState.STOPPED
 
@@ -239,7 +239,7 @@ async def test_an_idle_engine_whose_child_died_says_so(tmp_path, monkeypatch) ->
         assert engine.state is EngineState.IDLE
         os.kill(engine.pid, signal.SIGKILL)
         async with asyncio.timeout(30):
-            await engine._link._watch
+            await engine._supervisor.link._watch
         assert engine.state is EngineState.STOPPED
 
 
@@ -266,7 +266,7 @@ async def test_a_child_that_does_not_stop_well_is_replaced(tmp_path, monkeypatch
             asked.set()
             if ends == "fatal":
                 fatal = Frame({"type": "failed", "job": "job1", "fatal": True})
-                engine._link._frames.put_nowait(fatal)
+                engine._supervisor.link.inbox.put(fatal)
             else:
                 await asyncio.Event().wait()
 

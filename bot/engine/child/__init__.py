@@ -1,1 +1,1 @@
-"""The child process that draws: torch lives here."""
+"""The child's side of an engine: the process that draws, where torch is imported."""

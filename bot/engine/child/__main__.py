@@ -1,8 +1,8 @@
-"""The engine child's first moments: ``python -m bot.engine.child PARENT_PID``.
+"""The engine child's entry point: ``python -m bot.engine.child PARENT_PID``.
 
 The frames travel on the pipes that were stdin and stdout. Libraries print to stdout whenever they
 like, so both descriptors are taken away before anything else is imported: 0 becomes empty, and 1
-becomes the log on 2.
+becomes another name of the log on 2.
 """
 
 from __future__ import annotations

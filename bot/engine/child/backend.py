@@ -1,4 +1,7 @@
-"""What the child asks of the code that draws; torch-free, so that tests can misbehave in it."""
+"""The backend interface: what the child asks of the code that draws; imports no torch.
+
+Tests put backends that misbehave in its place.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class Drawn:
 
 
 class Reporter(Protocol):
-    """Where a backend tells how far it is. Every method raises `GenerationCancelled` when asked."""
+    """Where a backend reports how far it is. Methods raise `GenerationCancelled` once asked."""
 
     def stage(self, activity: Activity) -> None:
         """Say that the next activity begins."""
@@ -50,7 +53,7 @@ class Backend(Protocol):
     """Code that draws, one request at a time."""
 
     def load(self, progress: LoadProgress) -> LoadInfo:
-        """Load the model; raise `EngineError` with a sentence where the user can mend it."""
+        """Load the model; raise `EngineError` with a sentence where its owner can mend it."""
         ...
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:

@@ -1,4 +1,4 @@
-"""Prompts are data: they can't speak the language of the text encoder's chat template."""
+"""Control tokens of the text encoder's chat template, made plain text where a prompt has them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 
 from bot.engine.protocol import EngineRequest
 
-# Qwen's tokenizer makes one control token of each of its words in such brackets ("<|im_end|>" ends
-# the user's turn), wherever they stand in the text.
+# Qwen's tokenizer turns certain words in such brackets into control tokens ("<|im_end|>" ends the
+# user's turn), wherever they stand in the text. A prompt is data, and must not contain any.
 _CONTROL: Final = re.compile(r"<\|(\w+)\|>")
 
 
 def inert_text(prompt: str) -> str:
-    """Return `prompt` with spaces in its control tokens, which makes plain text of them."""
+    """Return `prompt` with spaces in its control tokens, which makes them plain text."""
     return _CONTROL.sub(r"<| \1 |>", prompt)
 
 

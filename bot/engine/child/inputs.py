@@ -1,4 +1,4 @@
-"""Reads the picture that a job starts from; anyone may have made the file."""
+"""Input images, which jobs start from: read with care, since anyone may have made the file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 def read_input(path: Path, size: tuple[int, int]) -> Image.Image:
     """Return the picture at `path` as RGB, upright, cut and scaled to `size` (width, height).
 
-    Raises `EngineError` (`REFUSED`) for what is no picture, broken, or larger than 50 megapixels
-    once it is unpacked, which its header tells before anything is.
+    Raises `EngineError` (`REFUSED`) for what is not a picture, is broken, or would have more than
+    50 megapixels once unpacked, which its header tells beforehand.
     """
     try:
         picture = _opened(path, size)
@@ -43,7 +43,7 @@ def _opened(path: Path, size: tuple[int, int]) -> Image.Image | None:
             upright = ImageOps.exif_transpose(image)
             if upright.mode not in {"RGB", "RGBA", "L"}:
                 upright = flattened(upright)
-            # Scaled first: glass laid on white at 50 megapixels would take a gigabyte.
+            # Scaled first: laying 50 transparent megapixels on white would take a gigabyte.
             return flattened(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
 
 

@@ -1,4 +1,4 @@
-"""Pictures to PNG files that carry their parameters."""
+"""PNG files of pictures, which carry their parameters as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def save_png(image: Image.Image, path: Path, texts: Mapping[str, str]) -> None:
     """Write `image` with `texts` as text chunks (iTXt where Latin-1 is not enough).
 
     The file appears under its name only when it is complete. Raises `EngineError` (`DISK_REFUSED`)
-    where the disk takes it not.
+    if the disk is full or cannot be written to, and `OSError` otherwise.
     """
     info = PngInfo()
     for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""PyTorch, probed: `python -m bot.engine.child.probe` prints in JSON what it can do here."""
+"""A probe of PyTorch: `python -m bot.engine.child.probe` prints as JSON what it can do here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _PINNED_BYTES: Final = 2**30
 
 
 def look() -> dict[str, Any]:
-    """Return PyTorch's build and what it can use; takes the card for a moment."""
-    import torch  # noqa: PLC0415 - its failure is what is to be told
+    """Return PyTorch's build and what it can use; uses the card for a moment."""
+    import torch  # noqa: PLC0415 - its failure is what the caller wants to know
 
     told: dict[str, Any] = {"version": torch.__version__, "cuda": torch.version.cuda}
     with warnings.catch_warnings(record=True) as caught:

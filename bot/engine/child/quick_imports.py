@@ -1,8 +1,8 @@
-"""Import DiffSynth without what inference never uses.
+"""Quick imports of DiffSynth, without what inference never uses.
 
 DiffSynth's packages import their training tools, data sets, downloaders and every image encoder:
 pandas, imageio, torchvision, accelerate, modelscope, and torch's compiler. Inside `quick_imports`
-those few modules are hollow: they import at once, and a name asked of them is an empty class.
+those few modules are hollow: they import at once, and any name taken from them is an empty class.
 Afterwards they are gone from `sys.modules`, so that whoever needs one later gets the real thing.
 """
 

@@ -1,7 +1,7 @@
-"""The engine child's loop: reads requests, runs the backend, writes what happens.
+"""The engine child's loop: it reads requests, runs the backend and writes what happens.
 
 The main thread draws. A second thread reads the parent's messages, so that a cancel is known
-between two steps; a third one beats. The process ends when the parent closes the pipe.
+between two steps; a third one sends heartbeats. The process ends when the parent closes the pipe.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Channel:
         self._lock = threading.Lock()
 
     def send(self, kind: str, /, tail: bytes = b"", **fields: Any) -> None:
-        """Send a message; end the process when nobody reads any more."""
+        """Send a message; end the process when nobody reads any longer."""
         self.write(encode(Frame({"type": kind, **fields}, tail)))
 
     def write(self, data: bytes) -> None:
@@ -54,7 +54,7 @@ class Channel:
 
 
 class JobReport:
-    """The `Report` of one job."""
+    """The `Reporter` of one job."""
 
     def __init__(self, channel: Channel, job: str, cancelled: set[str]) -> None:
         self.channel = channel
@@ -66,17 +66,17 @@ class JobReport:
             raise GenerationCancelled
 
     def stage(self, activity: Activity) -> None:
-        """See `Report`."""
+        """See `Reporter`."""
         self.channel.send("stage", job=self._job, activity=activity.value)
         self._check()
 
     def step(self, index: int, total: int) -> None:
-        """See `Report`."""
+        """See `Reporter`."""
         self.channel.send("step", job=self._job, index=index, total=total)
         self._check()
 
     def preview(self, step: int, data: bytes) -> None:
-        """See `Report`."""
+        """See `Reporter`."""
         self.channel.send("preview", job=self._job, step=step, tail=data)
         self._check()
 
@@ -94,13 +94,13 @@ class Server:
         self._cancelled: set[str] = set()
 
     def listen(self, stream: Any) -> None:
-        """Read the parent's messages until it goes (a thread's target)."""
+        """Read the parent's messages until it is gone (a thread's target)."""
         try:
             while (frame := read_frame_blocking(stream)) is not None:
                 if frame.type == "cancel":
                     self._cancelled.add(frame.header["job"])
                     continue
-                # In the order of arrival: a cancel of an earlier attempt is not meant for this one.
+                # In order of arrival: a cancel of an earlier attempt is not meant for this one.
                 self._cancelled.discard(frame.header.get("job", ""))
                 self._inbox.put(frame)
         except (FrameError, OSError):
@@ -108,13 +108,13 @@ class Server:
         os._exit(0)
 
     def beat(self) -> None:
-        """Say that the process lives, for ever (a thread's target)."""
+        """Send heartbeats forever (a thread's target)."""
         while True:
             self._channel.send("heartbeat")
             time.sleep(HEARTBEAT_S)
 
     def run(self) -> None:
-        """Answer messages in order, for ever."""
+        """Answer messages in order, forever."""
         while True:
             frame = self._inbox.get()
             if frame.type == "load":
@@ -210,7 +210,7 @@ class Server:
 
 
 def serve(frames_in: int, frames_out: int, started: float) -> None:
-    """Serve the parent on two descriptors; `started` is when the process began (monotonic)."""
+    """Serve the parent on two descriptors; the process began at `started` (monotonic seconds)."""
     stream = os.fdopen(frames_in, "rb")
     init = read_frame_blocking(stream)
     if init is None:

@@ -1,6 +1,6 @@
-"""The part of an engine that lives on the GPU's node: a Ray actor that holds the child.
+"""The Ray actor of an engine on the GPU's node, which holds the child there.
 
-It is a longer pipe: frames go through as they are, but for files, which travel as bytes. Ray gives
+It lengthens the pipe: frames go through as they are, except that files travel as bytes. Ray gives
 the actor its card (`CUDA_VISIBLE_DEVICES`), which the child inherits; nothing here imports Ray.
 """
 
@@ -40,7 +40,7 @@ _FULL: Final = mark("The disk of the machine that draws this is full. Its owner 
 
 
 class NodeActor:
-    """Starts the child, hands frames to and fro, ends it. One exchange at a time."""
+    """Starts the child, hands frames to and fro, and ends it. One exchange at a time."""
 
     def __init__(self) -> None:
         self._link: PipeLink | None = None
@@ -49,12 +49,12 @@ class NodeActor:
         self._folder = _Folder()
 
     async def inspect(self, model_path: str, lora_path: str) -> dict[str, Any]:
-        """Return what must be the same on every node, and which of its GPUs Ray gave this actor."""
+        """Return what must be the same on every node, and the GPU that Ray gave this actor."""
         found = await asyncio.to_thread(report, model_path, lora_path)
         return {**found, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
 
     async def open(self) -> int:
-        """Start a child, in the place of one that there may be; return its process id."""
+        """Start a child, in place of any that is there; return its process id."""
         await self.end(0.0)
         environment = child_environment()
         # Ray's own: one thread, since the actor claims no CPU. Loading is slow with one.
@@ -64,7 +64,7 @@ class NodeActor:
 
     async def alive(self) -> bool:
         """Return whether there is a child."""
-        return self._link is not None and not self._link.ended
+        return self._link is not None and not self._link.inbox.ended
 
     async def send(self, message: dict[str, Any]) -> None:
         """Hand the child a message that it does not answer."""
@@ -95,7 +95,7 @@ class NodeActor:
             kind, fields = message["type"], dict(message)
             del fields["type"]
             if kind == "generate":
-                if link.take_unread():
+                if link.inbox.take_unread():
                     error = EngineError(EngineErrorKind.GARBLED, "it spoke out of turn while idle")
                     yield _ended(error)
                     return
@@ -104,7 +104,7 @@ class NodeActor:
                 if fields.get("input_image") is not None:
                     fields["input_image"] = str(folder / "input")
                     await asyncio.to_thread(_write, folder / "input", image)
-                link.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
+                link.log.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
             await link.send(kind, **fields)
             yield {"type": "beat"}, b""
             async for item in self._answers(link, folder):
@@ -115,7 +115,7 @@ class NodeActor:
         finally:
             if folder is not None:
                 await asyncio.to_thread(shutil.rmtree, folder, True)
-        if last is not None:  # Nothing of the job is left here when its end is told.
+        if last is not None:  # By now nothing of the job is left here.
             yield last
 
     async def end(self, patience: float) -> None:
@@ -129,7 +129,7 @@ class NodeActor:
             error: EngineError | None = None
             frame: Frame | None = None
             try:
-                frame = await link.receive(BEAT_S, "relaying")
+                frame = await link.inbox.receive(BEAT_S, "relaying")
             except EngineError as raised:
                 error = raised
             for line in self._lines.take():
@@ -149,7 +149,7 @@ class NodeActor:
 
 
 def _told(frame: Frame) -> dict[str, Any]:
-    """Return a message for the bot. This node's full disk is no reason to try the bot's own."""
+    """Return a message for the bot, which must not take this node's full disk for its own."""
     header = dict(frame.header)
     if header.get("type") == "failed" and header.get("kind") == EngineErrorKind.DISK_REFUSED:
         header |= {"kind": EngineErrorKind.REFUSED.value, "sentence": _FULL, "values": {}}
@@ -175,12 +175,12 @@ def _picture(frame: Frame, folder: Path) -> bytes:
 
 
 def _write(path: Path, data: bytes | None) -> None:
-    if data is not None:  # else the child finds no file, and says so as it does anywhere
+    if data is not None:  # Otherwise the child finds no file, and says so as it does anywhere.
         path.write_bytes(data)
 
 
 class _Lines(logging.Handler):
-    """Keeps the child's lines for the bot's log, and out of Ray's files on the node."""
+    """Keeps the child's lines for the bot's log and away from Ray's files on the node."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class _Lines(logging.Handler):
 
 
 class _Folder:
-    """A folder of this process alone, locked for as long as the process lives."""
+    """This process's own folder, locked for as long as the process lives."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -211,12 +211,12 @@ class _Folder:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def new(self) -> Path:
-        """Return a new folder in it."""
+        """Return a new folder inside."""
         return Path(tempfile.mkdtemp(dir=self.path))
 
 
 def _sweep() -> None:
-    """Remove what killed actors left, people's pictures among it."""
+    """Remove what killed actors left behind, people's pictures among it."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 """The driver process: ``python -m bot.engine.cluster.driver PARENT_PID``.
 
 It alone imports Ray. It joins the cluster (or starts one on this machine), makes the actors and
-carries messages between them and the bot, which it talks to as an engine child does.
+carries messages between them and the bot, to which it talks as an engine child does.
 """
 
 from __future__ import annotations

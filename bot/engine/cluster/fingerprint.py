@@ -1,4 +1,4 @@
-"""What must be the same on every node: the bot's code, and the files of the model."""
+"""The fingerprint of a node: the bot's code and the model's files, which must be alike on all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final
 import bot
 
 ROOT: Final = Path(bot.__file__).resolve().parents[1]
-"""The folder of the bot on this machine; relative paths of the settings begin there."""
+"""The bot's folder on this machine; relative paths in the settings begin there."""
 _KINDS: Final = frozenset({".safetensors", ".json", ".txt"})
 _OWN: Final = "fp8-cache"
 _SAMPLE: Final = 2**16
@@ -28,10 +28,10 @@ def code() -> str:
 
 
 def files(folder: str) -> dict[str, str]:
-    """Return size and a digest of each file of a model's or the LoRAs' folder, by name.
+    """Return size and digest of each file in a model's or the LoRAs' folder, by name.
 
-    The digest is of the first and the last 64 KiB: 57 GB are not read for it, and other weights
-    differ there.
+    The digest is of the first and the last 64 KiB: different weights differ there, and 57 GB need
+    not be read.
     """
     root = ROOT / folder
     return {path.relative_to(root).as_posix(): _identity(path) for path in _walk(root)}
@@ -48,9 +48,9 @@ def report(model_path: str, lora_path: str) -> dict[str, Any]:
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any], node: str) -> str | None:
-    """Return a sentence on what of `there` is not as `here`, or None.
+    """Return a sentence about what differs between `here` and `there`, or None.
 
-    Files that one of them lacks are none: the engine downloads its model's.
+    A file that one of them lacks is not a difference: an engine downloads its model's files.
     """
     if here.get("code") != there.get("code"):
         return (

@@ -1,4 +1,4 @@
-"""The bot's end of the driver process: calls and their answers, messages to and from engines."""
+"""The hub, the bot's end of the driver process: calls, answers, messages to and from engines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMMAND: Final = (sys.executable, "-m", "bot.engine.cluster.driver")
 _REACH_S: Final = 10.0
 _JOIN_S: Final = 90.0
 SILENT_S: Final = 30.0
-"""Seconds without a sign of life after which a node is taken to hang: many beats of its actor."""
+"""Seconds without a sign of life after which a node counts as hung: many beats of its actor."""
 _CLOSE_PATIENCE_S: Final = 5.0
 _FOR_EVER_S: Final = 24 * 3600.0
 Listener = Callable[[Frame], None]
@@ -31,7 +31,7 @@ Listener = Callable[[Frame], None]
 def driver_environment() -> dict[str, str]:
     """Return the driver's environment: an engine child's, and Ray's own settings.
 
-    Those may hold Ray's own token; the bot's is not among them.
+    Ray's settings may hold Ray's own token; the bot's token is not among them.
     """
     ours = {
         name: value
@@ -68,7 +68,7 @@ async def _reach(address: str) -> None:
 
 
 class Hub:
-    """A driver process that has joined the cluster. It is not started again: make another."""
+    """A driver process that has joined the cluster. It is never started again: make another hub."""
 
     def __init__(self, link: PipeLink) -> None:
         self._link = link
@@ -76,7 +76,7 @@ class Hub:
         self._numbers = count(1)
         self._listeners: dict[int, Listener] = {}
         self.ended = asyncio.Event()
-        """Set when the driver is gone; every engine of it is lost then."""
+        """Set when the driver is gone, and all engines with it."""
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
@@ -94,7 +94,7 @@ class Hub:
             raise StartupError(f"The Ray driver cannot start: {error.strerror}.") from error
         try:
             await link.send("join", address=address or None, silent_s=silent_s)
-            frame = await link.receive(_JOIN_S, "joining")
+            frame = await link.inbox.receive(_JOIN_S, "joining")
         except EngineError as error:
             await link.kill()
             raise StartupError(f"Joining {where} failed: {error.detail}.") from error
@@ -135,11 +135,11 @@ class Hub:
             self._calls.pop(number, None)
 
     async def post(self, engine: int, link: int, message: dict[str, Any]) -> None:
-        """Send an engine's child a message."""
+        """Send a message to an engine's child."""
         await self._link.send("to", engine=engine, link=link, message=message)
 
     def listen(self, link: int, listener: Listener | None) -> None:
-        """Have what the child of this link says handed to `listener`; None for no longer."""
+        """Hand what the child of this link says to `listener`; None: to nobody any longer."""
         if listener is None:
             self._listeners.pop(link, None)
         else:
@@ -155,7 +155,7 @@ class Hub:
         try:
             while True:
                 try:
-                    frame = await self._link.receive(_FOR_EVER_S, "waiting")
+                    frame = await self._link.inbox.receive(_FOR_EVER_S, "waiting")
                 except EngineError as error:
                     if error.kind is EngineErrorKind.SILENT:
                         continue

@@ -1,4 +1,4 @@
-"""Which GPUs of the cluster the bot draws on: they come and go while it runs."""
+"""Membership in a Ray cluster: on which of its GPUs the bot draws, as they come and go."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _UNFIT: Final = re.compile(r"[^a-z0-9.-]+")
 _NUMBER: Final = re.compile(r"[0-9]{1,3}")
 
 Joined = Callable[[str, RayEngine, str, str | None], Awaitable[None]]
-"""Called with an engine's name, itself, its node's host name, and its card where Ray knows that."""
+"""Called with an engine's name, the engine, its node's host name, and its card if Ray knows it."""
 Left = Callable[[str], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class _Slot:
-    """One GPU of one node, by Ray's reckoning."""
+    """One GPU of one node, as Ray counts them."""
 
     name: str
     node: str
@@ -47,13 +47,13 @@ class _Slot:
 
 
 class RayMembership:
-    """Joins a cluster, and tells of an engine for every GPU that it has.
+    """Joins a cluster and reports an engine for each of its GPUs.
 
     `run()` until cancelled, then `close()`. `joined` and `left` are called from `run`; `left` also
-    for every engine of a cluster that is lost. One that cannot be reached is tried until it can:
-    the queue takes requests all the while.
+    for every engine of a cluster that is lost. A cluster that cannot be reached is tried again
+    until it can be; the queue takes requests meanwhile.
 
-    Raises `StartupError` where Ray is not installed or `address` is none.
+    Raises `StartupError` where Ray is not installed or `address` is not an address.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class RayMembership:
                 slot.claiming = asyncio.create_task(self._claim(hub, slot))
 
     async def _claim(self, hub: Hub, slot: _Slot) -> None:
-        """Take a GPU into use, unless its node is not as the others are."""
+        """Take a GPU into use, unless its node differs from the others."""
         engine = RayEngine(
             self._model,
             options=self._options,
@@ -199,10 +199,10 @@ class RayMembership:
                 await engine.close()
 
     def _name_by_card(self, slot: _Slot, gpu: object) -> None:
-        """Name a GPU after its number on its machine: Ray hands them out in any order.
+        """Name a GPU after its number on its machine: Ray hands GPUs out in any order.
 
-        The name stays as it is where the number is not known, or another node of that machine has
-        it in use.
+        The name stays as it is if the number is not known, or another node on that machine uses
+        it.
         """
         if not isinstance(gpu, str) or not _NUMBER.fullmatch(gpu):
             return
@@ -214,7 +214,7 @@ class RayMembership:
             holder.name, slot.name = slot.name, wanted
 
     def _note(self, slot: _Slot, there: dict[str, Any]) -> None:
-        """Hold later nodes to the files of this one too; tell of LoRAs that it lacks."""
+        """Hold later nodes to the files of this one too; warn of LoRAs that it lacks."""
         lacking = sorted(self._known["loras"].keys() - there["loras"].keys())
         if lacking:
             names = ", ".join(lacking)[:300]

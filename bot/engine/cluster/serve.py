@@ -1,4 +1,4 @@
-"""The driver process's loop: answers the bot's calls, and relays what the engines say."""
+"""The driver process's loop: it answers the bot's calls and relays what the engines say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bot.errors import EngineErrorKind
 
 _LIST_S: Final = 10.0
 _LEAVE_S: Final = 4.0
-# Pictures and previews are all that lies in it, for a moment each.
+# It holds only pictures and previews, each for a moment.
 _STORE_BYTES: Final = 256 * 2**20
 _CARD: Final = "accelerator_type:"
 
@@ -27,7 +27,7 @@ _CARD: Final = "accelerator_type:"
 def join(address: str | None) -> None:
     """Join the cluster at `address` as a driver, or start one on this machine alone.
 
-    A machine without a GPU counts as one, so that a model that draws on a CPU can be tried out.
+    A machine without a GPU counts as one GPU, so that a model that draws on a CPU can be tried.
     """
     if address is not None:
         ray.init(address=address, log_to_driver=False, configure_logging=False)
@@ -71,7 +71,7 @@ def gpu_nodes() -> list[dict[str, Any]]:
 
 
 class Driver:
-    """Answers the bot's calls; a call that hangs holds up no other."""
+    """Answers the bot's calls; a call that hangs does not hold up others."""
 
     def __init__(self, channel: Channel, silent_s: float) -> None:
         self._channel = channel
@@ -80,7 +80,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, frame: Frame) -> None:
-        """Take a message of the bot's."""
+        """Take a message from the bot."""
         header = frame.header
         if frame.type == "to":
             remote = self._remotes.get(header["engine"])
@@ -181,7 +181,7 @@ async def _serve(stream: Any, channel: Channel, silent_s: float) -> None:
 
 
 def _leave() -> None:
-    """Leave the cluster, which ends the actors; a cluster that hangs finds that out by itself."""
+    """Leave the cluster, which ends the actors; one that hangs notices without being told."""
     leaving = threading.Thread(target=ray.shutdown, name="leave", daemon=True)
     leaving.start()
     leaving.join(_LEAVE_S)

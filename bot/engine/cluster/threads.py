@@ -1,4 +1,4 @@
-"""Blocking calls of Ray's, on threads that may be left behind."""
+"""Threads for Ray's blocking calls, which may be left behind when a call hangs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 async def in_thread(limit_s: float, call: Callable[[], T]) -> T:
-    """Return what `call` returns on a thread of its own; raise `TimeoutError` past the limit.
+    """Return what `call` returns on a new thread; raise `TimeoutError` after `limit_s` seconds.
 
-    The thread is a daemon: neither this process's end nor the next call waits for one that hangs,
-    as they would in a pool.
+    The thread is a daemon: neither the end of this process nor the next call waits for one that
+    hangs, as they would with a pool.
     """
     loop = asyncio.get_running_loop()
     result: asyncio.Future[T] = loop.create_future()
@@ -34,7 +34,7 @@ async def in_thread(limit_s: float, call: Callable[[], T]) -> T:
             value = call()
         except BaseException as error:  # noqa: BLE001 - it is raised where it is awaited
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        with contextlib.suppress(RuntimeError):  # the loop has ended in the meantime
             loop.call_soon_threadsafe(settle, value, failure)
 
     threading.Thread(target=run, name="ray-call", daemon=True).start()

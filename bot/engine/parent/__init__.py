@@ -1,1 +1,1 @@
-"""The parent's side: one supervised child process for each engine."""
+"""The parent's side of an engine: one supervised child process for each."""

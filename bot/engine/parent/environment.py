@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-# The child runs a large stack of third-party code, so it gets a list of what it needs rather than
-# everything but the secrets that we know of today.
+# The child runs a large stack of third-party code, so it gets what is listed as needed, rather than
+# everything except the secrets that are known today.
 _ALLOWED: Final = re.compile(
     r"""
     PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|TERM|NO_COLOR
@@ -41,8 +41,8 @@ def child_environment(parent: Mapping[str, str] | None = None) -> dict[str, str]
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
     kept["PYTHONUNBUFFERED"] = "1"
     kept["PYTHONIOENCODING"] = "utf-8"
-    # OpenMP's threads spin at every barrier. On two cores with other work too, a tiny picture took
-    # 8 s with spinning threads and 1 s with sleeping ones (on idle cores: 0.55 s and 0.77 s).
+    # OpenMP's threads spin at every barrier. On two cores with other work to do, a tiny picture
+    # took 8 s with spinning threads and 1 s with sleeping ones (idle cores: 0.55 s and 0.77 s).
     kept.setdefault("OMP_WAIT_POLICY", "passive")
     # Otherwise the place of an evicted block can't be used for larger tensors. (Renamed in 2.10.)
     for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):

@@ -1,4 +1,4 @@
-"""What the bot asks of a picture before it takes it over: the right name, and a whole PNG."""
+"""The check of an engine's output: each picture was asked for, and is a whole PNG file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_picture(picture: Picture, request: EngineRequest, seen: set[int]) -> N
 def check_file(path: Path, width: int, height: int) -> None:
     """Raise `FrameError` where `path` isn't a whole PNG file of that size in pixels.
 
-    Every chunk's checksum is computed (about 1 ms a megabyte); the pixels aren't unpacked.
+    Every chunk's checksum is computed (about 1 ms per megabyte); the pixels aren't unpacked.
     """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):

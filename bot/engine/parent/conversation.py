@@ -1,0 +1,141 @@
+"""The conversation with an engine child about one job: the request, its events, its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from bot.engine.frames import Frame
+from bot.engine.options import Activity, SilenceLimits
+from bot.engine.parent.cancellation import Cancellation
+from bot.engine.parent.output_check import check_event
+from bot.engine.parent.supervisor import Supervisor
+from bot.engine.protocol import EngineRequest, EngineState, Event, Finished
+from bot.engine.wire import read_event, read_failure, request_fields
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+
+
+class BrokenBefore(Exception):
+    """The child was dead or spoke out of turn before the job began: not the job's fault."""
+
+    def __init__(self, cause: EngineError) -> None:
+        super().__init__(cause.detail)
+        self.cause = cause
+
+
+class Conversation:
+    """One attempt at `request` with the loaded child of `supervisor`.
+
+    Raises `EngineError` (`DIED`) once the engine is closed.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        request: EngineRequest,
+        limits: SilenceLimits,
+        cancellation: Cancellation,
+    ) -> None:
+        self._supervisor = supervisor
+        self._link = supervisor.held()
+        self._request = request
+        self._limits = limits
+        self._cancellation = cancellation
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Have the job drawn; yield what `Engine.generate` does once the model is loaded.
+
+        Raises `EngineError`, `GenerationCancelled`, and `BrokenBefore` when another child may do
+        better. The child is at rest afterwards, or dead.
+        """
+        supervisor, link, request = self._supervisor, self._link, self._request
+        if self._cancellation.asked:
+            raise GenerationCancelled
+        supervisor.phase = EngineState.BUSY
+        settled = False
+        try:
+            async with supervisor.guard(link):
+                link.log.take_up(request.job_id, request.prompt, request.negative_prompt)
+                await self._send()
+                activity, begun = Activity.ENCODE, False
+                seen: set[int] = set()
+                while True:
+                    try:
+                        frame = await self._hear(activity)
+                    except EngineError as error:
+                        if begun or error.kind is EngineErrorKind.SILENT:
+                            raise
+                        await supervisor.fail(link)
+                        raise BrokenBefore(error) from error
+                    if frame is None:
+                        continue
+                    begun = True
+                    if frame.type == "stage":
+                        activity = Activity(frame.header.get("activity"))
+                        continue
+                    if frame.type == "cancelled":
+                        settled = True
+                        raise GenerationCancelled
+                    if frame.type == "failed":
+                        settled = True
+                        raise await self._failure(frame)
+                    event = read_event(frame)
+                    await check_event(event, request, seen)
+                    if isinstance(event, Finished):
+                        settled = True
+                        supervisor.succeed()
+                        yield event
+                        return
+                    yield event
+        finally:
+            if not settled and not link.inbox.ended:
+                await self._calm()
+            if supervisor.phase is EngineState.BUSY:
+                supervisor.phase = EngineState.IDLE
+
+    async def _send(self) -> None:
+        """Send what is to be drawn; a child that does not read it is silent too."""
+        limit = self._limits.of(Activity.ENCODE)
+        try:
+            async with self._cancellation.sending(limit):
+                await self._link.send("generate", **request_fields(self._request))
+        except TimeoutError:
+            raise EngineError(
+                EngineErrorKind.SILENT, f"the child did not read its job for {limit:g} s at most"
+            ) from None
+
+    async def _hear(self, activity: Activity) -> Frame | None:
+        limit = self._cancellation.shortened(self._limits.of(activity))
+        frame = await self._link.inbox.receive(limit, activity)
+        if frame is not None and frame.header.get("job") != self._request.job_id:
+            raise EngineError(
+                EngineErrorKind.GARBLED, f"the child sent {frame.type[:40]!r} for another job"
+            )
+        return frame
+
+    async def _failure(self, frame: Frame) -> EngineError:
+        header = frame.header
+        if header.get("fatal"):
+            await self._supervisor.fail(self._link)
+        error = read_failure(EngineErrorKind(header.get("kind")), frame)
+        error.detail = self._link.log.redacted(error.detail)
+        return error
+
+    async def _calm(self) -> None:
+        """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
+        link = self._link
+        try:
+            async with asyncio.timeout(self._limits.obey):
+                await link.send("cancel", job=self._request.job_id)
+                while True:
+                    frame = await link.inbox.receive(self._limits.obey, "stopping")
+                    if frame is not None and frame.type in {"cancelled", "finished", "failed"}:
+                        if frame.header.get("fatal"):
+                            break
+                        return
+        except (TimeoutError, EngineError):
+            pass
+        except asyncio.CancelledError:
+            await self._supervisor.drop(link)
+            raise
+        await self._supervisor.drop(link)
