@@ -25,6 +25,7 @@ from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
+from bot.engine.stream.warming import warm_up
 from bot.words import mark
 
 # Two prompts of about a page each; longer ones take from the activations' room.
@@ -89,9 +90,9 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         ),
     )
     dit, _ = load_transformer(Sources(files.transformer), settings, cache, progress)
-    if dit.compiled:
+    if dit.execution.compiled:
         progress(mark("compiling the blocks (once; later starts use the cache)"), None)
-        dit.warm_up()
+        warm_up(dit)
     embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
     return Networks(dit, embedder, codec, torch.cuda.get_device_name())
 

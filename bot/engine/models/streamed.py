@@ -60,7 +60,7 @@ class StreamedQwenImage:
             except torch.OutOfMemoryError:
                 if not dit.resident:
                     raise
-            dit.give_way()
+            dit.residency.give_way()
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""

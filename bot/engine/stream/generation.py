@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bot.engine.stream.budget import Work
-from bot.engine.stream.modulation import Table
+from bot.engine.stream.device import HostBuffer
+
+
+class Table:
+    """One schedule's modulation, in main memory as [steps, layers * 12 + 2, dim]."""
+
+    def __init__(self, buffer: HostBuffer, values: Tensor) -> None:
+        self._buffer = buffer  # owns the memory that `values` looks at
+        self.values = values
 
 
 @dataclass(frozen=True, slots=True)
