@@ -43,7 +43,7 @@ class Card:
 
 def needs_card(settings: Settings) -> bool:
     """Tell whether the model cannot be drawn with on a CPU."""
-    return settings.model.family != "tiny"
+    return not settings.model.built_in
 
 
 def find_cards() -> list[Card] | str:

@@ -102,7 +102,11 @@ def holder(folder: Path) -> str | None:
     if (name := "/".join(parts[-2:])) in MODELS:
         return name
     if (folder / "unet").is_dir():
-        return next(spec.name for spec in MODELS.values() if spec.family == "sdxl")
+        return next(
+            name
+            for name, spec in MODELS.items()
+            if spec.published and any(net.folder == "unet" for net in spec.published.networks)
+        )
     if not any((folder / name).is_dir() for name in (*_NETWORKS, ".download")):
         return None
     try:

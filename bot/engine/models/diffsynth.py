@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,8 +11,7 @@ from PIL import Image
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import read_input
-from bot.engine.child.quick_imports import quick_imports
-from bot.engine.models.families import _BUILDERS
+from bot.engine.models.families import FAMILIES
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.errors import EngineError, EngineErrorKind
@@ -37,12 +35,10 @@ class DiffSynthModel:
         """See `Backend`."""
         progress(mark("importing libraries"), None)
         started = time.perf_counter()
-        with quick_imports():
-            # The heavy imports are a reported stage of loading.
-            builder = importlib.import_module(_BUILDERS[self._spec.family])
+        # The heavy imports are a reported stage of loading.
+        load = FAMILIES[self._spec.family].stock_load()
         imports_s = time.perf_counter() - started
-        asked = {} if self._spec.published is None else {"model": self._spec.name}
-        self._pipe, self._budget_gib = builder.load(self._options, progress, **asked)
+        self._pipe, self._budget_gib = load(self._spec.name, self._options, progress)
         _allow_single_step(self._pipe.scheduler)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)

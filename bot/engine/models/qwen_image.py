@@ -40,7 +40,7 @@ _FP8: Final = torch.float8_e4m3fn
 
 
 def load(
-    options: EngineOptions, progress: LoadProgress, *, model: str
+    model: str, options: EngineOptions, progress: LoadProgress
 ) -> tuple[QwenImagePipeline, float]:
     """Build `model`'s pipeline on the first CUDA GPU; return it and the budget in GiB.
 

@@ -33,7 +33,7 @@ _KNOWN: Final = {
 _LAST_BUT_ONE: Final = 1
 
 
-def load(options: EngineOptions, progress: LoadProgress, *, model: str) -> tuple[Adapted, float]:
+def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Adapted, float]:
     """Build the pipeline on the first CUDA GPU; return it and the budget in GiB.
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
