@@ -1,4 +1,4 @@
-"""Models by DiffSynth: which pipeline is built for one, and how it draws a request."""
+"""Models drawn by DiffSynth: the pipeline that is built for each, and how it draws a request."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class DiffSynthModel:
             yield Drawn(image, run.timings(), self._device.peak())
 
     def _tiling(self, request: EngineRequest) -> dict[str, Any]:
-        # The decoder takes about 2 GiB a megapixel above its weights, measured in bf16.
+        # The decoder takes about 2 GiB per megapixel above its weights, measured in bf16.
         need_gib = 2.2 * request.width * request.height / 1e6 + 0.5
         too_large = self._budget_gib is not None and need_gib > self._budget_gib
         return _TILE if too_large else {}
@@ -133,7 +133,7 @@ def _allow_single_step(scheduler: Any) -> None:
 
 
 class _Device:
-    """The few questions that have another answer on a GPU than on a CPU."""
+    """The few questions that a GPU answers differently from a CPU."""
 
     def __init__(self, device: Any) -> None:
         import torch  # noqa: PLC0415 - loaded by now
@@ -147,7 +147,7 @@ class _Device:
             self._cuda.synchronize()
 
     def reset_peak(self) -> None:
-        """Start to measure the peak of allocated memory anew."""
+        """Start measuring the peak of allocated memory afresh."""
         if self._cuda is not None:
             self._cuda.reset_peak_memory_stats()
 

@@ -1,4 +1,4 @@
-"""Qwen-Image at full size on the streamed path: files to networks within the memory budget."""
+"""Qwen-Image at full size, streamed: its files made into networks within the memory budget."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.warming import warm_up
 from bot.words import mark
 
-# Two prompts of about a page each; longer ones take from the activations' room.
+# Two prompts of about a page each; longer ones use up room of the activations.
 _USUAL_TEXT_TOKENS = 1024
 
 

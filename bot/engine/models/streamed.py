@@ -1,6 +1,6 @@
 """Qwen-Image with its blocks streamed: the backend around bot/engine/stream.
 
-Encodes, denoises a whole batch in one pass, and decodes picture by picture, within one budget.
+It encodes, denoises a whole batch in one pass, and decodes picture by picture, within one budget.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compiling beside drawing: a block of the picture's structure, where memory has room for both."""
+"""The compiler beside the drawing: a block of a picture's structure, if memory has room for it."""
 
 from __future__ import annotations
 

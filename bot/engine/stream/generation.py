@@ -1,4 +1,4 @@
-"""What passes through the transformer: what a request shares, and one visit's activations."""
+"""Generations: what all steps of a request share, and the activations of one block visit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What all steps of one request share. `texts` has one [tokens, dim] a guidance branch."""
+    """What all steps of one request share. `texts` has a [tokens, dim] per guidance branch."""
 
     work: Work
     texts: tuple[Tensor, ...]

@@ -1,4 +1,4 @@
-"""The modulation of every block at every timestep, computed once a schedule.
+"""The modulation of every block at every timestep, computed once per schedule.
 
 A third of a block's parameters turn the timestep's embedding into shifts, scales and gates. They
 see neither the picture nor the prompt, so for a known schedule their results are a table that

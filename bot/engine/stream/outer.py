@@ -1,4 +1,4 @@
-"""The layers around the blocks: what goes into the first one, and what comes of the last."""
+"""The layers around the blocks: what goes into the first one, and what comes out of the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A first, empty step: it compiles what the usual picture needs before anyone waits for one."""
+"""The warm-up: an empty step that compiles what the usual picture needs, before anyone waits."""
 
 from __future__ import annotations
 

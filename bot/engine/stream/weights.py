@@ -1,4 +1,4 @@
-"""All blocks' weights: where they are, and how they look while a block is visited."""
+"""Weights of all blocks: where they are, and how they look while a block is visited."""
 
 from __future__ import annotations
 

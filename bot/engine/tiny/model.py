@@ -48,11 +48,11 @@ class Widths:
 UNTRAINED: Final = Widths(
     128, 4, text_width=64, text_layers=2, text_heads=2, text_hidden=128, vae=12
 )
-"""As cheap as it goes, with random weights."""
+"""As cheap as possible, with random weights."""
 TRAINED: Final = Widths(
     256, 6, text_width=128, text_layers=3, text_heads=2, text_hidden=384, vae=16
 )
-"""What bot/engine/tiny/train makes: 11.1 million parameters are stored."""
+"""What `python -m bot.lab.tiny.train` makes: 11.1 million parameters are stored."""
 
 
 class TinyDiT(QwenImageDiT):

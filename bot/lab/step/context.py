@@ -1,4 +1,4 @@
-"""What the benchmark's phases share: the transformers, the variants, timing, failures."""
+"""Context of the step benchmark's phases: transformers, variants, timing, failures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The transformer's load from its FP8 cache, beside bare reading and pinning of the same bytes.
+"""Loading of the transformer from its FP8 cache, compared with bare reading and pinning.
 
 `python -m bot.lab.step.load FOLDER` prints one JSON object; `bench picture` runs it. The
-cache must be there already (one start of the engine writes it).
+bare work is on the same bytes. The cache must be there already (one start of the engine writes it).
 """
 
 from __future__ import annotations

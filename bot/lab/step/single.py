@@ -1,4 +1,4 @@
-"""The benchmark's single figures: other sizes, whole pictures, cancelling, where time goes."""
+"""Single figures of the step benchmark: other sizes, whole pictures, a cancel, where time goes."""
 
 from __future__ import annotations
 
