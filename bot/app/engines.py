@@ -70,7 +70,7 @@ def local_engines(settings: Settings) -> list[Planned]:
     if settings.engines == "ray":
         return []
     wanted = settings.local_engines
-    if settings.model.family == "tiny":
+    if settings.model.built_in:
         return [_planned(settings, number, None) for number in range(wanted or 1)]
     found = nvidia.visible()
     if not found and wanted in {None, 1}:

@@ -87,10 +87,16 @@ class ModelSpec:
     work with it, though its pictures gain nothing.
     """
 
+    streamed: bool = False
+    """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks.
+
+    So it is where the family has a streamed module (bot/engine/models/families.py).
+    """
+
     @property
-    def streamed(self) -> bool:
-        """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks."""
-        return self.family in {"qwen-image", "tiny"}
+    def built_in(self) -> bool:
+        """Whether it is part of the bot: nothing to download, and no graphics card needed."""
+        return self.published is None
 
     @property
     def default_aspect(self) -> str:
@@ -213,6 +219,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
             2048,
             published=_QWEN_FILES,
+            streamed=True,
         ),
         # The same networks, trained further: the same sizes and settings.
         ModelSpec(
@@ -222,6 +229,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
             2048,
             published=_QWEN_FILES,
+            streamed=True,
         ),
         # 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters";
         # the page of QwenImage21Pipeline in diffusers' documentation).
@@ -251,6 +259,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             _TINY_SIZES,
             {"fast": Quality(6, 4.0), "standard": Quality(10, 4.0), "high": Quality(16, 4.0)},
             512,
+            streamed=True,
         ),
     )
 }

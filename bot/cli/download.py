@@ -56,7 +56,7 @@ def download_model(settings: Settings) -> str:
 
     Raises `BotError` with one sentence.
     """
-    if settings.model.family == "tiny":
+    if settings.model.built_in:
         return "The tiny model is part of the bot: there is nothing to download."
     from bot.engine.files.find import ensure  # noqa: PLC0415 - safetensors takes a moment
 

@@ -30,7 +30,7 @@ _NO_CARD_STEP: Final = (
 
 def needs_card(settings: Settings) -> bool:
     """Tell whether the model cannot be drawn with on a CPU."""
-    return settings.model.family != "tiny"
+    return not settings.model.built_in
 
 
 def graphics_card(settings: Settings) -> Iterator[Finding]:

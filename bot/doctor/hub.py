@@ -22,7 +22,7 @@ _PATIENCE_S: Final = 10.0
 
 def model_hub(settings: Settings) -> Iterator[Finding]:
     """Ask Hugging Face who we are, or ModelScope for the model; the token is never shown."""
-    if settings.model.family == "tiny":
+    if settings.model.built_in:
         yield Finding("model hub", Level.OK, "not needed by the tiny model")
         return
     if settings.model_source == "modelscope":

@@ -227,7 +227,7 @@ def build(model: str, options: Any) -> DiffSynthModel:
     torch.set_num_threads(1)
     module = importlib.import_module(MODULES[model])
 
-    def load(options: Any, progress: Any, *, model: str) -> tuple[Any, float]:
+    def load(model: str, options: Any, progress: Any) -> tuple[Any, float]:
         files = ensure(options.model_path, progress, repository=model, source=options.model_source)
         return module.assemble(files, device(), 14.0, progress, exact=False), 14.0
 

@@ -144,7 +144,7 @@ def test_additions_count_in_the_budget():
 
 def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
     dit = streamed()
-    before, apply, calls = predicted(dit), dit._patch.apply, []
+    before, apply, calls = predicted(dit), dit._loras._patch.apply, []
 
     def scarce(loras):
         apply(loras)
@@ -152,7 +152,7 @@ def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
         if loras:
             raise torch.OutOfMemoryError("no memory for the additions")
 
-    monkeypatch.setattr(dit._patch, "apply", scarce)
+    monkeypatch.setattr(dit._loras._patch, "apply", scarce)
     with pytest.raises(torch.OutOfMemoryError):
         use(dit, file(lambda t: t))
     assert calls == [0, 1, 0]
@@ -180,4 +180,4 @@ def test_blocks_that_differ_are_all_compiled_on_the_thread(monkeypatch, capsys):
     finally:
         torch._dynamo.callback.callback_handler.remove_start_callback(compiler_ran)
     assert set(threads) == {"compile"}
-    assert dit._kernels.active
+    assert dit.execution.kernels.active

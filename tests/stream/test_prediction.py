@@ -96,13 +96,13 @@ def test_a_larger_picture_evicts_and_a_smaller_one_brings_back():
     predicted(dit)
     before = dit.resident
     large = Work(160, 128, 2, (11, 5))
-    dit.make_room(large)
+    dit.residency.make_room(large)
     during = dit.resident
     assert len(during) < len(before) == 5
     assert torch.equal(predicted(dit), exact)
     assert dit.resident == before
     host = dit.weights.host_bytes
-    dit.make_room(large)
+    dit.residency.make_room(large)
     assert dit.weights.host_bytes == host  # an evicted block's copy is kept for the next time
 
 
@@ -118,7 +118,7 @@ def test_memory_that_runs_out_costs_blocks_and_not_the_picture(monkeypatch):
     dit = streamed(Precision.FP8)
     exact = predicted(dit)
     generation = prepared(dit)
-    inner, failures = dit._kernels.block, [3]
+    inner, failures = dit.execution.kernels.block, [3]
 
     def scarce(*arguments):
         if failures[0] and len(dit.resident) > 4:
@@ -126,7 +126,7 @@ def test_memory_that_runs_out_costs_blocks_and_not_the_picture(monkeypatch):
             raise torch.OutOfMemoryError
         return inner(*arguments)
 
-    monkeypatch.setattr(dit._kernels, "block", scarce)
+    monkeypatch.setattr(dit.execution.kernels, "block", scarce)
     latents = noise([3], WIDTH, HEIGHT, torch.float32)
     assert torch.equal(dit.predict(generation, 1, latents, 4.0), exact)
     assert len(dit.resident) == 4
@@ -149,9 +149,9 @@ def test_branches_apart_equal_branches_together(monkeypatch):
 @pytest.mark.slow
 def test_compiled_blocks_predict_the_same():
     dit = streamed(Precision.FP8, compile=True)
-    assert dit.compiled
+    assert dit.execution.compiled
     assert error(predicted(dit), predicted(streamed(Precision.FP8))) < 1e-4
-    assert dit.compiled  # it did not fall back
+    assert dit.execution.compiled  # it did not fall back
 
 
 def test_a_compiler_that_fails_is_left_alone(monkeypatch, caplog):
@@ -160,9 +160,9 @@ def test_a_compiler_that_fails_is_left_alone(monkeypatch, caplog):
 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
     dit = streamed(Precision.FP8, compile=True)
-    assert dit.compiled
+    assert dit.execution.compiled
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
-    assert not dit.compiled
+    assert not dit.execution.compiled
     assert caplog.text.count("going on without it") == 1
 
 
@@ -181,17 +181,17 @@ def test_a_picture_does_not_wait_for_slow_compiling(monkeypatch):
     plain = predicted(streamed(Precision.FP8))
     dit = streamed(Precision.FP8, compile=True, compile_wait=0.0, budget=2**30)
     assert torch.equal(predicted(dit), plain)
-    assert dit._kernels.busy
-    assert not dit._kernels.active
+    assert dit.execution.kernels.busy
+    assert not dit.execution.kernels.active
     # What is being compiled has its room in the budget.
     usual = dit.settings.usual
     beside = dit.plan(usual).overhead
     go_on.set()
-    dit._kernels._work.join()
+    dit.execution.kernels._work.join()
     assert dit.plan(usual).overhead < beside
     assert threads == {"compile"}
     assert torch.equal(predicted(dit), plain)
-    assert dit._kernels.active
+    assert dit.execution.kernels.active
     assert "MainThread" in threads
 
 
@@ -207,7 +207,7 @@ def test_compiled_once_for_every_size(capfd):
             [prompt(tokens, 9), prompt(4, 8)], timesteps, width=width, height=height
         )
         dit.predict(generation, 0, noise([3], width, height, torch.float32), 4.0)
-    assert dit._kernels.active
+    assert dit.execution.kernels.active
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
@@ -217,7 +217,7 @@ def test_unusable_fp8_products_fall_back(monkeypatch):
 
     monkeypatch.setattr(torch, "_scaled_mm", refuse)
     dit = streamed(Precision.FP8_FAST)
-    assert dit.matmul is Matmul.WEIGHT_ONLY
+    assert dit.execution.matmul is Matmul.WEIGHT_ONLY
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
 
 
@@ -227,7 +227,7 @@ def test_blocks_give_way_and_come_back():
     first = predicted(dit)
     before = len(dit.resident)
     for gone in (1, 2):
-        dit.give_way()
+        dit.residency.give_way()
         assert len(dit.resident) == before - gone
     assert torch.equal(predicted(dit), first)
     assert len(dit.resident) == before
@@ -248,16 +248,16 @@ def test_without_room_to_compile_beside_a_picture_the_picture_waits(monkeypatch)
     dit = streamed(Precision.FP8, compile=True, compile_wait=0.0)
     work = Work(WIDTH, HEIGHT, 1, (11, 5))
     for kib in range(160 * 1024, 320 * 1024, 64):
-        dit.settings = replace(dit.settings, budget=kib * 1024)
-        if dit._fits(work, 0):
+        dit.execution.settings = replace(dit.settings, budget=kib * 1024)
+        if dit.residency.fits(work, 0):
             break
-    choose = dit._kernels.choose
+    choose = dit.execution.kernels.choose
 
     def released(key, wait_s):
         if math.isinf(wait_s):
             go_on.set()
         return choose(key, wait_s)
 
-    monkeypatch.setattr(dit._kernels, "choose", released)
+    monkeypatch.setattr(dit.execution.kernels, "choose", released)
     assert torch.equal(predicted(dit), plain)
-    assert dit._kernels.active
+    assert dit.execution.kernels.active

@@ -130,7 +130,7 @@ def test_a_run_and_its_continuation(tmp_path) -> None:
 @torch.no_grad()
 def assert_pipeline_draws(folder) -> None:
     """The run's files in the real pipeline give the picture that training's sampler gives."""
-    pipe, _ = tiny.load(None, lambda *_: None, folder)
+    pipe = tiny.assemble(lambda *_: None, folder)
     state = read_parts(folder, "average")
     painter, vae = Painter(), trained_vae()
     painter.load_state_dict({k: v for k, v in state.items() if "vae." not in k}, strict=False)

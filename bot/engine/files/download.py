@@ -1,4 +1,4 @@
-"""Getting a model's published files: room on the disk first, resumable, each hash compared.
+"""Downloads of a model's files: room on the disk is checked first, hashes after, and all resume.
 
 Hugging Face (`HF_ENDPOINT` names a mirror, `HF_TOKEN` a login) or ModelScope
 (`MODELSCOPE_ENDPOINT`). Only this module talks to them, in the engine's child or in
@@ -63,11 +63,11 @@ def download(
     lacking: str = "",
     setting: str = "IMAGE_MODEL_PATH",
 ) -> None:
-    """Bring `root`, the folder of `setting`, to hold published files of `repository`.
+    """Download the files of `repository` that match one of `patterns` into `root`.
 
-    They are those that match one of `patterns`. Files of the right size are kept, partial ones go
-    on where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such
-    model, a login wanted, no network (then the sentence names the file `lacking`), wrong hash.
+    `setting` names that folder to users. Files of the right size are kept, partial ones continue
+    where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such model,
+    a login required, no network (the sentence then names the file `lacking`), a wrong hash.
     """
     with _explained(repository, source, lacking, setting), folder_lock(root, "download", progress):
         _download(root, repository, source, progress, lacking, patterns, setting)
@@ -103,7 +103,7 @@ def _download(
 
 
 def _partial(root: Path, path: str) -> Path:
-    """Return where a file lies until it is whole and its hash compared."""
+    """Return where a file lies until it is complete and its hash compared."""
     return root / ".download" / path.replace("/", "--")
 
 
@@ -112,7 +112,7 @@ def _fetch(client: _Client, repository: str, file: RemoteFile, partial: Path) ->
     from huggingface_hub.utils import disable_progress_bars  # noqa: PLC0415
 
     disable_progress_bars()
-    # The clients' own downloads throw unfinished files away, of 5 GB each.
+    # The clients' own downloads throw unfinished files away, and each has 5 GB.
     with partial.open("ab") as opened:
         if opened.tell() > file.size:
             opened.truncate(0)
@@ -148,7 +148,7 @@ class _HuggingFace:
         headers = build_hf_headers()
         location = get_hf_file_metadata(url, headers=headers).location
         if urlsplit(location).netloc != urlsplit(url).netloc:
-            # The address of the content network is signed, and the login is not its business.
+            # The content network's address is signed, and the login must not reach it.
             headers = {k: v for k, v in headers.items() if k.lower() != "authorization"}
         return location, headers
 
@@ -205,10 +205,10 @@ def partial_files(root: Path) -> list[Path]:
 
 
 def _partial_bytes(root: Path) -> int:
-    """Return what is there of unfinished files."""
+    """Return how many bytes the unfinished files hold."""
     total = 0
     for path in _partial(root, "").glob("*"):
-        # Meanwhile it may have become whole and gone to its place.
+        # It may have been completed and moved to its place meanwhile.
         with suppress(FileNotFoundError):
             total += path.stat().st_size
     return total
@@ -230,7 +230,7 @@ def _check_room(root: Path, wanted: int, setting: str) -> None:
 
 
 def _check_hash(path: Path, file: RemoteFile) -> str:
-    """Return the file's SHA-256; raise where it is not the published one."""
+    """Return the file's SHA-256; raise `EngineError` where it is not the published one."""
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     right = file.sha256 is None or digest == file.sha256
@@ -245,7 +245,7 @@ def _check_hash(path: Path, file: RemoteFile) -> str:
 
 
 def _note_hash(root: Path, path: str, digest: str) -> None:
-    """Note what a file was when it came, for the doctor and for `sha256sum -c`."""
+    """Record a downloaded file's SHA-256, for the doctor and for `sha256sum -c`."""
     noted = {**noted_hashes(root), path: digest}
     lines = (f"{digest}  {path}\n" for path, digest in sorted(noted.items()))
     part = root / f"{_HASHES}.part"

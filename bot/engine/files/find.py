@@ -1,8 +1,8 @@
-"""The files of a full-size model: which there must be, what is missing, getting them.
+"""Files of a full-size model: which are needed, which are missing, and how those are got.
 
-A folder has the published layout: one folder a network, and the tokenizer's. It is `owner/name`
-below IMAGE_MODEL_PATH, where DiffSynth's own downloader puts it, too, or IMAGE_MODEL_PATH itself if
-that holds this model's files and no other's.
+A folder has the published layout: one folder for each network, and the tokenizer's. It is
+`owner/name` below IMAGE_MODEL_PATH, where DiffSynth's own downloader also puts it, or
+IMAGE_MODEL_PATH itself if that holds this model's files and no other's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 FIRST: Final = "Qwen/Qwen-Image"
 """The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
 MARKER: Final = ".model"
-"""A file in a model's folder with the model's name; a folder without is judged by what it holds."""
+"""A file in a model's folder with the model's name; one without it is judged by its contents."""
 _CACHE: Final = "fp8-cache"
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 _HUB_FOLDER: Final = "models--"
@@ -68,7 +68,7 @@ class ModelFiles:
 
 
 def _shards(folder: Path, network: Network) -> tuple[list[Path], list[Path]]:
-    """Return what is there and what is missing of one network's files."""
+    """Return which of one network's files are present and which are missing."""
     stem = network.stem
     if not network.sharded:
         path = folder / f"{stem}.safetensors"
@@ -102,7 +102,11 @@ def holder(folder: Path) -> str | None:
     if (name := "/".join(parts[-2:])) in MODELS:
         return name
     if (folder / "unet").is_dir():
-        return next(spec.name for spec in MODELS.values() if spec.family == "sdxl")
+        return next(
+            name
+            for name, spec in MODELS.items()
+            if spec.published and any(net.folder == "unet" for net in spec.published.networks)
+        )
     if not any((folder / name).is_dir() for name in (*_NETWORKS, ".download")):
         return None
     try:
@@ -113,16 +117,17 @@ def holder(folder: Path) -> str | None:
 
 
 def home(root: Path, repository: str) -> Path:
-    """Return the folder below `root`, or `root`, where the model's files are or are put."""
+    """Return the folder that holds or is to hold the model's files: `root` or one below it."""
     nested = root / repository
     started = any((nested / name).is_dir() for name in _NETWORKS)
     return root if not started and holder(root) == repository else nested
 
 
 def cache_home(root: Path, repository: str) -> Path:
-    """Return the folder of what is made from the model's files: beside them, a model its own.
+    """Return the folder for what is made from the model's files; each model has its own.
 
-    Earlier versions kept that of a nested Qwen-Image in `root`; there it stays.
+    It is beside the files. For a nested Qwen-Image, earlier versions had it in `root`, where it
+    stays.
     """
     if repository == FIRST and (root / _CACHE).is_dir():
         return root
@@ -130,7 +135,7 @@ def cache_home(root: Path, repository: str) -> Path:
 
 
 def find(root: Path, repository: str = FIRST) -> tuple[ModelFiles | None, list[Path]]:
-    """Look for the model's files under `root`: the set, or what is missing of it."""
+    """Return the model's files under `root` and nothing missing, or None and what is missing."""
     published = find_model(repository).published
     assert published is not None, "the tiny model has no published files"
     folder = home(root, repository)

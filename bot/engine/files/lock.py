@@ -1,4 +1,4 @@
-"""Several engines on one model folder: what is made once is made by one of them."""
+"""Locks between engines that share a model folder: what is made once is made by one of them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TELL_S: Final = 5.0
 def folder_lock(folder: Path, name: str, progress: LoadProgress) -> Generator[None]:
     """Be the only process that prepares `name` in `folder`; say so while another one is.
 
-    A folder in which nothing can be locked (read-only, or a file system without locks) has no
-    turns: what is to be made there fails or is done twice, each under its own name.
+    In a folder where nothing can be locked (read-only, or a file system without locks) nobody
+    waits: what is to be made there fails or is done twice, each under its own name.
     """
     lock = FileLock(folder / f".{name}.lock")
     held = False

@@ -1,4 +1,4 @@
-"""What the bot says while it reads a network; looked up in the user's language by the parent."""
+"""Stages of loading: what the bot says while it reads a network. The parent translates it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The models: a family each, built of DiffSynth's networks."""
+"""Models: the modules that load each family, and the backends that draw with them."""

@@ -1,8 +1,8 @@
 """DiffSynth's other pipelines, called as its `QwenImagePipeline` is.
 
-They take no picture to start from, or none with a strength. Here the VAE's latents of one are mixed
-with noise as the scheduler has it at the strength's first step (SDEdit, Meng et al. 2021,
-arXiv:2108.01073), in place of the pipeline's own unit that makes the first latents.
+Those take no starting picture, or take one without a strength. Here the VAE's latents of a picture
+are mixed with the noise that the scheduler has at the strength's first step (SDEdit, Meng et al.
+2021, arXiv:2108.01073), in place of the pipeline's own unit that makes the first latents.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from bot.engine.child.inputs import flattened
 
 Encode = Callable[[Any, Any], Any]
-"""From a pipeline and a picture as a tensor to latents as its transformer or U-Net has them."""
+"""(pipeline, picture as a tensor) -> the latents as its transformer or U-Net takes them."""
 
 
 class StartingLatents(PipelineUnit):
@@ -47,7 +47,7 @@ class StartingLatents(PipelineUnit):
 
 
 class Adapted:
-    """A pipeline with the arguments of `QwenImagePipeline`; `fixed` are its own."""
+    """A pipeline with the arguments of `QwenImagePipeline`; `fixed` are further ones of its own."""
 
     def __init__(
         self, pipe: Any, replaced: type[PipelineUnit], start: StartingLatents, **fixed: Any
@@ -64,7 +64,7 @@ class Adapted:
 
     @property
     def device(self) -> Any:
-        """Where it computes."""
+        """The device that it computes on."""
         return self._pipe.device
 
     @property
@@ -73,7 +73,7 @@ class Adapted:
         return self._pipe.scheduler
 
     def _set_timesteps(self, num_inference_steps: int, **options: Any) -> Any:
-        # The pipelines know no strength: their schedules are told of it here.
+        # The pipelines have no strength among their arguments: their schedules get it here.
         return self._stock_timesteps(
             num_inference_steps, denoising_strength=self._strength, **options
         )
@@ -91,8 +91,8 @@ class Adapted:
         tile_stride: int = 0,
         **others: Any,
     ) -> Image.Image:
-        """Draw; sides are rounded up to what the networks need, and the picture is cut again."""
-        del tile_size, tile_stride  # of another VAE
+        """Draw; sides are rounded up to what the networks need, and the picture is cut to size."""
+        del tile_size, tile_stride  # meant for another VAE
         drawn_width = _multiple(width, self._pipe.width_division_factor)
         drawn_height = _multiple(height, self._pipe.height_division_factor)
         size = drawn_width, drawn_height

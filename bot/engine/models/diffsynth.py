@@ -1,8 +1,7 @@
-"""Models by DiffSynth: which pipeline is built for one, and how it draws a request."""
+"""Models drawn by DiffSynth: the pipeline that is built for each, and how it draws a request."""
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,8 +11,7 @@ from PIL import Image
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import read_input
-from bot.engine.child.quick_imports import quick_imports
-from bot.engine.models.families import _BUILDERS
+from bot.engine.models.families import FAMILIES
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.errors import EngineError, EngineErrorKind
@@ -37,12 +35,10 @@ class DiffSynthModel:
         """See `Backend`."""
         progress(mark("importing libraries"), None)
         started = time.perf_counter()
-        with quick_imports():
-            # The heavy imports are a reported stage of loading.
-            builder = importlib.import_module(_BUILDERS[self._spec.family])
+        # The heavy imports are a reported stage of loading.
+        load = FAMILIES[self._spec.family].stock_load()
         imports_s = time.perf_counter() - started
-        asked = {} if self._spec.published is None else {"model": self._spec.name}
-        self._pipe, self._budget_gib = builder.load(self._options, progress, **asked)
+        self._pipe, self._budget_gib = load(self._spec.name, self._options, progress)
         _allow_single_step(self._pipe.scheduler)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)
@@ -82,7 +78,7 @@ class DiffSynthModel:
             yield Drawn(image, run.timings(), self._device.peak())
 
     def _tiling(self, request: EngineRequest) -> dict[str, Any]:
-        # The decoder takes about 2 GiB a megapixel above its weights, measured in bf16.
+        # The decoder takes about 2 GiB per megapixel above its weights, measured in bf16.
         need_gib = 2.2 * request.width * request.height / 1e6 + 0.5
         too_large = self._budget_gib is not None and need_gib > self._budget_gib
         return _TILE if too_large else {}
@@ -137,7 +133,7 @@ def _allow_single_step(scheduler: Any) -> None:
 
 
 class _Device:
-    """The few questions that have another answer on a GPU than on a CPU."""
+    """The few questions that a GPU answers differently from a CPU."""
 
     def __init__(self, device: Any) -> None:
         import torch  # noqa: PLC0415 - loaded by now
@@ -151,7 +147,7 @@ class _Device:
             self._cuda.synchronize()
 
     def reset_peak(self) -> None:
-        """Start to measure the peak of allocated memory anew."""
+        """Start measuring the peak of allocated memory afresh."""
         if self._cuda is not None:
             self._cuda.reset_peak_memory_stats()
 

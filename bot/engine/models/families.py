@@ -1,14 +1,71 @@
-"""The families of models: how each is loaded."""
+"""Families of models: which modules load the networks of each, and how such a module is called.
+
+A new family is one module in this folder, one line in `FAMILIES`, and one row in
+bot/catalogue/models.py for each model that belongs to it.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-# Each has `load(options, progress)`, which returns a pipeline and its budget in GiB. It is called
-# as a QwenImagePipeline is (see adapted.py). A published model's is told its name, too.
-_BUILDERS: Final = {
-    "qwen-image": "bot.engine.models.qwen_image",
-    "qwen-image-21": "bot.engine.models.qwen_image_21",
-    "sdxl": "bot.engine.models.sdxl",
-    "tiny": "bot.engine.tiny.model",
+from bot.engine.child.quick_imports import quick_imports
+from bot.engine.options import EngineOptions, LoadProgress
+
+if TYPE_CHECKING:
+    from bot.engine.models.streamed_networks import Networks  # imports torch
+
+Loaded_co = TypeVar("Loaded_co", covariant=True)
+StockPipeline = tuple[Any, float | None]
+"""A pipeline that is called as DiffSynth's `QwenImagePipeline` is (see adapted.py), and its memory
+budget in GiB; None: it needs none."""
+
+
+class Load(Protocol[Loaded_co]):
+    """The function `load` of a family's module."""
+
+    def __call__(self, model: str, options: EngineOptions, progress: LoadProgress) -> Loaded_co:
+        """Load the networks of `model`, a name in the catalogue.
+
+        Raises `EngineError` (`LOAD_FAILED`) where the card or the model's files are missing.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """The names of a family's modules; each is imported when its model is loaded.
+
+    `stock` builds DiffSynth's pipeline; `streamed` the networks of bot/engine/stream, None where
+    the streaming engine does not draw the family.
+    """
+
+    stock: str
+    streamed: str | None = None
+
+    def stock_load(self) -> Load[StockPipeline]:
+        """Import the module of DiffSynth's pipeline, and torch with it; return its `load`."""
+        return _load_of(self.stock)
+
+    def streamed_load(self) -> Load[Networks]:
+        """Import the module of the streamed networks, and torch with it; return its `load`."""
+        assert self.streamed is not None
+        return _load_of(self.streamed)
+
+
+FAMILIES: Final[Mapping[str, Family]] = {
+    "qwen-image": Family(
+        "bot.engine.models.qwen_image", streamed="bot.engine.models.qwen_image_streamed"
+    ),
+    "qwen-image-21": Family("bot.engine.models.qwen_image_21"),
+    "sdxl": Family("bot.engine.models.sdxl"),
+    "tiny": Family("bot.engine.tiny.model", streamed="bot.engine.tiny.streamed"),
 }
+
+
+def _load_of(module: str) -> Load[Any]:
+    with quick_imports():
+        load: Load[Any] = importlib.import_module(module).load
+    return load

@@ -1,8 +1,8 @@
-"""A model's networks by DiffSynth, in FP8 or bfloat16, on the card while they are in use.
+"""Networks loaded by DiffSynth, in FP8 or bfloat16, on the card while they are in use.
 
-A network whose weights fit the budget in bfloat16 is kept so, another in FP8; one that does not
-fit in FP8 either is brought to the card by the layer. What is not in use waits in main memory,
-unless the budget holds all of them.
+A network whose weights fit the budget in bfloat16 is kept in that, any other in FP8; one that does
+not fit in FP8 either is brought to the card layer by layer. What is not in use waits in main
+memory, unless the budget holds all of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FP8: Final = torch.float8_e4m3fn
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """How a network's weights are kept: their type, whether all of them go to the card, GiB."""
+    """How weights are kept: their type, and whether all of them go to the card or `limit_gib`."""
 
     dtype: torch.dtype
     resident: bool
@@ -91,10 +91,12 @@ def load_networks(
     *,
     exact: bool,
 ) -> dict[str, Any]:
-    """Return the networks by the names that DiffSynth has for them.
+    """Return the networks, by DiffSynth's names for them.
 
     `known` maps a network's `part` to that name. DiffSynth would tell a file's network by a hash
-    of its tensors' names and shapes; here the registry does, and a file that does not fit is named.
+    of its tensors' names and shapes; here the registry does.
+
+    Raises `EngineError` (`LOAD_FAILED`) with the folder's name where its layers do not fit.
     """
     sizes = {part: sum(path.stat().st_size for path in files.networks[part]) for part in known}
     staying = stay(sizes.values(), budget_gib)

@@ -34,13 +34,13 @@ from bot.engine.options import EngineOptions, LoadProgress
 # What a step needs beside the weights: activations (0.4 GiB at 1344x768, 1.9 at 2048x2048) and one
 # layer's bf16 copy. DiffSynth counts the CUDA context, 0.6 GiB, as used; the budget does not.
 _WORKING_GIB: Final = 1.5
-# From here on the whole FP8 transformer and its working memory fit.
+# From this budget on the whole FP8 transformer and its working memory fit.
 _RESIDENT_GIB: Final = 22.0
 _FP8: Final = torch.float8_e4m3fn
 
 
 def load(
-    options: EngineOptions, progress: LoadProgress, *, model: str
+    model: str, options: EngineOptions, progress: LoadProgress
 ) -> tuple[QwenImagePipeline, float]:
     """Build `model`'s pipeline on the first CUDA GPU; return it and the budget in GiB.
 

@@ -1,7 +1,7 @@
 """Qwen-Image-2.1 by DiffSynth: a single-stream transformer, Qwen3-VL and a VAE with transparency.
 
-Its transformer is another than Qwen-Image's (32 single-stream blocks, one modulation for all), so
-the streaming engine does not draw it.
+Its transformer differs from Qwen-Image's (32 single-stream blocks, one modulation for all of them),
+so the streaming engine does not draw it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KNOWN: Final = {
 }
 
 
-def load(options: EngineOptions, progress: LoadProgress, *, model: str) -> tuple[Adapted, float]:
+def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Adapted, float]:
     """Build the pipeline on the first CUDA GPU; return it and the budget in GiB.
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
@@ -59,7 +59,7 @@ def assemble(
 
 
 def _mend_attention() -> None:
-    """Give the transformer its attention, which `quick_imports` left out when it was imported."""
+    """Give the transformer its attention function, which `quick_imports` left hollow."""
     real = importlib.import_module("diffsynth.core.attention.attention")
     qwen_image_21_dit.attention_forward = real.attention_forward
 

@@ -1,20 +1,19 @@
-"""Qwen-Image at full size on the streamed path: files to networks within the memory budget."""
+"""Qwen-Image at full size, streamed: its files made into networks within the memory budget."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from bot.engine.files.find import cache_home, ensure
+from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import GIB, memory_budget, require_gpu
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream import budget as budgets
 from bot.engine.stream.cache import FOLDER
-from bot.engine.stream.decode import PictureCodec, working_bytes
+from bot.engine.stream.decode import working_bytes
 from bot.engine.stream.device import open_device
-from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import (
     load_text_encoder,
     load_transformer,
@@ -24,28 +23,11 @@ from bot.engine.stream.loading import (
 from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
-from bot.engine.stream.transformer import StreamedDiT
+from bot.engine.stream.warming import warm_up
 from bot.words import mark
 
-# Two prompts of about a page each; longer ones take from the activations' room.
+# Two prompts of about a page each; longer ones use up room of the activations.
 _USUAL_TEXT_TOKENS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Networks:
-    """What a generation needs, loaded."""
-
-    dit: StreamedDiT
-    embedder: PromptEmbedder
-    codec: PictureCodec
-    device_name: str
-
-    def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
-        """Return the bytes that the VAE may take while the transformer rests; None: plenty."""
-        if self.dit.settings.budget is None:
-            return None
-        work = budgets.Work(width, height, 1, text_tokens)
-        return self.dit.plan(work).working
 
 
 def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks:
@@ -89,16 +71,11 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         ),
     )
     dit, _ = load_transformer(Sources(files.transformer), settings, cache, progress)
-    if dit.compiled:
+    if dit.execution.compiled:
         progress(mark("compiling the blocks (once; later starts use the cache)"), None)
-        dit.warm_up()
+        warm_up(dit)
     embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
     return Networks(dit, embedder, codec, torch.cuda.get_device_name())
-
-
-def precision_of(name: str) -> Precision:
-    """Return the precision that the setting's value names."""
-    return Precision.PLAIN if name == "bf16" else Precision(name)
 
 
 def _tokenizer(folder: Any) -> Any:

@@ -2,8 +2,8 @@
 
 DiffSynth 2.1.12 takes the pooled embedding from the first token, which under a causal mask knows
 nothing of the prompt, and the first encoder's hidden state one layer too early. SDXL was trained
-with the end token's and with the last but one (Podell et al. 2023, arXiv:2307.01952, section 2.1;
-`StableDiffusionXLPipeline.encode_prompt` of diffusers does so).
+with the end token's, and with the last state but one (Podell et al. 2023, arXiv:2307.01952, section
+2.1; `StableDiffusionXLPipeline.encode_prompt` of diffusers does so).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KNOWN: Final = {
 _LAST_BUT_ONE: Final = 1
 
 
-def load(options: EngineOptions, progress: LoadProgress, *, model: str) -> tuple[Adapted, float]:
+def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Adapted, float]:
     """Build the pipeline on the first CUDA GPU; return it and the budget in GiB.
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
@@ -71,12 +71,12 @@ def mend_pooling() -> None:
 
 def _projected(self: Any, input_ids: torch.Tensor, **options: Any) -> tuple[Any, Any, Any]:
     last, hidden = self.text_model(input_ids=input_ids, **options)
-    # The end of text is the vocabulary's last word, and fills up the rest where it is padding, too.
+    # The end of text is the vocabulary's last word. Where it also pads, its first place counts.
     ends = input_ids.argmax(dim=-1)
     pooled = last[torch.arange(len(last), device=last.device), ends]
     return self.text_projection(pooled), last, hidden
 
 
 def _encode(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
-    # The mean of what DiffSynth would draw at random, and not from the request's seed.
+    # The mean: DiffSynth would draw a sample at random, without the request's seed.
     return pipe.vae.encode(pixels).mode() * pipe.vae.scaling_factor

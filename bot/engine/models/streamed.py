@@ -1,27 +1,20 @@
 """Qwen-Image with its blocks streamed: the backend around bot/engine/stream.
 
-Encodes, denoises a whole batch in one pass, and decodes picture by picture, within one budget.
+It encodes, denoises a whole batch in one pass, and decodes picture by picture, within one budget.
 """
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
-from bot.engine.child.quick_imports import quick_imports
+from bot.engine.models.families import FAMILIES
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.words import mark
-
-# Each has `load(model, options, progress)`, which returns `Networks` (see streamed_full.py).
-_BUILDERS: Final = {
-    "qwen-image": "bot.engine.models.qwen_image_streamed",
-    "tiny": "bot.engine.tiny.streamed",
-}
 
 
 class StreamedQwenImage:
@@ -38,13 +31,12 @@ class StreamedQwenImage:
         """See `Backend`."""
         progress(mark("importing libraries"), None)
         started = time.perf_counter()
-        with quick_imports():
-            builder = importlib.import_module(_BUILDERS[self._spec.family])
+        load = FAMILIES[self._spec.family].streamed_load()
         imports_s = time.perf_counter() - started
         from bot.engine.stream.lora_files import LoraFiles  # noqa: PLC0415
         from bot.engine.stream.preview import LatentPreview  # noqa: PLC0415 - these import torch
 
-        self._networks = builder.load(self._spec.name, self._options, progress)
+        self._networks = load(self._spec.name, self._options, progress)
         self._loras = LoraFiles(self._options.lora_path)
         self._preview = LatentPreview.fit(self._networks.codec)
         return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
@@ -60,7 +52,7 @@ class StreamedQwenImage:
             except torch.OutOfMemoryError:
                 if not dit.resident:
                     raise
-            dit.give_way()
+            dit.residency.give_way()
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""

@@ -1,4 +1,4 @@
-"""DiffSynth's VRAM management: the card, the budget, how weights are kept and brought to it."""
+"""DiffSynth's VRAM management: the card, the budget, how weights are kept and get to the card."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _small(name: str, tensor: torch.Tensor) -> bool:
 
 
 class ReportingDiskMap(DiskMap):
-    """DiffSynth's lazy reader of safetensors files, which says how far it is.
+    """DiffSynth's lazy reader of safetensors files, which reports how far it is.
 
     Normalisation weights stay in bfloat16: FP8 has 3 bits for them, and they are tiny.
     """
@@ -83,7 +83,7 @@ class ReportingDiskMap(DiskMap):
 
 
 def throttled(stage: str, progress: LoadProgress) -> Callable[[float], None]:
-    """Return what tells `progress` of `stage` now and then, and at its end."""
+    """Return a function that reports the share done of `stage`, now and then and at its end."""
     last = 0.0
 
     def report(fraction: float) -> None:

@@ -1,4 +1,4 @@
-"""How many blocks stay on the GPU, for a budget in bytes and the picture that is to be drawn."""
+"""The memory plan: how many blocks stay on the GPU, for a budget in bytes and a picture to draw."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _JOINT_TOKENS: Final = 12_000
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a generation needs room for. `text_tokens` has one number a guidance branch."""
+    """What a generation needs room for. `text_tokens` has one number per guidance branch."""
 
     width: int
     height: int
@@ -99,7 +99,7 @@ def plan(
 ) -> Plan:
     """Share the budget out; None means that everything stays.
 
-    `most` is how many blocks were ever resident together: each that no longer is left a hole.
+    `most` is how many blocks were ever resident together: each one evicted since left a hole.
 
     Raises `EngineError` (`OUT_OF_MEMORY`) when not even two blocks at a time have room.
     """

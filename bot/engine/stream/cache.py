@@ -1,9 +1,9 @@
-"""From published bf16 files to packed blocks, once; later from a cache file that is mapped.
+"""The weights cache: published bf16 files are packed once, and later a cache file is mapped.
 
-The cache is one safetensors file a network, named by a hash of the published files' identity and
+The cache is one safetensors file per network, named by a hash of the published files' identity and
 of the layout. A block of it is handed out only after its checksum was compared; threads do that
 ahead of the reader, which also brings the next blocks from the disk. A cache that is damaged is
-made anew in the same pass; one that cannot be written is done without.
+made anew in the same pass; where none can be written, loading does without.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SPARE_BYTES: Final = 2**30
 
 
 class Packer(Protocol):
-    """Turns tensors into a `Packed`; its `repr` tells all that the result depends on."""
+    """Turns tensors into a `Packed`; its `repr` contains all that the result depends on."""
 
     def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
         """See `Layout.pack`."""
@@ -70,7 +70,7 @@ class Item:
 
 @dataclass
 class LoadStats:
-    """What a load did. `seconds` is the loader's own share, the consumer's is not in it."""
+    """What a load did. `seconds` is the loader's own share, without the consumer's."""
 
     source: str = ""
     seconds: float = 0.0
@@ -86,7 +86,7 @@ class LoadStats:
 
 @dataclass
 class Checkpoint:
-    """The items of one network, `part` (a key of `bot.engine.files.stages.LOADING`) for short.
+    """The items of one network, called `part` (a key of `bot.engine.files.stages.LOADING`).
 
     Without `folder` there is no cache. `verify=False` leaves the checksums out.
     """
@@ -230,7 +230,7 @@ class Checkpoint:
             return None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # What is left of interrupted writes and of other files or layouts.
+            # Left over from interrupted writes, and from other files or layouts.
             for stale in self.folder.glob(f"{self._stem}-*.safetensors*"):
                 stale.unlink(missing_ok=True)
             free, wanted = shutil.disk_usage(self.folder).free, self._plan.size
@@ -250,7 +250,7 @@ class Checkpoint:
     def _write(
         self, writer: CacheWriter | None, key: str | None, packed: Packed | None
     ) -> CacheWriter | None:
-        """Write an item, or with none commit; return None once there is nothing to write to."""
+        """Write an item, or commit without one; return None once there is nothing to write to."""
         if writer is None:
             return None
         started = time.perf_counter()

@@ -151,7 +151,7 @@ class CacheReader:
         return Packed(flat, {name.removeprefix(_SMALL): t for name, t in tensors.items()})
 
     def check(self, key: str, packed: Packed) -> None:
-        """Read the whole item; raise `CacheDamaged` if its sum is wrong. Fit for threads."""
+        """Read the whole item; raise `CacheDamaged` if its sum is wrong. Threads may call it."""
         crc = 0
         for tensor in parts(packed).values():
             crc = zlib.crc32(_bytes(tensor), crc)

@@ -1,4 +1,4 @@
-"""Compiled versions of the block and of the widening of weights, where a compiler is there."""
+"""Compiled versions of the block and of the widening of weights, where there is a compiler."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Kernels:
         return not self.compiled or key in self._ready
 
     def compile(self, key: Hashable, sample: Callable[[Run, Widen], None]) -> None:
-        """Begin to compile what `sample` runs, under the name `key`, unless something else is."""
+        """Begin to compile what `sample` runs, as `key`, unless the compiler is busy."""
         if self.busy or self.is_ready(key):
             return
         threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Latents to pictures and back, by DiffSynth's VAE, whole or in tiles as memory allows."""
+"""The VAE by DiffSynth: latents to pictures and back, whole or in tiles as memory allows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ASSEMBLY: Final = 7
 
 
 def working_bytes(width: int, height: int, element: int, *, tiled: bool) -> int:
-    """Return the peak above the VAE's weights, in bytes; an element has `element` of them."""
+    """Return the peak above the VAE's weights, in bytes; `element` is the size of a number."""
     if not tiled:
         return _BYTES_PER_PIXEL * element * width * height
     side = TILE * _PIXELS
@@ -62,11 +62,11 @@ class Stage:
     seconds: float
     expected_bytes: int
     peak_bytes: int
-    """Allocated at most since the device's `reset_peak`; 0 on a CPU."""
+    """The most bytes allocated since the device's `reset_peak`; 0 on a CPU."""
 
 
 class PictureCodec:
-    """The VAE, under a budget. `room` below is how many bytes may be taken above what is."""
+    """The VAE, under a budget. `room` below is how many more bytes may be taken."""
 
     def __init__(self, vae: Any, device: Device, dtype: torch.dtype) -> None:
         self._vae = vae.to(device=device.torch, dtype=dtype).eval()
@@ -76,7 +76,7 @@ class PictureCodec:
 
     @property
     def weight_bytes(self) -> int:
-        """How much of the device's memory the VAE takes all the time."""
+        """Bytes of the device's memory that the VAE takes all the time."""
         return sum(parameter.nbytes for parameter in self._vae.parameters())
 
     def decode(self, latents: Tensor, room: int | None = None) -> Iterator[Image.Image]:

@@ -21,7 +21,7 @@ OnLatents = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True, slots=True)
 class DenoiseInputs:
-    """One request. `seeds` has one number a picture; `negative` is unused at guidance 1.
+    """One request. `seeds` has one number per picture; `negative` is unused at guidance 1.
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.

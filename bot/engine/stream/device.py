@@ -1,4 +1,4 @@
-"""The few things that a GPU does with streams and pinned memory and a CPU does at once."""
+"""Devices: the few things that a GPU does with streams and pinned memory and a CPU at once."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Device:
         return 0, 0
 
     def reset_peak(self) -> None:
-        """Start to measure the peaks anew."""
+        """Start measuring the peaks afresh."""
 
 
 class CudaDevice(Device):

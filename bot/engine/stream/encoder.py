@@ -1,4 +1,4 @@
-"""Qwen2.5-VL's language model, layer by layer through the streamer: the text encoder.
+"""The text encoder: Qwen2.5-VL's language model, layer by layer through the streamer.
 
 Every layer is computed by transformers' own decoder layer; only its linear layers are ours, and
 find their weights in the streamed buffer. Prompts share each visit of a layer but are multiplied
@@ -28,7 +28,7 @@ from bot.engine.stream.quantize import dequantize
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.text_layout import NORMS, TextGeometry, text_layout
 
-# Live tensors of a layer at their peak, an element of the hidden state: the three wide tensors of
+# Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
 # the feed-forward part are 3 x 5.3 of them, norms are computed in float32.
 _PEAK: Final = 22
 
@@ -44,7 +44,7 @@ class Pass:
 
 
 class _Streamed(nn.Module):
-    """A linear layer whose weight is there for a visit; FP8 is widened at each use."""
+    """A linear layer whose weight is there during a visit; FP8 is widened at each use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class StreamedTextEncoder:
 
     `config` is the language model's part of the encoder's. Give it the embedding table and the
     last norm (`set_outer`) and every layer (`add_packed`) before the first prompt. It may share
-    a `streamer`, and so its slots; those of its own it gives back after each pass.
+    a `streamer`, and so its slots; slots of its own are given back after each pass.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class StreamedTextEncoder:
 
     @property
     def small_bytes(self) -> int:
-        """How much of the device's memory is taken all the time."""
+        """Bytes of the device's memory that are taken all the time."""
         return sum(t.nbytes for small in self._small.values() for t in small.values())
 
     @property
@@ -176,7 +176,7 @@ class StreamedTextEncoder:
             with self._streamer.visit(("text", index)) as flat:
                 self._bind(flat, self._small[index], scratch)
                 for row, rope in enumerate(ropes):
-                    # One at a time, the former state is let go at once.
+                    # One at a time: the former state is released at once.
                     states[row] = self._layer(
                         states[row], attention_mask=None, position_embeddings=rope
                     )

@@ -1,4 +1,4 @@
-"""What passes through the transformer: what a request shares, and one visit's activations."""
+"""Generations: what all steps of a request share, and the activations of one block visit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bot.engine.stream.budget import Work
-from bot.engine.stream.modulation import Table
+from bot.engine.stream.device import HostBuffer
+
+
+class Table:
+    """One schedule's modulation, in main memory as [steps, layers * 12 + 2, dim]."""
+
+    def __init__(self, buffer: HostBuffer, values: Tensor) -> None:
+        self._buffer = buffer  # owns the memory that `values` looks at
+        self.values = values
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What all steps of one request share. `texts` has one [tokens, dim] a guidance branch."""
+    """What all steps of one request share. `texts` has a [tokens, dim] per guidance branch."""
 
     work: Work
     texts: tuple[Tensor, ...]

@@ -1,4 +1,4 @@
-"""Where each weight of a block lies: one flat buffer that crosses the bus, and small tensors."""
+"""Layouts of a block's weights: one flat buffer that crosses the bus, and small tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bot.engine.stream.quantize import FP8, quantize_rows
 # DiffSynth's activation is x * sigmoid(1.702 x). With 1.702 moved into the scales of the layer
 # before it and out of those of the layer after it, it is SiLU: one pass instead of three.
 QUICK_GELU: Final = 1.702
-# Of a matrix that is packed, at once: a third of a gigabyte in float32 with what is made of it.
+# Rows of a matrix that are packed at once: in float32, with what is made of them, a third of a GB.
 _ROWS: Final = 2048
 
 
@@ -51,13 +51,13 @@ class Geometry:
 
     @classmethod
     def of(cls, dit: Any) -> Self:
-        """Read them off a `QwenImageDiT`."""
+        """Return those of a `QwenImageDiT`."""
         blocks = dit.transformer_blocks
         return cls(len(blocks), dit.img_in.out_features, blocks[0].attn.num_heads)
 
 
 class Piece(NamedTuple):
-    """One matrix of the flat buffer, made of one or several linear layers put on one another.
+    """One matrix of the flat buffer, made of one or several linear layers stacked.
 
     The stored matrix takes inputs that are `in_gain` and gives outputs that are `out_gain` times
     those of the model's layer.
@@ -126,7 +126,7 @@ class Layout:
     def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
         """Build the block from its layers' tensors (names without the block's prefix).
 
-        Works on a few rows at a time: what is in between has to fit into the smallest budget.
+        Works on a few rows at a time: temporary tensors have to fit into the smallest budget.
         """
         flat = torch.empty(self.size, dtype=torch.uint8, device=device)
         small: dict[str, Tensor] = {}

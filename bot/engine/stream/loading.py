@@ -1,4 +1,4 @@
-"""The three networks from their published files, or from the cache of those."""
+"""Loaders of the three networks, from their published files or from the cache of those."""
 
 from __future__ import annotations
 

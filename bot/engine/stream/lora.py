@@ -59,7 +59,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A parsed file. `name` tells it apart from others, also from its other strengths."""
+    """A parsed file. `name` distinguishes it from others and from its other strengths."""
 
     name: str
     blocks: Mapping[tuple[int, str], Pair]
@@ -75,7 +75,7 @@ def parse(
 ) -> Lora:
     """Read a LoRA's tensors in DiffSynth's, PEFT's, diffusers' or kohya's way of naming.
 
-    `version` tells files apart that had the same name, one after the other.
+    `version` distinguishes files that had the same name one after the other.
 
     Raises `EngineError` (`REFUSED`) when the file holds nothing for this model.
     """
@@ -162,7 +162,7 @@ def join(
 ) -> LowRank:
     """Return the sum of all additions to one stored matrix; there must be one.
 
-    A matrix made of several layers gets their `down`s on one another and their `up`s on a
+    A matrix made of several layers gets their `down`s stacked and their `up`s on a
     diagonal. The rank is filled up with zeros to a multiple of 16.
     """
     rows, rank = piece.rows // len(piece.sources), _joined_rank(loras, block, piece)

@@ -16,7 +16,7 @@ from bot.engine.stream.lora import Lora, parse
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 
-# Maps of files, in no memory of their own; one that nobody used for long is closed.
+# How many maps of files are kept, the last used ones; they take no memory of their own.
 _KEPT: Final = 4
 
 
@@ -43,7 +43,7 @@ class LoraFiles:
         return tuple(self._one(name, strength, layouts) for name, strength in wanted)
 
     def _one(self, name: str, strength: float, layouts: tuple[Layout, ...]) -> Lora:
-        # Out of the folder's own list, so that no name leads anywhere else.
+        # From the folder's own listing, so that no name leads out of it.
         if name not in self.names():
             if not (known := ", ".join(self.names()[:20])):
                 raise _refused(mark("There is no LoRA {name}; there are none."), name=name)

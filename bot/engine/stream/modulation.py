@@ -1,4 +1,4 @@
-"""The modulation of every block at every timestep, computed once a schedule.
+"""The modulation of every block at every timestep, computed once per schedule.
 
 A third of a block's parameters turn the timestep's embedding into shifts, scales and gates. They
 see neither the picture nor the prompt, so for a known schedule their results are a table that
@@ -8,40 +8,41 @@ all pictures, both guidance branches and all later pictures with the same schedu
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bot.engine.stream.device import Device, HostBuffer
+from bot.engine.stream.device import Device
+from bot.engine.stream.generation import Table
 from bot.engine.stream.layout import Geometry
+from bot.engine.stream.outer import OuterLayers
+from bot.engine.stream.weights import Additions, WeightStore
 
 ROWS: Final = 12
 _SCALE_ROWS: Final = (1, 4, 7, 10)
 _TABLES_KEPT: Final = 4
 
-Product = Callable[[int, Tensor], AbstractContextManager[Tensor]]
-"""(block, silu(embedding) [steps, dim]) -> the block's [steps, 12 dim], while the context lasts."""
-
-
-class Table:
-    """One schedule's values, in main memory as [steps, layers * 12 + 2, dim]."""
-
-    def __init__(self, buffer: HostBuffer, values: Tensor) -> None:
-        self._buffer = buffer  # owns the memory that `values` looks at
-        self.values = values
-
 
 class Modulation:
     """Computes and keeps tables; `step` brings one timestep's rows to the device (4.4 MB)."""
 
-    def __init__(self, geometry: Geometry, device: Device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        device: Device,
+        dtype: torch.dtype,
+        outer: OuterLayers,
+        weights: WeightStore,
+    ) -> None:
         self._geometry = geometry
         self._device = device
         self._dtype = dtype
+        self._outer = outer
+        self._weights = weights
         self._tables: OrderedDict[tuple[Any, ...], Table] = OrderedDict()
         self._rows = geometry.layers * ROWS + 2
         self._now = torch.empty(self._rows, geometry.dim, dtype=dtype, device=device.torch)
@@ -51,17 +52,20 @@ class Modulation:
         """Size of one timestep's rows."""
         return self._rows * self._geometry.dim * self._dtype.itemsize
 
-    def table(
-        self, key: tuple[Any, ...], embeddings: Callable[[], Tensor], outer: Any, product: Product
-    ) -> Table:
-        """Return the table of `key`, computing it if it isn't among the last few.
+    def table(self, timesteps: Tensor, loras: tuple[str, ...], additions: Additions) -> Table:
+        """Return the table of `timesteps` [steps], computing it if it isn't among the last few.
 
-        `embeddings` [steps, dim] are the timesteps'; `outer.norm_out` is the final layer's.
+        `loras` names the LoRAs in use, whose `additions` change what is computed.
         """
+        key = (tuple(timesteps.tolist()), loras)
         if key in self._tables:
             self._tables.move_to_end(key)
             return self._tables[key]
-        table = self._compute(functional.silu(embeddings()), outer, product)
+        # As the pipeline does: rounded to the activations' type, then divided.
+        scaled = timesteps.to(self._device.torch, self._dtype) / 1000
+        self._weights.begin("modulation")
+        embedding = functional.silu(self._outer.embedded(scaled))
+        table = self._compute(embedding, additions)
         self._tables[key] = table
         while len(self._tables) > _TABLES_KEPT:
             self._tables.popitem(last=False)
@@ -71,11 +75,11 @@ class Modulation:
         """Drop all tables."""
         self._tables.clear()
 
-    def _compute(self, embedding: Tensor, outer: Any, product: Product) -> Table:
+    def _compute(self, embedding: Tensor, additions: Additions) -> Table:
         steps, dim = embedding.shape
         by_block = torch.empty(self._rows * steps * dim, dtype=self._dtype)
         start = 0
-        for values in self._values(embedding, outer, product):
+        for values in self._values(embedding, additions):
             end = start + values.numel()
             by_block[start:end].copy_(values.reshape(-1))
             start = end
@@ -87,17 +91,27 @@ class Modulation:
         table[:, -2:].copy_(by_block[last:].view(steps, 2, dim))
         return Table(buffer, table)
 
-    def _values(self, embedding: Tensor, outer: Any, product: Product) -> Iterator[Tensor]:
+    def _values(self, embedding: Tensor, additions: Additions) -> Iterator[Tensor]:
         steps, dim = embedding.shape
         for index in range(self._geometry.layers):
-            with product(index, embedding) as flat:
+            with self._product(index, embedding, additions) as flat:
                 values = flat.view(steps, ROWS, dim)
                 for row in _SCALE_ROWS:
                     values[:, row] += 1
                 yield values
-        final = outer.norm_out.linear(embedding).view(steps, 2, dim)
+        final = self._outer.final_modulation(embedding).view(steps, 2, dim)
         final[:, 0] += 1
         yield final
+
+    @contextmanager
+    def _product(self, index: int, embedding: Tensor, additions: Additions) -> Generator[Tensor]:
+        """Give block `index`'s [steps, 12 dim] while the context lasts."""
+        with self._weights.modulation(index) as matrix:
+            out = functional.linear(embedding, matrix.weight, matrix.bias)
+            addition = additions.get((index, "modulation"))
+            if addition is not None:
+                out += functional.linear(functional.linear(embedding, addition.down), addition.up)
+            yield out
 
     def step(self, table: Table, index: int) -> tuple[list[Tensor], Tensor]:
         """Bring timestep `index` to the device: each block's [12, dim], the end's [2, dim]."""

@@ -1,4 +1,4 @@
-"""What the transformer's and the text encoder's published files are cut into."""
+"""Parts that the transformer's and the text encoder's published files are cut into."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MODULATION: Final = ("img_mod.", "txt_mod.")
 
 
 def transformer_geometry(sources: Sources) -> Geometry:
-    """Read the widths off the files' headers."""
+    """Return the widths, by the files' headers."""
     layers = {int(match[1]) for name in sources.names if (match := _BLOCK.fullmatch(name))}
     _, (dim, _) = sources.spec("img_in.weight")
     _, (head_dim,) = sources.spec("transformer_blocks.0.attn.norm_q.weight")

@@ -1,4 +1,4 @@
-"""Prompts to embeddings, with DiffSynth's template, and a memory of those computed before."""
+"""Embeddings of prompts, with DiffSynth's template, and a memory of those computed before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PromptMemory:
         return len(self._kept)
 
     def get(self, model: str, prompt: str) -> Tensor | None:
-        """Return what `put` was given, and make it the last used."""
+        """Return what `put` was given, and make it the most recently used."""
         found = self._kept.get((model, prompt))
         if found is not None:
             self._kept.move_to_end((model, prompt))

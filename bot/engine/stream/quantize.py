@@ -1,4 +1,4 @@
-"""FP8 (e4m3) with one scale an output row, and matrix products on it."""
+"""FP8 (e4m3) with one scale per output row, and matrix products on it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def probe_fp8_matmul(
 
     Row-wise scaling is refused by some cards, library versions and shapes, and some answer
     wrongly instead, so each product is compared with its float32 value. Logs one sentence when
-    FP8 products are not to be had; `WEIGHT_ONLY` always works.
+    FP8 products are unavailable; `WEIGHT_ONLY` always works.
     """
     refusals: list[str] = []
     shapes, tokens = list(shapes), list(tokens)

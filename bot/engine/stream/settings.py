@@ -1,4 +1,4 @@
-"""How the transformer is to be kept."""
+"""Settings of the streamed transformer: where its weights are kept, and in which form."""
 
 from __future__ import annotations
 

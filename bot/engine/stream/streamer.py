@@ -33,8 +33,8 @@ class _Slot:
 class Streamer:
     """Hands out flat buffers by key, in an order that is known beforehand.
 
-    While one item is used the next is copied, and from the end of a pass the order goes on at its
-    beginning. An item that was ever in main memory keeps that copy, so evicting it again is free;
+    While one item is used the next is copied, and from the end of a pass the order starts
+    over. An item that was ever in main memory keeps that copy, so evicting it again is free;
     one that never was has none.
     """
 

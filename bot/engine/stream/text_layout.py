@@ -1,4 +1,4 @@
-"""Where each weight of a layer of Qwen2.5's language model lies."""
+"""Layout of a layer of Qwen2.5's language model: where each of its weights lies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TextGeometry:
 
     @classmethod
     def of(cls, config: Any) -> Self:
-        """Read them off a `Qwen2_5_VLTextConfig`."""
+        """Return those of a `Qwen2_5_VLTextConfig`."""
         head = config.hidden_size // config.num_attention_heads
         return cls(
             config.num_hidden_layers,

@@ -1,4 +1,4 @@
-"""All blocks' weights: where they are, and how they look while a block is visited."""
+"""Weights of all blocks: where they are, and how they look while a block is visited."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bot.engine.stream.compiling import Widen
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Layout, Packed, block_layout, modulation_layout
 from bot.engine.stream.lora import LowRank
+from bot.engine.stream.quantize import dequantize
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.streamer import Streamer
 
@@ -28,19 +29,17 @@ Structure = tuple[tuple[str, torch.Size], ...]
 class WeightStore:
     """Hands out a block's matrices from the device, or from main memory through the streamer.
 
-    `widen` makes the activations' type of FP8; it is given anew where compiling is switched.
+    `widen` writes FP8 out in the activations' type; whoever switches compiling replaces it.
     """
 
-    def __init__(
-        self, geometry: Geometry, settings: TransformerSettings, device: Device, widen: Widen
-    ) -> None:
+    def __init__(self, geometry: Geometry, settings: TransformerSettings, device: Device) -> None:
         quantized = settings.precision.quantized
         coarse = quantized and settings.modulation_fp8
         self.layouts: dict[Kind, Layout] = {
             "block": block_layout(geometry, settings.dtype, quantized=quantized),
             "modulation": modulation_layout(geometry, settings.dtype, quantized=coarse),
         }
-        self.widen = widen
+        self.widen: Widen = dequantize
         self.most = 0
         """How many blocks were ever resident together."""
         self._geometry = geometry

@@ -48,11 +48,11 @@ class Widths:
 UNTRAINED: Final = Widths(
     128, 4, text_width=64, text_layers=2, text_heads=2, text_hidden=128, vae=12
 )
-"""As cheap as it goes, with random weights."""
+"""As cheap as possible, with random weights."""
 TRAINED: Final = Widths(
     256, 6, text_width=128, text_layers=3, text_heads=2, text_hidden=384, vae=16
 )
-"""What bot/engine/tiny/train makes: 11.1 million parameters are stored."""
+"""What `python -m bot.lab.tiny.train` makes: 11.1 million parameters are stored."""
 
 
 class TinyDiT(QwenImageDiT):
@@ -140,13 +140,18 @@ def _initialise(module: nn.Module, seed: int) -> None:
 
 
 def load(
-    options: EngineOptions | None, progress: LoadProgress, folder: Path = stored.WEIGHTS
+    model: str, options: EngineOptions, progress: LoadProgress
 ) -> tuple[QwenImagePipeline, None]:
-    """Return the pipeline with the toy networks, on the CPU in float32; it needs no budget.
+    """Return the pipeline with the toy networks and their own weights; it needs no budget."""
+    del model, options
+    return assemble(progress), None
+
+
+def assemble(progress: LoadProgress, folder: Path = stored.WEIGHTS) -> QwenImagePipeline:
+    """Return the pipeline with the toy networks, on the CPU in float32.
 
     Their weights are those in `folder`, or random ones, the same each time, where it has none.
     """
-    del options
     # More threads don't help at this size. (At full size they do: they convert idle weights.)
     torch.set_num_threads(min(os.cpu_count() or 1, _THREADS))
     progress(mark("building the tiny model"), None)
@@ -163,4 +168,4 @@ def load(
             stored.expand(state, prefix, part)
         else:
             _initialise(part, WEIGHTS_SEED + offset)
-    return pipe.eval().requires_grad_(requires_grad=False), None
+    return pipe.eval().requires_grad_(requires_grad=False)

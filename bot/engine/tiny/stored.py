@@ -1,7 +1,8 @@
-"""The stored weights: FP16, without what one picture ignores, put into DiffSynth's networks.
+"""The stored weights: FP16, without what one picture never uses, put into DiffSynth's networks.
 
-Left out at storing, and so made here: modulation matrices (two thin factors are stored), all but
-the last temporal slice of causal kernels, and parts that are never used, which become zeros.
+Left out when they were stored, and so made here: modulation matrices (two thin factors are stored),
+all but the last temporal slice of causal kernels, and parts that are never used, which become
+zeros.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from bot.engine.models.qwen_image_streamed import Networks, precision_of
+from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.encoder import StreamedTextEncoder
@@ -19,7 +21,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
 
     `fp8-fast` is there for its numerics: on a CPU it is slower than widening the weights.
     """
-    pipe, _ = tiny.load(options, progress)
+    pipe: Any = tiny.assemble(progress)
     precision = precision_of(options.precision)
     dit = StreamedDiT.from_module(
         pipe.dit, TransformerSettings(device="cpu", dtype=torch.float32, precision=precision)

@@ -1,4 +1,4 @@
-"""A tokenizer without files: one id a byte, and one for each word of the fixed template."""
+"""A tokenizer without files: one id for each byte, and one for each word of the fixed template."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _words(text: str) -> list[int]:
 
 
 class ByteTokenizer:
-    """Speaks as much of the transformers tokenizer protocol as the pipeline uses.
+    """The part of transformers' tokenizer protocol that the pipeline uses.
 
     Template words have ids from 256, a prompt's UTF-8 bytes have their own values, so no prompt
     can forge a part of the template.

@@ -1,4 +1,4 @@
-"""The benchmarks' options; imports nothing that takes time."""
+"""Options of the benchmarks. This module imports nothing that is slow to import."""
 
 from __future__ import annotations
 

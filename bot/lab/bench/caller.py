@@ -1,6 +1,6 @@
-"""The other side of `bench http`: a client in a process of its own.
+"""Client of `bench http`, in a process of its own.
 
-Prints its result as JSON.
+It prints its result as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PATIENCE_S: Final = 600.0
 async def _call(url: str, count: int) -> dict[str, Any]:
     """Ask for `count` pictures, one after the other; return each call's seconds and job.
 
-    As many again are only accepted (`async=true`), and drawn before the next one is asked for.
+    As many more are only accepted (`async=true`), and drawn before the next one is asked for.
     """
     waited: list[tuple[float, str]] = []
     accepted: list[float] = []

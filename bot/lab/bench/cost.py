@@ -1,4 +1,4 @@
-"""`python -m bot bench cost`: what a job costs the bot itself, without its engine's work.
+"""Cost of a job to the bot itself, without its engine's work: `python -m bot bench cost`.
 
 The whole bot runs in this process, a sandbox and its users in another. The engines are in-process
 and hand over one ready picture after `--seconds`; everything else is real. CPU time, commits and
@@ -49,7 +49,7 @@ _COMMITS: Final = 2000
 
 
 class ReadyEngine:
-    """Hands over the picture at `source` after `seconds`, with a preview a step."""
+    """Hands over the picture at `source` after `seconds`, with a preview for each step."""
 
     def __init__(self, name: str, source: Path, preview: bytes, seconds: float) -> None:
         self.name = name
@@ -219,7 +219,7 @@ async def _measured(
 
 
 async def _commits_a_second(path: Path) -> int:
-    """Return how many small transactions one after another a second this disk takes."""
+    """Return how many small transactions a second this disk takes, one after another."""
     database = await Database.open(path)
     try:
         began = time.perf_counter()

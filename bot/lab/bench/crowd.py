@@ -1,7 +1,7 @@
-"""The other side of `bench response`: a sandbox and its users, in a process of their own.
+"""Crowd of `bench response`: a sandbox and its users, in a process of their own.
 
-Speaks JSON lines on stdout: the address, each login of a bot, and the result; starts at a line on
-stdin.
+It writes JSON lines to stdout: the address, each login of a bot, and the result. It starts
+at a line on stdin.
 """
 
 from __future__ import annotations

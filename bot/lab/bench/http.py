@@ -1,4 +1,4 @@
-"""`python -m bot bench http`: what the HTTP API adds to the engine's own time.
+"""Overhead of the HTTP API over the engine's own time: `python -m bot bench http`.
 
 The bot runs in this process with the real tiny engine as its child, the client in another. A
 request's time runs from its first byte to the last one of the answer; the engine's own is what the

@@ -1,4 +1,4 @@
-"""What a long queue costs: a submission, a claim and an end, at several lengths of the queue."""
+"""Long queues: what a submission, a claim and an end cost at several lengths of the queue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _LENGTHS: Final = ((0, 0), (100, 3_500), (500, 3_500), (500, 20_000))
 _USERS: Final = 10_000
 _SERVERS: Final = 300
 _TIMES: Final = 20
-# 7919 is prime to both: users and servers in no order, and again the first servers far more often.
+# 7919 shares no factor with either: users and servers come in no order. The square makes the first
+# servers come far more often.
 _SERVED: Final = """
 WITH RECURSIVE numbers (n) AS (
     SELECT 1 WHERE ?1 > 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1

@@ -1,4 +1,4 @@
-"""`python -m bot bench picture`: whole pictures through the engine's child, from a model's files.
+"""Whole pictures through the engine's child, from a model's files: `python -m bot bench picture`.
 
 Each way to run the engine is started, loads, and draws; where the seconds go and how much memory
 it took is printed as it comes. Without the model's files, `--random FOLDER` writes random ones.

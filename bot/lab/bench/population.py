@@ -1,4 +1,4 @@
-"""The people of `bench simulate`: who they are, where they ask, when, and for what.
+"""Population of `bench simulate`: who they are, where they ask, when, and for what.
 
 Assumptions, not measurements: nobody has published how people use an image bot. All of it comes
 from one seed.
@@ -28,7 +28,7 @@ _SESSION_GAP_S: Final = 150.0
 _RUSHES_A_DAY: Final = 6
 _RUSH_S: Final = 600.0
 _RUSH_SHARE: Final = 0.05
-"""So many of a large server's members ask within ten minutes of a rush."""
+"""The share of a large server's members who ask within the ten minutes of a rush."""
 _USERS_A_SERVER: Final = 30
 _AT_HOME: Final = 0.9
 _DIRECT: Final = 0.03
@@ -99,7 +99,7 @@ class Population:
         )
 
     def where(self, person: Person, of: random.Random) -> int | None:
-        """Return the server that a person asks in this time."""
+        """Return the server in which a person asks this time."""
         if of.random() < _DIRECT:
             return None
         return person.servers[0] if of.random() < _AT_HOME else person.servers[-1]
@@ -129,7 +129,7 @@ class Population:
                 return at
 
     def _rushes(self, day_s: float) -> Iterator[Arrival]:
-        """Ten minutes in which many of one server ask at once: someone showed a picture."""
+        """Yield the requests of rushes: for ten minutes many of one server ask, shown a picture."""
         of = self._random
         for _ in range(max(1, round(_RUSHES_A_DAY * day_s / _DAY_S))):
             start, server = self._moment(day_s), of.randint(1, max(1, self.servers // 10))

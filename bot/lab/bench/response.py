@@ -1,4 +1,4 @@
-"""`python -m bot bench response`: how fast `/imagine` is answered while the engine works.
+"""Response times of `/imagine` while the engine works: `python -m bot bench response`.
 
 The bot runs in this process with the real tiny engine as its child; the sandbox and its users in
 another. Times run from INTERACTION_CREATE sent to the callback received, as Discord would see them.
@@ -37,7 +37,7 @@ async def next_event(process: Process, event: str) -> dict[str, Any]:
 
 
 def go(process: Process) -> None:
-    """Give the crowd the word to go on."""
+    """Tell the crowd to go on."""
     assert process.stdin is not None
     process.stdin.write(b"\n")
 

@@ -1,6 +1,6 @@
-"""`python -m bot bench scale`: pictures an hour with one engine and with several.
+"""Pictures an hour with one engine and with several: `python -m bot bench scale`.
 
-The real queue, SQLite file and fleet of this process feed one engine child a card, started here
+The real queue, SQLite file and fleet of this process feed one engine child per card, started here
 or by a Ray cluster. All engines are loaded and warmed up first. Then the same number of jobs for
 each engine is drawn by all of them together, and by the first alone while the others are paused:
 both in one run, on the same cards.
@@ -88,7 +88,7 @@ def _engines(options: argparse.Namespace) -> str:
 async def _filled(fleet: Fleet, settings: Settings, wanted: int | None) -> AsyncGenerator[None]:
     """Put the engines of the settings into `fleet`; those of a cluster stay as long as the block.
 
-    Raises `TimeoutError` where the cluster has less than `wanted` (or one) for two minutes.
+    Raises `TimeoutError` where the cluster has fewer than `wanted` (or none) for two minutes.
     """
     for one in await asyncio.to_thread(local_engines, settings):
         await fleet.add(one.name, one.engine, card=one.card)
@@ -99,7 +99,7 @@ async def _filled(fleet: Fleet, settings: Settings, wanted: int | None) -> Async
     watching = asyncio.create_task(cluster.run())
     try:
         async with asyncio.timeout(_JOIN_S):
-            while len(fleet.slots) < (wanted or 1):  # noqa: ASYNC110 - it tells nobody
+            while len(fleet.slots) < (wanted or 1):  # noqa: ASYNC110 - it sets no event
                 await asyncio.sleep(0.2)
         yield
     finally:
@@ -156,7 +156,7 @@ async def _row(queue: JobQueue, request: ImageRequest, engines: int, count: int)
         "jobs_an_hour": round(3600 * count / seconds, 1),
         "drawing_p50_s": round(percentile(drawing, 0.5), 2),
         "drawing_max_s": round(max(drawing), 2),
-        # What an engine is not drawing: handing over, hashing, three commits.
+        # The time that an engine does not draw: handing over, hashing, three commits.
         "between_jobs_s": round((engines * seconds - sum(drawing)) / count, 3),
         "held_s": round(sum(end - start for start, end in spans) / count, 3),
         "bot_cpu_ms_a_job": round(1000 * cpu_s / count, 1),

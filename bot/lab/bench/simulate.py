@@ -1,4 +1,4 @@
-"""`python -m bot bench simulate`: a day of many engines and users, in virtual time.
+"""Simulation of a day of many engines and users, in virtual time: `python -m bot bench simulate`.
 
 The queue, its limits and its database are the real ones, on a real file, and so are the workers.
 Only the drawing is left out: an engine waits as long as a picture would take, on a clock that jumps
@@ -37,7 +37,7 @@ from bot.lab.bench.virtual_engine import NoStore, VirtualEngine, drawing_seconds
 from bot.logs import set_up_logging
 from bot.rules.limits import Limits
 
-# 2026-01-01T00:00:00Z; which day it is changes nothing.
+# 2026-01-01T00:00:00Z; which day it is makes no difference.
 _MIDNIGHT: Final = 1_767_225_600.0
 # The defaults of the settings; a plan may lift that of pictures a day, which ends heavy users' day.
 _LIMITS: Final = Limits()
@@ -62,7 +62,7 @@ class Plan:
 
 
 class _Commits(Commits):
-    """The queue's commits, telling when the end of a job is one."""
+    """The queue's commits, which tell when the end of a job is one."""
 
     def __init__(self, database: HeldDatabase, tally: Tally, clock: Callable[[], float]) -> None:
         super().__init__(database, clock=clock)
@@ -98,7 +98,7 @@ class _Day:
         self._sources = itertools.count(1)
         self.submit_s: list[float] = []
         """Real seconds of each submission."""
-        # With three open jobs each they alone keep a few more than all engines busy.
+        # With three open jobs each they alone keep more than all engines busy.
         heavy = max(2, math.ceil(plan.engines * 3 / 8))
         self.population = Population(plan.users, heavy, seed=plan.seed)
 

@@ -1,4 +1,4 @@
-"""`python -m bot bench storm` and `bench soak`: the crash tests' long runs, by hand.
+"""Long runs of the crash tests, by hand: `python -m bot bench storm` and `bench soak`.
 
 They drive the bot from outside with the tests' own tools, which an installation may lack.
 """

@@ -1,4 +1,4 @@
-"""What `bench simulate` counts: waits, queue length, engine use, and how fair it was."""
+"""Counts of `bench simulate`: waits, queue length, engine use, and how fair it was."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Final
 from bot.jobs.forecast import FAIR_WINDOW_S
 from bot.lab.bench.response import percentile
 
-# So many servers, those that light users ask most in, are the large ones.
+# The large servers are the ten in which light users ask most.
 _LARGE: Final = 10
-# Of the day, to count as one who always had work waiting.
+# The share of the day in which one must have work waiting to have it "always".
 _ALWAYS: Final = 0.9
 
 
@@ -86,7 +86,7 @@ class Tally:
         self.running -= 1
 
     def settled(self) -> None:
-        """Look whether an engine idles while a job waits; called before time goes on."""
+        """Note whether an engine idles while a job waits; called before time goes on."""
         self.longest = max(self.longest, self.waiting)
         self.idle_while_waiting += self.waiting > 0 and self.running < self._engines
 

@@ -1,4 +1,4 @@
-"""`python -m bot bench tiny`: what the tiny model draws of 500 prompts it was never trained on.
+"""Pictures by the tiny model of 500 prompts it never saw in training: `python -m bot bench tiny`.
 
 The engine's child draws as it does for the bot. Pictures made elsewhere (a folder of NUMBER.png,
 and the prompts that `--write-prompts` wrote) are judged without it.

@@ -1,8 +1,8 @@
-"""`python -m bot bench together`: the whole bot while the engine loads and draws.
+"""The whole bot while the engine loads and draws: `python -m bot bench together`.
 
 The bot runs in this process with the engine of the settings as its child; a sandbox and three users
-in another. One of them asks for six pictures, then the others for two each. Measured are first
-responses, the event loop's stalls, gateway heartbeats and the order of the answers.
+in another. One of them asks for six pictures, then the others for two each. It measures
+first responses, the event loop's stalls, gateway heartbeats and the order of the answers.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ async def _measured(
     run = asyncio.create_task(app.run())
     measuring = asyncio.create_task(_probed(crowd, app))
     try:
-        # A bot that cannot start, or ends, has nothing more to be measured.
+        # Nothing more can be measured of a bot that cannot start, or that ends.
         await asyncio.wait(
             {run, measuring}, timeout=_PATIENCE_S, return_when=asyncio.FIRST_COMPLETED
         )

@@ -36,7 +36,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def flowing(self) -> Generator[None]:
-        """Let the time go on while whoever is within works; before and after it stands still."""
+        """Let time go on inside the block; before and after it, time stands still."""
         self._held -= 1
         try:
             yield
@@ -45,7 +45,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @contextmanager
     def held(self) -> Generator[None]:
-        """Hold the time still while threads work for whoever is within."""
+        """Hold time still while threads work for the code inside the block."""
         self._held += 1
         try:
             yield

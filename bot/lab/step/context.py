@@ -1,4 +1,4 @@
-"""What the benchmark's phases share: the transformers, the variants, timing, failures."""
+"""Context of the step benchmark's phases: transformers, variants, timing, failures."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Context:
             self.prompts, timesteps, width=width, height=height, pictures=pictures
         )
         latents = latents.to(self.device)
-        variant.figures |= {"resident": len(dit.resident), "matmul": str(dit.matmul)}
+        variant.figures |= {"resident": len(dit.resident), "matmul": str(dit.execution.matmul)}
         return lambda: dit.predict(generation, 0, latents, GUIDANCE)
 
     def settled(self, variant: Variant) -> StreamedDiT:
@@ -162,8 +162,8 @@ class Context:
         assert variant.precision is not None
         dit = self.dit
         dit.configure(variant.budget, variant.precision, compiled=variant.compiled)
-        dit.matmul = variant.matmul or dit.matmul
-        dit.make_room(self.usual)
+        dit.execution.matmul = variant.matmul or dit.execution.matmul
+        dit.residency.make_room(self.usual)
         return dit
 
     def timed(self, step: Callable[[], Tensor]) -> tuple[float, Tensor]:

@@ -1,7 +1,7 @@
-"""The transformer's load from its FP8 cache, beside bare reading and pinning of the same bytes.
+"""Loading of the transformer from its FP8 cache, compared with bare reading and pinning.
 
 `python -m bot.lab.step.load FOLDER` prints one JSON object; `bench picture` runs it. The
-cache must be there already (one start of the engine writes it).
+bare work is on the same bytes. The cache must be there already (one start of the engine writes it).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _load(
     loaded = time.perf_counter()
     work = settings.usual
     generator = torch.Generator().manual_seed(1)
-    width = dit._outer.txt_in.in_features  # noqa: SLF001
+    width = dit.outer.text_width
     prompts = [torch.randn(n, width, generator=generator) for n in TEXT_TOKENS]
     timesteps = torch.linspace(1000, 25, 40)
     generation = dit.prepare(prompts, timesteps, width=work.width, height=work.height)

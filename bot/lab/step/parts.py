@@ -1,4 +1,4 @@
-"""Pieces of the benchmark: the machine, its ceilings, DiffSynth's own step."""
+"""Pieces of the step benchmark: the machine, its ceilings, DiffSynth's own step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """diffusers' group offloading around the same blocks, where diffusers is installed.
 
-It is the best-kept library for streaming weights: it keeps no block on the device and visits each
-one once a branch. The blocks are DiffSynth's with the weights of the other variants.
+diffusers is the best maintained library that streams weights; it keeps no block on the device and
+visits each one once per branch. The blocks are DiffSynth's with the weights of the other variants.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bot.lab.step.context import DTYPE, GUIDANCE, Context, Variant
 
 
 class _Root(nn.Module):
-    """What diffusers' hooks take for the model: its forward is one branch of a step.
+    """The module that diffusers' hooks take for the model: its forward is one branch of a step.
 
     They learn the order of the blocks from one forward, in which each must come once.
     """

@@ -1,4 +1,4 @@
-"""The benchmark's main phases: load, each variant alone, all of them in turn."""
+"""Main phases of the step benchmark: load, each variant alone, all of them in turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's single figures: other sizes, whole pictures, cancelling, where time goes."""
+"""Single figures of the step benchmark: other sizes, whole pictures, a cancel, where time goes."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def products(context: Context) -> None:
     exact = next((v.output for v in context.variants if v.precision is None), None)
     fast = next(v for v in context.ours() if v.precision is Precision.FP8_FAST)
     context.stepper(fast)
-    if context.dit.matmul is Matmul.WEIGHT_ONLY:
+    if context.dit.execution.matmul is Matmul.WEIGHT_ONLY:
         return
     ways = [Matmul.ROW, Matmul.ROW_QUICK]
     if context.cuda:  # on a CPU, products with one scale take a slow way
@@ -85,12 +85,12 @@ def whole_picture(context: Context) -> None:
     for variant in context.ours():
         context.stepper(variant)
         marks: list[float] = []
-        context.dit.forget_tables()
+        context.dit.modulation.forget()
         for seed in (1, 2):
             started = time.perf_counter()
             denoise(context.dit, context.drawing(seed), on_step=lambda _done, _total: None)
             marks.append(time.perf_counter() - started)
-        context.dit.forget_tables()
+        context.dit.modulation.forget()
         started = time.perf_counter()
         context.stepper(variant)
         context.dit.device.synchronise()
@@ -162,7 +162,7 @@ def precise_modulation(context: Context) -> None:
         dit.device.synchronise()
         seconds = time.perf_counter() - started
         error = parts.error(step().float().cpu(), exact)
-        dit.forget_tables()
+        dit.modulation.forget()
         figures = {"error": error, "new_schedule_s": seconds}
         context.figures.setdefault("modulation_bf16", {})[variant.name] = figures
         context.say(f"    {variant.name}", figures)
@@ -175,7 +175,7 @@ def _pack_modulation(context: Context, *, quantized: bool) -> None:
     for index in range(context.geometry.layers):
         state = random_weights.random_block(context.geometry, index, context.device, DTYPE)
         context.dit.add_packed("modulation", index, layout.pack(state, context.device))
-    context.dit.forget_tables()
+    context.dit.modulation.forget()
 
 
 def profile(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""How well the tiny model draws what is asked: judges on the pixels, and the benchmark."""
+"""Evaluation of the tiny model: judges that look at the pixels, and how verdicts add up."""
 
 from bot.lab.tiny.evaluate.judge import judge
 

@@ -1,4 +1,4 @@
-"""Which shape or thing a mask is: compared with the renderer's own, drawn and cut out alike."""
+"""Shapes and things recognised from masks, by the renderer's own, drawn and cut out alike."""
 
 from __future__ import annotations
 

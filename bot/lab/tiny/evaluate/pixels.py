@@ -1,4 +1,4 @@
-"""What a picture consists of: its background row by row, what stands out of it, named colours."""
+"""Pixels of a picture, taken apart: background row by row, what stands out of it, named colours."""
 
 from __future__ import annotations
 

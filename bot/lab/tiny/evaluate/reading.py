@@ -1,4 +1,4 @@
-"""Reading letters, digits and Chinese characters by matching the renderer's own fonts."""
+"""Letters, digits and Chinese characters, read by matching the renderer's own fonts."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _columns(mask: Mask) -> list[Mask]:
 
 
 def read_line(view: View, *, digits: bool) -> str:
-    """Return the letters (or digits) of a picture from left to right, `?` for what is none."""
+    """Return the letters (or digits) of a picture from left to right, `?` for what is not one."""
     if not view.foreground.any():
         return ""
     solidity = view.solidity
@@ -108,7 +108,7 @@ def read_line(view: View, *, digits: bool) -> str:
 
 
 def _letters(solidity: Floats, part: Mask, characters: str) -> str:
-    """Read a part as one letter or, where it is none and wide, as letters that touch."""
+    """Read a part as one letter or, where it is not one and is wide, as letters that touch."""
     one = _letter(np.where(part, solidity, 0), part, characters)
     halves = _apart(part) if one == _UNREAD else [part]
     if len(halves) == 1:

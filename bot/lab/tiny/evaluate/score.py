@@ -77,7 +77,7 @@ def psnr(first: Image.Image, second: Image.Image) -> float:
 
 
 def psnr_summary(values: Sequence[float]) -> dict[str, float]:
-    """Return mean, median and least, in dB; equal pictures count as 99."""
+    """Return mean, median and minimum, in dB; equal pictures count as 99."""
     bounded = np.minimum(np.asarray(values), 99.0)
     found = {"mean": bounded.mean(), "median": np.median(bounded), "least": bounded.min()}
     return {name: round(float(value), 2) for name, value in found.items()}

@@ -1,1 +1,1 @@
-"""How the tiny model was trained: `python -m bot.lab.tiny.train`, one seed, one or more GPUs."""
+"""Training of the tiny model: `python -m bot.lab.tiny.train`, one seed, one or more GPUs."""

@@ -26,7 +26,7 @@ _LARGEST: Final = max(width * height for width, height in SIZES) * 3
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some scenes of one size: `pixels` uint8 [scenes, height, width, 3], ids, which count."""
+    """Some scenes of one size: `pixels` uint8 [scenes, height, width, 3], tokens, which count."""
 
     size: tuple[int, int]
     pixels: Tensor

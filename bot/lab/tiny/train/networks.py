@@ -1,6 +1,6 @@
 """The tiny networks in the form that is trained and stored: no parameter that a picture ignores.
 
-Of DiffSynth's networks three things are changed, and `weights.expand` undoes them at load:
+Three things differ from DiffSynth's networks, and `bot.engine.tiny.stored.expand` undoes them:
 modulation is a product of two thin matrices (its only input is the noise level, so its rank is
 low), causal 3-D convolutions keep the one slice that a single picture meets, and what is never
 used (vision tower, language head, time convolutions) is left out.
@@ -94,7 +94,7 @@ def trained_vae() -> nn.Module:
 
 _LAST: Final = f"transformer.transformer_blocks.{TRAINED.layers - 1}."
 UNUSED: Final = (f"{_LAST}attn.to_add_out", f"{_LAST}txt_mlp")
-"""Beginnings of the names of parameters that no picture depends on: the last block's text."""
+"""Prefixes of the names of parameters that no picture depends on: the last block's text."""
 
 
 class Painter(nn.Module):

@@ -1,4 +1,4 @@
-"""What a run of training does; each field is an option of the command."""
+"""Plan of a training run; each field is an option of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run leaves to look at: sample sheets, curves as JSON and as a picture."""
+"""Reports of a run: sample sheets, and curves as JSON and as a picture."""
 
 from __future__ import annotations
 

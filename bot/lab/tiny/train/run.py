@@ -1,7 +1,7 @@
 """One run of training: first the VAE, then the transformer with its text encoder.
 
-Every replica (one a GPU) draws its own scenes; only gradients and the clock are shared, so that all
-replicas end a phase at the same step.
+Every replica (one per GPU) draws its own scenes; only gradients and the clock are shared, so that
+all replicas end a phase at the same step.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CHUNKS_A_STEP: Final = 6
 _ENCODED_A_STEP: Final = 2
 """Chunks: encoding more of them would take longer than the transformer's step."""
 _ODD_EVERY: Final = 8
-"""Every eighth batch is of another size than 256x256, once there are such scenes."""
+"""Every eighth batch has a size other than 256x256, once there are such scenes."""
 _CLIP: Final = 1.0
 _CROPPED: Final = 0.8
 _AVERAGED: Final = 0.998
@@ -51,7 +51,7 @@ class Replica:
             torch.backends.cuda.matmul.allow_tf32 = True
             torch.backends.cudnn.allow_tf32 = True
         self.compiled = plan.compiled and cuda
-        # One compilation a number of tokens: kernels for unknown lengths are slower.
+        # One compilation for each number of tokens: kernels for unknown lengths are slower.
         torch._dynamo.config.automatic_dynamic_shapes = False  # noqa: SLF001
         torch._dynamo.config.recompile_limit = 32  # noqa: SLF001
         if plan.replicas > 1:
@@ -297,7 +297,7 @@ class Replica:
         report.sheet(self.decoded(latents)).save(out / "samples.png")
         self.say(f"saved at {self.done + step}, scenes {scenes}")
 
-    # Going on
+    # Resuming
 
     def resume(self, folder: Path) -> None:
         """Take weights and curves from the small files of an earlier run."""

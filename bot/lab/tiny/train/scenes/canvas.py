@@ -1,4 +1,4 @@
-"""A picture under the brush: final coordinates, drawn at twice the size, in one of four styles."""
+"""Canvas of one picture: final coordinates, drawn at twice the size, in one of four styles."""
 
 from __future__ import annotations
 

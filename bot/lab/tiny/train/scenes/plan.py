@@ -1,4 +1,4 @@
-"""What one picture shows, decided before anything is drawn; and which plans are held out."""
+"""Plans: what one picture shows, decided before anything is drawn, and which are held out."""
 
 from __future__ import annotations
 

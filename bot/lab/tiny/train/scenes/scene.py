@@ -1,4 +1,4 @@
-"""From a plan to a captioned picture with the facts that a judge checks."""
+"""Scenes: a plan made into a captioned picture, with the facts that a judge checks."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def draw_scene(
     """Return a captioned picture of width x height pixels; the same `rng` state, the same scene.
 
     Args:
-        rng: the only source of chance.
+        rng: the only source of randomness.
         width: in pixels, a multiple of 16.
         height: in pixels, a multiple of 16.
         holdout: draw only combinations and texts that are never drawn without it.

@@ -1,0 +1,38 @@
+"""Networks of a streamed model, loaded: what the module of any family hands to the backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bot.engine.stream import budget as budgets
+from bot.engine.stream.decode import PictureCodec
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.prompts import PromptEmbedder
+from bot.engine.stream.transformer import StreamedDiT
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """What a generation needs; `device_name` is for people."""
+
+    dit: StreamedDiT
+    embedder: PromptEmbedder
+    codec: PictureCodec
+    device_name: str
+
+    def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
+        """Return the bytes that the VAE may take while the transformer rests; None: plenty.
+
+        `width` and `height` are the picture's in pixels, `text_tokens` one number a prompt.
+
+        Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the picture.
+        """
+        if self.dit.settings.budget is None:
+            return None
+        work = budgets.Work(width, height, 1, text_tokens)
+        return self.dit.plan(work).working
+
+
+def precision_of(name: str) -> Precision:
+    """Return the precision that the setting's value names."""
+    return Precision.PLAIN if name == "bf16" else Precision(name)

@@ -1,0 +1,82 @@
+"""The way blocks are computed: settings in force, matrix products, compiled or plain code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bot.engine.stream.block import Kernel
+from bot.engine.stream.compiling import Kernels
+from bot.engine.stream.device import Device
+from bot.engine.stream.layout import Geometry, Precision
+from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.weights import WeightStore
+
+
+class Execution:
+    """What can be changed between two pictures without loading the weights anew.
+
+    `matmul` is how products with FP8 weights run; `kernels` are the compiled or the plain code.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        settings: TransformerSettings,
+        device: Device,
+        weights: WeightStore,
+    ) -> None:
+        self.settings = settings
+        self.matmul = Matmul.WEIGHT_ONLY
+        self.compiling_bytes = 0
+        """What the compiling that was begun last takes while it lasts; see `compiling`."""
+        self._geometry = geometry
+        self._device = device
+        self._weights = weights
+        self._made: dict[bool, Kernels] = {}
+        self._probed: Matmul | None = None
+        self.kernels = self._kernels_for(settings.compile)
+        self.configure(settings.budget, settings.precision, compiled=settings.compile)
+
+    def configure(self, budget: int | None, precision: Precision, *, compiled: bool) -> None:
+        """See `StreamedDiT.configure`."""
+        assert precision.quantized == self.settings.precision.quantized
+        self.settings = replace(self.settings, budget=budget, precision=precision, compile=compiled)
+        self.kernels = self._kernels_for(compiled)
+        self._weights.widen = self.kernels.widen
+        self.compiling_bytes = 0
+        self.matmul = Matmul.WEIGHT_ONLY
+        if precision is Precision.FP8_FAST:
+            if self._probed is None:
+                pieces = self._weights.layouts["block"].pieces
+                shapes = {(piece.rows, piece.columns) for piece in pieces}
+                self._probed = probe_fp8_matmul(sorted(shapes), self._device.torch)
+            self.matmul = self._probed
+
+    def _kernels_for(self, wanted: bool) -> Kernels:
+        # Both kinds are kept: what one has compiled is there when it is switched back on.
+        if wanted not in self._made:
+            self._made[wanted] = Kernels(
+                self._device.torch, wanted=wanted, cache=self.settings.cache
+            )
+        return self._made[wanted]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether blocks are compiled, or are to be."""
+        return self.kernels.compiled
+
+    @property
+    def compiling(self) -> int:
+        """Bytes on the device that are taken by what is being compiled at the moment."""
+        return self.compiling_bytes if self.kernels.busy else 0
+
+    @property
+    def wide(self) -> bool:
+        """Whether FP8 weights are widened to the activations' type for each visit of a block."""
+        return self.matmul is Matmul.WEIGHT_ONLY
+
+    @property
+    def kernel(self) -> Kernel:
+        """What the block's code is specialised on at the moment."""
+        return Kernel(self._geometry, self.matmul, self._weights.layouts["block"].quantized)

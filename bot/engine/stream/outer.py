@@ -1,0 +1,93 @@
+"""The layers around the blocks: what goes into the first one, and what comes out of the last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bot.engine.stream.block import EPSILON
+from bot.engine.stream.device import Device
+from bot.engine.stream.generation import Generation, Unit, from_patches, to_patches
+from bot.engine.stream.layout import Geometry
+
+
+class OuterLayers:
+    """A `QwenImageDiT` without its blocks, on the device, in the activations' type."""
+
+    def __init__(
+        self, network: Any, geometry: Geometry, device: Device, dtype: torch.dtype
+    ) -> None:
+        self.network = network.to(device=device.torch, dtype=dtype)
+        self._geometry = geometry
+        self._device = device.torch
+        self._dtype = dtype
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights."""
+        numbers = sum(parameter.numel() for parameter in self.network.parameters())
+        return numbers * self._dtype.itemsize
+
+    @property
+    def text_width(self) -> int:
+        """Numbers that the text encoder gives for a token."""
+        return self.network.txt_in.in_features
+
+    def texts(self, prompts: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return each prompt [tokens, text_width] as the blocks take it, [tokens, dim]."""
+        network = self.network
+        return tuple(
+            network.txt_in(network.txt_norm(prompt.to(self._device, self._dtype)[None]))[0]
+            for prompt in prompts
+        )
+
+    def ropes(
+        self, width: int, height: int, lengths: Sequence[int]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the image's rotations and each text's, [tokens, head_dim / 2, 2].
+
+        `width` and `height` are the picture's in pixels, `lengths` the texts' in tokens.
+        """
+        shape = [(1, height // 16, width // 16)]
+        embed = self.network.pos_embed
+        ropes = [embed(shape, [length], device=self._device) for length in lengths]
+        image = torch.view_as_real(ropes[0][0]).contiguous()
+        return image, tuple(torch.view_as_real(text).contiguous() for _, text in ropes)
+
+    def embedded(self, scaled: Tensor) -> Tensor:
+        """Return the embeddings [steps, dim] of timesteps that were divided by 1000."""
+        return self.network.time_text_embed(scaled, self._dtype)
+
+    def final_modulation(self, embedding: Tensor) -> Tensor:
+        """Return the last layer's scale and shift [steps, 2 dim] of silu(embedding)."""
+        return self.network.norm_out.linear(embedding)
+
+    def units(self, generation: Generation, latents: Tensor) -> list[Unit]:
+        """Cut `latents` [pictures, 16, height / 8, width / 8] into what visits a block at once."""
+        units: list[Unit] = []
+        texts, ropes = generation.texts, generation.text_ropes
+        for patches in to_patches(latents.to(self._device, self._dtype)):
+            image = self.network.img_in(patches)
+            if generation.work.joint:
+                branches = torch.stack([image] * len(texts))
+                units.append(Unit(branches, list(texts), list(ropes)))
+            else:
+                units += [
+                    Unit(image[None], [text], [rope])
+                    for text, rope in zip(texts, ropes, strict=True)
+                ]
+        return units
+
+    def finished(self, unit: Unit, final: Tensor, height: int, width: int) -> Tensor:
+        """Return a unit's predicted noise [branches, 16, height, width], sizes in latent pixels.
+
+        `final` [2, dim] is the timestep's scale and shift of the last layer.
+        """
+        image = functional.layer_norm(
+            unit.image, (self._geometry.dim,), final[0], final[1], EPSILON
+        )
+        return from_patches(self.network.proj_out(image), height, width)

@@ -1,0 +1,23 @@
+"""The warm-up: an empty step that compiles what the usual picture needs, before anyone waits."""
+
+from __future__ import annotations
+
+import torch
+
+from bot.engine.stream.transformer import StreamedDiT
+
+
+def warm_up(dit: StreamedDiT) -> None:
+    """Predict once for the usual picture, from zeros.
+
+    Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for that picture.
+    """
+    work = dit.settings.usual
+    prompts = [torch.zeros(n, dit.outer.text_width) for n in work.text_tokens]
+    schedule = torch.tensor([1000.0])
+    generation = dit.prepare(
+        prompts, schedule, width=work.width, height=work.height, pictures=work.pictures
+    )
+    latents = torch.zeros(work.pictures, 16, work.height // 8, work.width // 8)
+    dit.predict(generation, 0, latents, 4.0)
+    dit.device.synchronise()
