@@ -24,7 +24,7 @@ async def test_every_line_of_a_job_has_its_id(tmp_path):
     lines = [json.loads(line) for line in text.splitlines()]
     # Accepted, drawn in the child, delivered: each in a task or process of its own.
     said = {line["logger"] for line in lines if line["job"] == job_id}
-    assert {"bot.client.accept", "bot.fleet.worker", "bot.engine.child"} <= said
+    assert {"bot.client.accept", "bot.fleet.session", "bot.engine.child"} <= said
     assert "bot.delivery.courier" in said
     assert "painting" in [line["message"] for line in lines if line["job"] == job_id]
     assert "stopping" in [line["message"] for line in lines]
