@@ -56,7 +56,9 @@ class CancelButton(JobButton, template=rf"cancel:{_TARGET}"):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id)
-        moderator = job.user_id != interaction.user.id and await bot.may_manage(interaction, job)
+        moderator = job.user_id != interaction.user.id and await bot.permissions.may_manage(
+            interaction, job
+        )
         outcome = await bot.services.queue.cancel(
             job.id, by=interaction.user.id, moderator=moderator
         )
@@ -162,7 +164,9 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
         job = await bot.services.queue.job(self.job_id)
         if job is None:
             raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
-        moderator = job.user_id != interaction.user.id and await bot.may_delete(interaction, job)
+        moderator = job.user_id != interaction.user.id and await bot.permissions.may_delete(
+            interaction, job
+        )
         answers = await bot.services.gallery.delete(
             job, by=interaction.user.id, moderator=moderator, guild_id=interaction.guild_id
         )

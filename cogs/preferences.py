@@ -53,7 +53,7 @@ async def change(
         if changes.get("language"):
             speak(changes["language"])
         return
-    guild_id = await bot.moderated_server(interaction)
+    guild_id = await bot.permissions.moderated_server(interaction)
     await preferences.set_guild(guild_id, changes, by=interaction.user.id)
 
 
@@ -102,7 +102,7 @@ class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         scope, what = self.state["scope"], self.state["what"]
         if scope == "guild":
-            await bot.moderated_server(interaction)
+            await bot.permissions.moderated_server(interaction)
         now = (await panel(interaction, bot, scope)).defaults
         if what == "negative":
             await NegativeForm(scope, now.negative or "").open(interaction)

@@ -75,7 +75,7 @@ class Admin(
         reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
     ) -> None:
         """Pause the queue; the running job ends normally."""
-        await self.bot.require_all(interaction)
+        await self.bot.permissions.require_all(interaction)
         await self.bot.services.queue.pause(
             reason, by=interaction.user.id, guild_id=interaction.guild_id
         )
@@ -94,7 +94,7 @@ class Admin(
         reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
     ) -> None:
         """Refuse new requests, end those there are, then pause; until resume."""
-        await self.bot.require_all(interaction)
+        await self.bot.permissions.require_all(interaction)
         queue = self.bot.services.queue
         await queue.drain(reason, by=interaction.user.id, guild_id=interaction.guild_id)
         sentence = drain_line(reason)
@@ -105,7 +105,7 @@ class Admin(
     @app_commands.command(description=mark("Start jobs again."))
     async def resume(self, interaction: discord.Interaction[ImageBot]) -> None:
         """End the pause, and the drain."""
-        await self.bot.require_all(interaction)
+        await self.bot.permissions.require_all(interaction)
         await self.bot.services.queue.resume(by=interaction.user.id, guild_id=interaction.guild_id)
         held = self.bot.services.queue.paused
         sentence = _("▶️ The queue goes on.")
@@ -116,7 +116,7 @@ class Admin(
     @app_commands.command(description=mark("Free the graphics card until the next job."))
     async def unload(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Unload the model, unless it is drawing."""
-        await self.bot.require_all(interaction)
+        await self.bot.permissions.require_all(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         _freed, drawing = await self.bot.services.fleet.unload()
         if not drawing:
@@ -141,7 +141,7 @@ class Admin(
     @app_commands.command(description=mark("For the owner: load the model anew."))
     async def reload(self, interaction: discord.Interaction[ImageBot]) -> None:
         """End the engine's process and load the model again, unless it is drawing."""
-        await self.bot.require_owner(interaction)
+        await self.bot.permissions.require_owner(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         fleet = self.bot.services.fleet
         _freed, drawing = await fleet.unload()
@@ -166,7 +166,7 @@ class Admin(
     @app_commands.command(description=mark("For the owner: send the commands to Discord anew."))
     async def sync(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Register the commands with Discord, changed or not."""
-        await self.bot.require_owner(interaction)
+        await self.bot.permissions.require_owner(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         count = await self.bot.sync_commands()
         await self.bot.services.audit_log.note(
@@ -179,7 +179,7 @@ class Admin(
     @app_commands.guild_only()
     async def defaults(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Show the server's settings, privately."""
-        await self.bot.moderated_server(interaction)
+        await self.bot.permissions.moderated_server(interaction)
         await show_panel(interaction, self.bot, "guild")
 
     @style.command(name="add", description=mark("Add a style, or replace one of that name."))
@@ -196,7 +196,7 @@ class Admin(
         negative: app_commands.Range[str, 1, TEXT_LIMIT] | None = None,
     ) -> None:
         """Store a style of this server's own."""
-        guild_id = await self.bot.moderated_server(interaction)
+        guild_id = await self.bot.permissions.moderated_server(interaction)
         new = Style(" ".join(name.split()), prompt, negative or "")
         if is_none(new.name):
             raise InvalidRequest(_("A style needs a name of its own."))
@@ -217,7 +217,7 @@ class Admin(
         name: app_commands.Range[str, 1, NAME_LIMIT],
     ) -> None:
         """Forget a style; built-in ones stay."""
-        guild_id = await self.bot.moderated_server(interaction)
+        guild_id = await self.bot.permissions.moderated_server(interaction)
         await self.bot.services.preferences.edit_guild(
             guild_id,
             partial(server_edits.without_style, name=" ".join(name.split())),
@@ -229,7 +229,7 @@ class Admin(
     @style.command(name="list", description=mark("Show this server's styles."))
     async def list_styles(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the server's own styles."""
-        guild_id = await self.bot.moderated_server(interaction)
+        guild_id = await self.bot.permissions.moderated_server(interaction)
         own = await self.bot.services.preferences.styles(guild_id)
         lines = [f"**{safe(style.name, NAME_LIMIT)}**: {safe(style.prompt, 100)}" for style in own]
         text = "\n".join(lines) or _("This server has no styles of its own.")

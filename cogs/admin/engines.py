@@ -56,7 +56,7 @@ async def _names(
     interaction: discord.Interaction[ImageBot], current: str
 ) -> list[app_commands.Choice[str]]:
     bot = interaction.client
-    if not await bot.may_manage_all(interaction):
+    if not await bot.permissions.may_manage_all(interaction):
         return []
     names = bot.services.fleet.slots
     return [
@@ -73,7 +73,7 @@ class EngineGroup(app_commands.Group):
         self, interaction: discord.Interaction[Any], name: str, rest: Standby | None
     ) -> EngineSlot:
         bot: ImageBot = interaction.client
-        await bot.require_all(interaction)
+        await bot.permissions.require_all(interaction)
         fleet = bot.services.fleet
         await fleet.set_standby(name, rest, by=interaction.user.id, guild_id=interaction.guild_id)
         return fleet.slots[name.strip()]
@@ -81,7 +81,7 @@ class EngineGroup(app_commands.Group):
     @app_commands.command(name="list", description=mark("Show what each engine does."))
     async def list_engines(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the engines, privately."""
-        await interaction.client.require_all(interaction)
+        await interaction.client.permissions.require_all(interaction)
         services = interaction.client.services
         text = "\n".join(engine_lines(services.fleet, services.queue.feed))
         await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)

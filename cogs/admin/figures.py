@@ -174,7 +174,7 @@ class FigureCommands(commands.Cog):
         """Show the state of the gateway, the queue and the engine, and to some of the machine."""
         bot, services = self.bot, self.bot.services
         guild_id = await scope(interaction, bot)
-        whole = await bot.may_manage_all(interaction)
+        whole = await bot.permissions.may_manage_all(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         jobs = await services.queue.open_jobs()
         if guild_id is not None:

@@ -61,10 +61,10 @@ class LimitGroup(app_commands.Group):
     ) -> None:
         """Replace a role's limit. What the bot's owner sets may exceed every user's limit."""
         bot = interaction.client
-        guild_id = await bot.moderated_server(interaction)
+        guild_id = await bot.permissions.moderated_server(interaction)
         if images is None and minutes is None and weight is None:
             raise InvalidRequest(_("Say at least one of pictures, minutes and weight."))
-        granted = await bot.is_bot_owner(interaction.user)
+        granted = await bot.permissions.is_bot_owner(interaction.user)
         limit = RoleLimit(_bounds(images, minutes), weight, granted)
         await bot.services.preferences.edit_guild(
             guild_id,
@@ -86,7 +86,7 @@ class LimitGroup(app_commands.Group):
         """Remove what was set for a role."""
         bot = interaction.client
         await bot.services.preferences.edit_guild(
-            await bot.moderated_server(interaction),
+            await bot.permissions.moderated_server(interaction),
             partial(without_role_limit, role_id=role.id),
             by=interaction.user.id,
             detail=f"no limit of role {role.id}",
@@ -110,7 +110,7 @@ class LimitGroup(app_commands.Group):
         bot = interaction.client
         bounds = _bounds(images, minutes)
         await bot.services.preferences.edit_guild(
-            await bot.moderated_server(interaction),
+            await bot.permissions.moderated_server(interaction),
             partial(with_server_bounds, bounds=bounds),
             by=interaction.user.id,
             detail=f"limit of the server: {images} pictures, {minutes} min",
@@ -122,7 +122,9 @@ class LimitGroup(app_commands.Group):
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List what is set for the server and for roles."""
         bot = interaction.client
-        found = await bot.services.preferences.limits(await bot.moderated_server(interaction))
+        found = await bot.services.preferences.limits(
+            await bot.permissions.moderated_server(interaction)
+        )
         lines = [_("All members together: {limit}").format(limit=_describe(found.server))]
         lines += [
             _("{role}: {limit}").format(

@@ -31,8 +31,8 @@ async def scope(interaction: discord.Interaction[Any], bot: ImageBot) -> int | N
 
     Raises `NotAllowed`.
     """
-    await bot.require_moderator(interaction)
-    return None if await bot.is_bot_owner(interaction.user) else interaction.guild_id
+    await bot.permissions.require_moderator(interaction)
+    return None if await bot.permissions.is_bot_owner(interaction.user) else interaction.guild_id
 
 
 async def everyones_queue(
@@ -108,10 +108,10 @@ async def cancel_managed(interaction: discord.Interaction[Any], bot: ImageBot, j
 
     Raises `NotAllowed`, or `JobNotFound` for a job of another server.
     """
-    await bot.require_moderator(interaction)
+    await bot.permissions.require_moderator(interaction)
     queue = bot.services.queue
     job = await queue.job(job_id)
-    if job is None or not await bot.may_manage(interaction, job):
+    if job is None or not await bot.permissions.may_manage(interaction, job):
         raise JobNotFound(_("There is no such job on this server."))
     outcome = await queue.cancel(job_id, by=interaction.user.id, moderator=True)
     return _(CANCEL_SENTENCES[outcome])
