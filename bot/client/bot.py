@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import time
-from typing import Final
 
 import discord
 from discord import app_commands
@@ -15,28 +14,12 @@ from typing_extensions import override
 
 from bot.client.answers import answer_error, use_language
 from bot.client.command_names import CommandTranslator
+from bot.client.extensions import load_extensions
 from bot.client.permissions import Permissions
 from bot.client.services import Services
 from storage import facts
 
 log = logging.getLogger(__name__)
-
-COGS: Final = (
-    "imagine",
-    "queue",
-    "history",
-    "show",
-    "preferences",
-    "privacy",
-    "limits",
-    "help",
-    "menus",
-    "reports",
-    "admin",
-    "buttons",
-    "forms",
-    "direct_messages",
-)
 
 # Voice is not used; without this discord.py warns about its missing libraries at each start.
 discord.VoiceClient.warn_nacl = False
@@ -82,10 +65,7 @@ class ImageBot(commands.Bot):
 
     @override
     async def setup_hook(self) -> None:
-        for name in COGS:
-            # A login that failed half-way is tried again.
-            if f"cogs.{name}" not in self.extensions:
-                await self.load_extension(f"cogs.{name}")
+        await load_extensions(self)
         await self.tree.set_translator(CommandTranslator())
         await self._sync_if_changed()
 
