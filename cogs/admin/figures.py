@@ -144,7 +144,8 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
 class FigureCommands(commands.Cog):
     """The commands of `/admin` that change nothing."""
 
-    bot: ImageBot
+    def __init__(self, bot: ImageBot) -> None:
+        self.bot = bot
 
     @app_commands.command(description=mark("Show jobs a day, waiting times and shares."))
     @app_commands.describe(days=mark("Over how many days."))

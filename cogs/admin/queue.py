@@ -14,13 +14,12 @@ from typing_extensions import override
 from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.jobs import CANCEL_SENTENCES
+from bot.client.jobs import CANCEL_SENTENCES, describe_all
 from bot.domain.job import Job
 from bot.errors import JobNotFound
 from bot.messages.queue_lines import MOST_SHOWN, drain_line, pause_line
 from bot.messages.text import plain, shorten
 from bot.words import _
-from cogs.queue import describe_all
 
 _MESSAGE_LIMIT: Final = 2000
 _PROMPT_SHOWN: Final = 60
