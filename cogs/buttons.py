@@ -200,9 +200,9 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
             getattr(interaction.channel, "parent_id", None),
         )
         image = await bot.services.gallery.picture(job, int(self.chosen[0]))
-        courier = bot.services.courier
+        cards = bot.services.cards
         place = ShownIn.of(interaction, alone=job.request.private)
-        exposure = await courier.exposure(job, [image], place)
+        exposure = await cards.exposure(job, [image], place)
         if exposure is Exposure.BLOCK:
             raise NotAllowed(why(exposure, [image]))
         # What may not stand in the channel comes to the one who pressed.
@@ -213,7 +213,7 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
             await bot.services.gallery.note_posting(
                 job.id, interaction.channel_id, reply.message_id
             )
-        card = await courier.single(job, image, place)
+        card = await cards.single(job, image, place)
         await interaction.edit_original_response(
             embed=card.embed, attachments=card.files(), view=card.view()
         )

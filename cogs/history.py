@@ -46,7 +46,7 @@ async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
     spoiler = False
     for index, job in enumerate(page.jobs):
         images = (await services.queue.images(job.id))[:1]
-        exposure = await services.courier.exposure(job, images, place)
+        exposure = await services.cards.exposure(job, images, place)
         if exposure is Exposure.BLOCK:
             paths[index] = None
         spoiler = spoiler or exposure is Exposure.SPOILER
