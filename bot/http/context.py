@@ -15,7 +15,7 @@ from bot.archive.gallery import Gallery
 from bot.catalogue.loras import LoraCache
 from bot.catalogue.models import ModelSpec
 from bot.config.api_keys import Caller, Keys
-from bot.domain.job import Job
+from bot.domain.job import DeliveryState, Job
 from bot.fleet.fleet import Fleet
 from bot.http.errors import Problem
 from bot.http.following import JobFollower
@@ -66,7 +66,7 @@ class ApiContext:
     async def fetched(self, job: Job) -> None:
         """Note that an ended job's answer was fetched, which is how it is delivered."""
         found = await self.database.read(partial(deliveries.get, job_id=job.id))
-        if found and found.state != "delivered":
+        if found and found.state is not DeliveryState.DELIVERED:
             await self.database.write(partial(deliveries.taken, job_id=job.id, now=time.time()))
 
 
