@@ -28,11 +28,11 @@ from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs import derive
 from bot.messages.details import details
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.rules.verdicts import Exposure
 from bot.words import _
 
 _TARGET: Final = rf"(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?"
-_MESSAGE_LIMIT: Final = 2000
 
 
 class JobButton(Control, template=r"$^"):
@@ -146,7 +146,7 @@ class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
         services = bot.services
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         text = details(job, job.model or services.model.name, self.position)
-        if len(text) <= _MESSAGE_LIMIT:
+        if len(text) <= MESSAGE_LENGTH:
             await interaction.response.send_message(text, ephemeral=True)
             return
         data = text.encode()

@@ -13,6 +13,7 @@ from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.client.jobs import describe_all
 from bot.domain.job import Job
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES, MOST_SHOWN, drain_line, pause_line
 from bot.messages.text import shorten
 from bot.words import _, mark, ngettext
@@ -81,7 +82,7 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
             label=_("Refresh"), emoji="🔄", custom_id="refresh:queue", row=4
         )
     )
-    return shorten("\n".join(parts), 2000), view
+    return shorten("\n".join(parts), MESSAGE_LENGTH), view
 
 
 class RefreshButton(Control, template=r"refresh:queue"):

@@ -13,9 +13,10 @@ from bot.domain.job import ImageRecord, Job
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs.queue import JobQueue
 from bot.messages.card import Card
+from bot.messages.discord_limits import FILE_BYTES
 from bot.messages.outcome import outcome, picked, withheld
 from bot.messages.text import plain
-from bot.messages.upload import FILE_LIMIT, Upload, fit, fit_png, upload_limit
+from bot.messages.upload import Upload, fit, fit_png, upload_limit
 from bot.pictures.grid import make_grid
 from bot.rules.verdicts import Exposure
 from bot.words import _
@@ -75,7 +76,7 @@ class CardMaker:
                 log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
 
     async def card(
-        self, job: Job, place: ShownIn, limit: int = FILE_LIMIT, *, apart: bool = False
+        self, job: Job, place: ShownIn, limit: int = FILE_BYTES, *, apart: bool = False
     ) -> Card:
         """Build the message of an ended job for a place, its pictures of `limit` bytes at most."""
         images = await self._queue.images(job.id)

@@ -27,7 +27,7 @@ from bot.delivery.errors import FORESEEN, RungClosedError, explain
 from bot.delivery.lookup import find_answer
 from bot.domain.job import Target
 from bot.messages.card import Card
-from bot.messages.upload import FILE_LIMIT
+from bot.messages.discord_limits import FILE_BYTES
 from storage.deliveries import Delivery
 
 # Discord enforces a nonce for "the past few minutes" (Create Message, `enforce_nonce`); one minute
@@ -151,7 +151,7 @@ class Ladder:
     def file_limit(self, guild_id: int | None) -> int:
         """Return the bytes that one file may have there: more in a boosted server."""
         guild = self._client.get_guild(guild_id) if guild_id is not None else None
-        return max(FILE_LIMIT, guild.filesize_limit) if guild is not None else FILE_LIMIT
+        return max(FILE_BYTES, guild.filesize_limit) if guild is not None else FILE_BYTES
 
     async def announce(self, delivery: Delivery, card: Card) -> None:
         """Show `card` on the message of a job whose answer goes elsewhere, if possible."""

@@ -11,13 +11,13 @@ from discord import app_commands
 from bot.client.bot import ImageBot
 from bot.errors import InvalidRequest, NotAllowed
 from bot.jobs.blocking import EVERYWHERE
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import safe, shorten
 from bot.rules import server_edits
 from bot.rules.prompt_rules import RULE_LIMIT, checked_rule
 from bot.words import _, mark, ngettext
 
 _HOUR_S = 3600
-_LIMIT = 2000
 
 
 async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
@@ -30,7 +30,7 @@ async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> 
 
 
 async def _tell(interaction: discord.Interaction[Any], text: str) -> None:
-    await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)
+    await interaction.response.send_message(shorten(text, MESSAGE_LENGTH), ephemeral=True)
 
 
 class BlockGroup(app_commands.Group):

@@ -21,6 +21,7 @@ from bot.client.bot import ImageBot
 from bot.domain.job import JobState
 from bot.machine.usage import Machine, look
 from bot.messages import charts
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES, drain_line, pause_line
 from bot.messages.text import safe, shorten
 from bot.words import DEFAULT, _, language_of, mark, ngettext, speaking
@@ -29,7 +30,6 @@ from cogs.admin.engines import engine_lines
 from cogs.admin.queue import scope
 
 _DAYS: Final = 14
-_MESSAGE_LIMIT: Final = 2000
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 _DETAIL_SHOWN: Final = 200
@@ -98,7 +98,7 @@ def _in_words(figures: Figures, *, whole: bool) -> str:
     for number, (user_id, share) in enumerate(figures.shares, 1):
         who = _("others") if user_id is None else f"#{number} <@{user_id}>"
         lines.append(f"{who} {share:.0%}")
-    return shorten("\n".join(lines), _MESSAGE_LIMIT)
+    return shorten("\n".join(lines), MESSAGE_LENGTH)
 
 
 def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> list[str]:
@@ -204,7 +204,7 @@ class FigureCommands(commands.Cog):
         if whole:
             machine = await look(services.settings.data_dir, services.settings.database_path)
             lines += _machine_lines(bot, machine, await services.statistics.condition())
-        await interaction.followup.send(shorten("\n".join(lines), _MESSAGE_LIMIT), ephemeral=True)
+        await interaction.followup.send(shorten("\n".join(lines), MESSAGE_LENGTH), ephemeral=True)
 
     @app_commands.command(description=mark("Show what moderators did."))
     @app_commands.describe(

@@ -10,6 +10,7 @@ from discord import app_commands
 
 from bot.client.bot import ImageBot
 from bot.errors import InvalidRequest
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import shorten
 from bot.rules.quotas import span
 from bot.rules.server_edits import with_role_limit, with_server_bounds, without_role_limit
@@ -19,7 +20,6 @@ from bot.words import _, mark
 _MINUTE_S: Final = 60
 _MOST_IMAGES: Final = 1_000_000
 _MOST_MINUTES: Final = 1440.0
-_LIMIT: Final = 2000
 
 Images = app_commands.Range[int, 1, _MOST_IMAGES]
 Minutes = app_commands.Range[float, 0.1, _MOST_MINUTES]
@@ -78,7 +78,7 @@ class LimitGroup(app_commands.Group):
         if not granted:
             more = _("Above what every user may have, only the bot's owner can go.")
             sentence = f"{sentence}\n-# {more}"
-        await interaction.response.send_message(shorten(sentence, _LIMIT), ephemeral=True)
+        await interaction.response.send_message(shorten(sentence, MESSAGE_LENGTH), ephemeral=True)
 
     @app_commands.command(name="clear", description=mark("Forget a role's limit."))
     @app_commands.describe(role=mark("Which role."))
@@ -132,4 +132,6 @@ class LimitGroup(app_commands.Group):
             )
             for role_id, one in found.roles.items()
         ]
-        await interaction.response.send_message(shorten("\n".join(lines), _LIMIT), ephemeral=True)
+        await interaction.response.send_message(
+            shorten("\n".join(lines), MESSAGE_LENGTH), ephemeral=True
+        )

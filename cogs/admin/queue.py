@@ -17,11 +17,11 @@ from bot.client.controls import Control
 from bot.client.jobs import CANCEL_SENTENCES, describe_all
 from bot.domain.job import Job
 from bot.errors import JobNotFound
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import MOST_SHOWN, drain_line, pause_line
 from bot.messages.text import plain, shorten
 from bot.words import _
 
-_MESSAGE_LIMIT: Final = 2000
 _PROMPT_SHOWN: Final = 60
 
 
@@ -66,7 +66,7 @@ async def everyones_queue(
             )
         )
     view.stop()
-    return shorten("\n".join(lines), _MESSAGE_LIMIT), view
+    return shorten("\n".join(lines), MESSAGE_LENGTH), view
 
 
 def _menu(jobs: list[Job], page: int, reader_id: int) -> discord.ui.Select[Any]:

@@ -11,6 +11,7 @@ from bot.catalogue.styles import NAME_LIMIT, TEXT_LIMIT, Style
 from bot.client.bot import ImageBot
 from bot.errors import InvalidRequest
 from bot.jobs.compose import is_none
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import safe, shorten
 from bot.rules import server_edits
 from bot.words import _, mark
@@ -70,4 +71,4 @@ class StyleGroup(app_commands.Group):
         own = await interaction.client.services.preferences.styles(guild_id)
         lines = [f"**{safe(style.name, NAME_LIMIT)}**: {safe(style.prompt, 100)}" for style in own]
         text = "\n".join(lines) or _("This server has no styles of its own.")
-        await interaction.response.send_message(shorten(text, 2000), ephemeral=True)
+        await interaction.response.send_message(shorten(text, MESSAGE_LENGTH), ephemeral=True)
