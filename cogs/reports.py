@@ -1,7 +1,7 @@
-"""Reporting a picture to the server's moderators, and what they do about it.
+"""Reports of a picture to the server's moderators, and what they do about them.
 
-A message menu, since six buttons stand under a picture already, and whoever reports is not the one
-whom it is for. Who may act on a report is decided when a button is pressed.
+It is a message menu, since six buttons stand under a picture already, and whoever reports a picture
+is seldom the one it was made for. Who may act on a report is decided when a button is pressed.
 """
 
 from __future__ import annotations

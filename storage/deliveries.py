@@ -194,7 +194,7 @@ async def forget_expired_tokens(tx: Transaction, now: float) -> int:
 
 async def taken(tx: Transaction, job_id: str, now: float) -> None:
     """Record that an HTTP client fetched the answer, which nobody has to send any more."""
-    # As the table of states has it: by way of the intent.
+    # As the table of transitions demands: by way of the intent.
     await tx.execute(
         "UPDATE deliveries SET state = 'sending', rung = 'kept' WHERE job_id = ?"
         " AND state = 'pending'",

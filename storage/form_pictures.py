@@ -33,7 +33,7 @@ class FormPictures:
         return self._folder / f"{user_id:d}_{checked_id(key)}"
 
     async def keep(self, user_id: int, key: str, data: bytes) -> None:
-        """Keep a picture for a form that its user has open: five a user, for an hour."""
+        """Keep a picture for a form that its user has open: five per user, for an hour."""
 
         def keep() -> None:
             path = self._path(user_id, key)

@@ -1,4 +1,4 @@
-"""The pictures that jobs start from: one a job, made durable before its job is."""
+"""The pictures that jobs start from: one per job, made durable before its job is."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ class App:
         if self.settings.engines != "ray" or self._engines is not None:
             return None
         cluster = cluster_engines(self.settings, fleet)
-        # It is left before the engines are closed: that asks a cluster which may not answer.
+        # The cluster is left before the engines are closed: closing asks it, and it may not answer.
         stack.push_async_callback(cluster.close)
         return cluster
 

@@ -1,4 +1,4 @@
-"""`python -m bot backup`: a copy of the data folder that a bot can be started on."""
+"""`python -m bot backup`: a copy of the data folder that a bot can be started from."""
 
 from __future__ import annotations
 

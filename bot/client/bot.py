@@ -100,7 +100,7 @@ class ImageBot(commands.Bot):
         digest = hashlib.sha256(text.encode()).hexdigest()
         database = self.services.database
         sent = await database.read(lambda tx: facts.get_fact(tx, "commands"))
-        # A sandbox is born without commands, whatever was sent to the one before it.
+        # A sandbox starts without commands, whatever was sent to the one before it.
         elsewhere = self.services.settings.discord_api_url is not None
         same = sent == digest and not always
         if same and not (elsewhere and not await self.tree.fetch_commands()):

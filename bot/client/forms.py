@@ -54,7 +54,8 @@ class Form(ABC):
     """A form; a subclass names itself (`class Edit(Form, name="edit")`) and shows its fields.
 
     `state` is all that is known when it comes back; it holds no colon that the subclass does not
-    expect, and fits, with the name, into Discord's limit (`CUSTOM_ID_LENGTH`): `fits` tells before.
+    expect. With the name it has to fit into Discord's limit (`CUSTOM_ID_LENGTH`): `fits` says
+    beforehand whether it does.
     """
 
     name: ClassVar[str]

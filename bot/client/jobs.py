@@ -47,7 +47,7 @@ _CONTROL: Final = re.compile(rf"\w+:(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d)
 
 
 def job_of(message: discord.Message) -> tuple[str, int | None] | None:
-    """Return which job's answer a message of this bot's shows, and which picture, if one."""
+    """Return which job's answer a message of this bot's shows; if one of its pictures, which."""
     for row in message.components:
         for item in getattr(row, "children", ()):
             if match := _CONTROL.fullmatch(str(getattr(item, "custom_id", ""))):

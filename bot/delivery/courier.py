@@ -49,7 +49,7 @@ _MOST_UNEXPECTED: Final = 5
 
 
 class Courier:
-    """Sends due answers, several at a time, one attempt a job at a time."""
+    """Sends due answers, several at a time, but only one attempt per job at a time."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Courier:
             if not self._scrubbed:
                 return _FIRST_RETRY_S
         times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
-        # An end of any attempt wakes the loop, so only the clock's own dates are waited for.
+        # The end of any attempt wakes the loop, so only the clock's own dates are waited for.
         return max(0.05, min(times) - now) if times else None
 
     async def _deliver_safely(self, delivery: Delivery) -> None:

@@ -1,4 +1,4 @@
-"""Keeps the messages of waiting and running jobs up to date, gently."""
+"""The progress editor: keeps the messages of waiting and running jobs up to date, gently."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Shown:
 
 
 class ProgressEditor:
-    """One task: follows the feed, edits on change, at most every three seconds a message."""
+    """One task: follows the feed, edits on change, each message at most every three seconds."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the endpoints work with, and who is calling."""
+"""The context of the endpoints: what they work with, and who is calling."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ApiContext:
     """Whether the model's recommended words are added to prompts."""
 
     async def own_job(self, caller: Caller, job_id: str) -> Job:
-        """Return a job of this very key; raise `Problem` for anyone else's too."""
+        """Return a job of this very key; raise `Problem` where there is none, or another's."""
         job = await self.queue.job(job_id)
         if job is None or job.user_id != caller.user_id:
             raise Problem(404, "There is no such job.")

@@ -1,4 +1,4 @@
-"""A message as data: what it shows, and the controls that the cogs answer."""
+"""The card: a message as data, what it shows, and the controls that the cogs answer."""
 
 from __future__ import annotations
 

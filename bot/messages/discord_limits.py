@@ -1,4 +1,4 @@
-"""Discord's limits, each standing once: lengths in characters, sizes in bytes.
+"""Discord's limits, each of them once: lengths in characters, sizes in bytes.
 
 From Discord's API documentation (https://docs.discord.com/developers): "Message" (Create Message,
 Embed Limits), "Uploading Files", "Component Reference", "Application Commands" and "Receiving and

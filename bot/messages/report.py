@@ -1,4 +1,4 @@
-"""The message in which moderators read what was reported."""
+"""The report: the message in which moderators read what was reported."""
 
 from __future__ import annotations
 

@@ -23,7 +23,10 @@ _TITLES: Final = {"user": mark("Your settings"), "guild": mark("This server's se
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`scope` is "user" or "guild"; menus are `prefs:scope:what`, buttons `pref:scope:what`."""
+    """The panel of a `scope`, "user" or "guild".
+
+    The `custom_id` of a menu is `prefs:scope:what`, that of a button `pref:scope:what`.
+    """
 
     scope: str
     model: ModelSpec

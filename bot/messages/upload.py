@@ -1,4 +1,4 @@
-"""Fits a picture into Discord's upload limit; the original stays on disk."""
+"""Uploads: a picture fitted into Discord's limit; the original stays on disk."""
 
 from __future__ import annotations
 

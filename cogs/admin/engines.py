@@ -44,7 +44,7 @@ def _line(slot: EngineSlot, feed: Feed) -> str:
 def engine_lines(fleet: Fleet, feed: Feed) -> list[str]:
     """Return a line for each engine: its card and node, what it does, how fast it is.
 
-    While a model is downloaded or loaded, it says how far that is.
+    While a model is downloaded or loaded, the line says how far that has got.
     """
     return [_line(slot, feed) for slot in fleet.slots.values()] or [
         _("There is no engine at present; jobs wait until one comes.")

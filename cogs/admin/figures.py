@@ -1,4 +1,4 @@
-"""`/admin stats`, `health` and `audit`: what there is to know, each to those whom it concerns.
+"""`/admin stats`, `health` and `audit`: what there is to know, told to those whom it concerns.
 
 A server's moderators see the figures of their server; the machine's are for those who may act on
 the whole bot.

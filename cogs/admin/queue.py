@@ -1,7 +1,7 @@
 """`/admin queue`: everyone's jobs page by page, each with a way to cancel it.
 
-The page is the whole state of its controls, so they work after a restart; who may use them is asked
-at each press.
+The page is the whole state of its controls, so they work after a restart; who may use
+them is checked at each press.
 """
 
 from __future__ import annotations
