@@ -28,11 +28,11 @@ from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs import derive
 from bot.messages.details import details
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.rules.verdicts import Exposure
 from bot.words import _
 
 _TARGET: Final = rf"(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?"
-_MESSAGE_LIMIT: Final = 2000
 
 
 class JobButton(Control, template=r"$^"):
@@ -56,7 +56,9 @@ class CancelButton(JobButton, template=rf"cancel:{_TARGET}"):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id)
-        moderator = job.user_id != interaction.user.id and await bot.may_manage(interaction, job)
+        moderator = job.user_id != interaction.user.id and await bot.permissions.may_manage(
+            interaction, job
+        )
         outcome = await bot.services.queue.cancel(
             job.id, by=interaction.user.id, moderator=moderator
         )
@@ -144,7 +146,7 @@ class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
         services = bot.services
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         text = details(job, job.model or services.model.name, self.position)
-        if len(text) <= _MESSAGE_LIMIT:
+        if len(text) <= MESSAGE_LENGTH:
             await interaction.response.send_message(text, ephemeral=True)
             return
         data = text.encode()
@@ -162,7 +164,9 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
         job = await bot.services.queue.job(self.job_id)
         if job is None:
             raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
-        moderator = job.user_id != interaction.user.id and await bot.may_delete(interaction, job)
+        moderator = job.user_id != interaction.user.id and await bot.permissions.may_delete(
+            interaction, job
+        )
         answers = await bot.services.gallery.delete(
             job, by=interaction.user.id, moderator=moderator, guild_id=interaction.guild_id
         )
@@ -196,9 +200,9 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
             getattr(interaction.channel, "parent_id", None),
         )
         image = await bot.services.gallery.picture(job, int(self.chosen[0]))
-        courier = bot.services.courier
+        cards = bot.services.cards
         place = ShownIn.of(interaction, alone=job.request.private)
-        exposure = await courier.exposure(job, [image], place)
+        exposure = await cards.exposure(job, [image], place)
         if exposure is Exposure.BLOCK:
             raise NotAllowed(why(exposure, [image]))
         # What may not stand in the channel comes to the one who pressed.
@@ -209,7 +213,7 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
             await bot.services.gallery.note_posting(
                 job.id, interaction.channel_id, reply.message_id
             )
-        card = await courier.single(job, image, place)
+        card = await cards.single(job, image, place)
         await interaction.edit_original_response(
             embed=card.embed, attachments=card.files(), view=card.view()
         )

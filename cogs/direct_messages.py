@@ -1,4 +1,4 @@
-"""A text message in a direct message to the bot is a prompt; a picture with it is its input."""
+"""Direct messages to the bot: the text is a prompt, a picture with it is its input."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DirectMessages(commands.Cog):
         hide(message.content)
         try:
             services = self.bot.services
-            # A message tells no locale.
+            # A message does not say which language its author uses.
             locale = await services.preferences.last_locale(message.author.id)
             speak(locale)
             asked, fetch = await self._asked(message)

@@ -1,4 +1,4 @@
-"""Hands the forms that come back to their classes."""
+"""Forms that come back, handed to their classes."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from bot.words import _, mark
 
 
 def help_text() -> str:
-    """Return the page, below Discord's 2,000 characters."""
+    """Return the page, within the length of one message."""
     return "\n".join(
         (
             _("**Say what you want to see**"),

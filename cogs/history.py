@@ -22,6 +22,7 @@ from bot.client.showing import show_outcome
 from bot.delivery.visibility import ShownIn
 from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import plain, safe, shorten
 from bot.messages.upload import Upload
 from bot.pictures.grid import make_grid
@@ -31,12 +32,11 @@ from bot.words import _, mark
 log = logging.getLogger(__name__)
 
 PAGE: Final = 6
-# With the ids beside it, the searched text has to fit into Discord's 100 characters.
+# With the ids beside it, the searched text has to fit into a `custom_id`.
 TEXT_LIMIT: Final = 60
 _COLUMNS: Final = 3
 _SHEET_SIDE: Final = 1200
 _PROMPT_SHOWN: Final = 80
-_MESSAGE_LIMIT: Final = 2000
 
 
 async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
@@ -46,7 +46,7 @@ async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
     spoiler = False
     for index, job in enumerate(page.jobs):
         images = (await services.queue.images(job.id))[:1]
-        exposure = await services.courier.exposure(job, images, place)
+        exposure = await services.cards.exposure(job, images, place)
         if exposure is Exposure.BLOCK:
             paths[index] = None
         spoiler = spoiler or exposure is Exposure.SPOILER
@@ -72,7 +72,7 @@ def _content(page: Page, text: str) -> str:
     for number, job in enumerate(page.jobs, 1):
         prompt = " ".join(safe(job.request.prompt, _PROMPT_SHOWN).split())
         lines.append(f"{number}. {prompt} · <t:{job.created_at:.0f}:R>")
-    return shorten("\n".join(lines), _MESSAGE_LIMIT)
+    return shorten("\n".join(lines), MESSAGE_LENGTH)
 
 
 def _view(page: Page, text: str) -> discord.ui.View:

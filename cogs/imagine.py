@@ -32,11 +32,9 @@ from bot.jobs.compose import (
     chosen_lora,
     default_negative,
 )
+from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES
 from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
 from bot.words import _, mark
-
-_CHOICES: Final = 25
-_CHOICE_LENGTH: Final = 100
 
 
 class PromptForm(Form, name="new"):
@@ -137,7 +135,7 @@ class Imagine(commands.Cog):
         prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
         aspect: str | None = None,
         quality: str | None = None,
-        style: app_commands.Range[str, 1, 100] | None = None,
+        style: app_commands.Range[str, 1, CHOICE_LENGTH] | None = None,
         count: app_commands.Range[int, 1, COUNT_MAX] = 1,
         image: discord.Attachment | None = None,
         strength: app_commands.Range[float, STRENGTH_MIN, 1.0] | None = None,
@@ -146,7 +144,7 @@ class Imagine(commands.Cog):
         steps: app_commands.Range[int, 1, STEPS_MAX] | None = None,
         guidance: app_commands.Range[float, GUIDANCE_MIN, GUIDANCE_MAX] | None = None,
         private: bool | None = None,
-        lora: app_commands.Range[str, 1, 100] | None = None,
+        lora: app_commands.Range[str, 1, CHOICE_LENGTH] | None = None,
         lora_strength: app_commands.Range[float, -STRENGTH_MAX, STRENGTH_MAX] | None = None,
     ) -> None:
         """Accept the request, or open a form for it; the courier brings the picture."""
@@ -190,10 +188,10 @@ class Imagine(commands.Cog):
         own = await self.bot.services.preferences.styles(interaction.guild_id)
         wanted = current.strip().casefold()
         return [
-            app_commands.Choice(name=style.title[:_CHOICE_LENGTH], value=style.name)
+            app_commands.Choice(name=style.title[:CHOICE_LENGTH], value=style.name)
             for style in (*own, *BUILT_IN)
             if wanted in style.name.casefold() or wanted in style.title.casefold()
-        ][:_CHOICES]
+        ][:CHOICES]
 
     @imagine.autocomplete("lora")
     async def _loras(
@@ -201,9 +199,9 @@ class Imagine(commands.Cog):
     ) -> list[app_commands.Choice[str]]:
         loras = await self.bot.services.loras.known()
         return [
-            app_commands.Choice(name=choice.name[:_CHOICE_LENGTH], value=choice.name)
+            app_commands.Choice(name=choice.name[:CHOICE_LENGTH], value=choice.name)
             for choice in loras.like(current)
-        ][:_CHOICES]
+        ][:CHOICES]
 
 
 async def _open_form(

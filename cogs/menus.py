@@ -21,10 +21,9 @@ from bot.client.jobs import known_job, own_job
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.messages.details import code_block, details
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.pictures.parameters_read import read_parameters
 from bot.words import _, mark
-
-_MESSAGE_LIMIT: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ async def reroll_message(
 async def _send_long(interaction: discord.Interaction[Any], text: str) -> None:
     """Answer privately, with a file where the text is too long for a message."""
     content, files = text, list[discord.File]()
-    if len(text) > _MESSAGE_LIMIT:
+    if len(text) > MESSAGE_LENGTH:
         content = _("The parameters are long, so they come as a file.")
         files = [discord.File(io.BytesIO(text.encode()), "parameters.txt")]
     if interaction.response.is_done():

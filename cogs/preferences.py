@@ -14,33 +14,11 @@ from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.client.forms import Form, FormValues, text_field
-from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
-from bot.messages.settings_panel import UNSET, Panel
+from bot.client.settings import panel, show_panel
+from bot.messages.settings_panel import UNSET
 from bot.words import _, mark, speak
 
 _CONTROL: Final = r"prefs:(?P<scope>user|guild):(?P<what>\w+)"
-
-
-async def panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> Panel:
-    """Return the settings of the user, or of the server that the interaction comes from."""
-    preferences = bot.services.preferences
-    if scope == "user":
-        defaults = await preferences.user(interaction.user.id)
-    else:
-        defaults = await preferences.guild(interaction.guild_id)
-    styles = await preferences.styles(interaction.guild_id)
-    return Panel(scope, bot.services.model, defaults, styles, ASPECT_NAMES, QUALITY_NAMES)
-
-
-async def show_panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:
-    """Answer with the settings, privately; or renew the message that has the controls."""
-    shown = await panel(interaction, bot, scope)
-    if interaction.message is not None and interaction.type is discord.InteractionType.component:
-        await interaction.response.edit_message(embed=shown.embed(), view=shown.view())
-    else:
-        await interaction.response.send_message(
-            embed=shown.embed(), view=shown.view(), ephemeral=True
-        )
 
 
 async def change(
@@ -53,7 +31,7 @@ async def change(
         if changes.get("language"):
             speak(changes["language"])
         return
-    guild_id = await bot.moderated_server(interaction)
+    guild_id = await bot.permissions.moderated_server(interaction)
     await preferences.set_guild(guild_id, changes, by=interaction.user.id)
 
 
@@ -102,7 +80,7 @@ class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         scope, what = self.state["scope"], self.state["what"]
         if scope == "guild":
-            await bot.moderated_server(interaction)
+            await bot.permissions.moderated_server(interaction)
         now = (await panel(interaction, bot, scope)).defaults
         if what == "negative":
             await NegativeForm(scope, now.negative or "").open(interaction)

@@ -17,12 +17,13 @@ from bot.archive.privacy import Deleted
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.delivery.errors import FORESEEN, explain
+from bot.messages.discord_limits import FILE_BYTES
 from bot.words import _, mark, ngettext
 
 log = logging.getLogger(__name__)
 
-# Below Discord's default limit of 10 MiB for a file.
-_PART_BYTES: Final = 9 * 2**20
+# A part may come out somewhat larger than it is asked to be.
+_PART_BYTES: Final = FILE_BYTES - 2**20
 _MOST_PARTS: Final = 40
 
 

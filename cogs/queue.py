@@ -11,22 +11,14 @@ from typing_extensions import override
 
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
+from bot.client.jobs import describe_all
 from bot.domain.job import Job
-from bot.jobs.queue import JobQueue
-from bot.messages.queue_lines import ENGINE_STATES, MOST_SHOWN, describe, drain_line, pause_line
+from bot.messages.discord_limits import MESSAGE_LENGTH
+from bot.messages.queue_lines import ENGINE_STATES, MOST_SHOWN, drain_line, pause_line
 from bot.messages.text import shorten
 from bot.words import _, mark, ngettext
 
 MOST_KEPT_SHOWN = 5
-
-
-async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int) -> str:
-    """Return a line for each of the first jobs, and how many more there are."""
-    places = await queue.places()
-    lines = [describe(job, places.get(job.id), reader_id) for job in jobs[:MOST_SHOWN]]
-    if len(jobs) > MOST_SHOWN:
-        lines.append(_("… and {count} more").format(count=len(jobs) - MOST_SHOWN))
-    return "\n".join(lines)
 
 
 def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
@@ -90,7 +82,7 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
             label=_("Refresh"), emoji="🔄", custom_id="refresh:queue", row=4
         )
     )
-    return shorten("\n".join(parts), 2000), view
+    return shorten("\n".join(parts), MESSAGE_LENGTH), view
 
 
 class RefreshButton(Control, template=r"refresh:queue"):

@@ -1,7 +1,7 @@
-"""Reporting a picture to the server's moderators, and what they do about it.
+"""Reports of a picture to the server's moderators, and what they do about them.
 
-A message menu, since six buttons stand under a picture already, and whoever reports is not the one
-whom it is for. Who may act on a report is decided when a button is pressed.
+It is a message menu, since six buttons stand under a picture already, and whoever reports a picture
+is seldom the one it was made for. Who may act on a report is decided when a button is pressed.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class DeleteReported(Control, template=rf"rdelete:(?P<job>{JOB_ID_PATTERN})"):
         job = await services.queue.job(self.state["job"])
         if job is None:
             raise JobNotFound(_("This job is no longer known."))
-        if not await bot.may_delete(interaction, job):
+        if not await bot.permissions.may_delete(interaction, job):
             raise NotAllowed(_("Only people with the Manage Messages permission may do this."))
         reports = await services.reports.of_job(job.id)
         places = await services.gallery.delete(
@@ -173,9 +173,9 @@ class BlockReported(Control, template=r"rblock:(?P<user>\d{1,20})"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        guild_id = await bot.moderated_server(interaction)
+        guild_id = await bot.permissions.moderated_server(interaction)
         user = discord.Object(int(self.state["user"]))
-        if await bot.is_bot_owner(user):  # pyright: ignore[reportArgumentType]
+        if await bot.permissions.is_bot_owner(user):  # pyright: ignore[reportArgumentType]
             raise InvalidRequest(_("The bot's owner cannot be blocked."))
         await bot.services.blocks.block(
             user.id, guild_id, by=interaction.user.id, seconds=None, reason=""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
 
 import discord
 from discord import app_commands
@@ -15,15 +14,13 @@ from bot.domain.ids import is_job_id
 from bot.domain.job import JobState
 from bot.errors import JobNotFound
 from bot.jobs.feed import JobUpdate
+from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES
 from bot.messages.outcome import progress
 from bot.messages.status import progress_status, waiting_status
 from bot.messages.text import plain
 from bot.words import _, mark
 
 log = logging.getLogger(__name__)
-
-_CHOICES: Final = 25
-_CHOICE_LENGTH: Final = 100
 
 
 class Show(commands.Cog):
@@ -67,10 +64,10 @@ class Show(commands.Cog):
         self, interaction: discord.Interaction[ImageBot], current: str
     ) -> list[app_commands.Choice[str]]:
         text = current.strip().strip("`")
-        jobs = await self.bot.services.gallery.latest(interaction.user.id, text, _CHOICES)
+        jobs = await self.bot.services.gallery.latest(interaction.user.id, text, CHOICES)
         return [
             app_commands.Choice(
-                name=f"{plain(job.request.prompt, _CHOICE_LENGTH - 21)} · {job.id}", value=job.id
+                name=f"{plain(job.request.prompt, CHOICE_LENGTH - 21)} · {job.id}", value=job.id
             )
             for job in jobs
         ]

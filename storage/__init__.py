@@ -1,1 +1,1 @@
-"""SQLite behind two calls, numbered migrations, one repository a table group, image files."""
+"""SQLite behind two calls, numbered migrations, one repository per group of tables, image files."""

@@ -191,7 +191,7 @@ class Database:
 
     async def _scrub(self) -> bool:
         async with self._writing:
-            # Nobody shall wait for a backup's long look.
+            # Nobody is to wait for a backup's long look.
             await self._writer.execute_fetchall("PRAGMA busy_timeout = 0")
             try:
                 rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
+from bot.domain.job import DeliveryState, Target
 from storage.database import Transaction
 
 _COLUMNS: Final = """
@@ -24,9 +25,9 @@ class Delivery:
     """A row of `deliveries` with what it needs of its job. Times are Unix seconds."""
 
     job_id: str
-    state: str
+    state: DeliveryState
     source_id: str
-    target: str
+    target: Target
     user_id: int
     private: bool
     application_id: int | None
@@ -48,11 +49,13 @@ class Delivery:
     @property
     def public(self) -> bool:
         """Whether the bot itself may use the channel: it is there, the answer not private."""
-        return self.bot_in_channel and not (self.private and self.target == "interaction")
+        return self.bot_in_channel and not (self.private and self.target == Target.INTERACTION)
 
 
 def _delivery(row: sqlite3.Row) -> Delivery:
     values = dict(row)
+    values["state"] = DeliveryState(values["state"])
+    values["target"] = Target(values["target"])
     values["private"] = bool(values["private"])
     values["bot_in_channel"] = bool(values["bot_in_channel"])
     return Delivery(**values)
@@ -191,7 +194,7 @@ async def forget_expired_tokens(tx: Transaction, now: float) -> int:
 
 async def taken(tx: Transaction, job_id: str, now: float) -> None:
     """Record that an HTTP client fetched the answer, which nobody has to send any more."""
-    # As the table of states has it: by way of the intent.
+    # As the table of transitions demands: by way of the intent.
     await tx.execute(
         "UPDATE deliveries SET state = 'sending', rung = 'kept' WHERE job_id = ?"
         " AND state = 'pending'",

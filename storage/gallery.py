@@ -78,7 +78,7 @@ async def latest(tx: Transaction, user_id: int, text: str, limit: int) -> list[J
 
 
 async def mark_deleted(tx: Transaction, job_id: str, now: float) -> None:
-    """Note that a job's pictures are to be deleted; they are shown no more from now on."""
+    """Note that a job's pictures are to be deleted; they are no longer shown from now on."""
     await tx.execute(
         "UPDATE jobs SET deleted_at = coalesce(deleted_at, ?) WHERE id = ?", (now, job_id)
     )

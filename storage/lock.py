@@ -1,4 +1,4 @@
-"""One process a database: a file lock that the kernel releases when its holder dies."""
+"""The lock of a database, for one process: the kernel releases it when its holder dies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted about jobs, for whoever watches the bot's health."""
+"""Counts of jobs, for whoever watches the bot's health."""
 
 from __future__ import annotations
 

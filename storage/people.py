@@ -1,4 +1,4 @@
-"""What users and servers have set: JSON in `users.settings` and `guilds.settings`."""
+"""The settings of users and servers: JSON in `users.settings` and `guilds.settings`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that is stored about one user, to be handed out or deleted; the ledger `usage` stays."""
+"""The stored data of one user, to be handed out or deleted; the ledger `usage` stays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LEDGER_DAYS: Final = 8
 
 
 async def export(tx: Transaction, user_id: int) -> dict[str, list[dict[str, Any]]]:
-    """Return a user's rows by table; an interaction's token is nobody's data, and left out."""
+    """Return a user's rows by table; an interaction's token is nobody's data and is left out."""
     queries = {
         "user": "SELECT * FROM users WHERE id = ?",
         "jobs": "SELECT * FROM jobs WHERE user_id = ? ORDER BY created_at",
@@ -50,7 +50,7 @@ async def open_job_ids(tx: Transaction, user_id: int) -> list[str]:
 
 
 async def outdated(tx: Transaction, before: float, limit: int) -> list[str]:
-    """Return jobs that ended before a time (Unix seconds) and whose answer is on no way."""
+    """Return jobs that ended before a time (Unix seconds) and whose answer is not on its way."""
     rows = await tx.all(
         "SELECT id FROM jobs JOIN deliveries ON job_id = id WHERE finished_at < ?"
         " AND deliveries.state IN ('delivered', 'undeliverable') LIMIT ?",

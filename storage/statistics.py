@@ -33,7 +33,7 @@ class LastFault:
 
 
 async def jobs_by_day(tx: Transaction, guild_id: int | None, since: float) -> list[DayCount]:
-    """Return the days on which jobs came after `since`, oldest first; days without are left out."""
+    """Return the days on which jobs came after `since`, oldest first; those without are omitted."""
     rows = await tx.all(
         "SELECT date(created_at, 'unixepoch') AS day, sum(state = 'generated') AS generated,"
         " sum(state = 'failed') AS failed, sum(state = 'cancelled') AS cancelled,"

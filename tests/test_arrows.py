@@ -143,6 +143,13 @@ def test_the_doors_do_not_meet():
     assert not forbidden(("cogs",), "storage", "sqlite3", "aiosqlite", "bot.engine")
 
 
+def test_no_cog_imports_another():
+    for path in files_in("cogs"):
+        own = ".".join(module_of(path).split(".")[:2])
+        others = [n for n in imports_of(path) if within(n, "cogs") and not within(n, own)]
+        assert not others, f"{path}: {others}"
+
+
 def test_the_engines_sides_never_meet():
     assert not forbidden(("bot.engine.parent",), "bot.engine.child", "bot.engine.models")
     assert not forbidden(("bot.engine.child",), "bot.engine.parent")

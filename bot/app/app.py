@@ -26,6 +26,7 @@ from bot.client.services import Services
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.card_maker import CardMaker
 from bot.delivery.courier import Courier
 from bot.delivery.ladder import Ladder
 from bot.delivery.progress import ProgressEditor
@@ -162,7 +163,7 @@ class App:
         if self.settings.engines != "ray" or self._engines is not None:
             return None
         cluster = cluster_engines(self.settings, fleet)
-        # It is left before the engines are closed: that asks a cluster which may not answer.
+        # The cluster is left before the engines are closed: closing asks it, and it may not answer.
         stack.push_async_callback(cluster.close)
         return cluster
 
@@ -175,6 +176,7 @@ class App:
         ladder = Ladder(self.client)
         preferences = Preferences(database)
         gate = Visibility(self.client, preferences, checking=self.check is not None)
+        cards = CardMaker(queue, store, gate, ladder.file_limit)
         progress = ProgressEditor(database, queue, ladder, acknowledgements, gate)
         services = Services(
             settings=settings,
@@ -188,7 +190,8 @@ class App:
             fetcher=Fetcher(settings.discord_api_url),
             blocks=Blocks(database, queue),
             reports=Reports(database),
-            courier=Courier(database, queue, store, ladder, progress, acknowledgements, gate),
+            cards=cards,
+            courier=Courier(database, queue, cards, ladder, progress, acknowledgements),
             intake=Intake(
                 database,
                 queue,

@@ -62,10 +62,10 @@ def cluster_engines(settings: Settings, fleet: Fleet) -> RayMembership:
 
 
 def local_engines(settings: Settings) -> list[Planned]:
-    """Return the engines of this machine, by ENGINES: one a card, or so many; may block a while.
+    """Return the engines of this machine, by ENGINES: one per card, or as many as are set.
 
-    The tiny model needs no card; the engines of ENGINES=ray join later. Raises `StartupError` where
-    more engines than cards are asked for.
+    May block a while. The tiny model needs no card; the engines of ENGINES=ray join later. Raises
+    `StartupError` where more engines than cards are asked for.
     """
     if settings.engines == "ray":
         return []
@@ -74,7 +74,7 @@ def local_engines(settings: Settings) -> list[Planned]:
         return [_planned(settings, number, None) for number in range(wanted or 1)]
     found = nvidia.visible()
     if not found and wanted in {None, 1}:
-        # The engine itself says what is wrong with the card, in words that fit.
+        # The engine itself says best what is wrong with the card.
         return [_planned(settings, 0, None)]
     if wanted is not None and wanted > len(found):
         raise StartupError(

@@ -40,7 +40,7 @@ class Gallery:
         for job_id in await self._database.read(gallery.half_deleted):
             await self._remove_files(job_id)
         known = await self._database.read(gallery.with_inputs)
-        if dropped := await self._store.sweep_inputs(known):
+        if dropped := await self._store.inputs.sweep(known):
             log.info("dropped %d pictures of requests that were never accepted", dropped)
 
     async def page(
@@ -92,7 +92,7 @@ class Gallery:
     async def read_input(self, job: Job) -> bytes:
         """Return the picture that a job started from; raise `JobNotFound` when it is gone."""
         try:
-            return await asyncio.to_thread(self._store.input_path(job.id).read_bytes)
+            return await asyncio.to_thread(self._store.inputs.path(job.id).read_bytes)
         except OSError as error:
             log.warning("the input of job %s cannot be read: %s", job.id, error)
             raise JobNotFound(
@@ -104,7 +104,7 @@ class Gallery:
         key = new_job_id(self._clock())
 
         async def keep() -> None:
-            await self._store.keep_for_user(user_id, key, await fetch())
+            await self._store.form_pictures.keep(user_id, key, await fetch())
 
         task = asyncio.create_task(keep(), name=f"keep {key}")
         self._keeping[key] = task
@@ -122,7 +122,7 @@ class Gallery:
         if task := self._keeping.get(key):
             await task
         try:
-            return await self._store.kept_for_user(user_id, key)
+            return await self._store.form_pictures.read(user_id, key)
         except OSError as error:
             raise gone from error
 
@@ -165,6 +165,6 @@ class Gallery:
         images = await self._database.read(partial(jobs.find_images, job_id=job_id))
         for image in images:
             await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
-        await self._store.forget_input(job_id)
+        await self._store.inputs.forget(job_id)
         # The rows last: a crash before leaves them for the next start to find.
         await self._database.write(partial(gallery.forget_pictures, job_id=job_id))

@@ -69,7 +69,7 @@ class Privacy:
         still_open = await self._database.read(partial(privacy.open_job_ids, user_id=user_id))
         messages = await self._database.read(partial(privacy.messages, job_ids=job_ids))
         await self._forget(job_ids)
-        await self._store.forget_kept(user_id)
+        await self._store.form_pictures.forget(user_id)
         if not still_open:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
             self._preferences.remembered.forget("users", user_id)
@@ -91,7 +91,7 @@ class Privacy:
         now = self._clock()
         before = now - privacy.LEDGER_DAYS * DAY_S
         await self._database.write(partial(privacy.prune_ledger, before=before))
-        await self._store.sweep_kept()
+        await self._store.form_pictures.sweep()
         if not self._keep_days:
             return 0
         swept = 0
@@ -113,7 +113,7 @@ class Privacy:
             images = await self._database.read(partial(jobs.find_images, job_id=job_id))
             for image in images:
                 await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
-            await self._store.forget_input(job_id)
+            await self._store.inputs.forget(job_id)
         # The rows last: a crash before leaves them for another time.
         for start in range(0, len(job_ids), _AT_ONCE):
             part = job_ids[start : start + _AT_ONCE]

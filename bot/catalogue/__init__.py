@@ -1,1 +1,1 @@
-"""What there is to choose from: models, LoRAs, styles."""
+"""The catalogue of what there is to choose from: models, LoRAs, styles."""

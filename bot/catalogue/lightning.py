@@ -28,7 +28,7 @@ class Series:
     """The newest version, in bfloat16: half the size of float32, and what is computed in."""
 
     def published(self, steps: int) -> str:
-        """Return the name of the published file for so many steps."""
+        """Return the name of the published file for this many steps."""
         return f"{self.prefix}-{steps}steps-{self.newest}-bf16.safetensors"
 
 

@@ -1,6 +1,6 @@
 """The models that the bot can draw with: names, picture sizes, quality levels, published files.
 
-One row a model, no torch import: the Discord side reads the sizes from here, the engine child
+One row per model, no torch import: the Discord side reads the sizes from here, the engine child
 decides from `family` which pipeline to build, and whoever looks for files or judges a machine
 reads what there must be from `published`.
 """

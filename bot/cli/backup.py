@@ -1,4 +1,4 @@
-"""`python -m bot backup`: a copy of the data folder that a bot can be started on."""
+"""`python -m bot backup`: a copy of the data folder that a bot can be started from."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def _fill(backup: Backup, settings: Settings, partial: Path, *, images: bool) ->
         rows = connection.execute("SELECT file, sha256 FROM images ORDER BY file").fetchall()
         inputs = dict(connection.execute(_INPUTS))
     store = ImageStore(settings.images_dir)
-    for job_id in store.inputs() & inputs.keys() if images else ():
-        source = store.input_path(job_id)
+    for job_id in store.inputs.job_ids() & inputs.keys() if images else ():
+        source = store.inputs.path(job_id)
         copied = partial / settings.images_dir.name / source.relative_to(store.root)
         if _copy_file(source, copied):
             backup.inputs += 1

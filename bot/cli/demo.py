@@ -111,7 +111,7 @@ async def _finish_once(job: Job, message: Message, out: Path | None) -> None:
     if job.state is not JobState.GENERATED or not message.files:
         raise BotError(job.error or "No picture was made.")
     if out is not None:
-        # What the user sees, not the file on the bot's disk: the whole way is to be shown.
+        # What the user sees, not the file on the bot's disk: the demo shows the whole way.
         await asyncio.to_thread(out.write_bytes, message.files[0].data)
         _say(f"Written to {out}.")
 

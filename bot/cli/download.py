@@ -99,7 +99,7 @@ def download_lightning(settings: Settings, steps: int) -> str:
     folder, file = settings.image_lora_path, series.published(steps)
     path = folder / file
     if not path.is_file() or damage(path):
-        with suppress(OSError):  # What is in the way, the download says.
+        with suppress(OSError):  # The download itself says what is in the way.
             path.unlink()
         with _progress() as shown:
             download(

@@ -1,7 +1,7 @@
 """`python -m bot smoke`: does this machine draw? One picture, or with `--full` three harder ones.
 
-The prompts of `--full` are of the three kinds that the tests of the server had from which this
-project comes: a simple portrait, Chinese text, a complex scene with English text.
+The prompts of `--full` are of the three kinds in the tests of the server that this project comes
+from: a simple portrait, Chinese text, a complex scene with English text.
 """
 
 from __future__ import annotations

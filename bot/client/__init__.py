@@ -1,1 +1,1 @@
-"""The Discord client, and what all its commands stand on."""
+"""The Discord client, and what all its commands are built on."""

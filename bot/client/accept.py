@@ -173,14 +173,14 @@ class Intake:
         data = await picture()
         try:
             with refused_politely():
-                name = await self._store.keep_input(job_id, data)
+                name = await self._store.inputs.keep(job_id, data)
             request = request.with_changes(input_image=name)
             submission = await self._queue.submit(request, origin, job_id=job_id)
         except Exception:
-            await self._store.forget_input(job_id)
+            await self._store.inputs.forget(job_id)
             raise
         if submission.repeated:
-            await self._store.forget_input(job_id)
+            await self._store.inputs.forget(job_id)
         return submission
 
     async def from_message(

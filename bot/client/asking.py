@@ -64,13 +64,13 @@ async def ask(
     request: ImageRequest,
     picture: PictureSource | None,
 ) -> None:
-    """Accept a request that was made from a job, unless its LoRAs are there no more."""
+    """Accept a request that was made from a job, unless its LoRAs are no longer there."""
     (await bot.services.loras.known()).require(request)
     await bot.services.intake.from_interaction(interaction, request, picture=picture)
 
 
 def source_of(bot: ImageBot, job: Job) -> PictureSource | None:
-    """Return what fetches the picture that a job started from, if it did from any."""
+    """Return what fetches the picture that a job started from, if there was one."""
     if job.request.input_image is None:
         return None
     return partial(bot.services.gallery.read_input, job)

@@ -32,7 +32,7 @@ def is_picture(attachment: discord.Attachment) -> bool:
 
 
 def check_attachment(attachment: discord.Attachment) -> None:
-    """Raise `InvalidRequest` for a file that is no picture or too large, by what Discord says."""
+    """Raise `InvalidRequest` for a file that Discord says is not a picture, or too large."""
     name = safe(attachment.filename, 100)
     if not is_picture(attachment):
         kind = safe(attachment.content_type or _("an unknown kind"), 60)
@@ -119,7 +119,7 @@ class Fetcher:
 
 
 def _checked(data: bytes, name: str) -> bytes:
-    """Return a file's bytes; raise `InvalidRequest` where its header is no picture's to draw on."""
+    """Return a file's bytes; raise `InvalidRequest` where the header is not a usable picture's."""
     if picture_kind(data) is None:
         raise InvalidRequest(
             _("{name} is not a picture that I know: send a PNG, JPEG, WebP or GIF.").format(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import time
-from typing import Any, Final
 
 import discord
 from discord import app_commands
@@ -15,30 +14,12 @@ from typing_extensions import override
 
 from bot.client.answers import answer_error, use_language
 from bot.client.command_names import CommandTranslator
+from bot.client.extensions import load_extensions
+from bot.client.permissions import Permissions
 from bot.client.services import Services
-from bot.domain.job import Job
-from bot.errors import InvalidRequest, NotAllowed
-from bot.words import _
 from storage import facts
 
 log = logging.getLogger(__name__)
-
-COGS: Final = (
-    "imagine",
-    "queue",
-    "history",
-    "show",
-    "preferences",
-    "privacy",
-    "limits",
-    "help",
-    "menus",
-    "reports",
-    "admin",
-    "buttons",
-    "forms",
-    "direct_messages",
-)
 
 # Voice is not used; without this discord.py warns about its missing libraries at each start.
 discord.VoiceClient.warn_nacl = False
@@ -80,13 +61,11 @@ class ImageBot(commands.Bot):
             guild_ready_timeout=guild_ready_timeout,
         )
         self.started_at = time.time()
+        self.permissions = Permissions(self, lambda: self.services.settings.owner_ids)
 
     @override
     async def setup_hook(self) -> None:
-        for name in COGS:
-            # A login that failed half-way is tried again.
-            if f"cogs.{name}" not in self.extensions:
-                await self.load_extension(f"cogs.{name}")
+        await load_extensions(self)
         await self.tree.set_translator(CommandTranslator())
         await self._sync_if_changed()
 
@@ -121,7 +100,7 @@ class ImageBot(commands.Bot):
         digest = hashlib.sha256(text.encode()).hexdigest()
         database = self.services.database
         sent = await database.read(lambda tx: facts.get_fact(tx, "commands"))
-        # A sandbox is born without commands, whatever was sent to the one before it.
+        # A sandbox starts without commands, whatever was sent to the one before it.
         elsewhere = self.services.settings.discord_api_url is not None
         same = sent == digest and not always
         if same and not (elsewhere and not await self.tree.fetch_commands()):
@@ -130,70 +109,3 @@ class ImageBot(commands.Bot):
         await database.write(lambda tx: facts.set_fact(tx, "commands", digest))
         log.info("synced %d commands", len(payload))
         return len(payload)
-
-    async def is_moderator(self, interaction: discord.Interaction[Any]) -> bool:
-        """Tell whether the user may act on other people's jobs of this server."""
-        if self._is_ours(interaction) and interaction.permissions.manage_guild:
-            return True
-        return await self.is_bot_owner(interaction.user)
-
-    async def require_moderator(self, interaction: discord.Interaction[Any]) -> None:
-        """Raise `NotAllowed` unless `is_moderator`."""
-        if not await self.is_moderator(interaction):
-            raise NotAllowed(_("Only people with the Manage Server permission may do this."))
-
-    async def may_manage_all(self, interaction: discord.Interaction[Any]) -> bool:
-        """Tell whether the user may act on the bot as a whole, and see all of it.
-
-        That is the bot's owner, or a moderator of the only server that it is in.
-        """
-        if await self.is_bot_owner(interaction.user):
-            return True
-        return len(self.guilds) <= 1 and await self.is_moderator(interaction)
-
-    async def require_owner(self, interaction: discord.Interaction[Any]) -> None:
-        """Raise `NotAllowed` for anyone but the bot's owner."""
-        if not await self.is_bot_owner(interaction.user):
-            raise NotAllowed(_("Only the bot's owner may do this."))
-
-    async def require_all(self, interaction: discord.Interaction[Any]) -> None:
-        """Raise `NotAllowed` unless `may_manage_all`."""
-        await self.require_moderator(interaction)
-        if not await self.may_manage_all(interaction):
-            raise NotAllowed(
-                _("The bot serves several servers: only its owner may pause or resume the queue.")
-            )
-
-    async def moderated_server(self, interaction: discord.Interaction[Any]) -> int:
-        """Return the server of an interaction by one who may change its settings.
-
-        Raises `NotAllowed`, or `InvalidRequest` outside of servers.
-        """
-        await self.require_moderator(interaction)
-        if interaction.guild_id is None:
-            raise InvalidRequest(_("This works in a server only."))
-        return interaction.guild_id
-
-    def _is_ours(self, interaction: discord.Interaction[Any]) -> bool:
-        """Tell whether it comes from a server that the bot is in: rights elsewhere mean nothing."""
-        return interaction.guild_id is not None and self.get_guild(interaction.guild_id) is not None
-
-    async def may_manage(self, interaction: discord.Interaction[Any], job: Job) -> bool:
-        """Tell whether the user may act on this job though it is someone else's."""
-        here = self._is_ours(interaction) and job.guild_id == interaction.guild_id
-        if here and interaction.permissions.manage_guild:
-            return True
-        return await self.is_bot_owner(interaction.user)
-
-    async def may_delete(self, interaction: discord.Interaction[Any], job: Job) -> bool:
-        """Tell whether the user may delete this job's pictures though they are someone else's."""
-        here = self._is_ours(interaction) and job.guild_id == interaction.guild_id
-        if here and interaction.permissions.manage_messages:
-            return True
-        return await self.may_manage(interaction, job)
-
-    async def is_bot_owner(self, user: discord.abc.User) -> bool:
-        """Tell whether the user owns the bot (the application, or OWNER_IDS)."""
-        return user.id in self.services.settings.owner_ids or await self.is_owner(
-            discord.Object(user.id)  # pyright: ignore[reportArgumentType]
-        )

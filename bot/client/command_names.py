@@ -15,7 +15,8 @@ from typing_extensions import override
 
 from bot.words import DEFAULT, _, language_of, mark, speaking
 
-# Names are looked up with a mark of what they name: "show" the command is no "show" of a sentence.
+# Names are looked up with a mark of what they name: "show" the command is not the verb of a
+# sentence.
 NAMES: Final = (
     mark("/imagine"),
     mark("/queue"),

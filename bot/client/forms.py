@@ -16,9 +16,8 @@ import discord
 
 from bot.client.bot import ImageBot
 from bot.domain.request import PROMPT_LIMIT
+from bot.messages.discord_limits import CUSTOM_ID_LENGTH
 
-CUSTOM_ID_LIMIT: Final = 100
-TITLE_LIMIT: Final = 45
 PREFIX: Final = "form"
 _LINE: Final = 100
 
@@ -55,7 +54,8 @@ class Form(ABC):
     """A form; a subclass names itself (`class Edit(Form, name="edit")`) and shows its fields.
 
     `state` is all that is known when it comes back; it holds no colon that the subclass does not
-    expect, and fits, with the name, into Discord's 100 characters: `fits` tells before.
+    expect. With the name it has to fit into Discord's limit (`CUSTOM_ID_LENGTH`): `fits` says
+    beforehand whether it does.
     """
 
     name: ClassVar[str]
@@ -76,11 +76,11 @@ class Form(ABC):
     @property
     def fits(self) -> bool:
         """Whether the state is short enough."""
-        return len(self.custom_id) <= CUSTOM_ID_LIMIT
+        return len(self.custom_id) <= CUSTOM_ID_LENGTH
 
     @abstractmethod
     def title(self) -> str:
-        """Return the title, at most 45 characters."""
+        """Return the title, at most `FORM_TITLE_LENGTH` characters."""
 
     @abstractmethod
     def fields(self) -> Sequence[discord.ui.Label[Any]]:

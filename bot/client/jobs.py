@@ -1,4 +1,4 @@
-"""Jobs that a control or a message speaks of, and who may use them."""
+"""Jobs that a control or a message speaks of, who may use them, and lists of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from bot.client.bot import ImageBot
 from bot.domain.ids import JOB_ID_PATTERN
 from bot.domain.job import Job
 from bot.errors import JobNotFound, NotAllowed
-from bot.jobs.queue import CancelOutcome
+from bot.jobs.queue import CancelOutcome, JobQueue
+from bot.messages.queue_lines import MOST_SHOWN, describe
 from bot.words import _, mark
 
 CANCEL_SENTENCES: Final = {
@@ -46,7 +47,7 @@ _CONTROL: Final = re.compile(rf"\w+:(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d)
 
 
 def job_of(message: discord.Message) -> tuple[str, int | None] | None:
-    """Return which job's answer a message of this bot's shows, and which picture, if one."""
+    """Return which job's answer a message of this bot's shows; if one of its pictures, which."""
     for row in message.components:
         for item in getattr(row, "children", ()):
             if match := _CONTROL.fullmatch(str(getattr(item, "custom_id", ""))):
@@ -59,3 +60,12 @@ def own_job(message: discord.Message, bot: ImageBot) -> tuple[str, int | None] |
     """Return the job of a message, as `job_of` does, if the message is the bot's own."""
     own = bot.user is not None and message.author.id == bot.user.id
     return job_of(message) if own else None
+
+
+async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int) -> str:
+    """Return a line for each of the first jobs, and how many more there are."""
+    places = await queue.places()
+    lines = [describe(job, places.get(job.id), reader_id) for job in jobs[:MOST_SHOWN]]
+    if len(jobs) > MOST_SHOWN:
+        lines.append(_("… and {count} more").format(count=len(jobs) - MOST_SHOWN))
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Points discord.py at the API address of the settings."""
+"""The login: discord.py is pointed at the API address of the settings, and waits out outages."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from bot.catalogue.models import ModelSpec
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.config.settings import Settings
+from bot.delivery.card_maker import CardMaker
 from bot.delivery.courier import Courier
 from bot.fleet.fleet import Fleet
 from bot.jobs.blocking import Blocks
@@ -37,6 +38,7 @@ class Services:
     blocks: Blocks
     reports: Reports
     fetcher: Fetcher
+    cards: CardMaker
     courier: Courier
     intake: Intake
     fleet: Fleet

@@ -36,13 +36,12 @@ async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job
         except FORESEEN as error:
             raise explain(error, by_token=True) from error
 
-    courier = bot.services.courier
     try:
-        await courier.fitted(job, send, ShownIn.of(interaction, alone=True), apart=True)
+        await bot.services.cards.fitted(job, send, ShownIn.of(interaction, alone=True), apart=True)
     except (RungClosedError, RetryLaterError) as error:
         log.info("job %s could not be shown: %s", job.id, error)
         sentence = _("Discord did not take the answer. Please try `/show` again later.")
         if isinstance(error.__cause__, TooLargeError):
             sentence = _("The pictures are too large for Discord, even when they are made smaller.")
         raise DiscordRefused(sentence) from error
-    await courier.fetched(job.id)
+    await bot.services.courier.fetched(job.id)

@@ -1,1 +1,1 @@
-"""The configuration: settings, keys, and what of it libraries are told."""
+"""The configuration: settings, keys, and what of them libraries are told."""

@@ -1,4 +1,4 @@
-"""What `.env` says to the libraries below the bot, which read the environment and not that file."""
+"""Settings in `.env` for libraries below the bot, which read the environment and not that file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pass_on(file: Path = Path(".env"), environment: MutableMapping[str, str] = o
     To be called before the libraries are imported. A file that cannot be read is for
     `load_settings` to complain of.
     """
-    # The doctor has to come where packages are missing, too.
+    # The doctor has to run even where packages are missing.
     with suppress(ImportError, OSError, UnicodeDecodeError):
         from dotenv import dotenv_values  # noqa: PLC0415
 

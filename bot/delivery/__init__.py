@@ -1,1 +1,1 @@
-"""How answers reach people: the outbox's courier, the ladder of ways, the words."""
+"""The delivery of answers: cards, the outbox's courier, the ladder of ways."""

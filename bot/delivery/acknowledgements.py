@@ -1,4 +1,4 @@
-"""First responses on their way, so that nothing overtakes them.
+"""Acknowledgements: first responses on their way, so that nothing overtakes them.
 
 Between a job's commit and Discord's answer to the first response, the message that the courier
 would edit does not exist yet. A fast job could end in that gap.
@@ -31,7 +31,7 @@ class Acknowledgements:
     @contextmanager
     def sending(self, source_id: str) -> Generator[None]:
         """Mark the first response to `source_id` as on its way while the block runs."""
-        # A replayed event is handled beside the first one: the last of them to leave counts.
+        # A replayed event is handled beside the first one: the one that leaves last counts.
         sending = self._open.setdefault(source_id, _Sending())
         sending.count += 1
         try:

@@ -7,77 +7,67 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.card_maker import CardMaker
 from bot.delivery.errors import (
     REFUSED_PAUSE_S,
     RetryLaterError,
     RungClosedError,
-    TooLargeError,
 )
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
-from bot.delivery.visibility import DIRECT, ShownIn, Visibility, why
-from bot.domain.job import ImageRecord, Job
-from bot.errors import JobNotFound, NotAllowed
+from bot.delivery.visibility import DIRECT, ShownIn, why
+from bot.domain.job import DeliveryState, Job
+from bot.errors import JobNotFound
 from bot.jobs.queue import JobQueue
 from bot.logs import hide, job_context
 from bot.messages.card import Card
-from bot.messages.outcome import broken, elsewhere, moved, outcome, picked, withheld
-from bot.messages.text import plain
-from bot.messages.upload import FILE_LIMIT, Upload, fit, fit_png, upload_limit
-from bot.pictures.grid import make_grid
+from bot.messages.outcome import broken, elsewhere, moved
 from bot.rules.verdicts import Exposure
 from bot.words import _, speak
 from storage import deliveries
 from storage.database import Database
 from storage.deliveries import Delivery, noted
-from storage.images import ImageStore
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-# What Pillow raises for a damaged file, besides its absence.
-_BROKEN: Final = (OSError, SyntaxError, ValueError)
-
+_DUE: Final = frozenset({DeliveryState.PENDING, DeliveryState.SENDING})
+_SETTLED: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.UNDELIVERABLE})
 _AT_ONCE: Final = 4
 _FIRST_RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 600.0
 # About a day and a half of the longest pauses; what Discord refuses that long is kept instead.
 _MOST_ATTEMPTS: Final = 200
 _LAST_MOMENT_S: Final = 3.0
-_SMALLEST_LIMIT: Final = 256 * 1024
 _UNEXPECTED: Final = "unexpected"
 # After so many faults that nobody foresaw, a plain sentence is sent; after twice as many, nothing.
 _MOST_UNEXPECTED: Final = 5
 
 
 class Courier:
-    """Sends due answers, several at a time, one attempt a job at a time."""
+    """Sends due answers, several at a time, but only one attempt per job at a time."""
 
     def __init__(
         self,
         database: Database,
         queue: JobQueue,
-        store: ImageStore,
+        cards: CardMaker,
         ladder: Ladder,
         progress: ProgressEditor,
         acknowledgements: Acknowledgements,
-        gate: Visibility,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._queue = queue
-        self._store = store
+        self._cards = cards
         self._ladder = ladder
         self._progress = progress
         self._acknowledgements = acknowledgements
-        self._gate = gate
         self._clock = clock
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
@@ -134,7 +124,7 @@ class Courier:
             if not self._scrubbed:
                 return _FIRST_RETRY_S
         times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
-        # An end of any attempt wakes the loop, so only the clock's own dates are waited for.
+        # The end of any attempt wakes the loop, so only the clock's own dates are waited for.
         return max(0.05, min(times) - now) if times else None
 
     async def _deliver_safely(self, delivery: Delivery) -> None:
@@ -156,14 +146,14 @@ class Courier:
         await self._progress.finish(delivery.job_id)
         job = await self._queue.job(delivery.job_id)
         current = await self._database.read(partial(deliveries.get, job_id=delivery.job_id))
-        if job is None or current is None or current.state not in {"pending", "sending"}:
+        if job is None or current is None or current.state not in _DUE:
             return
         speak(job.locale)
         hide(job.request.prompt, job.request.negative_prompt)
         trail, stale = current.error, False
         tired = self._tired(current)
         images = await self._queue.images(job.id)
-        aside = await self._gate.exposure(job, images, ShownIn.of_job(job)) is Exposure.DM
+        aside = await self._cards.exposure(job, images, ShownIn.of_job(job)) is Exposure.DM
         if aside:
             await self._ladder.announce(current, elsewhere(job, why(Exposure.DM, images)))
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
@@ -218,81 +208,9 @@ class Courier:
         error_id, faults = _unexpected(delivery)
         if faults >= _MOST_UNEXPECTED:
             return await send(broken(job.id, error_id))
-        return await self.fitted(job, send, DIRECT if rung is Rung.DM else ShownIn.of_job(job))
-
-    async def fitted(
-        self, job: Job, send: Callable[[Card], Awaitable[T]], place: ShownIn, *, apart: bool = False
-    ) -> T:
-        """Send the card of an ended job to a place, smaller each time it raises `TooLargeError`.
-
-        The pictures of a batch come as one grid, or with `apart` each as its own file. Raises
-        `RungClosedError` where not even the smallest is taken.
-        """
-        limit = upload_limit(
-            job.request.count if apart else 1, self._ladder.file_limit(job.guild_id)
+        return await self._cards.fitted(
+            job, send, DIRECT if rung is Rung.DM else ShownIn.of_job(job)
         )
-        while True:
-            card = await self.card(job, place, limit, apart=apart)
-            try:
-                return await send(card)
-            except TooLargeError as error:
-                largest = max((len(upload.data) for upload in card.uploads), default=0)
-                limit = min(limit, largest) // 2
-                if limit < _SMALLEST_LIMIT:
-                    raise RungClosedError(f"too large even when re-encoded ({error})") from error
-                log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
-
-    async def card(
-        self, job: Job, place: ShownIn, limit: int = FILE_LIMIT, *, apart: bool = False
-    ) -> Card:
-        """Build the message of an ended job for a place, its pictures of `limit` bytes at most."""
-        images = await self._queue.images(job.id)
-        exposure = await self._gate.exposure(job, images, place)
-        if exposure in {Exposure.DM, Exposure.BLOCK}:
-            return withheld(job, why(exposure, images))
-        hidden = why(exposure, images) if exposure is Exposure.SPOILER else ""
-        alt = plain(job.request.prompt, 400)
-        if len(images) > 1 and not apart:
-            try:
-                paths = [self._store.path(record) for record in images]
-                png = await asyncio.to_thread(make_grid, paths)
-            except _BROKEN:
-                log.exception("not all of the job's pictures can be read; they come apart")
-            else:
-                grid = await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit)
-                return outcome(job, [grid], made=len(images), grid=True, hidden=hidden)
-        uploads: list[Upload] = []
-        for record in images:
-            stem = f"{job.id}_{record.position}"
-            try:
-                uploads.append(
-                    await asyncio.to_thread(fit, self._store.path(record), stem, alt, limit)
-                )
-            except _BROKEN:
-                log.exception("picture %d of the job cannot be read", record.position)
-        return outcome(job, uploads, made=len(images), hidden=hidden)
-
-    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: ShownIn) -> Exposure:
-        """Return how openly these pictures of a job may be shown in a place."""
-        return await self._gate.exposure(job, images, place)
-
-    async def single(self, job: Job, image: ImageRecord, place: ShownIn) -> Card:
-        """Build the message of one picture of a batch for a place.
-
-        Raises `JobNotFound` without its file, and `NotAllowed` where it may not be shown.
-        """
-        exposure = await self._gate.exposure(job, [image], place)
-        if exposure in {Exposure.DM, Exposure.BLOCK}:
-            raise NotAllowed(why(exposure, [image]))
-        hidden = why(exposure, [image]) if exposure is Exposure.SPOILER else ""
-        stem = f"{job.id}_{image.position}"
-        alt = plain(job.request.prompt, 400)
-        try:
-            upload = await asyncio.to_thread(fit, self._store.path(image), stem, alt)
-        except _BROKEN as error:
-            log.exception("picture %d of the job cannot be read", image.position)
-            raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
-        return picked(job, image, upload, hidden=hidden)
 
     async def settled(self, job_id: str) -> Delivery:
         """Return the delivery of a job once it is delivered or kept.
@@ -304,7 +222,7 @@ class Courier:
                 found = await self._database.read(partial(deliveries.get, job_id=job_id))
                 if found is None:
                     raise JobNotFound(_("There is no such job."))
-                if found.state in {"delivered", "undeliverable"}:
+                if found.state in _SETTLED:
                     return found
                 await self._attempted.wait()
 

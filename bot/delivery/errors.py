@@ -1,4 +1,4 @@
-"""What a failed attempt to reach Discord means for the way that was tried."""
+"""Failed attempts to reach Discord, and what each means for the way that was tried."""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ import discord
 
 from bot.delivery.errors import FORESEEN, RungClosedError, explain
 from bot.delivery.lookup import find_answer
+from bot.domain.job import Target
 from bot.messages.card import Card
-from bot.messages.upload import FILE_LIMIT
+from bot.messages.discord_limits import FILE_BYTES
 from storage.deliveries import Delivery
 
 # Discord enforces a nonce for "the past few minutes" (Create Message, `enforce_nonce`); one minute
@@ -34,6 +35,8 @@ from storage.deliveries import Delivery
 NONCE_WINDOW_S: Final = 60.0
 TOKEN_MARGIN_S: Final = 5.0
 MENTION_AFTER_S: Final = 120.0
+BY_DISCORD: Final = frozenset({Target.INTERACTION, Target.MESSAGE})
+"""The doors whose answers Discord carries; other callers fetch theirs."""
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +73,14 @@ def rungs(
 ) -> tuple[Rung, ...]:
     """Return the ways of `only` that are open to a delivery, from the one it has come to."""
     ways: list[Rung] = []
-    if delivery.target in {"interaction", "message"}:
+    if delivery.target in BY_DISCORD:
         if token_lives(delivery, now):
             ways.append(Rung.TOKEN)
         if delivery.public and delivery.channel_id:
             if delivery.message_id:
                 ways.append(Rung.EDIT)
             ways.append(Rung.CHANNEL)
-        if delivery.target == "interaction":
+        if delivery.target == Target.INTERACTION:
             ways.append(Rung.DM)
     ways.append(Rung.KEPT)
     order = list(Rung)
@@ -148,7 +151,7 @@ class Ladder:
     def file_limit(self, guild_id: int | None) -> int:
         """Return the bytes that one file may have there: more in a boosted server."""
         guild = self._client.get_guild(guild_id) if guild_id is not None else None
-        return max(FILE_LIMIT, guild.filesize_limit) if guild is not None else FILE_LIMIT
+        return max(FILE_BYTES, guild.filesize_limit) if guild is not None else FILE_BYTES
 
     async def announce(self, delivery: Delivery, card: Card) -> None:
         """Show `card` on the message of a job whose answer goes elsewhere, if possible."""

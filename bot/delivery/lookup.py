@@ -1,4 +1,4 @@
-"""Looks for an answer that an earlier attempt may have left behind."""
+"""The search for an answer that an earlier attempt may have left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the messages of waiting and running jobs up to date, gently."""
+"""The progress editor: keeps the messages of waiting and running jobs up to date, gently."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import RetryLaterError, RungClosedError, explain
-from bot.delivery.ladder import Ladder, token_lives
+from bot.delivery.ladder import BY_DISCORD, Ladder, token_lives
 from bot.delivery.visibility import Visibility
 from bot.domain.job import Job, JobState
 from bot.jobs.feed import JobUpdate
@@ -63,7 +63,7 @@ class _Shown:
 
 
 class ProgressEditor:
-    """One task: follows the feed, edits on change, at most every three seconds a message."""
+    """One task: follows the feed, edits on change, each message at most every three seconds."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class ProgressEditor:
         job = await self._queue.job(job_id)
         if job is None or job.state.final or delivery is None:
             return False
-        if delivery.target not in {"interaction", "message"}:
+        if delivery.target not in BY_DISCORD:
             return False
         edited_at = self._clock() if job.state is JobState.QUEUED else 0.0
         self._shown[job_id] = _Shown(job, delivery, edited_at=edited_at)

@@ -1,4 +1,4 @@
-"""The one question that every way of posting a picture asks: how openly may it be shown there?"""
+"""Visibility: how openly a picture may be shown in a place, as every way of posting one asks."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ShownIn:
 
 
 DIRECT: Final = ShownIn(alone=True)
-"""The direct messages with the one whom a picture belongs to."""
+"""The direct messages with the picture's owner."""
 
 
 class Visibility:
@@ -94,10 +94,10 @@ class Visibility:
         return policy.exposure(restricted=self._is_restricted(place), alone=place.alone)
 
     def _is_restricted(self, place: ShownIn) -> bool:
-        """Tell whether Discord shows the place to adults only; what is not known is not."""
+        """Tell whether Discord shows the place to adults only; False where that is not known."""
         for channel_id in (place.channel_id, place.parent_channel_id):
             channel = self._client.get_channel(channel_id) if channel_id else None
-            # A thread is as its parent; a direct message knows no such flag.
+            # A thread is as its parent; a direct message has no such flag.
             if channel is not None and hasattr(channel, "is_nsfw"):
                 return bool(channel.is_nsfw())  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownArgumentType]
         return False

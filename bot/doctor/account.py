@@ -41,7 +41,7 @@ class _Answers:
 
 
 def token_there(settings: Settings) -> Iterator[Finding]:
-    """Say if no token is set; what Discord thinks of one, `account` asks."""
+    """Say if no token is set; `account` asks what Discord thinks of one."""
     if not _token(settings):
         yield Finding(
             "bot token",

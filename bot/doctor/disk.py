@@ -13,7 +13,7 @@ from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
 
 _GIB: Final = 2**30
-# A picture of 1344x768 has about 2 MB: room for some hundreds before anything stops.
+# A picture of 1344x768 takes about 2 MB: room for some hundreds before anything stops.
 _LOW_BYTES: Final = _GIB
 _NO_BYTES: Final = 64 * 2**20
 _STALE_S: Final = 24 * 3600

@@ -1,4 +1,4 @@
-"""What the engine last failed at, and the settings around it."""
+"""Checks of the engine's last failure, and of the settings around it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def last_fault(settings: Settings) -> Iterator[Finding]:
             (drawn,) = connection.execute(_LAST_PICTURE).fetchone()
             unloadable = connection.execute(_LOAD_FAILURE, (LOAD_FAILURE,)).fetchone()
     except sqlite3.DatabaseError:
-        # What is wrong with the database, its own lines say.
+        # The lines about the database itself say what is wrong with it.
         yield Finding("last engine error", Level.OK, "not known: see the database's lines")
         return
     if unloadable is not None:  # It is deleted as soon as the model can be loaded.

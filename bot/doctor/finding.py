@@ -1,4 +1,4 @@
-"""What a check found, and how it is shown."""
+"""Findings: what a check found, and how it is shown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # The report has to come where pydantic is missing, too.
+if TYPE_CHECKING:  # The report has to appear even where pydantic is missing.
     from bot.config.settings import Settings
 
 

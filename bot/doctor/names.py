@@ -19,7 +19,7 @@ _OTHERS: Final = re.compile(r"COMPOSE_\w+|RAY_\w+|PYTHON\w+|TZ|LANG|LC_\w+", re.
 
 
 def setting_names(_settings: Settings) -> Iterator[Finding]:
-    """Look for names in `.env` that are no settings."""
+    """Look for names in `.env` that are not settings."""
     known = [name.upper() for name in Settings.model_fields]
     try:
         found = dotenv_values(Path(".env"), interpolate=False)

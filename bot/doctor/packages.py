@@ -54,7 +54,7 @@ def packages(file: str = "requirements.txt") -> Iterator[Finding]:
 def tested_versions() -> Iterator[Finding]:
     """Name the installed packages that are not of the versions that this release was tested with.
 
-    Those stand in the locks, `requirements*.lock`; what is not installed is no matter here.
+    Those stand in the locks, `requirements*.lock`; what is not installed does not matter here.
     """
     locks = sorted(_ROOT.glob("requirements*.lock"))
     if not locks:
@@ -124,7 +124,7 @@ def _problem(line: str) -> str | None:
 
 
 def optional_packages(settings: Settings) -> Iterator[Finding]:
-    """Look for what IMAGE_CHECK=true and ENGINES=ray need besides."""
+    """Look for what IMAGE_CHECK=true and ENGINES=ray need in addition."""
     asked = {
         "requirements-moderation.txt": settings.image_check,
         "requirements-ray.txt": settings.engines == "ray",

@@ -1,4 +1,4 @@
-"""Runs the checks, none of which can hang or break the report."""
+"""The run of the checks, none of which can hang or break the report."""
 
 from __future__ import annotations
 

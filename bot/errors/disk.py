@@ -1,4 +1,4 @@
-"""What a disk or database that takes nothing more says about itself, in words fit for users."""
+"""Refusals of a disk or database that takes nothing more, in words fit for users."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _BY_SQLITE: Final = {
 
 
 def refusal(error: BaseException) -> str | None:
-    """Return why nothing can be stored (a clause without a full stop), or None: another error."""
+    """Return why nothing can be stored (a clause without a full stop); None for another error."""
     if isinstance(error, sqlite3.Error):
         # The primary code is the lowest byte of the extended one (https://sqlite.org/rescode.html).
         code = getattr(error, "sqlite_errorcode", None)

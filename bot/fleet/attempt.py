@@ -44,7 +44,7 @@ def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
         seeds=job.request.seeds(),
         output_dir=store.work_dir(job.id),
         texts=png_texts(job.id, job.request, model),
-        input_image=store.input_path(job.id) if job.request.input_image else None,
+        input_image=store.inputs.path(job.id) if job.request.input_image else None,
         strength=job.request.strength,
         loras=job.request.lora_strengths(),
         shift=job.request.shift,

@@ -1,4 +1,4 @@
-"""What the endpoints work with, and who is calling."""
+"""The context of the endpoints: what they work with, and who is calling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bot.archive.gallery import Gallery
 from bot.catalogue.loras import LoraCache
 from bot.catalogue.models import ModelSpec
 from bot.config.api_keys import Caller, Keys
-from bot.domain.job import Job
+from bot.domain.job import DeliveryState, Job
 from bot.fleet.fleet import Fleet
 from bot.http.errors import Problem
 from bot.http.following import JobFollower
@@ -55,7 +55,7 @@ class ApiContext:
     """Whether the model's recommended words are added to prompts."""
 
     async def own_job(self, caller: Caller, job_id: str) -> Job:
-        """Return a job of this very key; raise `Problem` for anyone else's too."""
+        """Return a job of this very key; raise `Problem` where there is none, or another's."""
         job = await self.queue.job(job_id)
         if job is None or job.user_id != caller.user_id:
             raise Problem(404, "There is no such job.")
@@ -64,7 +64,7 @@ class ApiContext:
     async def fetched(self, job: Job) -> None:
         """Note that an ended job's answer was fetched, which is how it is delivered."""
         found = await self.database.read(partial(deliveries.get, job_id=job.id))
-        if found and found.state != "delivered":
+        if found and found.state is not DeliveryState.DELIVERED:
             await self.database.write(partial(deliveries.taken, job_id=job.id, now=time.time()))
 
 

@@ -67,7 +67,7 @@ class JobFollower:
             news.cancel()
 
     async def ended(self, job_id: str, seconds: float, request: Request) -> None:
-        """Wait until a job has ended: for so long, while the client is there and the door open."""
+        """Wait until a job has ended, for at most `seconds`, while client and door are there."""
         with self.following(job_id) as follower:
             job = await self._queue.job(job_id)
             if job is None or job.state.final:

@@ -1,4 +1,4 @@
-"""Before any endpoint: who calls, how much is sent, how much at once, and from which page."""
+"""The guard of all endpoints: who calls, how much is sent, how much at once, from which page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the process lives, whether it is ready, and its figures."""
+"""The health of the process: whether it lives, whether it is ready, and its figures."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ async def _picture(
     if known is not None and tag in known:
         return Response(status_code=304, headers=headers)
     data = await context.gallery.read(image)
-    if request.method != "HEAD":  # That is asked without taking the picture.
+    if request.method != "HEAD":  # HEAD asks without taking the picture.
         await context.fetched(job)
     headers["Content-Disposition"] = f'inline; filename="{job.id}_{position}.png"'
     return Response(data, media_type="image/png", headers=headers)

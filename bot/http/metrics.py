@@ -1,4 +1,4 @@
-"""What Prometheus reads: jobs as they end, the queue and the card as they stand."""
+"""Metrics that Prometheus reads: jobs as they end, the queue and the card as they stand."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Metrics:
         return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request; a method that HTTP does not know is no label."""
+        """Count a request; a method that HTTP does not know gets no label."""
         known = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
         label = method if method in known else "other"
         self._requests.labels(label, route, str(status)).observe(seconds)

@@ -1,4 +1,4 @@
-"""What goes in and out, as the OpenAPI page shows it."""
+"""The schemas of what goes in and out, as the OpenAPI page shows them."""
 
 from __future__ import annotations
 

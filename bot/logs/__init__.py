@@ -1,4 +1,4 @@
-"""Logging: one line an event, the job's id in it, no secrets and no forged lines."""
+"""Logging: one line per event, the job's id in it, no secrets and no forged lines."""
 
 from __future__ import annotations
 

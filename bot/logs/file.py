@@ -1,4 +1,4 @@
-"""The log file: one JSON object an event, for programs; rotated, written by a thread of its own."""
+"""The log file: one JSON object per event, for programs; rotated, written by its own thread."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Queue(QueueHandler):
 def log_file_handler(folder: Path, formatter: JsonFormatter) -> _Queue:
     """Return a handler that writes to `folder`/ai-server.log through a thread.
 
-    The file is turned at 10 MiB, and five older ones are kept. Raises `OSError` when it can't be
+    The file is rotated at 10 MiB, and five older ones are kept. Raises `OSError` when it can't be
     opened. At the process's end what waits is written.
     """
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Keeps a job's texts out of the log, whatever libraries print and exceptions quote."""
+"""The redactor: keeps a job's texts out of the log, whatever libraries and exceptions quote."""
 
 from __future__ import annotations
 

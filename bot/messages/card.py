@@ -1,4 +1,4 @@
-"""A message as data: what it shows, and the controls that the cogs answer."""
+"""The card: a message as data, what it shows, and the controls that the cogs answer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import discord
 
+from bot.messages.discord_limits import ROW_BUTTONS
 from bot.messages.upload import Upload
 from bot.words import _, mark
 
-# Discord takes five in a row; on a phone three are what fits.
-_ROW, _WIDEST = 3, 5
+# What fits on a phone.
+_ROW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Card:
                     label=_(button.label),
                     emoji=button.emoji,
                     custom_id=f"{button.action}:{self.target}",
-                    row=number // (_ROW if len(self.buttons) > _WIDEST else _WIDEST)
+                    row=number // (_ROW if len(self.buttons) > ROW_BUTTONS else ROW_BUTTONS)
                     + bool(self.picks),
                 )
             )

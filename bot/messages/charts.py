@@ -1,6 +1,6 @@
 """The figures of `/admin stats` as one picture; needs matplotlib, which is optional.
 
-It is used by its object-oriented way: `pyplot` keeps global state and is not
+It is used through its object-oriented interface: `pyplot` keeps global state and is not
 made for threads (https://matplotlib.org/stable/users/explain/figure/backends.html).
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bot.archive.statistics import HOURS, Figures
 
-# The panel brings its own ground, so that it reads the same in a light and in a dark theme.
+# The panel brings its own background, so that it reads the same in a light and in a dark theme.
 _GROUND: Final = "#1e1f25"
 _PANEL: Final = "#282a33"
 _TEXT: Final = "#f2f3f5"
@@ -41,7 +41,7 @@ _CHINESE: Final = (
     "SimHei",
 )
 _DRAWING: Final = threading.Lock()
-# It tells of every weight that a font lacks.
+# It logs every weight that a font lacks.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 _MINUTE_S, _HOUR_S = 60, 3600
 

@@ -1,4 +1,4 @@
-"""Every parameter of a job, to be read and copied."""
+"""The details of a job: every parameter, to be read and copied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job as a Discord message: embed, buttons, files."""
+"""The cards of a job, as it waits, runs or has ended: embed, buttons, files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _footer(job: Job, *, size: tuple[int, int] | None = None, seed: int | None =
 
 
 def _byline(job: Job) -> str:
-    """Say for whom it is (a mention in an embed pings nobody), and what it was made from."""
+    """Say who it is for (a mention in an embed pings nobody), and what it was made from."""
     parts = [f"<@{job.user_id}>"]
     if job.request.style:
         parts.append(_("style {style}").format(style=safe(job.request.style, 50)))
@@ -126,7 +126,7 @@ def elsewhere(job: Job, sentence: str) -> Card:
 
 
 def _told(job: Job, sentence: str) -> discord.Embed:
-    # Others read it too: for whom it is says who "you" is.
+    # Others read it too: the line about who it is for says who "you" is.
     return _embed(job, STOPPED, f"{sentence}\n{_byline(job)}", limit=_FOLDED)
 
 

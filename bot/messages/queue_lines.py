@@ -26,7 +26,7 @@ ENGINE_STATES: Final = {
 }
 
 
-# Escaping may double what is shown; with ten lines all of it has to stay below 2,000 characters.
+# Escaping may double what is shown; with ten lines all of it has to fit into one message.
 PROMPT_SHOWN = 40
 
 

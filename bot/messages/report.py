@@ -1,4 +1,4 @@
-"""The message in which moderators read what was reported."""
+"""The report: the message in which moderators read what was reported."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import discord
 from bot.archive.reports import Report
 from bot.domain.job import Job
 from bot.messages.details import code_block
+from bot.messages.discord_limits import FIELD_LENGTH
 from bot.messages.text import safe, shorten
 from bot.pictures.parameters_written import png_texts
 from bot.words import _
@@ -17,7 +18,6 @@ from bot.words import _
 _PARAMETERS_SHOWN: Final = 2000
 _REASON_SHOWN: Final = 100
 _SHOWN: Final = 5
-_FIELD: Final = 1024
 _RED: Final = discord.Colour(0xED4245)
 
 
@@ -42,7 +42,9 @@ def report_embed(job: Job, reports: Sequence[Report], model: str) -> discord.Emb
     ]
     if len(reports) > _SHOWN:
         told.append(_("… and {count} more").format(count=len(reports) - _SHOWN))
-    embed.add_field(name=_("Reported by"), value=shorten("\n".join(told), _FIELD), inline=False)
+    embed.add_field(
+        name=_("Reported by"), value=shorten("\n".join(told), FIELD_LENGTH), inline=False
+    )
     return embed.set_footer(text=job.id)
 
 

@@ -10,21 +10,23 @@ import discord
 
 from bot.catalogue.models import ModelSpec
 from bot.catalogue.styles import BUILT_IN, NAME_LIMIT, Style
+from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES
 from bot.messages.text import safe
 from bot.rules.preferences import Defaults
 from bot.words import LANGUAGES, _, mark
 
 # Longer than any name that a style can have.
 UNSET: Final = "-" * (NAME_LIMIT + 1)
-_OPTIONS: Final = 25
-_LABEL: Final = 100
 _NEGATIVE_SHOWN: Final = 300
 _TITLES: Final = {"user": mark("Your settings"), "guild": mark("This server's settings")}
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`scope` is "user" or "guild"; menus are `prefs:scope:what`, buttons `pref:scope:what`."""
+    """The panel of a `scope`, "user" or "guild".
+
+    The `custom_id` of a menu is `prefs:scope:what`, that of a button `pref:scope:what`.
+    """
 
     scope: str
     model: ModelSpec
@@ -90,7 +92,7 @@ class Panel:
 
     def _styles(self) -> list[Style]:
         """Return what the menu has room for: the one that is set before other own ones."""
-        room = _OPTIONS - 1
+        room = CHOICES - 1
         own = [style for style in self.styles if style.name == self.defaults.style]
         own += [style for style in self.styles if style not in own]
         return [*own[: room - len(BUILT_IN)], *BUILT_IN]
@@ -100,7 +102,7 @@ class Panel:
         options = [discord.SelectOption(label=_("{what}: not set").format(what=title), value=UNSET)]
         options += [
             discord.SelectOption(
-                label=f"{title}: {label}"[:_LABEL], value=value, default=value == current
+                label=f"{title}: {label}"[:CHOICE_LENGTH], value=value, default=value == current
             )
             for value, label in choices.items()
         ]

@@ -1,4 +1,4 @@
-"""What a waiting or running job's message says about where it stands."""
+"""The status of a waiting or running job: what its message says about where it stands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits a picture into Discord's upload limit; the original stays on disk."""
+"""Uploads: a picture fitted into Discord's limit; the original stays on disk."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Final
 import discord
 from PIL import Image
 
-# Discord's default limit for one file, and for one request with all its files.
-FILE_LIMIT: Final = 10 * 1024 * 1024
-REQUEST_LIMIT: Final = 24 * 1024 * 1024
+from bot.messages.discord_limits import FILE_BYTES, REQUEST_BYTES
+
+# Room for what a request holds besides its files.
+_FILES_LIMIT: Final = REQUEST_BYTES - 2**20
 _WEBP_QUALITIES: Final = (95, 90, 80, 65, 50)
 _REDUCED_QUALITY: Final = 80
 _SMALLEST_SIDE: Final = 256
 
 
-def upload_limit(count: int, file_limit: int = FILE_LIMIT) -> int:
+def upload_limit(count: int, file_limit: int = FILE_BYTES) -> int:
     """Return the bytes that each of `count` files of one message may have."""
-    return min(file_limit, REQUEST_LIMIT // max(1, count))
+    return min(file_limit, _FILES_LIMIT // max(1, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
         yield "webp", buffer.getvalue()
 
 
-def fit(path: Path, stem: str, description: str, limit: int = FILE_LIMIT) -> Upload:
+def fit(path: Path, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:
     """Return the picture at `path` in at most `limit` bytes; see `fit_png`.
 
     Raises OSError when the file cannot be read.
@@ -64,7 +65,7 @@ def fit(path: Path, stem: str, description: str, limit: int = FILE_LIMIT) -> Upl
     return fit_png(path.read_bytes(), stem, description, limit)
 
 
-def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_LIMIT) -> Upload:
+def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:
     """Return a picture in at most `limit` bytes.
 
     Tried in turn: PNG, lossless WebP, lossy WebP, then ever smaller sides.

@@ -1,4 +1,4 @@
-"""The pictures of a batch as one, numbered."""
+"""The grid: the pictures of a batch as one, numbered."""
 
 from __future__ import annotations
 

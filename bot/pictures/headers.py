@@ -1,4 +1,4 @@
-"""What the header of a PNG, JPEG, WebP or GIF file says, without any decoder.
+"""Picture headers: what that of a PNG, JPEG, WebP or GIF file says, without any decoder.
 
 Anyone may have made these bytes, so this process hands them to no library: all lengths are checked
 against what is there, every walk has an end, and nothing is unpacked. Sources: PNG (third edition)
@@ -25,7 +25,7 @@ _SCAN: Final = 0xDA
 
 
 def picture_kind(data: bytes) -> str | None:
-    """Return what kind of picture begins so, or None."""
+    """Return what kind of picture begins like this, or None."""
     if data.startswith(_PNG):
         return "PNG"
     if data.startswith(_JPEG):
@@ -38,7 +38,7 @@ def picture_kind(data: bytes) -> str | None:
 
 
 def picture_size(data: bytes) -> tuple[int, int] | None:
-    """Return the width and height in pixels that a picture claims; None where it says none."""
+    """Return the width and height in pixels that a picture claims; None where it claims none."""
     match picture_kind(data):
         case "PNG" if data[12:16] == b"IHDR" and len(data) >= 24:  # noqa: PLR2004
             return _big(data[16:20]), _big(data[20:24])

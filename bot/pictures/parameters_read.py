@@ -1,4 +1,4 @@
-"""What a picture file says about how it was made, without unpacking a pixel."""
+"""Parameters in a picture file: what it says about how it was made, no pixel being unpacked."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ def _pretty(text: str) -> str:
 
 
 def _comfy(text: str) -> str | None:
-    """Return the words and the sampler's settings of a ComfyUI graph; None where it is none."""
+    """Return the words and the sampler's settings of a ComfyUI graph; None where it is not one."""
     try:
-        # ComfyUI writes NaN where JSON has none.
+        # ComfyUI writes NaN, which JSON does not have.
         nodes = json.loads(re.sub(r"\bNaN\b", "null", text))
         inputs = [node["inputs"] for node in nodes.values() if isinstance(node["inputs"], dict)]
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):

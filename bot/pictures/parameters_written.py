@@ -1,4 +1,4 @@
-"""The text inside each PNG: how to draw it again."""
+"""Parameters written into each PNG: the text that says how to draw it again."""
 
 from __future__ import annotations
 

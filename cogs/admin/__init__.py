@@ -1,243 +1,59 @@
 """`/admin`: the queue in the hands of those who run the server.
 
 `default_permissions` only hides the commands, and a server can change it, so every command checks
-again. Pausing stops everyone, so it takes the bot's owner, or an admin of the only server it is in.
+again.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from functools import partial
-from typing import Final
-
 import discord
 from discord import app_commands
-from discord.ext import commands
 
-from bot.catalogue.styles import NAME_LIMIT, TEXT_LIMIT, Style
 from bot.client.bot import ImageBot
-from bot.errors import EngineError, InvalidRequest
-from bot.jobs.compose import is_none
-from bot.messages.queue_lines import drain_line, pause_line
-from bot.messages.text import safe, shorten
-from bot.rules import server_edits
-from bot.words import _, mark, ngettext
+from bot.words import mark
 from cogs.admin.audit import AuditPageButton
 from cogs.admin.blocks import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin.engines import EngineGroup
 from cogs.admin.figures import FigureCommands
 from cogs.admin.limits import LimitGroup
 from cogs.admin.moderation import ModerationGroup
-from cogs.admin.queue import EndJobMenu, EveryonePageButton, cancel_managed, everyones_queue
-from cogs.preferences import show_panel
-
-log = logging.getLogger(__name__)
-
-_PAUSE_REASON: Final = mark("maintenance")
+from cogs.admin.operating import OperatingCommands
+from cogs.admin.queue import EndJobMenu, EveryonePageButton
+from cogs.admin.styles import StyleGroup
 
 
-@app_commands.default_permissions(manage_guild=True)
-@app_commands.allowed_installs(guilds=True, users=False)
-@app_commands.allowed_contexts(guilds=True, dms=True, private_channels=False)
-class Admin(
-    FigureCommands,
-    commands.GroupCog,
-    group_name="admin",
-    group_description=mark("Look after the queue."),
-):
-    """Commands for server admins and the bot's owner."""
-
-    block = BlockGroup(name="block", description=mark("Who may not use the bot."))
-    rule = RuleGroup(name="rule", description=mark("What prompts may not say."))
-    channel = ChannelGroup(name="channel", description=mark("Where the bot draws."))
-    engine = EngineGroup(name="engine", description=mark("The engines one by one."))
-    limit = LimitGroup(name="limit", description=mark("What members may ask for."))
-    moderation = ModerationGroup(
-        name="moderation", description=mark("Flagged pictures, and reports.")
+def admin_group(bot: ImageBot) -> app_commands.Group:
+    """Return `/admin` with its commands and groups, in the order in which Discord lists them."""
+    group = app_commands.Group(
+        name="admin",
+        description=mark("Look after the queue."),
+        default_permissions=discord.Permissions(manage_guild=True),
+        allowed_installs=app_commands.AppInstallationType(guild=True, user=False),
+        allowed_contexts=app_commands.AppCommandContext(
+            guild=True, dm_channel=True, private_channel=False
+        ),
     )
-    style = app_commands.Group(name="style", description=mark("This server's own styles."))
-
-    def __init__(self, bot: ImageBot) -> None:
-        self.bot = bot
-
-    @app_commands.command(description=mark("Show everyone's jobs."))
-    async def queue(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """List the open jobs of this server, or all of them for the owner."""
-        content, view = await everyones_queue(interaction, self.bot)
-        await interaction.response.send_message(content, view=view, ephemeral=True)
-
-    @app_commands.command(description=mark("Start no more jobs until /admin resume."))
-    @app_commands.describe(reason=mark("Shown to everyone who waits."))
-    async def pause(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
-    ) -> None:
-        """Pause the queue; the running job ends normally."""
-        await self.bot.require_all(interaction)
-        await self.bot.services.queue.control.pause(
-            reason, by=interaction.user.id, guild_id=interaction.guild_id
-        )
-        await interaction.response.send_message(
-            _("⏸️ Paused: {reason}. Jobs are still accepted; they wait.").format(
-                reason=safe(_(reason), 200)
-            ),
-            ephemeral=True,
-        )
-
-    @app_commands.command(description=mark("Take no new jobs, finish the old ones, then pause."))
-    @app_commands.describe(reason=mark("Shown to everyone who asks."))
-    async def drain(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        reason: app_commands.Range[str, 1, 200] = _PAUSE_REASON,
-    ) -> None:
-        """Refuse new requests, end those there are, then pause; until resume."""
-        await self.bot.require_all(interaction)
-        queue = self.bot.services.queue
-        await queue.control.drain(reason, by=interaction.user.id, guild_id=interaction.guild_id)
-        sentence = drain_line(reason)
-        if queue.control.paused is not None:
-            sentence = pause_line(queue.control.paused)
-        await interaction.response.send_message(sentence, ephemeral=True)
-
-    @app_commands.command(description=mark("Start jobs again."))
-    async def resume(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """End the pause, and the drain."""
-        await self.bot.require_all(interaction)
-        control = self.bot.services.queue.control
-        await control.resume(by=interaction.user.id, guild_id=interaction.guild_id)
-        held = control.paused
-        sentence = _("▶️ The queue goes on.")
-        if held:
-            sentence = _("⏸️ Still waiting: {reason}.").format(reason=safe(_(held), 200))
-        await interaction.response.send_message(sentence, ephemeral=True)
-
-    @app_commands.command(description=mark("Free the graphics card until the next job."))
-    async def unload(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """Unload the model, unless it is drawing."""
-        await self.bot.require_all(interaction)
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        _freed, drawing = await self.bot.services.fleet.unload()
-        if not drawing:
-            await self.bot.services.audit_log.note(
-                "unload", by=interaction.user.id, guild_id=interaction.guild_id
-            )
-            sentence = _("The model is unloaded; the next job loads it again.")
-        else:
-            sentence = _("A picture is being drawn; pause the queue or try again afterwards.")
-        await interaction.followup.send(sentence, ephemeral=True)
-
-    @app_commands.command(description=mark("Cancel anyone's job."))
-    @app_commands.describe(job=mark("The job's id, as /admin queue shows it."))
-    async def cancel(
-        self, interaction: discord.Interaction[ImageBot], job: app_commands.Range[str, 1, 40]
-    ) -> None:
-        """Cancel a job of this server, or any job for the owner."""
-        job_id = job.strip().strip("`").lower()
-        sentence = await cancel_managed(interaction, self.bot, job_id)
-        await interaction.response.send_message(sentence, ephemeral=True)
-
-    @app_commands.command(description=mark("For the owner: load the model anew."))
-    async def reload(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """End the engine's process and load the model again, unless it is drawing."""
-        await self.bot.require_owner(interaction)
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        fleet = self.bot.services.fleet
-        _freed, drawing = await fleet.unload()
-        if drawing:
-            sentence = _("A picture is being drawn; pause the queue or try again afterwards.")
-            await interaction.followup.send(sentence, ephemeral=True)
-            return
-        await self.bot.services.audit_log.note(
-            "reload", by=interaction.user.id, guild_id=interaction.guild_id
-        )
-        began = time.monotonic()
-        try:
-            await fleet.load()
-        except EngineError as error:
-            log.warning("the model was not loaded anew: %s", error.detail)
-            sentence = error.spoken() or _("The model could not be loaded; the log says why.")
-        else:
-            seconds = f"{time.monotonic() - began:.0f}"
-            sentence = _("The model is loaded again, in {seconds} s.").format(seconds=seconds)
-        await interaction.followup.send(sentence, ephemeral=True)
-
-    @app_commands.command(description=mark("For the owner: send the commands to Discord anew."))
-    async def sync(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """Register the commands with Discord, changed or not."""
-        await self.bot.require_owner(interaction)
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        count = await self.bot.sync_commands()
-        await self.bot.services.audit_log.note(
-            "sync", by=interaction.user.id, guild_id=interaction.guild_id
-        )
-        sentence = ngettext("{count} command was sent.", "{count} commands were sent.", count)
-        await interaction.followup.send(sentence.format(count=count), ephemeral=True)
-
-    @app_commands.command(description=mark("Choose this server's defaults."))
-    @app_commands.guild_only()
-    async def defaults(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """Show the server's settings, privately."""
-        await self.bot.moderated_server(interaction)
-        await show_panel(interaction, self.bot, "guild")
-
-    @style.command(name="add", description=mark("Add a style, or replace one of that name."))
-    @app_commands.describe(
-        name=mark("What people choose it by."),
-        prompt=mark("What it adds to the prompt."),
-        negative=mark("What it adds to what the picture should not show."),
-    )
-    async def add_style(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        name: app_commands.Range[str, 1, NAME_LIMIT],
-        prompt: app_commands.Range[str, 1, TEXT_LIMIT],
-        negative: app_commands.Range[str, 1, TEXT_LIMIT] | None = None,
-    ) -> None:
-        """Store a style of this server's own."""
-        guild_id = await self.bot.moderated_server(interaction)
-        new = Style(" ".join(name.split()), prompt, negative or "")
-        if is_none(new.name):
-            raise InvalidRequest(_("A style needs a name of its own."))
-        await self.bot.services.preferences.edit_guild(
-            guild_id,
-            partial(server_edits.with_style, new=new),
-            by=interaction.user.id,
-            detail=f"style {new.name}",
-        )
-        sentence = _("The style {name} is there.").format(name=safe(new.name, NAME_LIMIT))
-        await interaction.response.send_message(sentence, ephemeral=True)
-
-    @style.command(name="remove", description=mark("Remove one of this server's styles."))
-    @app_commands.describe(name=mark("The style's name."))
-    async def remove_style(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        name: app_commands.Range[str, 1, NAME_LIMIT],
-    ) -> None:
-        """Forget a style; built-in ones stay."""
-        guild_id = await self.bot.moderated_server(interaction)
-        await self.bot.services.preferences.edit_guild(
-            guild_id,
-            partial(server_edits.without_style, name=" ".join(name.split())),
-            by=interaction.user.id,
-            detail=f"no style {name}",
-        )
-        await interaction.response.send_message(_("Removed."), ephemeral=True)
-
-    @style.command(name="list", description=mark("Show this server's styles."))
-    async def list_styles(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """List the server's own styles."""
-        guild_id = await self.bot.moderated_server(interaction)
-        own = await self.bot.services.preferences.styles(guild_id)
-        lines = [f"**{safe(style.name, NAME_LIMIT)}**: {safe(style.prompt, 100)}" for style in own]
-        text = "\n".join(lines) or _("This server has no styles of its own.")
-        await interaction.response.send_message(shorten(text, 2000), ephemeral=True)
+    for part in (
+        *FigureCommands(bot).get_app_commands(),
+        BlockGroup(name="block", description=mark("Who may not use the bot.")),
+        RuleGroup(name="rule", description=mark("What prompts may not say.")),
+        ChannelGroup(name="channel", description=mark("Where the bot draws.")),
+        EngineGroup(name="engine", description=mark("The engines one by one.")),
+        LimitGroup(name="limit", description=mark("What members may ask for.")),
+        ModerationGroup(name="moderation", description=mark("Flagged pictures, and reports.")),
+        StyleGroup(name="style", description=mark("This server's own styles.")),
+        *OperatingCommands(bot).get_app_commands(),
+    ):
+        group.add_command(part)
+    return group
 
 
 async def setup(bot: ImageBot) -> None:
-    """Add the cog."""
+    """Add the group, and what its messages' controls do."""
     bot.add_dynamic_items(EveryonePageButton, EndJobMenu, AuditPageButton)
-    await bot.add_cog(Admin(bot))
+    bot.tree.add_command(admin_group(bot))
+
+
+async def teardown(bot: ImageBot) -> None:
+    """Remove the group again."""
+    bot.tree.remove_command("admin")

@@ -14,6 +14,7 @@ from bot.archive.audit import AuditEntry, Wanted
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.domain.ids import is_job_id
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import safe, shorten
 from bot.words import _
 from cogs.admin.queue import scope
@@ -21,7 +22,6 @@ from cogs.admin.queue import scope
 PAGE: Final = 10
 ACTION_LIMIT: Final = 40
 _TEXT_SHOWN: Final = 50
-_MESSAGE_LIMIT: Final = 2000
 
 
 async def audit_page(
@@ -54,7 +54,7 @@ async def audit_page(
             )
         )
     view.stop()
-    return shorten("\n".join(lines) or _("Nothing was done."), _MESSAGE_LIMIT), view
+    return shorten("\n".join(lines) or _("Nothing was done."), MESSAGE_LENGTH), view
 
 
 def _line(entry: AuditEntry) -> str:

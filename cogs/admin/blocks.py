@@ -11,26 +11,26 @@ from discord import app_commands
 from bot.client.bot import ImageBot
 from bot.errors import InvalidRequest, NotAllowed
 from bot.jobs.blocking import EVERYWHERE
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import safe, shorten
 from bot.rules import server_edits
 from bot.rules.prompt_rules import RULE_LIMIT, checked_rule
 from bot.words import _, mark, ngettext
 
 _HOUR_S = 3600
-_LIMIT = 2000
 
 
 async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
     """Return where a block holds; everywhere is for the bot's owner alone."""
     if not everywhere:
-        return await interaction.client.moderated_server(interaction)
-    if not await interaction.client.is_bot_owner(interaction.user):
+        return await interaction.client.permissions.moderated_server(interaction)
+    if not await interaction.client.permissions.is_bot_owner(interaction.user):
         raise NotAllowed(_("Only the bot's owner may do this."))
     return EVERYWHERE
 
 
 async def _tell(interaction: discord.Interaction[Any], text: str) -> None:
-    await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)
+    await interaction.response.send_message(shorten(text, MESSAGE_LENGTH), ephemeral=True)
 
 
 class BlockGroup(app_commands.Group):
@@ -54,7 +54,7 @@ class BlockGroup(app_commands.Group):
         """Block a user; what they have waiting is dropped."""
         scope = await _scope(interaction, everywhere=everywhere)
         bot = interaction.client
-        if await bot.is_bot_owner(user):
+        if await bot.permissions.is_bot_owner(user):
             raise InvalidRequest(_("The bot's owner cannot be blocked."))
         dropped = await bot.services.blocks.block(
             user.id,
@@ -92,7 +92,9 @@ class BlockGroup(app_commands.Group):
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the blocks of this server."""
         bot = interaction.client
-        found = await bot.services.blocks.listed(await bot.moderated_server(interaction))
+        found = await bot.services.blocks.listed(
+            await bot.permissions.moderated_server(interaction)
+        )
         lines = [
             f"<@{block.user_id}>"
             + (f" <t:{block.until:.0f}:R>" if block.until is not None else "")
@@ -113,7 +115,7 @@ class RuleGroup(app_commands.Group):
         rule: app_commands.Range[str, 1, RULE_LIMIT],
     ) -> None:
         """Add a rule."""
-        guild_id = await interaction.client.moderated_server(interaction)
+        guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.with_rule, rule=checked_rule(rule))
         preferences = interaction.client.services.preferences
         await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
@@ -127,7 +129,7 @@ class RuleGroup(app_commands.Group):
         rule: app_commands.Range[str, 1, RULE_LIMIT],
     ) -> None:
         """Remove a rule."""
-        guild_id = await interaction.client.moderated_server(interaction)
+        guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.without_rule, rule=rule.strip())
         preferences = interaction.client.services.preferences
         await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
@@ -137,7 +139,7 @@ class RuleGroup(app_commands.Group):
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the rules."""
         rules = await interaction.client.services.preferences.rules(
-            await interaction.client.moderated_server(interaction)
+            await interaction.client.permissions.moderated_server(interaction)
         )
         await _tell(
             interaction,
@@ -155,7 +157,7 @@ class ChannelGroup(app_commands.Group):
         *,
         on: bool,
     ) -> None:
-        guild_id = await interaction.client.moderated_server(interaction)
+        guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.with_channel, channel_id=where.id, on=on)
         preferences = interaction.client.services.preferences
         await preferences.edit_guild(guild_id, edit, by=interaction.user.id)

@@ -11,13 +11,12 @@ from bot.client.bot import ImageBot
 from bot.fleet.engine_slot import EngineSlot, Standby
 from bot.fleet.fleet import Fleet
 from bot.jobs.feed import Feed
+from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES, MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES
 from bot.messages.status import progress_status
 from bot.messages.text import safe, shorten
 from bot.words import _, mark
 
-_LIMIT: Final = 2000
-_MOST_CHOICES: Final = 25
 _NAME_LIMIT: Final = 80
 _RESTS: Final = {
     Standby.PAUSED: mark("paused: takes no jobs"),
@@ -45,7 +44,7 @@ def _line(slot: EngineSlot, feed: Feed) -> str:
 def engine_lines(fleet: Fleet, feed: Feed) -> list[str]:
     """Return a line for each engine: its card and node, what it does, how fast it is.
 
-    While a model is downloaded or loaded, it says how far that is.
+    While a model is downloaded or loaded, the line says how far that has got.
     """
     return [_line(slot, feed) for slot in fleet.slots.values()] or [
         _("There is no engine at present; jobs wait until one comes.")
@@ -56,14 +55,14 @@ async def _names(
     interaction: discord.Interaction[ImageBot], current: str
 ) -> list[app_commands.Choice[str]]:
     bot = interaction.client
-    if not await bot.may_manage_all(interaction):
+    if not await bot.permissions.may_manage_all(interaction):
         return []
     names = bot.services.fleet.slots
     return [
-        app_commands.Choice(name=name[:100], value=name)
+        app_commands.Choice(name=name[:CHOICE_LENGTH], value=name)
         for name in names
-        if current.strip().lower() in name.lower() and len(name) <= 100  # noqa: PLR2004 - Discord's limit
-    ][:_MOST_CHOICES]
+        if current.strip().lower() in name.lower() and len(name) <= CHOICE_LENGTH
+    ][:CHOICES]
 
 
 class EngineGroup(app_commands.Group):
@@ -73,7 +72,7 @@ class EngineGroup(app_commands.Group):
         self, interaction: discord.Interaction[Any], name: str, rest: Standby | None
     ) -> EngineSlot:
         bot: ImageBot = interaction.client
-        await bot.require_all(interaction)
+        await bot.permissions.require_all(interaction)
         fleet = bot.services.fleet
         await fleet.set_standby(name, rest, by=interaction.user.id, guild_id=interaction.guild_id)
         return fleet.slots[name.strip()]
@@ -81,16 +80,18 @@ class EngineGroup(app_commands.Group):
     @app_commands.command(name="list", description=mark("Show what each engine does."))
     async def list_engines(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List the engines, privately."""
-        await interaction.client.require_all(interaction)
+        await interaction.client.permissions.require_all(interaction)
         services = interaction.client.services
         text = "\n".join(engine_lines(services.fleet, services.queue.feed))
-        await interaction.response.send_message(shorten(text, _LIMIT), ephemeral=True)
+        await interaction.response.send_message(shorten(text, MESSAGE_LENGTH), ephemeral=True)
 
     @app_commands.command(name="pause", description=mark("Give an engine no more jobs."))
     @app_commands.describe(engine=mark("The engine's name."))
     @app_commands.autocomplete(engine=_names)
     async def pause(
-        self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
+        self,
+        interaction: discord.Interaction[ImageBot],
+        engine: app_commands.Range[str, 1, CHOICE_LENGTH],
     ) -> None:
         """Let an engine end its job and take no other; its model stays loaded."""
         slot = await self._rest(interaction, engine, Standby.PAUSED)
@@ -103,7 +104,9 @@ class EngineGroup(app_commands.Group):
     @app_commands.describe(engine=mark("The engine's name."))
     @app_commands.autocomplete(engine=_names)
     async def drain(
-        self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
+        self,
+        interaction: discord.Interaction[ImageBot],
+        engine: app_commands.Range[str, 1, CHOICE_LENGTH],
     ) -> None:
         """Let an engine end its job, then unload its model."""
         await interaction.response.defer(ephemeral=True, thinking=True)
@@ -117,7 +120,9 @@ class EngineGroup(app_commands.Group):
     @app_commands.describe(engine=mark("The engine's name."))
     @app_commands.autocomplete(engine=_names)
     async def resume(
-        self, interaction: discord.Interaction[ImageBot], engine: app_commands.Range[str, 1, 100]
+        self,
+        interaction: discord.Interaction[ImageBot],
+        engine: app_commands.Range[str, 1, CHOICE_LENGTH],
     ) -> None:
         """End an engine's pause or drain."""
         slot = await self._rest(interaction, engine, None)

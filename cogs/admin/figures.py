@@ -1,4 +1,4 @@
-"""`/admin stats`, `health` and `audit`: what there is to know, each to those whom it concerns.
+"""`/admin stats`, `health` and `audit`: what there is to know, told to those whom it concerns.
 
 A server's moderators see the figures of their server; the machine's are for those who may act on
 the whole bot.
@@ -21,6 +21,7 @@ from bot.client.bot import ImageBot
 from bot.domain.job import JobState
 from bot.machine.usage import Machine, look
 from bot.messages import charts
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES, drain_line, pause_line
 from bot.messages.text import safe, shorten
 from bot.words import DEFAULT, _, language_of, mark, ngettext, speaking
@@ -29,7 +30,6 @@ from cogs.admin.engines import engine_lines
 from cogs.admin.queue import scope
 
 _DAYS: Final = 14
-_MESSAGE_LIMIT: Final = 2000
 _GIB: Final = 2**30
 _MIB: Final = 2**20
 _DETAIL_SHOWN: Final = 200
@@ -98,7 +98,7 @@ def _in_words(figures: Figures, *, whole: bool) -> str:
     for number, (user_id, share) in enumerate(figures.shares, 1):
         who = _("others") if user_id is None else f"#{number} <@{user_id}>"
         lines.append(f"{who} {share:.0%}")
-    return shorten("\n".join(lines), _MESSAGE_LIMIT)
+    return shorten("\n".join(lines), MESSAGE_LENGTH)
 
 
 def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> list[str]:
@@ -144,7 +144,8 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
 class FigureCommands(commands.Cog):
     """The commands of `/admin` that change nothing."""
 
-    bot: ImageBot
+    def __init__(self, bot: ImageBot) -> None:
+        self.bot = bot
 
     @app_commands.command(description=mark("Show jobs a day, waiting times and shares."))
     @app_commands.describe(days=mark("Over how many days."))
@@ -174,7 +175,7 @@ class FigureCommands(commands.Cog):
         """Show the state of the gateway, the queue and the engine, and to some of the machine."""
         bot, services = self.bot, self.bot.services
         guild_id = await scope(interaction, bot)
-        whole = await bot.may_manage_all(interaction)
+        whole = await bot.permissions.may_manage_all(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         jobs = await services.queue.open_jobs()
         if guild_id is not None:
@@ -203,7 +204,7 @@ class FigureCommands(commands.Cog):
         if whole:
             machine = await look(services.settings.data_dir, services.settings.database_path)
             lines += _machine_lines(bot, machine, await services.statistics.condition())
-        await interaction.followup.send(shorten("\n".join(lines), _MESSAGE_LIMIT), ephemeral=True)
+        await interaction.followup.send(shorten("\n".join(lines), MESSAGE_LENGTH), ephemeral=True)
 
     @app_commands.command(description=mark("Show what moderators did."))
     @app_commands.describe(

@@ -10,6 +10,7 @@ from discord import app_commands
 
 from bot.client.bot import ImageBot
 from bot.errors import InvalidRequest
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import shorten
 from bot.rules.quotas import span
 from bot.rules.server_edits import with_role_limit, with_server_bounds, without_role_limit
@@ -19,7 +20,6 @@ from bot.words import _, mark
 _MINUTE_S: Final = 60
 _MOST_IMAGES: Final = 1_000_000
 _MOST_MINUTES: Final = 1440.0
-_LIMIT: Final = 2000
 
 Images = app_commands.Range[int, 1, _MOST_IMAGES]
 Minutes = app_commands.Range[float, 0.1, _MOST_MINUTES]
@@ -61,10 +61,10 @@ class LimitGroup(app_commands.Group):
     ) -> None:
         """Replace a role's limit. What the bot's owner sets may exceed every user's limit."""
         bot = interaction.client
-        guild_id = await bot.moderated_server(interaction)
+        guild_id = await bot.permissions.moderated_server(interaction)
         if images is None and minutes is None and weight is None:
             raise InvalidRequest(_("Say at least one of pictures, minutes and weight."))
-        granted = await bot.is_bot_owner(interaction.user)
+        granted = await bot.permissions.is_bot_owner(interaction.user)
         limit = RoleLimit(_bounds(images, minutes), weight, granted)
         await bot.services.preferences.edit_guild(
             guild_id,
@@ -78,7 +78,7 @@ class LimitGroup(app_commands.Group):
         if not granted:
             more = _("Above what every user may have, only the bot's owner can go.")
             sentence = f"{sentence}\n-# {more}"
-        await interaction.response.send_message(shorten(sentence, _LIMIT), ephemeral=True)
+        await interaction.response.send_message(shorten(sentence, MESSAGE_LENGTH), ephemeral=True)
 
     @app_commands.command(name="clear", description=mark("Forget a role's limit."))
     @app_commands.describe(role=mark("Which role."))
@@ -86,7 +86,7 @@ class LimitGroup(app_commands.Group):
         """Remove what was set for a role."""
         bot = interaction.client
         await bot.services.preferences.edit_guild(
-            await bot.moderated_server(interaction),
+            await bot.permissions.moderated_server(interaction),
             partial(without_role_limit, role_id=role.id),
             by=interaction.user.id,
             detail=f"no limit of role {role.id}",
@@ -110,7 +110,7 @@ class LimitGroup(app_commands.Group):
         bot = interaction.client
         bounds = _bounds(images, minutes)
         await bot.services.preferences.edit_guild(
-            await bot.moderated_server(interaction),
+            await bot.permissions.moderated_server(interaction),
             partial(with_server_bounds, bounds=bounds),
             by=interaction.user.id,
             detail=f"limit of the server: {images} pictures, {minutes} min",
@@ -122,7 +122,9 @@ class LimitGroup(app_commands.Group):
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List what is set for the server and for roles."""
         bot = interaction.client
-        found = await bot.services.preferences.limits(await bot.moderated_server(interaction))
+        found = await bot.services.preferences.limits(
+            await bot.permissions.moderated_server(interaction)
+        )
         lines = [_("All members together: {limit}").format(limit=_describe(found.server))]
         lines += [
             _("{role}: {limit}").format(
@@ -130,4 +132,6 @@ class LimitGroup(app_commands.Group):
             )
             for role_id, one in found.roles.items()
         ]
-        await interaction.response.send_message(shorten("\n".join(lines), _LIMIT), ephemeral=True)
+        await interaction.response.send_message(
+            shorten("\n".join(lines), MESSAGE_LENGTH), ephemeral=True
+        )

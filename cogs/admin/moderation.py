@@ -39,7 +39,7 @@ class ModerationGroup(app_commands.Group):
     ) -> None:
         """Set what is given, and show what holds."""
         bot = interaction.client
-        guild_id = await bot.moderated_server(interaction)
+        guild_id = await bot.permissions.moderated_server(interaction)
         preferences = bot.services.preferences
         changes = {"flagged_restricted": restricted, "flagged_elsewhere": elsewhere}
         given = {name: value for name, value in changes.items() if value is not None}
@@ -65,7 +65,7 @@ class ModerationGroup(app_commands.Group):
     ) -> None:
         """Choose the moderators' channel."""
         bot = interaction.client
-        guild_id = await bot.moderated_server(interaction)
+        guild_id = await bot.permissions.moderated_server(interaction)
         if where is not None:
             own = where.permissions_for(where.guild.me)
             may_send = own.send_messages

@@ -1,7 +1,7 @@
 """`/admin queue`: everyone's jobs page by page, each with a way to cancel it.
 
-The page is the whole state of its controls, so they work after a restart; who may use them is asked
-at each press.
+The page is the whole state of its controls, so they work after a restart; who may use
+them is checked at each press.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from typing_extensions import override
 from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.jobs import CANCEL_SENTENCES
+from bot.client.jobs import CANCEL_SENTENCES, describe_all
 from bot.domain.job import Job
 from bot.errors import JobNotFound
+from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import MOST_SHOWN, drain_line, pause_line
 from bot.messages.text import plain, shorten
 from bot.words import _
-from cogs.queue import describe_all
 
-_MESSAGE_LIMIT: Final = 2000
 _PROMPT_SHOWN: Final = 60
 
 
@@ -31,8 +30,8 @@ async def scope(interaction: discord.Interaction[Any], bot: ImageBot) -> int | N
 
     Raises `NotAllowed`.
     """
-    await bot.require_moderator(interaction)
-    return None if await bot.is_bot_owner(interaction.user) else interaction.guild_id
+    await bot.permissions.require_moderator(interaction)
+    return None if await bot.permissions.is_bot_owner(interaction.user) else interaction.guild_id
 
 
 async def everyones_queue(
@@ -67,7 +66,7 @@ async def everyones_queue(
             )
         )
     view.stop()
-    return shorten("\n".join(lines), _MESSAGE_LIMIT), view
+    return shorten("\n".join(lines), MESSAGE_LENGTH), view
 
 
 def _menu(jobs: list[Job], page: int, reader_id: int) -> discord.ui.Select[Any]:
@@ -108,10 +107,10 @@ async def cancel_managed(interaction: discord.Interaction[Any], bot: ImageBot, j
 
     Raises `NotAllowed`, or `JobNotFound` for a job of another server.
     """
-    await bot.require_moderator(interaction)
+    await bot.permissions.require_moderator(interaction)
     queue = bot.services.queue
     job = await queue.job(job_id)
-    if job is None or not await bot.may_manage(interaction, job):
+    if job is None or not await bot.permissions.may_manage(interaction, job):
         raise JobNotFound(_("There is no such job on this server."))
     outcome = await queue.cancel(job_id, by=interaction.user.id, moderator=True)
     return _(CANCEL_SENTENCES[outcome])

@@ -11,6 +11,8 @@ import pytest
 
 from bot.delivery.errors import RetryLaterError, RungClosedError, TooLargeError, explain
 from bot.delivery.ladder import Rung, rungs
+from bot.domain.ids import new_job_id
+from bot.messages.discord_limits import NONCE_LENGTH
 from storage.deliveries import Delivery
 
 NOW = 1_000_000.0
@@ -100,3 +102,8 @@ def test_what_is_not_known_stays_what_it_is():
 
 def test_the_token_is_not_shown():
     assert "token='t'" not in repr(DELIVERY)
+
+
+@pytest.mark.parametrize("rung", list(Rung))
+def test_a_job_id_with_a_letter_is_a_nonce(rung):
+    assert len(new_job_id() + rung[0]) <= NONCE_LENGTH

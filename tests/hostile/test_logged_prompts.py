@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.client import asking
-from bot.delivery import courier
+from bot.delivery import card_maker, courier
 from bot.logs import set_up_logging
 from tests.wire.kit import staged
 
@@ -37,7 +37,7 @@ async def test_prompts_are_logged_only_if_the_owner_opts_in(
             failed = await (await stage.imagine("bob", SECRET)).answer()
             assert "Something went wrong" in failed.content
         with monkeypatch.context() as broken:
-            broken.setattr(courier, "outcome", fail)
+            broken.setattr(card_maker, "outcome", fail)
             last = await stage.imagine("bob", SECRET)
             await last.until(lambda m: "Something went wrong" in str(m.embeds), timeout=30)
     written = log.getvalue()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import discord
+import pytest
 from discord import app_commands
 
 from bot.client.forms import Form
+from bot.messages.discord_limits import FORM_TITLE_LENGTH
+from bot.words import speaking
 from tests.sandbox.sandbox_bot import png
 from tests.wire.kit import staged, text_of
 
@@ -73,3 +76,11 @@ async def test_a_form_of_another_version_is_answered(sandbox, tmp_path, monkeypa
     assert message is not None
     assert "older version" in text_of(message)
     assert message.ephemeral
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+async def test_titles_are_short_enough(stage, locale):
+    assert stage.app.client.extensions  # which make the forms known
+    with speaking(locale):
+        for name, form in Form.known.items():
+            assert 0 < len(form("").title()) <= FORM_TITLE_LENGTH, name

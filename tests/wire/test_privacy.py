@@ -93,7 +93,7 @@ async def test_old_jobs_are_swept_and_the_ledger_is_pruned(stage):
     message = await stage.outcome(await stage.imagine("bob", "a fish"))
     await stage.delivered(job_id_of(message))
     services = stage.app.client.services
-    store = services.courier._store
+    store = services.cards._store
     for days, keep_days, jobs, charged in ((1, 7, 1, 1), (6, 7, 1, 1), (9, 0, 1, 0), (9, 7, 0, 0)):
         clock = await stage.database.read(lambda tx: tx.value("SELECT min(finished_at) FROM jobs"))
         privacy = Privacy(

@@ -128,7 +128,7 @@ async def test_delete_by_its_owner_or_a_moderator(stage, who):
     first = await stage.outcome(await stage.imagine("bob", "a fish"))
     varied = await stage.outcome(await stage.sandbox.user("bob").press(first, "Vary"))
     job = await stage.job_of(varied)
-    store = stage.app.client.services.courier._store
+    store = stage.app.client.services.cards._store
     (image,) = await stage.queue.images(job.id)
     refusal = await (await stage.sandbox.user("mallory").press(varied, "Delete")).answer()
     assert "Only the one who asked" in refusal.content
@@ -136,7 +136,7 @@ async def test_delete_by_its_owner_or_a_moderator(stage, who):
     await stage.sandbox.user(who).press(varied, "Delete")
     await stage.sandbox.wait(lambda: varied.deleted)
     assert not store.path(image).exists()
-    assert not store.input_path(job.id).exists()
+    assert not store.inputs.path(job.id).exists()
     assert not await stage.queue.images(job.id)
     audited = await stage.database.read(
         lambda tx: tx.value("SELECT count(*) FROM audit WHERE action = 'delete'")
@@ -171,10 +171,10 @@ async def test_a_deletion_that_a_crash_cut_short_is_finished(sandbox, tmp_path):
     async with staged(sandbox, tmp_path) as stage:
         message = await stage.outcome(await stage.imagine("bob", "a fish"))
         job_id = job_id_of(message)
-        store = stage.app.client.services.courier._store
+        store = stage.app.client.services.cards._store
         (image,) = await stage.queue.images(job_id)
         await stage.database.write(lambda tx: tx.execute("UPDATE jobs SET deleted_at = 1"))
-        orphan = await store.keep_input("0" * 18, b"never accepted")
+        orphan = await store.inputs.keep("0" * 18, b"never accepted")
     async with staged(sandbox, tmp_path) as stage:
         assert not store.path(image).exists()
         assert not await stage.queue.images(job_id)

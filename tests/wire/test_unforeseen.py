@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bot.delivery import courier
+from bot.delivery import card_maker, courier
 from bot.domain.job import JobState
 from storage.images import ImageStore
 from tests.engines import Script, ScriptedEngine
@@ -59,7 +59,7 @@ async def test_in_the_worker(stage, monkeypatch, caplog):
 @pytest.mark.usefixtures("hurry")
 async def test_in_the_courier(stage, monkeypatch, caplog):
     with monkeypatch.context() as patch:
-        patch.setattr(courier, "outcome", breaks)
+        patch.setattr(card_maker, "outcome", breaks)
         message = await stage.outcome(await stage.imagine("alice", "a house"))
     delivery = await stage.delivered(job_id_of(message))
     assert delivery.state == "delivered"
@@ -73,16 +73,16 @@ async def test_in_the_courier(stage, monkeypatch, caplog):
 
 
 @pytest.mark.usefixtures("hurry")
-@pytest.mark.parametrize("place", ["outcome", "rungs"])
-async def test_in_the_courier_once(stage, monkeypatch, place):
-    works, faults = getattr(courier, place), [Unforeseen()]
+@pytest.mark.parametrize(("module", "place"), [(card_maker, "outcome"), (courier, "rungs")])
+async def test_in_the_courier_once(stage, monkeypatch, module, place):
+    works, faults = getattr(module, place), [Unforeseen()]
 
     def first_breaks(*arguments, **options):
         if faults:
             raise faults.pop()
         return works(*arguments, **options)
 
-    monkeypatch.setattr(courier, place, first_breaks)
+    monkeypatch.setattr(module, place, first_breaks)
     message = await stage.outcome(await stage.imagine("alice", "a house"))
     assert message.files
     delivery = await stage.delivered(job_id_of(message))
@@ -93,7 +93,7 @@ async def test_in_the_courier_once(stage, monkeypatch, place):
 @pytest.mark.usefixtures("hurry")
 async def test_in_the_courier_before_and_after_it_looks(stage, monkeypatch):
     """What fails wherever it is touched is given up, without spinning."""
-    monkeypatch.setattr(courier, "outcome", breaks)
+    monkeypatch.setattr(card_maker, "outcome", breaks)
     monkeypatch.setattr(courier, "broken", breaks)
     before = stage.database.commits
     response = await (await stage.imagine("alice", "a house")).response()

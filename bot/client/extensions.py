@@ -1,0 +1,35 @@
+"""The cogs: every module and package of the cogs package, found by itself and loaded by name."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib.util import find_spec
+from typing import Final
+
+from discord.ext import commands
+
+from bot.errors import StartupError
+
+_PACKAGE: Final = "cogs"
+
+
+def extension_names() -> list[str]:
+    """Return the full module names of the cogs, in the order of the alphabet."""
+    spec = find_spec(_PACKAGE)
+    folders = spec.submodule_search_locations if spec is not None else None
+    return sorted(f"{_PACKAGE}.{found.name}" for found in pkgutil.iter_modules(folders or ()))
+
+
+async def load_extensions(bot: commands.Bot) -> None:
+    """Load the cogs that are not loaded yet; raise `StartupError` for one without `setup`.
+
+    Their order decides nothing: no two answer the same `custom_id`, and each listens for itself.
+    """
+    for name in extension_names():
+        # A login that failed half-way is tried again.
+        if name in bot.extensions:
+            continue
+        try:
+            await bot.load_extension(name)
+        except commands.NoEntryPointError as error:
+            raise StartupError(f"The cog {name} has no function setup(bot).") from error

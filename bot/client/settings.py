@@ -1,0 +1,33 @@
+"""The settings of a user or of a server, shown with the controls that change them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+
+from bot.client.bot import ImageBot
+from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
+from bot.messages.settings_panel import Panel
+
+
+async def panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> Panel:
+    """Return the settings of the user, or of the server that the interaction comes from."""
+    preferences = bot.services.preferences
+    if scope == "user":
+        defaults = await preferences.user(interaction.user.id)
+    else:
+        defaults = await preferences.guild(interaction.guild_id)
+    styles = await preferences.styles(interaction.guild_id)
+    return Panel(scope, bot.services.model, defaults, styles, ASPECT_NAMES, QUALITY_NAMES)
+
+
+async def show_panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:
+    """Answer with the settings, privately; or renew the message that has the controls."""
+    shown = await panel(interaction, bot, scope)
+    if interaction.message is not None and interaction.type is discord.InteractionType.component:
+        await interaction.response.edit_message(embed=shown.embed(), view=shown.view())
+    else:
+        await interaction.response.send_message(
+            embed=shown.embed(), view=shown.view(), ephemeral=True
+        )

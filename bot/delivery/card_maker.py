@@ -1,0 +1,124 @@
+"""The maker of cards: an ended job as a message, its pictures fitted into an upload limit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from bot.delivery.errors import RungClosedError, TooLargeError
+from bot.delivery.visibility import ShownIn, Visibility, why
+from bot.domain.job import ImageRecord, Job
+from bot.errors import JobNotFound, NotAllowed
+from bot.jobs.queue import JobQueue
+from bot.messages.card import Card
+from bot.messages.discord_limits import FILE_BYTES
+from bot.messages.outcome import outcome, picked, withheld
+from bot.messages.text import plain
+from bot.messages.upload import Upload, fit, fit_png, upload_limit
+from bot.pictures.grid import make_grid
+from bot.rules.verdicts import Exposure
+from bot.words import _
+from storage.images import ImageStore
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# What Pillow raises for a damaged file, besides its absence.
+_BROKEN: Final = (OSError, SyntaxError, ValueError)
+_SMALLEST_LIMIT: Final = 256 * 1024
+_ALT_SHOWN: Final = 400
+
+
+class CardMaker:
+    """Makes the cards of ended jobs, each for the place where it is shown.
+
+    `file_limit` gives the bytes that one file may have in a server, by the server's id, or outside
+    of servers, by None.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        store: ImageStore,
+        gate: Visibility,
+        file_limit: Callable[[int | None], int],
+    ) -> None:
+        self._queue = queue
+        self._store = store
+        self._gate = gate
+        self._file_limit = file_limit
+
+    async def exposure(self, job: Job, images: Sequence[ImageRecord], place: ShownIn) -> Exposure:
+        """Return how openly these pictures of a job may be shown in a place."""
+        return await self._gate.exposure(job, images, place)
+
+    async def fitted(
+        self, job: Job, send: Callable[[Card], Awaitable[T]], place: ShownIn, *, apart: bool = False
+    ) -> T:
+        """Send the card of an ended job to a place, smaller each time it raises `TooLargeError`.
+
+        The pictures of a batch come as one grid, or with `apart` each as its own file. Raises
+        `RungClosedError` where not even the smallest is taken.
+        """
+        limit = upload_limit(job.request.count if apart else 1, self._file_limit(job.guild_id))
+        while True:
+            card = await self.card(job, place, limit, apart=apart)
+            try:
+                return await send(card)
+            except TooLargeError as error:
+                largest = max((len(upload.data) for upload in card.uploads), default=0)
+                limit = min(limit, largest) // 2
+                if limit < _SMALLEST_LIMIT:
+                    raise RungClosedError(f"too large even when re-encoded ({error})") from error
+                log.info("Discord refused the size; re-encoding to at most %d bytes", limit)
+
+    async def card(
+        self, job: Job, place: ShownIn, limit: int = FILE_BYTES, *, apart: bool = False
+    ) -> Card:
+        """Build the message of an ended job for a place, its pictures of `limit` bytes at most."""
+        images = await self._queue.images(job.id)
+        exposure = await self._gate.exposure(job, images, place)
+        if exposure in {Exposure.DM, Exposure.BLOCK}:
+            return withheld(job, why(exposure, images))
+        hidden = why(exposure, images) if exposure is Exposure.SPOILER else ""
+        alt = plain(job.request.prompt, _ALT_SHOWN)
+        if len(images) > 1 and not apart:
+            try:
+                paths = [self._store.path(record) for record in images]
+                png = await asyncio.to_thread(make_grid, paths)
+            except _BROKEN:
+                log.exception("not all of the job's pictures can be read; they come apart")
+            else:
+                grid = await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit)
+                return outcome(job, [grid], made=len(images), grid=True, hidden=hidden)
+        uploads: list[Upload] = []
+        for record in images:
+            stem = f"{job.id}_{record.position}"
+            try:
+                uploads.append(
+                    await asyncio.to_thread(fit, self._store.path(record), stem, alt, limit)
+                )
+            except _BROKEN:
+                log.exception("picture %d of the job cannot be read", record.position)
+        return outcome(job, uploads, made=len(images), hidden=hidden)
+
+    async def single(self, job: Job, image: ImageRecord, place: ShownIn) -> Card:
+        """Build the message of one picture of a batch for a place.
+
+        Raises `JobNotFound` without its file, and `NotAllowed` where it may not be shown.
+        """
+        exposure = await self._gate.exposure(job, [image], place)
+        if exposure in {Exposure.DM, Exposure.BLOCK}:
+            raise NotAllowed(why(exposure, [image]))
+        hidden = why(exposure, [image]) if exposure is Exposure.SPOILER else ""
+        stem = f"{job.id}_{image.position}"
+        alt = plain(job.request.prompt, _ALT_SHOWN)
+        try:
+            upload = await asyncio.to_thread(fit, self._store.path(image), stem, alt)
+        except _BROKEN as error:
+            log.exception("picture %d of the job cannot be read", image.position)
+            raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
+        return picked(job, image, upload, hidden=hidden)
