@@ -88,7 +88,7 @@ class Metrics:
         return Histogram(name, text, labels, registry=self._registry, buckets=buckets)
 
     def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request; a method that HTTP does not know gets no label."""
+        """Count a request; a method that HTTP does not know counts as `other`."""
         known = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
         label = method if method in known else "other"
         self._requests.labels(label, route, str(status)).observe(seconds)
