@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -18,6 +19,7 @@ HEAVY = {"torch", "torchvision", "diffsynth", "transformers", "numpy", "safetens
 WITH_TORCH = {"child", "files", "models", "stream", "tiny"}
 SPEAKING = {"words", "errors", "logs"}  # rooms whose `__init__` is what they are for
 LONGEST_MODULE = 400
+MOST_METHODS = 15
 
 
 @cache
@@ -143,13 +145,6 @@ def test_the_doors_do_not_meet():
     assert not forbidden(("cogs",), "storage", "sqlite3", "aiosqlite", "bot.engine")
 
 
-def test_no_cog_imports_another():
-    for path in files_in("cogs"):
-        own = ".".join(module_of(path).split(".")[:2])
-        others = [n for n in imports_of(path) if within(n, "cogs") and not within(n, own)]
-        assert not others, f"{path}: {others}"
-
-
 def test_the_engines_sides_never_meet():
     assert not forbidden(("bot.engine.parent",), "bot.engine.child", "bot.engine.models")
     assert not forbidden(("bot.engine.child",), "bot.engine.parent")
@@ -169,6 +164,13 @@ def test_torch_is_named_in_its_rooms_alone():
         assert not {name.split(".")[0] for name in imports_of(path)} & HEAVY, path
 
 
+def test_no_cog_imports_another():
+    for path in files_in("cogs"):
+        own = ".".join(module_of(path).split(".")[:2])
+        others = [n for n in imports_of(path) if within(n, "cogs") and not within(n, own)]
+        assert not others, f"{path}: {others}"
+
+
 def test_the_laboratory_and_the_command_line_are_nobodys():
     for path in sources():
         room = room_of(module_of(path))
@@ -178,10 +180,63 @@ def test_the_laboratory_and_the_command_line_are_nobodys():
             assert not [n for n in imports_of(path) if within(n, "bot.cli")], path
 
 
+def classes() -> dict[str, list[tuple[str, ast.ClassDef]]]:
+    """Return the classes of the product by name, each with its module."""
+    found: defaultdict[str, list[tuple[str, ast.ClassDef]]] = defaultdict(list)
+    for path in sources():
+        if room_of(module_of(path)) in {"bot/sandbox", "bot/lab"}:
+            continue
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append((module_of(path), node))
+    return dict(found)
+
+
+def test_one_public_name_is_one_class():
+    twice = {
+        name: [module for module, _ in places]
+        for name, places in classes().items()
+        if len(places) > 1 and not name.startswith("_")
+    }
+    assert not twice
+
+
+def methods_of(name: str, known: dict[str, list[tuple[str, ast.ClassDef]]]) -> set[str]:
+    """Return the methods that a class has of its own, or of another class of this project."""
+    found: set[str] = set()
+    for _module, node in known.get(name, ()):
+        found |= {
+            n.name for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        for base in node.bases:
+            if isinstance(base, ast.Name) and base.id != name:
+                found |= methods_of(base.id, known)
+    return found
+
+
+def test_classes_stay_small():
+    known = classes()
+    large = {name: n for name in known if (n := len(methods_of(name, known))) > MOST_METHODS}
+    assert not large
+
+
 def test_the_app_starts_without_torch():
     code = f"import sys, bot.app.app; sys.exit(bool({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=50)
     assert done.returncode == 0
+
+
+def test_paths_in_the_docs_are_there():
+    """What a page names in backticks as a file or folder of ours."""
+    named = re.compile(r"`((?:bot|cogs|storage|tests|docs)/[\w/.-]+)`")
+    short = re.compile(r"`((?:[a-z_]+/)+[a-z_]+\.py)`")
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
+        if page.name in {"CHANGELOG.md", "from-the-old-server.md"}:
+            continue
+        text = page.read_text("utf-8")
+        for path in {*named.findall(text), *short.findall(text)}:
+            known = (ROOT / path, ROOT / "bot" / path, ROOT / "bot" / "engine" / path)
+            assert any(one.exists() for one in known), f"{page.name} names {path}"
 
 
 def test_modules_stay_short():

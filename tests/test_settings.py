@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from bot.app.app import limits_of
 from bot.config.env_example import env_example
 from bot.config.settings import Settings, load_settings
 from bot.errors import ConfigError
@@ -35,6 +37,13 @@ def test_the_example_with_every_line_active_is_valid(tmp_path, monkeypatch):
     lines = [line.removeprefix("# ") for line in env_example().splitlines() if "=" in line]
     (tmp_path / ".env").write_text("\n".join(lines))
     assert load_settings() == Settings(_env_file=None)
+
+
+def test_every_limit_of_the_settings_reaches_the_rules():
+    names = [name for name in Settings.model_fields if name.startswith("limit_")]
+    numbers = dict(zip(names, range(11, 11 + len(names)), strict=True))
+    limits = limits_of(load_settings(**numbers))
+    assert sorted(asdict(limits).values()) == sorted(numbers.values())
 
 
 def test_env_file_and_environment_are_read(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from bot.http.errors import problem_of
@@ -12,11 +14,18 @@ from bot.rules.refusals import (
     CooldownRuns,
     OpenJobsReached,
     PromptRuleBroken,
+    QueueDrained,
+    QueueFull,
+    QuotaReached,
+    QuotaUnit,
+    Refusal,
+    ShuttingDown,
     UserBlocked,
 )
 from bot.words import speaking
 from storage import blocks, people
 from storage.blocks import Block
+from storage.usage import QuotaScope
 from tests.jobs.kit import make_origin, make_request, one, refused, submit
 
 
@@ -79,6 +88,36 @@ async def test_a_blocked_user_reads_why_and_until_when(queue, database, clock):
     await database.write(lambda tx: blocks.put(tx, block))
     with refused(UserBlocked, match=rf"cannot use the bot here\. .*<t:{until:.0f}:R>.*spam"):
         await submit(queue)
+
+
+KINDS = [
+    OpenJobsReached(3),
+    CooldownRuns(30, 1_800_000_030),
+    *(
+        QuotaReached(scope, unit, used=1, limit=2, needed=3, retry_at=at)
+        for scope in QuotaScope
+        for unit in QuotaUnit
+        for at in (None, 1_800_000_030)
+    ),
+    QueueFull(500),
+    QueueFull(5, of_server=True),
+    QueueDrained("a new card"),
+    ShuttingDown(),
+    UserBlocked(None, ""),
+    ChannelClosed(),
+    PromptRuleBroken(),
+]
+
+
+def test_every_refusal_is_worded_at_both_doors():
+    assert {type(kind) for kind in KINDS} == set(get_args(Refusal))
+    for kind in KINDS:
+        sentences = [spoken(kind), str(problem_of(kind).detail)]
+        assert kind.sentence not in sentences, "bot/rules/wording.py does not know it"
+        assert "<t:" not in sentences[1]
+        assert "/queue" not in sentences[1]
+        with speaking("zh-CN"):
+            assert spoken(kind) != sentences[0]
 
 
 def test_each_door_says_times_and_help_in_its_own_way():
