@@ -163,6 +163,7 @@ class Story:
         """Draw all kinds of pictures."""
         alice, bob, chen = (self.sandbox.user(name) for name in ("alice", "bob", "chen"))
         await self.ask("alice", "art", "single", "a lighthouse at dusk", seed=11)
+        await self.ask("bob", "general", "plain", "a plain of grass")
         batch = await self.ask("bob", "general", "batch", "three boats", count=3, seed=21)
         await self.ask(
             "bob", "general", "start", "in oil", image=("start.png", png("teal")), strength=0.5
@@ -233,7 +234,6 @@ class Story:
         for name, who, command in (
             ("history", "bob", "history"),
             ("queue", "bob", "queue"),
-            ("admin queue", "alice", "admin queue"),
             ("audit", "alice", "admin audit"),
             ("wipe", "mallory", "privacy delete"),
         ):
@@ -269,6 +269,6 @@ class Story:
             body = {"prompt": "waits over HTTP", "seed": 44}
             accepted = await client.post("/api/v1/images/generate?async=true", json=body)
             self.jobs["http waiting"] = accepted.json()["id"]
-        queue = await self.say("chen", "queue")
-        self.messages["chen's queue"] = queue.id
+        self.messages["chen's queue"] = (await self.say("chen", "queue")).id
+        self.messages["admin queue"] = (await self.say("alice", "admin queue")).id
         await self.bot.end(signal.SIGKILL)
