@@ -13,7 +13,6 @@ from bot.sandbox.people import NoResponse
 from tests.upgrade.kit import digests, filled_in, find, ids, old_controls, said
 from tests.wire.kit import PATIENCE_S, is_outcome
 
-
 KINDS = {
     *("cancel", "reroll", "vary", "edit", "upscale", "details", "delete", "pick"),
     *("refresh", "open", "page", "everyone", "endjob", "audit", "prefs", "pref"),
