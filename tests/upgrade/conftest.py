@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.engines import ScriptedEngine
+from tests.upgrade.kit import Drill, Installation, unpack, upgraded
+from tests.wire.conftest import _route, judge, sandbox
+
+__all__ = ["_route", "judge", "sandbox"]
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("c520ff5")
+    unpack(folder)
+    return folder
+
+
+@pytest.fixture
+def old(unpacked, tmp_path, monkeypatch) -> Installation:
+    """A copy of the old installation, which is the working folder: its `.env` has relative paths."""
+    root = Path(shutil.copytree(unpacked, tmp_path / "bot"))
+    monkeypatch.chdir(root)
+    return Installation(root)
+
+
+@pytest.fixture
+async def drill(sandbox, old) -> AsyncIterator[Drill]:
+    async with upgraded(sandbox, old, ScriptedEngine()) as running:
+        yield running
