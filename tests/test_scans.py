@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-# What looks like a secret and is none, by file: an alphabet, made-up values of tests.
+# What looks like a secret and is not one, by file: an alphabet, made-up values of tests.
 KNOWN = {
     ("bot/domain/ids.py", "Base64 High Entropy String"),
     ("tests/test_scans.py", "Base64 High Entropy String"),

@@ -1,4 +1,4 @@
-"""The audit as those read it who look after the bot."""
+"""The audit log, for those who look after the bot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was drawn: looked through, taken up again, deleted."""
+"""The gallery: finished pictures, looked through, taken up again, deleted."""
 
 from __future__ import annotations
 

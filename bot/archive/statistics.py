@@ -1,4 +1,4 @@
-"""How the bot is used: jobs a day, waiting times, use of the GPU, shares."""
+"""Statistics of use: jobs a day, waiting times, use of the GPU, shares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user may ask for, and the sentences for what they may not."""
+"""The request for a picture: what a user may ask for, and the sentences for what they may not."""
 
 from __future__ import annotations
 

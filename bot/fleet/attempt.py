@@ -1,4 +1,4 @@
-"""One attempt at a job: what the engine is asked for, how far it got, and what is kept of it."""
+"""Attempts at a job: what the engine is asked for, how far it got, and what is kept of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One engine of the fleet: its worker, whether it takes jobs, and which suit it."""
+"""The slot of one engine in the fleet: its worker, whether it takes jobs, and which suit it."""
 
 from __future__ import annotations
 

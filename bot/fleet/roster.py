@@ -1,4 +1,4 @@
-"""The roster: the engines that are there, and the event of any of them coming, going or moving."""
+"""The roster: which engines are there, and the event of one coming, going or moving."""
 
 from __future__ import annotations
 

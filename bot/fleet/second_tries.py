@@ -1,4 +1,4 @@
-"""Second tries: a job that one engine failed or refused is left to the others, if there are any."""
+"""Second tries: a job that one engine failed or refused is left to the others."""
 
 from __future__ import annotations
 

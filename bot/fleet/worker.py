@@ -1,4 +1,4 @@
-"""The one task that drives the engine: claim a job, draw it, record what came of it."""
+"""The worker, the one task that drives an engine: claim a job, draw it, record what came of it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What happens to a request: validation, limits, the fair queue and the GPU worker."""
+"""Jobs, from a request to its end: admission, the fair queue, outcomes."""

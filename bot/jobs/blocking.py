@@ -1,4 +1,4 @@
-"""Users who may not ask: who is blocked, and what they had waiting is dropped."""
+"""Blocks: users who may not ask; what they had waiting is dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request from what was asked, what its user and server have set, and what the model knows."""
+"""Composition of a request: what was asked, what its user and server have set, the model."""
 
 from __future__ import annotations
 

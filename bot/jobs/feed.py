@@ -1,4 +1,4 @@
-"""News of jobs inside the process: nothing here is durable, the truth is in the database."""
+"""The feed of news about jobs inside the process; nothing in it is durable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fair order and the estimates, over what the database and the engine know now."""
+"""The forecast: the fair order and the estimates, over what database and engines know now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How jobs end or go back: each function is one step within a transaction.
+"""Outcomes of jobs, which end or go back: each function is one step within a transaction.
 
 Late results are fenced: they count only while the job is running, and in the very attempt that
 was claimed.

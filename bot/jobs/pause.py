@@ -1,4 +1,4 @@
-"""What closes the queue: a pause (nothing is started) and a drain (nothing new is accepted)."""
+"""The pause of a queue (nothing is started) and its drain (nothing new is accepted)."""
 
 from __future__ import annotations
 

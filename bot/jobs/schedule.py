@@ -1,4 +1,4 @@
-"""The order in which jobs will run, and when: arithmetic over measured history, no I/O."""
+"""The schedule: in which order jobs will run, and when; arithmetic over measured history."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that must end: also while its task is being cancelled, or its database refuses."""
+"""Tasks that must end: also while they are being cancelled, or their database refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a prompt may not say, and who may not ask: decided without any other service."""
+"""Prompt rules: what a prompt may not say, decided without any other service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of users and servers, remembered: a form or a private answer cannot wait for a disk."""
+"""Settings in memory, of users and servers: a form or a private answer cannot wait for a disk."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def with_rule(values: Values, rule: str) -> Values:
 
 
 def without_rule(values: Values, rule: str) -> Values:
-    """Remove a rule; raise `InvalidRequest` where there is none such."""
+    """Remove a rule; raise `InvalidRequest` where there is no such rule."""
     rules = rules_of(values)
     if rule not in rules:
         raise InvalidRequest(_("There is no such rule."))
@@ -69,7 +69,7 @@ def with_style(values: Values, new: Style) -> Values:
 
 
 def without_style(values: Values, name: str) -> Values:
-    """Remove a style; raise `InvalidRequest` where there is none of that name."""
+    """Remove a style; raise `InvalidRequest` where there is no style of that name."""
     own = from_values(values.get("styles"))
     others = [style for style in own if style.name.casefold() != name.casefold()]
     if len(others) == len(own):

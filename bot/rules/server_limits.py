@@ -1,4 +1,4 @@
-"""What a server's admins have set about limits: for the server, for roles; kept in its settings."""
+"""Limits that a server's admins have set, for the server and for roles; kept in its settings."""
 
 from __future__ import annotations
 

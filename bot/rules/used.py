@@ -1,4 +1,4 @@
-"""What a user has used of their limits, and what is left."""
+"""Limits used: what a user has used of theirs, and what is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How openly a picture is shown, by what the image check said and what a server chose."""
+"""Verdicts of the image check, and how openly a server has pictures shown by them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user can do: run a command, click, choose, fill in a form, write a message."""
+"""Actions of users: run a command, click, choose, fill in a form, write a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which gateway events a session gets, by its intents and shard, and their payloads."""
+"""Dispatch of gateway events: which a session gets, by its intents and shard, and as what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in the sandbox, for the gateway, for the page and for whoever waits."""
+"""Events of the sandbox, for the gateway, for the page and for whoever waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every request passes: host and origin checks, the record, faults, the token, errors."""
+"""The gate of every request: host and origin checks, the record, faults, the token, errors."""
 
 from __future__ import annotations
 

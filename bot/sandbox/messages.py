@@ -1,4 +1,4 @@
-"""Making and editing messages out of request bodies."""
+"""Messages, made and edited out of request bodies."""
 
 from __future__ import annotations
 

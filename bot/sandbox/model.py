@@ -1,4 +1,4 @@
-"""What exists in the sandbox: users, guilds, channels, files, messages and interactions."""
+"""The model of what exists: users, guilds, channels, files, messages and interactions."""
 
 from __future__ import annotations
 

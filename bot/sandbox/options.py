@@ -1,4 +1,4 @@
-"""From what a user typed to the option tree of an interaction, with the client's own checks."""
+"""Options of an interaction, from what a user typed, with the client's own checks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user of the sandbox, for tests and the demo: acts at once, waits on events, never polls."""
+"""People of the sandbox, for tests and the demo: they act at once and wait on events."""
 
 from __future__ import annotations
 

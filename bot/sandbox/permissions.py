@@ -1,4 +1,4 @@
-"""Who may do what where: Discord's permission bits and how roles and overwrites combine."""
+"""Permissions: Discord's bits, and how roles and overwrites combine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Discord refuses in a message: lengths, counts, sizes, and how contents may combine."""
+"""Validation of messages as Discord does it: lengths, counts, sizes, what may stand together."""
 
 from __future__ import annotations
 

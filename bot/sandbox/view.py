@@ -1,4 +1,4 @@
-"""What the page shows to one user: state, messages and events in its own JSON."""
+"""The view of one user on the page: state, messages and events in its own JSON."""
 
 from __future__ import annotations
 

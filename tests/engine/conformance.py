@@ -227,7 +227,7 @@ def every(
 ) -> pytest.MarkDecorator:
     """Give a test each implementation that can `acts`; those named in `slow` in `make check`.
 
-    A test that loads the model `often` is none for heavy implementations.
+    A test that loads the model `often` is not for heavy implementations.
     """
     return pytest.mark.parametrize(
         "implementation",

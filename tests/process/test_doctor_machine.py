@@ -351,7 +351,7 @@ def test_folders_that_belong_to_someone_else(tmp_path):
     assert "cannot be read (Permission denied)" in found["model files"]["text"]
     assert found["data folder"]["level"] == "error"
     assert found["log"]["level"] == "warning"
-    # Each says it in an own sentence, none with a bare exception.
+    # Each says it in a sentence of its own, none with a bare exception.
     assert not [item for item in found.values() if "could not be checked" in item["text"]], found
 
 

@@ -60,7 +60,7 @@ class Installation:
         return self.root / "data" / "images"
 
     def settings(self, **changes: Any) -> Settings:
-        """What this code reads in the `.env` of then."""
+        """What this code reads in the old `.env`."""
         return load_settings(_env_file=self.root / ".env", **changes)
 
     def rows(self, sql: str, *values: Any) -> list[Any]:
@@ -94,7 +94,7 @@ class Drill:
         return Api(self.stage)
 
     def message(self, name: str) -> Message:
-        """A message of then, as it stands now."""
+        """An old message, as it stands now."""
         return find(self.sandbox.world, self.old.scene["named"][name])
 
     def form(self, name: str) -> Invocation:
@@ -114,7 +114,7 @@ class Drill:
         ]
 
     async def settled(self, job: str) -> Message:
-        """Wait until a job of then has its answer; return it."""
+        """Wait until an old job has its answer; return it."""
         await self.stage.delivered(self.old.jobs[job])
         (message,) = self.answers(job)
         return message
@@ -125,7 +125,7 @@ class Drill:
         return said(await used.answer(PATIENCE_S))
 
     async def press(self, who: str, name: str, action: str) -> Invocation:
-        """Press the one button of a message of then whose id begins with `action`."""
+        """Press the one button of an old message whose id begins with `action`."""
         message = self.message(name)
         (custom_id,) = [one for one in ids(message) if f"{one}:".startswith(f"{action}:")]
         return await self.sandbox.user(who).press(message, custom_id)
@@ -166,7 +166,7 @@ def digests(message: Message) -> list[str]:
 
 
 def set_up(sandbox: Sandbox, old: Installation) -> None:
-    """Put the messages of then into the sandbox, and let the open forms be open."""
+    """Put the old messages into the sandbox, and let the open forms be open."""
     world, text = sandbox.world, json.dumps(old.scene).replace("SANDBOX", sandbox.url)
     scene = json.loads(text)
     for user in world.users.values():
@@ -207,7 +207,7 @@ def _put(world: World, old: Installation, row: dict[str, Any]) -> None:
 
 
 def old_controls(old: Installation) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every control of every message of then: (message, control), as they stood."""
+    """Every control of every old message: (message, control), as they stood."""
     for row in old.scene["messages"]:
         for item in walk(row["components"]):
             if "custom_id" in item:
@@ -218,7 +218,7 @@ def old_controls(old: Installation) -> Iterator[tuple[dict[str, Any], dict[str, 
 async def upgraded(
     sandbox: Sandbox, old: Installation, engine: ScriptedEngine | None = None, **changes: Any
 ) -> AsyncIterator[Drill]:
-    """Start this code's bot in the old folder, by the `.env` of then; again, if it ran before."""
+    """Start this code's bot in the old folder, by the old `.env`; again, if it ran before."""
     if not sandbox.world.interactions:
         set_up(sandbox, old)
     values = {"discord_api_url": sandbox.api_url, "http_port": 0, "log_dir": "-", **changes}

@@ -1,4 +1,4 @@
-"""The FP8 cache of then is used as it lies there, and the networks say what they said."""
+"""The old FP8 cache is used as it lies there, and the networks say what they said."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ async def test_an_engine_paused_by_its_name_is_resumed_by_it(drill):
 
 
 async def test_what_was_used_counts_on(sandbox, old):
-    """The ledger of then, as if the upgrade came within the hour."""
+    """The old ledger, as if the upgrade came within the hour."""
     with closing(sqlite3.connect("data/bot.sqlite3")) as database:
         (last,) = database.execute("SELECT max(charged_at) FROM usage").fetchone()
         later = time.time() - 3600 - last

@@ -1,4 +1,4 @@
-"""Every job of then is readable: shown, listed, handed out, with the pictures that are recorded."""
+"""Every old job is readable: shown, listed, handed out, with the pictures that are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `.env` of then is read as it was; commands beside the bot work in the old folder."""
+"""The old `.env` is read as it was; commands beside the bot work in the old folder."""
 
 from __future__ import annotations
 
