@@ -69,7 +69,7 @@ class Obstacles:
         log.error("job %s goes back: %s (%s)", job.id, reason, detail)
         self._refused = True
         self._refusals = min(self._refusals + 1, DOUBLINGS)
-        # Everyone who waits reads it, each in their own language: it is looked up where it is shown.
+        # Whoever waits reads it in their own language: it is looked up where it is shown.
         self._queue.control.hold(self, HELD.get(reason, reason))
         await self._give_back(job)
 
