@@ -22,8 +22,9 @@ def unpacked(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def old(unpacked, tmp_path, monkeypatch) -> Installation:
-    """A copy of the old installation, which is the working folder: its `.env` has relative paths."""
-    root = Path(shutil.copytree(unpacked, tmp_path / "bot"))
+    """A copy, without the large model, which is the working folder: its paths are relative."""
+    left_out = shutil.ignore_patterns("qwen-image")
+    root = Path(shutil.copytree(unpacked, tmp_path / "bot", ignore=left_out))
     monkeypatch.chdir(root)
     return Installation(root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,8 +53,9 @@ class OldModel:
 
 
 @pytest.fixture
-def model(old) -> OldModel:
+def model(old, unpacked) -> OldModel:
     torch.set_num_threads(1)
+    shutil.copytree(unpacked / "models", old.root / "models", dirs_exist_ok=True)
     home = cache_home(old.settings().image_model_path, REPOSITORY)
     config = Qwen2_5_VLTextConfig(**old.reference("text_config.json"))
     noted = load_file(old.root / "expected" / "reference.safetensors")

@@ -6,8 +6,6 @@ import sqlite3
 import time
 from contextlib import closing
 
-import pytest
-
 from bot.sandbox.scene import ADMIN_ROLE_ID, FOREIGN_CHANNEL_ID, GUILD_ID
 from tests.upgrade.kit import upgraded
 
@@ -53,11 +51,11 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize(("who", "command"), ANSWERS)
-async def test_the_commands_tell_what_was_set(drill, who, command):
-    told = await drill.say(who, command)
-    for part in ANSWERS[who, command]:
-        assert part in told
+async def test_the_commands_tell_what_was_set(drill):
+    for (who, command), parts in ANSWERS.items():
+        told = await drill.say(who, command)
+        for part in parts:
+            assert part in told, command
 
 
 async def test_refusals_of_then_hold(drill):

@@ -6,7 +6,6 @@ import hashlib
 import io
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from bot.sandbox.people import NoResponse
@@ -22,6 +21,8 @@ KINDS = {
 
 async def new_job(drill, used):
     """Wait for the picture of what was asked for; return the job and what the engine was told."""
+    message = await used.until(lambda found: found.controls or not found.thinking)
+    assert message.controls, said(message)
     message = await used.until(is_outcome, PATIENCE_S)
     job = await drill.stage.job_of(message)
     (request,) = [one for one in drill.engine.requests if one.job_id == job.id]
@@ -85,13 +86,12 @@ async def test_a_lora_is_carried_on(drill):
     assert job.request.style == "House Look"
 
 
-@pytest.mark.parametrize(("action", "sides"), [("vary", (384, 256)), ("upscale", (512, 336))])
-async def test_vary_and_upscale_start_from_the_old_picture(drill, action, sides):
-    name = {"vary": "lora", "upscale": "chens"}[action]
-    job, request = await new_job(drill, await drill.press("alice", name, action))
-    assert [start_of(request)] == drill.old.pictures(name)
-    assert (request.width, request.height) == sides
-    assert job.parent_id == drill.old.jobs[name]
+async def test_vary_and_upscale_start_from_the_old_picture(drill):
+    for action, name, sides in (("vary", "lora", (384, 256)), ("upscale", "chens", (512, 336))):
+        job, request = await new_job(drill, await drill.press("alice", name, action))
+        assert [start_of(request)] == drill.old.pictures(name)
+        assert (request.width, request.height) == sides
+        assert job.parent_id == drill.old.jobs[name]
 
 
 async def test_one_picture_of_a_batch_is_picked_and_varied(drill):

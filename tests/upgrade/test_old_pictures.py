@@ -7,8 +7,6 @@ import io
 import json
 import zipfile
 
-import pytest
-
 from tests.upgrade.kit import digests, said
 
 OWNERS = {
@@ -24,17 +22,16 @@ def test_the_files_are_those_that_the_database_names(old):
         assert hashlib.sha256((old.images / file).read_bytes()).hexdigest() == sha256, file
 
 
-@pytest.mark.parametrize("who", OWNERS)
-async def test_show_brings_every_picture_as_it_was(drill, who):
-    person = drill.sandbox.user(who)
-    for job in OWNERS[who]:
-        asked = await person.slash("general", "show", job=drill.old.jobs[job])
-        message = await asked.until(lambda found: found.files)
-        assert digests(message) == drill.old.pictures(job), job
-        assert drill.old.jobs[job] in str(message.embeds[0]["footer"])
-    mine = {drill.old.jobs[job] for job in OWNERS[who]}
-    offered = await person.autocomplete("general", "show", "job")
-    assert mine <= {choice["value"] for choice in offered}
+async def test_show_brings_every_picture_as_it_was(drill):
+    for who, names in OWNERS.items():
+        person, jobs = drill.sandbox.user(who), [drill.old.jobs[name] for name in names]
+        for name, job_id in zip(names, jobs, strict=True):
+            asked = await person.slash("general", "show", job=job_id)
+            message = await asked.until(lambda found: found.files)
+            assert digests(message) == drill.old.pictures(name), name
+            assert job_id in str(message.embeds[0]["footer"])
+        offered = await person.autocomplete("general", "show", "job")
+        assert set(jobs) <= {choice["value"] for choice in offered}
 
 
 async def test_show_tells_how_the_others_ended(drill):
