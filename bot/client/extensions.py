@@ -14,16 +14,23 @@ _PACKAGE: Final = "cogs"
 
 
 def extension_names() -> list[str]:
-    """Return the full module names of the cogs, in the order of the alphabet."""
+    """Return the full module names of the cogs, in the order of the alphabet.
+
+    Raises `StartupError` where there are none: without commands, the sync would delete them all.
+    """
     spec = find_spec(_PACKAGE)
     folders = spec.submodule_search_locations if spec is not None else None
-    return sorted(f"{_PACKAGE}.{found.name}" for found in pkgutil.iter_modules(folders or ()))
+    names = sorted(f"{_PACKAGE}.{found.name}" for found in pkgutil.iter_modules(folders or ()))
+    if not names:
+        raise StartupError("The package cogs, which has the bot's commands, is missing or empty.")
+    return names
 
 
 async def load_extensions(bot: commands.Bot) -> None:
-    """Load the cogs that are not loaded yet; raise `StartupError` for one without `setup`.
+    """Load the cogs that are not loaded yet.
 
     Their order decides nothing: no two answer the same `custom_id`, and each listens for itself.
+    Raises `StartupError` for one without `setup`, and where there are none.
     """
     for name in extension_names():
         # A login that failed half-way is tried again.

@@ -62,6 +62,14 @@ async def test_one_without_setup_stops_the_start_and_is_named(sandbox, tmp_path,
             pass
 
 
+async def test_without_any_the_start_fails(sandbox, tmp_path, monkeypatch):
+    """Else the sync would tell Discord that the bot has no commands."""
+    monkeypatch.setattr(cogs.__spec__, "submodule_search_locations", [str(tmp_path)])
+    with pytest.raises(StartupError, match=r"cogs, .* is missing or empty"):
+        async with staged(sandbox, tmp_path / "data"):
+            pass
+
+
 def test_the_order_is_the_alphabets():
     names = extension_names()
     assert names == sorted(names)
