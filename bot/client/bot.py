@@ -96,6 +96,7 @@ class ImageBot(commands.Bot):
             await command.get_translated_payload(self.tree, words)
             for command in self.tree.get_commands(type=None)
         ]
+        payload.sort(key=lambda command: (command.get("type", 1), command["name"]))
         text = json.dumps([self.application_id, payload], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode()).hexdigest()
         database = self.services.database

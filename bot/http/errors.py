@@ -1,4 +1,4 @@
-"""Every refusal as an answer: `{"detail": …}`, or OpenAI's shape under `/v1`."""
+"""Answers to refusals: `{"detail": …}`, or OpenAI's shape under `/v1`."""
 
 from __future__ import annotations
 

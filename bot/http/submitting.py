@@ -1,4 +1,4 @@
-"""From a request to a job, and from a job to what its client is told."""
+"""Submission over HTTP: from a request to a job, and from a job to what its client is told."""
 
 from __future__ import annotations
 
