@@ -17,7 +17,8 @@ from bot.config.settings import Settings
 from bot.sandbox.server import Sandbox
 from tests.http.kit import ALICE, BOB
 from tests.process.kit import PATIENCE_S, ROOT
-from tests.upgrade.kit import Installation, digests, set_up
+from tests.upgrade.installation import Installation
+from tests.upgrade.scene import digests, set_up
 from tests.wire.kit import is_outcome
 
 
