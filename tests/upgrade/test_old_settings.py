@@ -75,6 +75,7 @@ def test_a_backup_of_the_old_folder_can_be_made_and_is_whole(old, capsys):
 
 @pytest.mark.slow
 @pytest.mark.engine
+@pytest.mark.timeout(180)
 async def test_the_bot_as_a_process_ends_what_the_old_one_began(old):
     """`python -m bot run` in the old folder, with the real tiny model in its child."""
     async with Sandbox() as sandbox:
