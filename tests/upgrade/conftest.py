@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.engines import ScriptedEngine
-from tests.upgrade.kit import Drill, Installation, unpack, upgraded
+from tests.upgrade.installation import Installation, unpack
+from tests.upgrade.kit import Drill, upgraded
 from tests.wire.conftest import _route, judge, sandbox
 
 __all__ = ["_route", "judge", "sandbox"]

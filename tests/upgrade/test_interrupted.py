@@ -7,7 +7,8 @@ import hashlib
 from storage.migrate import read_migrations
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB
-from tests.upgrade.kit import digests, ids, said, upgraded
+from tests.upgrade.kit import upgraded
+from tests.upgrade.scene import digests, ids, said
 from tests.wire.kit import soon
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from bot.sandbox.people import NoResponse
-from tests.upgrade.kit import digests, filled_in, find, ids, old_controls, said
+from tests.upgrade.scene import digests, filled_in, find, ids, old_controls, said
 from tests.wire.kit import PATIENCE_S, is_outcome
 
 KINDS = {

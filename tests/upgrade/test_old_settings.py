@@ -17,7 +17,8 @@ from bot.config.settings import Settings
 from bot.sandbox.server import Sandbox
 from tests.http.kit import ALICE, BOB
 from tests.process.kit import PATIENCE_S, ROOT
-from tests.upgrade.kit import Installation, digests, set_up
+from tests.upgrade.installation import Installation
+from tests.upgrade.scene import digests, set_up
 from tests.wire.kit import is_outcome
 
 
@@ -74,6 +75,7 @@ def test_a_backup_of_the_old_folder_can_be_made_and_is_whole(old, capsys):
 
 @pytest.mark.slow
 @pytest.mark.engine
+@pytest.mark.timeout(180)
 async def test_the_bot_as_a_process_ends_what_the_old_one_began(old):
     """`python -m bot run` in the old folder, with the real tiny model in its child."""
     async with Sandbox() as sandbox:
