@@ -26,6 +26,9 @@ def old(unpacked, tmp_path, monkeypatch) -> Installation:
     """A copy, without the large model, which is the working folder: its paths are relative."""
     left_out = shutil.ignore_patterns("qwen-image")
     root = Path(shutil.copytree(unpacked, tmp_path / "bot", ignore=left_out))
+    # For an hour the bot keeps what an open form starts from; the upgrade comes within it.
+    for path in (root / "data" / "images" / "kept").iterdir():
+        path.touch()
     monkeypatch.chdir(root)
     return Installation(root)
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sqlite3
 import zipfile
+from contextlib import closing
 
+from tests.upgrade.kit import upgraded
 from tests.upgrade.scene import digests, said
+from tests.wire.kit import PATIENCE_S, is_outcome
 
 OWNERS = {
     "alice": ("single", "lora", "varied"),
@@ -52,6 +56,23 @@ async def test_every_job_of_the_database_is_read_whole(drill):
         kept = json.loads(row[0])
         assert (job.request.prompt, job.request.seed) == (kept["prompt"], row[1])
         assert job.created_at == row[2]
+
+
+async def test_a_field_that_this_code_does_not_know_is_kept(sandbox, old):
+    """A row that a newer bot wrote before its owner went back is read, and loses nothing."""
+    with closing(sqlite3.connect(old.root / "data" / "bot.sqlite3")) as database:
+        for name in ("plain", "waiting"):
+            sql = "UPDATE jobs SET request = json_set(request, '$.later', 'kept') WHERE id = ?"
+            database.execute(sql, (old.jobs[name],))
+        database.commit()
+    async with upgraded(sandbox, old) as drill:
+        await drill.settled("waiting")
+        asked = await drill.sandbox.user("bob").slash("general", "show", job=old.jobs["plain"])
+        assert digests(await asked.until(lambda found: found.files)) == old.pictures("plain")
+        await (await drill.press("bob", "plain", "reroll")).until(is_outcome, PATIENCE_S)
+        for name in ("plain", "waiting"):
+            job = await drill.stage.queue.job(old.jobs[name])
+            assert json.loads(job.request.to_json())["later"] == "kept"
 
 
 async def test_history_lists_them_and_its_old_page_still_turns(drill):

@@ -39,6 +39,17 @@ def test_every_name_of_then_is_known(old):
     assert {name.lower() for name in lines(old)} == set(old.reference("settings.json"))
 
 
+def test_the_doctor_finds_no_strange_name(old, capsys):
+    arguments = ["doctor", "--only", "setting names"]
+    assert main(arguments) == 0
+    assert "every name in .env is a setting" in capsys.readouterr().out
+    # It does look at this file.
+    with (old.root / ".env").open("a") as file:
+        file.write("LIMIT_OPEN_JOB=6\n")
+    main(arguments)
+    assert "LIMIT_OPEN_JOB in .env is no setting" in capsys.readouterr().out
+
+
 def test_every_value_of_then_is_read_as_then(old):
     expected = old.reference("settings.json")
     settings = old.settings()
