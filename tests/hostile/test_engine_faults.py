@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import sys
 import tracemalloc
 from dataclasses import replace
@@ -229,14 +230,6 @@ async def test_a_restart_is_backed_off_and_the_user_is_told(sandbox, tmp_path, m
         assert (await stage.job_of(await stage.outcome(waiting))).state is JobState.CANCELLED
 
 
-def state_of(pid: int) -> str:
-    """The state of a process as /proc tells it; X when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return "X"
-
-
 @linux_only
 @pytest.mark.slow
 async def test_a_killed_child_takes_its_own_children_along(tmp_path, monkeypatch) -> None:
@@ -244,7 +237,15 @@ async def test_a_killed_child_takes_its_own_children_along(tmp_path, monkeypatch
         with pytest.raises(Exception, match="of denoise"):
             await draw_alone(engine, request(tmp_path, "family"))
         grandchild = int((tmp_path / "grandchild").read_text())
-        assert state_of(grandchild) in "ZX"
+        try:
+            watched = os.pidfd_open(grandchild)
+        except ProcessLookupError:
+            return  # It is gone, and its new parent has taken note.
+        try:
+            # Killed it is by now; on a busy machine it takes its time to end.
+            assert select.select([watched], [], [], 10)[0], "the grandchild lives"
+        finally:
+            os.close(watched)
 
 
 @pytest.mark.slow
