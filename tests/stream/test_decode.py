@@ -49,6 +49,7 @@ def stock(pipe, latents, **tiles):
         return pipe.vae_output_to_image(pipe.vae.decode(latents, device="cpu", **tiles))
 
 
+@pytest.mark.slow
 def test_pictures_are_those_of_diffsynth_each_alone(pipe, codec) -> None:
     latents = noise(3, 64, 96)
     images = list(codec.decode(latents))
