@@ -175,9 +175,9 @@ class App:
         acknowledgements = Acknowledgements()
         ladder = Ladder(self.client)
         preferences = Preferences(database)
-        gate = Visibility(self.client, preferences, checking=self.check is not None)
-        cards = CardMaker(queue, store, gate, ladder.file_limit)
-        progress = ProgressEditor(database, queue, ladder, acknowledgements, gate)
+        visibility = Visibility(self.client, preferences, checking=self.check is not None)
+        cards = CardMaker(queue, store, visibility, ladder.file_limit)
+        progress = ProgressEditor(database, queue, ladder, acknowledgements, visibility)
         services = Services(
             settings=settings,
             model=model,

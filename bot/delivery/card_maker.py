@@ -43,17 +43,17 @@ class CardMaker:
         self,
         queue: JobQueue,
         store: ImageStore,
-        gate: Visibility,
+        visibility: Visibility,
         file_limit: Callable[[int | None], int],
     ) -> None:
         self._queue = queue
         self._store = store
-        self._gate = gate
+        self._visibility = visibility
         self._file_limit = file_limit
 
     async def exposure(self, job: Job, images: Sequence[ImageRecord], place: ShownIn) -> Exposure:
         """Return how openly these pictures of a job may be shown in a place."""
-        return await self._gate.exposure(job, images, place)
+        return await self._visibility.exposure(job, images, place)
 
     async def fitted(
         self, job: Job, send: Callable[[Card], Awaitable[T]], place: ShownIn, *, apart: bool = False
@@ -80,7 +80,7 @@ class CardMaker:
     ) -> Card:
         """Build the message of an ended job for a place, its pictures of `limit` bytes at most."""
         images = await self._queue.images(job.id)
-        exposure = await self._gate.exposure(job, images, place)
+        exposure = await self._visibility.exposure(job, images, place)
         if exposure in {Exposure.DM, Exposure.BLOCK}:
             return withheld(job, why(exposure, images))
         hidden = why(exposure, images) if exposure is Exposure.SPOILER else ""
@@ -110,7 +110,7 @@ class CardMaker:
 
         Raises `JobNotFound` without its file, and `NotAllowed` where it may not be shown.
         """
-        exposure = await self._gate.exposure(job, [image], place)
+        exposure = await self._visibility.exposure(job, [image], place)
         if exposure in {Exposure.DM, Exposure.BLOCK}:
             raise NotAllowed(why(exposure, [image]))
         hidden = why(exposure, [image]) if exposure is Exposure.SPOILER else ""

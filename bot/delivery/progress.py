@@ -71,7 +71,7 @@ class ProgressEditor:
         queue: JobQueue,
         ladder: Ladder,
         acknowledgements: Acknowledgements,
-        gate: Visibility,
+        visibility: Visibility,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -79,7 +79,7 @@ class ProgressEditor:
         self._queue = queue
         self._ladder = ladder
         self._acknowledgements = acknowledgements
-        self._gate = gate
+        self._visibility = visibility
         self._clock = clock
         self._shown: dict[str, _Shown] = {}
         self._dirty: set[str] = set()
@@ -204,7 +204,7 @@ class ProgressEditor:
             await self._acknowledgements.wait(shown.delivery.source_id)
             speak(shown.job.locale)
             preview = shown.preview if shown.previews else None
-            if preview is not None and not await self._gate.shows_unfinished(shown.job):
+            if preview is not None and not await self._visibility.shows_unfinished(shown.job):
                 preview = None
             card = progress(shown.job, shown.text, preview)
             by_token = token_lives(shown.delivery, self._clock())

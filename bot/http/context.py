@@ -74,12 +74,12 @@ def context_of(request: Request) -> ApiContext:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who calls; the gate has put it there."""
+    """Return who calls; the guard has put it there."""
     state = cast("dict[str, Any]", request.scope["state"])
     return cast("Caller", state["caller"])
 
 
 TheContext = Annotated[ApiContext, Depends(context_of)]
 TheCaller = Annotated[Caller, Depends(caller_of)]
-# For the OpenAPI page alone: the gate has checked the key by then.
+# For the OpenAPI page alone: the guard has checked the key by then.
 BEARER: Final = Security(HTTPBearer(auto_error=False, description="A key of API_KEYS."))

@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 
 
 def build_app(context: ApiContext) -> FastAPI:
-    """Return the application without its gate."""
+    """Return the application without its guard."""
     app = FastAPI(
         title="Qwen-Image bot",
         version=__version__,

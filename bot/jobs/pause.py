@@ -27,7 +27,7 @@ class QueuePause:
 
 
 async def settle(tx: Transaction) -> QueuePause:
-    """Return the stored gate; a drain that nothing is left of pauses the queue."""
+    """Return the stored pause; a drain that nothing is left of pauses the queue."""
     paused, draining = await facts.get_facts(tx, (PAUSED, DRAINING))
     if draining is not None and paused is None and not await jobs.any_open(tx):
         await facts.set_fact(tx, PAUSED, draining)
@@ -35,7 +35,7 @@ async def settle(tx: Transaction) -> QueuePause:
     return QueuePause(paused, draining)
 
 
-async def store(tx: Transaction, gate: QueuePause) -> None:
-    """Keep a gate; it holds after a restart too."""
-    await facts.set_fact(tx, PAUSED, gate.paused)
-    await facts.set_fact(tx, DRAINING, gate.draining)
+async def store(tx: Transaction, pause: QueuePause) -> None:
+    """Keep a pause; it holds after a restart too."""
+    await facts.set_fact(tx, PAUSED, pause.paused)
+    await facts.set_fact(tx, DRAINING, pause.draining)
