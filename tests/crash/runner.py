@@ -48,7 +48,7 @@ class Plan:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """Name what a transaction does: `intend`, `delivered`, `submit`, `record_generated`, `_claim` …"""
+    """Name what a transaction does: `intend`, `delivered`, `submit`, `record_generated`, `claim` …"""
     while isinstance(fn, functools.partial):
         fn = fn.func
     inner = inspect.getclosurevars(fn).nonlocals.get("fn") if inspect.isfunction(fn) else None

@@ -25,7 +25,7 @@ from tests.crash.kit import PATIENCE_S, Answers, Bot, bot_on, rows, wrong_pictur
 from tests.crash.runner import Plan
 
 # Named points of a job's life, by the commit that they stand before or after.
-NAMED = {"submit", "set_message", "_claim", "record_generated", "intend", "delivered"}
+NAMED = {"submit", "set_message", "claim", "record_generated", "intend", "delivered"}
 TOKEN_S = 15 * 60
 
 EDIT_BY_TOKEN = ("PATCH", "/webhooks/*")
