@@ -22,6 +22,7 @@ from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.messages.details import code_block, details
 from bot.messages.discord_limits import MESSAGE_LENGTH
+from bot.pictures.exif import TooLongError
 from bot.pictures.parameters_read import read_parameters
 from bot.words import _, mark
 
@@ -135,7 +136,12 @@ async def show_parameters(
     picture = first_picture(message, bot.services.fetcher)
     await interaction.response.defer(ephemeral=True, thinking=True)
     data = await picture.fetch()
-    found = await asyncio.to_thread(read_parameters, data)
+    try:
+        found = await asyncio.to_thread(read_parameters, data)
+    except TooLongError:
+        raise InvalidRequest(
+            _("What this picture's file says about how it was made is too long to be read.")
+        ) from None
     if found is None:
         raise InvalidRequest(_("This picture's file says nothing about how it was made."))
     head = _("Made with {program}:").format(program=found.program) if found.program else ""

@@ -14,7 +14,8 @@ from yarl import URL
 
 from bot.errors import InvalidRequest
 from bot.messages.text import safe
-from bot.pictures.headers import picture_kind, picture_size
+from bot.pictures.containers import picture_kind
+from bot.pictures.headers import picture_size
 from bot.words import _
 
 BYTES_LIMIT: Final = 25 * 2**20

@@ -15,13 +15,14 @@ from PIL.PngImagePlugin import PngInfo
 from bot.client.attachments import Fetcher
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH
+from bot.pictures.exif import VALUE_LIMIT
 from tests.wire.kit import job_id_of, staged, text_of
 
 
 def png(size=(90, 120), colour="teal", texts=None) -> bytes:
     info = PngInfo()
     for name, text in (texts or {}).items():
-        info.add_text(name, text)
+        info.add_text(name, text, zip=len(text) > 1000)
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
@@ -165,6 +166,8 @@ async def test_use_as_input_takes_any_messages_picture(sandbox, tmp_path):
     [
         ({"parameters": "a cat\nSteps: 20, Seed: 7"}, "Made with AUTOMATIC1111"),
         ({"prompt": '{"3": {"inputs": {"seed": 9, "text": "a ```dog```"}}}'}, "seed: 9"),
+        ({"parameters": '{"sui_image_params": {"prompt": "a cat"}}'}, "Made with SwarmUI"),
+        ({"parameters": "x" * (VALUE_LIMIT + 1)}, "is too long to be read"),
         ({"Title": "x"}, "says nothing about how it was made"),
     ],
 )

@@ -58,7 +58,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
     colours = image.convert({"RGBA": "RGB", "LA": "L"}.get(image.mode, image.mode))
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        space = profile.profile.xcolor_space.strip()
+        space = str(getattr(profile.profile, "xcolor_space", "")).strip()
         if colours.mode not in _FITTING.get(space, ()):
             return image
         if space == "RGB":
