@@ -33,7 +33,10 @@ def is_picture(attachment: discord.Attachment) -> bool:
 
 
 def check_attachment(attachment: discord.Attachment) -> None:
-    """Raise `InvalidRequest` for a file that Discord says is not a picture, or too large."""
+    """Raise `InvalidRequest` for a file that Discord says is not a picture, or too large.
+
+    This spares a fetch; what counts is what the file itself says.
+    """
     name = safe(attachment.filename, 100)
     if not is_picture(attachment):
         kind = safe(attachment.content_type or _("an unknown kind"), 60)
