@@ -158,6 +158,11 @@ HUGE = {
     "lists in lists": chunk(b"tEXt", b"prompt\0" + b"[" * 2**21),
     "a million objects": chunk(b"tEXt", b"prompt\0[" + b"{}," * 2**20 + b"{}]"),
     "one list": chunk(b"tEXt", b'parameters\0{"sui_image_params":[' + b"1," * 2**20 + b"1]}"),
+    "blank lines": packed(b"zTXt", b"parameters", b"a" + b"\n" * (VALUE_LIMIT - 2) + b"b"),
+    "a long number": packed(b"zTXt", b"parameters", b'{"c": ' + b"9" * (2**22 - 100) + b"}"),
+    "a long entity": chunk(
+        b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b'exif:UserComment="&#' + b"9" * 10**6 + b';"'
+    ),
     "exif over itself": chunk(b"eXIf", directory(60_000)),
     "tags without an end": chunk(
         b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + b'exif:UserComment="' * 2**17

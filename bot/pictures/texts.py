@@ -6,7 +6,6 @@ A PNG's text chunks, and the Exif and XMP of a PNG, JPEG or WebP. What Exif has 
 
 from __future__ import annotations
 
-import html
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,6 +34,18 @@ _NAMED: Final = re.compile(
 )
 _COMMENT_SEGMENT: Final = 0xFE
 _SAMPLE: Final = 2000
+# XML's own, the ampersand last, and line ends in attributes.
+_ENTITIES: Final = {
+    "&lt;": "<",
+    "&gt;": ">",
+    "&quot;": '"',
+    "&apos;": "'",
+    "&#10;": "\n",
+    "&#xA;": "\n",
+    "&#13;": "",
+    "&#xD;": "",
+    "&amp;": "&",
+}
 # What the numbers of most Chinese, Japanese and Korean characters begin with.
 _EAST_ASIAN: Final = frozenset({*range(0x4E, 0xA0), *range(0xAC, 0xD8), 0x30, 0xFF})
 
@@ -181,7 +192,10 @@ def _property(packet: str, name: str) -> str:
     text = _between(packet, f"<{name}>", f"</{name}>")
     if item := _between(text, "<rdf:li", "</rdf:li>"):
         text = item.partition(">")[2]
-    return html.unescape(text or _between(packet, f'{name}="', '"'))
+    text = text or _between(packet, f'{name}="', '"')
+    for escaped, character in _ENTITIES.items():
+        text = text.replace(escaped, character)
+    return text
 
 
 def _between(text: str, start: str, end: str) -> str:

@@ -12,7 +12,7 @@ from bot.pictures.exif import TooLongError
 
 # Each object or list of a JSON text costs some hundred bytes once it is read.
 _PARTS_LIMIT: Final = 100_000
-_STEPS: Final = re.compile(r"^\s*Steps: \d", re.MULTILINE)
+_STEPS: Final = re.compile(r"^[ \t]*Steps: \d", re.MULTILINE)
 # Others who write AUTOMATIC1111's form say so behind the settings.
 _SAME_FORM: Final = (
     ("Fooocus", re.compile(r"\bVersion: Fooocus")),
