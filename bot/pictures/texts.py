@@ -33,7 +33,6 @@ _NAMED: Final = re.compile(
     r"\s*(prompt|workflow|request|parameters)\s*:\s*(?=[{\"])", re.IGNORECASE
 )
 _COMMENT_SEGMENT: Final = 0xFE
-_SAMPLE: Final = 2000
 # XML's own, the ampersand last, and line ends in attributes.
 _ENTITIES: Final = {
     "&lt;": "<",
@@ -47,7 +46,7 @@ _ENTITIES: Final = {
     "&amp;": "&",
 }
 # What the numbers of most Chinese, Japanese and Korean characters begin with.
-_EAST_ASIAN: Final = frozenset({*range(0x4E, 0xA0), *range(0xAC, 0xD8), 0x30, 0xFF})
+_EAST_ASIAN: Final = bytes({*range(0x4E, 0xA0), *range(0xAC, 0xD8), 0x30, 0xFF})
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ class Texts:
 
     def add(self, name: str, text: str) -> None:
         """Keep a text unless it is empty, or there is one of that name."""
-        if text := text.strip("\0 \t\r\n\ufeff"):
+        if text := text.strip("\0 \t\r\n"):
             self.found.setdefault(name, text)
 
 
@@ -120,7 +119,7 @@ def decoded(text: bytes) -> str:
     Writers in C, C# and Go put UTF-8 there; Latin-1 that is valid UTF-8 is as good as never meant.
     """
     try:
-        return text.decode("utf-8")
+        return text.decode("utf-8-sig")
     except UnicodeDecodeError:
         return text.decode("latin-1")
 
@@ -164,21 +163,26 @@ def comment(value: bytes) -> str:
 
 def _utf16(text: bytes, bare: bytes) -> str:
     """Return what calls itself Unicode, `bare` being without the zero bytes at its end."""
-    if text[:2] in {b"\xff\xfe", b"\xfe\xff"}:
-        return text.decode("utf-16", "replace")
     if not bare.count(0):
         try:
             return bare.decode("utf-8")
         except UnicodeDecodeError:
             pass
-    # Writers disagree about the byte order.
-    is_big = _likely_first(bare[:_SAMPLE:2]) >= _likely_first(bare[1:_SAMPLE:2])
-    return text.decode("utf-16-be" if is_big else "utf-16-le", "replace")
+    # Writers disagree about the byte order. What stands in all parameters decides, then a mark.
+    big, little = (text.decode(order, "replace") for order in ("utf-16-be", "utf-16-le"))
+    for sign in ("Steps: ", '{"', "\ufeff"):
+        if (sign in big) != (sign in little):
+            return (big if sign in big else little).lstrip("\ufeff")
+    return big if _likelihood(bare[0::2]) >= _likelihood(bare[1::2]) else little
 
 
-def _likely_first(half: bytes) -> int:
-    """Weigh how well these bytes begin characters: Latin's with a zero, which hardly ends one."""
-    return 3 * half.count(0) + sum(byte in _EAST_ASIAN for byte in half)
+def _likelihood(half: bytes) -> int:
+    """Weigh whether such bytes come first in their characters, every second being among them.
+
+    Latin letters begin with a zero, which ends few others; then counts how Chinese, Japanese and
+    Korean ones begin.
+    """
+    return 3 * half.count(0) + len(half) - len(half.translate(None, _EAST_ASIAN))
 
 
 def _read_xmp(data: bytes, texts: Texts) -> None:

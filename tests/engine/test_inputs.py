@@ -153,14 +153,18 @@ def profile(columns, gamma: float, space: bytes = b"RGB ") -> bytes:
     for letter, column in zip(b"rgb", columns, strict=False):
         tags[bytes([letter]) + b"XYZ"] = b"XYZ " + bytes(4) + b"".join(map(number, column))
         tags[bytes([letter]) + b"TRC"] = curve
+    return icc(tags, b"mntr" + space + b"XYZ ")
+
+
+def icc(tags: dict[bytes, bytes], kind: bytes) -> bytes:
     at = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""
     for name, value in tags.items():
         table += name + struct.pack(">II", at + len(body), len(value))
         body += value
-    head = struct.pack(">I4sI", at + len(body), bytes(4), 0x02400000) + b"mntr" + space + b"XYZ "
+    head = struct.pack(">I4sI", at + len(body), bytes(4), 0x02400000) + kind
     head = head.ljust(36, b"\0") + b"acsp"
-    head = head.ljust(68, b"\0") + b"".join(map(number, (0.9642, 1.0, 0.8249)))
+    head = head.ljust(68, b"\0") + struct.pack(">iii", 63190, 65536, 54061)  # white, D50
     return head.ljust(128, b"\0") + table + body
 
 
@@ -191,7 +195,7 @@ def test_a_colour_profile_counts(tmp_path, kind, icc, expected):
         assert all(abs(a - b) <= 2 for a, b in zip(found, expected, strict=True)), found
 
 
-def test_profiles_of_grey_of_palettes_and_of_glass(tmp_path):
+def test_profiles_of_grey_of_palettes_of_ink_and_of_glass(tmp_path):
     path = tmp_path / "input"
 
     def read(image: Image.Image, icc: bytes) -> tuple[int, ...]:
@@ -204,5 +208,13 @@ def test_profiles_of_grey_of_palettes_and_of_glass(tmp_path):
     assert read(Image.new("LA", (8, 8), (55, 0)), grey) == (255, 255, 255)
     palette = Image.new("RGB", (8, 8), INK).quantize(4)
     assert read(palette, profile(P3, 2.2)) == read(Image.new("RGB", (8, 8), INK), profile(P3, 2.2))
+    # A press whose cyan is grey: a table of 2 x 2 x 2 x 2 colours in L*a*b*, all others black.
+    ramp, unit = bytes(range(256)), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    lightness = {0: 255, 0b1000: 128}
+    colours = b"".join(bytes([lightness.get(index, 0), 128, 128]) for index in range(16))
+    table = bytes([4, 3, 2, 0]) + unit + ramp * 4 + colours + ramp * 3
+    inks = icc({b"A2B0": b"mft1" + bytes(4) + table}, b"prtrCMYKLab ")
+    path.write_bytes(saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", icc_profile=inks))
+    assert read_input(path, (8, 8)).getpixel((4, 4)) == pytest.approx((119, 119, 119), abs=2)
     half = read(Image.new("RGBA", (8, 8), (*INK, 128)), profile(P3, 2.2))
     assert half == pytest.approx((236, 161, 164), abs=2)
