@@ -14,7 +14,8 @@ from yarl import URL
 
 from bot.errors import InvalidRequest
 from bot.messages.text import safe
-from bot.pictures.headers import picture_kind, picture_size
+from bot.pictures.containers import picture_kind
+from bot.pictures.headers import picture_size
 from bot.words import _
 
 BYTES_LIMIT: Final = 25 * 2**20
@@ -32,7 +33,10 @@ def is_picture(attachment: discord.Attachment) -> bool:
 
 
 def check_attachment(attachment: discord.Attachment) -> None:
-    """Raise `InvalidRequest` for a file that Discord says is not a picture, or too large."""
+    """Raise `InvalidRequest` for a file that Discord says is not a picture, or too large.
+
+    This spares a fetch; what counts is what the file itself says.
+    """
     name = safe(attachment.filename, 100)
     if not is_picture(attachment):
         kind = safe(attachment.content_type or _("an unknown kind"), 60)

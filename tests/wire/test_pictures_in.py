@@ -15,13 +15,15 @@ from PIL.PngImagePlugin import PngInfo
 from bot.client.attachments import Fetcher
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH
+from bot.pictures.exif import VALUE_LIMIT
+from bot.sandbox import world
 from tests.wire.kit import job_id_of, staged, text_of
 
 
 def png(size=(90, 120), colour="teal", texts=None) -> bytes:
     info = PngInfo()
     for name, text in (texts or {}).items():
-        info.add_text(name, text)
+        info.add_text(name, text, zip=len(text) > 1000)
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
@@ -43,6 +45,42 @@ async def test_an_attached_picture_is_the_start_and_gives_the_shape(stage):
     options = {"image": ("a.png", data), "strength": 0.3, "aspect": "1:1"}
     job = await stage.job_of(await stage.outcome(await stage.imagine("bob", "in oil", **options)))
     assert (job.request.aspect, job.request.strength) == ("1:1", 0.3)
+
+
+def phone_photo() -> bytes:
+    """A portrait as phones store it: lying, with a note how to turn it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (400, 300), "teal").save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("label", [(400, 300), (300, 400), (3000, 40), (None, None)])
+async def test_the_shape_is_what_the_bytes_say_whatever_the_label(stage, monkeypatch, label):
+    monkeypatch.setattr(world, "_picture_size", lambda _data: label)
+    bob, data = stage.sandbox.user("bob"), phone_photo()
+    file = ("a.jpg", data)
+    messages = [await stage.outcome(await stage.imagine("bob", "in oil", image=file))]
+    await bob.send("dm", "in oil", [file])
+    await stage.sandbox.wait(lambda: stage.visible("bob", "dm"))
+    messages += stage.visible("bob", "dm")
+    posted = await bob.send("general", "look", [file])
+    opened = await bob.context_menu("general", "Use as input", posted)
+    await opened.response()
+    sent = await bob.submit_modal(opened, {"prompt": "in oil", "strength": "0.5"})
+    messages.append(await stage.outcome(sent))
+    for message in messages:
+        request = (await stage.job_of(message)).request
+        assert (request.aspect, request.width < request.height) == ("3:4", True)
+    drawn = stage.engine.requests[-1]
+    assert drawn.width < drawn.height
+
+
+async def test_an_aspect_that_was_asked_for_stands(stage):
+    options = {"image": ("a.jpg", phone_photo()), "aspect": "16:9"}
+    job = await stage.job_of(await stage.outcome(await stage.imagine("bob", "x", **options)))
+    assert (job.request.aspect, job.request.width > job.request.height) == ("16:9", True)
 
 
 async def test_files_that_are_no_pictures_are_refused_by_name(stage):
@@ -165,6 +203,8 @@ async def test_use_as_input_takes_any_messages_picture(sandbox, tmp_path):
     [
         ({"parameters": "a cat\nSteps: 20, Seed: 7"}, "Made with AUTOMATIC1111"),
         ({"prompt": '{"3": {"inputs": {"seed": 9, "text": "a ```dog```"}}}'}, "seed: 9"),
+        ({"parameters": '{"sui_image_params": {"prompt": "a cat"}}'}, "Made with SwarmUI"),
+        ({"parameters": "x" * (VALUE_LIMIT + 1)}, "is too long to be read"),
         ({"Title": "x"}, "says nothing about how it was made"),
     ],
 )
