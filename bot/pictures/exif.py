@@ -31,7 +31,8 @@ _XMP_HEADER: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _APP1: Final = 0xE1
 _RAW_PROFILES: Final = (b"Raw profile type exif\0", b"Raw profile type APP1\0")
 # As Pillow finds it, which turns the picture by it.
-_XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([1-8])')
+_TURNS: Final = 8
 
 
 class TooLongError(ValueError):
@@ -151,7 +152,9 @@ def read_exif(tiff: bytes) -> Mapping[int, bytes]:
                 continue
             if tag == ORIENTATION:
                 if count == 1 and kind in _NUMBER_SIZES:
-                    values[tag] = bytes([number(entry + 8, _NUMBER_SIZES[kind]) & 0xFF])
+                    turned = number(entry + 8, _NUMBER_SIZES[kind])
+                    if 1 <= turned <= _TURNS:
+                        values[tag] = bytes([turned])
             elif kind in _BYTES_TYPES:
                 at = entry + 8 if count <= 4 else number(entry + 8, 4)  # noqa: PLR2004
                 values[tag] = tiff[at : at + min(count, VALUE_LIMIT + 1)]

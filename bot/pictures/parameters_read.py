@@ -35,7 +35,8 @@ def read_parameters(data: bytes) -> Parameters | None:
         raise TooLongError
     # JSON may hold halves of characters, which cannot be sent, and what moves a terminal's cursor.
     text = found.text.encode("utf-8", "replace").decode().replace("\r\n", "\n")
-    return Parameters(found.program, text.translate(_CONTROLS))
+    text = text.translate(_CONTROLS)
+    return Parameters(found.program, text) if text.strip() else None
 
 
 def _found(texts: Texts) -> Parameters | None:

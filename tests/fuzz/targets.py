@@ -26,12 +26,12 @@ from bot.engine.frames import Frame, FrameError
 from bot.engine.wire import read_event, read_failure
 from bot.errors import EngineError, EngineErrorKind
 from bot.messages.text import plain, safe
-from bot.pictures.headers import exif_comment, picture_kind, picture_size
-from bot.pictures.parameters_read import read_parameters
+from bot.pictures.containers import picture_kind
+from bot.pictures.exif import TooLongError, exif_block, orientation, read_exif
+from bot.pictures.headers import picture_shape, picture_size
+from bot.pictures.parameters_read import SHOWN_LIMIT, read_parameters
 
-COMMENT_LIMIT = 1000
 TEXT_LIMIT = 200
-MOST_PARAMETERS = 2**20  # characters; what is laid out anew may grow, but not without end
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,22 @@ class Target:
 def headers(data: bytes) -> None:
     size = picture_size(data)
     assert size is None or (picture_kind(data) is not None and min(size) >= 0)
-    comment = exif_comment(data, COMMENT_LIMIT)
-    assert comment is None or len(comment) <= COMMENT_LIMIT
+    shape = picture_shape(data)
+    if size is None or not all(size):
+        assert shape is None
+    else:
+        assert sorted(shape or ()) == sorted(size)
+    assert 1 <= orientation(data) <= 8
+    for value in read_exif(exif_block(data)).values():
+        assert len(value) <= len(data)
 
 
 def metadata(data: bytes) -> None:
-    found = read_parameters(data)
-    assert found is None or 0 < len(found.text) <= MOST_PARAMETERS
+    try:
+        found = read_parameters(data)
+    except TooLongError:
+        return
+    assert found is None or 0 < len(found.text) <= SHOWN_LIMIT
 
 
 def embedded(data: bytes) -> None:
@@ -65,7 +74,8 @@ def embedded(data: bytes) -> None:
 
 
 def embedded_texts() -> list[bytes]:
-    deep = "[" * 900 + "]" * 900
+    # Laid out anew, each of the many has a line as long as the depth.
+    deep = "[" * 900 + ",".join(["[]"] * 20_000) + "]" * 900
     graph = json.dumps(
         {
             "3": {"class_type": "KSampler", "inputs": {"seed": 1, "positive": ["6", 0]}},
