@@ -60,7 +60,7 @@ class ImageBot(commands.Bot):
             tree_cls=CommandTree,
             max_messages=None,
             guild_ready_timeout=guild_ready_timeout,
-            **(proxy.options() if proxy else {}),
+            proxy=proxy.with_login() if proxy else None,
         )
         self.started_at = time.time()
         self.permissions = Permissions(self, lambda: self.services.settings.owner_ids)

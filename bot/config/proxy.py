@@ -6,7 +6,7 @@ import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -34,7 +34,7 @@ class Proxy:
         """Return what may be shown: the address and the variable, no password."""
         return f"{self.url} ({self.variable})"
 
-    def options(self) -> dict[str, str]:
+    def options(self) -> dict[str, Any]:
         """Return `proxy` as aiohttp and discord.py take it, with the login. Never to be shown."""
         return {"proxy": self.with_login()}
 

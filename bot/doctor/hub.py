@@ -17,6 +17,7 @@ from bot.config.proxy import proxy_for
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
 from bot.engine.files.download import modelscope_endpoint
+from bot.engine.files.fetch import why
 from bot.errors import ConfigError
 
 _PATIENCE_S: Final = 10.0
@@ -91,7 +92,7 @@ def _reached(endpoint: str, url: str, model: str) -> Finding:
 
 
 def _unreachable(endpoint: str, error: Exception) -> Finding:
-    reason = getattr(error, "reason", None) or type(error).__name__
+    reason = getattr(error, "reason", None) or why(error)
     return Finding(
         "model hub",
         Level.WARNING,
