@@ -64,7 +64,9 @@ class Fetcher:
         # The sandbox serves its own files; its address is loopback by its setting's own check.
         self._sandbox = URL(api_url).origin() if api_url else None
         found = {} if api_url else {host: proxy_for(f"https://{host}") for host in _HOSTS}
-        self._proxies = {host: proxy.options() for host, proxy in found.items() if proxy}
+        self._proxies: dict[str | None, str] = {
+            host: proxy.with_login() for host, proxy in found.items() if proxy
+        }
 
     async def fetch(self, attachment: discord.Attachment) -> bytes:
         """Return an attached picture's bytes; raise `InvalidRequest` where it cannot be used."""
@@ -92,7 +94,7 @@ class Fetcher:
                     timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, auto_decompress=False
                 ) as session,
                 session.get(
-                    address, allow_redirects=False, **self._proxies.get(address.raw_host, {})
+                    address, allow_redirects=False, proxy=self._proxies.get(address.raw_host)
                 ) as response,
             ):
                 if response.status != 200:  # noqa: PLR2004

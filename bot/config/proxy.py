@@ -6,7 +6,7 @@ import base64
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -34,12 +34,8 @@ class Proxy:
         """Return what may be shown: the address and the variable, no password."""
         return f"{self.url} ({self.variable})"
 
-    def options(self) -> dict[str, Any]:
-        """Return `proxy` as aiohttp and discord.py take it, with the login. Never to be shown."""
-        return {"proxy": self.with_login()}
-
     def with_login(self) -> str:
-        """Return the address for clients that take the login within it. Never to be shown."""
+        """Return the address with the login, as HTTP clients take it. Never to be shown."""
         if self.user is None:
             return self.url
         scheme, rest = self.url.split("://", 1)

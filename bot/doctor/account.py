@@ -193,11 +193,11 @@ async def _ask(base: str, token: str, proxy: Proxy | None) -> _Answers:
     answers = _Answers({}, {})
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
     headers = {"Authorization": f"Bot {token}"}
-    options = proxy.options() if proxy else {}
+    through = proxy.with_login() if proxy else None
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         for path in ("/users/@me", "/applications/@me", "/users/@me/guilds", "/gateway/bot"):
             began, clock = time.time(), time.perf_counter()
-            async with session.get(f"{base}{path}", **options) as reply:
+            async with session.get(f"{base}{path}", proxy=through) as reply:
                 took = time.perf_counter() - clock
                 answers.status[path] = reply.status
                 body: Any = {}
