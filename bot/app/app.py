@@ -21,7 +21,7 @@ from bot.catalogue.loras import LoraCache
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
-from bot.client.login import invitation, log_in, require_token
+from bot.client.login import discord_proxy, invitation, log_in, require_token
 from bot.client.services import Services
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
@@ -93,7 +93,9 @@ class App:
         self.settings = settings
         self._engines = engines
         self.check = check
-        self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
+        self.client = ImageBot(
+            guild_ready_timeout=guild_ready_timeout, proxy=discord_proxy(settings)
+        )
         self.door: HttpDoor | None = None
         """The HTTP API, where API_KEYS turns it on."""
         self.ready = asyncio.Event()

@@ -12,6 +12,7 @@ import aiohttp
 import discord
 from yarl import URL
 
+from bot.config.proxy import proxy_for
 from bot.errors import InvalidRequest
 from bot.messages.text import safe
 from bot.pictures.containers import picture_kind
@@ -60,11 +61,16 @@ def check_attachment(attachment: discord.Attachment) -> None:
 
 
 class Fetcher:
-    """Fetches attachments from Discord's own hosts alone."""
+    """Fetches attachments from Discord's own hosts alone, through the environment's proxy."""
 
     def __init__(self, api_url: str | None = None) -> None:
+        """Raise `ConfigError` for a proxy that cannot be used."""
         # The sandbox serves its own files; its address is loopback by its setting's own check.
         self._sandbox = URL(api_url).origin() if api_url else None
+        found = {} if api_url else {host: proxy_for(f"https://{host}") for host in _HOSTS}
+        self._proxies: dict[str | None, str] = {
+            host: proxy.with_login() for host, proxy in found.items() if proxy
+        }
 
     async def fetch(self, attachment: discord.Attachment) -> bytes:
         """Return an attached picture's bytes; raise `InvalidRequest` where it cannot be used."""
@@ -91,7 +97,9 @@ class Fetcher:
                 aiohttp.ClientSession(
                     timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, auto_decompress=False
                 ) as session,
-                session.get(address, allow_redirects=False) as response,
+                session.get(
+                    address, allow_redirects=False, proxy=self._proxies.get(address.raw_host)
+                ) as response,
             ):
                 if response.status != 200:  # noqa: PLR2004
                     raise InvalidRequest(unreachable)

@@ -14,6 +14,7 @@ from pydantic import (
     InstanceOf,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -23,6 +24,7 @@ from bot.catalogue.lora_rules import ALL, checked
 from bot.catalogue.models import MODELS, ModelSpec, Quality, find_model
 from bot.config.api_keys import NONE, Keys
 from bot.config.hosts import is_loopback
+from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
 from bot.domain.request import ImageRequest
 from bot.errors import ConfigError, InvalidRequest
 
@@ -31,12 +33,16 @@ _ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
 
 
+_PATHS_AS_TEXT: Final = frozenset({"log_dir"})
+
+
 class Settings(BaseSettings):
     """Everything that can be set, with the names of the environment variables in lower case."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_file_encoding="utf-8",
+        # With a byte-order mark, which Windows' editors write, the first name would be another.
+        env_file_encoding="utf-8-sig",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -255,6 +261,12 @@ class Settings(BaseSettings):
         ),
     )
 
+    @field_validator("*")
+    @classmethod
+    def _meant_as_a_path(cls, value: Any, info: ValidationInfo) -> Any:
+        path = isinstance(value, Path) or info.field_name in _PATHS_AS_TEXT
+        return meant(value) if path else value
+
     @field_validator("owner_ids", mode="before")
     @classmethod
     def _split_ids(cls, value: Any) -> Any:
@@ -371,20 +383,14 @@ def _quality(value: str) -> Quality:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; raise `ConfigError` with one sentence that never shows a value."""
+    if (file := overrides.get("_env_file", ".env")) is not None:
+        check_encoding(Path(file))
+    check_libraries()
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(wrong_setting(error)) from None
     except UnicodeDecodeError:
-        raise ConfigError("The file .env is not in UTF-8: save it again as UTF-8.") from None
+        raise ConfigError(NOT_UTF8) from None
     except (OSError, SettingsError):
         raise ConfigError("The file .env cannot be read.") from None
-
-
-def _sentence(error: ValidationError) -> str:
-    parts: list[str] = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        name = "_".join(str(step) for step in item["loc"][:1]).upper()
-        reason = item["msg"].removeprefix("Value error, ").rstrip(".")
-        parts.append(f"{name}: {reason}" if name else reason)
-    return f"Wrong setting: {'; '.join(parts)}. See .env.example."

@@ -124,6 +124,8 @@ class Ladder:
         webhook = discord.Webhook.partial(
             delivery.application_id or 0, delivery.token or "", client=self._client
         )
+        # `partial` takes the client's session and leaves its proxy behind.
+        webhook.proxy = self._client.http.proxy
         # discord.py types the id as int; the route takes any segment.
         message = await webhook.edit_message(
             cast("int", "@original"),
