@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     options = parser.parse_args()
     with atheris.instrument_imports(
-        include=["bot.pictures", "bot.engine", "bot.doctor", "bot.messages"]
+        include=["bot.pictures", "bot.engine", "bot.doctor", "bot.messages", "bot.catalogue"]
     ):
         from tests.fuzz.targets import TARGETS
 
