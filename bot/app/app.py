@@ -26,6 +26,7 @@ from bot.client.services import Services
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.courier import Courier
 from bot.delivery.ladder import Ladder
@@ -93,7 +94,8 @@ class App:
         self.settings = settings
         self._engines = engines
         self.check = check
-        self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
+        self.breaker = CircuitBreaker()
+        self.client = ImageBot(self.breaker, guild_ready_timeout=guild_ready_timeout)
         self.door: HttpDoor | None = None
         """The HTTP API, where API_KEYS turns it on."""
         self.ready = asyncio.Event()
@@ -177,7 +179,9 @@ class App:
         preferences = Preferences(database)
         visibility = Visibility(self.client, preferences, checking=self.check is not None)
         cards = CardMaker(queue, store, visibility, ladder.file_limit)
-        progress = ProgressEditor(database, queue, ladder, acknowledgements, visibility)
+        progress = ProgressEditor(
+            database, queue, ladder, acknowledgements, visibility, self.breaker
+        )
         services = Services(
             settings=settings,
             model=model,
@@ -191,7 +195,9 @@ class App:
             blocks=Blocks(database, queue),
             reports=Reports(database),
             cards=cards,
-            courier=Courier(database, queue, cards, ladder, progress, acknowledgements),
+            courier=Courier(
+                database, queue, cards, ladder, progress, acknowledgements, self.breaker
+            ),
             intake=Intake(
                 database,
                 queue,

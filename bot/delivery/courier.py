@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.errors import (
     REFUSED_PAUSE_S,
@@ -59,6 +60,7 @@ class Courier:
         ladder: Ladder,
         progress: ProgressEditor,
         acknowledgements: Acknowledgements,
+        breaker: CircuitBreaker,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +70,7 @@ class Courier:
         self._ladder = ladder
         self._progress = progress
         self._acknowledgements = acknowledgements
+        self._breaker = breaker
         self._clock = clock
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
@@ -107,7 +110,9 @@ class Courier:
     async def _start_due(self) -> float | None:
         """Start what is due; return the seconds until something else is."""
         now = self._clock()
-        room = _AT_ONCE - len(self._busy)
+        held_s = self._breaker.probe_in_s
+        at_once = 1 if self._breaker.open else _AT_ONCE
+        room = 0 if held_s else max(0, at_once - len(self._busy))
         outlook = await self._database.read(
             partial(deliveries.outlook, now=now, limit=room, busy=self._busy.keys())
         )
@@ -123,9 +128,13 @@ class Courier:
             self._scrubbed = await self._database.scrub()
             if not self._scrubbed:
                 return _FIRST_RETRY_S
-        times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
+        pauses = [
+            at - now for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None
+        ]
+        if held_s:
+            pauses.append(held_s)
         # The end of any attempt wakes the loop, so only the clock's own dates are waited for.
-        return max(0.05, min(times) - now) if times else None
+        return max(0.05, min(pauses)) if pauses else None
 
     async def _deliver_safely(self, delivery: Delivery) -> None:
         with job_context(delivery.job_id):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -41,8 +43,10 @@ FORESEEN: Final = (
     OSError,
     TimeoutError,
     RuntimeError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
 )
-"""What discord.py raises where Discord or the network fails."""
+"""What discord.py raises where Discord or the network fails, the last two at garbled replies."""
 
 
 def explain(error: Exception, *, by_token: bool = False) -> Exception:
@@ -58,6 +62,8 @@ def explain(error: Exception, *, by_token: bool = False) -> Exception:
         return RetryLaterError("429", error.retry_after)
     if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
         return RetryLaterError(type(error).__name__)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return RetryLaterError("a garbled reply")
     if isinstance(error, RuntimeError) and str(error) == "Session is closed":
         return RetryLaterError("the client was closed")
     return error
@@ -68,11 +74,15 @@ def _explain_status(error: discord.HTTPException, *, by_token: bool) -> Exceptio
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or error.code == _TOO_LARGE:
         return TooLargeError(reason)
     if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-        header = error.response.headers.get("Retry-After", "")
-        after = float(header) if header.replace(".", "", 1).isdigit() else None
-        return RetryLaterError(reason, after)
+        return RetryLaterError(reason, asked_wait(error.response.headers))
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in _PASSING:
         return RetryLaterError(reason)
     if not error.code and not by_token:
         return RetryLaterError(reason, REFUSED_PAUSE_S)
     return RungClosedError(reason, gone=error.status == HTTPStatus.NOT_FOUND)
+
+
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a response's `Retry-After` asks for; None where it names none."""
+    value = headers.get("Retry-After", "")
+    return float(value) if value.replace(".", "", 1).isdecimal() else None

@@ -14,6 +14,7 @@ searched, and the nonce may be forgotten, the next way is taken: never a blind s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
@@ -35,6 +36,11 @@ from storage.deliveries import Delivery
 NONCE_WINDOW_S: Final = 60.0
 TOKEN_MARGIN_S: Final = 5.0
 MENTION_AFTER_S: Final = 120.0
+# A way holds one of the courier's few places. What discord.py waits and repeats within it is
+# bounded here; the breaker keeps its single waits short.
+PATIENCE_S: Final = 60.0
+# What the slowest line is taken to carry, in bytes a second: 10 MiB take less than three minutes.
+_SLOWEST_LINE: Final = 2**16
 BY_DISCORD: Final = frozenset({Target.INTERACTION, Target.MESSAGE})
 """The doors whose answers Discord carries; other callers fetch theirs."""
 
@@ -101,23 +107,25 @@ class Ladder:
         `intent_at` is when this way was first tried for this job (Unix seconds). Raises
         `RungClosedError`, `RetryLaterError` or `TooLargeError`.
         """
-        if rung is Rung.KEPT:
-            raise RungClosedError("kept")
         try:
-            match rung:
-                case Rung.TOKEN:
-                    return await self.edit_by_token(delivery, card)
-                case Rung.EDIT:
-                    return await self.edit_by_bot(delivery, card)
-                case Rung.CHANNEL:
-                    channel = self._client.get_partial_messageable(delivery.channel_id or 0)
-                    return await self._post(rung, channel, delivery, card, intent_at)
-                case Rung.DM:
-                    user = discord.Object(delivery.user_id)
-                    channel = await self._client.create_dm(user)
-                    return await self._post(rung, channel, delivery, card, intent_at)
+            async with asyncio.timeout(_patience(card)):
+                return await self._take(rung, delivery, card, intent_at)
         except FORESEEN as error:
             raise explain(error, by_token=rung is Rung.TOKEN) from error
+
+    async def _take(self, rung: Rung, delivery: Delivery, card: Card, intent_at: float) -> Sent:
+        match rung:
+            case Rung.TOKEN:
+                return await self.edit_by_token(delivery, card)
+            case Rung.EDIT:
+                return await self.edit_by_bot(delivery, card)
+            case Rung.CHANNEL:
+                channel = self._client.get_partial_messageable(delivery.channel_id or 0)
+            case Rung.DM:
+                channel = await self._client.create_dm(discord.Object(delivery.user_id))
+            case Rung.KEPT:
+                raise RungClosedError("kept")
+        return await self._post(rung, channel, delivery, card, intent_at)
 
     async def edit_by_token(self, delivery: Delivery, card: Card) -> Sent:
         """Edit the original response through the interaction's webhook."""
@@ -220,6 +228,11 @@ class Ladder:
             return None
         late = self._clock() - delivery.created_at >= MENTION_AFTER_S
         return f"<@{delivery.user_id}>" if late and not delivery.private else None
+
+
+def _patience(card: Card) -> float:
+    """Return the seconds that one way may take with this card."""
+    return PATIENCE_S + sum(len(upload.data) for upload in card.uploads) / _SLOWEST_LINE
 
 
 def _author_alone(delivery: Delivery) -> discord.AllowedMentions:
