@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -14,15 +15,13 @@ _TOO_LARGE: Final = 40005
 # Sending switched off for a while, blocked by Discord's proxy, overloaded
 # (https://discord.com/developers/docs/topics/opcodes-and-status-codes#json).
 _PASSING: Final = frozenset({40004, 40333, 130000})
+# The filter for explicit content, AutoMod's for messages and titles, that for harmful links.
+_FILTERS: Final = frozenset({"20009", "200000", "200001", "240000"})
 REFUSED_PAUSE_S: Final = 600.0
 
 
 class RungClosedError(Exception):
-    """This way will not work any more; the next one may. `gone`: its message does not exist."""
-
-    def __init__(self, reason: str, *, gone: bool = False) -> None:
-        super().__init__(reason)
-        self.gone = gone
+    """This way will not work any more; the next one may."""
 
 
 class RetryLaterError(Exception):
@@ -79,7 +78,12 @@ def _explain_status(error: discord.HTTPException, *, by_token: bool) -> Exceptio
         return RetryLaterError(reason)
     if not error.code and not by_token:
         return RetryLaterError(reason, REFUSED_PAUSE_S)
-    return RungClosedError(reason, gone=error.status == HTTPStatus.NOT_FOUND)
+    return RungClosedError(reason)
+
+
+def is_filtered(reasons: str) -> bool:
+    """Tell whether one of Discord's filters stands among the reasons of closed ways."""
+    return not _FILTERS.isdisjoint(re.findall(r"\d+", reasons))
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:

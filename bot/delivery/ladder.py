@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, cast
 
@@ -162,21 +162,18 @@ class Ladder:
         return max(FILE_BYTES, guild.filesize_limit) if guild is not None else FILE_BYTES
 
     async def announce(self, delivery: Delivery, card: Card) -> None:
-        """Show `card` on the message of a job whose answer goes elsewhere, if possible."""
-        try:
-            if token_lives(delivery, self._clock()):
-                await self.edit_by_token(delivery, card)
-            elif delivery.public and delivery.message_id:
-                await self.edit_by_bot(delivery, card)
-        except FORESEEN as error:
-            log.info("the message stays as it is: %s", explain(error))
+        """Show `card` on the message of a job whose answer is not there, by either of its ways.
 
-    async def retire(self, delivery: Delivery, card: Card) -> None:
-        """Show `card` on the old message of an answer that came by a new one, if possible."""
-        try:
-            await self.edit_by_bot(delivery, card)
-        except FORESEEN as error:
-            log.info("the old message stays as it is: %s", explain(error))
+        Where both are closed it stays as it is. Raises `RetryLaterError` where it may go later.
+        """
+        anew = replace(delivery, rung=None)
+        for rung in rungs(anew, self._clock(), only={Rung.TOKEN, Rung.EDIT}):
+            try:
+                await self.send(rung, delivery, card, self._clock())
+            except RungClosedError as error:
+                log.info("the message cannot be changed by %s (%s)", rung, error)
+            else:
+                return
 
     async def _post(
         self,

@@ -223,7 +223,7 @@ async def test_progress_is_edited_a_few_messages_at_a_time(held, engine):
         editor._mark(job_id)
     await editor._edit_due()
     assert len(editor._edits) == progress._AT_ONCE
-    assert len(editor._dirty) >= 4
+    assert editor._dirty
     slow.release()
     engine.release.set()
     for job_id in ids:
