@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import discord
@@ -21,6 +22,7 @@ from bot.catalogue.loras import LoraCache
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
+from bot.client.gateway import stay_connected
 from bot.client.login import invitation, log_in, require_token
 from bot.client.services import Services
 from bot.config.loras import lora_folder
@@ -278,7 +280,7 @@ class App:
         parts = {
             name: asyncio.create_task(run(), name=name)
             for name, run in {
-                "gateway": self.client.connect,
+                "gateway": partial(stay_connected, self.client),
                 "engines": services.fleet.run,
                 "courier": services.courier.run,
                 "progress": progress.run,

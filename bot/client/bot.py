@@ -15,6 +15,7 @@ from typing_extensions import override
 from bot.client.answers import answer_error, use_language
 from bot.client.command_names import CommandTranslator
 from bot.client.extensions import load_extensions
+from bot.client.gateway import leave_out_unreadable
 from bot.client.permissions import Permissions
 from bot.client.services import Services
 from bot.delivery.breaker import LONGEST_WAIT_S, CircuitBreaker
@@ -64,6 +65,7 @@ class ImageBot(commands.Bot):
             # What discord.py waits for before it asks; it takes no less than 30 s.
             max_ratelimit_timeout=LONGEST_WAIT_S,
         )
+        leave_out_unreadable(self)
         self.started_at = time.time()
         self.permissions = Permissions(self, lambda: self.services.settings.owner_ids)
 
