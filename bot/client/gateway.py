@@ -14,9 +14,12 @@ import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import discord
+
+if TYPE_CHECKING:
+    from discord.gateway import DiscordWebSocket
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +89,8 @@ async def stay_connected(client: discord.Client) -> None:
 
 async def _hang_up(client: discord.Client) -> None:
     """Close the line, whose heartbeats would go on; a code that keeps nobody from a new one."""
-    line: discord.gateway.DiscordWebSocket | None = client.ws
+    # Until the first session there is none, whatever its type says.
+    line = cast("DiscordWebSocket | None", client.ws)
     if line is not None:
         await line.close(code=4000)
 
