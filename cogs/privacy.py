@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 _PART_BYTES: Final = FILE_BYTES
 # Some 400 MB, which take minutes; the next command goes on from there.
 _MOST_PARTS: Final = 40
-# Each holds about three parts in memory.
+# Each holds a part in memory, and copies of it while it is sent.
 _AT_ONCE: Final = 2
 
 
