@@ -72,13 +72,20 @@ def _explain_status(error: discord.HTTPException, *, by_token: bool) -> Exceptio
     reason = f"{error.status} {error.code}"
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or error.code == _TOO_LARGE:
         return TooLargeError(reason)
-    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+    if is_rate_limit(error):
         return RetryLaterError(reason, asked_wait(error.response.headers))
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in _PASSING:
         return RetryLaterError(reason)
     if not error.code and not by_token:
         return RetryLaterError(reason, REFUSED_PAUSE_S)
     return RungClosedError(reason)
+
+
+def is_rate_limit(error: Exception) -> bool:
+    """Tell whether Discord, or the proxy before it, answered 429."""
+    if isinstance(error, discord.HTTPException):
+        return error.status == HTTPStatus.TOO_MANY_REQUESTS
+    return isinstance(error, discord.RateLimited)
 
 
 def is_filtered(reasons: str) -> bool:

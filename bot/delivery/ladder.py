@@ -4,7 +4,7 @@
 2. `EDIT`: edit the same message with the bot's own token.
 3. `CHANNEL`: a new message in the channel, with a nonce, when that message is gone.
 4. `DM`: a direct message.
-5. `KEPT`: nothing more can be sent; the picture waits for `/show`.
+5. `KEPT`: nothing more can be sent; the picture waits for `/show`, and the job's message says so.
 
 A private job never takes a public way. Editing a message twice is harmless and sending two is
 not. So a new message carries a nonce, which Discord knows for some minutes, and where any earlier

@@ -247,10 +247,22 @@ async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(
 
 
 FILTERS = [(400, 20009), (403, 200000), (400, 240000)]
+SLOW = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("status", "code"), [*FILTERS, (403, 50278)])
-@pytest.mark.parametrize("late", [0, 16 * 60], ids=["by token", "by the bot"])
+@pytest.mark.parametrize(
+    ("status", "code", "late"),
+    [
+        (400, 20009, 0),
+        (403, 200000, 16 * 60),
+        (403, 50278, 0),
+        pytest.param(400, 20009, 16 * 60, marks=SLOW),
+        pytest.param(403, 200000, 0, marks=SLOW),
+        pytest.param(400, 240000, 0, marks=SLOW),
+        pytest.param(400, 240000, 16 * 60, marks=SLOW),
+        pytest.param(403, 50278, 16 * 60, marks=SLOW),
+    ],
+)
 async def test_what_is_refused_on_every_way_is_said_on_its_message(
     held, engine, status, code, late
 ):
@@ -287,7 +299,7 @@ async def test_what_is_refused_by_direct_message_is_said_there(held, engine):
 
 
 @pytest.mark.usefixtures("hurry")
-@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("private", [False, pytest.param(True, marks=SLOW)])
 async def test_that_an_answer_is_kept_is_said_though_discord_is_down_at_first(
     held, engine, private
 ):

@@ -70,9 +70,17 @@ async def test_a_long_limit_puts_answers_off_and_holds_up_no_others(held, engine
 
 @pytest.mark.usefixtures("hurry")
 @pytest.mark.parametrize(
-    "body", [{"message": "no wait"}, {"retry_after": "soon"}, {}, ["?"]], ids=str
+    ("way", "late", "body"),
+    [
+        (EDIT_BY_TOKEN, 0, {"message": "no wait"}),
+        (EDIT_BY_TOKEN, 0, {}),
+        (EDIT_BY_BOT, 16 * 60, {"retry_after": "soon"}),
+        pytest.param(EDIT_BY_TOKEN, 0, ["?"], marks=pytest.mark.slow),
+        pytest.param(EDIT_BY_BOT, 16 * 60, {"message": "no wait"}, marks=pytest.mark.slow),
+        pytest.param(EDIT_BY_BOT, 16 * 60, {}, marks=pytest.mark.slow),
+        pytest.param(EDIT_BY_BOT, 16 * 60, ["?"], marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize(("way", "late"), [(EDIT_BY_TOKEN, 0), (EDIT_BY_BOT, 16 * 60)])
 async def test_a_limit_that_does_not_say_how_long_is_foreseen(held, engine, way, late, body):
     _, job_id = await held.asked()
     held.sandbox.clock.advance(late)
@@ -187,6 +195,20 @@ async def test_a_limit_that_others_used_up_is_not_counted(stage, monkeypatch):
     (error,) = await asks(stage, 1)
     assert isinstance(error, discord.RateLimited)
     assert not stage.app.breaker.open
+
+
+async def test_a_command_that_meets_a_refusal_asks_no_second_time(stage, caplog):
+    """A sentence about the refusal would only be refused too."""
+    refused = stage.sandbox.faults.rate_limit(
+        "POST", "/interactions/*/callback", 1, via=False, times=None
+    )
+    await stage.sandbox.user("alice").slash("art", "queue")
+    await soon(refused.reached.wait())
+    stage.sandbox.faults.clear()
+    await (await stage.sandbox.user("bob").slash("art", "queue")).answer()
+    assert refused.hits == 1
+    assert "unexpected" not in caplog.text
+    assert "429" in caplog.text
 
 
 async def test_no_progress_is_shown_while_the_breaker_is_open(held, engine):
