@@ -15,7 +15,7 @@ from bot.client.asking import sizes_to_choose, surroundings
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
 from bot.client.jobs import job_of, known_job
-from bot.delivery.errors import FORESEEN, explain
+from bot.delivery.errors import FORESEEN, explain, is_rate_limit
 from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
 from bot.logs import hide
@@ -54,7 +54,10 @@ class DirectMessages(commands.Cog):
             )
         except UserError as error:
             await _reply(message, spoken(error))
-        except Exception:
+        except Exception as error:
+            if is_rate_limit(error):
+                log.warning("a direct message is left without an answer: %s", explain(error))
+                return
             error_id = secrets.token_hex(3)
             log.exception("unexpected error %s in a direct message", error_id)
             await _reply(

@@ -19,6 +19,7 @@ from bot.client.login import discord_proxy
 from bot.config.libraries import pass_on
 from bot.config.proxy import proxy_for, proxy_secrets
 from bot.config.settings import Settings
+from bot.delivery.breaker import CircuitBreaker
 from bot.engine.files.download import download
 from bot.errors import EngineError, InvalidRequest
 from bot.logs import Cleaner
@@ -141,7 +142,7 @@ def test_a_proxys_password_is_secret_in_every_form(proxy):
 
 
 async def test_a_client_asks_and_connects_through_it(proxy):
-    client = ImageBot(proxy=discord_proxy(Settings(_env_file=None)))
+    client = ImageBot(CircuitBreaker(), proxy=discord_proxy(Settings(_env_file=None)))
     async with client:
         # It refuses: what it was asked is what is looked at.
         with pytest.raises(aiohttp.ClientHttpProxyError) as caught:

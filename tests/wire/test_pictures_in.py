@@ -12,6 +12,7 @@ from aiohttp import web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bot.client import attachments
 from bot.client.attachments import Fetcher
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH
@@ -257,8 +258,23 @@ async def elsewhere():
         headers = {"Content-Encoding": "gzip"}
         return web.Response(body=gzip.compress(png() + bytes(2**26)), headers=headers)
 
+    async def flaky(request):
+        """Fail as the path says, as often as it says, then serve."""
+        asked.append("flaky")
+        kind, times = request.match_info["kind"], int(request.match_info["times"])
+        if len(asked) > times:
+            return web.Response(body=png())
+        if kind.isdecimal():
+            return web.Response(status=int(kind))
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(png()[:50])
+        request.transport.abort()
+        return response
+
     asked: list[str] = []
     app = web.Application()
+    app.router.add_get("/flaky/{kind}/{times}.png", flaky)
     app.router.add_get("/packed.png", packed)
     app.router.add_get("/redirect.png", redirect)
     app.router.add_get("/hidden.png", hidden)
@@ -278,9 +294,25 @@ async def test_redirects_are_not_followed_and_endless_files_are_cut(elsewhere):
     with pytest.raises(InvalidRequest, match="could not be fetched"):
         await fetcher.fetch_url(f"{url}/redirect.png", "a.png")
     assert not asked
+    with pytest.raises(InvalidRequest, match="could not be fetched"):
+        await fetcher.fetch_url(f"{url}/flaky/302/9.png", "a.png")
+    assert len(asked) == 1
     with pytest.raises(InvalidRequest, match="too large"):
         await fetcher.fetch_url(f"{url}/endless.png", "a.png")
     with pytest.raises(InvalidRequest, match="not a picture"):
         await fetcher.fetch_url(f"{url}/packed.png", "a.png")
     with pytest.raises(InvalidRequest, match="could not be fetched"):
         await fetcher.fetch_url(f"{url.replace('//', '//me@')}/hidden.png", "a.png")
+
+
+@pytest.mark.parametrize("kind", ["403", "404", "429", "503", "cut"])
+async def test_one_bad_answer_of_the_file_network_is_asked_again(elsewhere, monkeypatch, kind):
+    monkeypatch.setattr(attachments, "_PAUSE_S", 0.0)
+    url, asked = elsewhere
+    fetcher = Fetcher(f"{url}/api")
+    assert await fetcher.fetch_url(f"{url}/flaky/{kind}/1.png", "a.png") == png()
+    assert len(asked) == 2
+    asked.clear()
+    with pytest.raises(InvalidRequest, match="could not be fetched"):
+        await fetcher.fetch_url(f"{url}/flaky/{kind}/9.png", "a.png")
+    assert len(asked) == 2
