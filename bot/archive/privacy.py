@@ -9,11 +9,11 @@ import logging
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
+from bot.domain.job import ImageRecord
 from bot.rules.preferences import Preferences
 from storage import jobs, privacy
 from storage.database import Database
@@ -60,8 +60,9 @@ class Privacy:
     async def export(self, user_id: int, limit: int) -> Iterator[bytes]:
         """Return ZIP files of at most about `limit` bytes each: the rows, then the pictures."""
         rows = await self._database.read(partial(privacy.export, user_id=user_id))
-        files = [self._store.root / picture["file"] for picture in rows["pictures"]]
-        return _zips(rows, files, limit)
+        columns = [one.name for one in fields(ImageRecord)]
+        images = [ImageRecord(**{name: row[name] for name in columns}) for row in rows["pictures"]]
+        return _zips(rows, self._store, images, limit)
 
     async def delete(self, user_id: int) -> Deleted:
         """Delete a user's ended jobs, files, settings and name; open jobs have to end first."""
@@ -111,8 +112,7 @@ class Privacy:
     async def _forget(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
             images = await self._database.read(partial(jobs.find_images, job_id=job_id))
-            for image in images:
-                await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
+            await self._store.drop(images)
             await self._store.inputs.forget(job_id)
         # The rows last: a crash before leaves them for another time.
         for start in range(0, len(job_ids), _AT_ONCE):
@@ -121,22 +121,29 @@ class Privacy:
 
 
 def _zips(
-    rows: dict[str, list[dict[str, Any]]], files: Sequence[Path], limit: int
+    rows: dict[str, list[dict[str, Any]]],
+    store: ImageStore,
+    images: Sequence[ImageRecord],
+    limit: int,
 ) -> Iterator[bytes]:
     """Yield ZIP files, each about as large as `limit` allows. Blocking."""
     buffer = io.BytesIO()
     archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
     archive.writestr("README.txt", _README)
     archive.writestr("data.json", json.dumps(rows, indent=1, ensure_ascii=False))
-    for path in files:
-        if not path.is_file():
+    for image in images:
+        try:
+            data = store.read(image)
+        except OSError as error:
+            log.warning("a picture of job %s is not exported: %s", image.job_id, error)
             continue
-        if buffer.tell() + path.stat().st_size > limit:
+        if buffer.tell() + len(data) > limit:
             archive.close()
             yield buffer.getvalue()
             buffer = io.BytesIO()
             archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
         # A PNG is compressed already.
-        archive.write(path, f"pictures/{path.name}", zipfile.ZIP_STORED)
+        name = f"pictures/{store.path(image).name}"
+        archive.writestr(name, data, zipfile.ZIP_STORED)
     archive.close()
     yield buffer.getvalue()

@@ -84,7 +84,7 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
         say(line)
     if full:
         sheet = folder / SHEET
-        sheet.write_bytes(make_grid([shot.path for shot in shots], columns=len(shots)))
+        sheet.write_bytes(make_grid([shot.path.read_bytes() for shot in shots], columns=len(shots)))
         say(f"All of them: {sheet}")
     empty = [shot.path.name for shot in shots if shot.flat]
     if empty:

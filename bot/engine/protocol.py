@@ -81,13 +81,17 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Picture `index` of the batch is written to `path` as PNG."""
+    """Picture `index` of the batch is written to `path` as PNG.
+
+    `sha256` is the hash, in hex, of the file that was checked; None: it was not checked.
+    """
 
     index: int
     path: Path
     seed: int
     width: int
     height: int
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,11 @@ class GpuWorker:
     async def _pictures(self, attempt: Attempt) -> list[ImageRecord]:
         try:
             await self.session.draw(attempt)
-            return await keep(self._store, attempt.job.id, attempt.pictures, self._check)
+            try:
+                return await keep(self._store, attempt.job.id, attempt.pictures, self._check)
+            except EngineError:  # Its child exchanges files behind our back.
+                await self._engine.unload()
+                raise
         finally:  # Once the outcome is recorded, another engine may draw the job in this folder.
             await unbroken(self._store.clear(attempt.job.id))
 
@@ -200,6 +204,8 @@ class GpuWorker:
         )
         if not recorded:
             log.warning("job %s: this attempt is over, its pictures are not used", attempt.job.id)
+            if not await self._queue.images(attempt.job.id):  # Another attempt's have these names.
+                await self._store.drop(images)
 
     def _measure(self, job: Job, finished: Finished) -> None:
         if (seconds := gpu_seconds(finished.timings)) > 0:

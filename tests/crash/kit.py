@@ -200,7 +200,7 @@ def wrong_pictures(bot: Bot, message: Message) -> list[str]:
     ]
     wrong = [] if recorded else [f"{job_id}: no picture is recorded"]
     if len(recorded) > 1:
-        grid = make_grid([bot.data / "images" / row["file"] for row in recorded])
+        grid = make_grid([(bot.data / "images" / row["file"]).read_bytes() for row in recorded])
         wanted_posts = [(f"{job_id}_grid.png", hashlib.sha256(grid).hexdigest())]
     else:
         wanted_posts = wanted

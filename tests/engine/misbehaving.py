@@ -21,6 +21,17 @@ from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine import spoiling
 
 
+def small_jpeg() -> bytes:
+    """A JPEG whose bytes hold what ends a frame's header."""
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((48, 64)).save(picture, "JPEG")
+    assert b"\n" in picture.getvalue()
+    return picture.getvalue()
+
+
+PREVIEW = small_jpeg()
+
+
 class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
@@ -296,7 +307,7 @@ def do_huge_preview(request, report) -> None:
 
 
 def do_preview(request, report) -> None:
-    report.preview(1, b"\x00\n\xffpicture")
+    report.preview(1, PREVIEW)
 
 
 def do_steps(request, report) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -38,7 +39,8 @@ def pictures(tmp_path):
     for path, colour in zip(paths, ("white", "navy"), strict=True):
         Image.new("RGB", (64, 48), colour).save(path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    return [*paths, tmp_path / "broken.png"]
+    paths = [*paths, tmp_path / "broken.png"]
+    return [(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ async def test_run_draws_and_stops_cleanly(tmp_path):
         assert hashlib.sha256(data).hexdigest() == sha256
     assert [position for position, _, _ in rows] == [0, 1]
     paths = [tmp_path / "images" / file for _, file, _ in rows]
-    assert message.files[0].data == make_grid(paths)
+    assert message.files[0].data == make_grid([path.read_bytes() for path in paths])
 
 
 async def test_a_second_bot_on_the_same_data_is_refused(tmp_path):

@@ -79,8 +79,7 @@ class Conversation:
                     if frame.type == "failed":
                         settled = True
                         raise await self._failure(frame)
-                    event = read_event(frame)
-                    await check_event(event, request, seen)
+                    event = await check_event(read_event(frame), request, seen)
                     if isinstance(event, Finished):
                         settled = True
                         supervisor.succeed()

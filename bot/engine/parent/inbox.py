@@ -13,10 +13,10 @@ from bot.errors import EngineError, EngineErrorKind
 class Inbox:
     """The messages of one child in order, then its end, forever.
 
-    `taken` is called for each message that is read: there is room for another one.
+    `taken` is called with each message that is read: there is room for another one.
     """
 
-    def __init__(self, taken: Callable[[], None]) -> None:
+    def __init__(self, taken: Callable[[Frame], None]) -> None:
         self._taken = taken
         self._items: asyncio.Queue[Frame | EngineError | None] = asyncio.Queue()
         self._heard = time.monotonic()
@@ -63,7 +63,7 @@ class Inbox:
             self._items.put_nowait(item)  # every later call finds the end again
             raise EngineError(item.kind, item.detail)
         if item is not None:
-            self._taken()
+            self._taken(item)
         return item
 
     def take_unread(self) -> bool:
@@ -73,5 +73,5 @@ class Inbox:
             item = self._items.get_nowait()
             if isinstance(item, Frame):
                 messages = True
-                self._taken()
+                self._taken(item)
         return messages
