@@ -127,6 +127,13 @@ class Settings(BaseSettings):
             "more slowly, and compiling goes on in the background."
         ),
     )
+    image_time_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        10.0,
+        description=(
+            "How many times as long as it should take, by what was measured, a job may be drawn, "
+            "ten minutes at least; after that it counts as a fault of the engine. 0 for no limit."
+        ),
+    )
     image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description=(

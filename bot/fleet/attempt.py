@@ -32,7 +32,9 @@ class Attempt:
     finished: Finished | None = None
 
 
-def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
+def engine_request(
+    job: Job, store: ImageStore, model: str, time_limit_s: float | None
+) -> EngineRequest:
     """Return what the engine is asked for; raises `ValueError` if the stored request is damaged."""
     if not job.readable:
         raise ValueError("the stored request cannot be read")
@@ -51,6 +53,7 @@ def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
         strength=job.request.strength,
         loras=job.request.lora_strengths(),
         shift=job.request.shift,
+        time_limit_s=time_limit_s,
     )
 
 

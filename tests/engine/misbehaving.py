@@ -72,6 +72,10 @@ class Misbehaving:
         if self.model == "load-waits":
             progress("waiting", 0.5)
             wait_for_file(self.folder / "go")
+        if self.model == "load-repeats":
+            while True:
+                progress("reading the weights", 0.5)
+                threading.Event().wait(0.01)
         if self.model == "load-needs-file" and not (self.folder / "weights").exists():
             raise EngineError(
                 EngineErrorKind.LOAD_FAILED, "weights", sentence="The file weights is missing."
@@ -323,6 +327,14 @@ def do_deaf(request, report) -> None:
         except GenerationCancelled:
             wait_for_ever()
         threading.Event().wait(0.002)
+
+
+def do_held(request, report) -> None:
+    """Draw a step each so many seconds, then leave a mark; the parent's pipe takes it all."""
+    for index in range(2, request.steps + 1):
+        threading.Event().wait(float(request.prompt.split()[1]))
+        report.step(index, request.steps)
+    (request.output_dir / "held").touch()
 
 
 def do_environ(request, report) -> None:
