@@ -58,19 +58,12 @@ def open_plain(root: Path, name: str | PurePath, *, own: bool = False) -> io.Buf
         if error.errno in _LINKS and not isinstance(error, UntrustedFileError):
             raise UntrustedFileError("the file is a link") from error
         raise
-    file = os.fdopen(descriptor, "rb", BLOCK)
-    found = os.fstat(descriptor)
-    reason = None
-    if not stat.S_ISREG(found.st_mode):
-        reason = "the file is no regular one"
-    elif own and found.st_nlink > 1:
-        reason = "the file has a second name"
-    elif own and found.st_uid != folder.st_uid:
-        reason = "the file is another's"
-    if reason is None:
-        return file
-    file.close()
-    raise UntrustedFileError(reason)
+    try:
+        _judge(os.fstat(descriptor), folder, own=own)
+        return os.fdopen(descriptor, "rb", BLOCK)
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def blocks(file: io.BufferedReader, limit: int) -> Iterator[bytes]:
@@ -94,6 +87,15 @@ def read_plain(root: Path, name: str | PurePath, limit: int, sha256: str | None 
     if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
         raise UntrustedFileError("the file is not the one that was recorded")
     return data
+
+
+def _judge(found: os.stat_result, folder: os.stat_result, *, own: bool) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise UntrustedFileError("the file is no regular one")
+    if own and found.st_nlink > 1:
+        raise UntrustedFileError("the file has a second name")
+    if own and found.st_uid != folder.st_uid:
+        raise UntrustedFileError("the file is another's")
 
 
 def _by_folder(root: Path, parts: tuple[str, ...]) -> tuple[int, os.stat_result]:

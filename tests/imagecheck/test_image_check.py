@@ -74,6 +74,13 @@ async def test_it_scores_pictures_and_comes_back_after_a_kill(pictures, started)
     assert check.pid is None
 
 
+async def test_another_file_than_the_recorded_one_is_not_checked(pictures, started):
+    (path, _), (_, of_another) = pictures[:2]
+    assert [result.verdict for result in await started().look([(path, of_another)])] == [
+        Verdict.FAILED
+    ]
+
+
 @pytest.mark.parametrize(
     "command",
     [
