@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -216,7 +217,8 @@ class GpuWorker:
         if not recorded:
             log.warning("job %s: this attempt is over, its pictures are not used", attempt.job.id)
             if not await self._queue.images(attempt.job.id):  # Another attempt's have these names.
-                await self._store.drop(images)
+                with contextlib.suppress(OSError):
+                    await self._store.drop(images)
 
     def _measure(self, job: Job, finished: Finished) -> None:
         if (seconds := gpu_seconds(finished.timings)) > 0:
