@@ -337,6 +337,11 @@ def do_held(request, report) -> None:
     (request.output_dir / "held").touch()
 
 
+def do_wait_for_go(request, report) -> None:
+    wait_for_file(request.output_dir / "go")
+    report.step(2, request.steps)
+
+
 def do_environ(request, report) -> None:
     (request.output_dir / "environ.json").write_text(json.dumps(dict(os.environ)))
 

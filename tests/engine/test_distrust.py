@@ -255,6 +255,24 @@ async def test_time_in_which_the_bot_was_held_is_not_the_childs(tmp_path, monkey
         await react(engine, request(tmp_path, "held 0.3"), on_event)
 
 
+async def test_a_child_that_was_held_as_well_gets_its_time(tmp_path, monkeypatch):
+    """As where the whole machine stood still: there is nothing in the pipe yet."""
+    limits = SilenceLimits(denoise=0.3)
+    async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
+        await engine.load()
+
+        def hold() -> None:
+            threading.Event().wait(0.7)
+            (tmp_path / "go").touch()
+
+        async def on_event(event) -> None:
+            if event == Step(1, 4):
+                loop.call_later(0.05, hold)
+
+        loop = asyncio.get_running_loop()
+        await react(engine, request(tmp_path, "wait-for-go"), on_event)
+
+
 @posix_only
 @slow
 def test_a_bot_that_was_stopped_does_not_blame_its_child(tmp_path):
@@ -317,6 +335,36 @@ def test_lines_come_back_when_the_flood_is_over(caplog):
     lines = [record.getMessage() for record in caplog.records]
     assert lines[:300] == [f"line {number}" for number in range(300)]
     assert lines[300:] == ["700 lines left out: the engine writes too many", "the last words"]
+
+
+async def test_large_frames_wait_in_the_child():
+    """What nobody has read yet is bounded by its bytes; then all of it is read."""
+
+    class Room(asyncio.Event):
+        def clear(self) -> None:
+            full.set()
+            super().clear()
+
+    full = asyncio.Event()
+    link = await pipe.PipeLink.start((sys.executable, "-c", LARGE), os.environ)
+    link._room = Room()
+    async with asyncio.timeout(20):
+        await full.wait()
+        assert link.inbox._items.qsize() <= 8
+        for _ in range(40):
+            frame = await link.inbox.receive(20, "reading")
+            assert frame is not None
+            assert len(frame.tail) == 2**20
+            assert link.inbox._items.qsize() <= 8
+    await link.kill()
+
+
+LARGE = """
+import sys
+frame = b'{"type":"preview"}\\n' + bytes(2**20)
+for _ in range(40):
+    sys.stdout.buffer.write(len(frame).to_bytes(4, "big") + frame)
+"""
 
 
 @slow
