@@ -46,6 +46,8 @@ class ImageStore:
     def work_dir(self, job_id: str) -> Path:
         """Return the folder for the engine's output, made if it is missing."""
         folder = self.root / _WORK / checked_id(job_id)
+        if folder.is_symlink():
+            folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -127,11 +129,19 @@ class ImageStore:
         folder = self.root / _WORK
         if job_id is not None:
             folder /= checked_id(job_id)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(_remove, folder)
         if job_id is None:
             for left in await asyncio.to_thread(list, self._staged.parent.glob("*")):
                 if left != self._staged:
-                    await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+                    await asyncio.to_thread(_remove, left)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder with all that is in it, or the link that somebody put in its place."""
+    if folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _noise() -> Iterator[bytes]:

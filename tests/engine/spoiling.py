@@ -81,7 +81,8 @@ def do_linked_folder(request, report) -> None:
 
     def act(send, _fields) -> None:
         folder = request.output_dir
-        folder.symlink_to(folder.rename(folder.with_name("elsewhere")))
+        elsewhere = folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}")
+        folder.symlink_to(folder.rename(elsewhere))
         send()
 
     instead(report, "picture", act)
