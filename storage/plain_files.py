@@ -60,7 +60,7 @@ def open_plain(root: Path, name: str | PurePath, *, own: bool = False) -> io.Buf
         raise
     try:
         _judge(os.fstat(descriptor), folder, own=own)
-        return os.fdopen(descriptor, "rb", BLOCK)
+        return io.BufferedReader(io.FileIO(descriptor), BLOCK)
     except BaseException:
         os.close(descriptor)
         raise
