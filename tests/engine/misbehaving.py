@@ -21,6 +21,12 @@ from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine import spoiling
 
 
+def numbered_jpeg(number: int) -> bytes:
+    picture = io.BytesIO()
+    Image.new("L", (32, 32), number).save(picture, "JPEG")
+    return picture.getvalue()
+
+
 def small_jpeg() -> bytes:
     """A JPEG whose bytes hold what ends a frame's header."""
     picture = io.BytesIO()
