@@ -40,9 +40,9 @@ posix_only = pytest.mark.skipif(sys.platform == "win32", reason="makes links, FI
     [
         ("symlink", "is a link"),
         ("hard-link", "second name"),
-        ("linked-folder", "is a link"),
+        pytest.param("linked-folder", "is a link", marks=slow),
         pytest.param("fifo", "no regular", marks=slow),
-        ("sparse", "too large"),
+        pytest.param("sparse", "too large", marks=slow),
         pytest.param("goes-on", "goes on after its end", marks=slow),
         pytest.param("many-chunks", "too many parts", marks=slow),
     ],
@@ -240,6 +240,7 @@ async def test_a_job_past_its_time_is_ended_whatever_its_progress(tmp_path, monk
         await draw_well(engine, request(tmp_path, "fine", job="job2", time_limit_s=60))
 
 
+@slow
 async def test_time_in_which_the_bot_was_held_is_not_the_childs(tmp_path, monkeypatch):
     """The loop stands still for longer than the limit while the child goes on."""
     limits = SilenceLimits(denoise=0.5)
@@ -313,6 +314,7 @@ asyncio.run(main())
 """
 
 
+@slow
 async def test_a_flood_of_lines_is_cut_and_counted(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "bot.engine.child")
     async with misbehaving(tmp_path, monkeypatch) as engine:
@@ -382,6 +384,7 @@ async def test_frames_are_read_at_a_bounded_pace(tmp_path, monkeypatch):
     assert 100 <= len(read) <= 102
 
 
+@slow
 async def test_a_flood_of_heartbeats_costs_no_job(tmp_path, monkeypatch):
     monkeypatch.setattr(pipe, "_FRAMES_A_SECOND", 1e5)
     async with misbehaving(tmp_path, monkeypatch) as engine:
