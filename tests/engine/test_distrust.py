@@ -113,6 +113,21 @@ def test_a_small_jpeg_is_a_preview(options):
 
 
 @pytest.mark.parametrize(
+    ("size", "count"), [((256, 256), 1), ((2048, 2048), 4), ((1344, 768), 3), ((256, 2048), 2)]
+)
+def test_the_noise_of_the_first_steps_is_a_preview(size, count):
+    """As the engine shows it: an eighth of each side, twice as large, side by side."""
+    columns = 1 if count == 1 else 2
+    sheet = (columns * size[0] // 8, -(-count // columns) * size[1] // 8)
+    noise = Image.frombytes("RGB", sheet, os.urandom(3 * sheet[0] * sheet[1]))
+    data = io.BytesIO()
+    larger = noise.resize((2 * sheet[0], 2 * sheet[1]), Image.Resampling.BICUBIC)
+    larger.save(data, "JPEG", quality=80)
+    wanted = request(Path(), width=size[0], height=size[1], seeds=tuple(range(count)))
+    check_preview(Preview(0, data.getvalue()), wanted)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"",

@@ -21,7 +21,9 @@ from storage.plain_files import UntrustedFileError, open_plain
 
 _CHANNELS: Final = 4
 _FILE_OVERHEAD: Final = 2**16
-_PREVIEW_BYTES: Final = 2**18
+_PREVIEW_OVERHEAD: Final = 2**16
+_PREVIEW_SHARE: Final = 16
+"""A preview has a sixteenth of the job's pixels; as noise, each has half a byte (measured)."""
 _PREVIEW_SIDES: Final = 2
 """Sides of a preview's sheet of pictures: at most those of this many pictures of the job each."""
 
@@ -62,7 +64,8 @@ def check_preview(preview: Preview, request: EngineRequest) -> None:
     """Raise `FrameError` where a preview is no small JPEG file of at most the job's size."""
     if not 0 <= preview.step <= request.steps:
         raise FrameError("the child sent a preview of no step")
-    if len(preview.data) > _PREVIEW_BYTES:
+    pixels = request.width * request.height * len(request.seeds)
+    if len(preview.data) > pixels // _PREVIEW_SHARE + _PREVIEW_OVERHEAD:
         raise FrameError(f"the child sent a preview of {len(preview.data)} bytes")
     width, height = check_jpeg(preview.data)
     if width > _PREVIEW_SIDES * request.width or height > _PREVIEW_SIDES * request.height:
