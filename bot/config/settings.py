@@ -6,10 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     InstanceOf,
     SecretStr,
@@ -21,15 +21,21 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.catalogue.lora_rules import ALL, checked
-from bot.catalogue.models import MODELS, ModelSpec, Quality, find_model
+from bot.catalogue.models import MODELS, ModelSpec, find_model
 from bot.config.api_keys import NONE, Keys
+from bot.config.checks import (
+    known_model,
+    loopback_only,
+    read_quality,
+    readable_engines,
+    readable_quality,
+    user_ids,
+)
 from bot.config.hosts import is_loopback
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
-from bot.domain.request import ImageRequest
-from bot.errors import ConfigError, InvalidRequest
+from bot.errors import ConfigError
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
-_ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
 
 
@@ -53,7 +59,7 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = Field(
         None, description="The bot's token (Discord developer portal, Bot, Reset Token)."
     )
-    discord_api_url: str | None = Field(
+    discord_api_url: Annotated[str | None, AfterValidator(loopback_only)] = Field(
         None,
         description=(
             "Another address of Discord's API, for the sandbox and tests: loopback hosts only, "
@@ -61,7 +67,7 @@ class Settings(BaseSettings):
         ),
     )
     data_dir: Path = Field(Path("data"), description="Folder of the database and the pictures.")
-    image_model_name: str = Field(
+    image_model_name: Annotated[str, AfterValidator(known_model)] = Field(
         "Qwen/Qwen-Image",
         description=f"The model: {', '.join(MODELS)}. docs/models.md compares them.",
     )
@@ -94,7 +100,7 @@ class Settings(BaseSettings):
         14.0,
         description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
     )
-    engines: str = Field(
+    engines: Annotated[str, AfterValidator(readable_engines)] = Field(
         "local",
         description=(
             "Where pictures are drawn: local is one engine for each graphics card of this machine "
@@ -133,6 +139,13 @@ class Settings(BaseSettings):
             "more slowly, and compiling goes on in the background."
         ),
     )
+    image_time_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        10.0,
+        description=(
+            "How many times as long as it should take, by what was measured, a job may be drawn, "
+            "ten minutes at least; after that it counts as a fault of the engine. 0 for no limit."
+        ),
+    )
     image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(
         0.0,
         description=(
@@ -140,17 +153,19 @@ class Settings(BaseSettings):
             "memory, until the next job; 0 keeps it."
         ),
     )
-    image_quality_fast: str = Field(
+    image_quality_fast: Annotated[str, AfterValidator(readable_quality)] = Field(
         "",
         description=(
             "Steps and guidance of the quality `fast`, such as 20:4.0; else those of a Lightning "
             "file in IMAGE_LORA_PATH, else the model's."
         ),
     )
-    image_quality_standard: str = Field(
+    image_quality_standard: Annotated[str, AfterValidator(readable_quality)] = Field(
         "", description="The same for the quality `standard`, which is the default."
     )
-    image_quality_high: str = Field("", description="The same for the quality `high`.")
+    image_quality_high: Annotated[str, AfterValidator(readable_quality)] = Field(
+        "", description="The same for the quality `high`."
+    )
     image_prompt_suffix: bool = Field(
         False,
         description=(
@@ -253,7 +268,7 @@ class Settings(BaseSettings):
             "are kept; - writes none."
         ),
     )
-    owner_ids: Annotated[frozenset[int], NoDecode] = Field(
+    owner_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(user_ids)] = Field(
         frozenset(),
         description=(
             "Discord user ids, separated by commas, that may use every /admin command anywhere; "
@@ -267,53 +282,11 @@ class Settings(BaseSettings):
         path = isinstance(value, Path) or info.field_name in _PATHS_AS_TEXT
         return meant(value) if path else value
 
-    @field_validator("owner_ids", mode="before")
-    @classmethod
-    def _split_ids(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            parts = value.replace(",", " ").split()
-            if not all(part.isdecimal() for part in parts):
-                raise ValueError("it must be Discord user ids separated by commas")
-            return frozenset(int(part) for part in parts)
-        return value
-
     @field_validator("api_keys", mode="before")
     @classmethod
     def _read_keys(cls, value: Any) -> Any:
         # Only hashes are kept from here on.
         return Keys.parse(value) if isinstance(value, str) else value
-
-    @field_validator("image_model_name")
-    @classmethod
-    def _known_model(cls, value: str) -> str:
-        try:
-            return find_model(value).name
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-
-    @field_validator("image_quality_fast", "image_quality_standard", "image_quality_high")
-    @classmethod
-    def _readable_quality(cls, value: str) -> str:
-        if value:
-            _quality(value)
-        return value
-
-    @field_validator("engines")
-    @classmethod
-    def _readable_engines(cls, value: str) -> str:
-        if not _ENGINES.fullmatch(value):
-            raise ValueError("it must be local, local:N for N engines, or ray")
-        return value
-
-    @field_validator("discord_api_url")
-    @classmethod
-    def _loopback_only(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not is_loopback(parts.hostname or ""):
-            raise ValueError("it must be an http address on this machine (127.0.0.1 or localhost)")
-        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _no_real_token_elsewhere(self) -> Self:
@@ -343,7 +316,7 @@ class Settings(BaseSettings):
             "standard": self.image_quality_standard,
             "high": self.image_quality_high,
         }
-        own = {name: _quality(value) for name, value in levels.items() if value}
+        own = {name: read_quality(value) for name, value in levels.items() if value}
         return replace(spec, qualities={**spec.qualities, **own})
 
     @property
@@ -366,19 +339,6 @@ class Settings(BaseSettings):
     def images_dir(self) -> Path:
         """The folder of the finished pictures."""
         return self.data_dir / "images"
-
-
-def _quality(value: str) -> Quality:
-    steps, colon, guidance = value.partition(":")
-    try:
-        level = Quality(int(steps), float(guidance) if colon else 4.0)
-        # The same bounds as for a request, with the same sentences.
-        ImageRequest("x", steps=level.steps, guidance=level.guidance)
-    except InvalidRequest as error:
-        raise ValueError(error.sentence) from None
-    except ValueError:
-        raise ValueError("it must be steps:guidance, such as 20:4.0") from None
-    return level
 
 
 def load_settings(**overrides: Any) -> Settings:
