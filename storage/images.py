@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from storage.form_pictures import FormPictures
 from storage.input_pictures import InputPictures
 
 _WORK: Final = ".work"
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _PROBE: Final = "probe.partial"
 # More than the pictures of a job at its largest; less room would only be used up again.
 _PROBE_MIB: Final = 32
@@ -28,15 +30,22 @@ class ImageStore:
     (`form_pictures`).
     """
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, root: Path, *, clock: Callable[[], float] = time.time, engine: str | None = None
+    ) -> None:
         self.root = root
         self._clock = clock
+        self._work = root / _WORK if engine is None else engine_folder(root, engine)
         self.inputs = InputPictures(root, self.work_dir)
         self.form_pictures = FormPictures(root, clock)
 
+    def of_engine(self, name: str) -> ImageStore:
+        """Return the same store with a work folder that only the engine `name` may enter."""
+        return ImageStore(self.root, clock=self._clock, engine=name)
+
     def work_dir(self, job_id: str) -> Path:
         """Return the folder for the engine's output, made if it is missing."""
-        folder = self.root / _WORK / checked_id(job_id)
+        folder = self._work / checked_id(job_id)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -69,15 +78,20 @@ class ImageStore:
 
     async def try_writing(self) -> None:
         """Keep and delete a file as large as a job's pictures; raise `OSError` if that fails."""
-        source = self.root / _WORK / _PROBE
+        source = self._work / _PROBE
         await asyncio.to_thread(_try_writing, source, self.root / self._day() / _PROBE)
 
     async def clear(self, job_id: str | None = None) -> None:
         """Delete what the engine left in the work folder of one job, or of all."""
-        folder = self.root / _WORK
+        folder = self._work
         if job_id is not None:
             folder /= checked_id(job_id)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def engine_folder(root: Path, name: str) -> Path:
+    """Return the folder in which the engine `name` writes its jobs' pictures, and no other does."""
+    return root / _WORK / f"engine-{_UNSAFE.sub('_', name)}"
 
 
 def _try_writing(source: Path, target: Path) -> None:

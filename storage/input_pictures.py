@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Container
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +38,16 @@ class InputPictures:
         await asyncio.to_thread(source.write_bytes, data)
         await asyncio.to_thread(move_durably, source, target)
         return target.name
+
+    def lend(self, job_id: str, folder: Path) -> Path:
+        """Copy the picture that a job starts from into `folder`; return the copy. Blocking.
+
+        A copy, since whoever draws may change it. Where there is none, none is made.
+        """
+        target = folder / "input"
+        with suppress(FileNotFoundError):
+            shutil.copyfile(self.path(job_id), target)
+        return target
 
     async def forget(self, job_id: str) -> None:
         """Delete the picture that a job starts from, if there is one."""

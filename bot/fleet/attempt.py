@@ -30,9 +30,13 @@ class Attempt:
 
 
 def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
-    """Return what the engine is asked for; raises `ValueError` if the stored request is damaged."""
+    """Return what the engine is asked for, with its input in the job's work folder. Blocking.
+
+    Raises `ValueError` if the stored request is damaged, `OSError` if the input cannot be copied.
+    """
     if not job.readable:
         raise ValueError("the stored request cannot be read")
+    folder = store.work_dir(job.id)
     return EngineRequest(
         job_id=job.id,
         prompt=job.request.full_prompt,
@@ -42,9 +46,9 @@ def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
         steps=job.request.steps,
         guidance=job.request.guidance,
         seeds=job.request.seeds(),
-        output_dir=store.work_dir(job.id),
+        output_dir=folder,
         texts=png_texts(job.id, job.request, model),
-        input_image=store.inputs.path(job.id) if job.request.input_image else None,
+        input_image=store.inputs.lend(job.id, folder) if job.request.input_image else None,
         strength=job.request.strength,
         loras=job.request.lora_strengths(),
         shift=job.request.shift,

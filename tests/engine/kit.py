@@ -68,7 +68,9 @@ async def misbehaving(
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     engine = EngineProcess(
         model,
-        options=EngineOptions(folder, pipeline="misbehaving:build"),
+        options=EngineOptions(
+            folder, pipeline="misbehaving:build", confinement="auto", work_path=folder
+        ),
         limits=limits,
         backoff=backoff or Backoff(base=0.01),
         **options,

@@ -22,6 +22,11 @@ def main() -> None:
     started = time.monotonic()
     # Ctrl-C in a terminal reaches the whole process group; the parent decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # So does what a service manager sends to all of a service. Not ignored, which the compilers
+    # that are started here would inherit.
+    for name in ("SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda *_: None)
 
     from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
 

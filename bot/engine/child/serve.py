@@ -17,14 +17,16 @@ from collections import defaultdict
 from typing import Any, Final
 
 from bot.engine.child.backend import Backend
+from bot.engine.child.confined import confine_engine
 from bot.engine.child.control_tokens import without_control_tokens
 from bot.engine.child.png import save_png
 from bot.engine.faults import Fault, diagnose, free_memory
+from bot.engine.files.fetch import Fetch
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
-from bot.engine.options import Activity, EngineOptions
+from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.engine.wire import read_request
-from bot.errors import GenerationCancelled
+from bot.errors import EngineError, GenerationCancelled
 from bot.logs.redact import Redactor
 from bot.words import mark
 
@@ -92,6 +94,15 @@ class Server:
         self._backend: Backend | None = None
         self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
+        self._fetch: Fetch | None = None
+        self._refused: EngineError | None = None
+
+    def confine(self) -> None:
+        """Limit what this process may do, before it has a second thread; see `Server._load`."""
+        try:
+            self._fetch = confine_engine(self._model, self._options)
+        except EngineError as error:
+            self._refused = error
 
     def listen(self, stream: Any) -> None:
         """Read the parent's messages until it is gone (a thread's target)."""
@@ -131,6 +142,7 @@ class Server:
         try:
             module, _, attribute = self._options.pipeline.partition(":")
             progress(mark("starting"))
+            self._prepare(progress)
             backend: Backend = getattr(importlib.import_module(module), attribute)(
                 self._model, self._options
             )
@@ -150,6 +162,13 @@ class Server:
             seconds=time.monotonic() - self._started,
             imports_s=info.imports_s,
         )
+
+    def _prepare(self, progress: LoadProgress) -> None:
+        """Wait for the model's files, if they are missing; raise `EngineError`."""
+        if self._refused is not None:
+            raise self._refused
+        if self._fetch is not None:
+            self._fetch.wait(progress)
 
     def _generate(self, request: EngineRequest) -> Fault | None:
         assert self._backend is not None
@@ -217,6 +236,7 @@ def serve(frames_in: int, frames_out: int, started: float) -> None:
         return
     channel = Channel(frames_out)
     server = Server(channel, init, started)
+    server.confine()
     channel.send("hello", pid=os.getpid())
     threading.Thread(target=server.listen, args=(stream,), name="listen", daemon=True).start()
     threading.Thread(target=server.beat, name="heartbeat", daemon=True).start()

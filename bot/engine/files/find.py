@@ -26,7 +26,10 @@ FIRST: Final = "Qwen/Qwen-Image"
 """The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
 MARKER: Final = ".model"
 """A file in a model's folder with the model's name; one without it is judged by its contents."""
-_CACHE: Final = "fp8-cache"
+CACHE_FOLDER: Final = "fp8-cache"
+"""The folder, beside a model's files, of what is made from them."""
+COMPILED_FOLDER: Final = "compiled"
+"""The folder of compiled code in IMAGE_MODEL_PATH."""
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 _HUB_FOLDER: Final = "models--"
 _NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
@@ -129,7 +132,7 @@ def cache_home(root: Path, repository: str) -> Path:
     It is beside the files. For a nested Qwen-Image, earlier versions had it in `root`, where it
     stays.
     """
-    if repository == FIRST and (root / _CACHE).is_dir():
+    if repository == FIRST and (root / CACHE_FOLDER).is_dir():
         return root
     return home(root, repository)
 
