@@ -14,6 +14,7 @@ from PIL import Image
 
 from bot.engine.child.backend import Drawn, LoadInfo
 from bot.engine.confinement.kernel import syscall
+from bot.engine.files.find import ensure
 
 
 def tries(request, options) -> dict[str, object]:
@@ -82,10 +83,13 @@ def tries(request, options) -> dict[str, object]:
 
 
 class Prying:
-    def __init__(self, options) -> None:
+    def __init__(self, model: str, options) -> None:
+        self.model = model
         self.options = options
 
-    def load(self, _progress) -> LoadInfo:
+    def load(self, progress) -> LoadInfo:
+        if "/" in self.model:
+            ensure(self.options.model_path, progress, repository=self.model)
         return LoadInfo("prying", "none")
 
     def generate(self, request, report):
@@ -106,5 +110,5 @@ class Prying:
             yield Drawn(Image.new("RGB", (request.width, request.height)), {"denoise": 0.1})
 
 
-def build(_model: str, options) -> Prying:
-    return Prying(options)
+def build(model: str, options) -> Prying:
+    return Prying(model, options)

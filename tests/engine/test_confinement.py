@@ -17,7 +17,9 @@ from bot.engine.options import EngineOptions
 from bot.engine.parent.environment import child_environment
 from bot.engine.parent.process import EngineProcess
 from bot.errors import EngineError, EngineErrorKind
+from tests.engine.hub import Hub
 from tests.engine.kit import HERE, draw, draw_well, request
+from tests.engine.test_weights import FILES
 
 try:
     ABI = landlock.abi()
@@ -149,6 +151,26 @@ async def test_confinement_that_is_required_and_not_there_is_a_sentence(bot):
         await engine.close()
     assert raised.value.kind is EngineErrorKind.LOAD_FAILED
     assert "ENGINE_CONFINEMENT" in raised.value.sentence
+
+
+@needs_landlock
+@pytest.mark.parametrize("cut", [False, True])
+async def test_missing_files_of_the_model_come_through_a_process_outside(bot, monkeypatch, cut):
+    files = dict.fromkeys(FILES, b"{}") | {
+        name: (2).to_bytes(8, "little") + b"{}" for name in FILES if name.endswith(".safetensors")
+    }
+    with Hub(files) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9" if cut else hub.url)
+        monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        engine = EngineProcess("Qwen/Qwen-Image", options=options_of(bot))
+        if cut:
+            with pytest.raises(EngineError) as raised:
+                await found_by(engine, bot)
+            assert "could not be downloaded from Hugging Face" in raised.value.sentence
+            return
+        found = await found_by(engine, bot)
+    assert found["tcp"] == found["write model"] == "PermissionError"
+    assert (bot / "model" / "Qwen" / "Qwen-Image" / FILES[3]).read_bytes() == files[FILES[3]]
 
 
 @needs_landlock

@@ -12,7 +12,13 @@ from bot.catalogue.models import find_model
 from bot.engine.confinement.confine import Confinement, confine, say
 from bot.engine.confinement.policy import AccessPolicy, access_policy
 from bot.engine.files.fetch import Fetch
-from bot.engine.files.find import CACHE_FOLDER, COMPILED_FOLDER, cache_home, home
+from bot.engine.files.find import (
+    CACHE_FOLDER,
+    COMPILED_FOLDER,
+    cache_home,
+    delegate_downloads,
+    home,
+)
 from bot.engine.options import EngineOptions
 from bot.errors import ConfigError, EngineError, EngineErrorKind
 from bot.words import mark
@@ -21,20 +27,20 @@ _SCRATCH: Final = "tmp"
 _MODPROBE_LIMIT_S: Final = 30.0
 
 
-def confine_engine(model: str, options: EngineOptions) -> Fetch | None:
-    """Confine this process as `options` say; return the download that was started before that.
+def confine_engine(model: str, options: EngineOptions) -> None:
+    """Confine this process, which must have no second thread yet, as `options` say.
 
     Raises `EngineError` (`LOAD_FAILED`) where confinement is required and not to be had.
     """
     if options.confinement == "off" or options.work_path is None:
-        return None
-    fetch = Fetch.start(model, options) if _published(model) else None
+        return
+    if _published(model) and (fetch := Fetch.start(model, options)) is not None:
+        delegate_downloads(fetch.run)
     _make_devices()
     confinement = confine(engine_policy(model, options, options.work_path))
     say(confinement)
     if options.confinement == "required":
         _require(confinement)
-    return fetch
 
 
 def engine_policy(model: str, options: EngineOptions, work: Path) -> AccessPolicy:

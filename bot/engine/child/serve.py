@@ -21,9 +21,8 @@ from bot.engine.child.confined import confine_engine
 from bot.engine.child.control_tokens import without_control_tokens
 from bot.engine.child.png import save_png
 from bot.engine.faults import Fault, diagnose, free_memory
-from bot.engine.files.fetch import Fetch
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
-from bot.engine.options import Activity, EngineOptions, LoadProgress
+from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
 from bot.engine.wire import read_request
 from bot.errors import EngineError, GenerationCancelled
@@ -94,13 +93,12 @@ class Server:
         self._backend: Backend | None = None
         self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
-        self._fetch: Fetch | None = None
         self._refused: EngineError | None = None
 
     def confine(self) -> None:
         """Limit what this process may do, before it has a second thread; see `Server._load`."""
         try:
-            self._fetch = confine_engine(self._model, self._options)
+            confine_engine(self._model, self._options)
         except EngineError as error:
             self._refused = error
 
@@ -142,7 +140,7 @@ class Server:
         try:
             module, _, attribute = self._options.pipeline.partition(":")
             progress(mark("starting"))
-            self._prepare(progress)
+            self._check()
             backend: Backend = getattr(importlib.import_module(module), attribute)(
                 self._model, self._options
             )
@@ -163,12 +161,10 @@ class Server:
             imports_s=info.imports_s,
         )
 
-    def _prepare(self, progress: LoadProgress) -> None:
-        """Wait for the model's files, if they are missing; raise `EngineError`."""
+    def _check(self) -> None:
+        """Raise `EngineError` where the process could not be confined as it must be."""
         if self._refused is not None:
             raise self._refused
-        if self._fetch is not None:
-            self._fetch.wait(progress)
 
     def _generate(self, request: EngineRequest) -> Fault | None:
         assert self._backend is not None

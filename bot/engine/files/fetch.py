@@ -1,7 +1,7 @@
 """Downloads of a model's files beside an engine: `python -m bot.engine.files.fetch PARENT_PID`.
 
 An engine that is confined reaches no network and cannot write its model's files. So it starts this
-process before that, if files are missing, and takes its messages until they are there.
+process before that, if files are missing, and has it download when it comes to that.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from bot.engine.files.find import ensure, find
@@ -20,14 +21,15 @@ _COMMAND: Final = (sys.executable, "-m", "bot.engine.files.fetch")
 
 
 class Fetch:
-    """A started download; `wait` for it."""
+    """A process that downloads once `run` is called, and ends with the one that started it."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], request: Frame) -> None:
         self._process = process
+        self._request = request
 
     @classmethod
     def start(cls, model: str, options: EngineOptions) -> Self | None:
-        """Start the download of what is missing of a published model; None if nothing is.
+        """Start a process for what is missing of a published model; None if nothing is.
 
         To be called on the main thread: the kernel ends the process when that ends.
         """
@@ -36,19 +38,20 @@ class Fetch:
         process = subprocess.Popen(  # noqa: S603 - this very program
             [*_COMMAND, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        assert process.stdin is not None
         fields = {"model": model, "options": options.to_header()}
-        process.stdin.write(encode(Frame({"type": "fetch", **fields})))
-        process.stdin.close()
-        return cls(process)
+        return cls(process, Frame({"type": "fetch", **fields}))
 
-    def wait(self, progress: LoadProgress) -> None:
-        """Report until the files are there; raise `EngineError` (`LOAD_FAILED`) if they cannot be.
+    def run(self, progress: LoadProgress) -> None:
+        """Have the files downloaded; raise `EngineError` (`LOAD_FAILED`) if they cannot be.
 
         A process that ends without a word is left to whoever looks for the files next.
         """
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
+            with suppress(OSError):
+                self._process.stdin.write(encode(self._request))
+                self._process.stdin.close()
             while (frame := read_frame_blocking(self._process.stdout)) is not None:
                 header = frame.header
                 if frame.type == "failed":
@@ -79,7 +82,8 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(frames_in, "rb") as requests, os.fdopen(frames_out, "wb") as answers:
         request = read_frame_blocking(requests)
-        assert request is not None
+        if request is None:  # No file was missing that the model wanted, or it could not be loaded.
+            return
 
         def send(kind: str, **fields: Any) -> None:
             answers.write(encode(Frame({"type": kind, **fields})))

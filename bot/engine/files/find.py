@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +35,8 @@ _HUB_FOLDER: Final = "models--"
 _NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
 # What a transformer's config.json calls its class, where that tells models apart.
 _CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
+
+_delegate: Callable[[LoadProgress], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +175,14 @@ def ensure(
             log.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
         published = find_model(repository).published
         assert published is not None
-        lacking = known_as(missing[0])
-        download(folder, repository, source, progress, patterns=published.patterns, lacking=lacking)
-        (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+        if _delegate is not None:
+            _delegate(progress)
+        else:
+            lacking = known_as(missing[0])
+            download(
+                folder, repository, source, progress, patterns=published.patterns, lacking=lacking
+            )
+            (folder / MARKER).write_text(f"{repository}\n", "utf-8")
         files, missing = find(root, repository)
     if files is None:
         raise load_error(
@@ -184,6 +191,12 @@ def ensure(
     for path in files.weights:
         _check_file(path)
     return files
+
+
+def delegate_downloads(to: Callable[[LoadProgress], None]) -> None:
+    """Have `ensure` call `to` in the place of a download, in a process that cannot do it itself."""
+    global _delegate  # noqa: PLW0603 - set once, where the process begins
+    _delegate = to
 
 
 def known_as(path: Path) -> str:
