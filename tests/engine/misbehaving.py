@@ -252,6 +252,8 @@ def do_segv(request, report) -> None:
 
 
 def do_hang(request, report) -> None:
+    sys.stderr.write("it hangs\n")
+    sys.stderr.flush()
     wait_for_ever()
 
 

@@ -47,19 +47,22 @@ def engine_policy(model: str, options: EngineOptions, work: Path) -> AccessPolic
     """Return what an engine may do that writes pictures beneath `work`."""
     root = options.model_path
     reads, caches = [root, options.lora_path], [root / COMPILED_FOLDER]
-    if _published(model):
+    published = _published(model)
+    if published:
         reads.append(home(root, model))
         caches.append(cache_home(root, model) / CACHE_FOLDER)
-    for folder in reads:
-        with suppress(OSError):  # Only what is there can be allowed; files may come later.
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (*reads, *caches):
+            # Only what is there can be allowed, and files may come later. A read-only model folder
+            # does without caches.
+            with suppress(OSError):
+                folder.mkdir(parents=True, exist_ok=True)
     return access_policy(
         work / _SCRATCH,
         reads=reads,
         output=work,
         caches=caches,
         closed=map(Path, options.closed),
-        compiled=root / COMPILED_FOLDER,
+        compiled=root / COMPILED_FOLDER if published else None,
     )
 
 

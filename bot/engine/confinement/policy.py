@@ -73,7 +73,7 @@ def access_policy(
     closed: Iterable[Path] = (),
     compiled: Path | None = None,
 ) -> AccessPolicy:
-    """Return the policy of a process of this program's code and Python; folders are made.
+    """Return the policy of a process of this program's code and Python.
 
     It reads `reads`, with what links in them lead to, and writes into `scratch`, `output` and
     `caches`. `compiled` is for what the card's driver compiles.
@@ -91,8 +91,8 @@ def access_policy(
     chosen = [Path(os.environ[name]) for name in _CACHES if os.environ.get(name)]
     chosen += [Path(environment[name]) for name in _CACHES if name in environment]
     writable = [*caches, *chosen]
-    for folder in (scratch, *writable, *(() if output is None else (output,))):
-        with suppress(OSError):  # A read-only model folder does without caches.
+    for folder in (scratch, *chosen, *(() if output is None else (output,))):
+        with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
     allow(_programs(), RUN)
     allow((Path("/etc", name) for name in _CONFIGURATION), READ)
