@@ -102,7 +102,7 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
 def require_idle(settings: Settings) -> None:
     """Raise `BotError` while the bot itself runs: the card holds one model, not two."""
     path = settings.database_path.with_name(f"{settings.database_path.name}.lock")
-    if settings.model.built_in or not path.exists():
+    if settings.model.built_in or not settings.database_path.exists():
         return
     try:
         InstanceLock(path).release()

@@ -72,6 +72,19 @@ async def test_it_scores_pictures_and_comes_back_after_a_kill(pictures, started)
     assert check.pid is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that confines")
+async def test_it_reads_the_pictures_of_its_folder_alone(pictures, started, tmp_path, caplog):
+    caplog.set_level("INFO")
+    other = tmp_path / "other"
+    other.mkdir()
+    check = started(confined_to=other)
+    inside = pictures[0].rename(other / "inside.png")
+    found = await check.look([inside, pictures[1]])
+    assert "the process is confined" in caplog.text
+    refused = Verdict.FAILED if "files by Landlock" in caplog.text else Verdict.CLEAR
+    assert [result.verdict for result in found] == [Verdict.CLEAR, refused]
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -16,20 +16,12 @@ def main() -> None:
     """Serve the parent until it closes the pipe."""
     frames_in, frames_out = take_pipes()
     # Only now: whatever these imports print goes to the log.
-    import signal  # noqa: PLC0415
     import time  # noqa: PLC0415
 
     started = time.monotonic()
-    # Ctrl-C in a terminal reaches the whole process group; the parent decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # So does what a service manager sends to all of a service. Not ignored, which the compilers
-    # that are started here would inherit.
-    for name in ("SIGTERM", "SIGHUP"):
-        if number := getattr(signal, name, None):
-            signal.signal(number, lambda *_: None)
+    from bot.engine.lifeline import die_with_parent, leave_signals_to_parent  # noqa: PLC0415
 
-    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
-
+    leave_signals_to_parent()
     die_with_parent(int(sys.argv[1]))
 
     from bot.engine.child.serve import serve  # noqa: PLC0415

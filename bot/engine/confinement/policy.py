@@ -47,25 +47,24 @@ _MPS: Final = "CUDA_MPS_PIPE_DIRECTORY"
 # Where a library's cache is, if its user has chosen a place.
 _CACHES: Final = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")
 _LINKS: Final = 10_000
+_NOWHERE: Final = Path("/nonexistent")
 
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
     """What is allowed: `rules` by path. `closed` must stay closed, and so must all above it.
 
-    `scratch` is the process's folder for temporary files, and its home. `environment` is set.
-    `connect` allows connections to sockets of this machine.
+    `environment` is set. `connect` allows connections to sockets of this machine.
     """
 
     rules: Mapping[Path, Access]
-    scratch: Path
     closed: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     connect: bool = False
 
 
 def access_policy(
-    scratch: Path,
+    scratch: Path | None,
     *,
     reads: Iterable[Path] = (),
     output: Path | None = None,
@@ -75,8 +74,9 @@ def access_policy(
 ) -> AccessPolicy:
     """Return the policy of a process of this program's code and Python.
 
-    It reads `reads`, with what links in them lead to, and writes into `scratch`, `output` and
-    `caches`. `compiled` is for what the card's driver compiles.
+    It reads `reads`, with what links in them lead to, and writes into `output`, `caches` and
+    `scratch`, which is for temporary files and its home. `compiled` is for what the card's driver
+    compiles.
     """
     shut = (_ROOT / ".env", *(Path(os.path.abspath(one)) for one in closed))  # noqa: PTH100 - not resolved
     rules: dict[Path, Access] = {}
@@ -91,7 +91,7 @@ def access_policy(
     chosen = [Path(os.environ[name]) for name in _CACHES if os.environ.get(name)]
     chosen += [Path(environment[name]) for name in _CACHES if name in environment]
     writable = [*caches, *chosen]
-    for folder in (scratch, *chosen, *(() if output is None else (output,))):
+    for folder in filter(None, (scratch, output, *chosen)):
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
     allow(_programs(), RUN)
@@ -103,13 +103,12 @@ def access_policy(
     for path in reads:
         allow(chain(_parts(path, shut), _led_to(path)), READ)
     allow(writable, CACHE)
-    allow([scratch], SCRATCH)
-    if output is not None:
-        allow([output], OUTPUT)
+    allow(filter(None, [scratch]), SCRATCH)
+    allow(filter(None, [output]), OUTPUT)
     mps = os.environ.get(_MPS)
     if mps:
         allow([Path(mps)], DEVICE)
-    return AccessPolicy(rules, scratch, shut, environment, connect=bool(mps))
+    return AccessPolicy(rules, shut, environment, connect=bool(mps))
 
 
 def _opens(path: Path, closed: Iterable[Path]) -> bool:
@@ -153,10 +152,14 @@ def _led_to(folder: Path) -> Iterator[Path]:
             yield path.resolve()
 
 
-def _environment(scratch: Path, compiled: Path | None) -> dict[str, str]:
+def _environment(scratch: Path | None, compiled: Path | None) -> dict[str, str]:
     """Return what keeps libraries from looking for the user's own folders."""
-    found = {name: str(scratch) for name in ("TMPDIR", "HOME")}
-    found["XDG_CACHE_HOME"] = str(scratch / "cache")
+    found = {
+        "HOME": str(scratch or _NOWHERE),
+        "XDG_CACHE_HOME": str((scratch or _NOWHERE) / "cache"),
+    }
+    if scratch is not None:
+        found["TMPDIR"] = str(scratch)
     if base := site.getuserbase():  # Found by the home folder otherwise; packages may lie there.
         found["PYTHONUSERBASE"] = base
     if compiled is not None and not os.environ.get("CUDA_CACHE_PATH"):

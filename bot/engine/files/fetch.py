@@ -74,11 +74,9 @@ def main() -> None:
     from bot.engine.pipes import take_pipes  # noqa: PLC0415
 
     frames_in, frames_out = take_pipes()
-    import signal  # noqa: PLC0415
+    from bot.engine.lifeline import die_with_parent, leave_signals_to_parent  # noqa: PLC0415
 
-    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(frames_in, "rb") as requests, os.fdopen(frames_out, "wb") as answers:
         request = read_frame_blocking(requests)
