@@ -30,6 +30,8 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it is Linux tha
 needs_landlock = pytest.mark.skipif(
     ABI < landlock.SIGNALS, reason="the kernel's Landlock cannot deny all of this"
 )
+SCRIPT = str(HERE / "without_landlock.py")
+WITHOUT_LANDLOCK = (sys.executable, SCRIPT, "-m", "bot.engine.child")
 HOLDS = {
     *(f"read {name}" for name in ("env", "database", "picture", "home", "parent")),
     *(f"{act} {name}" for act in ("list", "write") for name in ("data", "other", "home")),
@@ -129,8 +131,8 @@ async def test_a_child_that_is_not_confined_can_do_all_of_it(bot, caplog):
 
 
 async def test_a_kernel_without_landlock_is_told_of_and_still_closes_the_network(bot, caplog):
-    command = (sys.executable, str(HERE / "without_landlock.py"))
-    found = await found_by(EngineProcess("any", options=options_of(bot), command=command), bot)
+    engine = EngineProcess("any", options=options_of(bot), command=WITHOUT_LANDLOCK)
+    found = await found_by(engine, bot)
     assert {found[name] for name in ("tcp", "udp", "unix")} == {"PermissionError"}
     assert found["read env"] == "done"
     (record,) = [one for one in caplog.records if "confined" in one.message]
@@ -142,7 +144,7 @@ async def test_confinement_that_is_required_and_not_there_is_a_sentence(bot):
     engine = EngineProcess(
         "any",
         options=options_of(bot, confinement="required"),
-        command=(sys.executable, str(HERE / "without_landlock.py")),
+        command=WITHOUT_LANDLOCK,
     )
     try:
         with pytest.raises(EngineError) as raised:

@@ -1,8 +1,9 @@
-"""The engine's child on a kernel without Landlock: its system calls answer ENOSYS."""
+"""Python on a kernel without Landlock, whose calls answer ENOSYS: `without_landlock.py -m MODULE …`."""
 
 import ctypes
 import errno
 import runpy
+import sys
 
 from bot.engine.confinement import seccomp
 from bot.engine.confinement.kernel import PR_SET_SECCOMP, prctl, renounce_privileges
@@ -17,4 +18,6 @@ if __name__ == "__main__":
     renounce_privileges()
     program = seccomp._Program(len(lines), (seccomp._Instruction * len(lines))(*lines))
     prctl(PR_SET_SECCOMP, seccomp._MODE_FILTER, ctypes.byref(program))
-    runpy.run_module("bot.engine.child", run_name="__main__")
+    del sys.argv[0]
+    assert sys.argv.pop(0) == "-m"
+    runpy.run_module(sys.argv[0], run_name="__main__")

@@ -1,4 +1,7 @@
-"""Confining the process that calls it: as far as the system can, and what came of it."""
+"""Confining the process that calls it: as far as the system can, and what came of it.
+
+`python -m bot.engine.confinement.confine` tries it, and prints that.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from bot.engine.confinement.kernel import (
     renounce_privileges,
 )
 from bot.engine.confinement.landlock import Access, NoLandlock
-from bot.engine.confinement.policy import READ, AccessPolicy
+from bot.engine.confinement.policy import READ, AccessPolicy, access_policy
 from bot.engine.confinement.seccomp import NoSeccomp, filter_process
 
 _pinned: Final[list[int]] = []
@@ -61,10 +64,13 @@ def confine(policy: AccessPolicy) -> Confinement:
     version, filtered = 0, False
     try:
         renounce_privileges()
-        drop_capabilities()
     except (OSError, AttributeError) as error:
-        reasons.append(f"the system cannot confine processes ({error})")
+        reasons.append(f"anything, since the system cannot ({error})")
     else:
+        try:
+            drop_capabilities()
+        except OSError as error:
+            reasons.append(f"root's rights ({error})")
         try:
             version = _close_files(policy)
         except NoLandlock as error:
@@ -111,3 +117,7 @@ def say(confinement: Confinement) -> None:
     """Write a line for the log."""
     sys.stderr.write(f"{confinement}\n")
     sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{confine(access_policy(None))}\n")

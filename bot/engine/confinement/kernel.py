@@ -76,6 +76,8 @@ def drop_capabilities() -> None:
     # Effective, permitted and inheritable, in two halves each.
     sets = (ctypes.c_uint32 * 6)()
     if _libc().capget(header, sets) == 0:
+        if not any(sets):  # As for any user but root; a service's filter may refuse the next call.
+            return
         kept = (sets[0] & _KEPT, sets[1] & _KEPT, 0, 0, 0, 0)
         if _libc().capset(header, (ctypes.c_uint32 * 6)(*kept)) == 0:
             return
