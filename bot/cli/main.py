@@ -117,6 +117,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.picture import run  # noqa: PLC0415
 
             return min(1, run(options))
+        case "confined":
+            from bot.lab.bench.confined import run  # noqa: PLC0415
+
+            return min(1, run(options))
         case "together":
             from bot.lab.bench.together import bench_together  # noqa: PLC0415
 

@@ -41,7 +41,11 @@ def leave_signals_to_parent() -> None:
     # Not ignored: the compilers that are started here would inherit that.
     for name in ("SIGTERM", "SIGHUP"):
         if number := getattr(signal, name, None):
-            signal.signal(number, lambda *_: None)
+            signal.signal(number, _go_on)
+
+
+def _go_on(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
 
 
 class JobObject:

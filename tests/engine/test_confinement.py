@@ -155,6 +155,17 @@ async def test_confinement_that_is_required_and_not_there_is_a_sentence(bot):
     assert "ENGINE_CONFINEMENT" in raised.value.sentence
 
 
+@pytest.mark.slow
+@needs_landlock
+async def test_blocks_are_compiled_and_the_compilers_cache_is_kept(bot):
+    """gcc and the compiler's own worker processes, with their caches and temporary files."""
+    found = await found_by(EngineProcess("compiled", options=options_of(bot)), bot)
+    assert found["compile"] == "done"
+    assert list((bot / "model" / "compiled").rglob("*.so"))
+    assert [path.name for path in (bot / "home").iterdir()] == [".netrc"]
+
+
+@pytest.mark.slow
 @needs_landlock
 @pytest.mark.parametrize("cut", [False, True])
 async def test_missing_files_of_the_model_come_through_a_process_outside(bot, monkeypatch, cut):

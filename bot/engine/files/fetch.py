@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Any, BinaryIO, Final, Self, cast
 
 from bot.engine.files.find import ensure, find
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
@@ -24,8 +24,12 @@ class Fetch:
     """A process that downloads once `run` is called, and ends with the one that started it."""
 
     def __init__(self, process: subprocess.Popen[bytes], request: Frame) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
         self._process = process
         self._request = request
+        self._sent = process.stdin
+        self._heard = cast("BinaryIO", process.stdout)
 
     @classmethod
     def start(cls, model: str, options: EngineOptions) -> Self | None:
@@ -46,13 +50,11 @@ class Fetch:
 
         A process that ends without a word is left to whoever looks for the files next.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             with suppress(OSError):
-                self._process.stdin.write(encode(self._request))
-                self._process.stdin.close()
-            while (frame := read_frame_blocking(self._process.stdout)) is not None:
+                self._sent.write(encode(self._request))
+                self._sent.close()
+            while (frame := read_frame_blocking(self._heard)) is not None:
                 header = frame.header
                 if frame.type == "failed":
                     raise EngineError(
@@ -65,7 +67,7 @@ class Fetch:
         except FrameError:
             self._process.kill()
         finally:
-            self._process.stdout.close()
+            self._heard.close()
             self._process.wait()
 
 
