@@ -129,7 +129,7 @@ async def membership(
     watcher = RayMembership(
         address,
         model=model,
-        options=EngineOptions(model_path, pipeline="pictures:build", confinement="auto"),
+        options=EngineOptions(model_path, pipeline="pictures:build"),
         joined=members.joined,
         left=members.left,
         poll_s=0.2,

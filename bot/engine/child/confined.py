@@ -32,7 +32,11 @@ def confine_engine(model: str, options: EngineOptions) -> None:
 
     Raises `EngineError` (`LOAD_FAILED`) where confinement is required and not to be had.
     """
-    if options.confinement == "off" or options.work_path is None:
+    if options.confinement == "off":
+        return
+    if options.work_path is None:
+        if options.confinement == "required":
+            raise EngineError(EngineErrorKind.LOAD_FAILED, "it was given no folder to work in")
         return
     if _published(model) and (fetch := Fetch.start(model, options)) is not None:
         delegate_downloads(fetch.run)
