@@ -39,15 +39,13 @@ class InputPictures:
         await asyncio.to_thread(move_durably, source, target)
         return target.name
 
-    def lend(self, job_id: str, folder: Path) -> Path:
-        """Copy the picture that a job starts from into `folder`; return the copy. Blocking.
+    def lend(self, job_id: str, target: Path) -> None:
+        """Copy the picture that a job starts from to `target`, for whoever draws. Blocking.
 
-        A copy, since whoever draws may change it. Where there is none, none is made.
+        Not a link: they may change it. Where there is none, none is made. Raises `OSError`.
         """
-        target = folder / "input"
         with suppress(FileNotFoundError):
             shutil.copyfile(self.path(job_id), target)
-        return target
 
     async def forget(self, job_id: str) -> None:
         """Delete the picture that a job starts from, if there is one."""

@@ -30,9 +30,9 @@ class Attempt:
 
 
 def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
-    """Return what the engine is asked for, with its input in the job's work folder. Blocking.
+    """Return what the engine is asked for; raises `ValueError` if the stored request is damaged.
 
-    Raises `ValueError` if the stored request is damaged, `OSError` if the input cannot be copied.
+    Its input is a copy in the job's work folder, which is still to be made.
     """
     if not job.readable:
         raise ValueError("the stored request cannot be read")
@@ -48,7 +48,7 @@ def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
         seeds=job.request.seeds(),
         output_dir=folder,
         texts=png_texts(job.id, job.request, model),
-        input_image=store.inputs.lend(job.id, folder) if job.request.input_image else None,
+        input_image=folder / "input" if job.request.input_image else None,
         strength=job.request.strength,
         loras=job.request.lora_strengths(),
         shift=job.request.shift,

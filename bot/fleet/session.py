@@ -66,9 +66,10 @@ class EngineSession:
         row = await until_stored(lambda: self._queue.job(attempt.job.id), self._retry_s)
         if row is None or row.cancel_requested_at is not None:
             raise GenerationCancelled
-        request = await asyncio.to_thread(
-            engine_request, attempt.job, self._store, self._queue.model
-        )
+        request = engine_request(attempt.job, self._store, self._queue.model)
+        if request.input_image is not None:
+            lend = self._store.inputs.lend
+            await asyncio.to_thread(lend, attempt.job.id, request.input_image)
         self.loras = frozenset(name for name, _strength in request.loras)
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
         try:
