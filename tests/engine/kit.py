@@ -62,6 +62,7 @@ async def misbehaving(
     *,
     limits: SilenceLimits | None = None,
     backoff: Backoff | None = None,
+    confinement: str = "auto",
     **options,
 ) -> AsyncIterator[EngineProcess]:
     """An engine whose child runs tests/engine/misbehaving.py."""
@@ -69,7 +70,7 @@ async def misbehaving(
     engine = EngineProcess(
         model,
         options=EngineOptions(
-            folder, pipeline="misbehaving:build", confinement="auto", work_path=folder
+            folder, pipeline="misbehaving:build", confinement=confinement, work_path=folder
         ),
         limits=limits,
         backoff=backoff or Backoff(base=0.01),
