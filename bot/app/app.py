@@ -63,7 +63,11 @@ def build_check(settings: Settings) -> ImageCheck | None:
     if not settings.image_check:
         return None
     require_package()
-    return ImageCheckProcess(settings.image_check_threshold)
+    confined = settings.engine_confinement != "off"
+    return ImageCheckProcess(
+        settings.image_check_threshold,
+        confined_to=settings.images_dir.absolute() if confined else None,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:

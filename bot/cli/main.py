@@ -16,6 +16,7 @@ from typing import Final
 
 from bot import __version__
 from bot.config.libraries import pass_on
+from bot.engine.confinement.kernel import keep_memory_private
 from bot.errors import BotError, EngineError, StartupError
 from bot.lab.bench.arguments import add_benchmarks
 
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
+    keep_memory_private()  # The token is about to be in it.
     pass_on()
     try:
         match options.command:
@@ -113,6 +115,10 @@ def _bench(options: argparse.Namespace) -> int:
             return min(1, run(options))
         case "picture":
             from bot.lab.bench.picture import run  # noqa: PLC0415
+
+            return min(1, run(options))
+        case "confined":
+            from bot.lab.bench.confined import run  # noqa: PLC0415
 
             return min(1, run(options))
         case "together":

@@ -108,6 +108,14 @@ class Settings(BaseSettings):
             "for each of a Ray cluster (docs/ray.md)."
         ),
     )
+    engine_confinement: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description=(
+            "Whether an engine's process opens its own files alone and reaches no network: auto as "
+            "far as the system can see to that (Linux), required not without it, or off "
+            "(docs/security.md)."
+        ),
+    )
     ray_address: str = Field(
         "", description="For ENGINES=ray: the head node, host:6379; empty is this machine alone."
     )

@@ -54,8 +54,9 @@ def temporary_files(settings: Settings) -> Iterator[Finding]:
     """List unfinished files that nothing has touched for a day."""
     before = time.time() - _STALE_S
     stale: list[Path] = []
-    for pattern in ("*.partial", "backups/*.partial", "images/.work/*"):
-        stale += [path for path in settings.data_dir.glob(pattern) if _changed_at(path) < before]
+    for pattern in ("*.partial", "backups/*.partial", "images/.work/*", "images/.work/engine-*/*"):
+        found = (path for path in settings.data_dir.glob(pattern) if not _engines_own(path))
+        stale += [path for path in found if _changed_at(path) < before]
     for path in stale:
         yield Finding("temporary files", Level.WARNING, f"{path} was left unfinished", "delete it")
     if not stale:
@@ -67,6 +68,11 @@ def existing(folder: Path) -> Path:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
+
+
+def _engines_own(path: Path) -> bool:
+    """Tell whether a folder stays as long as its engine: its work folder, its temporary one."""
+    return path.name.startswith("engine-") or path.name == "tmp"
 
 
 def _changed_at(path: Path) -> float:

@@ -99,7 +99,7 @@ class Fleet:
         slot.worker = GpuWorker(
             self._queue,
             engine,
-            self._store,
+            self._store.of_engine(name),
             check=self._check,
             clock=self._clock,
             retry_s=self._retry_s,

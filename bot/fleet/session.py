@@ -74,6 +74,9 @@ class EngineSession:
             raise GenerationCancelled
         limit_s = await until_stored(lambda: self._limit_s(attempt.job), self._retry_s)
         request = engine_request(attempt.job, self._store, self._queue.model, limit_s)
+        if request.input_image is not None:
+            lend = self._store.inputs.lend
+            await asyncio.to_thread(lend, attempt.job.id, request.input_image)
         self.loras = frozenset(name for name, _strength in request.loras)
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
         try:

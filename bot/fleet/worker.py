@@ -23,7 +23,7 @@ from bot.fleet.obstacles import CRASHES, NOT_LOADED, Obstacles
 from bot.fleet.session import EngineSession
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import gpu_seconds, time_limit
-from bot.jobs.tasks import unbroken, until_stored
+from bot.jobs.tasks import being_cancelled, unbroken, until_stored
 from bot.logs import job_context
 from bot.rules.verdicts import ImageCheck
 from bot.words import _, mark, speaking
@@ -129,6 +129,8 @@ class GpuWorker:
                 await self._fault_at_last(job)
             finally:
                 self.current = None
+            if being_cancelled():  # A fault that was found in the stop took its place.
+                raise asyncio.CancelledError
             if self.unload_when_done:
                 await self._engine.unload()
             await self._obstacles.wait()

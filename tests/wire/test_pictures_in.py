@@ -31,7 +31,7 @@ def png(size=(90, 120), colour="teal", texts=None) -> bytes:
 
 
 def last_input(stage) -> bytes:
-    return stage.engine.requests[-1].input_image.read_bytes()
+    return stage.engine.inputs[stage.engine.requests[-1].job_id]
 
 
 async def test_an_attached_picture_is_the_start_and_gives_the_shape(stage):

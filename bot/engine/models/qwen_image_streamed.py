@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 
-from bot.engine.files.find import cache_home, ensure
+from bot.engine.files.find import CACHE_FOLDER, COMPILED_FOLDER, cache_home, ensure
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import GIB, memory_budget, require_gpu
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream import budget as budgets
-from bot.engine.stream.cache import FOLDER
 from bot.engine.stream.decode import working_bytes
 from bot.engine.stream.device import open_device
 from bot.engine.stream.loading import (
@@ -40,7 +39,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     card = torch.cuda.get_device_properties(0).total_memory
     budget = int(memory_budget(options, card / GIB) * GIB)
     torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
-    cache = cache_home(options.model_path, model) / FOLDER
+    cache = cache_home(options.model_path, model) / CACHE_FOLDER
     device, dtype = open_device("cuda"), torch.bfloat16
     precision = precision_of(options.precision)
     # The small ones first: the transformer takes what they leave.
@@ -62,7 +61,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         budget=budget,
         compile=options.compile,
         compile_wait=options.compile_wait_s,
-        cache=options.model_path / "compiled",
+        cache=options.model_path / COMPILED_FOLDER,
         usual=usual,
         others=codec.weight_bytes + encoder.small_bytes,
         others_working=max(

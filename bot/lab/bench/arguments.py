@@ -24,6 +24,7 @@ def add_benchmarks(commands: Any) -> None:
         benches.add_parser("engine", help="the transformer with random weights, on a GPU")
     )
     _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
+    _add_confined(benches.add_parser("confined", help="whether the engine's confinement holds"))
     _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
     _add_scale(benches.add_parser("scale", help="pictures an hour with one engine and several"))
     _add_storm(
@@ -51,6 +52,19 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_confined(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
+    parser.add_argument("--model", default="Qwen/Qwen-Image")
+    parser.add_argument(
+        "--random", action="store_true", help="write random files, if none are there"
+    )
+    parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
+    parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
+    parser.add_argument("--device", default="cuda", help="where random files are made")
 
 
 def _add_together(parser: argparse.ArgumentParser) -> None:

@@ -43,7 +43,7 @@ from pathlib import Path
 from bot.lab.step.random_files import write_lora
 write_lora(Path(sys.argv[1]), torch.device(sys.argv[2]))
 """
-_PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
+PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,7 @@ def rows(steps: int) -> dict[str, Row]:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; return how many rows failed."""
-    if options.random:
-        values = (str(options.folder), options.device, str(options.layers or 0))
-        command = [sys.executable, "-c", RANDOM, *values]
-        subprocess.run(command, check=True)  # noqa: S603 - this very program
-        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
+    write_random_files(options)
     known = rows(options.steps)
     if options.lora is None:
         known = {name: row for name, row in known.items() if not any(row.lightning)}
@@ -110,6 +106,22 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
+def write_random_files(options: argparse.Namespace) -> None:
+    """Write files of a model, if `options` ask for them, in a process that ends with its memory."""
+    if options.random:
+        values = (str(options.folder), options.device, str(options.layers or 0))
+        command = [sys.executable, "-c", RANDOM, *values]
+        subprocess.run(command, check=True)  # noqa: S603 - this very program
+        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
+
+
+async def draw_job(
+    engine: EngineProcess, output: Path, options: argparse.Namespace, figures: dict[str, Any]
+) -> dict[str, Any]:
+    """Draw a picture into `output`; return its figures, and add those of loading to `figures`."""
+    return await _job(engine, _request(output, output.name, options.steps, 1, options), figures)
+
+
 def _load(folder: Path, model: str) -> dict[str, Any]:
     module = "bot.lab.step.load"
     command = [sys.executable, "-m", module, str(folder), "--model", model]
@@ -122,7 +134,7 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     settings = EngineOptions(options.folder, gpu_memory_utilization=0.9, **row.changes)
     if any(row.lightning):
         settings = replace(settings, lora_path=options.lora.parent)
-    engine = EngineProcess(options.model, options=settings, limits=_PATIENT)
+    engine = EngineProcess(options.model, options=settings, limits=PATIENT)
     figures: dict[str, Any] = {"jobs": []}
     try:
         with tempfile.TemporaryDirectory() as folder:
