@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from bot.engine.confinement import landlock
+from bot.engine.confinement.policy import RUN, access_policy
 from bot.engine.options import EngineOptions
 from bot.engine.parent.environment import child_environment
 from bot.engine.parent.process import EngineProcess
@@ -208,3 +209,19 @@ def test_the_bots_own_memory_is_private():
         env=child_environment(),
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "0 0"
+
+
+def test_a_compiler_is_allowed_with_all_that_it_runs_and_no_home_folder(tmp_path, monkeypatch):
+    """gcc in a folder of its own runs prefix/libexec/…/cc1; one in ~/bin opens no home."""
+    for prefix in ("toolchain", "home"):
+        program = tmp_path / prefix / "bin" / "gcc"
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PATH", str(tmp_path / "toolchain" / "bin"))
+    assert access_policy(None).rules[tmp_path / "toolchain"] == RUN
+    monkeypatch.setenv("PATH", str(tmp_path / "home" / "bin"))
+    rules = access_policy(None).rules
+    assert tmp_path / "home" not in rules
+    assert rules[tmp_path / "home" / "bin"] == RUN

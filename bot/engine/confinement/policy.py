@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import site
 import sys
 import sysconfig
@@ -40,6 +41,7 @@ _CONFIGURATION: Final = (
     "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone", "passwd", "group",
     "nsswitch.conf", "os-release", "gcrypt", "ssl/openssl.cnf", "pki/tls/openssl.cnf", "OpenCL",
 )  # fmt: skip
+_COMPILERS: Final = ("cc", "gcc", "clang", "as", "ld")
 _SYSTEM: Final = ("/proc", "/sys")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty", "kfd", "dri", "dxg")
 _DEVICE_NAMES: Final = ("nvidia*", "nvhost*", "nvmap", "nvgpu")
@@ -134,8 +136,22 @@ def _programs() -> Iterator[Path]:
     yield from map(Path, sysconfig.get_paths().values())
     yield from (Path(entry) for entry in sys.path if entry)
     yield from (_ROOT / name for name in ("bot", "storage"))
+    yield from _compilers()
     for name in _TOOLKIT_NAMES:
         yield from (Path(one) for one in os.environ.get(name, "").split(os.pathsep) if one)
+
+
+def _compilers() -> Iterator[Path]:
+    """Yield where compilers lie with all that they run: prefix/bin/gcc runs prefix/libexec/…."""
+    home = Path.home()
+    own = os.environ.get("CC", "").split()[:1]
+    for name in (*own, *_COMPILERS):
+        if (found := shutil.which(name)) is None:
+            continue
+        for path in (Path(found), Path(os.path.realpath(found))):
+            prefix = path.parent.parent
+            if path.parent.name == "bin" and prefix != home and prefix not in home.parents:
+                yield prefix
 
 
 def _devices() -> Iterator[Path]:
