@@ -209,13 +209,6 @@ async def unfinished(tx: Transaction) -> list[Unfinished]:
     ]
 
 
-async def queued_ids(tx: Transaction) -> list[str]:
-    """Return the ids of the jobs that wait."""
-    return [
-        row[0] for row in await tx.all(f"SELECT id FROM jobs WHERE {_OPEN} AND state = 'queued'")
-    ]
-
-
 async def count_queued(tx: Transaction) -> int:
     """Return how many jobs wait, from everyone together."""
     return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND state = 'queued'")
@@ -244,14 +237,16 @@ async def history(tx: Transaction, model: str) -> list[tuple[float, Mapping[str,
     return [(row["work"], json.loads(row["timings"])) for row in await tx.all(_HISTORY, (model,))]
 
 
-async def claim(tx: Transaction, now: float, *, since: float, rate: float) -> Job | None:
-    """Start the next job in fair order, or return None when none waits.
+async def next_job(tx: Transaction, *, since: float, rate: float) -> str | None:
+    """Return the next queued job in fair order, or None when none waits.
 
     `rate` is the expected seconds for a unit of work; `since` bounds what counts as served.
     """
-    job_id = await tx.value(NEXT_JOB, {"since": since, "rate": rate})
-    if job_id is None:
-        return None
+    return await tx.value(NEXT_JOB, {"since": since, "rate": rate})
+
+
+async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:
+    """Start a queued job, and return it as it stands then."""
     await start(tx, job_id, now)
     return await find(tx, job_id)
 

@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 # What waits for pictures over HTTP is answered at once then; this is for what hangs.
 _DOOR_LIMIT_S: Final = 3.0
+# A request that is refused is answered within a moment, a thousand of them within this.
+_ANSWERS_LIMIT_S: Final = 2.0
 
 
 def build_check(settings: Settings) -> ImageCheck | None:
@@ -290,12 +292,17 @@ class App:
         finally:
             log.info("stopping")
             services.queue.close()
+            # Refused from here on: who has asked is told so, while Discord can be reached.
+            answering = asyncio.create_task(services.intake.settled(), name="answers")
             if self.door:
                 self.door.close()
             watch.cancel()
             stopping.cancel()
             # The engines first: running jobs go back to the queue before anything else ends.
             for name in ("engines", "cluster", "courier", "progress", "sweep", "gateway"):
+                if name == "gateway":
+                    await asyncio.wait({answering}, timeout=_ANSWERS_LIMIT_S)
+                    answering.cancel()
                 if name in parts:
                     parts[name].cancel()
                     await asyncio.wait({parts[name]})

@@ -135,6 +135,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.cost import bench_cost  # noqa: PLC0415
 
             figures = asyncio.run(bench_cost(options))
+        case "burst":
+            from bot.lab.bench.burst import bench_burst  # noqa: PLC0415
+
+            figures = asyncio.run(bench_burst(options))
         case "simulate":
             from bot.lab.bench.simulate import bench_simulate  # noqa: PLC0415
 

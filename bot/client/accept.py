@@ -214,6 +214,10 @@ class Intake:
                 if sent is not None:
                     await self._remember(submission.job.id, sent.channel.id, sent.id)
 
+    async def settled(self) -> None:
+        """Return when everybody who asked knows whether the request is accepted."""
+        await self._acknowledgements.all_sent()
+
     def _log_prompt(self, job: Job) -> None:
         if self._log_prompts:
             log.info("prompt: %s", job.request.prompt)

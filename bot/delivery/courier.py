@@ -159,7 +159,10 @@ class Courier:
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
         for rung in rungs(current, self._clock(), only=only):
             intent_at = await self._database.write(
-                partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail)
+                partial(
+                    deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail
+                ),
+                first=True,
             )
             if rung is Rung.KEPT or tired:
                 break
@@ -180,7 +183,8 @@ class Courier:
                     now=self._clock(),
                     channel_id=sent.channel_id,
                     message_id=sent.message_id,
-                )
+                ),
+                first=True,
             )
             log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
             if stale:
@@ -188,7 +192,9 @@ class Courier:
             return
         if tired:
             trail = noted(trail, "given up", tired)
-        await self._database.write(partial(deliveries.undeliverable, job_id=job.id, error=trail))
+        await self._database.write(
+            partial(deliveries.undeliverable, job_id=job.id, error=trail), first=True
+        )
         if aside:
             sentence = _("I cannot write to you, so only `/show` brings this picture.")
             await self._ladder.announce(current, elsewhere(job, sentence))
@@ -253,7 +259,8 @@ class Courier:
                 next_attempt_at=self._clock() + pause,
                 error=trail,
                 attempts=attempts,
-            )
+            ),
+            first=True,
         )
 
     async def _retry_safely(self, delivery: Delivery, error_id: str) -> None:
