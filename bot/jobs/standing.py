@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from bot.jobs.forecast import Forecast, OpenQueue
 from bot.jobs.schedule import QueuePlace
 from storage.database import Database
+
+log = logging.getLogger(__name__)
 
 # Working a long queue out takes a noticeable part of a core. It may have a fifth of the time.
 _REST: Final = 4.0
@@ -38,11 +41,17 @@ class Standing:
         return await asyncio.shield(self._next)
 
     async def place(self, job_id: str, within_s: float) -> QueuePlace | None:
-        """Return a job's place; None if it has none, or is not known within some seconds."""
+        """Return a job's place; None if it has none, or it is not known within some seconds.
+
+        Whatever goes wrong is logged: the job is committed, and its user is to be told that.
+        """
         try:
             async with asyncio.timeout(within_s):
                 return (await self.now()).places.get(job_id)
         except TimeoutError:
+            return None
+        except Exception:
+            log.exception("job %s: its place could not be worked out", job_id)
             return None
 
     async def _work(self) -> OpenQueue:
