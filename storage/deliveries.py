@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bot.domain.job import DeliveryState, Target
+from storage.clock import LONGEST_PAUSE_S
 from storage.database import Transaction
 
 _COLUMNS: Final = """
@@ -84,17 +85,24 @@ class Due:
 
 
 async def outlook(tx: Transaction, now: float, limit: int, busy: Collection[str] = ()) -> Due:
-    """Return up to `limit` answers to send that are not `busy`, the longest due first."""
+    """Return up to `limit` answers to send that are not `busy`, the longest due first.
+
+    What is due later than any pause may last is due now: the clock was ahead then.
+    """
+    latest = now + LONGEST_PAUSE_S
     skip = json.dumps(list(busy))
     rows = await tx.all(
-        f"{_SELECT} WHERE d.state IN ('pending', 'sending') AND d.next_attempt_at <= ?"
-        " AND d.job_id NOT IN (SELECT value FROM json_each(?)) ORDER BY d.next_attempt_at LIMIT ?",
-        (now, skip, limit),
+        f"{_SELECT} WHERE d.state IN ('pending', 'sending')"
+        " AND (d.next_attempt_at <= ?1 OR d.next_attempt_at > ?2)"
+        " AND d.job_id NOT IN (SELECT value FROM json_each(?3))"
+        " ORDER BY d.next_attempt_at LIMIT ?4",
+        (now, latest, skip, limit),
     )
     next_due_at = await tx.value(
         "SELECT min(next_attempt_at) FROM deliveries WHERE state IN ('pending', 'sending')"
-        " AND next_attempt_at > ? AND job_id NOT IN (SELECT value FROM json_each(?))",
-        (now, skip),
+        " AND next_attempt_at > ?1 AND next_attempt_at <= ?2"
+        " AND job_id NOT IN (SELECT value FROM json_each(?3))",
+        (now, latest, skip),
     )
     next_expiry_at = await tx.value(
         "SELECT min(token_expires_at) FROM deliveries WHERE token IS NOT NULL"

@@ -28,11 +28,17 @@ class ImageStore:
     (`form_pictures`).
     """
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.root = root
         self._clock = clock
         self.inputs = InputPictures(root, self.work_dir)
-        self.form_pictures = FormPictures(root, clock)
+        self.form_pictures = FormPictures(root, timer)
 
     def work_dir(self, job_id: str) -> Path:
         """Return the folder for the engine's output, made if it is missing."""

@@ -12,6 +12,7 @@ from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
 from storage.database import Transaction
+from storage.usage import Window
 
 # The index `jobs_open` is partial: SQLite uses it only where its own condition is repeated.
 _OPEN: Final = "state IN ('queued', 'running')"
@@ -31,10 +32,10 @@ WHERE {_OPEN} ORDER BY created_at, rowid
 # Within a server the next job is the oldest of the user who was served least by weight; among these
 # candidates that of the server served least, where a user counts for no less than what they had
 # everywhere: whoever asks from many servers gets one server's share. Served is what the GPU spent
-# since :since, with the running jobs at their expected cost, to the millisecond: sums of floats
-# that are equal on paper differ in their last bits. Only those who wait are summed up: SQLite joins
-# the sums row by row, and many more were served in an hour than wait. `running_order` in
-# `bot.jobs.schedule` plays it forward.
+# between :since and :until, with the running jobs at their expected cost, to the millisecond: sums
+# of floats that are equal on paper differ in their last bits. Only those who wait are summed up:
+# SQLite joins the sums row by row, and many more were served in an hour than wait. `running_order`
+# in `bot.jobs.schedule` plays it forward.
 NEXT_JOB: Final = f"""
 WITH unfinished AS (
     SELECT rowid AS seq, id, user_id, coalesce(guild_id, 0) AS server, state, work, weight,
@@ -42,7 +43,7 @@ WITH unfinished AS (
     FROM jobs WHERE {_OPEN}
 ), spent AS (
     SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds AS seconds FROM usage
-    WHERE served_at > :since
+    WHERE served_at > :since AND served_at <= :until
     UNION ALL
     SELECT user_id, server, work * :rate FROM unfinished WHERE state = 'running'
 ), waiting AS (
@@ -237,12 +238,12 @@ async def history(tx: Transaction, model: str) -> list[tuple[float, Mapping[str,
     return [(row["work"], json.loads(row["timings"])) for row in await tx.all(_HISTORY, (model,))]
 
 
-async def next_job(tx: Transaction, *, since: float, rate: float) -> str | None:
+async def next_job(tx: Transaction, window: Window, *, rate: float) -> str | None:
     """Return the next queued job in fair order, or None when none waits.
 
-    `rate` is the expected seconds for a unit of work; `since` bounds what counts as served.
+    `rate` is the expected seconds for a unit of work; `window` bounds what counts as served.
     """
-    return await tx.value(NEXT_JOB, {"since": since, "rate": rate})
+    return await tx.value(NEXT_JOB, {**window.params(), "rate": rate})
 
 
 async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:

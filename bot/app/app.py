@@ -37,6 +37,7 @@ from bot.errors import DatabaseError, StartupError
 from bot.fleet.fleet import Fleet
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
+from bot.jobs.clock_watch import ClockWatch
 from bot.jobs.queue import JobQueue
 from bot.messages.queue_lines import RESTARTED
 from bot.rules.limits import Limits
@@ -279,6 +280,7 @@ class App:
                 "courier": services.courier.run,
                 "progress": progress.run,
                 "sweep": services.privacy.run,
+                "clock": ClockWatch(services.database).run,
                 **({"cluster": cluster.run} if cluster else {}),
             }.items()
         }
@@ -299,7 +301,7 @@ class App:
             watch.cancel()
             stopping.cancel()
             # The engines first: running jobs go back to the queue before anything else ends.
-            for name in ("engines", "cluster", "courier", "progress", "sweep", "gateway"):
+            for name in ("engines", "cluster", "courier", "progress", "sweep", "clock", "gateway"):
                 if name == "gateway":
                     await asyncio.wait({answering}, timeout=_ANSWERS_LIMIT_S)
                     answering.cancel()

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from bot.rules.preferences import Preferences
 from storage import jobs, privacy
+from storage.clock import held_time
 from storage.database import Database
 from storage.images import ImageStore
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 DAY_S: Final = 24 * 3600
 _AT_ONCE: Final = 200
+_PAUSE_S: Final = 3600.0
 _README: Final = (
     "What this bot stores about you: data.json holds the rows of its database, pictures/ your "
     "pictures. /privacy delete removes all but the ledger of what was used, which limits need for "
@@ -78,20 +80,26 @@ class Privacy:
         return Deleted(len(job_ids), len(still_open), messages)
 
     async def run(self) -> None:
-        """Sweep once a day until cancelled."""
+        """Sweep once an hour until cancelled."""
         while True:
             try:
                 await self.sweep()
             except Exception:
-                log.exception("old data could not be swept; tried again tomorrow")
-            await asyncio.sleep(DAY_S)
+                log.exception("old data could not be swept; tried again in an hour")
+            await asyncio.sleep(_PAUSE_S)
 
     async def sweep(self) -> int:
-        """Delete jobs older than they are to be kept, and what the ledger no longer needs."""
-        now = self._clock()
+        """Delete jobs older than they are to be kept, and what the ledger no longer needs.
+
+        Ages are taken at a time which the clock has gone on from for a day, so that a clock that
+        leaps ahead deletes nothing (`storage.clock`).
+        """
+        await self._store.form_pictures.sweep()
+        now = await self._database.write(partial(held_time, now=self._clock()))
+        if now is None:
+            return 0
         before = now - privacy.LEDGER_DAYS * DAY_S
         await self._database.write(partial(privacy.prune_ledger, before=before))
-        await self._store.form_pictures.sweep()
         if not self._keep_days:
             return 0
         swept = 0

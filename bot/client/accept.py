@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -26,6 +27,7 @@ from bot.messages.refusals import spoken
 from bot.messages.status import waiting_status
 from bot.words import language
 from storage import deliveries
+from storage.clock import TOKEN_S
 from storage.database import Database
 from storage.images import ImageStore
 
@@ -56,11 +58,20 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         parent_channel_id=getattr(interaction.channel, "parent_id", None),
         application_id=interaction.application_id,
         token=interaction.token,
-        token_expires_at=interaction.expires_at.timestamp(),
+        token_expires_at=_expiry(interaction.expires_at.timestamp(), time.time()),
         locale=language(),
         bot_in_channel=present,
         role_ids=_roles(interaction),
     )
+
+
+def _expiry(by_discord: float, now: float) -> float:
+    """Return when a token expires that has just come, by this machine's clock.
+
+    A token that seems to be dead on arrival, or to live for longer than any, shows that this clock
+    is off Discord's.
+    """
+    return by_discord if now < by_discord <= now + TOKEN_S else now + TOKEN_S
 
 
 def _roles(interaction: discord.Interaction[Any]) -> frozenset[int]:

@@ -30,6 +30,7 @@ from bot.messages.outcome import broken, elsewhere, moved
 from bot.rules.verdicts import Exposure
 from bot.words import _, speak
 from storage import deliveries
+from storage.clock import LONGEST_PAUSE_S
 from storage.database import Database
 from storage.deliveries import Delivery, noted
 
@@ -43,6 +44,7 @@ _LONGEST_RETRY_S: Final = 600.0
 # About a day and a half of the longest pauses; what Discord refuses that long is kept instead.
 _MOST_ATTEMPTS: Final = 200
 _LAST_MOMENT_S: Final = 3.0
+_LOOK_S: Final = 60.0
 _UNEXPECTED: Final = "unexpected"
 # After so many faults that nobody foresaw, a plain sentence is sent; after twice as many, nothing.
 _MOST_UNEXPECTED: Final = 5
@@ -125,7 +127,8 @@ class Courier:
                 return _FIRST_RETRY_S
         times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
         # The end of any attempt wakes the loop, so only the clock's own dates are waited for.
-        return max(0.05, min(times) - now) if times else None
+        # Not for long, since the clock may have been put back since they were set.
+        return min(_LOOK_S, max(0.05, min(times) - now)) if times else None
 
     async def _deliver_safely(self, delivery: Delivery) -> None:
         with job_context(delivery.job_id):
@@ -248,7 +251,7 @@ class Courier:
         pause = min(_FIRST_RETRY_S * 2 ** min(delivery.attempts, 12), _LONGEST_RETRY_S)
         # Full jitter would retry at once sometimes; half keeps the pause meaningful.
         pause *= random.uniform(0.5, 1.0)  # noqa: S311
-        pause = max(pause, after_s or 0.0)
+        pause = min(max(pause, after_s or 0.0), LONGEST_PAUSE_S)
         # A refusal of the bot as a whole is something for whoever runs it.
         level = logging.WARNING if pause >= REFUSED_PAUSE_S else logging.INFO
         log.log(level, "delivery postponed by %.0f s (%s)", pause, trail)

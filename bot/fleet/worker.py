@@ -53,7 +53,7 @@ class GpuWorker:
         store: ImageStore,
         *,
         check: ImageCheck | None = None,
-        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
         source: Callable[[], Awaitable[Job]] | None = None,
@@ -71,14 +71,14 @@ class GpuWorker:
         self._engine = engine
         self._store = store
         self._check = check
-        self._clock = clock
+        self._timer = timer
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
         self._source = source or self._queue.get
         self._elsewhere = elsewhere
         self._obstacles = Obstacles(queue, store, retry_s)
         self.session = EngineSession(
-            queue, engine, store, self._obstacles, clock=clock, retry_s=retry_s
+            queue, engine, store, self._obstacles, timer=timer, retry_s=retry_s
         )
 
     @property
@@ -142,7 +142,7 @@ class GpuWorker:
             self.session.cancel_asked.set()
 
     async def _work(self, job: Job) -> None:
-        attempt = Attempt(job, self._clock())
+        attempt = Attempt(job, self._timer())
         try:
             images = await self._pictures(attempt)
         except GenerationCancelled:
@@ -234,4 +234,4 @@ class GpuWorker:
         return await until_stored(work, self._retry_s)
 
     def _spent(self, attempt: Attempt) -> float:
-        return self._clock() - attempt.began_at if attempt.steps else 0.0
+        return self._timer() - attempt.began_at if attempt.steps else 0.0

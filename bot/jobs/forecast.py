@@ -21,6 +21,7 @@ from bot.jobs.schedule import (
 )
 from storage import facts, jobs, usage
 from storage.database import Database, Transaction
+from storage.usage import Window
 
 # How far back the fair order looks. Whoever had the card to themselves is caught up with within
 # half of it.
@@ -75,11 +76,8 @@ class Forecast:
     async def next(self, tx: Transaction) -> str | None:
         """Return the next job in fair order, if one waits."""
         rate = await self.rate(tx)
-        return await jobs.next_job(
-            tx,
-            since=self._clock() - FAIR_WINDOW_S,
-            rate=UNMEASURED_RATE if rate is None else rate,
-        )
+        window = Window(self._clock(), FAIR_WINDOW_S)
+        return await jobs.next_job(tx, window, rate=UNMEASURED_RATE if rate is None else rate)
 
     async def look(self, tx: Transaction) -> Observed:
         """Return what order and places rest on."""
@@ -96,7 +94,7 @@ class Forecast:
             progress=self._progress,
             engines=engines,
         )
-        served = await usage.served(tx, outlook.now - FAIR_WINDOW_S)
+        served = await usage.served(tx, Window(outlook.now, FAIR_WINDOW_S))
         return Observed(await jobs.unfinished(tx), served, outlook)
 
     async def note_load_time(self, seconds: float) -> None:

@@ -36,6 +36,7 @@ from bot.rules.refusals import ShuttingDown
 from bot.rules.used import LimitsUsed, limits_used
 from bot.words import _
 from storage import audit, jobs
+from storage.clock import put_stamps_right
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,8 @@ class JobQueue:
         """
 
         async def recover(tx: Transaction) -> Recovery:
+            # What the clock said in the last process may lie ahead of what it says now.
+            await put_stamps_right(tx, self._clock())
             recovery = await outcomes.recover(tx, self._clock())
             stored = await pause.settle(tx)
             if pause_waiting and stored.paused is None and await jobs.count_queued(tx):
@@ -118,7 +121,6 @@ class JobQueue:
         seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
         does not take a job back.
         """
-        now = self._clock()
         job_id = job_id or self.new_job_id()
 
         async def examined(tx: Transaction) -> Job | Admission:
@@ -128,7 +130,9 @@ class JobQueue:
                 raise ShuttingDown
             self.commits.pause.require_open()
             rate = await self.forecast.rate(tx)
-            return await examine(tx, request, origin, self._limits, verdict, rate=rate, now=now)
+            return await examine(
+                tx, request, origin, self._limits, verdict, rate=rate, now=self._clock()
+            )
 
         async def insert(tx: Transaction) -> tuple[Job, bool]:
             found = await examined(tx)
