@@ -67,17 +67,20 @@ class Privacy:
 
     async def delete(self, user_id: int) -> Deleted:
         """Delete a user's ended jobs, files, settings and name; open jobs have to end first."""
-        job_ids = await self._database.read(partial(privacy.final_jobs, user_id=user_id))
+        count, messages = 0, list[tuple[int, int]]()
+        final = partial(privacy.final_jobs, user_id=user_id, limit=_AT_ONCE)
+        while job_ids := await self._database.read(final):
+            messages += await self._database.read(partial(privacy.messages, job_ids=job_ids))
+            await self._forget(job_ids)
+            count += len(job_ids)
         still_open = await self._database.read(partial(privacy.open_job_ids, user_id=user_id))
-        messages = await self._database.read(partial(privacy.messages, job_ids=job_ids))
-        await self._forget(job_ids)
         await self._store.form_pictures.forget(user_id)
         if not still_open:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
             self._preferences.remembered.forget("users", user_id)
         await self._database.scrub()
-        log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
-        return Deleted(len(job_ids), len(still_open), messages)
+        log.info("deleted the data of user %d: %d jobs", user_id, count)
+        return Deleted(count, len(still_open), messages)
 
     async def run(self) -> None:
         """Sweep once an hour until cancelled."""
