@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
@@ -39,12 +40,14 @@ from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
 from bot.jobs.clock_watch import ClockWatch
 from bot.jobs.queue import JobQueue
+from bot.logs.file import FILE_NAME
 from bot.messages.queue_lines import RESTARTED
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
 from storage.database import Database
 from storage.images import ImageStore
+from storage.private_files import kept_places, make_private
 
 if TYPE_CHECKING:
     from bot.http.server import HttpDoor
@@ -116,6 +119,7 @@ class App:
         self.check = self.check or build_check(self.settings)
         async with AsyncExitStack() as stack:
             settings = self.settings
+            self._make_files_private(stack)
             database = await Database.open(settings.database_path)
             stack.push_async_callback(database.close)
             if self.check is not None:
@@ -155,6 +159,28 @@ class App:
             return False
         await login
         return True
+
+    def _make_files_private(self, stack: AsyncExitStack) -> None:
+        """Begin to take from others what earlier versions let them read; not waited for."""
+        stopped = threading.Event()
+        places = kept_places(self.settings.data_dir, self.settings.log_folder, FILE_NAME)
+
+        async def mend() -> None:
+            try:
+                count = await asyncio.to_thread(make_private, places, stopped=stopped.is_set)
+            except OSError as error:
+                log.warning("other users may read the bot's files (%s)", error.strerror)
+                return
+            if count:
+                log.info("%d files and folders are no longer open to other users", count)
+
+        mending = asyncio.create_task(mend(), name="private files")
+
+        async def end() -> None:
+            stopped.set()
+            await mending
+
+        stack.push_async_callback(end)
 
     async def _planned_engines(self) -> list[Planned]:
         if self._engines is None:

@@ -18,6 +18,7 @@ from bot import __version__
 from bot.config.libraries import pass_on
 from bot.errors import BotError, EngineError, StartupError
 from bot.lab.bench.arguments import add_benchmarks
+from storage.private_files import make_new_files_private
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
+    make_new_files_private()
     pass_on()
     try:
         match options.command:
