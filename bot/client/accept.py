@@ -39,6 +39,8 @@ PictureSource = Callable[[], Awaitable[bytes]]
 
 # Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
 DIRECT_ANSWER_S: Final = 0.7
+# How long the answer waits for the job's place; past it the message says that a little later.
+_PLACE_PATIENCE_S: Final = 0.4
 
 
 def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
@@ -152,7 +154,7 @@ class Intake:
                 return
             log.info("accepted for user %d by interaction", submission.job.user_id)
             self._log_prompt(submission.job)
-            card = self._first_card(submission)
+            card = await self._first_card(submission)
             if interaction.response.is_done():
                 message = await _lenient(
                     partial(interaction.edit_original_response, embed=card.embed, view=card.view())
@@ -211,7 +213,7 @@ class Intake:
                     return
                 log.info("accepted for user %d by message", submission.job.user_id)
                 self._log_prompt(submission.job)
-                card = self._first_card(submission)
+                card = await self._first_card(submission)
                 sent = await _lenient(
                     partial(
                         message.channel.send,
@@ -233,8 +235,9 @@ class Intake:
         if self._log_prompts:
             log.info("prompt: %s", job.request.prompt)
 
-    def _first_card(self, submission: Submission) -> Card:
-        status = waiting_status(submission.place, self._queue.control.paused)
+    async def _first_card(self, submission: Submission) -> Card:
+        place = await self._queue.standing.place(submission.job.id, _PLACE_PATIENCE_S)
+        status = waiting_status(place, self._queue.control.paused)
         return progress(submission.job, status)
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:

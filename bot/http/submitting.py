@@ -79,7 +79,7 @@ async def submit(
             find = partial(jobs.find_source, source_id=f"h{source}")
             first = await context.database.read(find)
             if first is not None and first.request.extra.get(_ASKED) == words:
-                return Submission(first, None, repeated=True)
+                return Submission(first, repeated=True)
         request = _request(context, asked, size, await context.loras.known())
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})

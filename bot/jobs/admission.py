@@ -7,7 +7,6 @@ from typing import Self
 
 from bot.domain.job import Job, Origin
 from bot.domain.request import ImageRequest
-from bot.jobs.schedule import QueuePlace
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
@@ -22,13 +21,9 @@ from storage.usage import Charge
 
 @dataclass(frozen=True)
 class Submission:
-    """An accepted request; `repeated` if its `source_id` was seen before: this is its first job.
-
-    `place` is None where it is not known in time.
-    """
+    """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
 
     job: Job
-    place: QueuePlace | None
     repeated: bool
 
 

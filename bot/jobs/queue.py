@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from enum import StrEnum
-from typing import Final
 
 from bot.domain.ids import new_job_id
 from bot.domain.job import ImageRecord, Job, JobState, Origin
@@ -40,9 +39,6 @@ from storage.clock import put_stamps_right
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
-
-# The first response waits for the place; without it the job's message says it later.
-_PLACE_PATIENCE_S: Final = 0.4
 
 
 class CancelOutcome(StrEnum):
@@ -157,7 +153,7 @@ class JobQueue:
                     break
                 except RulesDiffer as differing:
                     verdict = await PromptVerdict.judge(differing.rules, request)
-        return Submission(job, await self.standing.place(job.id, _PLACE_PATIENCE_S), repeated)
+        return Submission(job, repeated)
 
     async def limits_used(self, origin: Origin) -> LimitsUsed:
         """Return what the user of `origin` has used of the limits that hold there."""

@@ -150,9 +150,9 @@ async def test_an_answer_does_not_wait_for_a_place(queue, monkeypatch):
 
     monkeypatch.setattr(queue.forecast, "look", hang)
     async with asyncio.timeout(10):
-        submission = await queue.submit(make_request(), make_origin())
-    assert submission.place is None
-    assert waiting_status(submission.place, None) == "⏳ In the queue"
+        job = await submit(queue)
+        assert await queue.standing.place(job.id, 0.01) is None
+    assert waiting_status(None, None) == "⏳ In the queue"
     assert "the queue is paused: lunch" in waiting_status(None, "lunch")
     never.set()
 
