@@ -12,7 +12,6 @@ from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
 from storage.database import Transaction
-from storage.usage import Window
 
 # The index `jobs_open` is partial: SQLite uses it only where its own condition is repeated.
 _OPEN: Final = "state IN ('queued', 'running')"
@@ -26,43 +25,6 @@ _COLUMNS: Final = """
 UNFINISHED: Final = f"""
 SELECT id, user_id, coalesce(guild_id, 0) AS server, state, work, weight, started_at FROM jobs
 WHERE {_OPEN} ORDER BY created_at, rowid
-"""
-
-# Servers share first, then the users within each; all that is outside of servers counts as one.
-# Within a server the next job is the oldest of the user who was served least by weight; among these
-# candidates that of the server served least, where a user counts for no less than what they had
-# everywhere: whoever asks from many servers gets one server's share. Served is what the GPU spent
-# between :since and :until, with the running jobs at their expected cost, to the millisecond: sums
-# of floats that are equal on paper differ in their last bits. Only those who wait are summed up:
-# SQLite joins the sums row by row, and many more were served in an hour than wait. `running_order`
-# in `bot.jobs.schedule` plays it forward.
-NEXT_JOB: Final = f"""
-WITH unfinished AS (
-    SELECT rowid AS seq, id, user_id, coalesce(guild_id, 0) AS server, state, work, weight,
-        created_at
-    FROM jobs WHERE {_OPEN}
-), spent AS (
-    SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds AS seconds FROM usage
-    WHERE served_at > :since AND served_at <= :until
-    UNION ALL
-    SELECT user_id, server, work * :rate FROM unfinished WHERE state = 'running'
-), waiting AS (
-    SELECT user_id, server FROM unfinished WHERE state = 'queued'
-), users AS (
-    SELECT user_id, sum(seconds) AS user_s FROM spent
-    WHERE user_id IN (SELECT user_id FROM waiting) GROUP BY user_id
-), servers AS (
-    SELECT server, sum(seconds) AS server_s FROM spent
-    WHERE server IN (SELECT server FROM waiting) GROUP BY server
-), candidates AS (
-    SELECT id, seq, server, created_at, coalesce(user_s, 0) AS user_s, row_number() OVER (
-        PARTITION BY server ORDER BY round(coalesce(user_s, 0) / weight, 3), created_at, seq
-    ) AS place
-    FROM unfinished LEFT JOIN users USING (user_id) WHERE state = 'queued'
-)
-SELECT id FROM candidates LEFT JOIN servers USING (server) WHERE place = 1
-ORDER BY round(max(coalesce(server_s, 0), user_s), 3), created_at, seq
-LIMIT 1
 """
 
 # Only the newest jobs are looked at, so that a long history of another model costs nothing.
@@ -236,14 +198,6 @@ async def count_open(tx: Transaction, user_id: int) -> int:
 async def history(tx: Transaction, model: str) -> list[tuple[float, Mapping[str, float]]]:
     """Return (work in megapixel steps, timings in seconds) of the newest jobs drawn by `model`."""
     return [(row["work"], json.loads(row["timings"])) for row in await tx.all(_HISTORY, (model,))]
-
-
-async def next_job(tx: Transaction, window: Window, *, rate: float) -> str | None:
-    """Return the next queued job in fair order, or None when none waits.
-
-    `rate` is the expected seconds for a unit of work; `window` bounds what counts as served.
-    """
-    return await tx.value(NEXT_JOB, {**window.params(), "rate": rate})
 
 
 async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:

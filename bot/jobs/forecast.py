@@ -11,11 +11,11 @@ from typing import Final
 from bot.jobs.control import QueueControl
 from bot.jobs.feed import Feed
 from bot.jobs.schedule import (
-    UNMEASURED_RATE,
     EngineOutlook,
     Outlook,
     QueuePlace,
     places,
+    queued_order,
     running_order,
     seconds_per_unit,
 )
@@ -75,9 +75,10 @@ class Forecast:
 
     async def next(self, tx: Transaction) -> str | None:
         """Return the next job in fair order, if one waits."""
-        rate = await self.rate(tx)
-        window = Window(self._clock(), FAIR_WINDOW_S)
-        return await jobs.next_job(tx, window, rate=UNMEASURED_RATE if rate is None else rate)
+        served = await usage.served(tx, Window(self._clock(), FAIR_WINDOW_S))
+        order = queued_order(await jobs.unfinished(tx), served, await self.rate(tx))
+        first = next(order, None)
+        return None if first is None else first.id
 
     async def look(self, tx: Transaction) -> Observed:
         """Return what order and places rest on."""

@@ -45,7 +45,7 @@ def instructions(connection: sqlite3.Connection, sql: str, params: object) -> in
 @pytest.mark.parametrize(
     ("sql", "params"),
     [
-        (jobs.NEXT_JOB, {"since": 0.0, "until": 9.0, "rate": 1.0}),
+        (jobs.UNFINISHED, ()),
         (usage.SERVED, {"since": 0.0, "until": 9.0}),
     ],
 )

@@ -277,11 +277,6 @@ OF_USER = "usage_user (user_id=? AND charged_at>? AND charged_at<?)"
 @pytest.mark.parametrize(
     ("sql", "params", "indices"),
     [
-        (
-            jobs.NEXT_JOB,
-            {"since": 0.0, "until": 1.0, "rate": 1.0},
-            ["INDEX jobs_open", "usage_served (served_at>? AND served_at<?)"],
-        ),
         (jobs.UNFINISHED, (), ["INDEX jobs_open"]),
         (
             usage.SERVED,
