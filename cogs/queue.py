@@ -11,10 +11,10 @@ from typing_extensions import override
 
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.jobs import describe_all
+from bot.client.jobs import list_open
 from bot.domain.job import Job
 from bot.messages.discord_limits import MESSAGE_LENGTH
-from bot.messages.queue_lines import ENGINE_STATES, MOST_SHOWN, drain_line, pause_line
+from bot.messages.queue_lines import ENGINE_STATES, drain_line, pause_line
 from bot.messages.text import shorten
 from bot.words import _, mark, ngettext
 
@@ -22,9 +22,9 @@ MOST_KEPT_SHOWN = 5
 
 
 def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
-    """Return a Cancel button for each of the first jobs, numbered as they are listed."""
+    """Return a Cancel button for each of the jobs, numbered as they are listed."""
     view = discord.ui.View(timeout=None)
-    for number, job in enumerate(jobs[:MOST_SHOWN], 1):
+    for number, job in enumerate(jobs, 1):
         view.add_item(
             discord.ui.Button[discord.ui.View](
                 label=_("Cancel {number}").format(number=number),
@@ -54,29 +54,25 @@ class Queue(commands.Cog):
 async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     """Return what a user reads of the queue, and the controls."""
     queue = bot.services.queue
-    everyone = await queue.open_jobs()
-    mine = [job for job in everyone if job.user_id == user_id]
+    mine = await list_open(queue, lambda entry: entry.user_id == user_id, user_id)
     parts: list[str] = []
     if queue.control.paused is not None:
         parts.append(pause_line(queue.control.paused))
     elif queue.control.draining is not None:
         parts.append(drain_line(queue.control.draining))
-    if mine:
-        parts.append(await describe_all(queue, mine, user_id))
-    else:
-        parts.append(_("You have no job waiting or running."))
+    parts.append(mine.text or _("You have no job waiting or running."))
     kept = await bot.services.courier.kept_for(user_id)
     if kept:
         names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
         if len(kept) > MOST_KEPT_SHOWN:
             names = _("{jobs} and more").format(jobs=names)
         parts.append(_("📦 Could not be sent to you, see `/show`: {jobs}").format(jobs=names))
-    count = len(everyone)
+    count = mine.everyones
     total = ngettext(
         "{count} job in the queue in all", "{count} jobs in the queue in all", count
     ).format(count=count)
     parts.append(f"-# {total} · {_(ENGINE_STATES[bot.services.fleet.state.value])}")
-    view = cancel_buttons(mine)
+    view = cancel_buttons(mine.jobs)
     view.add_item(
         discord.ui.Button[discord.ui.View](
             label=_("Refresh"), emoji="🔄", custom_id="refresh:queue", row=4

@@ -38,14 +38,20 @@ class ImageStore:
     followed.
     """
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.root = root
         self._clock = clock
         self._work = root / _WORK
         # This store's own: what another left there has no use any more.
         self._staged = root / _STAGED / secrets.token_hex(4)
         self.inputs = InputPictures(root, self._staged)
-        self.form_pictures = FormPictures(root, self._staged, clock)
+        self.form_pictures = FormPictures(root, self._staged, timer)
 
     def of_engine(self, name: str) -> ImageStore:
         """Return the same store with a work folder that only the engine `name` may enter."""

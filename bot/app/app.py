@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -40,13 +41,16 @@ from bot.errors import DatabaseError, StartupError
 from bot.fleet.fleet import Fleet
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
+from bot.jobs.clock_watch import ClockWatch
 from bot.jobs.queue import JobQueue
+from bot.logs.file import FILE_NAME
 from bot.messages.queue_lines import RESTARTED
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
 from storage.database import Database
 from storage.images import ImageStore
+from storage.private_files import kept_places, make_private
 
 if TYPE_CHECKING:
     from bot.http.server import HttpDoor
@@ -56,6 +60,8 @@ log = logging.getLogger(__name__)
 
 # What waits for pictures over HTTP is answered at once then; this is for what hangs.
 _DOOR_LIMIT_S: Final = 3.0
+# A request that is refused is answered within a moment, a thousand of them within this.
+_ANSWERS_LIMIT_S: Final = 2.0
 
 
 def build_check(settings: Settings) -> ImageCheck | None:
@@ -123,6 +129,7 @@ class App:
         self.check = self.check or build_check(self.settings)
         async with AsyncExitStack() as stack:
             settings = self.settings
+            self._make_files_private(stack)
             database = await Database.open(settings.database_path)
             stack.push_async_callback(database.close)
             if self.check is not None:
@@ -162,6 +169,28 @@ class App:
             return False
         await login
         return True
+
+    def _make_files_private(self, stack: AsyncExitStack) -> None:
+        """Begin to take from others what earlier versions let them read; not waited for."""
+        stopped = threading.Event()
+        places = kept_places(self.settings.data_dir, self.settings.log_folder, FILE_NAME)
+
+        async def mend() -> None:
+            try:
+                count = await asyncio.to_thread(make_private, places, stopped=stopped.is_set)
+            except OSError as error:
+                log.warning("other users may read the bot's files (%s)", error.strerror)
+                return
+            if count:
+                log.info("%d files and folders are no longer open to other users", count)
+
+        mending = asyncio.create_task(mend(), name="private files")
+
+        async def end() -> None:
+            stopped.set()
+            await mending
+
+        stack.push_async_callback(end)
 
     async def _planned_engines(self) -> list[Planned]:
         if self._engines is None:
@@ -292,6 +321,7 @@ class App:
                 "courier": services.courier.run,
                 "progress": progress.run,
                 "sweep": services.privacy.run,
+                "clock": ClockWatch(services.database).run,
                 **({"cluster": cluster.run} if cluster else {}),
             }.items()
         }
@@ -305,12 +335,17 @@ class App:
         finally:
             log.info("stopping")
             services.queue.close()
+            # Refused from here on: who has asked is told so, while Discord can be reached.
+            answering = asyncio.create_task(services.intake.settled(), name="answers")
             if self.door:
                 self.door.close()
             watch.cancel()
             stopping.cancel()
             # The engines first: running jobs go back to the queue before anything else ends.
-            for name in ("engines", "cluster", "courier", "progress", "sweep", "gateway"):
+            for name in ("engines", "cluster", "courier", "progress", "sweep", "clock", "gateway"):
+                if name == "gateway":
+                    await asyncio.wait({answering}, timeout=_ANSWERS_LIMIT_S)
+                    answering.cancel()
                 if name in parts:
                     parts[name].cancel()
                     await asyncio.wait({parts[name]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ from bot.messages.status import waiting_status
 from bot.pictures.headers import picture_shape
 from bot.words import language
 from storage import deliveries
+from storage.clock import TOKEN_S
 from storage.database import Database
 from storage.images import ImageStore
 
@@ -41,6 +43,8 @@ PictureSource = Callable[[], Awaitable[bytes]]
 
 # Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
 DIRECT_ANSWER_S: Final = 0.7
+# How long the answer waits for the job's place; past it the message says that a little later.
+_PLACE_PATIENCE_S: Final = 0.4
 
 
 def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
@@ -60,11 +64,20 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         parent_channel_id=getattr(interaction.channel, "parent_id", None),
         application_id=interaction.application_id,
         token=interaction.token,
-        token_expires_at=interaction.expires_at.timestamp(),
+        token_expires_at=_expiry(interaction.expires_at.timestamp(), time.time()),
         locale=language(),
         bot_in_channel=present,
         role_ids=_roles(interaction),
     )
+
+
+def _expiry(by_discord: float, now: float) -> float:
+    """Return when a token expires that has just come, by this machine's clock.
+
+    A token that seems to be dead on arrival, or to live for longer than any, shows that this clock
+    is off Discord's.
+    """
+    return by_discord if now < by_discord <= now + TOKEN_S else now + TOKEN_S
 
 
 def _roles(interaction: discord.Interaction[Any]) -> frozenset[int]:
@@ -147,7 +160,7 @@ class Intake:
                 return
             log.info("accepted for user %d by interaction", submission.job.user_id)
             self._log_prompt(submission.job)
-            card = self._first_card(submission)
+            card = await self._first_card(submission)
             if interaction.response.is_done():
                 message = await _lenient(
                     partial(interaction.edit_original_response, embed=card.embed, view=card.view())
@@ -224,7 +237,7 @@ class Intake:
                     return
                 log.info("accepted for user %d by message", submission.job.user_id)
                 self._log_prompt(submission.job)
-                card = self._first_card(submission)
+                card = await self._first_card(submission)
                 sent = await _lenient(
                     partial(
                         message.channel.send,
@@ -238,12 +251,17 @@ class Intake:
                 if sent is not None:
                     await self._remember(submission.job.id, sent.channel.id, sent.id)
 
+    async def settled(self) -> None:
+        """Return when everybody who asked knows whether the request is accepted."""
+        await self._acknowledgements.all_sent()
+
     def _log_prompt(self, job: Job) -> None:
         if self._log_prompts:
             log.info("prompt: %s", job.request.prompt)
 
-    def _first_card(self, submission: Submission) -> Card:
-        status = waiting_status(submission.place, self._queue.control.paused)
+    async def _first_card(self, submission: Submission) -> Card:
+        place = await self._queue.standing.place(submission.job.id, _PLACE_PATIENCE_S)
+        status = waiting_status(place, self._queue.control.paused)
         return progress(submission.job, status)
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from bot.doctor.account import account, token_there
 from bot.doctor.card import graphics_card, pytorch
 from bot.doctor.database import integrity, schema, sqlite_version
-from bot.doctor.disk import data_folder, free_disk, temporary_files
+from bot.doctor.disk import data_folder, free_disk, private_files, temporary_files
 from bot.doctor.engine import confinement, last_fault, log_folder, secret_file
 from bot.doctor.finding import Check
 from bot.doctor.host import compiler, main_memory, pinned_memory
@@ -59,6 +59,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "Discord": Entry(account, Depth.USUAL),
     "data folder": Entry(data_folder),
     "free disk": Entry(free_disk),
+    "private files": Entry(private_files),
     "log": Entry(log_folder),
     "SQLite": Entry(sqlite_version),
     "database": Entry(integrity, Depth.USUAL, _HOUR_S),

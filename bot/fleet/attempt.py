@@ -24,6 +24,7 @@ class Attempt:
 
     job: Job
     began_at: float
+    """By the worker's timer, which no correction of the clock moves; seconds."""
     steps: int = 0
     drawn: float = 0.0
     """The share of all steps that are done."""

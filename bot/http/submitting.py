@@ -25,7 +25,6 @@ from bot.http.links import picture_path
 from bot.http.schemas import JobView, PictureView
 from bot.jobs.admission import Submission
 from bot.jobs.compose import Asked, Surroundings, compose
-from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
 from storage import jobs
 
@@ -80,7 +79,7 @@ async def submit(
             find = partial(jobs.find_source, source_id=f"h{source}")
             first = await context.database.read(find)
             if first is not None and first.request.extra.get(_ASKED) == words:
-                return Submission(first, QueuePlace(0, None, None), repeated=True)
+                return Submission(first, repeated=True)
         request = _request(context, asked, size, await context.loras.known())
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})

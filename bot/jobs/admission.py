@@ -7,7 +7,6 @@ from typing import Self
 
 from bot.domain.job import Job, Origin
 from bot.domain.request import ImageRequest
-from bot.jobs.schedule import QueuePlace
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
@@ -25,7 +24,6 @@ class Submission:
     """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
 
     job: Job
-    place: QueuePlace
     repeated: bool
 
 
@@ -67,34 +65,49 @@ async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdic
     return values
 
 
-async def admit(
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """That a request may become a job now: what it is charged, and what its server has set."""
+
+    needed: Charge
+    settings: Values
+
+
+async def examine(
     tx: Transaction,
-    job_id: str,
     request: ImageRequest,
     origin: Origin,
     limits: Limits,
-    settings: Values,
+    verdict: PromptVerdict,
     *,
     rate: float | None,
     now: float,
-) -> Job:
-    """Check blocks and limits; add the job, its charge, and whom it is for.
+) -> Admission:
+    """Ask all that the database knows against a request.
 
-    `settings` are those of the server, `rate` is the measured seconds for a megapixel step. Raises
-    `UserBlocked`, `QueueFull` or a `LimitReached`.
+    `rate` is the measured seconds for a megapixel step. Raises `UserBlocked`, `ChannelClosed`,
+    `PromptRuleBroken`, `RulesDiffer`, `QueueFull` or a `LimitReached`.
     """
+    settings = await server_settings(tx, origin, verdict)
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
     needed = Charge(now, request.count, request.megapixel_steps * (rate or 0.0))
-    own = ServerLimits.read(settings)
-    await limits_.check(tx, limits, own, origin, needed)
+    await limits_.check(tx, limits, ServerLimits.read(settings), origin, needed)
+    return Admission(needed, settings)
+
+
+async def admit(
+    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, admission: Admission
+) -> Job:
+    """Add the job, its charge, and whom it is for, in the transaction that examined it."""
+    needed, own = admission.needed, ServerLimits.read(admission.settings)
     weight = own.weight({*origin.role_ids, origin.guild_id or 0})
-    await jobs.insert(tx, job_id, request, origin, now, weight=weight)
+    await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight)
     await usage.charge(
-        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, now
+        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, needed.at
     )
-    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, now)
+    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, needed.at)
     if origin.guild_id is not None:
-        await people.see_guild(tx, origin.guild_id, now)
+        await people.see_guild(tx, origin.guild_id, needed.at)
     job = await jobs.find(tx, job_id)
     assert job
     return job

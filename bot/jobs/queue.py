@@ -15,11 +15,12 @@ from bot.errors import JobNotFound, NotAllowed
 from bot.errors.disk import refused_politely
 from bot.jobs import outcomes, pause
 from bot.jobs.admission import (
+    Admission,
     PromptVerdict,
     RulesDiffer,
     Submission,
     admit,
-    server_settings,
+    examine,
 )
 from bot.jobs.claims import Claims
 from bot.jobs.commits import Commits
@@ -27,12 +28,14 @@ from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
 from bot.jobs.schedule import QueuePlace
+from bot.jobs.standing import Standing
 from bot.logs import job_context
 from bot.rules.limits import Limits
 from bot.rules.refusals import ShuttingDown
 from bot.rules.used import LimitsUsed, limits_used
 from bot.words import _
 from storage import audit, jobs
+from storage.clock import put_stamps_right
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ class JobQueue:
         self.feed = self.commits.feed
         self.control = QueueControl(self.commits, clock=clock)
         self.forecast = Forecast(database, self.feed, self.control, model=model, clock=clock)
+        self.standing = Standing(database, self.forecast)
         self.claims = Claims(database, self.commits, self.control, self.forecast, clock=clock)
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
@@ -81,6 +85,8 @@ class JobQueue:
         """
 
         async def recover(tx: Transaction) -> Recovery:
+            # What the clock said in the last process may lie ahead of what it says now.
+            await put_stamps_right(tx, self._clock())
             recovery = await outcomes.recover(tx, self._clock())
             stored = await pause.settle(tx)
             if pause_waiting and stored.paused is None and await jobs.count_queued(tx):
@@ -111,26 +117,27 @@ class JobQueue:
         seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
         does not take a job back.
         """
-        now = self._clock()
         job_id = job_id or self.new_job_id()
 
-        async def insert(tx: Transaction) -> Submission:
+        async def examined(tx: Transaction) -> Job | Admission:
             if first := await jobs.find_source(tx, origin.source_id):
-                places = await self.forecast.places(tx)
-                place = places.get(first.id, QueuePlace(0, None, None))
-                return Submission(first, place, repeated=True)
-            settings = await server_settings(tx, origin, verdict)
+                return first
             if self.control.closed:
                 raise ShuttingDown
             self.commits.pause.require_open()
             rate = await self.forecast.rate(tx)
-            job = await admit(
-                tx, job_id, request, origin, self._limits, settings, rate=rate, now=now
+            return await examine(
+                tx, request, origin, self._limits, verdict, rate=rate, now=self._clock()
             )
-            return Submission(job, (await self.forecast.places(tx))[job_id], repeated=False)
 
-        def accepted(submission: Submission) -> None:
-            if not submission.repeated:
+        async def insert(tx: Transaction) -> tuple[Job, bool]:
+            found = await examined(tx)
+            if isinstance(found, Job):
+                return found, True
+            return await admit(tx, job_id, request, origin, found), False
+
+        def accepted(inserted: tuple[Job, bool]) -> None:
+            if not inserted[1]:
                 with job_context(job_id):
                     log.info("job %s queued for user %d", job_id, origin.user_id)
                 self.commits.tell(job_id, "queued")
@@ -139,9 +146,14 @@ class JobQueue:
             verdict = PromptVerdict()
             while True:
                 try:
-                    return await self.commits.change(insert, accepted)
+                    if self._database.crowded:
+                        # Who is refused does not wait in the line of those who are not.
+                        await self._database.read(examined)
+                    job, repeated = await self.commits.change(insert, accepted)
+                    break
                 except RulesDiffer as differing:
                     verdict = await PromptVerdict.judge(differing.rules, request)
+        return Submission(job, repeated)
 
     async def limits_used(self, origin: Origin) -> LimitsUsed:
         """Return what the user of `origin` has used of the limits that hold there."""
@@ -201,20 +213,14 @@ class JobQueue:
 
     async def place(self, job_id: str) -> QueuePlace | None:
         """Return where an open job stands; None when it is final or unknown."""
-        return (await self.places()).get(job_id)
-
-    async def places(self) -> dict[str, QueuePlace]:
-        """Return where every open job stands, by id."""
-        return await self._database.read(self.forecast.places)
+        return (await self.standing.now()).places.get(job_id)
 
     async def open_jobs(self, user_id: int | None = None) -> list[Job]:
         """Return the running jobs, then the queued ones in the order in which they will run."""
-
-        async def find(tx: Transaction) -> list[Job]:
-            found = {job.id: job for job in await jobs.find_open(tx, user_id)}
-            return [found[job.id] for job in await self.forecast.order(tx) if job.id in found]
-
-        return await self._database.read(find)
+        standing = await self.standing.now()
+        found = await self._database.read(lambda tx: jobs.find_open(tx, user_id))
+        known = {job.id: job for job in found}
+        return [known[entry.id] for entry in standing.order if entry.id in known]
 
     # What a worker does
 

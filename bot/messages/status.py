@@ -19,9 +19,11 @@ def bar(done: int, total: int) -> str:
     return f"`{'▰' * filled}{'▱' * (_BAR_CELLS - filled)}` {share:.0%}"
 
 
-def waiting_status(place: QueuePlace, paused: str | None) -> str:
-    """Say where the job stands in the queue."""
-    if place.ahead == 0:
+def waiting_status(place: QueuePlace | None, paused: str | None) -> str:
+    """Say where the job stands in the queue; None: it is not known yet."""
+    if place is None:
+        line = _("⏳ In the queue")
+    elif place.ahead == 0:
         line = _("⏳ Next: starts as soon as the graphics card is free")
     else:
         line = ngettext(
@@ -30,7 +32,7 @@ def waiting_status(place: QueuePlace, paused: str | None) -> str:
     if paused is not None:
         reason = _("⏸️ the queue is paused: {reason}").format(reason=safe(_(paused), 200))
         return f"{line} · {reason}"
-    if place.starts_at is not None and place.ahead:
+    if place is not None and place.starts_at is not None and place.ahead:
         starts = _("starts {time}").format(time=f"<t:{place.starts_at:.0f}:R>")
         return f"{line} · {starts}"
     return line

@@ -11,7 +11,7 @@ from bot.rules.refusals import CooldownRuns, OpenJobsReached, QueueFull, QuotaRe
 from bot.rules.server_limits import Bounds, ServerLimits
 from storage import jobs, people, usage
 from storage.database import Transaction
-from storage.usage import Charge
+from storage.usage import Charge, Window
 
 __all__ = ["DAY_S", "Limits", "check", "server_limits"]
 
@@ -72,13 +72,13 @@ async def check(
     if await jobs.count_open(tx, origin.user_id) >= limits.open_jobs:
         raise OpenJobsReached(limits.open_jobs)
     if limits.cooldown_s > 0:
-        last = await usage.last_charge(tx, origin.user_id)
+        last = await usage.last_charge(tx, origin.user_id, needed.at)
         if last is not None and last + limits.cooldown_s > needed.at:
             raise CooldownRuns(limits.cooldown_s, math.ceil(last + limits.cooldown_s))
     refusals: list[QuotaReached] = []
-    since = needed.at - DAY_S
+    window = Window(needed.at, DAY_S)
     for quota in limits.quotas(origin, own):
-        whose = (quota.scope, origin.user_id, origin.guild_id, since)
+        whose = (quota.scope, origin.user_id, origin.guild_id, window)
         if not fits(quota, await usage.total(tx, *whose), needed):
             refusals.append(refusal(quota, await usage.charges(tx, *whose), needed))
     if refusals:

@@ -9,7 +9,7 @@ from bot.rules.limits import DAY_S, Limits, server_limits
 from bot.rules.quotas import Quota
 from storage import jobs, usage
 from storage.database import Transaction
-from storage.usage import Charge
+from storage.usage import Charge, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ async def limits_used(tx: Transaction, limits: Limits, origin: Origin, now: floa
     found: list[tuple[Quota, Charge]] = []
     for quota in limits.quotas(origin, own):
         whose = (quota.scope, origin.user_id, origin.guild_id)
-        found.append((quota, await usage.total(tx, *whose, now - DAY_S)))
-    last = await usage.last_charge(tx, origin.user_id) if limits.cooldown_s > 0 else None
+        found.append((quota, await usage.total(tx, *whose, Window(now, DAY_S))))
+    last = await usage.last_charge(tx, origin.user_id, now) if limits.cooldown_s > 0 else None
     ready_at = None if last is None else last + limits.cooldown_s
     return LimitsUsed(
         quotas=tuple(found),

@@ -33,6 +33,7 @@ def add_benchmarks(commands: Any) -> None:
     soak = benches.add_parser("soak", help="many jobs in one process; nothing may pile up")
     soak.add_argument("--jobs", type=int, default=5000)
     _add_cost(benches.add_parser("cost", help="what a job costs the bot itself"))
+    _add_burst(benches.add_parser("burst", help="many requests at once while the engine draws"))
     _add_simulate(benches.add_parser("simulate", help="a day of many engines, in virtual time"))
     _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
@@ -93,6 +94,16 @@ def _add_cost(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.0, help="that an engine takes for a job")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_burst(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--within", type=float, default=10.0, help="seconds in which they come")
+    parser.add_argument("--queue", type=int, default=5000, help="LIMIT_QUEUE_SIZE")
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, help="that the engine takes for a job"
+    )
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 
