@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,45 +13,18 @@ import discord
 from discord import app_commands
 from typing_extensions import override
 
+from bot.client.accept import interaction_origin
 from bot.client.asking import STRENGTH_MIN, compose_here, reroll
-from bot.client.attachments import Fetcher, check_attachment, is_picture
 from bot.client.bot import ImageBot
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import known_job, own_job
+from bot.client.message_pictures import Found, first_picture
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.messages.details import code_block, details
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.pictures.parameters_read import read_parameters
 from bot.words import _, mark
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A message's picture: what fetches it, and its size in pixels where it is known."""
-
-    fetch: Callable[[], Awaitable[bytes]]
-    shape: tuple[int, int] | None
-
-
-def first_picture(message: discord.Message, fetcher: Fetcher) -> Found:
-    """Return a message's first picture; raise `InvalidRequest` where there is none."""
-    for attachment in message.attachments:
-        if is_picture(attachment):
-            check_attachment(attachment)
-            size = (attachment.width, attachment.height)
-            return Found(partial(fetcher.fetch, attachment), _shape(*size))
-    # Files that an embed shows are not listed as attachments.
-    for embed in message.embeds:
-        if embed.image.url:
-            name = embed.image.url.partition("?")[0].rpartition("/")[2]
-            size = (embed.image.width, embed.image.height)
-            return Found(partial(fetcher.fetch_url, embed.image.url, name), _shape(*size))
-    raise InvalidRequest(_("This message has no picture attached."))
-
-
-def _shape(width: int | None, height: int | None) -> tuple[int, int] | None:
-    return (width, height) if width and height else None
 
 
 class UseForm(Form, name="use"):
@@ -104,6 +77,7 @@ async def use_as_input(
     """Open a form for what to make of a message's picture."""
     bot = interaction.client
     services = bot.services
+    await services.queue.precheck.require(interaction_origin(interaction))
     own = own_job(message, bot)
     if own is not None:
         job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
@@ -113,7 +87,9 @@ async def use_as_input(
         found = first_picture(message, services.fetcher)
     # The form cannot carry the picture's address, and only this interaction tells it: without the
     # message intent Discord hides other people's attachments. So it is fetched while they type.
-    kept = services.gallery.keep_for_later(interaction.user.id, found.fetch)
+    user_id = interaction.user.id
+    slot = services.fetch_slots.reserve(user_id)
+    kept = services.gallery.keep_for_later(user_id, found.fetch, slot)
     shape = f"{found.shape[0]}x{found.shape[1]}" if found.shape else ""
     await UseForm(f"{kept},{shape}").open(interaction)
 
@@ -132,10 +108,11 @@ async def show_parameters(
         text = details(job, job.model or bot.services.model.name, own[1])
         await _send_long(interaction, text)
         return
+    await bot.services.blocks.require_unblocked(interaction.user.id, interaction.guild_id)
     picture = first_picture(message, bot.services.fetcher)
     await interaction.response.defer(ephemeral=True, thinking=True)
-    data = await picture.fetch()
-    found = await asyncio.to_thread(read_parameters, data)
+    async with bot.services.fetch_slots.reserve(interaction.user.id):
+        found = await asyncio.to_thread(read_parameters, await picture.fetch())
     if found is None:
         raise InvalidRequest(_("This picture's file says nothing about how it was made."))
     head = _("Made with {program}:").format(program=found.program) if found.program else ""

@@ -21,6 +21,7 @@ from bot.catalogue.loras import LoraCache
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
+from bot.client.fetch_slots import FetchSlots
 from bot.client.login import invitation, log_in, require_token
 from bot.client.services import Services
 from bot.config.loras import lora_folder
@@ -173,6 +174,7 @@ class App:
         store = ImageStore(settings.images_dir)
         queue = JobQueue(database, limits_of(settings), model=model.name)
         acknowledgements = Acknowledgements()
+        fetch_slots = FetchSlots()
         ladder = Ladder(self.client)
         preferences = Preferences(database)
         visibility = Visibility(self.client, preferences, checking=self.check is not None)
@@ -188,6 +190,7 @@ class App:
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
+            fetch_slots=fetch_slots,
             blocks=Blocks(database, queue),
             reports=Reports(database),
             cards=cards,
@@ -197,6 +200,7 @@ class App:
                 queue,
                 store,
                 acknowledgements,
+                fetch_slots,
                 log_prompts=settings.log_prompts,
             ),
             fleet=Fleet(

@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar
 
 import discord
 
+from bot.client.fetch_slots import FetchSlots
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import FORESEEN
 from bot.domain.job import Job, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
-from bot.errors.disk import refused_politely
 from bot.jobs.admission import Submission
 from bot.jobs.queue import JobQueue
 from bot.logs import job_context
@@ -92,6 +92,7 @@ class Intake:
         queue: JobQueue,
         store: ImageStore,
         acknowledgements: Acknowledgements,
+        slots: FetchSlots,
         *,
         log_prompts: bool = False,
     ) -> None:
@@ -99,6 +100,7 @@ class Intake:
         self._queue = queue
         self._store = store
         self._acknowledgements = acknowledgements
+        self._slots = slots
         self._log_prompts = log_prompts
 
     async def from_interaction(
@@ -166,16 +168,21 @@ class Intake:
     async def _submit(
         self, request: ImageRequest, origin: Origin, picture: PictureSource | None
     ) -> Submission:
-        """Submit a request, once its input picture is safe on the disk."""
+        """Submit a request, once its input picture is safe on the disk.
+
+        A picture is fetched only for a request that is not refused without it.
+        """
         if picture is None:
             return await self._queue.submit(request, origin)
         job_id = self._queue.new_job_id()
-        data = await picture()
+
+        async def prepare() -> ImageRequest:
+            async with self._slots.reserve(origin.user_id):
+                name = await self._store.inputs.keep(job_id, await picture())
+            return request.with_changes(input_image=name)
+
         try:
-            with refused_politely():
-                name = await self._store.inputs.keep(job_id, data)
-            request = request.with_changes(input_image=name)
-            submission = await self._queue.submit(request, origin, job_id=job_id)
+            submission = await self._queue.submit(request, origin, job_id=job_id, prepare=prepare)
         except Exception:
             await self._store.inputs.forget(job_id)
             raise

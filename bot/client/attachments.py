@@ -6,7 +6,8 @@ crash. This process reads their headers, and counts the rest.
 
 from __future__ import annotations
 
-from typing import Final
+import io
+from typing import Final, Protocol
 
 import aiohttp
 import discord
@@ -20,22 +21,55 @@ from bot.words import _
 BYTES_LIMIT: Final = 25 * 2**20
 PIXELS_LIMIT: Final = 50_000_000
 # Where Discord keeps attachments (https://discord.com/developers/docs/reference#cdn-endpoints).
-_HOSTS: Final = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
+# The last two are its proxy of other people's pictures (an embed's `proxy_url`): Discord asks for
+# those, not this machine.
+_HOSTS: Final = frozenset(
+    {
+        "cdn.discordapp.com",
+        "media.discordapp.net",
+        "images-ext-1.discordapp.net",
+        "images-ext-2.discordapp.net",
+    }
+)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5, sock_read=10)
 _CHUNK: Final = 2**16
 _MIB: Final = 2**20
+# What Discord says of a file whose kind it has not looked at; now and then it says nothing.
+_UNTOLD: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+# By so many bytes every kind of picture is known (`picture_kind`).
+_MAGIC_BYTES: Final = 12
 
 
-def is_picture(attachment: discord.Attachment) -> bool:
-    """Tell whether an attachment says that it is a picture."""
-    return (attachment.content_type or "").startswith("image/")
+class Labelled(Protocol):
+    """A file with the kind that its sender says it has."""
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type; None where nothing is said."""
+
+
+def _kind(file: Labelled) -> str:
+    return (file.content_type or "").partition(";")[0].strip().lower()
+
+
+def says_picture(file: Labelled) -> bool:
+    """Tell whether a file is labelled as a picture."""
+    return _kind(file).startswith("image/")
+
+
+def may_be_picture(file: Labelled) -> bool:
+    """Tell whether a file is labelled as a picture, or as nothing in particular.
+
+    The label comes from the file's name and may be missing; what counts is the header.
+    """
+    return says_picture(file) or _kind(file) in _UNTOLD
 
 
 def check_attachment(attachment: discord.Attachment) -> None:
     """Raise `InvalidRequest` for a file that Discord says is not a picture, or too large."""
     name = safe(attachment.filename, 100)
-    if not is_picture(attachment):
-        kind = safe(attachment.content_type or _("an unknown kind"), 60)
+    if not may_be_picture(attachment):
+        kind = safe(attachment.content_type or "", 60)
         raise InvalidRequest(
             _(
                 "I cannot use the file {name} ({kind}): send a PNG, JPEG, WebP or GIF picture."
@@ -79,7 +113,7 @@ class Fetcher:
         too_large = _("The picture {name} is too large: at most {limit} MiB are possible.").format(
             name=name, limit=BYTES_LIMIT // _MIB
         )
-        data = bytearray()
+        data = io.BytesIO()
         try:
             # No redirects: they could lead anywhere, into the self-hoster's own network too. And
             # nothing packed: its size would count before it is unpacked.
@@ -94,12 +128,19 @@ class Fetcher:
                 if (response.content_length or 0) > BYTES_LIMIT:
                     raise InvalidRequest(too_large)
                 async for chunk in response.content.iter_chunked(_CHUNK):
-                    data += chunk
-                    if len(data) > BYTES_LIMIT:
+                    begun = data.tell() >= _MAGIC_BYTES
+                    if data.write(chunk) and data.tell() > BYTES_LIMIT:
                         raise InvalidRequest(too_large)
+                    if not begun and data.tell() >= _MAGIC_BYTES:
+                        _require_picture(data.getvalue(), name)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise InvalidRequest(unreachable) from error
-        return _checked(bytes(data), name)
+        # Its buffer itself: a picture is in memory once.
+        return _checked(data.getvalue(), name)
+
+    def allows(self, url: str) -> bool:
+        """Tell whether `fetch_url` asks this address at all."""
+        return self._allowed(url) is not None
 
     def _allowed(self, url: str) -> URL | None:
         """Return the address where it is Discord's own.
@@ -118,14 +159,18 @@ class Fetcher:
         return address if bare and address.raw_host in _HOSTS else None
 
 
-def _checked(data: bytes, name: str) -> bytes:
-    """Return a file's bytes; raise `InvalidRequest` where the header is not a usable picture's."""
+def _require_picture(data: bytes, name: str) -> None:
     if picture_kind(data) is None:
         raise InvalidRequest(
             _("{name} is not a picture that I know: send a PNG, JPEG, WebP or GIF.").format(
                 name=name
             )
         )
+
+
+def _checked(data: bytes, name: str) -> bytes:
+    """Return a file's bytes; raise `InvalidRequest` where the header is not a usable picture's."""
+    _require_picture(data, name)
     width, height = picture_size(data) or (0, 0)
     if width * height > PIXELS_LIMIT:
         raise InvalidRequest(

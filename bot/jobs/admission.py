@@ -50,16 +50,22 @@ class RulesDiffer(Exception):
         self.rules = rules
 
 
-async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdict) -> Values:
-    """Return what the server of a request has set, which allows the request.
-
-    Raises `ChannelClosed`, `PromptRuleBroken` or `RulesDiffer`.
-    """
+async def channel_settings(tx: Transaction, origin: Origin) -> Values:
+    """Return what the server of a request has set; raise `ChannelClosed` where nothing is drawn."""
     if origin.guild_id is None:
         return {}
     values = await people.get(tx, "guilds", origin.guild_id)
     if {origin.channel_id, origin.parent_channel_id} & set(denied_channels_of(values)):
         raise ChannelClosed
+    return values
+
+
+async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdict) -> Values:
+    """Return what the server of a request has set, which allows the request.
+
+    Raises `ChannelClosed`, `PromptRuleBroken` or `RulesDiffer`.
+    """
+    values = await channel_settings(tx, origin)
     if (rules := rules_of(values)) != verdict.rules:
         raise RulesDiffer(rules)
     if verdict.broken:
@@ -67,34 +73,49 @@ async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdic
     return values
 
 
-async def admit(
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """That a request may become a job now: what it is charged, and what its server has set."""
+
+    needed: Charge
+    settings: Values
+
+
+async def examine(
     tx: Transaction,
-    job_id: str,
     request: ImageRequest,
     origin: Origin,
     limits: Limits,
-    settings: Values,
+    verdict: PromptVerdict,
     *,
     rate: float | None,
     now: float,
-) -> Job:
-    """Check blocks and limits; add the job, its charge, and whom it is for.
+) -> Admission:
+    """Ask all that the database knows against a request.
 
-    `settings` are those of the server, `rate` is the measured seconds for a megapixel step. Raises
-    `UserBlocked`, `QueueFull` or a `LimitReached`.
+    `rate` is the measured seconds for a megapixel step. Raises `UserBlocked`, `ChannelClosed`,
+    `PromptRuleBroken`, `RulesDiffer`, `QueueFull` or a `LimitReached`.
     """
+    settings = await server_settings(tx, origin, verdict)
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
     needed = Charge(now, request.count, request.megapixel_steps * (rate or 0.0))
-    own = ServerLimits.read(settings)
-    await limits_.check(tx, limits, own, origin, needed)
+    await limits_.check(tx, limits, ServerLimits.read(settings), origin, needed)
+    return Admission(needed, settings)
+
+
+async def admit(
+    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, admission: Admission
+) -> Job:
+    """Add the job, its charge, and whom it is for, in the transaction that examined it."""
+    needed, own = admission.needed, ServerLimits.read(admission.settings)
     weight = own.weight({*origin.role_ids, origin.guild_id or 0})
-    await jobs.insert(tx, job_id, request, origin, now, weight=weight)
+    await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight)
     await usage.charge(
-        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, now
+        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, needed.at
     )
-    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, now)
+    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, needed.at)
     if origin.guild_id is not None:
-        await people.see_guild(tx, origin.guild_id, now)
+        await people.see_guild(tx, origin.guild_id, needed.at)
     job = await jobs.find(tx, job_id)
     assert job
     return job

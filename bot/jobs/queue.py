@@ -15,17 +15,19 @@ from bot.errors import JobNotFound, NotAllowed
 from bot.errors.disk import refused_politely
 from bot.jobs import outcomes, pause
 from bot.jobs.admission import (
+    Admission,
     PromptVerdict,
     RulesDiffer,
     Submission,
     admit,
-    server_settings,
+    examine,
 )
 from bot.jobs.claims import Claims
 from bot.jobs.commits import Commits
 from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
+from bot.jobs.precheck import Precheck
 from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
 from bot.rules.limits import Limits
@@ -50,7 +52,7 @@ class JobQueue:
     """Takes requests, hands jobs to workers in fair order, and cancels them.
 
     Its parts: `commits` records how attempts end, `control` pauses and holds the queue, `forecast`
-    knows the order and the waiting times.
+    knows the order and the waiting times, `precheck` what would be refused anyway.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class JobQueue:
         self.feed = self.commits.feed
         self.control = QueueControl(self.commits, clock=clock)
         self.forecast = Forecast(database, self.feed, self.control, model=model, clock=clock)
+        self.precheck = Precheck(database, limits, self.commits, self.control, clock=clock)
         self.claims = Claims(database, self.commits, self.control, self.forecast, clock=clock)
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
@@ -103,30 +106,42 @@ class JobQueue:
         return new_job_id(self._clock())
 
     async def submit(
-        self, request: ImageRequest, origin: Origin, *, job_id: str | None = None
+        self,
+        request: ImageRequest,
+        origin: Origin,
+        *,
+        job_id: str | None = None,
+        prepare: Callable[[], Awaitable[ImageRequest]] | None = None,
     ) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
         All that may refuse it is asked here: raises a `Refusal`, or `StorageRefused`. A `source_id`
         seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
         does not take a job back.
+
+        `prepare` does what costs something (fetching a picture) and returns the request with it. It
+        is awaited at most once, and only for a request that nothing refuses before.
         """
-        now = self._clock()
         job_id = job_id or self.new_job_id()
 
-        async def insert(tx: Transaction) -> Submission:
+        async def examined(tx: Transaction) -> Job | Admission:
             if first := await jobs.find_source(tx, origin.source_id):
-                places = await self.forecast.places(tx)
-                place = places.get(first.id, QueuePlace(0, None, None))
-                return Submission(first, place, repeated=True)
-            settings = await server_settings(tx, origin, verdict)
+                return first
             if self.control.closed:
                 raise ShuttingDown
             self.commits.pause.require_open()
             rate = await self.forecast.rate(tx)
-            job = await admit(
-                tx, job_id, request, origin, self._limits, settings, rate=rate, now=now
+            return await examine(
+                tx, request, origin, self._limits, verdict, rate=rate, now=self._clock()
             )
+
+        async def insert(tx: Transaction) -> Submission:
+            found = await examined(tx)
+            if isinstance(found, Job):
+                places = await self.forecast.places(tx)
+                place = places.get(found.id, QueuePlace(0, None, None))
+                return Submission(found, place, repeated=True)
+            job = await admit(tx, job_id, request, origin, found)
             return Submission(job, (await self.forecast.places(tx))[job_id], repeated=False)
 
         def accepted(submission: Submission) -> None:
@@ -139,6 +154,10 @@ class JobQueue:
             verdict = PromptVerdict()
             while True:
                 try:
+                    if prepare is not None:
+                        found = await self._database.read(examined)
+                        if isinstance(found, Admission):
+                            request, prepare = await prepare(), None
                     return await self.commits.change(insert, accepted)
                 except RulesDiffer as differing:
                     verdict = await PromptVerdict.judge(differing.rules, request)

@@ -131,12 +131,15 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class File:
-    """An uploaded file with its address on the sandbox's own CDN."""
+    """An uploaded file with its address on the sandbox's own CDN.
+
+    `content_type` is what is said of its kind; None says nothing, as Discord now and then does.
+    """
 
     id: int
     filename: str
     data: bytes
-    content_type: str
+    content_type: str | None
     url: str
     description: str | None = None
     width: int | None = None
@@ -145,7 +148,10 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """A message as it stands now. `visible_to` is the one user who sees an ephemeral one."""
+    """A message as it stands now. `visible_to` is the one user who sees an ephemeral one.
+
+    `forwarded` is the message that this one forwards, as it stood then.
+    """
 
     id: int
     channel: Channel
@@ -163,6 +169,7 @@ class Message:
     mention_everyone: bool = False
     interaction: Interaction | None = None
     reference: Message | None = None
+    forwarded: Message | None = None
     visible_to: User | None = None
     deleted: bool = False
 
