@@ -82,6 +82,10 @@ async def forbidden_jobs(tx: Transaction, now: float) -> list[tuple[str, bool]]:
             SELECT 1 FROM guilds, json_each(
                 CASE WHEN json_valid(settings) THEN settings ELSE '{}' END, '$.denied_channels'
             ) WHERE guilds.id = jobs.guild_id AND value IN (channel_id, parent_channel_id)
+            UNION ALL
+            SELECT 1 FROM guilds, json_tree(
+                CASE WHEN json_valid(settings) THEN settings ELSE '{}' END, '$.denied_categories'
+            ) WHERE guilds.id = jobs.guild_id AND atom IN (channel_id, parent_channel_id)
         ) AS closed
         FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued'
         AND (blocked OR closed)

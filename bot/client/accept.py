@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import discord
 
 from bot.client.fetch_slots import FetchSlots
+from bot.client.places import category_of, parent_of
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import FORESEEN
 from bot.domain.job import Job, Origin, Target
@@ -53,7 +54,8 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         user_name=interaction.user.display_name,
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id,
-        parent_channel_id=getattr(interaction.channel, "parent_id", None),
+        parent_channel_id=parent_of(interaction.channel),
+        category_id=category_of(interaction.channel),
         application_id=interaction.application_id,
         token=interaction.token,
         token_expires_at=interaction.expires_at.timestamp(),

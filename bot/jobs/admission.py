@@ -13,7 +13,7 @@ from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
 from bot.rules.prompt_rules import breaks_rule
 from bot.rules.refusals import ChannelClosed, PromptRuleBroken
-from bot.rules.server_edits import Values, denied_channels_of, rules_of
+from bot.rules.server_edits import Values, closed_places_of, rules_of
 from bot.rules.server_limits import ServerLimits
 from storage import jobs, people, usage
 from storage.database import Transaction
@@ -55,7 +55,8 @@ async def channel_settings(tx: Transaction, origin: Origin) -> Values:
     if origin.guild_id is None:
         return {}
     values = await people.get(tx, "guilds", origin.guild_id)
-    if {origin.channel_id, origin.parent_channel_id} & set(denied_channels_of(values)):
+    places = {origin.channel_id, origin.parent_channel_id, origin.category_id}
+    if places & closed_places_of(values):
         raise ChannelClosed
     return values
 

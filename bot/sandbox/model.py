@@ -15,8 +15,19 @@ class ChannelType(IntEnum):
 
     TEXT = 0
     DM = 1
+    VOICE = 2
     GROUP_DM = 3
+    CATEGORY = 4
+    ANNOUNCEMENT = 5
     PUBLIC_THREAD = 11
+    STAGE = 13
+    FORUM = 15
+    MEDIA = 16
+
+    @property
+    def holds_messages(self) -> bool:
+        """Whether one can write into it: a forum has posts (threads), a category channels."""
+        return self not in (ChannelType.CATEGORY, ChannelType.FORUM, ChannelType.MEDIA)
 
 
 class Flag(IntEnum):
@@ -112,7 +123,10 @@ class Overwrite:
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """A text channel, a thread, the direct messages with one user, or those of a group."""
+    """A channel of a server, a thread, the direct messages with one user, or those of a group.
+
+    `parent` is a thread's channel (a post's forum), or the category that a channel stands in.
+    """
 
     id: int
     type: ChannelType
@@ -127,6 +141,11 @@ class Channel:
     archived: bool = False
     locked: bool = False
     messages: dict[int, Message] = field(default_factory=dict[int, "Message"])
+
+    @property
+    def thread_of(self) -> Channel | None:
+        """The channel of a thread; None for all others."""
+        return self.parent if self.type is ChannelType.PUBLIC_THREAD else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,6 +61,26 @@ _ZERO_IN_GUILD: Final[list[str]] = [
 ]
 
 
+_SPOKEN: Final[Json] = {
+    "bitrate": 64000,
+    "user_limit": 0,
+    "rtc_region": None,
+    "video_quality_mode": 1,
+}
+_POSTED: Final[Json] = {
+    "available_tags": [],
+    "default_reaction_emoji": None,
+    "default_sort_order": None,
+    "default_forum_layout": 0,
+}
+_KIND_FIELDS: Final = {
+    ChannelType.VOICE: _SPOKEN,
+    ChannelType.STAGE: _SPOKEN,
+    ChannelType.FORUM: _POSTED,
+    ChannelType.MEDIA: _POSTED,
+}
+
+
 def timestamp(seconds: float) -> str:
     """Return a Unix time as Discord writes it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
@@ -147,12 +167,16 @@ def channel_json(channel: Channel) -> Json:
         | {"deny": str(int(entry.deny))}
         for key, entry in channel.overwrites.items()
     ]
-    return body | {
-        "position": channel.position,
-        "topic": channel.topic,
-        "nsfw": channel.nsfw,
-        "permission_overwrites": overwrites,
-    }
+    return (
+        body
+        | _KIND_FIELDS.get(channel.type, {})
+        | {
+            "position": channel.position,
+            "topic": channel.topic,
+            "nsfw": channel.nsfw,
+            "permission_overwrites": overwrites,
+        }
+    )
 
 
 def _thread_fields(channel: Channel, guild: Guild) -> Json:

@@ -9,6 +9,7 @@ import discord
 from discord import app_commands
 
 from bot.client.bot import ImageBot
+from bot.client.places import category_of, parent_of
 from bot.errors import InvalidRequest, NotAllowed
 from bot.jobs.blocking import EVERYWHERE
 from bot.messages.discord_limits import MESSAGE_LENGTH
@@ -18,6 +19,9 @@ from bot.rules.prompt_rules import RULE_LIMIT, checked_rule
 from bot.words import _, mark, ngettext
 
 _HOUR_S = 3600
+# Every kind of channel: whatever takes a command, and what such channels stand in. Discord's own
+# partial objects, since the bot need not see a channel to close it.
+Place = app_commands.AppCommandChannel | app_commands.AppCommandThread
 
 
 async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
@@ -151,37 +155,49 @@ class ChannelGroup(app_commands.Group):
     """`/admin channel`: where the bot draws."""
 
     async def _set(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
-        *,
-        on: bool,
+        self, interaction: discord.Interaction[ImageBot], where: Place, *, on: bool
     ) -> None:
         guild_id = await interaction.client.permissions.moderated_server(interaction)
-        edit = partial(server_edits.with_channel, channel_id=where.id, on=on)
         preferences = interaction.client.services.preferences
+        edit = partial(server_edits.with_channel, channel_id=where.id, on=on)
+        if where.type is discord.ChannelType.category:
+            within = _channels_in(interaction.client, guild_id, where.id)
+            edit = partial(
+                server_edits.with_category, category_id=where.id, channel_ids=within, on=on
+            )
         await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        names = {"channel": f"<#{where.id}>"}
         sentence = _("The bot draws in {channel}.")
         if not on:
-            sentence = _("The bot draws no more in {channel}.")
-        await _tell(interaction, sentence.format(channel=f"<#{where.id}>"))
+            sentence = _("The bot no longer draws in {channel}.")
+        elif outer := await self._still_closed(interaction.client, guild_id, where.id):
+            names["outer"] = f"<#{outer}>"
+            sentence = _("{channel} itself is open, but {outer} around it is closed.")
+        await _tell(interaction, sentence.format(**names))
+
+    async def _still_closed(self, bot: ImageBot, guild_id: int, channel_id: int) -> int | None:
+        """Return what a channel stands in, where that is closed."""
+        channel = bot.get_channel(channel_id)
+        around = {parent_of(channel), category_of(channel)}
+        closed = await bot.services.preferences.closed_places(guild_id)
+        return next(iter(around & closed), None)
 
     @app_commands.command(name="deny", description=mark("Draw nothing in a channel."))
-    @app_commands.describe(where=mark("Which channel."))
-    async def deny(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
-    ) -> None:
-        """Refuse requests from a channel and its threads."""
+    @app_commands.describe(
+        where=mark("Which channel; a forum's posts and a category's channels too.")
+    )
+    async def deny(self, interaction: discord.Interaction[ImageBot], where: Place) -> None:
+        """Refuse requests from a channel and its threads, or from all channels of a category."""
         await self._set(interaction, where, on=False)
 
     @app_commands.command(name="allow", description=mark("Draw in a channel again."))
     @app_commands.describe(where=mark("Which channel."))
-    async def allow(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
-    ) -> None:
+    async def allow(self, interaction: discord.Interaction[ImageBot], where: Place) -> None:
         """Take requests from a channel again."""
         await self._set(interaction, where, on=True)
+
+
+def _channels_in(bot: ImageBot, guild_id: int, category_id: int) -> list[int]:
+    guild = bot.get_guild(guild_id)
+    channels = guild.channels if guild is not None else ()
+    return [channel.id for channel in channels if category_of(channel) == category_id]
