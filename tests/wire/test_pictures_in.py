@@ -152,12 +152,6 @@ async def test_a_forward_in_a_direct_message_is_answered_and_taken_by_a_reply(st
     assert stage.engine.requests[-1].input_image is None
 
 
-async def test_a_picture_without_a_prompt_asks_for_words(stage):
-    bob = stage.sandbox.user("bob")
-    answer = await (await bob.slash("general", "imagine", image=("a.png", png()))).answer()
-    assert "what to make of the image" in answer.content
-
-
 async def test_only_discords_own_hosts_are_asked(sandbox, tmp_path, monkeypatch):
     async with staged(sandbox, tmp_path) as stage:
         # As against the real Discord: the sandbox is then any other server.
