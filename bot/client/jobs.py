@@ -62,10 +62,13 @@ def own_job(message: discord.Message, bot: ImageBot) -> tuple[str, int | None] |
     return job_of(message) if own else None
 
 
-async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int) -> str:
-    """Return a line for each of the first jobs, and how many more there are."""
+async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int, skipped: int = 0) -> str:
+    """Return a numbered line for each of the first jobs, and how many more there are."""
     places = await queue.places()
-    lines = [describe(job, places.get(job.id), reader_id) for job in jobs[:MOST_SHOWN]]
+    lines = [
+        describe(number, job, places.get(job.id), reader_id)
+        for number, job in enumerate(jobs[:MOST_SHOWN], skipped + 1)
+    ]
     if len(jobs) > MOST_SHOWN:
         lines.append(_("… and {count} more").format(count=len(jobs) - MOST_SHOWN))
     return "\n".join(lines)

@@ -5,6 +5,7 @@ A page's number and filter are the whole state of its controls.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import discord
@@ -21,7 +22,9 @@ from cogs.admin.queue import scope
 
 PAGE: Final = 10
 ACTION_LIMIT: Final = 40
-_TEXT_SHOWN: Final = 50
+_TEXT_SHOWN: Final = 80
+_NAMED: Final = re.compile(r"(?P<before>(?:(?:no )?limit of )?)(?P<kind>role|channel) (?P<id>\d+)")
+_UNSET: Final = re.compile(r"(?<=: )None pictures(?:, )?|None min(?:, )?|(?:, )?weight None")
 
 
 async def audit_page(
@@ -65,8 +68,23 @@ def _line(entry: AuditEntry) -> str:
         shown = f"`{target}`" if is_job_id(target) else safe(target, _TEXT_SHOWN)
         parts.append(f"<@{target}>" if person else shown)
     if entry.detail:
-        parts.append(" ".join(safe(entry.detail, _TEXT_SHOWN).split()))
+        parts.append(_readable(entry.detail))
     return " · ".join(parts)
+
+
+def _readable(detail: str) -> str:
+    """Return a detail with its role or channel as a mention, and without what was not set.
+
+    Entries of earlier versions say `None` of that.
+    """
+    detail = _UNSET.sub("", " ".join(detail.split())).strip(" ,")
+    if detail.endswith(":"):
+        detail = f"{detail} none"
+    if found := _NAMED.match(detail):
+        mention = f"<{'@&' if found['kind'] == 'role' else '#'}{found['id']}>"
+        rest = safe(detail[found.end() :], _TEXT_SHOWN)
+        return f"{safe(found['before'], _TEXT_SHOWN)}{mention}{rest}"
+    return safe(detail, _TEXT_SHOWN)
 
 
 class AuditPageButton(

@@ -122,7 +122,9 @@ class RuleGroup(app_commands.Group):
         guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.with_rule, rule=checked_rule(rule))
         preferences = interaction.client.services.preferences
-        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        await preferences.edit_guild(
+            guild_id, edit, by=interaction.user.id, detail=f"rule added: {rule.strip()}"
+        )
         await _tell(interaction, _("Added."))
 
     @app_commands.command(name="remove", description=mark("Remove a rule."))
@@ -136,7 +138,9 @@ class RuleGroup(app_commands.Group):
         guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.without_rule, rule=rule.strip())
         preferences = interaction.client.services.preferences
-        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        await preferences.edit_guild(
+            guild_id, edit, by=interaction.user.id, detail=f"rule removed: {rule.strip()}"
+        )
         await _tell(interaction, _("Removed."))
 
     @app_commands.command(name="list", description=mark("Show this server's rules."))
@@ -165,7 +169,8 @@ class ChannelGroup(app_commands.Group):
             edit = partial(
                 server_edits.with_category, category_id=where.id, channel_ids=within, on=on
             )
-        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        noted = f"channel {where.id}: {'open' if on else 'closed'}"
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id, detail=noted)
         names = {"channel": f"<#{where.id}>"}
         sentence = _("The bot draws in {channel}.")
         if not on:

@@ -41,6 +41,12 @@ def _describe(bounds: Bounds, weight: float | None = None) -> str:
     return " · ".join(parts) or _("no limit of its own")
 
 
+def _noted(images: int | None, minutes: float | None, weight: float | None = None) -> str:
+    """Return what was set, for the audit."""
+    given = (("{} pictures", images), ("{:g} min", minutes), ("weight {:g}", weight))
+    return ", ".join(text.format(value) for text, value in given if value is not None) or "none"
+
+
 class LimitGroup(app_commands.Group):
     """`/admin limit`."""
 
@@ -70,7 +76,7 @@ class LimitGroup(app_commands.Group):
             guild_id,
             partial(with_role_limit, role_id=role.id, limit=limit),
             by=interaction.user.id,
-            detail=f"limit of role {role.id}: {images} pictures, {minutes} min, weight {weight}",
+            detail=f"limit of role {role.id}: {_noted(images, minutes, weight)}",
         )
         sentence = _("{role}: {limit}").format(
             role=role.mention, limit=_describe(limit.bounds, weight)
@@ -113,7 +119,7 @@ class LimitGroup(app_commands.Group):
             await bot.permissions.moderated_server(interaction),
             partial(with_server_bounds, bounds=bounds),
             by=interaction.user.id,
-            detail=f"limit of the server: {images} pictures, {minutes} min",
+            detail=f"limit of the server: {_noted(images, minutes)}",
         )
         sentence = _("All members together: {limit}").format(limit=_describe(bounds))
         await interaction.response.send_message(sentence, ephemeral=True)
