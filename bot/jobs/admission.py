@@ -31,7 +31,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class PromptVerdict:
-    """Whether a prompt breaks one of `rules`; no prompt breaks none."""
+    """Whether a request breaks one of `rules`; none breaks no rules."""
 
     rules: tuple[str, ...] = ()
     broken: bool = False
@@ -39,7 +39,8 @@ class PromptVerdict:
     @classmethod
     async def judge(cls, rules: tuple[str, ...], request: ImageRequest) -> Self:
         """Judge a request: outside of transactions, which wait for SQL alone, as a rule may not."""
-        return cls(rules, await breaks_rule(rules, request.prompt))
+        broken = await breaks_rule(rules, request.prompt, request.negative_prompt)
+        return cls(rules, broken)
 
 
 class RulesDiffer(Exception):

@@ -112,7 +112,11 @@ class RuleGroup(app_commands.Group):
     """`/admin rule`."""
 
     @app_commands.command(name="add", description=mark("Refuse prompts that say this."))
-    @app_commands.describe(rule=mark("Words, or a regular expression between slashes."))
+    @app_commands.describe(
+        rule=mark(
+            "Words, or a /regular expression/; negative: before it is about the negative prompt."
+        )
+    )
     async def add(
         self,
         interaction: discord.Interaction[ImageBot],

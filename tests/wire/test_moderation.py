@@ -95,12 +95,14 @@ async def test_a_hundred_at_once_against_a_block(stage):
 async def test_rules_refuse_prompts_by_every_door(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
     first = await stage.outcome(await stage.imagine("bob", "a fish"))
-    for rule in ("gore", r"/\bbad\w*/"):
+    for rule in ("gore", r"/\bbad\w*/", "negative: clothes"):
         assert (await (await alice.slash("general", "admin rule add", rule=rule)).answer()).content
     wrong = await (await alice.slash("general", "admin rule add", rule="/(/")).answer()
     assert "no regular expression" in wrong.content
-    for prompt in ("some ＧＯＲＥ", "badly drawn"):
+    for prompt in ("some ＧＯＲＥ", "badly drawn", "g.о.r.e"):
         assert "rules do not allow" in await refused(stage, "bob", prompt=prompt)
+    assert "rules do not allow" in await refused(stage, "bob", negative="c1othes")
+    assert (await stage.outcome(await stage.imagine("bob", "x", negative="gore"))).files
     opened = await bob.press(first, "Edit")
     await opened.response()
     edited = await bob.submit_modal(opened, {"prompt": "gore", "negative": ""})
