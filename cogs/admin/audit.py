@@ -68,11 +68,11 @@ def _line(entry: AuditEntry) -> str:
         shown = f"`{target}`" if is_job_id(target) else safe(target, _TEXT_SHOWN)
         parts.append(f"<@{target}>" if person else shown)
     if entry.detail:
-        parts.append(_readable(entry.detail))
+        parts.append(_readable(entry.detail, entry.guild_id))
     return " · ".join(parts)
 
 
-def _readable(detail: str) -> str:
+def _readable(detail: str, guild_id: int | None) -> str:
     """Return a detail with its role or channel as a mention, and without what was not set.
 
     Entries of earlier versions say `None` of that.
@@ -82,6 +82,8 @@ def _readable(detail: str) -> str:
         detail = f"{detail} none"
     if found := _NAMED.match(detail):
         mention = f"<{'@&' if found['kind'] == 'role' else '#'}{found['id']}>"
+        if found["kind"] == "role" and found["id"] == str(guild_id):
+            mention = "@everyone"
         rest = safe(detail[found.end() :], _TEXT_SHOWN)
         return f"{safe(found['before'], _TEXT_SHOWN)}{mention}{rest}"
     return safe(detail, _TEXT_SHOWN)

@@ -37,6 +37,10 @@ async def _tell(interaction: discord.Interaction[Any], text: str) -> None:
     await interaction.response.send_message(shorten(text, MESSAGE_LENGTH), ephemeral=True)
 
 
+def _until(at: float) -> str:
+    return _("until {time}").format(time=f"<t:{at:.0f}:f>")
+
+
 class BlockGroup(app_commands.Group):
     """`/admin block`."""
 
@@ -68,6 +72,9 @@ class BlockGroup(app_commands.Group):
             reason=reason or "",
         )
         text = _("{user} is blocked.").format(user=f"<@{user.id}>")
+        if hours is not None:
+            until = f"<t:{interaction.created_at.timestamp() + hours * _HOUR_S:.0f}:f>"
+            text = _("{user} is blocked until {time}.").format(user=f"<@{user.id}>", time=until)
         if dropped:
             more = ngettext(
                 "{count} waiting job was dropped.", "{count} waiting jobs were dropped.", dropped
@@ -101,7 +108,7 @@ class BlockGroup(app_commands.Group):
         )
         lines = [
             f"<@{block.user_id}>"
-            + (f" <t:{block.until:.0f}:R>" if block.until is not None else "")
+            + (f" · {_until(block.until)}" if block.until is not None else "")
             + (f" · {safe(block.reason, 80)}" if block.reason else "")
             for block in found
         ]
@@ -129,7 +136,8 @@ class RuleGroup(app_commands.Group):
         await preferences.edit_guild(
             guild_id, edit, by=interaction.user.id, detail=f"rule added: {rule.strip()}"
         )
-        await _tell(interaction, _("Added."))
+        sentence = _("The rule {rule} holds from now on.")
+        await _tell(interaction, sentence.format(rule=safe(rule.strip(), RULE_LIMIT)))
 
     @app_commands.command(name="remove", description=mark("Remove a rule."))
     @app_commands.describe(rule=mark("The rule, as the list shows it."))
@@ -145,7 +153,8 @@ class RuleGroup(app_commands.Group):
         await preferences.edit_guild(
             guild_id, edit, by=interaction.user.id, detail=f"rule removed: {rule.strip()}"
         )
-        await _tell(interaction, _("Removed."))
+        sentence = _("The rule {rule} no longer holds.")
+        await _tell(interaction, sentence.format(rule=safe(rule.strip(), RULE_LIMIT)))
 
     @app_commands.command(name="list", description=mark("Show this server's rules."))
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:

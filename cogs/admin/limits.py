@@ -97,7 +97,8 @@ class LimitGroup(app_commands.Group):
             by=interaction.user.id,
             detail=f"no limit of role {role.id}",
         )
-        await interaction.response.send_message(_("Removed."), ephemeral=True)
+        sentence = _("{role} no longer has a limit of its own.").format(role=role.mention)
+        await interaction.response.send_message(sentence, ephemeral=True)
 
     @app_commands.command(
         name="server", description=mark("Set what all members together may ask for.")
@@ -128,13 +129,14 @@ class LimitGroup(app_commands.Group):
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List what is set for the server and for roles."""
         bot = interaction.client
-        found = await bot.services.preferences.limits(
-            await bot.permissions.moderated_server(interaction)
-        )
+        guild_id = await bot.permissions.moderated_server(interaction)
+        found = await bot.services.preferences.limits(guild_id)
         lines = [_("All members together: {limit}").format(limit=_describe(found.server))]
         lines += [
             _("{role}: {limit}").format(
-                role=f"<@&{role_id}>", limit=_describe(one.bounds, one.weight)
+                # The role of everyone has the server's id, and Discord shows no name for it.
+                role="@everyone" if role_id == guild_id else f"<@&{role_id}>",
+                limit=_describe(one.bounds, one.weight),
             )
             for role_id, one in found.roles.items()
         ]

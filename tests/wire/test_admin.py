@@ -203,27 +203,31 @@ async def test_the_audit_in_pages_and_by_filter(sandbox, tmp_path):
 
 async def test_the_audit_says_what_was_set_and_of_whom(stage):
     alice = stage.sandbox.user("alice")
-    role, channel = alice.place("art").guild.id, alice.place("art").id
+    role, channel = alice.place("art").guild.id, alice.place("art").id  # The role of everyone.
     for command, options in (
         ("limit role", {"role": role, "images": 5}),
         ("limit role", {"role": role, "minutes": 2.5, "weight": 2}),
+        ("limit role", {"role": ADMIN_ROLE_ID, "images": 7}),
         ("limit server", {}),
         ("channel deny", {"where": channel}),
         ("rule add", {"rule": "gore"}),
     ):
         await answer(stage, "alice", f"admin {command}", **options)
+    listed = (await answer(stage, "alice", "admin limit list")).content
+    assert listed.splitlines()[1].startswith("@everyone: ")
     old = f"limit of role {role}: 5 pictures, None min, weight None"
     await stage.app.client.services.preferences.edit_guild(
         alice.place("art").guild.id, lambda _: {}, by=alice.id, detail=old
     )
     shown = (await answer(stage, "alice", "admin audit")).content
     assert [line.partition("**settings** · ")[2] for line in reversed(shown.splitlines())] == [
-        f"limit of <@&{role}>: 5 pictures · `{GUILD_ID}`",
-        f"limit of <@&{role}>: 2.5 min, weight 2 · `{GUILD_ID}`",
+        f"limit of @everyone: 5 pictures · `{GUILD_ID}`",
+        f"limit of @everyone: 2.5 min, weight 2 · `{GUILD_ID}`",
+        f"limit of <@&{ADMIN_ROLE_ID}>: 7 pictures · `{GUILD_ID}`",
         f"limit of the server: none · `{GUILD_ID}`",
         f"<#{channel}>: closed · `{GUILD_ID}`",
         f"rule added: gore · `{GUILD_ID}`",
-        f"limit of <@&{role}>: 5 pictures · `{GUILD_ID}`",
+        f"limit of @everyone: 5 pictures · `{GUILD_ID}`",
     ]
 
 

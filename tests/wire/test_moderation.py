@@ -57,7 +57,8 @@ async def test_a_block_drops_what_waits_and_refuses_what_comes(sandbox, tmp_path
 
 async def test_a_block_ends_by_itself(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
-    await (await alice.slash("general", "admin block add", user=bob.id, hours=1)).answer()
+    added = await (await alice.slash("general", "admin block add", user=bob.id, hours=1)).answer()
+    assert added.content.startswith(f"<@{bob.id}> is blocked until <t:")
     assert "You can again <t:" in await refused(stage, "bob")
     stage.advance(3601)
     assert (await stage.outcome(await stage.imagine("bob", "later"))).files
