@@ -43,10 +43,11 @@ def denied_categories_of(values: Values) -> dict[int, list[int]]:
     found = values.get("denied_categories")
     if not isinstance(found, dict):
         return {}
+    stored = cast("dict[str, Any]", found)
     return {
-        int(key): [id_ for id_ in within if isinstance(id_, int)]
-        for key, within in cast("dict[str, Any]", found).items()
-        if key.isdecimal() and isinstance(within, list)
+        int(key): [id_ for id_ in stored_list(stored, key) if isinstance(id_, int)]
+        for key in stored
+        if key.isdecimal()
     }
 
 
