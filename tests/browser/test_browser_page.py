@@ -168,10 +168,11 @@ async def test_typing_after_a_command_goes_where_discord_puts_it(
         await page.until("document.querySelector('.embed-image img')?.complete")
         assert stage.engine.requests[-1].prompt == "a red heart"
         # The option's own name, as the help writes it.
-        await page.type("/imagine prompt: a blue heart seed: 7\n")
+        await page.type("/imagine prompt: a blue heart aspect: 16:9 seed: 7 \n")
         await page.until("document.querySelectorAll('.embed-image img').length === 2")
         drawn = stage.engine.requests[-1]
         assert (drawn.prompt, drawn.seeds) == ("a blue heart", (7,))
+        assert drawn.width > drawn.height
         # Without a required option keys look for one, and what is none is not dropped in silence.
         await page.type("/history hea")
         assert await page.js("document.activeElement.id") == "bare"
