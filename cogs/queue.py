@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.jobs import list_open
+from bot.client.jobs import CANCEL_SENTENCES, list_open
+from bot.domain.ids import JOB_ID_PATTERN
 from bot.domain.job import Job
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES, drain_line, pause_line
@@ -29,7 +30,8 @@ def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
             discord.ui.Button[discord.ui.View](
                 label=_("Cancel {number}").format(number=number),
                 emoji="🛑",
-                custom_id=f"cancel:{job.id}",
+                custom_id=f"unqueue:{job.id}",
+                disabled=job.cancel_requested_at is not None,
             )
         )
     view.stop()
@@ -90,7 +92,18 @@ class RefreshButton(Control, template=r"refresh:queue"):
         await interaction.response.edit_message(content=content, view=view)
 
 
+class UnqueueButton(Control, template=rf"unqueue:(?P<job>{JOB_ID_PATTERN})"):
+    """Cancels a job of the presser's own in the list, which says so and is brought up to date."""
+
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        outcome = await bot.services.queue.cancel(self.state["job"], by=interaction.user.id)
+        content, view = await own_queue(bot, interaction.user.id)
+        told = f"{_(CANCEL_SENTENCES[outcome])}\n{content}"
+        await interaction.response.edit_message(content=shorten(told, MESSAGE_LENGTH), view=view)
+
+
 async def setup(bot: ImageBot) -> None:
     """Add the cog."""
-    bot.add_dynamic_items(RefreshButton)
+    bot.add_dynamic_items(RefreshButton, UnqueueButton)
     await bot.add_cog(Queue(bot))

@@ -88,6 +88,10 @@ async def forbidden_jobs(
             SELECT 1 FROM guilds, json_each(
                 CASE WHEN json_valid(settings) THEN settings ELSE '{{}}' END, '$.denied_channels'
             ) WHERE guilds.id = jobs.guild_id AND value IN (channel_id, parent_channel_id)
+            UNION ALL
+            SELECT 1 FROM guilds, json_tree(
+                CASE WHEN json_valid(settings) THEN settings ELSE '{{}}' END, '$.denied_categories'
+            ) WHERE guilds.id = jobs.guild_id AND atom IN (channel_id, parent_channel_id)
         ) AS closed
         FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued' {which}
         AND (blocked OR closed)

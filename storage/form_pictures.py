@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from storage.plain_files import read_plain
 _KEPT: Final = "kept"
 _KEPT_A_USER: Final = 5
 _OPEN_FORM_S: Final = 3600
+_BYTES_IN_ALL: Final = 2**30
 
 
 class FormPictures:
@@ -35,7 +37,10 @@ class FormPictures:
         return self._folder / f"{user_id:d}_{checked_id(key)}"
 
     async def keep(self, user_id: int, key: str, data: bytes) -> None:
-        """Keep a picture for a form that its user has open: five per user, for an hour."""
+        """Keep a picture for a form that its user has open: five per user, for an hour.
+
+        Of all users' together the newest that fit into a gibibyte are kept.
+        """
 
         def keep() -> None:
             path = self._path(user_id, key)
@@ -47,9 +52,22 @@ class FormPictures:
             newest_first.sort(key=ages.__getitem__)
             for unused in set(newest_first[_KEPT_A_USER:]) - {path}:
                 unused.unlink(missing_ok=True)
+            self._drop_oldest()
 
         await asyncio.to_thread(keep)
         await self.sweep()
+
+    def _drop_oldest(self) -> None:
+        # Keys begin with the time at which they were made.
+        newest_first = sorted(
+            self._folder.glob("*"), key=lambda path: path.name.partition("_")[2], reverse=True
+        )
+        total = 0
+        for path in newest_first:
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+            if total > _BYTES_IN_ALL:
+                path.unlink(missing_ok=True)
 
     async def sweep(self) -> None:
         """Delete the pictures of forms that were opened more than an hour ago."""

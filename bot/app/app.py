@@ -23,6 +23,7 @@ from bot.catalogue.loras import LoraCache
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
+from bot.client.fetch_slots import FetchSlots
 from bot.client.gateway import stay_connected
 from bot.client.login import discord_proxy, invitation, log_in, require_token
 from bot.client.services import Services
@@ -212,6 +213,7 @@ class App:
         store = ImageStore(settings.images_dir)
         queue = JobQueue(database, limits_of(settings), model=model.name)
         acknowledgements = Acknowledgements()
+        fetch_slots = FetchSlots()
         ladder = Ladder(self.client)
         preferences = Preferences(database)
         visibility = Visibility(self.client, preferences, checking=self.check is not None)
@@ -229,6 +231,7 @@ class App:
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
+            fetch_slots=fetch_slots,
             blocks=Blocks(database, queue),
             reports=Reports(database),
             cards=cards,
@@ -240,6 +243,7 @@ class App:
                 queue,
                 store,
                 acknowledgements,
+                fetch_slots,
                 log_prompts=settings.log_prompts,
             ),
             fleet=Fleet(

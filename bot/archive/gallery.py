@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -141,12 +142,21 @@ class Gallery:
                 _("The picture that this one was made from is no longer there.")
             ) from error
 
-    def keep_for_later(self, user_id: int, fetch: Callable[[], Awaitable[bytes]]) -> str:
-        """Fetch a picture for a form that its user has open; return the key for `kept`."""
+    def keep_for_later(
+        self,
+        user_id: int,
+        fetch: Callable[[], Awaitable[bytes]],
+        slot: AbstractAsyncContextManager[object],
+    ) -> str:
+        """Fetch a picture for a form that its user has open; return the key for `kept`.
+
+        `slot` is held from before the first byte until the picture is stored.
+        """
         key = new_job_id(self._clock())
 
         async def keep() -> None:
-            await self._store.form_pictures.keep(user_id, key, await fetch())
+            async with slot:
+                await self._store.form_pictures.keep(user_id, key, await fetch())
 
         task = asyncio.create_task(keep(), name=f"keep {key}")
         self._keeping[key] = task

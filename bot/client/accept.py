@@ -12,12 +12,13 @@ from typing import Any, Final, TypeVar
 
 import discord
 
+from bot.client.fetch_slots import FetchSlots
+from bot.client.places import category_of, parent_of
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import FORESEEN
 from bot.domain.job import Job, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
-from bot.errors.disk import refused_politely
 from bot.jobs.admission import Submission
 from bot.jobs.compose import shaped_like
 from bot.jobs.queue import JobQueue
@@ -61,7 +62,8 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         user_name=interaction.user.display_name,
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id,
-        parent_channel_id=getattr(interaction.channel, "parent_id", None),
+        parent_channel_id=parent_of(interaction.channel),
+        category_id=category_of(interaction.channel),
         application_id=interaction.application_id,
         token=interaction.token,
         token_expires_at=_expiry(interaction.expires_at.timestamp(), time.time()),
@@ -109,6 +111,7 @@ class Intake:
         queue: JobQueue,
         store: ImageStore,
         acknowledgements: Acknowledgements,
+        slots: FetchSlots,
         *,
         log_prompts: bool = False,
     ) -> None:
@@ -116,6 +119,7 @@ class Intake:
         self._queue = queue
         self._store = store
         self._acknowledgements = acknowledgements
+        self._slots = slots
         self._log_prompts = log_prompts
 
     async def from_interaction(
@@ -191,20 +195,24 @@ class Intake:
     ) -> Submission:
         """Submit a request, once its input picture is safe on the disk.
 
-        Its shape is what its bytes say: labels that came with it may know nothing of how it is to
-        be turned, and the engine does not see them.
+        A picture is fetched only for a request that is not refused without it. Its shape is what
+        its bytes say: labels that came with it may know nothing of how it is to be turned, and the
+        engine does not see them.
         """
         if picture is None:
             return await self._queue.submit(request, origin)
         job_id = self._queue.new_job_id()
-        data = await picture()
-        if sizes and (shape := await asyncio.to_thread(picture_shape, data)):
-            request = shaped_like(request, shape, sizes)
-        try:
-            with refused_politely():
+
+        async def prepare() -> ImageRequest:
+            async with self._slots.reserve(origin.user_id):
+                data = await picture()
+                shape = await asyncio.to_thread(picture_shape, data) if sizes else None
                 name = await self._store.inputs.keep(job_id, data)
-            request = request.with_changes(input_image=name)
-            submission = await self._queue.submit(request, origin, job_id=job_id)
+            shaped = shaped_like(request, shape, sizes) if sizes and shape else request
+            return shaped.with_changes(input_image=name)
+
+        try:
+            submission = await self._queue.submit(request, origin, job_id=job_id, prepare=prepare)
         except Exception:
             await self._forget_input(job_id)
             raise

@@ -86,7 +86,10 @@ async def list_open(
     picked = [entry.id for entry in standing.order if mine(entry)]
     found = [await queue.job(job_id) for job_id in picked[skip : skip + MOST_SHOWN]]
     shown = [job for job in found if job is not None]
-    lines = [describe(job, standing.places.get(job.id), reader_id) for job in shown]
+    lines = [
+        describe(number, job, standing.places.get(job.id), reader_id)
+        for number, job in enumerate(shown, skip + 1)
+    ]
     more = len(picked) - skip - len(found)
     if more > 0:
         lines.append(_("… and {count} more").format(count=more))

@@ -12,7 +12,7 @@ from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
 from bot.rules.prompt_rules import breaks_rule
 from bot.rules.refusals import ChannelClosed, PromptRuleBroken
-from bot.rules.server_edits import Values, denied_channels_of, rules_of
+from bot.rules.server_edits import Values, closed_places_of, rules_of
 from bot.rules.server_limits import ServerLimits
 from storage import jobs, people, usage
 from storage.database import Transaction
@@ -29,7 +29,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class PromptVerdict:
-    """Whether a prompt breaks one of `rules`; no prompt breaks none."""
+    """Whether a request breaks one of `rules`; none breaks no rules."""
 
     rules: tuple[str, ...] = ()
     broken: bool = False
@@ -37,7 +37,8 @@ class PromptVerdict:
     @classmethod
     async def judge(cls, rules: tuple[str, ...], request: ImageRequest) -> Self:
         """Judge a request: outside of transactions, which wait for SQL alone, as a rule may not."""
-        return cls(rules, await breaks_rule(rules, request.prompt))
+        broken = await breaks_rule(rules, request.prompt, request.negative_prompt)
+        return cls(rules, broken)
 
 
 class RulesDiffer(Exception):
@@ -48,16 +49,23 @@ class RulesDiffer(Exception):
         self.rules = rules
 
 
+async def channel_settings(tx: Transaction, origin: Origin) -> Values:
+    """Return what the server of a request has set; raise `ChannelClosed` where nothing is drawn."""
+    if origin.guild_id is None:
+        return {}
+    values = await people.get(tx, "guilds", origin.guild_id)
+    places = {origin.channel_id, origin.parent_channel_id, origin.category_id}
+    if places & closed_places_of(values):
+        raise ChannelClosed
+    return values
+
+
 async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdict) -> Values:
     """Return what the server of a request has set, which allows the request.
 
     Raises `ChannelClosed`, `PromptRuleBroken` or `RulesDiffer`.
     """
-    if origin.guild_id is None:
-        return {}
-    values = await people.get(tx, "guilds", origin.guild_id)
-    if {origin.channel_id, origin.parent_channel_id} & set(denied_channels_of(values)):
-        raise ChannelClosed
+    values = await channel_settings(tx, origin)
     if (rules := rules_of(values)) != verdict.rules:
         raise RulesDiffer(rules)
     if verdict.broken:

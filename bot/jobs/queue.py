@@ -27,6 +27,7 @@ from bot.jobs.commits import Commits
 from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
+from bot.jobs.precheck import Precheck
 from bot.jobs.schedule import QueuePlace
 from bot.jobs.standing import Standing
 from bot.logs import job_context
@@ -53,7 +54,7 @@ class JobQueue:
     """Takes requests, hands jobs to workers in fair order, and cancels them.
 
     Its parts: `commits` records how attempts end, `control` pauses and holds the queue, `forecast`
-    knows the order and the waiting times.
+    knows the order and the waiting times, `precheck` what would be refused anyway.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class JobQueue:
         self.control = QueueControl(self.commits, clock=clock)
         self.forecast = Forecast(database, self.feed, self.control, model=model, clock=clock)
         self.standing = Standing(database, self.forecast)
+        self.precheck = Precheck(database, limits, self.commits, self.control, clock=clock)
         self.claims = Claims(database, self.commits, self.control, self.forecast, clock=clock)
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
@@ -109,13 +111,21 @@ class JobQueue:
         return new_job_id(self._clock())
 
     async def submit(
-        self, request: ImageRequest, origin: Origin, *, job_id: str | None = None
+        self,
+        request: ImageRequest,
+        origin: Origin,
+        *,
+        job_id: str | None = None,
+        prepare: Callable[[], Awaitable[ImageRequest]] | None = None,
     ) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
         All that may refuse it is asked here: raises a `Refusal`, or `StorageRefused`. A `source_id`
         seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
         does not take a job back.
+
+        `prepare` does what costs something (fetching a picture) and returns the request with it. It
+        is awaited at most once, and only for a request that nothing refuses before.
         """
         job_id = job_id or self.new_job_id()
 
@@ -146,9 +156,12 @@ class JobQueue:
             verdict = PromptVerdict()
             while True:
                 try:
-                    if self._database.crowded:
-                        # Who is refused does not wait in the line of those who are not.
-                        await self._database.read(examined)
+                    if self._database.crowded or prepare is not None:
+                        # Who is refused does not wait in the line of those who are not, and has
+                        # nothing prepared.
+                        found = await self._database.read(examined)
+                        if prepare is not None and isinstance(found, Admission):
+                            request, prepare = await prepare(), None
                     job, repeated = await self.commits.change(insert, accepted)
                     break
                 except RulesDiffer as differing:

@@ -6,7 +6,7 @@ from typing import Final
 
 from bot.jobs.feed import JobUpdate
 from bot.jobs.schedule import QueuePlace
-from bot.messages.text import safe
+from bot.messages.text import expected, safe
 from bot.words import _, ngettext
 
 _BAR_CELLS: Final = 12
@@ -33,7 +33,8 @@ def waiting_status(place: QueuePlace | None, paused: str | None) -> str:
         reason = _("⏸️ the queue is paused: {reason}").format(reason=safe(_(paused), 200))
         return f"{line} · {reason}"
     if place is not None and place.starts_at is not None and place.ahead:
-        starts = _("starts {time}").format(time=f"<t:{place.starts_at:.0f}:R>")
+        time = expected(place.starts_at)
+        starts = _("starts about {time}").format(time=time) if time else _("starts any moment")
         return f"{line} · {starts}"
     return line
 

@@ -59,7 +59,7 @@ async def everyones_queue(
     lines.append(found.text or _("The queue is empty."))
     view = discord.ui.View(timeout=None)
     if found.jobs:
-        view.add_item(_menu(found.jobs, page, reader_id))
+        view.add_item(_menu(found.jobs, page, reader_id, page * MOST_SHOWN))
     for label, emoji, way, to, on in (
         (_("Back"), "◀️", "back", page - 1, page > 0),
         (_("Refresh"), "🔄", "stay", page, True),
@@ -74,13 +74,13 @@ async def everyones_queue(
     return shorten("\n".join(lines), MESSAGE_LENGTH), view
 
 
-def _menu(jobs: list[Job], page: int, reader_id: int) -> discord.ui.Select[Any]:
+def _menu(jobs: list[Job], page: int, reader_id: int, skipped: int) -> discord.ui.Select[Any]:
     options: list[discord.SelectOption] = []
-    for job in jobs:
+    for number, job in enumerate(jobs, skipped + 1):
         hidden = job.request.private and job.user_id != reader_id
         prompt = _("(private)") if hidden else plain(job.request.prompt, _PROMPT_SHOWN)
         options.append(
-            discord.SelectOption(label=prompt or job.id, value=job.id, description=job.id)
+            discord.SelectOption(label=f"{number}. {prompt}", value=job.id, description=job.id)
         )
     return discord.ui.Select[Any](
         custom_id=f"endjob:{page}", placeholder=_("Cancel a job"), options=options

@@ -135,7 +135,7 @@ async def test_control_tokens_reach_the_pipeline_as_plain_text(sandbox, tmp_path
 async def test_what_was_typed_stays_out_of_the_log_of_a_fault(stage, log, monkeypatch):
     prompt = "a very secret lighthouse"
     bob = stage.sandbox.user("bob")
-    opened = await bob.slash("general", "imagine")
+    opened = await bob.slash("general", "compose")
     await opened.response()
 
     async def broken(request, *_, **__):

@@ -179,7 +179,7 @@ async def test_open_forms_can_be_sent(drill):
 async def test_a_users_data_of_then_is_deleted_at_their_wish(drill):
     gone = drill.message("mallorys")
     told = await drill.press("mallory", "wipe", "wipe")
-    assert "1 job" in said(await told.answer())
+    assert "1 job" in said(await told.until(lambda message: "Deleted" in message.content))
     assert gone.deleted
     assert not drill.old.rows("SELECT 1 FROM jobs WHERE id = ?", drill.old.jobs["mallorys"])
 

@@ -96,12 +96,6 @@ async def test_files_that_are_no_pictures_are_refused_by_name(stage):
     assert not list((stage.app.settings.images_dir / "inputs").glob("*"))
 
 
-async def test_a_picture_without_a_prompt_asks_for_words(stage):
-    bob = stage.sandbox.user("bob")
-    answer = await (await bob.slash("general", "imagine", image=("a.png", png()))).answer()
-    assert "what to make of the image" in answer.content
-
-
 async def test_only_discords_own_hosts_are_asked(sandbox, tmp_path, monkeypatch):
     async with staged(sandbox, tmp_path) as stage:
         # As against the real Discord: the sandbox is then any other server.
