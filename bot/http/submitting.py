@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,7 +16,7 @@ from fastapi import Header, HTTPException, Request
 
 from bot.catalogue.loras import Loras
 from bot.config.api_keys import Caller
-from bot.domain.job import Job, JobState, Origin, Target
+from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
 from bot.http.context import ApiContext
@@ -162,12 +162,17 @@ def _why_cancelled(job: Job) -> str:
     return f"The job was cancelled: {job.error}" if job.error else "The job was cancelled."
 
 
-async def pictures(context: ApiContext, job: Job) -> list[bytes]:
-    """Return the PNG files of a drawn job; raise `JobNotFound` when one is gone."""
+async def images_of(context: ApiContext, job: Job) -> list[ImageRecord]:
+    """Return the pictures of a drawn job; raise `Problem` when they are gone."""
     images = await context.queue.images(job.id)
     if not images:
         raise Problem(410, "The pictures were deleted.", job_id=job.id)
-    return list(await asyncio.gather(*(context.gallery.read(image) for image in images)))
+    return images
+
+
+async def files_of(context: ApiContext, images: Iterable[ImageRecord]) -> list[bytes]:
+    """Return the PNG files of pictures; raise `JobNotFound` when one is gone."""
+    return list(await asyncio.gather(*map(context.gallery.read, images)))
 
 
 async def view(context: ApiContext, job: Job) -> JobView:

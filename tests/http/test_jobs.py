@@ -10,7 +10,7 @@ from bot.errors import EngineError, EngineErrorKind
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate
 from tests.engines import Script, ScriptedEngine
-from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened, png_of
+from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened
 from tests.wire.kit import PATIENCE_S, soon
 
 LATER = f"{GENERATE}?async=true"
@@ -123,37 +123,6 @@ async def test_a_job_says_why_its_model_does_not_load(sandbox, tmp_path):
         assert seen["stage"] == update.stage
         ended = (await client.delete(job["status_url"])).json()
         assert (ended["state"], ended["stage"]) == ("cancelled", None)
-
-
-@pytest.mark.slow
-async def test_openais_shapes(sandbox, tmp_path):
-    async with opened(sandbox, tmp_path) as api, api.client() as client:
-        body = {"prompt": "a house", "n": 2, "size": "256x272", "response_format": "b64_json"}
-        answer = await client.post(OPENAI, json=body | {"user": "someone", "model": "dall-e-3"})
-        assert answer.status_code == 200
-        assert isinstance(answer.json()["created"], int)
-        urls = [f"data:image/png;base64,{one['b64_json']}" for one in answer.json()["data"]]
-        assert [png_of(url).size for url in urls] == [(256, 272)] * 2
-        for wrong, words in (
-            ({"prompt": ""}, "prompt"),
-            ({"prompt": "a", "size": "big"}, "WIDTHxHEIGHT"),
-            ({"prompt": "a", "size": "17x17"}, "width"),
-            ({"prompt": "a", "n": 5}, "n"),
-            ({"prompt": "a", "stream": True}, "stream"),
-            ({"prompt": "a", "seed": -1}, "seed"),
-            ({"prompt": "a", "lora": "nobody's"}, "LoRA"),
-        ):
-            refused = await client.post(OPENAI, json=wrong)
-            assert refused.status_code == 400
-            error = refused.json()["error"]
-            assert words in error["message"]
-            assert error["type"] == "invalid_request_error"
-        seeded = await client.post(OPENAI, json={"prompt": "a house", "seed": 77})
-        job = await api.stage.queue.job(seeded.headers["X-Job-Id"])
-        assert job.request.seed == 77
-        models = (await client.get("/v1/models")).json()
-        assert [model["id"] for model in models["data"]] == ["tiny"]
-        assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
 
 
 async def test_head_is_answered_as_get_without_the_body(sandbox, tmp_path):
