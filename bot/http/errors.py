@@ -58,6 +58,8 @@ _CODES: Final[Mapping[int, str]] = {
 }
 _LONGEST: Final = 500
 _FAULTS: Final = 5
+_LONGEST_PATH: Final = 100
+_OPENAI_ENDPOINTS: Final = "There are POST /v1/images/generations and GET /v1/models."
 
 
 class Problem(HTTPException):
@@ -152,6 +154,8 @@ def add_error_answers(app: FastAPI) -> None:
         if not isinstance(error, Problem):
             raised = cast("StarletteHTTPException", error)
             headers = dict(raised.headers or {})
+            if raised.status_code == 404:  # noqa: PLR2004
+                return answer(request.url.path, _nothing_there(request))
             if raised.status_code == 405:  # noqa: PLR2004
                 headers["Allow"] = _methods(app, request)
             error = Problem(raised.status_code, str(raised.detail), headers=headers)
@@ -182,6 +186,18 @@ def _wrong(path: str, errors: Sequence[Mapping[str, Any]]) -> Problem:
     found: list[BodyFault] = [fault_of(error, fields) for error in errors[:_FAULTS]]
     sentence = "; ".join(one.sentence for one in found)
     return Problem(422, sentence, param=found[0].field, code=found[0].code)
+
+
+def _nothing_there(request: Request) -> Problem:
+    """Return the answer to a path that no endpoint has, with what there is instead."""
+    asked = f"{request.method} {request.url.path[:_LONGEST_PATH]}"
+    if request.url.path.startswith(OPENAI_PATH):
+        return Problem(404, f"There is no {asked}: this server draws pictures. {_OPENAI_ENDPOINTS}")
+    return Problem(
+        404,
+        f"There is no {asked}: /docs shows what there is. The base URL of OpenAI's clients ends in "
+        "/v1.",
+    )
 
 
 def _methods(app: FastAPI, request: Request) -> str:

@@ -78,6 +78,45 @@ async def test_openais_shapes(api):
         assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
 
 
+async def test_the_model_is_found_by_its_name(sandbox, tmp_path):
+    name = "Qwen/Qwen-Image"
+    async with opened(sandbox, tmp_path, image_model_name=name) as api, api.client() as client:
+        listed = (await client.get("/v1/models")).json()["data"]
+        # OpenAI's clients escape the slash; others send it as it is.
+        for path in (name, "Qwen%2FQwen-Image"):
+            assert [(await client.get(f"/v1/models/{path}")).json()] == listed
+        absent = await client.get("/v1/models/gpt-image-1")
+        assert absent.status_code == 404
+        error = absent.json()["error"]
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+        assert name in error["message"]
+
+
+ELSEWHERE = [
+    ("POST", "/v1/chat/completions", "POST /v1/images/generations"),
+    ("POST", "/v1/responses", "POST /v1/images/generations"),
+    ("POST", "/v1/images/variations", "POST /v1/images/generations"),
+    ("GET", "/v1/files", "GET /v1/models"),
+    ("POST", "/v1/v1/images/generations", "POST /v1/images/generations"),
+    ("POST", "/images/generations", "ends in /v1"),
+    ("GET", "/", "/docs"),
+]
+
+
+async def test_what_there_is_instead_is_said(api):
+    async with api.client() as client:
+        for method, path, words in ELSEWHERE:
+            answer = await client.request(method, path)
+            assert answer.status_code == 404, path
+            body = answer.json()
+            sentence = body["error"]["message"] if path.startswith("/v1/") else body["detail"]
+            assert f"There is no {method} {path}" in sentence
+            assert words in sentence.removeprefix(f"There is no {method} {path}"), path
+        for path in ("/v1/images/generations",):
+            wrong = await client.get(path)
+            assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
+
+
 WRONG = [
     ({"prompt": ""}, "prompt", "prompt", "invalid_value"),
     ({"prompt": None}, "prompt", "prompt", "invalid_type"),
