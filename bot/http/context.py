@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final, cast
@@ -53,6 +53,14 @@ class ApiContext:
     """How long a request waits for its picture."""
     suffix: bool = False
     """Whether the model's recommended words are added to prompts."""
+    public_url: str | None = None
+    """The address from outside, without a slash at its end, where it is set."""
+    origins: Collection[str] = ()
+    """Origins whose pages may use the API."""
+
+    def address(self, path: str) -> str:
+        """Return the address of a path of the API: the path alone where no other is known."""
+        return f"{self.public_url or ''}{path}"
 
     async def own_job(self, caller: Caller, job_id: str) -> Job:
         """Return a job of this very key; raise `Problem` where there is none, or another's."""

@@ -79,7 +79,7 @@ async def generate(
         if job.state is JobState.GENERATED:
             return await _drawn(context, job)
     headers = {
-        "Location": f"/api/v1/jobs/{job.id}",
+        "Location": context.address(f"/api/v1/jobs/{job.id}"),
         "Retry-After": str(POLL_S),
         "X-Job-Id": job.id,
     }

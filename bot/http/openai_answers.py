@@ -89,7 +89,7 @@ async def answered(
         )
     form, kind = forms(body), body.output_format or "png"
     quality = _WHOLE_QUALITY if body.output_compression is None else body.output_compression
-    base = str(request.base_url).rstrip("/")
+    base = context.public_url or str(request.base_url).rstrip("/")
     images = await images_of(context, job)
     files = await files_of(context, images) if "b64_json" in form else [None] * len(images)
 

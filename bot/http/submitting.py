@@ -202,7 +202,7 @@ async def view(context: ApiContext, job: Job) -> JobView:
         error=job.error,
         images=[
             PictureView(
-                url=picture_path(job.id, image.position),
+                url=context.address(picture_path(job.id, image.position)),
                 position=image.position,
                 width=image.width,
                 height=image.height,
@@ -213,6 +213,6 @@ async def view(context: ApiContext, job: Job) -> JobView:
             for image in images
             if job.deleted_at is None
         ],
-        status_url=f"/api/v1/jobs/{job.id}",
-        events_url=f"/api/v1/jobs/{job.id}/events",
+        status_url=context.address(f"/api/v1/jobs/{job.id}"),
+        events_url=context.address(f"/api/v1/jobs/{job.id}/events"),
     )
