@@ -16,10 +16,10 @@ from bot.delivery.errors import FORESEEN
 from bot.domain.job import Job, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
-from bot.errors.disk import refused_politely
 from bot.jobs.admission import Submission
 from bot.jobs.compose import shaped_like
 from bot.jobs.queue import JobQueue
+from bot.jobs.with_picture import submit_with_picture
 from bot.logs import job_context
 from bot.messages.card import Card
 from bot.messages.outcome import progress
@@ -187,24 +187,9 @@ class Intake:
         data = await picture()
         if sizes and (shape := await asyncio.to_thread(picture_shape, data)):
             request = shaped_like(request, shape, sizes)
-        try:
-            with refused_politely():
-                name = await self._store.inputs.keep(job_id, data)
-            request = request.with_changes(input_image=name)
-            submission = await self._queue.submit(request, origin, job_id=job_id)
-        except Exception:
-            await self._forget_input(job_id)
-            raise
-        if submission.repeated:
-            await self._forget_input(job_id)
-        return submission
-
-    async def _forget_input(self, job_id: str) -> None:
-        """Delete a picture that no job starts from; one that stays goes at the next start."""
-        try:
-            await self._store.inputs.forget(job_id)
-        except OSError as error:
-            log.warning("the input of %s could not be deleted: %s", job_id, error.strerror)
+        return await submit_with_picture(
+            self._queue, self._store.inputs, request, origin, data, job_id=job_id
+        )
 
     async def from_message(
         self,

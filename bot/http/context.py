@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final, cast
 
@@ -20,6 +21,7 @@ from bot.fleet.fleet import Fleet
 from bot.http.errors import Problem
 from bot.http.following import JobFollower
 from bot.http.metrics import Metrics
+from bot.http.uploads import UPLOADS_AT_ONCE
 from bot.jobs.queue import JobQueue
 from storage import deliveries
 from storage.database import Database
@@ -57,6 +59,8 @@ class ApiContext:
     """The address from outside, without a slash at its end, where it is set."""
     origins: Collection[str] = ()
     """Origins whose pages may use the API."""
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
+    """Held while a form is read and its picture kept."""
 
     def address(self, path: str) -> str:
         """Return the address of a path of the API: the path alone where no other is known."""

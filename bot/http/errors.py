@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -24,7 +25,7 @@ from bot.errors import (
     StorageRefused,
     UserError,
 )
-from bot.http.body_faults import BodyFault, fault_of
+from bot.http.body_faults import fault_of
 from bot.http.openai_schemas import OpenAIBody
 from bot.http.schemas import GenerateBody
 from bot.rules.refusals import OpenJobsReached
@@ -59,7 +60,10 @@ _CODES: Final[Mapping[int, str]] = {
 _LONGEST: Final = 500
 _FAULTS: Final = 5
 _LONGEST_PATH: Final = 100
-_OPENAI_ENDPOINTS: Final = "There are POST /v1/images/generations and GET /v1/models."
+_OPENAI_ENDPOINTS: Final = (
+    "There are POST /v1/images/generations, POST /v1/images/edits (a picture to start from) and "
+    "GET /v1/models."
+)
 
 
 class Problem(HTTPException):
@@ -169,7 +173,8 @@ def add_error_answers(app: FastAPI) -> None:
             problem = Problem(415, "Send JSON, with the header Content-Type: application/json.")
             return answer(request.url.path, problem)
         found = cast("RequestValidationError", error).errors()
-        return answer(request.url.path, _wrong(request.url.path, found))
+        schema = OpenAIBody if request.url.path.startswith(OPENAI_PATH) else GenerateBody
+        return answer(request.url.path, wrong_body(found, schema))
 
     def unexpected(request: Request, error: Exception) -> Response:
         return answer(request.url.path, unforeseen(error))
@@ -180,10 +185,9 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-def _wrong(path: str, errors: Sequence[Mapping[str, Any]]) -> Problem:
-    """Return the answer to a body that the path's schema refuses."""
-    fields = (OpenAIBody if path.startswith(OPENAI_PATH) else GenerateBody).model_fields
-    found: list[BodyFault] = [fault_of(error, fields) for error in errors[:_FAULTS]]
+def wrong_body(errors: Sequence[Mapping[str, Any]], schema: type[BaseModel]) -> Problem:
+    """Return the answer to a body that its schema refuses, by pydantic's errors."""
+    found = [fault_of(error, schema.model_fields) for error in errors[:_FAULTS]]
     sentence = "; ".join(one.sentence for one in found)
     return Problem(422, sentence, param=found[0].field, code=found[0].code)
 

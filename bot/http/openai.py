@@ -6,27 +6,34 @@ https://platform.openai.com/docs/api-reference/images/create
 from __future__ import annotations
 
 import re
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from bot.http.context import ApiContext, TheCaller, TheContext
-from bot.http.errors import Problem
+from bot.http.errors import Problem, wrong_body
 from bot.http.openai_answers import answered, require_drawable
 from bot.http.openai_schemas import (
     OpenAIAnswer,
     OpenAIBody,
+    OpenAIEdit,
     OpenAIModel,
     OpenAIModels,
     OpenAIRefusal,
 )
 from bot.http.schemas import refusals
 from bot.http.submitting import IdempotencyKey, finished, submit
-from bot.jobs.compose import Asked
+from bot.http.uploads import form_of, picture_in
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
+_REFUSALS: Final = refusals(
+    *(400, 401, 403, 409, 410, 413, 415, 422, 429, 502, 503, 504), model=OpenAIRefusal
+)
 _SIZE: Final = re.compile(r"(\d{1,4})x(\d{1,4})")
 _QUALITIES: Final = {"low": "fast", "medium": "standard", "high": "high", "hd": "high"}
 
@@ -35,9 +42,7 @@ _QUALITIES: Final = {"low": "fast", "medium": "standard", "high": "high", "hd": 
     "/images/generations",
     summary="Draw pictures",
     response_model=OpenAIAnswer,
-    responses=refusals(
-        400, 401, 403, 409, 410, 413, 415, 422, 429, 502, 503, 504, model=OpenAIRefusal
-    ),
+    responses=_REFUSALS,
 )
 async def create_images(
     body: OpenAIBody,
@@ -48,12 +53,58 @@ async def create_images(
 ) -> Response:
     """Wait for the pictures and return them as links, base64, or both."""
     require_drawable(body)
-    submission = await submit(context, caller, asked_by(body), size_of(body), idempotency_key)
+    submission = await submit(context, caller, _asked_by(body), _size_of(body), idempotency_key)
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
 
 
-def asked_by(body: OpenAIBody) -> Asked:
+_FORM: Final[dict[str, Any]] = OpenAIEdit.model_json_schema()
+_FORM["properties"] = {
+    "image": {
+        "type": "string",
+        "format": "binary",
+        "description": "A PNG, JPEG, WebP or GIF of at most 25 MiB and 50 megapixels.",
+    },
+    **_FORM["properties"],
+}
+_FORM["required"] = ["image", *_FORM["required"]]
+
+
+@router.post(
+    "/images/edits",
+    summary="Draw pictures that start from one",
+    response_model=OpenAIAnswer,
+    responses=_REFUSALS,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+    },
+)
+async def edit_images(
+    request: Request,
+    context: TheContext,
+    caller: TheCaller,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Draw anew over a picture: the prompt says what is to be seen, not what is to be changed."""
+    async with context.uploads:
+        form = await form_of(request)
+        picture = picture_in(form)
+        try:
+            body = OpenAIEdit.model_validate(form.texts)
+        except ValidationError as error:
+            found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+            raise wrong_body(found, OpenAIEdit) from None
+        require_drawable(body)
+        strength = DEFAULT_STRENGTH if body.strength is None else body.strength
+        asked = replace(_asked_by(body), strength=strength)
+        size = _size_of(body)
+        submission = await submit(context, caller, asked, size, idempotency_key, picture=picture)
+    del form, picture  # It lies on the disk, and the wait is long.
+    job = await finished(context, submission, request)
+    return await answered(context, caller, request, body, job)
+
+
+def _asked_by(body: OpenAIBody) -> Asked:
     """Return what OpenAI's body asks for."""
     return Asked(
         prompt=body.prompt,
@@ -69,7 +120,7 @@ def asked_by(body: OpenAIBody) -> Asked:
     )
 
 
-def size_of(body: OpenAIBody) -> tuple[int | None, int | None]:
+def _size_of(body: OpenAIBody) -> tuple[int | None, int | None]:
     """Return width and height in pixels, None where they are left out; raise `Problem`."""
     if body.size is None or body.size == "auto":
         return None, None

@@ -18,8 +18,8 @@ from bot.http.openai_schemas import OpenAIBody
 from bot.http.submitting import files_of, images_of
 from bot.pictures.reencoded import reencoded
 
-Form = Literal["url", "b64_json"]
-BOTH: Final[frozenset[Form]] = frozenset({"url", "b64_json"})
+PictureField = Literal["url", "b64_json"]
+BOTH: Final[frozenset[PictureField]] = frozenset({"url", "b64_json"})
 # OpenAI's models that always answer base64, and take no response_format.
 _BASE64_MODELS: Final = ("gpt-image", "chatgpt-image")
 # Those that answer links unless they are told otherwise.
@@ -32,7 +32,7 @@ _BASE64_FIELDS: Final = frozenset(
 _WHOLE_QUALITY: Final = 100
 
 
-def forms(body: OpenAIBody) -> frozenset[Form]:
+def fields_for(body: OpenAIBody) -> frozenset[PictureField]:
     """Return how the client expects its pictures.
 
     OpenAI has two generations of clients: those of DALL-E read `url` unless they have said
@@ -87,14 +87,14 @@ async def answered(
             f"Not drawn yet; the job {job.id} goes on: GET /api/v1/jobs/{job.id}",
             job_id=job.id,
         )
-    form, kind = forms(body), body.output_format or "png"
+    wanted, kind = fields_for(body), body.output_format or "png"
     quality = _WHOLE_QUALITY if body.output_compression is None else body.output_compression
     base = context.public_url or str(request.base_url).rstrip("/")
     images = await images_of(context, job)
-    files = await files_of(context, images) if "b64_json" in form else [None] * len(images)
+    files = await files_of(context, images) if "b64_json" in wanted else [None] * len(images)
 
     def one(image: ImageRecord, file: bytes | None) -> dict[str, str | None]:
-        url = base + signed_path(caller, job.id, image.position) if "url" in form else None
+        url = base + signed_path(caller, job.id, image.position) if "url" in wanted else None
         if file is not None and kind != "png":
             file = reencoded(file, kind, quality)
         text = None if file is None else base64.b64encode(file).decode()

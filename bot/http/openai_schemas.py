@@ -18,6 +18,7 @@ from bot.http.schemas import (
     Prompt,
     Seed,
     Steps,
+    Strength,
 )
 
 
@@ -77,6 +78,16 @@ class OpenAIBody(BaseModel):
     seed: Seed | None = Field(None, description="The same seed draws the same picture.")
     lora: LoraName | None = Field(None, description="A name of GET /api/v1/loras.")
     lora_strength: LoraStrength | None = None
+
+
+class OpenAIEdit(OpenAIBody):
+    """The fields of OpenAI's form that come beside its picture."""
+
+    input_fidelity: Literal["low", "high"] | None = Field(None, description="Has no effect.")
+    strength: Strength | None = Field(
+        None,
+        description="How far the picture is drawn anew, 0.6 if left out; not OpenAI's.",
+    )
 
 
 class OpenAIPicture(BaseModel):

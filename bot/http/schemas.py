@@ -65,6 +65,7 @@ LoraName = Annotated[str, Field(min_length=1, max_length=100)]
 LoraStrength = Annotated[float, Field(ge=-STRENGTH_MAX, le=STRENGTH_MAX, allow_inf_nan=False)]
 Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_LIMIT)]
 NegativePrompt = Annotated[str, Field(max_length=PROMPT_LIMIT)]
+Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=1, le=STEPS_MAX)]
 Guidance = Annotated[float, Field(ge=GUIDANCE_MIN, le=GUIDANCE_MAX, allow_inf_nan=False)]
 
@@ -191,7 +192,7 @@ def refusals(*statuses: int, model: type[BaseModel] = Refusal) -> dict[int | str
         409: "The job was cancelled, is done already, or is another request's.",
         410: "The pictures were deleted.",
         413: "The body is too large.",
-        415: "The body is not declared as JSON.",
+        415: "The body is not declared as what it has to be.",
         422: "The request is wrong.",
         429: "A limit refuses it for now; Retry-After says for how long, where that is known.",
         500: "A fault of the bot's; the log has it under the id in the sentence.",

@@ -95,7 +95,7 @@ async def test_the_model_is_found_by_its_name(sandbox, tmp_path):
 ELSEWHERE = [
     ("POST", "/v1/chat/completions", "POST /v1/images/generations"),
     ("POST", "/v1/responses", "POST /v1/images/generations"),
-    ("POST", "/v1/images/variations", "POST /v1/images/generations"),
+    ("POST", "/v1/images/variations", "POST /v1/images/edits"),
     ("GET", "/v1/files", "GET /v1/models"),
     ("POST", "/v1/v1/images/generations", "POST /v1/images/generations"),
     ("POST", "/images/generations", "ends in /v1"),
@@ -112,7 +112,7 @@ async def test_what_there_is_instead_is_said(api):
             sentence = body["error"]["message"] if path.startswith("/v1/") else body["detail"]
             assert f"There is no {method} {path}" in sentence
             assert words in sentence.removeprefix(f"There is no {method} {path}"), path
-        for path in ("/v1/images/generations",):
+        for path in ("/v1/images/generations", "/v1/images/edits"):
             wrong = await client.get(path)
             assert (wrong.status_code, wrong.headers["Allow"]) == (405, "POST")
 
