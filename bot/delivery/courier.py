@@ -176,9 +176,12 @@ class Courier:
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
         intent_at = self._clock()
         for rung in rungs(current, self._clock(), only=only):
-            intent_at = await self._database.write(
+            intended = await self._database.write(
                 partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail)
             )
+            if intended is None:
+                return
+            intent_at = intended
             if rung is Rung.KEPT or tired:
                 break
             try:

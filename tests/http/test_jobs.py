@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
+from bot.delivery.card_maker import CardMaker
 from bot.errors import EngineError, EngineErrorKind
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate
+from storage import deliveries
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened
 from tests.wire.kit import PATIENCE_S, soon
@@ -143,6 +146,27 @@ async def test_head_is_answered_as_get_without_the_body(sandbox, tmp_path):
         assert (await api.stage.delivery(job["id"])).state != "delivered"
         refused = await client.post("/healthz")
         assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_an_answer_that_is_fetched_as_its_delivery_begins(
+    sandbox, tmp_path, monkeypatch, caplog
+):
+    exposure = CardMaker.exposure
+    met = 0
+
+    async def fetched_first(self, job, *args):
+        nonlocal met
+        met += 1
+        await api.stage.database.write(partial(deliveries.taken, job_id=job.id, now=1.0))
+        return await exposure(self, job, *args)
+
+    monkeypatch.setattr(CardMaker, "exposure", fetched_first)
+    async with opened(sandbox, tmp_path) as api, api.client() as client:
+        job = (await client.post(LATER, json={"prompt": "a house"})).json()
+        delivery = await api.stage.delivered(job["id"])
+    assert met == 1
+    assert (delivery.state, delivery.rung, delivery.attempts) == ("delivered", "kept", 0)
+    assert "unexpected error" not in caplog.text
 
 
 async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
