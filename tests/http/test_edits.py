@@ -123,6 +123,7 @@ async def test_what_cannot_be_started_from_is_one_sentence(api):
     assert not list((api.stage.app.settings.images_dir / "inputs").glob("*"))
 
 
+@pytest.mark.slow
 async def test_a_retry_with_the_same_picture_is_one_job(api):
     once = {"headers": {"Idempotency-Key": "order 9"}, "data": {"prompt": "a house"}}
     async with api.client(ALICE) as client:
@@ -137,6 +138,7 @@ async def test_a_retry_with_the_same_picture_is_one_job(api):
     assert [path.read_bytes() for path in kept] == [TALL]
 
 
+@pytest.mark.slow
 async def test_few_forms_are_read_at_the_same_time(api, monkeypatch):
     reading, most = 0, 0
     full, go_on = asyncio.Event(), asyncio.Event()

@@ -59,6 +59,7 @@ async def test_each_generation_of_clients_gets_what_it_reads(api):
                 assert link.content == base64.b64decode(text)
 
 
+@pytest.mark.slow
 async def test_openais_shapes(api):
     async with api.client() as client:
         body = {**SMALL, "n": 2, "response_format": "b64_json"}
@@ -78,6 +79,7 @@ async def test_openais_shapes(api):
         assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
 
 
+@pytest.mark.slow
 async def test_the_model_is_found_by_its_name(sandbox, tmp_path):
     name = "Qwen/Qwen-Image"
     async with opened(sandbox, tmp_path, image_model_name=name) as api, api.client() as client:
@@ -103,6 +105,7 @@ ELSEWHERE = [
 ]
 
 
+@pytest.mark.slow
 async def test_what_there_is_instead_is_said(api):
     async with api.client() as client:
         for method, path, words in ELSEWHERE:
@@ -169,6 +172,7 @@ async def test_what_other_local_servers_take_is_drawn(api):
     assert (drawn.width, drawn.height) == (256, 272)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["jpeg", "webp"])
 async def test_files_come_in_the_format_that_was_asked_for(api, kind):
     async with api.client() as client:
