@@ -123,20 +123,20 @@ async def set_message(
 
 async def intend(
     tx: Transaction, job_id: str, rung: str, now: float, error: str | None = None
-) -> float:
+) -> float | None:
     """Record the intent to send by `rung`; return when that rung was first intended.
 
+    None where there is nothing to send any more: a client may have fetched the answer meanwhile.
     `error` is why the ways before were closed; it stays with the row when the answer is delivered.
     The first intent's time stays while the rung is the same: an attempt with an unknown outcome
     may have reached Discord then.
     """
-    await tx.execute(
+    return await tx.value(
         "UPDATE deliveries SET state = 'sending', attempts = attempts + 1,"
         " intent_at = CASE WHEN rung = ?1 THEN coalesce(intent_at, ?2) ELSE ?2 END, rung = ?1,"
-        " error = ?4 WHERE job_id = ?3 AND state IN ('pending', 'sending')",
+        " error = ?4 WHERE job_id = ?3 AND state IN ('pending', 'sending') RETURNING intent_at",
         (rung, now, job_id, error),
     )
-    return await tx.value("SELECT intent_at FROM deliveries WHERE job_id = ?", (job_id,))
 
 
 async def delivered(

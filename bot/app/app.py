@@ -287,6 +287,8 @@ class App:
                 metrics=metrics.Metrics(services.model.sizes.values()),
                 wait_s=settings.http_wait_seconds,
                 suffix=settings.image_prompt_suffix,
+                public_url=settings.http_public_url,
+                origins=settings.http_origins,
             ),
             listener,
         )

@@ -42,6 +42,8 @@ class Gallery:
     ) -> None:
         self._database = database
         self._store = store
+        self.inputs = store.inputs
+        """The pictures that jobs start from."""
         self._clock = clock
         self._keeping: dict[str, asyncio.Task[None]] = {}
 

@@ -20,13 +20,11 @@ from bot.config.proxy import proxy_for
 from bot.errors import InvalidRequest
 from bot.messages.text import safe
 from bot.pictures.containers import picture_kind
-from bot.pictures.headers import picture_size
+from bot.pictures.headers import BYTES_LIMIT, PIXELS_LIMIT, picture_size
 from bot.words import _
 
 log = logging.getLogger(__name__)
 
-BYTES_LIMIT: Final = 25 * 2**20
-PIXELS_LIMIT: Final = 50_000_000
 # Where Discord keeps attachments (https://discord.com/developers/docs/reference#cdn-endpoints).
 # The last two are its proxy of other people's pictures (an embed's `proxy_url`): Discord asks for
 # those, not this machine.

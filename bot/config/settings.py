@@ -33,6 +33,7 @@ from bot.config.checks import (
 )
 from bot.config.hosts import is_loopback
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
+from bot.config.web_addresses import origins, public_url
 from bot.errors import ConfigError
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
@@ -253,6 +254,20 @@ class Settings(BaseSettings):
             "the job's id."
         ),
     )
+    http_public_url: Annotated[str | None, AfterValidator(public_url)] = Field(
+        None,
+        description=(
+            "The HTTP API's address from outside, behind a proxy: https://example.org, or with the "
+            "path that the proxy takes off. Links begin with it; else with the request's Host."
+        ),
+    )
+    http_origins: Annotated[frozenset[str], NoDecode, BeforeValidator(origins)] = Field(
+        frozenset(),
+        description=(
+            "Origins whose web pages may use the HTTP API with a key, separated by commas: "
+            "https://app.example.org; * is any."
+        ),
+    )
     image_check: bool = Field(
         False,
         description=(
@@ -312,6 +327,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"API_KEYS={NONE} serves this machine alone: set HTTP_HOST to 127.0.0.1, or give "
                 "keys"
+            )
+        if self.api_keys and self.api_keys.anyone and self.http_origins:
+            raise ValueError(
+                f"API_KEYS={NONE} serves no pages from elsewhere: give keys, or leave "
+                "HTTP_ORIGINS empty"
             )
         return self
 

@@ -179,12 +179,15 @@ class Courier:
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
         intent_at = self._clock()
         for rung in rungs(current, self._clock(), only=only):
-            intent_at = await self._database.write(
+            intended = await self._database.write(
                 partial(
                     deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail
                 ),
                 first=True,
             )
+            if intended is None:
+                return
+            intent_at = intended
             if rung is Rung.KEPT or tired:
                 break
             try:

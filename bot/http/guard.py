@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
@@ -17,9 +17,12 @@ from bot.config.hosts import is_loopback
 from bot.http.errors import Problem, answer, unforeseen
 from bot.http.links import LINK_S, signed_text
 from bot.http.metrics import Metrics
+from bot.http.uploads import UPLOAD_LIMIT
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
+BODY_LIMITS: Final[Mapping[str, int]] = {"/v1/images/edits": UPLOAD_LIMIT}
+"""Those of the paths that take more."""
 AT_ONCE: Final = 128
 """Requests of one key that may be open at the same time."""
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
@@ -56,7 +59,9 @@ class Guard:
             caller = self._caller(scope)
             with self._counted(caller):
                 scope.setdefault("state", {})["caller"] = caller
-                await self._app(scope, _bounded(receive), sending)
+                await self._app(
+                    scope, _bounded(receive, BODY_LIMITS.get(scope["path"], BODY_LIMIT)), sending
+                )
         except Problem as problem:
             await refuse(problem)
         except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
@@ -133,17 +138,17 @@ def _require_this_machine(headers: Headers) -> None:
             raise Problem(403, "Without keys only this machine itself is served.")
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Return a `receive` that raises `Problem` for a body larger than the limit."""
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Return a `receive` that raises `Problem` for a body of more than `limit` bytes."""
     received = 0
 
     async def bounded() -> Message:
         nonlocal received
         message: dict[str, Any] = dict(await receive())
         received += len(message.get("body", b""))
-        if received > BODY_LIMIT:
+        if received > limit:
             # uvicorn reads on and drops the rest, so that the client comes to read the answer.
-            raise Problem(413, f"The body is larger than {BODY_LIMIT // 1024} KiB.")
+            raise Problem(413, f"The body is larger than {limit // 1024} KiB.")
         return message
 
     return bounded

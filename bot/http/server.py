@@ -19,6 +19,7 @@ from bot.http import health, images, jobs, openai, pages
 from bot.http.context import BEARER, ApiContext
 from bot.http.errors import add_error_answers
 from bot.http.guard import Guard
+from bot.http.origins import open_to
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def build_app(context: ApiContext) -> FastAPI:
             "Pictures for programs: the same queue, limits and rules as in Discord. Every path but "
             "the health checks wants `Authorization: Bearer <key>`."
         ),
+        servers=[{"url": context.public_url}] if context.public_url else None,
         # Served by bot/http/pages.py.
         openapi_url=None,
     )
@@ -89,7 +91,7 @@ class HttpDoor:
         self._listener = listener
         self._server = _Server(
             uvicorn.Config(
-                Guard(build_app(context), context.keys, context.metrics),
+                open_to(Guard(build_app(context), context.keys, context.metrics), context.origins),
                 http="h11",
                 ws="none",
                 lifespan="off",

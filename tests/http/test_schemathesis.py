@@ -54,7 +54,7 @@ async def test_schemathesis_finds_nothing(tmp_path):
     assert found["failures"] == [], said.decode()
     assert found["errors"] == []
     assert run.returncode == 0, said.decode()
-    assert found["operations"]["tested"] == found["operations"]["total"] == 13
+    assert found["operations"]["tested"] == found["operations"]["total"] == 15
     assert found["test_cases"]["generated"] > 300
     assert "unexpected error" not in log
     assert KEY not in log
