@@ -37,8 +37,8 @@ from bot.errors import DatabaseError, StartupError
 from bot.fleet.fleet import Fleet
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
+from bot.jobs.pause import RESTARTED
 from bot.jobs.queue import JobQueue
-from bot.messages.queue_lines import RESTARTED
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
