@@ -31,6 +31,10 @@ def open_files(soft: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
 
 
+def files_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="open files are counted in /proc")
 async def test_a_flood_of_connections_takes_nothing_from_discord(tmp_path):
@@ -69,7 +73,7 @@ async def test_a_flood_of_connections_takes_nothing_from_discord(tmp_path):
                 ]
                 for invocation in asked:
                     assert (await invocation.response(PATIENCE_S)).message
-                files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+                files = files_of(process.pid)
                 for invocation in (first, *asked):
                     await invocation.until(is_outcome, PATIENCE_S)
                 assert FILES // 4 < files < FILES * 3 // 4
