@@ -23,6 +23,7 @@ from bot.http.connections import HttpConnection, TimeLimits, WaitingConnections
 from bot.http.context import BEARER, ApiContext
 from bot.http.errors import add_error_answers
 from bot.http.guard import Guard
+from bot.http.readiness import DatabaseCheck
 from bot.machine.acceptor import Acceptor, Serving
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ def build_app(context: ApiContext) -> FastAPI:
         openapi_url=None,
     )
     app.state.context = context
+    app.state.pages = pages.Pages(app)
+    app.state.database_check = DatabaseCheck(context.database)
     for router in (images.router, jobs.router, openai.router):
         app.include_router(router, dependencies=[BEARER])
     app.include_router(health.router)

@@ -23,7 +23,7 @@ class Visitors:
     """The connections of one server."""
 
     def __init__(self) -> None:
-        self._asked: set[web.RequestHandler[web.Request]] = set()
+        self._asked: set[web.RequestHandler] = set()
 
     @property
     def middleware(self) -> Middleware:
@@ -36,7 +36,7 @@ class Visitors:
 
         return note
 
-    def serving(self, server: web.Server[web.Request]) -> Serving:
+    def serving(self, server: web.Server) -> Serving:
         """Return what the acceptor needs to know."""
 
         def make_room() -> bool:
