@@ -74,6 +74,9 @@ def limits_of(settings: Settings) -> Limits:
         dm_gpu_seconds_per_day=settings.limit_dm_gpu_seconds_per_day,
         server_images_per_day=settings.limit_server_images_per_day,
         server_gpu_seconds_per_day=settings.limit_server_gpu_seconds_per_day,
+        key_open_jobs=settings.limit_key_open_jobs,
+        key_images_per_day=settings.limit_key_images_per_day,
+        key_gpu_seconds_per_day=settings.limit_key_gpu_seconds_per_day,
         queue_size=settings.limit_queue_size,
         server_queue_size=settings.limit_server_queue_size,
     )

@@ -192,6 +192,24 @@ class Settings(BaseSettings):
             "any 24 hours; 0 for no limit."
         ),
     )
+    limit_key_open_jobs: Annotated[int, Field(ge=1)] = Field(
+        32,
+        description=(
+            "Jobs that one API key may have waiting or running at once. Keys have these three "
+            "limits instead of a user's."
+        ),
+    )
+    limit_key_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        1000,
+        description="Pictures that one API key may ask for in any 24 hours; 0 for no limit.",
+    )
+    limit_key_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Seconds of the graphics card that one API key may ask for in any 24 hours; 0 for no "
+            "limit."
+        ),
+    )
     limit_cooldown_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Seconds that a user waits between two requests."
     )
