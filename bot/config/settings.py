@@ -20,11 +20,11 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.catalogue.lora_rules import ALL, checked
-from bot.catalogue.models import MODELS, ModelSpec, Quality, find_model
+from bot.catalogue.models import MODELS, ModelSpec, find_model
 from bot.config.api_keys import NONE, Keys
 from bot.config.hosts import is_loopback
-from bot.domain.request import ImageRequest
-from bot.errors import ConfigError, InvalidRequest
+from bot.config.qualities import read_quality
+from bot.errors import ConfigError
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
 _ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
@@ -301,7 +301,7 @@ class Settings(BaseSettings):
     @classmethod
     def _readable_quality(cls, value: str) -> str:
         if value:
-            _quality(value)
+            read_quality(value)
         return value
 
     @field_validator("engines")
@@ -349,7 +349,7 @@ class Settings(BaseSettings):
             "standard": self.image_quality_standard,
             "high": self.image_quality_high,
         }
-        own = {name: _quality(value) for name, value in levels.items() if value}
+        own = {name: read_quality(value) for name, value in levels.items() if value}
         return replace(spec, qualities={**spec.qualities, **own})
 
     @property
@@ -372,19 +372,6 @@ class Settings(BaseSettings):
     def images_dir(self) -> Path:
         """The folder of the finished pictures."""
         return self.data_dir / "images"
-
-
-def _quality(value: str) -> Quality:
-    steps, colon, guidance = value.partition(":")
-    try:
-        level = Quality(int(steps), float(guidance) if colon else 4.0)
-        # The same bounds as for a request, with the same sentences.
-        ImageRequest("x", steps=level.steps, guidance=level.guidance)
-    except InvalidRequest as error:
-        raise ValueError(error.sentence) from None
-    except ValueError:
-        raise ValueError("it must be steps:guidance, such as 20:4.0") from None
-    return level
 
 
 def load_settings(**overrides: Any) -> Settings:
