@@ -97,23 +97,25 @@ class Acceptor:
                 serving.make_room()
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            full = serving.count() + len(self._opening) >= self._most
-            if full or connection.fileno() >= highest:
+            full = (
+                serving.count() + len(self._opening) >= self._most or connection.fileno() >= highest
+            )
+            if full:
                 self._turned_away += 1
                 self._tell(
                     f"is full with {serving.count()} connections; closed to make room or refused "
                     f"since the last such line: {self._turned_away}"
                 )
-                if not serving.make_room() or connection.fileno() >= highest:
-                    _refuse(connection, serving.refusal)
-                    connection = None
-            if connection is not None:
+            if full and not serving.make_room():
+                _refuse(connection, serving.refusal)
+            else:
                 task = loop.create_task(_open(connection, serving.protocol))
                 self._opening.add(task)
                 task.add_done_callback(self._opening.discard)
             accepted += 1
             if accepted % _AT_ONCE == 0 or full:
-                # `sock_accept` does not wait while there is one to accept.
+                # `sock_accept` does not wait while there is one to accept; and what was closed to
+                # make room gives its file back in the loop's next turn.
                 await asyncio.sleep(0)
 
     def _tell(self, what: str) -> None:

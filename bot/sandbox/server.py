@@ -23,7 +23,7 @@ from bot.sandbox.people import Person
 from bot.sandbox.rest import Rest
 from bot.sandbox.rest_messages import MessageRest
 from bot.sandbox.user_api import UserApi
-from bot.sandbox.visitors import IDLE_S, MOST, Visitors
+from bot.sandbox.visitors import MOST, Visitors
 from bot.sandbox.world import World
 
 HOST: Final = "127.0.0.1"
@@ -77,9 +77,7 @@ class Sandbox:
         app.router.add_get("/", _index)
         app.router.add_static("/page", PAGE)
         app.on_response_prepare.append(_harden)
-        self._runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=1, keepalive_timeout=IDLE_S
-        )
+        self._runner = web.AppRunner(app, shutdown_timeout=1, **visitors.options())
         await self._runner.setup()
         assert self._runner.server is not None
         self._acceptor = Acceptor("the sandbox", listener, self._most)

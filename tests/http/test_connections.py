@@ -8,6 +8,7 @@ import resource
 import socket
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from bot.http import server
 from bot.http.connections import HttpConnection, TimeLimits
 from bot.machine import acceptor
-from bot.sandbox import server as sandbox_server
+from bot.sandbox import uploads, visitors
 from bot.sandbox.server import Sandbox
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, GENERATE, TWO_KEYS, opened
@@ -50,32 +51,33 @@ async def said(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize(
-    ("limit", "sent", "status"),
-    [
-        ("idle_s", b"", b""),
-        ("head_s", b"GET /healthz HTTP/1.1\r\nHost: ", b""),
-        ("idle_s", HEALTH, b"200"),  # kept open, and not used again
-        ("head_s", HEALTH + AGAIN + b"GET /hea", b"200"),  # begun anew, and not ended
-        ("body_s", b"POST " + GENERATE.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n"
-         b"Content-Type: application/json\r\nAuthorization: Bearer " + ALICE.encode() + b"\r\n\r\n{",
-         b"408"),
-        ("idle_s", b"POST " + GENERATE.encode() + b" HTTP/1.1\r\nHost: a\r\n"
-         b"Content-Length: 50\r\n\r\n", b"401"),  # refused, and its body never comes
-    ],
-)  # fmt: skip
-async def test_a_connection_that_keeps_the_server_waiting_is_closed(
-    sandbox, tmp_path, monkeypatch, limit, sent, status
-):
-    async with limited(monkeypatch, sandbox, tmp_path, **{limit: 0.05}) as api:
-        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        first, _, second = sent.partition(AGAIN)
-        writer.write(first)
-        answer = await reader.readuntil(b'"}') if second else b""
-        writer.write(second)
-        answer += await said(reader)
-        assert answer.split(b" ")[1:2] == ([status] if status else []), answer
-        writer.close()
+POST = b"POST " + GENERATE.encode() + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n"
+KEEPING = [
+    ("idle_s", b"", b""),
+    ("head_s", b"GET /healthz HTTP/1.1\r\nHost: ", b""),
+    ("idle_s", HEALTH, b"200"),  # kept open, and not used again
+    ("head_s", HEALTH + AGAIN + b"GET /hea", b"200"),  # begun anew, and not ended
+    ("body_s", POST + b"Content-Type: application/json\r\nAuthorization: Bearer "
+     + ALICE.encode() + b"\r\n\r\n{", b"408"),
+    ("idle_s", POST + b"\r\n", b"401"),  # refused, and its body never comes
+]  # fmt: skip
+
+
+async def test_a_connection_that_keeps_the_server_waiting_is_closed(sandbox, tmp_path, monkeypatch):
+    async with limited(monkeypatch, sandbox, tmp_path, body_s=0.05) as api:
+        waiting = api.stage.app.door._waiting
+        patient = waiting.limits
+        for limit, sent, status in KEEPING:
+            # No other limit can be what ends it.
+            waiting.limits = replace(patient, **{limit: 0.05})
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+            first, _, second = sent.partition(AGAIN)
+            writer.write(first)
+            answer = await reader.readuntil(b'"}') if second else b""
+            writer.write(second)
+            answer += await said(reader)
+            assert answer.split(b" ")[1:2] == ([status] if status else []), (sent, answer)
+            writer.close()
 
 
 async def test_bytes_now_and_then_do_not_keep_a_connection(sandbox, tmp_path, monkeypatch):
@@ -198,43 +200,69 @@ async def test_a_machine_that_refuses_to_accept_is_asked_again(caplog, monkeypat
     assert lines == ["the sandbox cannot accept connections: Too many open files"]
 
 
-async def test_the_sandbox_bounds_its_connections_too(monkeypatch):
-    monkeypatch.setattr(sandbox_server, "IDLE_S", 0.05)
+NO_SUCH_PAGE = b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", NO_SUCH_PAGE, b"GET / HTTP/1.1\r\nHost: 127.", b"junk\r\n\r\n"]
+)
+async def test_the_sandbox_bounds_its_connections_too(monkeypatch, caplog, sent):
+    monkeypatch.setattr(visitors, "IDLE_S", 0.1)
     async with Sandbox(most=4) as sandbox:
-        silent = [
-            await asyncio.open_connection("127.0.0.1", int(sandbox.url.rpartition(":")[2]))
-            for _ in range(20)
-        ]
+        port = int(sandbox.url.rpartition(":")[2])
+        busy = await asyncio.open_connection("127.0.0.1", port)
+        busy[1].write(b"POST /api/v10/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n")
+        others = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+        for _, writer in others:
+            writer.write(sent)
         async with httpx.AsyncClient(base_url=sandbox.url) as client:
             assert (await client.get("/")).status_code == 200
-        for reader, writer in silent:
-            assert await said(reader) == b""
+        for reader, writer in others:
+            await said(reader)
+            writer.close()
+        # What is being asked was closed neither for its age nor to make room.
+        busy[1].write(b"{}")
+        assert (await busy[0].readline()).startswith(b"HTTP/1.1 401 ")
+        busy[1].close()
+    assert [
+        r for r in caplog.records if "is full with" in r.getMessage()
+    ] or sent == b"junk\r\n\r\n"
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.slow
+async def test_a_body_that_never_reaches_the_sandbox_is_given_up(monkeypatch):
+    monkeypatch.setattr(uploads, "BODY_S", 0.05)
+    async with Sandbox() as sandbox:
+        for path in ("/api/v10/x", f"/user/{sandbox.world.user('bob').id}/modals/1"):
+            host = sandbox.url.rpartition("/")[2]
+            reader, writer = await asyncio.open_connection(*host.split(":"))
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9\r\n\r\n"
+            writer.write(head.encode() + b"{")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
             writer.close()
 
 
 TWO_LENGTHS = b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
 
 
-@pytest.mark.parametrize(
-    ("request_bytes", "words"),
-    [
-        (HEALTH.replace(b"\r\n\r\n", b"\r\n") + TWO_LENGTHS, b"not both"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\n folded: line\r\nBad Name: 1\r\n\r\n", b"no valid HTTP"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"no valid HTTP"),
-    ],
-    ids=["two lengths", "bad header", "TLS"],
-)
-async def test_what_is_no_request_is_a_sentence_and_the_end(
-    sandbox, tmp_path, caplog, request_bytes, words
-):
+NO_REQUESTS = [
+    (HEALTH.replace(b"\r\n\r\n", b"\r\n") + TWO_LENGTHS, b"not both"),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n folded: line\r\nBad Name: 1\r\n\r\n", b"no valid HTTP"),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"no valid HTTP"),  # TLS
+]
+
+
+async def test_what_is_no_request_is_a_sentence_and_the_end(sandbox, tmp_path, caplog):
     async with opened(sandbox, tmp_path, TWO_KEYS) as api:
-        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        writer.write(request_bytes * 2)
-        answer = await said(reader)
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        assert answer.count(b"HTTP/1.1") == 1
-        assert words in answer
-        writer.close()
+        for request, words in NO_REQUESTS:
+            reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+            writer.write(request * 2)
+            answer = await said(reader)
+            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert answer.count(b"HTTP/1.1") == 1
+            assert words in answer
+            writer.close()
     assert not [r for r in caplog.records if r.name.startswith("uvicorn")]
 
 
