@@ -43,9 +43,9 @@ from bot.fleet.fleet import Fleet
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
 from bot.jobs.clock_watch import ClockWatch
+from bot.jobs.pause import RESTARTED
 from bot.jobs.queue import JobQueue
 from bot.logs.file import FILE_NAME
-from bot.messages.queue_lines import RESTARTED
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
@@ -88,6 +88,9 @@ def limits_of(settings: Settings) -> Limits:
         dm_gpu_seconds_per_day=settings.limit_dm_gpu_seconds_per_day,
         server_images_per_day=settings.limit_server_images_per_day,
         server_gpu_seconds_per_day=settings.limit_server_gpu_seconds_per_day,
+        key_open_jobs=settings.limit_key_open_jobs,
+        key_images_per_day=settings.limit_key_images_per_day,
+        key_gpu_seconds_per_day=settings.limit_key_gpu_seconds_per_day,
         queue_size=settings.limit_queue_size,
         server_queue_size=settings.limit_server_queue_size,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
 
 from bot.catalogue.models import Quality, find_model
 from bot.config.hosts import is_loopback
@@ -73,3 +75,7 @@ def readable_quality(value: str) -> str:
     if value:
         read_quality(value)
     return value
+
+
+QualityLevel = Annotated[str, AfterValidator(readable_quality)]
+"""A setting that is a quality level, or empty."""

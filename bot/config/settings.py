@@ -24,11 +24,11 @@ from bot.catalogue.lora_rules import ALL, checked
 from bot.catalogue.models import MODELS, ModelSpec, find_model
 from bot.config.api_keys import NONE, Keys
 from bot.config.checks import (
+    QualityLevel,
     known_model,
     loopback_only,
     read_quality,
     readable_engines,
-    readable_quality,
     user_ids,
 )
 from bot.config.hosts import is_loopback
@@ -162,19 +162,17 @@ class Settings(BaseSettings):
             "memory, until the next job; 0 keeps it."
         ),
     )
-    image_quality_fast: Annotated[str, AfterValidator(readable_quality)] = Field(
+    image_quality_fast: QualityLevel = Field(
         "",
         description=(
             "Steps and guidance of the quality `fast`, such as 20:4.0; else those of a Lightning "
             "file in IMAGE_LORA_PATH, else the model's."
         ),
     )
-    image_quality_standard: Annotated[str, AfterValidator(readable_quality)] = Field(
+    image_quality_standard: QualityLevel = Field(
         "", description="The same for the quality `standard`, which is the default."
     )
-    image_quality_high: Annotated[str, AfterValidator(readable_quality)] = Field(
-        "", description="The same for the quality `high`."
-    )
+    image_quality_high: QualityLevel = Field("", description="The same for the quality `high`.")
     image_prompt_suffix: bool = Field(
         False,
         description=(
@@ -220,6 +218,24 @@ class Settings(BaseSettings):
         description=(
             "Seconds of the graphics card that all members of one server together may ask for in "
             "any 24 hours; 0 for no limit."
+        ),
+    )
+    limit_key_open_jobs: Annotated[int, Field(ge=1)] = Field(
+        32,
+        description=(
+            "Jobs that one API key may have waiting or running at once. Keys have these three "
+            "limits instead of a user's."
+        ),
+    )
+    limit_key_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        1000,
+        description="Pictures that one API key may ask for in any 24 hours; 0 for no limit.",
+    )
+    limit_key_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Seconds of the graphics card that one API key may ask for in any 24 hours; 0 for no "
+            "limit."
         ),
     )
     limit_cooldown_seconds: Annotated[float, Field(ge=0)] = Field(

@@ -28,13 +28,17 @@ from bot.errors import (
 from bot.http.body_faults import fault_of
 from bot.http.openai_schemas import OpenAIBody
 from bot.http.schemas import GenerateBody
-from bot.rules.refusals import OpenJobsReached
+from bot.rules.refusals import OpenJobsReached, QuotaReached
 from bot.rules.wording import worded
 
 log = logging.getLogger(__name__)
 
 OPENAI_PATH: Final = "/v1/"
 RETRY_AFTER_S: Final = 30
+_JOB_ENDS_S: Final = 10
+"""What is said where one of the caller's jobs has to end first: about a picture's time."""
+_CLIENTS_WAIT_S: Final = 60
+"""Seconds of a Retry-After up to which OpenAI's clients obey it; above they guess."""
 _STATUS: Final[Mapping[type[UserError], int]] = {
     InvalidRequest: 422,
     LimitReached: 429,
@@ -49,6 +53,7 @@ _CODES: Final[Mapping[int, str]] = {
     404: "not_found",
     405: "method_not_allowed",
     409: "conflict",
+    408: "timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "rate_limit_exceeded",
@@ -108,9 +113,13 @@ def worded_for_programs(error: UserError) -> str:
 def problem_of(error: UserError) -> Problem:
     """Return the answer to what the queue refuses."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    if isinstance(error, QuotaReached) and error.retry_at is None:
+        status = 422  # More than the limit allows in all: it never passes.
     headers: dict[str, str] = {}
-    if isinstance(error, LimitReached) and error.retry_at is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_at - time.time())))
+    if status == 429:  # noqa: PLR2004
+        retry_at = error.retry_at if isinstance(error, LimitReached) else None
+        seconds = _JOB_ENDS_S if retry_at is None else max(1, math.ceil(retry_at - time.time()))
+        headers["Retry-After"] = str(seconds)
     elif status == 503:  # noqa: PLR2004
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return Problem(status, worded_for_programs(error), headers=headers)
@@ -135,8 +144,8 @@ def answer(path: str, problem: Problem) -> Response:
             body["job_id"] = problem.job_id
         return JSONResponse(body, status, headers)
     status = 400 if status == 422 else status  # noqa: PLR2004
-    if problem.job_id:
-        # Asking again by itself would only draw it once more.
+    if problem.job_id or float(headers.get("Retry-After", 0)) > _CLIENTS_WAIT_S:
+        # Asking again by itself would only draw it once more, or be refused once more.
         headers["x-should-retry"] = "false"
     kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004
     error = {

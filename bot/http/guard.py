@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Generator, Mapping
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.config.api_keys import Caller, Keys
@@ -23,16 +24,26 @@ from bot.http.uploads import UPLOAD_LIMIT
 BODY_LIMIT: Final = 256 * 1024
 BODY_LIMITS: Final[Mapping[str, int]] = {"/v1/images/edits": UPLOAD_LIMIT}
 """Those of the paths that take more."""
+_UPLOAD_TIMES: Final = 4
 AT_ONCE: Final = 128
 """Requests of one key that may be open at the same time."""
+_HARDENING: Final[Mapping[str, str]] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # The page of the description has its own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # A link to a picture opens it without the key.
+    "Referrer-Policy": "no-referrer",
+}
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
 class Guard:
     """Lets through what may come in; everything but the public pages needs a key."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, body_s: float) -> None:
         self._app = app
+        self._body_s = body_s
         self._keys = keys
         self._metrics = metrics
         self._open: Counter[int] = Counter()
@@ -46,10 +57,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HARDENING.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         async def refuse(problem: Problem) -> None:
@@ -59,9 +69,12 @@ class Guard:
             caller = self._caller(scope)
             with self._counted(caller):
                 scope.setdefault("state", {})["caller"] = caller
-                await self._app(
-                    scope, _bounded(receive, BODY_LIMITS.get(scope["path"], BODY_LIMIT)), sending
-                )
+                path = scope["path"]
+                limit, patience = BODY_LIMIT, self._body_s
+                if path in BODY_LIMITS:
+                    # A file takes longer than words, and waits until others are read.
+                    limit, patience = BODY_LIMITS[path], _UPLOAD_TIMES * self._body_s
+                await self._app(scope, _bounded(receive, limit, patience), sending)
         except Problem as problem:
             await refuse(problem)
         except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
@@ -78,6 +91,13 @@ class Guard:
         path = scope["path"]
         if self._keys.anyone is not None:
             _require_this_machine(headers)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # Two lengths of one body: what stands in front may have read another request than this.
+            raise Problem(
+                400,
+                "Send Content-Length or Transfer-Encoding, not both.",
+                headers={"Connection": "close"},
+            )
         if path in _PUBLIC:
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
@@ -138,13 +158,28 @@ def _require_this_machine(headers: Headers) -> None:
             raise Problem(403, "Without keys only this machine itself is served.")
 
 
-def _bounded(receive: Receive, limit: int) -> Receive:
-    """Return a `receive` that raises `Problem` for a body of more than `limit` bytes."""
+def _bounded(receive: Receive, limit: int, body_s: float) -> Receive:
+    """Return a `receive` that raises `Problem` for a body that is too large or comes too slowly.
+
+    `limit` is in bytes, `body_s` in seconds.
+    """
     received = 0
+    whole = False
+    until = asyncio.get_running_loop().time() + body_s
 
     async def bounded() -> Message:
-        nonlocal received
-        message: dict[str, Any] = dict(await receive())
+        nonlocal received, whole
+        try:
+            # Once the body is there, this waits for the client to hang up.
+            async with asyncio.timeout_at(None if whole else until):
+                message: dict[str, Any] = dict(await receive())
+        except TimeoutError:
+            raise Problem(
+                408,
+                f"The body did not arrive within {body_s:g} seconds.",
+                headers={"Connection": "close"},
+            ) from None
+        whole = not message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > limit:
             # uvicorn reads on and drops the rest, so that the client comes to read the answer.

@@ -10,11 +10,6 @@ from bot.messages.text import expected, safe
 from bot.words import _, mark, ngettext
 
 MOST_SHOWN = 10
-RESTARTED: Final = mark(
-    "the bot was restarted while jobs waited; an admin goes on with /admin resume"
-)
-"""Why the queue is paused after a start with ON_RESTART=paused."""
-
 
 ENGINE_STATES: Final = {
     "stopped": mark("the model is not loaded"),

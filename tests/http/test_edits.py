@@ -55,7 +55,8 @@ async def test_a_picture_to_start_from(api):
             answer = await client.post(EDITS, files=files, data=data)
             assert answer.status_code == 200, answer.text
             drawn = api.stage.engine.requests[-1]
-            assert drawn.input_image.read_bytes() == picture
+            kept = api.stage.app.settings.images_dir / "inputs" / f"{drawn.job_id}.input"
+            assert kept.read_bytes() == picture
             assert drawn.strength == strength
             assert len(answer.json()["data"]) == int(data.get("n", 1))
             assert all(one["b64_json"] and not one["url"] for one in answer.json()["data"])

@@ -15,10 +15,10 @@ from tests.process.kit import bot_process, logged
 
 KEY = "fuzzers-key-0123456789"
 PLENTY = {
-    "LIMIT_OPEN_JOBS": "100000",
-    "LIMIT_IMAGES_PER_DAY": "1000000",
+    "LIMIT_KEY_OPEN_JOBS": "100000",
+    "LIMIT_KEY_IMAGES_PER_DAY": "1000000",
     "LIMIT_QUEUE_SIZE": "100000",
-    "LIMIT_GPU_SECONDS_PER_DAY": "0",
+    "LIMIT_KEY_GPU_SECONDS_PER_DAY": "0",
 }
 
 
