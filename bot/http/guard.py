@@ -21,6 +21,8 @@ from bot.http.metrics import Metrics
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
+BODY_RATE: Final = 64 * 1024
+"""Bytes of a body that give its client a second more: half a megabit a second is a slow line."""
 AT_ONCE: Final = 128
 """Requests of one key that may be open at the same time."""
 _HARDENING: Final[Mapping[str, str]] = {
@@ -151,10 +153,12 @@ def _bounded(receive: Receive, body_s: float) -> Receive:
     """Return a `receive` that raises `Problem` for a body that is too large or comes too slowly."""
     received = 0
     whole = False
-    until = asyncio.get_running_loop().time() + body_s
+    until: float | None = None
 
     async def bounded() -> Message:
-        nonlocal received, whole
+        nonlocal received, until, whole
+        if until is None:  # Not before: until it is asked for, the body is held up here.
+            until = asyncio.get_running_loop().time() + body_s
         try:
             # Once the body is there, this waits for the client to hang up.
             async with asyncio.timeout_at(None if whole else until):
@@ -162,11 +166,14 @@ def _bounded(receive: Receive, body_s: float) -> Receive:
         except TimeoutError:
             raise Problem(
                 408,
-                f"The body did not arrive within {body_s:g} seconds.",
+                f"The body did not arrive: {body_s:g} seconds and one for each "
+                f"{BODY_RATE // 1024} KiB are over.",
                 headers={"Connection": "close"},
             ) from None
         whole = not message.get("more_body", False)
-        received += len(message.get("body", b""))
+        arrived = len(message.get("body", b""))
+        until += arrived / BODY_RATE
+        received += arrived
         if received > BODY_LIMIT:
             # uvicorn reads on and drops the rest, so that the client comes to read the answer.
             raise Problem(413, f"The body is larger than {BODY_LIMIT // 1024} KiB.")

@@ -20,6 +20,12 @@ _AT_ONCE: Final = 16
 _PAUSE_S: Final = 1.0
 """Seconds until the next try where the machine refuses to accept; asyncio's own pause."""
 _TELL_S: Final = 60.0
+_UNSENT: Final = 128 * 1024
+"""Bytes of an answer that the kernel may hold unsent.
+
+Left to itself it takes megabytes of each connection and asks for more only once a third of them is
+through: a client that reads slowly and one that does not read at all would look alike for a minute.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,16 @@ class Acceptor:
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
         self._running = asyncio.create_task(self._accept(serving), name=f"accept: {self._name}")
+        # Not earlier: the loop still watches the socket's number, which the next socket would get.
+        self._running.add_done_callback(lambda _: self._listener.close())
         return self._running
 
     def close(self) -> None:
         """Accept nothing more; what is open stays open."""
-        if self._running is not None:
+        if self._running is None:
+            self._listener.close()
+        else:
             self._running.cancel()
-        self._listener.close()
 
     async def _accept(self, serving: Serving) -> None:
         loop = asyncio.get_running_loop()
@@ -132,6 +141,8 @@ async def _open(connection: socket.socket, protocol: Callable[[], asyncio.Protoc
         # Otherwise an answer's second part waits 40 ms for the client's delayed acknowledgement;
         # asyncio sets this only on sockets that were made with IPPROTO_TCP.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Not on Windows.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
     except OSError:  # The client has gone again.
         connection.close()
