@@ -80,7 +80,9 @@ class Acceptor:
         """Listen, and return the task that accepts; raise OSError where the port is taken."""
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
-        self._running = asyncio.create_task(self._accept(serving), name=f"accept: {self._name}")
+        # Here, not when the task begins: the limit is the one that the caller sees.
+        accepting = self._accept(serving, files_for_connections())
+        self._running = asyncio.create_task(accepting, name=f"accept: {self._name}")
         # Not earlier: the loop still watches the socket's number, which the next socket would get.
         self._running.add_done_callback(lambda _: self._listener.close())
         return self._running
@@ -92,9 +94,8 @@ class Acceptor:
         else:
             self._running.cancel()
 
-    async def _accept(self, serving: Serving) -> None:
+    async def _accept(self, serving: Serving, highest: int) -> None:
         loop = asyncio.get_running_loop()
-        highest = files_for_connections()
         accepted = 0
         while True:
             try:
