@@ -26,7 +26,7 @@ class TimeLimits:
     head_s: float = 10.0
     """From a request's first byte to the end of its headers."""
     body_s: float = 30.0
-    """From there to the end of its body."""
+    """From there to the end of its body; what has come of it gives more (`guard.BODY_RATE`)."""
     send_s: float = 20.0
     """Until the client takes the next part of an answer."""
 

@@ -15,6 +15,7 @@ from html import escape
 from typing import Any, Final, cast
 
 Json = Mapping[str, Any]
+FORM: Final = "multipart/form-data"
 
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
@@ -67,10 +68,10 @@ def _operation(description: Json, path: str, method: str, operation: Json) -> It
     )
     for paragraph in operation.get("description", "").split("\n\n"):
         yield f"<p>{_text(paragraph)}</p>"
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
-    schema: Json = _resolved(description, body["schema"]) if body else {}
-    example: object = next(iter(schema.get("examples", ())), None)
-    yield f"<pre>{escape(_curl(path, method, operation, example))}</pre>"
+    kinds: Json = operation.get("requestBody", {}).get("content", {})
+    kind: str = next(iter(kinds), "")
+    schema: Json = _resolved(description, kinds[kind]["schema"]) if kind else {}
+    yield f"<pre>{escape(_curl(path, method, operation, _sent(kind, schema)))}</pre>"
     parameters = operation.get("parameters", ())
     if parameters:
         rows = [
@@ -83,23 +84,37 @@ def _operation(description: Json, path: str, method: str, operation: Json) -> It
     yield "<h3>Answers</h3>"
     for status, answer in operation["responses"].items():
         yield f"<p><strong>{escape(status)}</strong> {_text(answer['description'])}</p>"
-        kinds = cast("Json", answer.get("content", {}))
-        shape = _resolved(description, kinds.get("application/json", {}).get("schema", {}))
+        returned = cast("Json", answer.get("content", {}))
+        shape = _resolved(description, returned.get("application/json", {}).get("schema", {}))
         if status.startswith("2") and shape.get("properties"):
             yield _fields(shape, answer=True)
     yield "</details>"
 
 
-def _curl(path: str, method: str, operation: Json, example: object) -> str:
+def _curl(path: str, method: str, operation: Json, sent: Iterator[str]) -> str:
     what = "curl" if method == "get" else f"curl -X {method.upper()}"
     parts = [f'{what} "$API{path}"']
     if operation.get("security"):
         parts.append('-H "Authorization: Bearer $KEY"')
-    if example is not None:
-        parts.append('-H "Content-Type: application/json"')
-        text = json.dumps(example, ensure_ascii=False).replace("'", "'\\''")
-        parts.append(f"-d '{text}'")
-    return " \\\n  ".join(parts)
+    return " \\\n  ".join([*parts, *sent])
+
+
+def _sent(kind: str, schema: Json) -> Iterator[str]:
+    """Yield curl's options that send an example of a body."""
+    example: Any = next(iter(schema.get("examples", ())), None)
+    if kind == FORM:
+        for name in schema.get("required", ()):
+            field = schema["properties"][name]
+            text = "@picture.png" if field.get("format") == "binary" else "…"
+            value: object = example.get(name, text) if example else text
+            yield "-F " + _quoted(f"{name}={value}")
+    elif example is not None:
+        yield f'-H "Content-Type: {kind}"'
+        yield f"-d {_quoted(json.dumps(example, ensure_ascii=False))}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _fields(schema: Json, *, answer: bool = False) -> str:
@@ -134,7 +149,7 @@ def _kind(schema: Json) -> str:
         return "one of " + ", ".join(json.dumps(value) for value in schema["enum"])
     if "const" in schema:
         return json.dumps(schema["const"])
-    words = [str(schema.get("type", "anything"))]
+    words = ["file" if schema.get("format") == "binary" else str(schema.get("type", "anything"))]
     if "items" in schema:
         words.append(f"of {_kind(schema['items'])}")
     words += [f"{word} {_number(schema[key])}" for key, word in _BOUNDS.items() if key in schema]

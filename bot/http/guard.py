@@ -24,7 +24,8 @@ from bot.http.uploads import UPLOAD_LIMIT
 BODY_LIMIT: Final = 256 * 1024
 BODY_LIMITS: Final[Mapping[str, int]] = {"/v1/images/edits": UPLOAD_LIMIT}
 """Those of the paths that take more."""
-_UPLOAD_TIMES: Final = 4
+BODY_RATE: Final = 64 * 1024
+"""Bytes of a body that give its client a second more: half a megabit a second is a slow line."""
 AT_ONCE: Final = 128
 """Requests of one key that may be open at the same time."""
 _HARDENING: Final[Mapping[str, str]] = {
@@ -70,11 +71,8 @@ class Guard:
             with self._counted(caller):
                 scope.setdefault("state", {})["caller"] = caller
                 path = scope["path"]
-                limit, patience = BODY_LIMIT, self._body_s
-                if path in BODY_LIMITS:
-                    # A file takes longer than words, and waits until others are read.
-                    limit, patience = BODY_LIMITS[path], _UPLOAD_TIMES * self._body_s
-                await self._app(scope, _bounded(receive, limit, patience), sending)
+                limit = BODY_LIMITS.get(path, BODY_LIMIT)
+                await self._app(scope, _bounded(receive, limit, self._body_s), sending)
         except Problem as problem:
             await refuse(problem)
         except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
@@ -165,10 +163,12 @@ def _bounded(receive: Receive, limit: int, body_s: float) -> Receive:
     """
     received = 0
     whole = False
-    until = asyncio.get_running_loop().time() + body_s
+    until: float | None = None
 
     async def bounded() -> Message:
-        nonlocal received, whole
+        nonlocal received, until, whole
+        if until is None:  # Not before: until it is asked for, the body is held up here.
+            until = asyncio.get_running_loop().time() + body_s
         try:
             # Once the body is there, this waits for the client to hang up.
             async with asyncio.timeout_at(None if whole else until):
@@ -176,11 +176,14 @@ def _bounded(receive: Receive, limit: int, body_s: float) -> Receive:
         except TimeoutError:
             raise Problem(
                 408,
-                f"The body did not arrive within {body_s:g} seconds.",
+                f"The body did not arrive: {body_s:g} seconds and one for each "
+                f"{BODY_RATE // 1024} KiB are over.",
                 headers={"Connection": "close"},
             ) from None
         whole = not message.get("more_body", False)
-        received += len(message.get("body", b""))
+        arrived = len(message.get("body", b""))
+        until += arrived / BODY_RATE
+        received += arrived
         if received > limit:
             # uvicorn reads on and drops the rest, so that the client comes to read the answer.
             raise Problem(413, f"The body is larger than {limit // 1024} KiB.")

@@ -20,6 +20,12 @@ _AT_ONCE: Final = 16
 _PAUSE_S: Final = 1.0
 """Seconds until the next try where the machine refuses to accept; asyncio's own pause."""
 _TELL_S: Final = 60.0
+_UNSENT: Final = 128 * 1024
+"""Bytes of an answer that the kernel may hold unsent.
+
+Left to itself it takes megabytes of each connection and asks for more only once a third of them is
+through: a client that reads slowly and one that does not read at all would look alike for a minute.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +80,22 @@ class Acceptor:
         """Listen, and return the task that accepts; raise OSError where the port is taken."""
         self._listener.setblocking(False)
         self._listener.listen(BACKLOG)
-        self._running = asyncio.create_task(self._accept(serving), name=f"accept: {self._name}")
+        # Here, not when the task begins: the limit is the one that the caller sees.
+        accepting = self._accept(serving, files_for_connections())
+        self._running = asyncio.create_task(accepting, name=f"accept: {self._name}")
+        # Not earlier: the loop still watches the socket's number, which the next socket would get.
+        self._running.add_done_callback(lambda _: self._listener.close())
         return self._running
 
     def close(self) -> None:
         """Accept nothing more; what is open stays open."""
-        if self._running is not None:
+        if self._running is None:
+            self._listener.close()
+        else:
             self._running.cancel()
-        self._listener.close()
 
-    async def _accept(self, serving: Serving) -> None:
+    async def _accept(self, serving: Serving, highest: int) -> None:
         loop = asyncio.get_running_loop()
-        highest = files_for_connections()
         accepted = 0
         while True:
             try:
@@ -132,6 +142,8 @@ async def _open(connection: socket.socket, protocol: Callable[[], asyncio.Protoc
         # Otherwise an answer's second part waits 40 ms for the client's delayed acknowledgement;
         # asyncio sets this only on sockets that were made with IPPROTO_TCP.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Not on Windows.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
         await asyncio.get_running_loop().connect_accepted_socket(protocol, connection)
     except OSError:  # The client has gone again.
         connection.close()

@@ -13,13 +13,14 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from bot.http import server
+from bot.http import guard, server
 from bot.http.connections import HttpConnection, TimeLimits
 from bot.machine import acceptor
+from bot.machine.acceptor import Acceptor, Serving
 from bot.sandbox import uploads, visitors
 from bot.sandbox.server import Sandbox
 from tests.engines import Script, ScriptedEngine
-from tests.http.kit import ALICE, GENERATE, TWO_KEYS, opened
+from tests.http.kit import ALICE, GENERATE, TWO_KEYS, opened, raw_post
 from tests.wire.kit import soon
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -77,6 +78,23 @@ async def test_a_connection_that_keeps_the_server_waiting_is_closed(sandbox, tmp
             writer.write(second)
             answer += await said(reader)
             assert answer.split(b" ")[1:2] == ([status] if status else []), (sent, answer)
+            writer.close()
+
+
+async def test_a_body_that_comes_slowly_is_waited_for(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(guard, "BODY_RATE", 1)
+    async with limited(monkeypatch, sandbox, tmp_path, body_s=0.1) as api:
+        whole = raw_post(api, f"{GENERATE}?async=true", {"prompt": "a house"}).replace(
+            b"\r\n\r\n", b"\r\nAuthorization: Bearer " + ALICE.encode() + b"\r\n\r\n"
+        )
+        begun = await asyncio.open_connection("127.0.0.1", api.port)
+        begun[1].write(whole[:-5])
+        without = await asyncio.open_connection("127.0.0.1", api.port)
+        without[1].write(whole.partition(b"{")[0])
+        assert b"408" in await soon(without[0].readuntil(b"\r\n"))  # So much for the first 0.1 s.
+        begun[1].write(whole[-5:])
+        assert b"202" in await soon(begun[0].readuntil(b"\r\n"))
+        for _, writer in (begun, without):
             writer.close()
 
 
@@ -240,6 +258,61 @@ async def test_a_body_that_never_reaches_the_sandbox_is_given_up(monkeypatch):
             writer.write(head.encode() + b"{")
             assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
             writer.close()
+
+
+class Talker(asyncio.Protocol):
+    """Sends more than anyone reads at once."""
+
+    SIZE = 16 * 1024 * 1024
+
+    def __init__(self, made: asyncio.Future[asyncio.Transport]) -> None:
+        self._made = made
+
+    def connection_made(self, transport):
+        transport.write(bytes(self.SIZE))
+        self._made.set_result(transport)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="not on this system")
+async def test_what_a_client_has_not_read_is_seen_to_be_unread():
+    """The limit on answers that nobody reads would else cut off a client that reads slowly."""
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[asyncio.Transport] = loop.create_future()
+    listener = socket.create_server(("127.0.0.1", 0))
+    gate = Acceptor("a test", listener, 1)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        client.setblocking(False)
+        accepting = gate.start(Serving(lambda: Talker(made), lambda: 0, lambda: False, b""))
+        await loop.sock_connect(client, listener.getsockname())
+        transport = await soon(made)
+        read = 0
+        while read < Talker.SIZE // 2:
+            read += len(await soon(loop.sock_recv(client, 16 * 1024)))
+        held = Talker.SIZE - read - transport.get_write_buffer_size()
+        transport.abort()
+    gate.close()
+    await asyncio.wait({accepting})
+    assert held < 1024 * 1024
+
+
+async def test_a_closed_acceptor_leaves_the_next_socket_alone():
+    """The system gives that the listener's number, and the loop may still watch this."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        gate = Acceptor("a test", socket.create_server(("127.0.0.1", 0)), 1)
+        accepting = gate.start(Serving(asyncio.Protocol, lambda: 0, lambda: False, b""))
+        await asyncio.sleep(0)  # It accepts.
+        gate.close()
+        with socket.create_connection(elsewhere.getsockname()) as client:
+            arrived = asyncio.Event()
+            loop.add_reader(client, arrived.set)
+            await asyncio.wait({accepting})
+            peer, _ = elsewhere.accept()
+            with peer:
+                peer.send(b"hello")
+                await soon(arrived.wait())
+            loop.remove_reader(client)
 
 
 NO_REQUESTS = [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import sqlite3
 from html.parser import HTMLParser
 
 from bot.http import readiness
+from bot.http.description import page_of
 from bot.http.readiness import FRESH_S, DatabaseCheck
 from storage.database import Database
 from tests.http.kit import ALICE, TWO_KEYS, opened
@@ -46,6 +48,28 @@ async def test_the_description_for_people_runs_no_script_and_asks_nobody(sandbox
     for name in description["components"]["schemas"]["GenerateBody"]["properties"]:
         assert f"<code>{name}</code>" in page.text
     assert "<key>" not in page.text  # markup of our own texts
+
+
+def test_a_form_is_described_with_its_files():
+    form = {
+        "required": ["image", "prompt"],
+        "properties": {
+            "image": {"type": "string", "format": "binary"},
+            "prompt": {"type": "string"},
+            "strength": {"type": "number", "maximum": 1},
+        },
+        "examples": [{"prompt": "'Hello' in neon"}],
+    }
+    operation = {
+        "summary": "Draw over a picture",
+        "requestBody": {"content": {"multipart/form-data": {"schema": form}}},
+        "responses": {"204": {"description": "Nothing."}},
+    }
+    info = {"title": "A bot", "version": "1", "description": ""}
+    page = html.unescape(page_of({"info": info, "paths": {"/edits": {"post": operation}}}))
+    assert "-F 'image=@picture.png' \\\n  -F 'prompt='\\''Hello'\\'' in neon'</pre>" in page
+    assert "<code>image</code></th><td>file; required" in page
+    assert "<code>strength</code></th><td>number to 1" in page
 
 
 async def test_each_page_is_written_once(sandbox, tmp_path, monkeypatch):

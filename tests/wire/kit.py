@@ -123,10 +123,10 @@ class Stage:
         await self.run
 
 
-async def soon(wait: Awaitable[Any]) -> None:
+async def soon(wait: Awaitable[Any]) -> Any:
     """Wait for something that has to happen, and fail if it never does."""
     async with asyncio.timeout(PATIENCE_S):
-        await wait
+        return await wait
 
 
 def controls(message: Message) -> list[str]:
