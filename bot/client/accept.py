@@ -150,7 +150,8 @@ class Intake:
             except UserError as error:
                 if not interaction.response.is_done():
                     raise
-                await interaction.edit_original_response(content=spoken(error))
+                # A bot that stops may have closed its client by now.
+                await _lenient(partial(interaction.edit_original_response, content=spoken(error)))
                 return
             await self._respond(interaction, submission, request)
 
