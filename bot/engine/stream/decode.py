@@ -91,8 +91,8 @@ class PictureCodec:
     ) -> Tensor:
         """Return the latents [1, 16, height / 8, width / 8] of a picture fitted to that size."""
         pixels = torch.from_numpy(np.array(fitted(picture, width, height), dtype=np.float32))
-        # In this order of rounding, as DiffSynth does it.
-        values = pixels.to(self.device.torch, self._dtype) * (2 / 255) - 1
+        # Rounded once: in bfloat16 from the start, 255 levels are some 190.
+        values = (pixels.to(self.device.torch) * (2 / 255) - 1).to(self._dtype)
         return self._run(self._vae.encode, values.permute(2, 0, 1)[None], width, height, room)
 
     @torch.no_grad()
@@ -127,8 +127,12 @@ class PictureCodec:
 
 
 def _picture(values: Tensor) -> Image.Image:
-    """Return [1, 3, height, width] from -1 to 1 as a picture, rounded as DiffSynth does it."""
-    pixels = ((values[0].permute(1, 2, 0) + 1) * (255 / 2)).clip(0, 255)
+    """Return [1, 3, height, width] from -1 to 1 as a picture, each value rounded to the nearest.
+
+    Cut off in bfloat16 instead, as DiffSynth does it, a picture loses 0.4 of its 255 levels each
+    time that it is drawn from itself.
+    """
+    pixels = ((values[0].permute(1, 2, 0).float() + 1) * (255 / 2)).round().clip(0, 255)
     return Image.fromarray(pixels.to("cpu", torch.uint8).numpy())
 
 

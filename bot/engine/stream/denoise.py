@@ -92,10 +92,12 @@ def denoise(
     """
     device, dtype = dit.device.torch, dit.settings.dtype
     scheduler = schedule(inputs)
-    latents = noise(inputs.seeds, inputs.width, inputs.height, dtype).to(device)
+    # The noise is the pipeline's own; what is added to it stays whole: in bfloat16 each of forty
+    # steps would round away what the next ones cannot give back.
+    latents = noise(inputs.seeds, inputs.width, inputs.height, dtype).to(device).float()
     if inputs.source is not None:
         latents = scheduler.add_noise(
-            inputs.source.to(device, dtype), latents, timestep=scheduler.timesteps[0]
+            inputs.source.to(device, torch.float32), latents, timestep=scheduler.timesteps[0]
         )
     prompts = [inputs.positive]
     if inputs.guidance != 1.0 and inputs.negative is not None:
