@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 import sysconfig
@@ -15,6 +14,7 @@ from typing import Final
 from bot.config.settings import Settings
 from bot.doctor.card import needs_card
 from bot.doctor.finding import Finding, Level
+from bot.engine.host_memory import total_memory, under_wsl
 
 _GIB: Final = 2**30
 # Less than this share of what the model wants is an error, not a warning.
@@ -27,7 +27,7 @@ _WSL_SHARE: Final = 0.5
 
 def main_memory(settings: Settings) -> Iterator[Finding]:
     """Compare main memory with what the model's engine holds of it."""
-    total = _total()
+    total = total_memory()
     if total is None:
         yield Finding("main memory", Level.OK, "its size cannot be told here")
         return
@@ -58,9 +58,8 @@ def pinned_memory(settings: Settings) -> Iterator[Finding]:
         return
     wanted = _pinned_gib(settings.image_vram_gb)
     text = f"the engine pins about {wanted:.0f} GiB at a budget of {settings.image_vram_gb:g} GiB"
-    total = _total()
-    under_wsl = "microsoft" in platform.uname().release.lower()
-    if under_wsl and total is not None and wanted * _GIB > total * _WSL_SHARE:
+    total = total_memory()
+    if under_wsl() and total is not None and wanted * _GIB > total * _WSL_SHARE:
         yield Finding(
             "pinned memory",
             Level.WARNING,
@@ -118,25 +117,6 @@ def _locked_limit() -> str:
     soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     limit = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft / 2**20:.0f} MiB"
     return f"; ulimit -l is {limit}, which does not bind NVIDIA's driver"
-
-
-def _total() -> int | None:
-    if sys.platform == "win32":
-        return _windows_total()
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-
-
-def _windows_total() -> int | None:
-    import ctypes  # noqa: PLC0415
-
-    kilobytes = ctypes.c_ulonglong(0)
-    kernel32 = getattr(ctypes, "windll").kernel32  # noqa: B009 - Windows only
-    if not kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
-        return None
-    return kilobytes.value * 1024
 
 
 def _meminfo(name: str) -> int | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+
+from bot.engine.host_memory import most_pinned, total_memory
+from bot.engine.stream.pinned import HostBuffer, PinnedMemory
 
 
 class Event(Protocol):
@@ -23,30 +25,6 @@ class Event(Protocol):
     def synchronize(self) -> None:
         """Let the caller wait for the mark."""
         ...
-
-
-class HostBuffer:
-    """Bytes in main memory that the GPU can fetch by itself; `tensor` is flat uint8."""
-
-    def __init__(self, size: int, *, pinned: bool) -> None:
-        self.tensor = torch.empty(size, dtype=torch.uint8)
-        if pinned and size:
-            # torch's own pinned allocator rounds up to a power of two: a quarter of a gigabyte
-            # for each block of 227 MB. Registering ordinary memory takes only what is asked for.
-            runtime: Any = torch.cuda.cudart()
-            _check(runtime.cudaHostRegister(self.tensor.data_ptr(), size, 0))
-            weakref.finalize(self, _unpin, self.tensor).atexit = False
-
-
-def _check(status: Any) -> None:
-    if int(status) != 0:
-        raise torch.OutOfMemoryError(f"main memory could not be pinned (CUDA error {int(status)})")
-
-
-def _unpin(tensor: torch.Tensor) -> None:
-    torch.cuda.synchronize()  # a copy may still read from it
-    runtime: Any = torch.cuda.cudart()
-    runtime.cudaHostUnregister(tensor.data_ptr())
 
 
 class _NoEvent:
@@ -69,9 +47,13 @@ class Device:
     def __init__(self, name: str = "cpu") -> None:
         self.torch = torch.device(name)
 
-    def host_buffer(self, size: int) -> HostBuffer:
-        """Return `size` bytes of main memory that `copying` may read."""
-        return HostBuffer(size, pinned=False)
+    def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
+        """Return `size` bytes of main memory that `copying` may read.
+
+        Where they are wanted `pinned` and may be, the device fetches them by itself.
+        """
+        del pinned
+        return HostBuffer(size)
 
     def buffer(self, size: int) -> torch.Tensor:
         """Return `size` uninitialised bytes of the device's memory, flat uint8."""
@@ -109,10 +91,11 @@ class CudaDevice(Device):
         if ":" not in name:
             self.torch = torch.device("cuda", torch.cuda.current_device())
         self._copies = torch.cuda.Stream(self.torch)
+        self.pinned = PinnedMemory(most_pinned(total_memory()))
 
-    def host_buffer(self, size: int) -> HostBuffer:
-        """See `Device`; the memory is pinned."""
-        return HostBuffer(size, pinned=True)
+    def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
+        """See `Device`."""
+        return HostBuffer(size, self.pinned if pinned else None)
 
     def copying(self) -> AbstractContextManager[Any]:
         """See `Device`."""

@@ -51,7 +51,9 @@ class WeightStore:
 
     def add(self, kind: Kind, index: int, packed: Packed, *, resident: bool) -> None:
         """Place one half of block `index`."""
-        self._streamer.add((kind, index), packed.flat, resident=resident)
+        # Modulation is fetched once a schedule, 6 GiB of it: not worth as much pinned memory.
+        pinned = kind == "block"
+        self._streamer.add((kind, index), packed.flat, resident=resident, pinned=pinned)
         device = self._device.torch
         self._small[kind, index] = {name: t.to(device) for name, t in packed.small.items()}
 
