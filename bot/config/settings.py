@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     InstanceOf,
     SecretStr,
@@ -29,6 +30,10 @@ from bot.errors import ConfigError, InvalidRequest
 # Three base64url parts: the bot's id, a timestamp, a signature.
 _ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
+
+
+def _number_or_auto(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() == "auto" else value
 
 
 class Settings(BaseSettings):
@@ -81,12 +86,23 @@ class Settings(BaseSettings):
             "several separated by commas; all but FILE may be left out (docs/loras.md)."
         ),
     )
-    image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.7, description="Share of the card's memory that the engine may use, from 0 to 1."
+    image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description=(
+            "Share of the card's memory that the engine may use, from 0 to 1; 0.9 where it is not "
+            "set."
+        ),
+        examples=[0.7],
     )
-    image_vram_gb: Annotated[float, Field(ge=2)] = Field(
-        14.0,
-        description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
+    image_vram_gb: Annotated[
+        Annotated[float, Field(ge=2)] | None, BeforeValidator(_number_or_auto)
+    ] = Field(
+        "auto",
+        validate_default=True,
+        description=(
+            "Most GPU memory that the engine takes, in GiB; auto is as much as is free, less a "
+            "reserve. The share above counts instead where it is smaller."
+        ),
     )
     engines: str = Field(
         "local",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.config.settings import Settings
+from bot.doctor.budget import pinned_wanted
 from bot.doctor.card import needs_card
 from bot.doctor.finding import Finding, Level
 from bot.engine.host_memory import total_memory, under_wsl
@@ -19,10 +20,6 @@ from bot.engine.host_memory import total_memory, under_wsl
 _GIB: Final = 2**30
 # Less than this share of what the model wants is an error, not a warning.
 _TOO_LITTLE: Final = 0.52
-# Measured (docs/performance.md): GiB pinned by transformer and text encoder, by budget.
-_PINNED: Final = {4: 23.3, 8: 19.5, 12: 15.5, 14: 13.6, 16: 12.9}
-_WSL_SHARE: Final = 0.5
-"""What Windows lets programs under WSL 2 pin."""
 
 
 def main_memory(settings: Settings) -> Iterator[Finding]:
@@ -37,7 +34,7 @@ def main_memory(settings: Settings) -> Iterator[Finding]:
         text, total = f"{limit / _GIB:.1f} GiB of the machine's {text}, by the container", limit
     if (available := _meminfo("MemAvailable")) is not None:
         text += f", {available / _GIB:.1f} GiB available"
-    step = "add memory; swap does not help, since weights are pinned"
+    step = "add memory; swap does not help: weights would come from the disk at each step"
     published = settings.model.published
     if published is None or total >= published.ram_gib * _GIB:
         yield Finding("main memory", Level.OK, text)
@@ -56,17 +53,13 @@ def pinned_memory(settings: Settings) -> Iterator[Finding]:
     if not settings.model.streamed or settings.image_offload == "stock":
         yield Finding("pinned memory", Level.OK, "the model's weights wait in ordinary memory")
         return
-    wanted = _pinned_gib(settings.image_vram_gb)
-    text = f"the engine pins about {wanted:.0f} GiB at a budget of {settings.image_vram_gb:g} GiB"
-    total = total_memory()
-    if under_wsl() and total is not None and wanted * _GIB > total * _WSL_SHARE:
-        yield Finding(
-            "pinned memory",
-            Level.WARNING,
-            f"{text}; under WSL 2 at most half of its {total / _GIB:.0f} GiB can be pinned",
-            "raise memory= in .wslconfig, or run the bot in Windows itself",
-        )
+    wanted = pinned_wanted(settings)
+    if wanted is None:
+        yield Finding("pinned memory", Level.OK, "there is no card to fetch from it")
         return
+    text = f"the engine pins about {wanted / _GIB:.1f} GiB at the present budget"
+    if under_wsl():
+        text += ", which is the most that WSL 2 bears; the rest waits in ordinary memory"
     yield Finding("pinned memory", Level.OK, text + _locked_limit())
 
 
@@ -103,10 +96,6 @@ def compiler(settings: Settings) -> Iterator[Finding]:
         f"missing: {', '.join(missing)}; a step takes about 1.4 times as long without",
         f"{step}; or IMAGE_COMPILE=false",
     )
-
-
-def _pinned_gib(budget: float) -> float:
-    return next((gib for vram, gib in _PINNED.items() if budget <= vram), _PINNED[16])
 
 
 def _locked_limit() -> str:

@@ -73,6 +73,8 @@ class PictureCodec:
         self.device = device
         self._dtype = dtype
         self.last: Stage | None = None
+        self.give_way: Callable[[], bool] = lambda: False
+        """Called where even tiles have no room: frees some of the card, or says that it cannot."""
 
     @property
     def weight_bytes(self) -> int:
@@ -108,7 +110,7 @@ class PictureCodec:
         tiled = needs_tiles(width, height, element, room)
         started = time.perf_counter()
         try:
-            out = work(x, tiled=tiled, tile_size=TILE, tile_stride=STRIDE)
+            out = self._in_tiles(work, x) if tiled else work(x, tiled=False)
         except torch.OutOfMemoryError:
             if tiled:
                 raise
@@ -117,13 +119,21 @@ class PictureCodec:
             log.warning("No memory for %dx%d at once, going on in tiles.", width, height)
             self.device.release_cache()
             tiled = True
-            out = work(x, tiled=True, tile_size=TILE, tile_stride=STRIDE)
+            out = self._in_tiles(work, x)
         self.device.synchronise()
         seconds = time.perf_counter() - started
         expected = working_bytes(width, height, element, tiled=tiled)
         peak, _ = self.device.peak()
         self.last = Stage(width, height, tiled, seconds, expected, peak)
         return out
+
+    def _in_tiles(self, work: Callable[..., Tensor], x: Tensor) -> Tensor:
+        while True:
+            try:
+                return work(x, tiled=True, tile_size=TILE, tile_stride=STRIDE)
+            except torch.OutOfMemoryError:
+                if not self.give_way():
+                    raise
 
 
 def _picture(values: Tensor) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,11 +112,13 @@ def denoise(
     )
     total = len(scheduler.timesteps)
     for step in range(total):
+        started = time.perf_counter()
         predicted = dit.predict(generation, step, latents, inputs.guidance)
         if on_latents is not None:
             on_latents(step + 1, latents - scheduler.sigmas[step] * predicted)
         latents = scheduler.step(predicted, scheduler.timesteps[step], latents)
         if on_step is not None:
             dit.device.synchronise()
+            dit.note_step(generation.work, time.perf_counter() - started)
             on_step(step + 1, total)
     return latents

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -84,13 +86,13 @@ class Device:
 class CudaDevice(Device):
     """A CUDA GPU with one copy stream beside the current one."""
 
-    hole = 24 * 2**20  # expandable segments have pages of 20 MiB, and neighbours share them
-
     def __init__(self, name: str = "cuda") -> None:
         super().__init__(name)
         if ":" not in name:
             self.torch = torch.device("cuda", torch.cuda.current_device())
         self._copies = torch.cuda.Stream(self.torch)
+        # Expandable segments have pages of 20 MiB, and neighbours share them.
+        self.hole = 24 * 2**20 if _expandable() else 0
         self.pinned = PinnedMemory(most_pinned(total_memory()))
 
     def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
@@ -125,6 +127,12 @@ class CudaDevice(Device):
     def reset_peak(self) -> None:
         """See `Device`."""
         torch.cuda.reset_peak_memory_stats(self.torch)
+
+
+def _expandable() -> bool:
+    """Tell whether torch's allocator maps pages; Windows' does not, whatever it is told."""
+    told = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+    return sys.platform == "linux" and "expandable_segments:True" in told
 
 
 def open_device(name: str) -> Device:

@@ -60,17 +60,24 @@ class Row:
 def rows(steps: int) -> dict[str, Row]:
     """Return all rows by name. The second of two equal jobs shows the speed of a warm engine."""
     twice = ((steps, 1), (steps, 1))
+
+    def at(vram_gb: float | None, **changes: Any) -> dict[str, Any]:
+        return {"precision": "fp8", "vram_gb": vram_gb, **changes}
+
     found = [
-        Row("fp8", {"precision": "fp8"}, (*twice, (steps, 4))),
-        Row("fp8-fast", {"precision": "fp8-fast"}, (*twice, (steps, 4))),
-        Row("fp8-fast-8", {"precision": "fp8-fast", "vram_gb": 8.0}, twice),
-        Row("fp8-fast-4", {"precision": "fp8-fast", "vram_gb": 4.0}, twice),
-        Row("fp8-eager", {"precision": "fp8", "compile": False}, twice),
+        Row("fp8", at(14), (*twice, (steps, 4))),
+        Row("fp8-auto", at(None), twice),
+        Row("fp8-8", at(8), twice),
+        Row("fp8-4", at(4), twice),
+        Row("fp8-fast", at(14, precision="fp8-fast"), (*twice, (steps, 4))),
+        Row("fp8-fast-8", at(8, precision="fp8-fast"), twice),
+        Row("fp8-fast-4", at(4, precision="fp8-fast"), twice),
+        Row("fp8-eager", at(14, compile=False), twice),
         # The first picture compiles the blocks with the LoRA.
-        Row("lightning", {"precision": "fp8"}, ((8, 1),) * 3, (True,) * 3),
-        Row("switching", {"precision": "fp8"}, ((20, 1), (8, 1)) * 3, (False, True) * 3),
+        Row("lightning", at(14), ((8, 1),) * 3, (True,) * 3),
+        Row("switching", at(14), ((20, 1), (8, 1)) * 3, (False, True) * 3),
         # DiffSynth's own offloading takes a quarter of a minute a step: two are enough.
-        Row("stock", {"offload": "stock"}, ((2, 1),)),
+        Row("stock", at(14, offload="stock"), ((2, 1),)),
     ]
     return {row.name: row for row in found}
 
@@ -119,7 +126,7 @@ def _load(folder: Path, model: str) -> dict[str, Any]:
 
 
 async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
-    settings = EngineOptions(options.folder, gpu_memory_utilization=0.9, **row.changes)
+    settings = EngineOptions(options.folder, **row.changes)
     if any(row.lightning):
         settings = replace(settings, lora_path=options.lora.parent)
     engine = EngineProcess(options.model, options=settings, limits=_PATIENT)
