@@ -10,10 +10,15 @@ PIPELINE: Final = f"{__name__}:build"
 _OUT_OF_MEMORY: Final = 2
 
 
+def refuse(_buffer: Any) -> int:
+    """Return CUDA's status for what it cannot give."""
+    return _OUT_OF_MEMORY
+
+
 def build(model: str, options: EngineOptions) -> Any:
     """Return the engine's own backend, where CUDA refuses each time."""
     from bot.engine.models.build import build as real  # noqa: PLC0415 - these import torch
     from bot.engine.stream import pinned  # noqa: PLC0415
 
-    pinned.register = lambda _: _OUT_OF_MEMORY
+    pinned.register = refuse
     return real(model, options)
