@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: help demo run test quick check latest lock audit screenshots words lint setup setup-dev clean
+.PHONY: help demo run test quick check latest lock audit fuzz screenshots words lint setup setup-dev clean
 
 help:
 	@echo "make demo    try the bot in a browser: no token, no GPU, no model download"
@@ -45,6 +45,11 @@ quick: setup-dev
 check: test
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m slow --ignore=tests/crash --ignore=tests/browser
 	$(RUN) -m pytest -m "slow or browser" tests/crash tests/browser
+
+# Hours of what `make check` does for ten seconds each; the corpus stays in .fuzz.
+FUZZ_SECONDS ?= 3600
+fuzz: setup-dev
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -m pytest -n $(WORKERS) -m slow tests/fuzz
 
 screenshots: setup-dev
 	$(RUN) -m docs.screenshots
@@ -124,4 +129,4 @@ latest:
 	-@$(LATEST)/bin/python -m pip freeze | diff $(LATEST)/freeze.txt - && echo "nothing newer" || $(MAKE) VENV=$(LATEST) PACKAGES=newest quick
 
 clean:
-	rm -rf $(VENV) $(LATEST) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LATEST) .pytest_cache .ruff_cache .hypothesis .fuzz

@@ -11,11 +11,11 @@ from functools import partial
 import discord
 from discord.ext import commands
 
-from bot.client.asking import starting_from, surroundings
+from bot.client.asking import sizes_to_choose, surroundings
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
 from bot.client.jobs import job_of, known_job
-from bot.delivery.errors import FORESEEN, explain
+from bot.delivery.errors import FORESEEN, explain, is_rate_limit
 from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
 from bot.logs import hide
@@ -49,10 +49,15 @@ class DirectMessages(commands.Cog):
             asked, fetch = await self._asked(message)
             around = await surroundings(self.bot, message.author.id, None)
             request = compose(asked, around)
-            await services.intake.from_message(message, request, picture=fetch)
+            await services.intake.from_message(
+                message, request, picture=fetch, sizes=sizes_to_choose(self.bot, asked)
+            )
         except UserError as error:
             await _reply(message, spoken(error))
-        except Exception:
+        except Exception as error:
+            if is_rate_limit(error):
+                log.warning("a direct message is left without an answer: %s", explain(error))
+                return
             error_id = secrets.token_hex(3)
             log.exception("unexpected error %s in a direct message", error_id)
             await _reply(
@@ -74,7 +79,7 @@ class DirectMessages(commands.Cog):
             if not message.content.strip():
                 raise InvalidRequest(_("Say in the same message what to make of the picture."))
             fetch = partial(services.fetcher.fetch, attachment)
-            return starting_from(asked, attachment, None), fetch
+            return replace(asked, strength=DEFAULT_STRENGTH), fetch
         original = await self._replied_to(message)
         if original is None:
             return asked, None
@@ -83,12 +88,7 @@ class DirectMessages(commands.Cog):
             return asked, None
         job = await known_job(self.bot, found[0], message.author.id)
         image = await services.gallery.picture(job, found[1] or 0)
-        asked = replace(
-            asked,
-            shape=(image.width, image.height),
-            strength=DEFAULT_STRENGTH,
-            parent=job.id,
-        )
+        asked = replace(asked, strength=DEFAULT_STRENGTH, parent=job.id)
         return asked, partial(services.gallery.read, image)
 
     async def _replied_to(self, message: discord.Message) -> discord.Message | None:

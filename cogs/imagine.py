@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from bot.catalogue.loras import STRENGTH_MAX
 from bot.catalogue.styles import BUILT_IN
-from bot.client.asking import STRENGTH_MIN, compose_here, starting_from, surroundings
+from bot.client.asking import STRENGTH_MIN, compose_here, sizes_to_choose, surroundings
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
 from bot.client.forms import Form, FormValues, text_field
@@ -28,6 +28,7 @@ from bot.domain.request import (
 )
 from bot.errors import InvalidRequest
 from bot.jobs.compose import (
+    DEFAULT_STRENGTH,
     Asked,
     chosen_lora,
     default_negative,
@@ -177,9 +178,11 @@ class Imagine(commands.Cog):
         if image is not None:
             check_attachment(image)
             fetch = partial(self.bot.services.fetcher.fetch, image)
-            asked = starting_from(asked, image, strength)
+            asked = replace(asked, strength=DEFAULT_STRENGTH if strength is None else strength)
         request = await compose_here(interaction, self.bot, asked)
-        await self.bot.services.intake.from_interaction(interaction, request, picture=fetch)
+        await self.bot.services.intake.from_interaction(
+            interaction, request, picture=fetch, sizes=sizes_to_choose(self.bot, asked)
+        )
 
     @imagine.autocomplete("style")
     async def _styles(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +12,8 @@ import discord
 from discord import app_commands
 from typing_extensions import override
 
-from bot.client.asking import STRENGTH_MIN, compose_here, reroll
+from bot.client.accept import PictureSource
+from bot.client.asking import STRENGTH_MIN, compose_here, reroll, sizes_to_choose
 from bot.client.attachments import Fetcher, check_attachment, is_picture
 from bot.client.bot import ImageBot
 from bot.client.forms import Form, FormValues, text_field
@@ -22,40 +22,27 @@ from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.messages.details import code_block, details
 from bot.messages.discord_limits import MESSAGE_LENGTH
+from bot.pictures.exif import TooLongError
 from bot.pictures.parameters_read import read_parameters
 from bot.words import _, mark
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A message's picture: what fetches it, and its size in pixels where it is known."""
-
-    fetch: Callable[[], Awaitable[bytes]]
-    shape: tuple[int, int] | None
-
-
-def first_picture(message: discord.Message, fetcher: Fetcher) -> Found:
-    """Return a message's first picture; raise `InvalidRequest` where there is none."""
+def first_picture(message: discord.Message, fetcher: Fetcher) -> PictureSource:
+    """Return what fetches a message's first picture; raise `InvalidRequest` without one."""
     for attachment in message.attachments:
         if is_picture(attachment):
             check_attachment(attachment)
-            size = (attachment.width, attachment.height)
-            return Found(partial(fetcher.fetch, attachment), _shape(*size))
+            return partial(fetcher.fetch, attachment)
     # Files that an embed shows are not listed as attachments.
     for embed in message.embeds:
         if embed.image.url:
             name = embed.image.url.partition("?")[0].rpartition("/")[2]
-            size = (embed.image.width, embed.image.height)
-            return Found(partial(fetcher.fetch_url, embed.image.url, name), _shape(*size))
+            return partial(fetcher.fetch_url, embed.image.url, name)
     raise InvalidRequest(_("This message has no picture attached."))
 
 
-def _shape(width: int | None, height: int | None) -> tuple[int, int] | None:
-    return (width, height) if width and height else None
-
-
 class UseForm(Form, name="use"):
-    """What to make of a picture. The state is the id it is kept under, and its size."""
+    """What to make of a picture. The state is the id it is kept under."""
 
     @override
     def title(self) -> str:
@@ -73,15 +60,16 @@ class UseForm(Form, name="use"):
     async def submitted(
         self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
     ) -> None:
-        kept, _comma, shape = self.state.partition(",")
-        width, _x, height = shape.partition("x")
+        # Forms of earlier versions say its size besides.
+        kept = self.state.partition(",")[0]
         asked = Asked(values.texts["prompt"], strength=_strength(values.texts["strength"]))
-        if width.isdecimal() and height.isdecimal():
-            asked = replace(asked, shape=(int(width), int(height)))
         request = await compose_here(interaction, bot, asked)
         services = bot.services
         await services.intake.from_interaction(
-            interaction, request, picture=partial(services.gallery.kept, interaction.user.id, kept)
+            interaction,
+            request,
+            picture=partial(services.gallery.kept, interaction.user.id, kept),
+            sizes=sizes_to_choose(bot, asked),
         )
 
 
@@ -108,14 +96,13 @@ async def use_as_input(
     if own is not None:
         job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, own[1] or 0)
-        found = Found(partial(services.gallery.read, image), (image.width, image.height))
+        fetch = partial(services.gallery.read, image)
     else:
-        found = first_picture(message, services.fetcher)
+        fetch = first_picture(message, services.fetcher)
     # The form cannot carry the picture's address, and only this interaction tells it: without the
     # message intent Discord hides other people's attachments. So it is fetched while they type.
-    kept = services.gallery.keep_for_later(interaction.user.id, found.fetch)
-    shape = f"{found.shape[0]}x{found.shape[1]}" if found.shape else ""
-    await UseForm(f"{kept},{shape}").open(interaction)
+    kept = services.gallery.keep_for_later(interaction.user.id, fetch)
+    await UseForm(kept).open(interaction)
 
 
 @app_commands.context_menu(name=mark("Show parameters"))
@@ -132,10 +119,15 @@ async def show_parameters(
         text = details(job, job.model or bot.services.model.name, own[1])
         await _send_long(interaction, text)
         return
-    picture = first_picture(message, bot.services.fetcher)
+    fetch = first_picture(message, bot.services.fetcher)
     await interaction.response.defer(ephemeral=True, thinking=True)
-    data = await picture.fetch()
-    found = await asyncio.to_thread(read_parameters, data)
+    data = await fetch()
+    try:
+        found = await asyncio.to_thread(read_parameters, data)
+    except TooLongError:
+        raise InvalidRequest(
+            _("What this picture's file says about how it was made is too long to be read.")
+        ) from None
     if found is None:
         raise InvalidRequest(_("This picture's file says nothing about how it was made."))
     head = _("Made with {program}:").format(program=found.program) if found.program else ""

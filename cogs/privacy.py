@@ -6,6 +6,8 @@ import asyncio
 import io
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any, Final
 
 import discord
@@ -13,18 +15,22 @@ from discord import app_commands
 from discord.ext import commands
 from typing_extensions import override
 
-from bot.archive.privacy import Deleted
+from bot.archive.export import Exported
+from bot.archive.privacy import Deleted, Place
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.delivery.errors import FORESEEN, explain
+from bot.errors import InvalidRequest
 from bot.messages.discord_limits import FILE_BYTES
 from bot.words import _, mark, ngettext
 
 log = logging.getLogger(__name__)
 
-# A part may come out somewhat larger than it is asked to be.
-_PART_BYTES: Final = FILE_BYTES - 2**20
+_PART_BYTES: Final = FILE_BYTES
+# Some 400 MB, which take minutes; the next command goes on from there.
 _MOST_PARTS: Final = 40
+# Each holds a part in memory, and copies of it while it is sent.
+_AT_ONCE: Final = 2
 
 
 class WipeButton(Control, template=r"wipe:mine"):
@@ -82,6 +88,60 @@ async def _delete_messages(bot: ImageBot, places: Sequence[tuple[int, int]]) -> 
     return gone
 
 
+@dataclass
+class _Sending:
+    """How far an export was sent."""
+
+    reached: Place | None
+    files: int = 0
+    left_out: int = 0
+    aside: bool = False
+    """Whether its first file stands in the answer itself, where no other does."""
+
+    def add(self, part: Exported) -> None:
+        """Count a part that was sent."""
+        self.files += 1
+        self.reached = part.reached
+        self.left_out += part.left_out
+
+    def told(self, left: int | None) -> str:
+        """Return what is said at the end; `left` jobs are not in it, None if all was sent."""
+        if not self.files:
+            return _("Discord did not take the first file. Please try again later.")
+        lines = [
+            ngettext(
+                "Sent: {count} file, in our direct messages.",
+                "Sent: {count} files, in our direct messages.",
+                self.files,
+            ).format(count=self.files)
+        ]
+        if self.aside:
+            lines = [_("I cannot write to you, so here is the first file.")]
+        if left is not None and self.reached is not None:
+            lines.append(
+                ngettext(
+                    "⚠️ {count} of your jobs is not in it, or in part only. To go on: "
+                    "`/privacy export after:{place}`",
+                    "⚠️ {count} of your jobs are not in it, or in part only. To go on: "
+                    "`/privacy export after:{place}`",
+                    left,
+                ).format(count=left, place=self.reached)
+            )
+        elif left is not None:
+            lines.append(_("⚠️ Not everything could be sent. Please try again later."))
+        if self.left_out:
+            lines.append(
+                ngettext(
+                    "⚠️ {count} picture is in none of the files, since its own is gone or too "
+                    "large; README.txt names it. `/show` brings large ones made smaller.",
+                    "⚠️ {count} pictures are in none of the files, since their own are gone or too "
+                    "large; README.txt names them. `/show` brings large ones made smaller.",
+                    self.left_out,
+                ).format(count=self.left_out)
+            )
+        return "\n".join(lines)
+
+
 @app_commands.allowed_installs(guilds=True, users=True)
 @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
 class PrivacyCog(commands.GroupCog, group_name="privacy", group_description=mark("Your own data.")):
@@ -89,33 +149,70 @@ class PrivacyCog(commands.GroupCog, group_name="privacy", group_description=mark
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
+        self._exporting: set[int] = set()
+        self._room = asyncio.Semaphore(_AT_ONCE)
 
     @app_commands.command(description=mark("Get all that is stored about you, by direct message."))
-    async def export(self, interaction: discord.Interaction[ImageBot]) -> None:
-        """Send ZIP files with the user's rows and pictures."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        parts = await self.bot.services.privacy.export(interaction.user.id, _PART_BYTES)
-        first = await asyncio.to_thread(next, parts)
+    @app_commands.describe(after=mark("Go on where the last export ended: the word it named."))
+    async def export(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        after: app_commands.Range[str, 1, 40] | None = None,
+    ) -> None:
+        """Send ZIP files with the user's rows and pictures; say what is not in them."""
+        user_id = interaction.user.id
+        if user_id in self._exporting:
+            raise InvalidRequest(_("An export of your data is on its way already."))
+        privacy = self.bot.services.privacy
+        place = await privacy.place(user_id, after) if after is not None else None
+        self._exporting.add(user_id)
+        try:
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            async with self._room, aclosing(privacy.export(user_id, _PART_BYTES, place)) as parts:
+                sending = _Sending(place)
+                async for part in parts:
+                    full = sending.aside or sending.files == _MOST_PARTS
+                    if full or not await self._send(interaction, part, sending):
+                        left = await privacy.jobs_left(user_id, sending.reached)
+                        break
+                else:
+                    left = None
+        finally:
+            self._exporting.discard(user_id)
+        await self._tell(interaction, sending.told(left))
+
+    async def _send(
+        self, interaction: discord.Interaction[ImageBot], part: Exported, sending: _Sending
+    ) -> bool:
+        """Send a part by direct message, or where that is closed the first one in the answer."""
+        number = sending.files + 1
         try:
             channel = await self.bot.create_dm(discord.Object(interaction.user.id))
-            await channel.send(file=_file(first, 1))
+            await channel.send(file=_file(part.data, number))
         except FORESEEN as error:
-            log.info("an export could not be sent: %s", explain(error))
-            sentence = _("I cannot write to you, so here are the first pictures and all the data.")
-            await interaction.edit_original_response(
-                content=sentence, attachments=[_file(first, 1)]
-            )
-            return
-        number = 1
-        while number < _MOST_PARTS and (part := await asyncio.to_thread(next, parts, None)):
-            number += 1
-            await channel.send(file=_file(part, number))
-        sentence = ngettext(
-            "Sent: {count} file, in our direct messages.",
-            "Sent: {count} files, in our direct messages.",
-            number,
-        )
-        await interaction.edit_original_response(content=sentence.format(count=number))
+            log.info("file %d of an export could not be sent: %s", number, explain(error))
+            if sending.files:
+                return False
+            try:
+                await interaction.edit_original_response(attachments=[_file(part.data, number)])
+            except FORESEEN as refused:
+                log.info("nor in the answer: %s", explain(refused, by_token=True))
+                return False
+            sending.aside = True
+        sending.add(part)
+        return True
+
+    async def _tell(self, interaction: discord.Interaction[ImageBot], sentence: str) -> None:
+        """Answer with a sentence, by direct message where the sending outlived the token."""
+        try:
+            await interaction.edit_original_response(content=sentence)
+        except FORESEEN as error:
+            log.info("the end of an export is told by direct message: %s", explain(error))
+            try:
+                channel = await self.bot.create_dm(discord.Object(interaction.user.id))
+                await channel.send(sentence)
+            except FORESEEN as refused:
+                log.info("it could not be told: %s", explain(refused))
 
     @app_commands.command(description=mark("Delete all that is stored about you."))
     async def delete(self, interaction: discord.Interaction[ImageBot]) -> None:

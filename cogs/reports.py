@@ -188,8 +188,10 @@ class BlockReported(Control, template=r"rblock:(?P<user>\d{1,20})"):
 async def _note(interaction: discord.Interaction[Any], pressed: str, done: str) -> None:
     """Write into the report what was done about it, and disable the button for it."""
     assert interaction.message is not None
-    embed = interaction.message.embeds[0].copy()
-    embed.description = f"{embed.description}\n{done}"
+    # A moderator may have hidden the embeds: then there is none, and Discord keeps it hidden.
+    shown = interaction.message.embeds
+    embed = shown[0].copy() if shown else discord.Embed()
+    embed.description = f"{embed.description or ''}\n{done}".strip()
     view = discord.ui.View.from_message(interaction.message, timeout=None)
     for item in view.walk_children():
         if isinstance(item, discord.ui.Button) and item.custom_id == pressed:

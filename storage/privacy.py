@@ -1,40 +1,15 @@
-"""The stored data of one user, to be handed out or deleted; the ledger `usage` stays."""
+"""The stored data of one user, to be deleted; the ledger `usage` stays."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from storage.database import Transaction
 
 _FINAL: Final = "state IN ('generated', 'failed', 'cancelled')"
 # The ledger decides about limits of 24 hours; a week more shows what happened.
 LEDGER_DAYS: Final = 8
-
-
-async def export(tx: Transaction, user_id: int) -> dict[str, list[dict[str, Any]]]:
-    """Return a user's rows by table; an interaction's token is nobody's data and is left out."""
-    queries = {
-        "user": "SELECT * FROM users WHERE id = ?",
-        "jobs": "SELECT * FROM jobs WHERE user_id = ? ORDER BY created_at",
-        "pictures": (
-            "SELECT images.* FROM images JOIN jobs ON jobs.id = job_id WHERE user_id = ?"
-            " ORDER BY job_id, position"
-        ),
-        "deliveries": (
-            "SELECT job_id, deliveries.state, deliveries.channel_id, message_id, rung,"
-            " delivered_at, sent_channel_id, sent_message_id FROM deliveries"
-            " JOIN jobs ON jobs.id = job_id WHERE user_id = ? ORDER BY job_id"
-        ),
-        "reports": (
-            "SELECT job_id, guild_id, at, reason FROM reports WHERE reporter_id = ? ORDER BY at"
-        ),
-        "usage": "SELECT * FROM usage WHERE user_id = ? ORDER BY charged_at",
-        "audit": "SELECT * FROM audit WHERE actor_id = ? ORDER BY at",
-    }
-    return {
-        name: [dict(row) for row in await tx.all(sql, (user_id,))] for name, sql in queries.items()
-    }
 
 
 async def final_jobs(tx: Transaction, user_id: int) -> list[str]:

@@ -21,6 +21,7 @@ def test_only_what_is_theirs_and_not_set_otherwise(tmp_path):
         "MODELSCOPE_ENDPOINT": "http://a",
         "CUDA_VISIBLE_DEVICES": "1",
         "https_proxy": "http://p",
+        "NO_PROXY": "localhost,127.0.0.1,::1",  # else some would ask a proxy for this machine
     }
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
+import dotenv.parser
 import pytest
 
 from bot.app.app import limits_of
+from bot.cli.main import main
 from bot.config.env_example import env_example
+from bot.config.libraries import pass_on
 from bot.config.settings import Settings, load_settings
 from bot.errors import ConfigError
 
@@ -55,6 +60,68 @@ def test_env_file_and_environment_are_read(tmp_path, monkeypatch):
     assert settings.image_model_name == "tiny"
     assert settings.limit_open_jobs == 9
     assert settings.owner_ids == {1, 22}
+
+
+@pytest.fixture(params=[False, True], ids=["this dotenv", "an older dotenv"])
+def _dotenvs(request, monkeypatch):
+    """Before 1.2 python-dotenv did not know of byte-order marks."""
+
+    class Older(dotenv.parser.Reader):
+        def __init__(self, stream: IO[str]) -> None:
+            text = stream.read()
+            mark = "\ufeff" if text.startswith("\ufeff") else ""
+            super().__init__(io.StringIO(mark + text))  # which takes one away
+
+    if request.param:
+        monkeypatch.setattr(dotenv.parser, "Reader", Older)
+
+
+@pytest.mark.usefixtures("_dotenvs")
+def test_a_byte_order_mark_hides_no_setting(tmp_path, capsys):
+    text = "IMAGE_MODEL_NAME=tiny\nLIMIT_OPEN_JOBS=7\n"
+    (tmp_path / ".env").write_text(text, encoding="utf-8-sig")
+    settings = load_settings()
+    assert (settings.image_model_name, settings.limit_open_jobs) == ("tiny", 7)
+    (tmp_path / ".env").write_text("HF_HOME=/a\n", encoding="utf-8-sig")
+    environment: dict[str, str] = {}
+    pass_on(tmp_path / ".env", environment)
+    assert environment == {"HF_HOME": "/a"}
+    main(["doctor", "--only", "setting names"])
+    assert "every name in .env is a setting" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "latin-1"])
+def test_a_file_in_another_encoding_is_one_sentence(tmp_path, capsys, encoding):
+    text = "IMAGE_MODEL_NAME=tiny\n" + ("# \u00e4\n" if encoding == "latin-1" else "")
+    (tmp_path / ".env").write_bytes(text.encode(encoding))
+    assert main(["run"]) == 78
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "save it again as UTF-8" in said
+
+
+PATHS = [name for name, info in Settings.model_fields.items() if info.annotation is Path]
+
+
+@pytest.mark.parametrize("name", [*PATHS, "log_dir", "hf_home"])
+@pytest.mark.parametrize("folder", [r"D:\bots\new\tiny", r"D:\fonts", r"\\nas\art"])
+def test_a_windows_path_in_double_quotes_is_one_sentence(
+    tmp_path, monkeypatch, capsys, name, folder
+):
+    monkeypatch.setenv(name.upper(), "taken back afterwards")
+    monkeypatch.delenv(name.upper())
+    (tmp_path / ".env").write_text(f'{name.upper()}="{folder}"\n')
+    assert main(["run"]) == 78
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"Wrong setting: {name.upper()}: it has control characters")
+    assert "single quotes" in said
+    assert {path.name for path in tmp_path.iterdir()} == {".env"}
+
+
+@pytest.mark.parametrize("quote", ["'", ""])
+def test_a_windows_path_otherwise_is_taken_as_it_stands(tmp_path, quote):
+    folder = r"D:\bots\new\tiny"
+    (tmp_path / ".env").write_text(f"DATA_DIR={quote}{folder}{quote}\n")
+    assert load_settings().data_dir == Path(folder)
 
 
 @pytest.mark.parametrize(

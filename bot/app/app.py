@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import discord
@@ -21,11 +22,13 @@ from bot.catalogue.loras import LoraCache
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
-from bot.client.login import invitation, log_in, require_token
+from bot.client.gateway import stay_connected
+from bot.client.login import discord_proxy, invitation, log_in, require_token
 from bot.client.services import Services
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.courier import Courier
 from bot.delivery.ladder import Ladder
@@ -93,7 +96,10 @@ class App:
         self.settings = settings
         self._engines = engines
         self.check = check
-        self.client = ImageBot(guild_ready_timeout=guild_ready_timeout)
+        self.breaker = CircuitBreaker()
+        self.client = ImageBot(
+            self.breaker, guild_ready_timeout=guild_ready_timeout, proxy=discord_proxy(settings)
+        )
         self.door: HttpDoor | None = None
         """The HTTP API, where API_KEYS turns it on."""
         self.ready = asyncio.Event()
@@ -177,7 +183,9 @@ class App:
         preferences = Preferences(database)
         visibility = Visibility(self.client, preferences, checking=self.check is not None)
         cards = CardMaker(queue, store, visibility, ladder.file_limit)
-        progress = ProgressEditor(database, queue, ladder, acknowledgements, visibility)
+        progress = ProgressEditor(
+            database, queue, ladder, acknowledgements, visibility, self.breaker
+        )
         services = Services(
             settings=settings,
             model=model,
@@ -191,7 +199,9 @@ class App:
             blocks=Blocks(database, queue),
             reports=Reports(database),
             cards=cards,
-            courier=Courier(database, queue, cards, ladder, progress, acknowledgements),
+            courier=Courier(
+                database, queue, cards, ladder, progress, acknowledgements, self.breaker
+            ),
             intake=Intake(
                 database,
                 queue,
@@ -272,7 +282,7 @@ class App:
         parts = {
             name: asyncio.create_task(run(), name=name)
             for name, run in {
-                "gateway": self.client.connect,
+                "gateway": partial(stay_connected, self.client),
                 "engines": services.fleet.run,
                 "courier": services.courier.run,
                 "progress": progress.run,

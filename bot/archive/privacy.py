@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import logging
+import re
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from bot.archive.export import Exported, export
+from bot.errors import JobNotFound
 from bot.rules.preferences import Preferences
-from storage import jobs, privacy
+from bot.words import _
+from storage import exports, jobs, privacy
 from storage.database import Database
+from storage.exports import Place
 from storage.images import ImageStore
 
 log = logging.getLogger(__name__)
 
 DAY_S: Final = 24 * 3600
 _AT_ONCE: Final = 200
-_README: Final = (
-    "What this bot stores about you: data.json holds the rows of its database, pictures/ your "
-    "pictures. /privacy delete removes all but the ledger of what was used, which limits need for "
-    "eight days.\n"
-)
+_INDEX: Final = re.compile(r"[0-9]{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +54,27 @@ class Privacy:
         self._keep_days = keep_days
         self._clock = clock
 
-    async def export(self, user_id: int, limit: int) -> Iterator[bytes]:
-        """Return ZIP files of at most about `limit` bytes each: the rows, then the pictures."""
-        rows = await self._database.read(partial(privacy.export, user_id=user_id))
-        files = [self._store.root / picture["file"] for picture in rows["pictures"]]
-        return _zips(rows, files, limit)
+    def export(
+        self, user_id: int, limit: int, after: Place | None = None
+    ) -> AsyncGenerator[Exported]:
+        """Yield a user's data as ZIP files of at most `limit` bytes; see `bot.archive.export`."""
+        return export(self._database, self._store, user_id, limit, after)
+
+    async def place(self, user_id: int, text: str) -> Place:
+        """Return the place that `str(Exported.reached)` named; raise `JobNotFound` without it."""
+        job_id, dot, index = text.strip().strip("`").lower().partition(".")
+        created_at = await self._database.read(
+            partial(exports.created_at, user_id=user_id, job_id=job_id)
+        )
+        if created_at is None or (dot and not _INDEX.fullmatch(index)):
+            raise JobNotFound(_("No export of your data came to that place."))
+        return Place(created_at, job_id, int(index) if dot else None)
+
+    async def jobs_left(self, user_id: int, reached: Place | None) -> int:
+        """Return how many of a user's jobs an export that came so far does not hold as a whole."""
+        return await self._database.read(
+            partial(exports.jobs_left, user_id=user_id, reached=reached)
+        )
 
     async def delete(self, user_id: int) -> Deleted:
         """Delete a user's ended jobs, files, settings and name; open jobs have to end first."""
@@ -118,25 +131,3 @@ class Privacy:
         for start in range(0, len(job_ids), _AT_ONCE):
             part = job_ids[start : start + _AT_ONCE]
             await self._database.write(partial(privacy.forget_jobs, job_ids=part))
-
-
-def _zips(
-    rows: dict[str, list[dict[str, Any]]], files: Sequence[Path], limit: int
-) -> Iterator[bytes]:
-    """Yield ZIP files, each about as large as `limit` allows. Blocking."""
-    buffer = io.BytesIO()
-    archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
-    archive.writestr("README.txt", _README)
-    archive.writestr("data.json", json.dumps(rows, indent=1, ensure_ascii=False))
-    for path in files:
-        if not path.is_file():
-            continue
-        if buffer.tell() + path.stat().st_size > limit:
-            archive.close()
-            yield buffer.getvalue()
-            buffer = io.BytesIO()
-            archive = zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED)
-        # A PNG is compressed already.
-        archive.write(path, f"pictures/{path.name}", zipfile.ZIP_STORED)
-    archive.close()
-    yield buffer.getvalue()

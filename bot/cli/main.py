@@ -155,6 +155,7 @@ async def _run() -> None:
     from bot.app.app import App  # noqa: PLC0415
     from bot.app.signals import handle_signals  # noqa: PLC0415
     from bot.client.login import require_token  # noqa: PLC0415
+    from bot.config.proxy import proxy_secrets  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
     from bot.logs import set_up_logging  # noqa: PLC0415
 
@@ -163,7 +164,7 @@ async def _run() -> None:
     secret = settings.discord_token.get_secret_value() if settings.discord_token else ""
     set_up_logging(
         settings.log_level,
-        secrets=(secret,),
+        secrets=(secret, *proxy_secrets()),
         prompts=settings.log_prompts,
         folder=settings.log_folder,
     )
@@ -174,11 +175,12 @@ async def _run() -> None:
 
 async def _smoke(folder: Path, *, full: bool) -> int:
     from bot.cli.smoke import smoke  # noqa: PLC0415
+    from bot.config.proxy import proxy_secrets  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
     from bot.logs import set_up_logging  # noqa: PLC0415
 
     settings = load_settings()
-    set_up_logging("WARNING")
+    set_up_logging("WARNING", secrets=proxy_secrets())
     drawn = await smoke(settings, folder, lambda line: print(line, flush=True), full=full)  # noqa: T201 - a command's output
     return 0 if drawn else EXIT_FAILURE
 

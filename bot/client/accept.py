@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -18,12 +18,14 @@ from bot.domain.request import ImageRequest
 from bot.errors import UserError
 from bot.errors.disk import refused_politely
 from bot.jobs.admission import Submission
+from bot.jobs.compose import shaped_like
 from bot.jobs.queue import JobQueue
 from bot.logs import job_context
 from bot.messages.card import Card
 from bot.messages.outcome import progress
 from bot.messages.refusals import spoken
 from bot.messages.status import waiting_status
+from bot.pictures.headers import picture_shape
 from bot.words import language
 from storage import deliveries
 from storage.database import Database
@@ -32,6 +34,8 @@ from storage.images import ImageStore
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+Sizes = Mapping[str, tuple[int, int]]
+"""Widths and heights in pixels, by aspect."""
 PictureSource = Callable[[], Awaitable[bytes]]
 """Fetches the picture that a job starts from; raises `UserError` where it cannot be had."""
 
@@ -107,16 +111,18 @@ class Intake:
         request: ImageRequest,
         *,
         picture: PictureSource | None = None,
+        sizes: Sizes | None = None,
     ) -> None:
         """Accept a command's or button's request; raise `UserError` where it is refused.
 
         The answer is direct where the commit takes less than 0.7 s, so that a refusal can be
         private; past that the interaction is deferred, which accepts nothing yet. `picture`
-        fetches the picture that the job starts from.
+        fetches the picture that the job starts from; of the `sizes`, if any, the request gets that
+        of the picture's shape.
         """
         origin = interaction_origin(interaction)
         with self._acknowledgements.sending(origin.source_id):
-            task = asyncio.create_task(self._submit(request, origin, picture))
+            task = asyncio.create_task(self._submit(request, origin, picture, sizes))
             await asyncio.wait({task}, timeout=DIRECT_ANSWER_S)
             if not task.done():
                 await _lenient(
@@ -164,13 +170,23 @@ class Intake:
             await self._remember(job_id, None, message_id)
 
     async def _submit(
-        self, request: ImageRequest, origin: Origin, picture: PictureSource | None
+        self,
+        request: ImageRequest,
+        origin: Origin,
+        picture: PictureSource | None,
+        sizes: Sizes | None,
     ) -> Submission:
-        """Submit a request, once its input picture is safe on the disk."""
+        """Submit a request, once its input picture is safe on the disk.
+
+        Its shape is what its bytes say: labels that came with it may know nothing of how it is to
+        be turned, and the engine does not see them.
+        """
         if picture is None:
             return await self._queue.submit(request, origin)
         job_id = self._queue.new_job_id()
         data = await picture()
+        if sizes and (shape := await asyncio.to_thread(picture_shape, data)):
+            request = shaped_like(request, shape, sizes)
         try:
             with refused_politely():
                 name = await self._store.inputs.keep(job_id, data)
@@ -189,11 +205,12 @@ class Intake:
         request: ImageRequest,
         *,
         picture: PictureSource | None = None,
+        sizes: Sizes | None = None,
     ) -> None:
-        """Accept a direct message's request; raise `UserError` where it is refused."""
+        """Accept a direct message's request, as `from_interaction` does an interaction's."""
         origin = message_origin(message)
         with self._acknowledgements.sending(origin.source_id):
-            submission = await self._submit(request, origin, picture)
+            submission = await self._submit(request, origin, picture, sizes)
             with job_context(submission.job.id):
                 if submission.repeated:
                     log.info("the same message came twice; its job stands")

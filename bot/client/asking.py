@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import discord
 
-from bot.client.accept import PictureSource
+from bot.client.accept import PictureSource, Sizes
 from bot.client.bot import ImageBot
 from bot.domain.job import Job
 from bot.domain.request import (
@@ -16,7 +15,6 @@ from bot.domain.request import (
 )
 from bot.jobs import derive
 from bot.jobs.compose import (
-    DEFAULT_STRENGTH,
     Asked,
     Surroundings,
     compose,
@@ -46,11 +44,12 @@ async def compose_here(
     return compose(asked, around)
 
 
-def starting_from(asked: Asked, image: discord.Attachment, strength: float | None) -> Asked:
-    """Return what was asked, starting from an attached picture."""
-    shape = (image.width, image.height) if image.width and image.height else None
-    strength = DEFAULT_STRENGTH if strength is None else strength
-    return replace(asked, shape=shape, strength=strength)
+def sizes_to_choose(bot: ImageBot, asked: Asked) -> Sizes | None:
+    """Return the sizes of which a picture to start from takes that of its own shape.
+
+    None where an aspect was asked for.
+    """
+    return bot.services.model.sizes if asked.aspect is None else None
 
 
 async def reroll(interaction: discord.Interaction[Any], bot: ImageBot, job: Job) -> None:

@@ -15,8 +15,11 @@ from typing_extensions import override
 from bot.client.answers import answer_error, use_language
 from bot.client.command_names import CommandTranslator
 from bot.client.extensions import load_extensions
+from bot.client.gateway import leave_out_unreadable
 from bot.client.permissions import Permissions
 from bot.client.services import Services
+from bot.config.proxy import Proxy
+from bot.delivery.breaker import LONGEST_WAIT_S, CircuitBreaker
 from storage import facts
 
 log = logging.getLogger(__name__)
@@ -49,7 +52,13 @@ class ImageBot(commands.Bot):
     started_at: float
     """When this process built its client, in Unix time."""
 
-    def __init__(self, *, guild_ready_timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        breaker: CircuitBreaker,
+        *,
+        guild_ready_timeout: float = 2.0,
+        proxy: Proxy | None = None,
+    ) -> None:
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -59,7 +68,12 @@ class ImageBot(commands.Bot):
             tree_cls=CommandTree,
             max_messages=None,
             guild_ready_timeout=guild_ready_timeout,
+            proxy=proxy.with_login() if proxy else None,
+            http_trace=breaker.trace(self),
+            # What discord.py waits for before it asks; it takes no less than 30 s.
+            max_ratelimit_timeout=LONGEST_WAIT_S,
         )
+        leave_out_unreadable(self)
         self.started_at = time.time()
         self.permissions = Permissions(self, lambda: self.services.settings.owner_ids)
 

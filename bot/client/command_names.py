@@ -90,6 +90,7 @@ NAMES: Final = (
     mark("option:elsewhere"),
     mark("option:lora"),
     mark("option:lora_strength"),
+    mark("option:after"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

@@ -13,7 +13,11 @@ import yarl
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
+from bot.client.unreachable import why_unreachable
+from bot.config.proxy import Proxy, proxy_for
 from bot.config.settings import Settings
+from bot.delivery.breaker import LONGEST_ASKED_S
+from bot.delivery.errors import FORESEEN, RetryLaterError, explain
 from bot.errors import BotError, StartupError
 
 log = logging.getLogger(__name__)
@@ -33,6 +37,8 @@ SANDBOX_TOKEN = "sandbox-token"  # noqa: S105
 _PATIENCE_S = 10.0
 _FIRST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
+# Where the rate is limited, another start would only be one more invalid request.
+_FINAL = frozenset(range(400, 500)) - {HTTPStatus.TOO_MANY_REQUESTS}
 _REFUSED = (
     "Discord refused DISCORD_TOKEN: make a new one in the developer portal (Bot, Reset Token) and "
     "put it into .env."
@@ -66,10 +72,19 @@ async def use_api(url: str, token: str) -> None:
     except (aiohttp.ClientError, TimeoutError, KeyError, ValueError) as error:
         raise StartupError(
             f"Nothing that speaks Discord's API answers at DISCORD_API_URL"
-            f" ({type(error).__name__})."
+            f" ({why_unreachable(error)})."
         ) from error
     Route.BASE = url
     DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway)
+
+
+def discord_proxy(settings: Settings) -> Proxy | None:
+    """Return the proxy of all that discord.py asks: requests, gateway and files.
+
+    Whether NO_PROXY leaves it out is decided by the API's host: discord.py knows one proxy.
+    Raises `ConfigError` for a proxy that cannot be used.
+    """
+    return proxy_for(settings.discord_api_url or Route.BASE)
 
 
 def require_token(settings: Settings) -> None:
@@ -91,30 +106,37 @@ async def log_in(client: discord.Client, settings: Settings) -> None:
     if settings.discord_api_url:
         token = token or SANDBOX_TOKEN
         await use_api(settings.discord_api_url, token)
+    if (proxy := discord_proxy(settings)) is not None:
+        log.info("Discord is asked through the proxy %s", proxy)
     pause = _FIRST_RETRY_S
-    while (reason := await _try_login(client, token)) is not None:
+    while (failure := await _try_login(client, token, proxy)) is not None:
         # Jitter keeps many bots from coming back in the same second.
         delay = pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret
-        log.warning("Discord cannot be reached (%s); next try in %.0f s", reason, delay)
+        delay = max(delay, min(failure.after_s or 0.0, LONGEST_ASKED_S))
+        log.warning("Discord cannot be reached (%s); next try in %.0f s", failure, delay)
         await asyncio.sleep(delay)
         pause = min(2 * pause, _LONGEST_RETRY_S)
 
 
-async def _try_login(client: discord.Client, token: str) -> str | None:
+async def _try_login(
+    client: discord.Client, token: str, proxy: Proxy | None
+) -> RetryLaterError | None:
     """Log in and return None, or return why Discord could not be reached."""
     try:
         await client.login(token)
     except discord.LoginFailure:
         raise StartupError(_REFUSED) from None
-    except discord.HTTPException as error:
-        if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+    except FORESEEN as error:
+        if isinstance(error, discord.HTTPException) and error.status in _FINAL:
             raise BotError(f"Discord answered the login with {error.status}.") from error
-        reason = str(error.status)
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        reason = type(error).__name__
+        failure = explain(error)
+        if not isinstance(failure, RetryLaterError):
+            raise
+        if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
+            failure = RetryLaterError(why_unreachable(error, proxy), failure.after_s)
     else:
         return None
     # The next login opens a session of its own.
     await client.http.close()
     client.http.connector = discord.utils.MISSING
-    return reason
+    return failure

@@ -14,6 +14,7 @@ from bot.delivery.errors import (
     RungClosedError,
     TooLargeError,
     explain,
+    is_filtered,
 )
 from bot.delivery.visibility import ShownIn
 from bot.domain.job import Job
@@ -43,5 +44,7 @@ async def show_outcome(interaction: discord.Interaction[Any], bot: ImageBot, job
         sentence = _("Discord did not take the answer. Please try `/show` again later.")
         if isinstance(error.__cause__, TooLargeError):
             sentence = _("The pictures are too large for Discord, even when they are made smaller.")
+        elif is_filtered(str(error)):
+            sentence = _("Discord's own filters refuse this answer, here too.")
         raise DiscordRefused(sentence) from error
     await bot.services.courier.fetched(job.id)

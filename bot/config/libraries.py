@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from bot.config.proxy import settled
+
 OF_LIBRARIES: Final = re.compile(
     r"""
     HF_\w+|HUGGINGFACE_\w+|MODELSCOPE_\w+|TRANSFORMERS_\w+|SAFETENSORS_\w+|DIFFSYNTH_\w+
@@ -23,13 +25,21 @@ OF_LIBRARIES: Final = re.compile(
 def pass_on(file: Path = Path(".env"), environment: MutableMapping[str, str] = os.environ) -> None:
     """Put the libraries' settings of `file` into the environment, where they are not set there.
 
-    To be called before the libraries are imported. A file that cannot be read is for
+    Proxies are set there in either case of letters; see `settled` for what is done about them
+    besides. To be called before the libraries are imported. A file that cannot be read is for
     `load_settings` to complain of.
     """
     # The doctor has to run even where packages are missing.
     with suppress(ImportError, OSError, UnicodeDecodeError):
         from dotenv import dotenv_values  # noqa: PLC0415
 
-        for name, value in dotenv_values(file, interpolate=False).items():
-            if value and OF_LIBRARIES.fullmatch(name):
+        set_there = {name.lower() for name in environment if name.lower().endswith("_proxy")}
+        # With a byte-order mark, which Windows' editors write, the first name would be another.
+        for name, value in dotenv_values(file, interpolate=False, encoding="utf-8-sig").items():
+            if value and OF_LIBRARIES.fullmatch(name) and name.lower() not in set_there:
                 environment.setdefault(name, value)
+    for name, change in settled(environment).items():
+        if change is None:
+            environment.pop(name, None)
+        else:
+            environment[name] = change

@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -15,25 +14,39 @@ from pydantic import (
     InstanceOf,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.catalogue.lora_rules import ALL, checked
-from bot.catalogue.models import MODELS, ModelSpec, Quality, find_model
+from bot.catalogue.models import MODELS, ModelSpec, find_model
 from bot.config.api_keys import NONE, Keys
+from bot.config.checks import (
+    known_model,
+    loopback_only,
+    number_or_auto,
+    read_quality,
+    readable_engines,
+    readable_quality,
+    user_ids,
+)
 from bot.config.hosts import is_loopback
-from bot.domain.request import ImageRequest
-from bot.errors import ConfigError, InvalidRequest
+from bot.config.meant import (
+    NOT_UTF8,
+    check_encoding,
+    check_libraries,
+    meant,
+    wrong_setting,
+)
+from bot.errors import ConfigError
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
-_ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
 
 
-def _number_or_auto(value: Any) -> Any:
-    return None if isinstance(value, str) and value.strip().lower() == "auto" else value
+_PATHS_AS_TEXT: Final = frozenset({"log_dir"})
 
 
 class Settings(BaseSettings):
@@ -41,7 +54,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_file=".env",
-        env_file_encoding="utf-8",
+        # With a byte-order mark, which Windows' editors write, the first name would be another.
+        env_file_encoding="utf-8-sig",
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -52,7 +66,7 @@ class Settings(BaseSettings):
     discord_token: SecretStr | None = Field(
         None, description="The bot's token (Discord developer portal, Bot, Reset Token)."
     )
-    discord_api_url: str | None = Field(
+    discord_api_url: Annotated[str | None, AfterValidator(loopback_only)] = Field(
         None,
         description=(
             "Another address of Discord's API, for the sandbox and tests: loopback hosts only, "
@@ -60,7 +74,7 @@ class Settings(BaseSettings):
         ),
     )
     data_dir: Path = Field(Path("data"), description="Folder of the database and the pictures.")
-    image_model_name: str = Field(
+    image_model_name: Annotated[str, AfterValidator(known_model)] = Field(
         "Qwen/Qwen-Image",
         description=f"The model: {', '.join(MODELS)}. docs/models.md compares them.",
     )
@@ -95,7 +109,7 @@ class Settings(BaseSettings):
         examples=[0.7],
     )
     image_vram_gb: Annotated[
-        Annotated[float, Field(ge=2)] | None, BeforeValidator(_number_or_auto)
+        Annotated[float, Field(ge=2)] | None, BeforeValidator(number_or_auto)
     ] = Field(
         "auto",
         validate_default=True,
@@ -104,7 +118,7 @@ class Settings(BaseSettings):
             "reserve. The share above counts instead where it is smaller."
         ),
     )
-    engines: str = Field(
+    engines: Annotated[str, AfterValidator(readable_engines)] = Field(
         "local",
         description=(
             "Where pictures are drawn: local is one engine for each graphics card of this machine "
@@ -150,17 +164,19 @@ class Settings(BaseSettings):
             "memory, until the next job; 0 keeps it."
         ),
     )
-    image_quality_fast: str = Field(
+    image_quality_fast: Annotated[str, AfterValidator(readable_quality)] = Field(
         "",
         description=(
             "Steps and guidance of the quality `fast`, such as 20:4.0; else those of a Lightning "
             "file in IMAGE_LORA_PATH, else the model's."
         ),
     )
-    image_quality_standard: str = Field(
+    image_quality_standard: Annotated[str, AfterValidator(readable_quality)] = Field(
         "", description="The same for the quality `standard`, which is the default."
     )
-    image_quality_high: str = Field("", description="The same for the quality `high`.")
+    image_quality_high: Annotated[str, AfterValidator(readable_quality)] = Field(
+        "", description="The same for the quality `high`."
+    )
     image_prompt_suffix: bool = Field(
         False,
         description=(
@@ -263,7 +279,7 @@ class Settings(BaseSettings):
             "are kept; - writes none."
         ),
     )
-    owner_ids: Annotated[frozenset[int], NoDecode] = Field(
+    owner_ids: Annotated[frozenset[int], NoDecode, BeforeValidator(user_ids)] = Field(
         frozenset(),
         description=(
             "Discord user ids, separated by commas, that may use every /admin command anywhere; "
@@ -271,53 +287,17 @@ class Settings(BaseSettings):
         ),
     )
 
-    @field_validator("owner_ids", mode="before")
+    @field_validator("*")
     @classmethod
-    def _split_ids(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            parts = value.replace(",", " ").split()
-            if not all(part.isdecimal() for part in parts):
-                raise ValueError("it must be Discord user ids separated by commas")
-            return frozenset(int(part) for part in parts)
-        return value
+    def _meant_as_a_path(cls, value: Any, info: ValidationInfo) -> Any:
+        path = isinstance(value, Path) or info.field_name in _PATHS_AS_TEXT
+        return meant(value) if path else value
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _read_keys(cls, value: Any) -> Any:
         # Only hashes are kept from here on.
         return Keys.parse(value) if isinstance(value, str) else value
-
-    @field_validator("image_model_name")
-    @classmethod
-    def _known_model(cls, value: str) -> str:
-        try:
-            return find_model(value).name
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-
-    @field_validator("image_quality_fast", "image_quality_standard", "image_quality_high")
-    @classmethod
-    def _readable_quality(cls, value: str) -> str:
-        if value:
-            _quality(value)
-        return value
-
-    @field_validator("engines")
-    @classmethod
-    def _readable_engines(cls, value: str) -> str:
-        if not _ENGINES.fullmatch(value):
-            raise ValueError("it must be local, local:N for N engines, or ray")
-        return value
-
-    @field_validator("discord_api_url")
-    @classmethod
-    def _loopback_only(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not is_loopback(parts.hostname or ""):
-            raise ValueError("it must be an http address on this machine (127.0.0.1 or localhost)")
-        return value.rstrip("/")
 
     @model_validator(mode="after")
     def _no_real_token_elsewhere(self) -> Self:
@@ -347,7 +327,7 @@ class Settings(BaseSettings):
             "standard": self.image_quality_standard,
             "high": self.image_quality_high,
         }
-        own = {name: _quality(value) for name, value in levels.items() if value}
+        own = {name: read_quality(value) for name, value in levels.items() if value}
         return replace(spec, qualities={**spec.qualities, **own})
 
     @property
@@ -372,35 +352,16 @@ class Settings(BaseSettings):
         return self.data_dir / "images"
 
 
-def _quality(value: str) -> Quality:
-    steps, colon, guidance = value.partition(":")
-    try:
-        level = Quality(int(steps), float(guidance) if colon else 4.0)
-        # The same bounds as for a request, with the same sentences.
-        ImageRequest("x", steps=level.steps, guidance=level.guidance)
-    except InvalidRequest as error:
-        raise ValueError(error.sentence) from None
-    except ValueError:
-        raise ValueError("it must be steps:guidance, such as 20:4.0") from None
-    return level
-
-
 def load_settings(**overrides: Any) -> Settings:
     """Read the settings; raise `ConfigError` with one sentence that never shows a value."""
+    if (file := overrides.get("_env_file", ".env")) is not None:
+        check_encoding(Path(file))
+    check_libraries()
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise ConfigError(_sentence(error)) from None
+        raise ConfigError(wrong_setting(error)) from None
     except UnicodeDecodeError:
-        raise ConfigError("The file .env is not in UTF-8: save it again as UTF-8.") from None
+        raise ConfigError(NOT_UTF8) from None
     except (OSError, SettingsError):
         raise ConfigError("The file .env cannot be read.") from None
-
-
-def _sentence(error: ValidationError) -> str:
-    parts: list[str] = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        name = "_".join(str(step) for step in item["loc"][:1]).upper()
-        reason = item["msg"].removeprefix("Value error, ").rstrip(".")
-        parts.append(f"{name}: {reason}" if name else reason)
-    return f"Wrong setting: {'; '.join(parts)}. See .env.example."

@@ -18,6 +18,7 @@ from bot.messages.outcome import outcome, picked, withheld
 from bot.messages.text import plain
 from bot.messages.upload import Upload, fit, fit_png, upload_limit
 from bot.pictures.grid import make_grid
+from bot.pictures.parameters_written import batch_texts
 from bot.rules.verdicts import Exposure
 from bot.words import _
 from storage.images import ImageStore
@@ -88,7 +89,10 @@ class CardMaker:
         if len(images) > 1 and not apart:
             try:
                 paths = [self._store.path(record) for record in images]
-                png = await asyncio.to_thread(make_grid, paths)
+                texts: dict[str, str] = {}
+                if job.readable:
+                    texts = batch_texts(job.id, job.request, job.model or self._queue.model)
+                png = await asyncio.to_thread(make_grid, paths, texts=texts)
             except _BROKEN:
                 log.exception("not all of the job's pictures can be read; they come apart")
             else:

@@ -12,11 +12,13 @@ from functools import partial
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.errors import (
     REFUSED_PAUSE_S,
     RetryLaterError,
     RungClosedError,
+    is_filtered,
 )
 from bot.delivery.ladder import Ladder, Rung, Sent, rungs
 from bot.delivery.progress import ProgressEditor
@@ -26,9 +28,9 @@ from bot.errors import JobNotFound
 from bot.jobs.queue import JobQueue
 from bot.logs import hide, job_context
 from bot.messages.card import Card
-from bot.messages.outcome import broken, elsewhere, moved
+from bot.messages.outcome import broken, elsewhere, kept, moved
 from bot.rules.verdicts import Exposure
-from bot.words import _, speak
+from bot.words import _, mark, speak
 from storage import deliveries
 from storage.database import Database
 from storage.deliveries import Delivery, noted
@@ -43,6 +45,13 @@ _LONGEST_RETRY_S: Final = 600.0
 # About a day and a half of the longest pauses; what Discord refuses that long is kept instead.
 _MOST_ATTEMPTS: Final = 200
 _LAST_MOMENT_S: Final = 3.0
+# So long it is tried to say on its message that an answer is kept, before it counts as that.
+_ANNOUNCED_FOR_S: Final = 900.0
+_KEPT: Final = mark("⚠️ This answer could not be sent. It is kept: `/show` brings it to you.")
+_KEPT_BY_FILTERS: Final = mark(
+    "🚫 Discord's own filters refused this answer. It is kept: try `/show`, which only you see."
+)
+_KEPT_ASIDE: Final = mark("I cannot write to you, so only `/show` brings this picture.")
 _UNEXPECTED: Final = "unexpected"
 # After so many faults that nobody foresaw, a plain sentence is sent; after twice as many, nothing.
 _MOST_UNEXPECTED: Final = 5
@@ -59,6 +68,7 @@ class Courier:
         ladder: Ladder,
         progress: ProgressEditor,
         acknowledgements: Acknowledgements,
+        breaker: CircuitBreaker,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -68,6 +78,7 @@ class Courier:
         self._ladder = ladder
         self._progress = progress
         self._acknowledgements = acknowledgements
+        self._breaker = breaker
         self._clock = clock
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
@@ -107,7 +118,9 @@ class Courier:
     async def _start_due(self) -> float | None:
         """Start what is due; return the seconds until something else is."""
         now = self._clock()
-        room = _AT_ONCE - len(self._busy)
+        held_s = self._breaker.probe_in_s
+        at_once = 1 if self._breaker.open else _AT_ONCE
+        room = 0 if held_s else max(0, at_once - len(self._busy))
         outlook = await self._database.read(
             partial(deliveries.outlook, now=now, limit=room, busy=self._busy.keys())
         )
@@ -123,9 +136,13 @@ class Courier:
             self._scrubbed = await self._database.scrub()
             if not self._scrubbed:
                 return _FIRST_RETRY_S
-        times = [at for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None]
+        pauses = [
+            at - now for at in (outlook.next_due_at, outlook.next_expiry_at) if at is not None
+        ]
+        if held_s:
+            pauses.append(held_s)
         # The end of any attempt wakes the loop, so only the clock's own dates are waited for.
-        return max(0.05, min(times) - now) if times else None
+        return max(0.05, min(pauses)) if pauses else None
 
     async def _deliver_safely(self, delivery: Delivery) -> None:
         with job_context(delivery.job_id):
@@ -150,13 +167,14 @@ class Courier:
             return
         speak(job.locale)
         hide(job.request.prompt, job.request.negative_prompt)
-        trail, stale = current.error, False
+        trail = current.error
         tired = self._tired(current)
         images = await self._queue.images(job.id)
         aside = await self._cards.exposure(job, images, ShownIn.of_job(job)) is Exposure.DM
         if aside:
-            await self._ladder.announce(current, elsewhere(job, why(Exposure.DM, images)))
+            await self._announce(current, elsewhere(job, why(Exposure.DM, images)))
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
+        intent_at = self._clock()
         for rung in rungs(current, self._clock(), only=only):
             intent_at = await self._database.write(
                 partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail)
@@ -167,7 +185,6 @@ class Courier:
                 sent = await self._send(rung, current, job, intent_at)
             except RungClosedError as error:
                 trail = noted(trail, rung, str(error))
-                stale = stale or (rung is Rung.EDIT and not error.gone)
                 log.info("delivery by %s is closed (%s)", rung, error)
                 continue
             except RetryLaterError as error:
@@ -183,16 +200,40 @@ class Courier:
                 )
             )
             log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
-            if stale:
-                await self._ladder.retire(current, moved(job, sent.channel_id, sent.message_id))
+            # Its own message was left, now or in an earlier pass, and still says that it waits.
+            if not aside and not _is_own(current, sent):
+                await self._announce(current, moved(job, sent.channel_id, sent.message_id), trail)
             return
         if tired:
             trail = noted(trail, "given up", tired)
-        await self._database.write(partial(deliveries.undeliverable, job_id=job.id, error=trail))
+        sentence = _KEPT_BY_FILTERS if is_filtered(trail or "") else _KEPT
         if aside:
-            sentence = _("I cannot write to you, so only `/show` brings this picture.")
-            await self._ladder.announce(current, elsewhere(job, sentence))
+            sentence = _KEPT_ASIDE
+        later = await self._announce(current, kept(job, _(sentence)), trail)
+        trying = not tired and self._clock() - intent_at < _ANNOUNCED_FOR_S
+        if later is not None and trying:
+            await self._retry(current, trail or "", later.after_s)
+            return
+        await self._database.write(partial(deliveries.undeliverable, job_id=job.id, error=trail))
         log.info("kept for /show (%s)", trail or "nothing to send to")
+
+    async def _announce(
+        self, delivery: Delivery, card: Card, trail: str | None = None
+    ) -> RetryLaterError | None:
+        """Show where the answer is on the job's own message; return why that is to be tried again.
+
+        Never raises: the answer itself does not depend on it.
+        """
+        if _is_gone(trail):
+            return None
+        try:
+            await self._ladder.announce(delivery, card)
+        except RetryLaterError as error:
+            log.info("the job's message stays as it is for now: %s", error)
+            return error
+        except Exception:
+            log.exception("the job's message stays as it is")
+        return None
 
     def _tired(self, delivery: Delivery) -> str | None:
         """Say why nothing more is tried, or None."""
@@ -266,6 +307,18 @@ class Courier:
             log.exception("the delivery's state could not be written; it stays due")
             # Still counted as busy here, so that a failing disk does not make the loop spin.
             await asyncio.sleep(_FIRST_RETRY_S)
+
+
+def _is_own(delivery: Delivery, sent: Sent) -> bool:
+    """Tell whether an answer is, or may be, on the job's own message."""
+    if sent.channel_id != delivery.channel_id:
+        return False
+    return delivery.message_id in {None, sent.message_id}
+
+
+def _is_gone(trail: str | None) -> bool:
+    """Tell whether an edit has found that the job's message does not exist any more."""
+    return any(entry.startswith(f"{Rung.EDIT}: 404 ") for entry in (trail or "").split("; "))
 
 
 def _unexpected(delivery: Delivery) -> tuple[str, int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -12,15 +15,13 @@ _TOO_LARGE: Final = 40005
 # Sending switched off for a while, blocked by Discord's proxy, overloaded
 # (https://discord.com/developers/docs/topics/opcodes-and-status-codes#json).
 _PASSING: Final = frozenset({40004, 40333, 130000})
+# The filter for explicit content, AutoMod's for messages and titles, that for harmful links.
+_FILTERS: Final = frozenset({"20009", "200000", "200001", "240000"})
 REFUSED_PAUSE_S: Final = 600.0
 
 
 class RungClosedError(Exception):
-    """This way will not work any more; the next one may. `gone`: its message does not exist."""
-
-    def __init__(self, reason: str, *, gone: bool = False) -> None:
-        super().__init__(reason)
-        self.gone = gone
+    """This way will not work any more; the next one may."""
 
 
 class RetryLaterError(Exception):
@@ -41,8 +42,10 @@ FORESEEN: Final = (
     OSError,
     TimeoutError,
     RuntimeError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
 )
-"""What discord.py raises where Discord or the network fails."""
+"""What discord.py raises where Discord or the network fails, the last two at garbled replies."""
 
 
 def explain(error: Exception, *, by_token: bool = False) -> Exception:
@@ -58,6 +61,8 @@ def explain(error: Exception, *, by_token: bool = False) -> Exception:
         return RetryLaterError("429", error.retry_after)
     if isinstance(error, aiohttp.ClientError | OSError | TimeoutError):
         return RetryLaterError(type(error).__name__)
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return RetryLaterError("a garbled reply")
     if isinstance(error, RuntimeError) and str(error) == "Session is closed":
         return RetryLaterError("the client was closed")
     return error
@@ -67,12 +72,28 @@ def _explain_status(error: discord.HTTPException, *, by_token: bool) -> Exceptio
     reason = f"{error.status} {error.code}"
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or error.code == _TOO_LARGE:
         return TooLargeError(reason)
-    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-        header = error.response.headers.get("Retry-After", "")
-        after = float(header) if header.replace(".", "", 1).isdigit() else None
-        return RetryLaterError(reason, after)
+    if is_rate_limit(error):
+        return RetryLaterError(reason, asked_wait(error.response.headers))
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error.code in _PASSING:
         return RetryLaterError(reason)
     if not error.code and not by_token:
         return RetryLaterError(reason, REFUSED_PAUSE_S)
-    return RungClosedError(reason, gone=error.status == HTTPStatus.NOT_FOUND)
+    return RungClosedError(reason)
+
+
+def is_rate_limit(error: Exception) -> bool:
+    """Tell whether Discord, or the proxy before it, answered 429."""
+    if isinstance(error, discord.HTTPException):
+        return error.status == HTTPStatus.TOO_MANY_REQUESTS
+    return isinstance(error, discord.RateLimited)
+
+
+def is_filtered(reasons: str) -> bool:
+    """Tell whether one of Discord's filters stands among the reasons of closed ways."""
+    return not _FILTERS.isdisjoint(re.findall(r"\d+", reasons))
+
+
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a response's `Retry-After` asks for; None where it names none."""
+    value = headers.get("Retry-After", "")
+    return float(value) if value.replace(".", "", 1).isdecimal() else None

@@ -4,7 +4,7 @@
 2. `EDIT`: edit the same message with the bot's own token.
 3. `CHANNEL`: a new message in the channel, with a nonce, when that message is gone.
 4. `DM`: a direct message.
-5. `KEPT`: nothing more can be sent; the picture waits for `/show`.
+5. `KEPT`: nothing more can be sent; the picture waits for `/show`, and the job's message says so.
 
 A private job never takes a public way. Editing a message twice is harmless and sending two is
 not. So a new message carries a nonce, which Discord knows for some minutes, and where any earlier
@@ -14,10 +14,11 @@ searched, and the nonce may be forgotten, the next way is taken: never a blind s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, cast
 
@@ -35,6 +36,11 @@ from storage.deliveries import Delivery
 NONCE_WINDOW_S: Final = 60.0
 TOKEN_MARGIN_S: Final = 5.0
 MENTION_AFTER_S: Final = 120.0
+# A way holds one of the courier's few places. What discord.py waits and repeats within it is
+# bounded here; the breaker keeps its single waits short.
+PATIENCE_S: Final = 60.0
+# What the slowest line is taken to carry, in bytes a second: 10 MiB take less than three minutes.
+_SLOWEST_LINE: Final = 2**16
 BY_DISCORD: Final = frozenset({Target.INTERACTION, Target.MESSAGE})
 """The doors whose answers Discord carries; other callers fetch theirs."""
 
@@ -101,29 +107,33 @@ class Ladder:
         `intent_at` is when this way was first tried for this job (Unix seconds). Raises
         `RungClosedError`, `RetryLaterError` or `TooLargeError`.
         """
-        if rung is Rung.KEPT:
-            raise RungClosedError("kept")
         try:
-            match rung:
-                case Rung.TOKEN:
-                    return await self.edit_by_token(delivery, card)
-                case Rung.EDIT:
-                    return await self.edit_by_bot(delivery, card)
-                case Rung.CHANNEL:
-                    channel = self._client.get_partial_messageable(delivery.channel_id or 0)
-                    return await self._post(rung, channel, delivery, card, intent_at)
-                case Rung.DM:
-                    user = discord.Object(delivery.user_id)
-                    channel = await self._client.create_dm(user)
-                    return await self._post(rung, channel, delivery, card, intent_at)
+            async with asyncio.timeout(_patience(card)):
+                return await self._take(rung, delivery, card, intent_at)
         except FORESEEN as error:
             raise explain(error, by_token=rung is Rung.TOKEN) from error
+
+    async def _take(self, rung: Rung, delivery: Delivery, card: Card, intent_at: float) -> Sent:
+        match rung:
+            case Rung.TOKEN:
+                return await self.edit_by_token(delivery, card)
+            case Rung.EDIT:
+                return await self.edit_by_bot(delivery, card)
+            case Rung.CHANNEL:
+                channel = self._client.get_partial_messageable(delivery.channel_id or 0)
+            case Rung.DM:
+                channel = await self._client.create_dm(discord.Object(delivery.user_id))
+            case Rung.KEPT:
+                raise RungClosedError("kept")
+        return await self._post(rung, channel, delivery, card, intent_at)
 
     async def edit_by_token(self, delivery: Delivery, card: Card) -> Sent:
         """Edit the original response through the interaction's webhook."""
         webhook = discord.Webhook.partial(
             delivery.application_id or 0, delivery.token or "", client=self._client
         )
+        # `partial` takes the client's session and leaves its proxy behind.
+        webhook.proxy = self._client.http.proxy
         # discord.py types the id as int; the route takes any segment.
         message = await webhook.edit_message(
             cast("int", "@original"),
@@ -154,21 +164,18 @@ class Ladder:
         return max(FILE_BYTES, guild.filesize_limit) if guild is not None else FILE_BYTES
 
     async def announce(self, delivery: Delivery, card: Card) -> None:
-        """Show `card` on the message of a job whose answer goes elsewhere, if possible."""
-        try:
-            if token_lives(delivery, self._clock()):
-                await self.edit_by_token(delivery, card)
-            elif delivery.public and delivery.message_id:
-                await self.edit_by_bot(delivery, card)
-        except FORESEEN as error:
-            log.info("the message stays as it is: %s", explain(error))
+        """Show `card` on the message of a job whose answer is not there, by either of its ways.
 
-    async def retire(self, delivery: Delivery, card: Card) -> None:
-        """Show `card` on the old message of an answer that came by a new one, if possible."""
-        try:
-            await self.edit_by_bot(delivery, card)
-        except FORESEEN as error:
-            log.info("the old message stays as it is: %s", explain(error))
+        Where both are closed it stays as it is. Raises `RetryLaterError` where it may go later.
+        """
+        anew = replace(delivery, rung=None)
+        for rung in rungs(anew, self._clock(), only={Rung.TOKEN, Rung.EDIT}):
+            try:
+                await self.send(rung, delivery, card, self._clock())
+            except RungClosedError as error:
+                log.info("the message cannot be changed by %s (%s)", rung, error)
+            else:
+                return
 
     async def _post(
         self,
@@ -220,6 +227,11 @@ class Ladder:
             return None
         late = self._clock() - delivery.created_at >= MENTION_AFTER_S
         return f"<@{delivery.user_id}>" if late and not delivery.private else None
+
+
+def _patience(card: Card) -> float:
+    """Return the seconds that one way may take with this card."""
+    return PATIENCE_S + sum(len(upload.data) for upload in card.uploads) / _SLOWEST_LINE
 
 
 def _author_alone(delivery: Delivery) -> discord.AllowedMentions:

@@ -12,6 +12,7 @@ from math import inf, isinf
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.errors import RetryLaterError, RungClosedError, explain
 from bot.delivery.ladder import BY_DISCORD, Ladder, token_lives
 from bot.delivery.visibility import Visibility
@@ -20,6 +21,7 @@ from bot.jobs.feed import JobUpdate
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
+from bot.messages.card import Card
 from bot.messages.outcome import progress
 from bot.messages.status import progress_status, waiting_status
 from bot.words import speak, speaking
@@ -36,6 +38,9 @@ SLOW_PACE_S: Final = 0.25
 # Edits of messages older than an hour are limited harder (error 30046).
 _OLDEST_S: Final = 3500.0
 _PATIENCE_S: Final = 10.0
+_EDIT_LIMIT_S: Final = 30.0
+# A change of the queue may concern every message that waits.
+_AT_ONCE: Final = 16
 
 
 @dataclass
@@ -72,6 +77,7 @@ class ProgressEditor:
         ladder: Ladder,
         acknowledgements: Acknowledgements,
         visibility: Visibility,
+        breaker: CircuitBreaker,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -80,9 +86,11 @@ class ProgressEditor:
         self._ladder = ladder
         self._acknowledgements = acknowledgements
         self._visibility = visibility
+        self._breaker = breaker
         self._clock = clock
         self._shown: dict[str, _Shown] = {}
         self._dirty: set[str] = set()
+        self._edits: set[asyncio.Task[None]] = set()
         self._look_at = inf
 
     async def run(self) -> None:
@@ -168,9 +176,16 @@ class ProgressEditor:
 
     async def _edit_due(self) -> None:
         now = self._clock()
+        if self._breaker.open:
+            # What changes until then is shown together.
+            self._look_at = now + WAITING_PACE_S
+            return
         self._look_at = inf
         places: dict[str, QueuePlace] | None = None
         for job_id in list(self._dirty):
+            if len(self._edits) >= _AT_ONCE:
+                self._look_at = min(self._look_at, now + SLOW_PACE_S)
+                break
             shown = self._shown.get(job_id)
             if shown is None or shown.ended:
                 self._dirty.discard(job_id)
@@ -191,6 +206,8 @@ class ProgressEditor:
                 ):
                     shown.text, shown.edited_at = text, now
                     shown.edit = asyncio.create_task(self._edit(shown))
+                    self._edits.add(shown.edit)
+                    shown.edit.add_done_callback(self._edits.discard)
 
     def _text(self, shown: _Shown, place: QueuePlace | None) -> str:
         if shown.latest is not None:
@@ -209,14 +226,8 @@ class ProgressEditor:
             card = progress(shown.job, shown.text, preview)
             by_token = token_lives(shown.delivery, self._clock())
             try:
-                if by_token:
-                    await self._ladder.edit_by_token(shown.delivery, card)
-                    return
-                if shown.delivery.message_id is None:
-                    shown.delivery = await self._reload(shown.delivery)
-                young = self._clock() - shown.job.created_at < _OLDEST_S
-                if young and shown.delivery.message_id and shown.delivery.public:
-                    await self._ladder.edit_by_bot(shown.delivery, card)
+                async with asyncio.timeout(_EDIT_LIMIT_S):
+                    await self._send(shown, card, by_token=by_token)
             except Exception as error:  # noqa: BLE001
                 # A progress edit may always be lost; the outcome has its own durable retry.
                 explained = explain(error, by_token=by_token)
@@ -225,9 +236,21 @@ class ProgressEditor:
                     shown.previews = False
                     return
                 log.debug("progress edit failed: %s", type(explained).__name__)
+                if isinstance(explained, RetryLaterError) and explained.after_s:
+                    shown.edited_at = self._clock() + explained.after_s
                 if isinstance(explained, RungClosedError):
                     closed = {"token": None} if by_token else {"bot_in_channel": False}
                     shown.delivery = replace(shown.delivery, **closed)
+
+    async def _send(self, shown: _Shown, card: Card, *, by_token: bool) -> None:
+        if by_token:
+            await self._ladder.edit_by_token(shown.delivery, card)
+            return
+        if shown.delivery.message_id is None:
+            shown.delivery = await self._reload(shown.delivery)
+        young = self._clock() - shown.job.created_at < _OLDEST_S
+        if young and shown.delivery.message_id and shown.delivery.public:
+            await self._ladder.edit_by_bot(shown.delivery, card)
 
     async def _reload(self, delivery: Delivery) -> Delivery:
         fresh = await self._database.read(partial(deliveries.get, job_id=delivery.job_id))

@@ -14,9 +14,12 @@ import aiohttp
 import discord
 from discord.http import Route
 
-from bot.client.login import INVITE_PERMISSIONS, SANDBOX_TOKEN, invitation
+from bot.client.login import INVITE_PERMISSIONS, SANDBOX_TOKEN, discord_proxy, invitation
+from bot.client.unreachable import why_unreachable
+from bot.config.proxy import Proxy
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
+from bot.errors import ConfigError
 
 _PATIENCE_S: Final = 10.0
 # The Date header has whole seconds, and the answer's way takes its own time.
@@ -58,17 +61,26 @@ def account(settings: Settings) -> Iterator[Finding]:
         return
     base = settings.discord_api_url or Route.BASE
     try:
-        answers = asyncio.run(_ask(base, token))
+        proxy = discord_proxy(settings)
+    except ConfigError as error:
+        yield Finding("Discord", Level.ERROR, str(error), "the bot does not start with it")
+        return
+    try:
+        answers = asyncio.run(_ask(base, token, proxy))
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        reason = str(error)[:120] or type(error).__name__
         yield Finding(
             "Discord",
             Level.ERROR,
-            f"it cannot be reached ({reason})",
-            "check the network, the firewall and https://discordstatus.com",
+            f"it cannot be reached ({why_unreachable(error, proxy)})",
+            f"check the proxy that {proxy.variable} names"
+            if proxy
+            else "check the network, the firewall and https://discordstatus.com; where it is "
+            "blocked, HTTPS_PROXY names a proxy",
         )
         return
-    yield Finding("Discord", Level.OK, f"it answers after {1000 * answers.seconds:.0f} ms")
+    through = f", through the proxy {proxy}" if proxy else ""
+    answered = f"it answers after {1000 * answers.seconds:.0f} ms{through}"
+    yield Finding("Discord", Level.OK, answered)
     yield from _clock(answers)
     status = answers.status["/users/@me"]
     if status == HTTPStatus.UNAUTHORIZED:
@@ -177,14 +189,15 @@ def _starts(answers: _Answers) -> Iterator[Finding]:
     )
 
 
-async def _ask(base: str, token: str) -> _Answers:
+async def _ask(base: str, token: str, proxy: Proxy | None) -> _Answers:
     answers = _Answers({}, {})
     timeout = aiohttp.ClientTimeout(total=_PATIENCE_S)
     headers = {"Authorization": f"Bot {token}"}
+    through = proxy.with_login() if proxy else None
     async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
         for path in ("/users/@me", "/applications/@me", "/users/@me/guilds", "/gateway/bot"):
             began, clock = time.time(), time.perf_counter()
-            async with session.get(f"{base}{path}") as reply:
+            async with session.get(f"{base}{path}", proxy=through) as reply:
                 took = time.perf_counter() - clock
                 answers.status[path] = reply.status
                 body: Any = {}

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from bot.config.proxy import proxy_for
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
 from bot.engine.files.download import modelscope_endpoint
+from bot.engine.files.fetch import why
+from bot.errors import ConfigError
 
 _PATIENCE_S: Final = 10.0
 
@@ -25,6 +28,13 @@ def model_hub(settings: Settings) -> Iterator[Finding]:
     if settings.model.built_in:
         yield Finding("model hub", Level.OK, "not needed by the tiny model")
         return
+    try:
+        yield from _asked(settings)
+    except ConfigError as error:
+        yield Finding("model hub", Level.WARNING, str(error), "downloads fail with it")
+
+
+def _asked(settings: Settings) -> Iterator[Finding]:
     if settings.model_source == "modelscope":
         endpoint = modelscope_endpoint()
         url = f"{endpoint}/api/v1/models/{settings.image_model_name}"
@@ -46,7 +56,8 @@ def model_hub(settings: Settings) -> Iterator[Finding]:
         return
     if status == HTTPStatus.OK:
         name = str(body.get("name"))[:60]
-        yield Finding("model hub", Level.OK, f"{endpoint} answers; logged in as {name}")
+        answers = f"{endpoint} answers{_through(endpoint)}"
+        yield Finding("model hub", Level.OK, f"{answers}; logged in as {name}")
     elif status == HTTPStatus.UNAUTHORIZED:
         yield Finding(
             "model hub",
@@ -70,7 +81,9 @@ def _reached(endpoint: str, url: str, model: str) -> Finding:
         return _unreachable(endpoint, error)
     if status == HTTPStatus.OK:
         return Finding(
-            "model hub", Level.OK, f"{endpoint} answers; not logged in, which {model} does not need"
+            "model hub",
+            Level.OK,
+            f"{endpoint} answers{_through(endpoint)}; not logged in, which {model} does not need",
         )
     hint = "compare IMAGE_MODEL_NAME and the hub's address (docs/running.md)"
     if status in {401, 403}:
@@ -79,13 +92,19 @@ def _reached(endpoint: str, url: str, model: str) -> Finding:
 
 
 def _unreachable(endpoint: str, error: Exception) -> Finding:
-    reason = getattr(error, "reason", None) or type(error).__name__
+    reason = getattr(error, "reason", None) or why(error)
     return Finding(
         "model hub",
         Level.WARNING,
-        f"{urlsplit(endpoint).netloc or endpoint} cannot be reached ({str(reason)[:120]})",
+        f"{urlsplit(endpoint).hostname or endpoint} cannot be reached ({str(reason)[:120]})"
+        f"{_through(endpoint)}",
         "check the network and HTTPS_PROXY; a complete model needs no hub (HF_HUB_OFFLINE=1 then)",
     )
+
+
+def _through(endpoint: str) -> str:
+    proxy = proxy_for(endpoint)
+    return f", through the proxy {proxy}" if proxy else ""
 
 
 def _token() -> str | None:
@@ -108,8 +127,11 @@ def _get(url: str, token: str | None) -> tuple[int, dict[str, Any]]:
         raise ValueError("the hub's address is no http address")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked above
+    proxy = proxy_for(url)
+    through = {urlsplit(url).scheme: proxy.with_login()} if proxy else {}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler(through))
     try:
-        with urllib.request.urlopen(request, timeout=_PATIENCE_S) as reply:  # noqa: S310
+        with opener.open(request, timeout=_PATIENCE_S) as reply:
             body: dict[str, Any] = json.loads(reply.read(2**20))
             return reply.status, body
     except urllib.error.HTTPError as error:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from bot.catalogue.lightning import SERIES
+from bot.catalogue.lora_format import read_format
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.doctor.model import damage
+from bot.doctor.model import damage, safetensors_header
+from bot.errors import EngineError
 
 _CHECK: Final = "LoRA files"
 
@@ -41,6 +44,10 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
         if problem := damage(path):
             wrong += 1
             yield Finding(_CHECK, Level.WARNING, f"{path} {problem}", "delete it, and get it again")
+        elif found.refusal is None and (problem := _not_understood(file, path)):
+            wrong += 1
+            step = "get it for Qwen-Image as a plain LoRA, or take it away (docs/loras.md)"
+            yield Finding(_CHECK, Level.WARNING, f"{path}: {problem}", step)
     if found.refusal is not None:
         yield Finding(_CHECK, Level.OK, "not used: the model or IMAGE_OFFLOAD draws without")
     elif not wrong:
@@ -50,3 +57,16 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
         elif settings.image_model_name in SERIES and not folder.fast_is_set:
             text += "; for a faster quality fast: python -m bot download --lightning"
         yield Finding(_CHECK, Level.OK, text)
+
+
+def _not_understood(name: str, path: Path) -> str | None:
+    """Return why no picture can be drawn with a file, by its header."""
+    header = safetensors_header(path)
+    metadata = header.pop("__metadata__", {})
+    try:
+        read_format(name, {key: tensor["shape"] for key, tensor in header.items()}, metadata)
+    except EngineError as error:
+        return error.sentence
+    except (KeyError, TypeError, AttributeError):
+        return "its header is damaged"
+    return None

@@ -129,27 +129,40 @@ def model_hashes(settings: Settings) -> Iterator[Finding]:
 
 
 def damage(path: Path) -> str | None:
-    """Return what is wrong with a safetensors file, by its header and size.
+    """Return what is wrong with a safetensors file, by its header and size."""
+    try:
+        safetensors_header(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Return a file's header: each tensor's place, shape and type, and `__metadata__`.
 
     The format: 8 bytes with the header's length, the header in JSON with each tensor's place after
-    it, the tensors (https://huggingface.co/docs/safetensors).
+    it, the tensors (https://huggingface.co/docs/safetensors). Raises `ValueError` that says what is
+    wrong with the file, its size included.
     """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= min(max(0, size - 8), _LONGEST_HEADER):
-                return "is cut off, or no safetensors file"
-            header: dict[str, Any] = json.loads(file.read(length))
+                raise ValueError("is cut off, or no safetensors file")
+            text = file.read(length)
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+    try:
+        header: dict[str, Any] = json.loads(text)
         ends = [part["data_offsets"][1] for key, part in header.items() if key != "__metadata__"]
         wanted = 8 + length + max(ends, default=0)
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        return "has a damaged header"
+        raise ValueError("has a damaged header") from None
     if size != wanted:
-        return f"is cut off: {size:,} of {wanted:,} bytes" if size < wanted else "is too long"
-    return None
+        cut = f"is cut off: {size:,} of {wanted:,} bytes" if size < wanted else "is too long"
+        raise ValueError(cut)
+    return header
 
 
 def _home(settings: Settings) -> Path:

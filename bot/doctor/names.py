@@ -22,7 +22,7 @@ def setting_names(_settings: Settings) -> Iterator[Finding]:
     """Look for names in `.env` that are not settings."""
     known = [name.upper() for name in Settings.model_fields]
     try:
-        found = dotenv_values(Path(".env"), interpolate=False)
+        found = dotenv_values(Path(".env"), interpolate=False, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         found = {}
     strange = [

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from bot.config.proxy import proxy_secrets
 from bot.doctor import packages
 from bot.doctor.finding import Finding, Level
 
@@ -62,8 +63,11 @@ def _of(
     name: str, check: Callable[[Settings], Iterable[Finding]], limit_s: float, settings: Settings
 ) -> Iterator[Finding]:
     token = settings.discord_token.get_secret_value() if settings.discord_token else ""
+    secrets = [secret for secret in (token, *proxy_secrets()) if secret]
     for found in _bounded(name, lambda: check(settings), limit_s):
-        text = found.text.replace(token, "[secret]") if token else found.text
+        text = found.text
+        for secret in secrets:
+            text = text.replace(secret, "[secret]")
         yield Finding(found.check, found.level, text, found.step)
 
 

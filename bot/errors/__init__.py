@@ -152,7 +152,12 @@ class EngineError(BotError):
 
     def spoken(self) -> str | None:
         """Return the sentence in the language that is spoken here."""
-        return None if self.template is None else filled(_(self.template), self.values)
+        if self.template is None:
+            return None
+        # `why` is a reason of ours in words, of which the catalogues may know the others' too.
+        reason = self.values.get("why")
+        values = self.values | {"why": _(reason)} if reason else self.values
+        return filled(_(self.template), values)
 
 
 class GenerationCancelled(BotError):

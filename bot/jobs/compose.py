@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,7 +28,7 @@ SUFFIX_ZH: Final = "超清，4K，电影级构图."
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a user said; None is left to defaults. `shape` is an attached picture's size."""
+    """What a user said; None is left to defaults."""
 
     prompt: str
     aspect: str | None = None
@@ -43,7 +43,6 @@ class Asked:
     lora_strength: float | None = None
     strength: float | None = None
     private: bool | None = None
-    shape: tuple[int, int] | None = None
     parent: str | None = None
 
 
@@ -66,10 +65,7 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     """
     model = around.model
     own, shared = around.user, around.guild
-    aspect = asked.aspect
-    if aspect is None and asked.shape is not None:
-        aspect = nearest_aspect(model, asked.shape)
-    aspect = _known(model.sizes, aspect, own.aspect, shared.aspect, model.default_aspect)
+    aspect = _known(model.sizes, asked.aspect, own.aspect, shared.aspect, model.default_aspect)
     quality = _known(
         model.qualities, asked.quality, own.quality, shared.quality, model.default_quality
     )
@@ -139,13 +135,18 @@ def is_none(text: str) -> bool:
     return text.strip().casefold() in {"", "none", _("none").casefold()}
 
 
-def nearest_aspect(model: ModelSpec, shape: tuple[int, int]) -> str:
-    """Return the aspect of the model's that is closest to a picture of this size."""
+def shaped_like(
+    request: ImageRequest, shape: tuple[int, int], sizes: Mapping[str, tuple[int, int]]
+) -> ImageRequest:
+    """Return the request in that of the `sizes`, by aspect, which is closest to a picture's shape.
+
+    All are widths and heights in pixels, above 0.
+    """
     ratio = math.log(shape[0] / shape[1])
-    return min(
-        model.sizes,
-        key=lambda name: abs(math.log(model.sizes[name][0] / model.sizes[name][1]) - ratio),
-    )
+    distances = {name: abs(math.log(w / h) - ratio) for name, (w, h) in sizes.items()}
+    aspect = min(distances, key=distances.__getitem__)
+    width, height = sizes[aspect]
+    return request.with_changes(aspect=aspect, width=width, height=height)
 
 
 def _known(choices: Container[str], *names: str | None) -> str:

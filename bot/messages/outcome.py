@@ -125,6 +125,14 @@ def elsewhere(job: Job, sentence: str) -> Card:
     return Card(job.id, _told(job, sentence))
 
 
+def kept(job: Job, sentence: str) -> Card:
+    """Return what a job's message shows when no way was open and its answer waits for `/show`.
+
+    Without the prompt, which may be what was refused.
+    """
+    return Card(job.id, _bare(job, STOPPED, f"{sentence}\n{_byline(job)}"))
+
+
 def _told(job: Job, sentence: str) -> discord.Embed:
     # Others read it too: the line about who it is for says who "you" is.
     return _embed(job, STOPPED, f"{sentence}\n{_byline(job)}", limit=_FOLDED)

@@ -12,6 +12,8 @@ import discord
 from PIL import Image
 
 from bot.messages.discord_limits import FILE_BYTES, REQUEST_BYTES
+from bot.pictures.parameters_written import exif_of
+from bot.pictures.texts import read_texts
 
 # Room for what a request holds besides its files.
 _FILES_LIMIT: Final = REQUEST_BYTES - 2**20
@@ -46,14 +48,15 @@ def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
     yield "png", png
     with Image.open(io.BytesIO(png)) as image:
         picture = image.convert("RGB")
+    exif = exif_of(read_texts(png).found)
     for options in ({"lossless": True, "method": 4}, *({"quality": q} for q in _WEBP_QUALITIES)):
         buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", **options)
+        picture.save(buffer, "WEBP", exif=exif, **options)
         yield "webp", buffer.getvalue()
     while min(picture.size) > _SMALLEST_SIDE:
         picture = picture.reduce(2)
         buffer = io.BytesIO()
-        picture.save(buffer, "WEBP", quality=_REDUCED_QUALITY)
+        picture.save(buffer, "WEBP", exif=exif, quality=_REDUCED_QUALITY)
         yield "webp", buffer.getvalue()
 
 
@@ -66,7 +69,7 @@ def fit(path: Path, stem: str, description: str, limit: int = FILE_BYTES) -> Upl
 
 
 def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:
-    """Return a picture in at most `limit` bytes.
+    """Return a picture in at most `limit` bytes, with the parameters that its texts hold.
 
     Tried in turn: PNG, lossless WebP, lossy WebP, then ever smaller sides.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 COLUMNS: Final = 2
 # Discord shows a picture at most about 550 pixels wide; more serves those who open it.
@@ -24,11 +26,13 @@ def make_grid(
     columns: int = COLUMNS,
     first: int = 1,
     longest: int = LONGEST_SIDE,
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Return a PNG of the pictures in rows, each with its number from `first` on.
 
     Pictures of other shapes are centred in their cells; None leaves a cell empty. `longest` is the
-    most pixels on a side. Blocking (run it in a thread). Raises OSError when a file cannot be read.
+    most pixels on a side; `texts` come into the file as text chunks. Blocking (run it in a thread).
+    Raises OSError when a file cannot be read.
     """
     pictures: list[Image.Image | None] = []
     for path in paths:
@@ -60,5 +64,8 @@ def make_grid(
         centre = (x + label * 3 / 4, y + label * 3 / 4)
         draw.text(centre, str(index + first), fill=(255, 255, 255), font=font, anchor="mm")
     buffer = io.BytesIO()
-    grid.save(buffer, "PNG")
+    info = PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text) if text.isascii() else info.add_itxt(name, text)
+    grid.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()

@@ -2,135 +2,91 @@
 
 from __future__ import annotations
 
-import json
-import re
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
-from bot.pictures.headers import exif_comment
+from bot.pictures.exif import TooLongError
+from bot.pictures.texts import COMMENT, PLAIN_SETTINGS, SOFTWARE, Texts, read_texts
+from bot.pictures.writers import Parameters, comfy_text, parsed, pretty, told_by
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_TEXT_LIMIT: Final = 256 * 1024
-_TEXTS_LIMIT: Final = 4 * _TEXT_LIMIT
-_CHUNKS_LIMIT: Final = 10_000
-# ComfyUI's graph: the words are inputs of text encoders, the rest of samplers.
-_SAMPLED: Final = ("seed", "noise_seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
+T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What was found: the program's name where it is known, and its text."""
-
-    program: str
-    text: str
+SHOWN_LIMIT: Final = 256 * 1024
+"""The most characters that are shown of a file's parameters."""
+_CONTROLS: Final = dict.fromkeys({*range(32), 127} - {9, 10})
+_MIDJOURNEY: Final = "Job ID: "
 
 
 def read_parameters(data: bytes) -> Parameters | None:
     """Return how a PNG, JPEG or WebP picture says it was made; None where it says nothing.
 
-    Knows this bot's and AUTOMATIC1111's `parameters`, ComfyUI's `prompt`, and the JSON of InvokeAI
-    and NovelAI. Reads at most 256 KiB of text; a broken file gives what stands before its damage.
+    Looks into text chunks, Exif and XMP for what this bot, AUTOMATIC1111 and its kin, ComfyUI,
+    SwarmUI, InvokeAI, Fooocus, NovelAI, Draw Things and Midjourney write. A broken file gives what
+    stands before its damage. Raises `TooLongError` where all there is is more than is read (4 MiB)
+    or shown.
     """
-    texts = _first_texts(data) if data.startswith(_SIGNATURE) else _exif_texts(data)
-    if text := texts.get("parameters"):
-        ours = "request" in texts and '"job_id"' in texts["request"]
-        return Parameters("" if ours else "AUTOMATIC1111", text)
-    if text := texts.get("prompt"):
-        return Parameters("ComfyUI", _comfy(text) or text)
-    if text := texts.get("invokeai_metadata"):
-        return Parameters("InvokeAI", _pretty(text))
-    if text := texts.get("Comment"):
-        return Parameters("NovelAI" if texts.get("Software") == "NovelAI" else "", _pretty(text))
-    return None
+    texts = read_texts(data)
+    found = _found(texts)
+    if found is None:
+        if texts.too_long:
+            raise TooLongError
+        return None
+    if len(found.text) > SHOWN_LIMIT:
+        raise TooLongError
+    # JSON may hold halves of characters, which cannot be sent, and what moves a terminal's cursor.
+    text = found.text.encode("utf-8", "replace").decode().replace("\r\n", "\n")
+    text = text.translate(_CONTROLS)
+    return Parameters(found.program, text) if text.strip() else None
 
 
-def _first_texts(data: bytes) -> dict[str, str]:
-    """Return a PNG's texts by name, until they are too many: each may claim its 256 KiB."""
-    texts: dict[str, str] = {}
-    room = _TEXTS_LIMIT
-    for name, text in _png_texts(data):
-        room -= len(text)
-        if room < 0:
-            break
-        texts[name] = text
-    return texts
+def _found(texts: Texts) -> Parameters | None:
+    text = texts.get("parameters") or texts.get(COMMENT)
+    if text and '"job_id"' in texts.get("request"):
+        return Parameters("", text)
+    graph = _read(comfy_text, texts, "prompt")
+    told = _read(told_by, texts, "parameters") or _read(told_by, texts, COMMENT)
+    if told is not None:
+        # Savers for ComfyUI write AUTOMATIC1111's form beside the graph.
+        beside = graph is not None and told.program == "AUTOMATIC1111"
+        return Parameters("ComfyUI", told.text) if beside else _named(told, texts)
+    if graph is not None:
+        return graph
+    if "prompt" not in texts.too_long and (words := texts.get("prompt")):
+        lines = [f"{name}: {texts.get(name)}" for name in PLAIN_SETTINGS if texts.get(name)]
+        return Parameters("", "\n".join([words, *lines]))
+    for name in ("invokeai_metadata", "sd-metadata", "Dream"):
+        if (laid_out := _read(_laid_out, texts, name)) is not None:
+            return Parameters("InvokeAI", laid_out)
+    if (told := _read(told_by, texts, "Comment")) is not None:
+        return _named(told, texts)
+    if _MIDJOURNEY in texts.get("Description"):
+        return Parameters("Midjourney", texts.get("Description"))
+    # Whatever else stands where parameters do.
+    return Parameters("", text) if text and not texts.too_long else None
 
 
-def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
-    at = len(_SIGNATURE)
-    for _ in range(_CHUNKS_LIMIT):
-        head = data[at : at + 8]
-        if len(head) < 8:  # noqa: PLR2004
-            return
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        body = data[at + 8 : at + 8 + length]
-        if len(body) < length or kind == b"IEND":
-            return
-        if kind in {b"tEXt", b"zTXt", b"iTXt"} and length <= _TEXT_LIMIT:
-            name, _nul, rest = body.partition(b"\0")
-            text = _text(kind, rest)
-            if text is not None:
-                yield name.decode("latin-1"), text
-        at += 12 + length
-
-
-def _text(kind: bytes, rest: bytes) -> str | None:
-    if kind == b"tEXt":
-        return rest.decode("latin-1")
-    if kind == b"zTXt":
-        found = _inflated(rest[1:])
-        return None if found is None else found.decode("latin-1")
-    packed, rest = rest[:1] == b"\1", rest[2:]
-    _language, _nul, rest = rest.partition(b"\0")
-    _keyword, _nul, rest = rest.partition(b"\0")
-    found = _inflated(rest) if packed else rest
-    return None if found is None else found.decode("utf-8", "replace")
-
-
-def _inflated(data: bytes) -> bytes | None:
-    """Unpack at most the limit: a few kilobytes may claim gigabytes."""
+def _read(reader: Callable[[str], T | None], texts: Texts, name: str) -> T | None:
+    """Return what a reader makes of a text; one of too many parts is noted as too long."""
     try:
-        return zlib.decompressobj().decompress(data, _TEXT_LIMIT)
-    except zlib.error:
+        return reader(texts.get(name))
+    except TooLongError:
+        texts.too_long.add(name)
         return None
 
 
-def _exif_texts(data: bytes) -> dict[str, str]:
-    comment = exif_comment(data, _TEXT_LIMIT + 8)
-    if not comment:
-        return {}
-    # The first eight bytes name the encoding (Exif 2.32, 4.6.5), unless a writer left them out.
-    code, text = comment[:8], comment[8:]
-    if code.startswith(b"UNICODE"):
-        # Writers disagree about the byte order; most text has its zero bytes in one half.
-        big = text[::2].count(0) >= text[1::2].count(0)
-        return {"parameters": text.decode("utf-16-be" if big else "utf-16-le", "replace")}
-    named = code.startswith((b"ASCII\0", b"JIS\0", bytes(8)))
-    return {"parameters": (text if named else comment).decode("utf-8", "replace").strip("\0")}
+def _laid_out(text: str) -> str | None:
+    value = parsed(text)
+    return (text or None) if value is None else pretty(value)
 
 
-def _pretty(text: str) -> str:
-    try:
-        return json.dumps(json.loads(text), indent=1, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _comfy(text: str) -> str | None:
-    """Return the words and the sampler's settings of a ComfyUI graph; None where it is not one."""
-    try:
-        # ComfyUI writes NaN, which JSON does not have.
-        nodes = json.loads(re.sub(r"\bNaN\b", "null", text))
-        inputs = [node["inputs"] for node in nodes.values() if isinstance(node["inputs"], dict)]
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
-        return None
-    words = [i["text"] for i in inputs if isinstance(i.get("text"), str) and i["text"].strip()]
-    settings = [
-        f"{name}: {i[name]}"
-        for i in inputs
-        for name in _SAMPLED
-        if isinstance(i.get(name), str | int | float)
-    ]
-    return "\n".join([*words, ", ".join(dict.fromkeys(settings))]).strip() or None
+def _named(told: Parameters, texts: Texts) -> Parameters:
+    """Return parameters with the program that the file names, and the prompt where it is apart."""
+    software = texts.get(SOFTWARE)
+    program = told.program
+    for name in ("NovelAI", "Draw Things", "Fooocus"):
+        if software.startswith(name):
+            program = name
+    text = told.text
+    if program == "NovelAI" and '"prompt"' not in text:
+        text = f"{texts.get('Description')}\n{text}".strip()
+    return Parameters(program, text)

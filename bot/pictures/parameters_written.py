@@ -1,10 +1,13 @@
-"""Parameters written into each PNG: the text that says how to draw it again."""
+"""Parameters written into picture files: the text that says how to draw them again."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final
+
+from PIL import ExifTags, Image
 
 from bot.domain.request import ImageRequest
 
@@ -31,6 +34,31 @@ def png_texts(job_id: str, request: ImageRequest, model: str) -> tuple[dict[str,
     )
 
 
+def batch_texts(job_id: str, request: ImageRequest, model: str) -> dict[str, str]:
+    """Return the PNG text chunks of the grid of a batch: as `png_texts`, of all its pictures."""
+    parameters = _parameters(request, request.seed, model)
+    return {
+        "parameters": f"{parameters}, Batch size: {request.count}",
+        "request": _json(job_id, request, model),
+    }
+
+
+def exif_of(texts: Mapping[str, str]) -> bytes:
+    """Return such texts as Exif, for pictures that are no PNG; nothing where there are none.
+
+    "parameters" is the UserComment in UTF-16, as AUTOMATIC1111 writes it; "request" stands in Make
+    behind its name, as ComfyUI puts its graphs there.
+    """
+    exif = Image.Exif()
+    if parameters := texts.get("parameters"):
+        comment = b"UNICODE\0" + parameters.encode("utf-16-be")
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+    if request := texts.get("request"):
+        # In ASCII, as the tag is to be.
+        exif[ExifTags.Base.Make] = f"request:{json.dumps(json.loads(request))}"
+    return exif.tobytes() if parameters or request else b""
+
+
 def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.lora_strengths())
     lines = [_harmless(request.full_prompt) + loras]
@@ -51,8 +79,8 @@ def _harmless(text: str) -> str:
     return _LORA.sub("< ", _LINE_OF_THE_FORM.sub(r"\1\2\3 :", text))
 
 
-def _json(job_id: str, request: ImageRequest, model: str, position: int) -> str:
-    values: dict[str, Any] = json.loads(request.to_json())
-    return json.dumps(
-        {**values, "job_id": job_id, "position": position, "model": model}, ensure_ascii=False
-    )
+def _json(job_id: str, request: ImageRequest, model: str, position: int | None = None) -> str:
+    values: dict[str, Any] = {**json.loads(request.to_json()), "job_id": job_id}
+    if position is not None:
+        values["position"] = position
+    return json.dumps({**values, "model": model}, ensure_ascii=False)

@@ -24,7 +24,8 @@ class Fault:
     """A rule: the next `times` matching requests meet it (None: all of them).
 
     `hits` counts how many did; `reached` is set at the first, `acted` once the work of one is done.
-    A held request goes on once `release` is called.
+    A held request goes on once `release` is called. `raw` stands in for the `body`, whose kind it
+    claims to be of.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Fault:
     status: int = 0
     body: Json = field(default_factory=dict[str, object])
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    raw: bytes | None = None
     after: bool = False
     reset: bool = False
     hold: bool = False
@@ -62,7 +64,7 @@ class Fault:
         if self.reset:
             cut(request)
             return None
-        text = json.dumps(self.body).encode()
+        text = json.dumps(self.body).encode() if self.raw is None else self.raw
         kind = "application/json" if self.body else "text/plain"
         return web.Response(status=self.status, body=text, content_type=kind, headers=self.headers)
 

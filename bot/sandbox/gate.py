@@ -133,4 +133,7 @@ def _json_of(response: web.StreamResponse) -> Any:
         return None
     if response.content_type != "application/json":
         return response.body.decode(errors="replace")
-    return json.loads(response.body)
+    try:
+        return json.loads(response.body)
+    except ValueError:  # What a fault puts in its place.
+        return response.body.decode(errors="replace")

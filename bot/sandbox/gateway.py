@@ -60,6 +60,10 @@ class Connection:
         if not self.silent:
             self._frames.put_nowait(json.dumps({"op": op, "d": data, "s": seq, "t": name}))
 
+    def garble(self) -> None:
+        """Queue a frame that is no JSON."""
+        self._frames.put_nowait("{")
+
     def close(self, code: int) -> None:
         """Close with `code` once all frames before are written."""
         self.close_code = code
@@ -88,6 +92,7 @@ class Session:
     intents: int
     shard: tuple[int, int]
     connection: Connection | None
+    altered: dict[str, Json]
     seq: int = 0
     history: deque[tuple[int, str, Json]] = field(
         default_factory=lambda: deque[tuple[int, str, Json]](maxlen=1000)
@@ -95,6 +100,7 @@ class Session:
 
     def dispatch(self, name: str, data: Json) -> None:
         """Send an event, or keep it for a resume."""
+        data = data | self.altered.get(name, {})
         self.seq += 1
         self.history.append((self.seq, name, data))
         if self.connection is not None:
@@ -113,6 +119,8 @@ class Gateway:
         self.identifies = 0
         self.resumes = 0
         self.refuse_resume = False
+        self.altered: dict[str, Json] = {}
+        """Fields by an event's name that every such event has in place of its own."""
         world.events.listen(self._on_event)
 
     @property
@@ -146,6 +154,16 @@ class Gateway:
             self._sessions.clear()
         for connection in self._connections:
             connection.send(Op.INVALID, resumable)
+
+    def send(self, name: str, data: Json) -> None:
+        """Send an event as it is, whatever is in it."""
+        for session in self._sessions.values():
+            session.dispatch(name, data)
+
+    def garble(self) -> None:
+        """Send a frame that is no JSON on every connection."""
+        for connection in self._connections:
+            connection.garble()
 
     def replay(self, interaction: Interaction) -> None:
         """Send the event of `interaction` once more."""
@@ -199,7 +217,7 @@ class Gateway:
             connection.close(4014)
             return
         first, count = data.get("shard") or (0, 1)
-        session = Session(secrets.token_hex(16), intents, (first, count), connection)
+        session = Session(secrets.token_hex(16), intents, (first, count), connection, self.altered)
         self._sessions[session.id] = session
         ready = dispatch.ready(self._world, session.id, self._url)
         session.dispatch("READY", ready | ({"shard": data["shard"]} if "shard" in data else {}))

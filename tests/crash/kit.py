@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bot.pictures.grid import make_grid
 from bot.sandbox.events import Event, MessageCreated, MessageDeleted, MessageUpdated
 from bot.sandbox.model import Message
 from bot.sandbox.server import Sandbox
 from storage.backup import connect_read_only
 from tests.crash.runner import Plan
+from tests.grids import grid_of
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 50
@@ -200,7 +200,7 @@ def wrong_pictures(bot: Bot, message: Message) -> list[str]:
     ]
     wrong = [] if recorded else [f"{job_id}: no picture is recorded"]
     if len(recorded) > 1:
-        grid = make_grid([bot.data / "images" / row["file"] for row in recorded])
+        grid = grid_of(bot.data, job_id)
         wanted_posts = [(f"{job_id}_grid.png", hashlib.sha256(grid).hexdigest())]
     else:
         wanted_posts = wanted

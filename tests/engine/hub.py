@@ -32,8 +32,13 @@ class Hub:
         self.asked: list[tuple[str, str, str | None]] = []
         """Method, path and Range of each request."""
         self.tokens: set[str | None] = set()
+        self.ranges = "as they should be"
+        """How ranges are answered: "with 200", "with all", "elsewhere", "before", "with 416",
+        "untold"."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.01,), daemon=True
+        )
 
     @property
     def url(self) -> str:
@@ -128,8 +133,23 @@ class Hub:
                 status, start = 200, 0
                 if (ranged := self.headers.get("Range")) and body:
                     start = int(ranged.removeprefix("bytes=").split("-")[0])
-                    head["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
                     status = 206
+                    match hub.ranges:
+                        case "with 416":
+                            self.reply(416, b"", {}, body=body)
+                            return
+                        case "with all":
+                            status, start = 200, 0
+                        case "with 200":
+                            status = 200
+                        case "elsewhere":
+                            start = start * 2
+                        case "before":
+                            start = start // 2
+                        case _:
+                            pass
+                    if hub.ranges not in {"with all", "untold"}:
+                        head["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
                 self.reply(status, data[start:], head, body=body, name=name)
 
             def reply(

@@ -31,6 +31,21 @@ def request(folder: Path, prompt: str = "fine", *, job: str = "job1", **changes)
     return EngineRequest(job_id=job, prompt=prompt, **{**fields, **changes})
 
 
+class Quiet:
+    """A reporter for backends in this process, which counts the previews."""
+
+    previews = 0
+
+    def stage(self, *_: object) -> None:
+        pass
+
+    def step(self, *_: object) -> None:
+        pass
+
+    def preview(self, *_: object) -> None:
+        self.previews += 1
+
+
 async def draw(engine: EngineProcess, wanted: EngineRequest) -> list[Event]:
     """All events of a generation, within a minute."""
     async with asyncio.timeout(60):

@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from bot.engine.child.inputs import PIXELS_LIMIT, read_input
 from bot.errors import EngineError, EngineErrorKind
@@ -95,3 +95,126 @@ def test_a_turned_picture_stands_upright_and_glass_lies_on_white(tmp_path):
     assert upright.getpixel((10, 35))[0] > 200
     path.write_bytes(saved(Image.new("RGBA", (20, 20), (0, 0, 0, 0))))
     assert read_input(path, (20, 20)).getpixel((10, 10)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("damage", [b"II*\0\xff", b"MM\0*" + b"\xff" * 40, b"junk"])
+def test_a_broken_exif_leaves_the_picture(tmp_path, damage):
+    path = tmp_path / "input"
+    path.write_bytes(saved(Image.new("RGB", (40, 20), "red"), exif=b"Exif\0\0" + damage))
+    assert read_input(path, (20, 40)).getpixel((10, 10)) == (255, 0, 0)
+
+
+def wide(colour_type: int, *pixels: tuple[int, ...], key: tuple[int, ...] = ()) -> bytes:
+    """A row of PNG with 16 bits a channel, and perhaps a colour that stands for transparency."""
+    head = struct.pack(">IIBBBBB", len(pixels), 1, 16, colour_type, 0, 0, 0)
+    row = b"\0" + b"".join(struct.pack(f">{len(pixel)}H", *pixel) for pixel in pixels)
+    texts = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)) if key else b""
+    parts = chunk(b"IHDR", head) + texts + chunk(b"IDAT", zlib.compress(row))
+    return b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND", b"")
+
+
+SHADES = (0, 255, 256, 0x8012, 0xFF00, 0xFFFF)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (wide(0, *((v,) for v in SHADES)), [v >> 8 for v in SHADES]),
+        (wide(0, *((v,) for v in SHADES), key=(0x8012,)), [0, 0, 1, 255, 255, 255]),
+        (wide(2, *((v, v, v) for v in SHADES)), [v >> 8 for v in SHADES]),
+        (wide(2, *((v, v, v) for v in SHADES), key=(0x8012,) * 3), [0, 0, 1, 255, 255, 255]),
+        (wide(4, *((v, 0xFFFF) for v in SHADES)), [v >> 8 for v in SHADES]),
+        (wide(6, *((v, v, v, 0) for v in SHADES)), [255] * len(SHADES)),
+    ],
+    ids=["grey", "grey, one shade clear", "colour", "one colour clear", "grey+alpha", "alpha"],
+)
+def test_of_sixteen_bits_the_upper_eight_count(tmp_path, data, expected):
+    path = tmp_path / "input"
+    path.write_bytes(data)
+    picture = read_input(path, (len(SHADES), 1))
+    assert [picture.getpixel((x, 0)) for x in range(len(SHADES))] == [(v, v, v) for v in expected]
+
+
+# The primaries and the white of Display P3 and of Adobe RGB (1998), as XYZ in D50.
+P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
+
+
+def profile(columns, gamma: float, space: bytes = b"RGB ") -> bytes:
+    """An ICC profile of three primaries and a gamma (ICC.1:2022), or of grey and a gamma."""
+
+    def number(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + b"".join(map(number, (0.9642, 1.0, 0.8249)))}
+    if space == b"GRAY":
+        tags[b"kTRC"] = curve
+    for letter, column in zip(b"rgb", columns, strict=False):
+        tags[bytes([letter]) + b"XYZ"] = b"XYZ " + bytes(4) + b"".join(map(number, column))
+        tags[bytes([letter]) + b"TRC"] = curve
+    return icc(tags, b"mntr" + space + b"XYZ ")
+
+
+def icc(tags: dict[bytes, bytes], kind: bytes) -> bytes:
+    at = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", at + len(body), len(value))
+        body += value
+    head = struct.pack(">I4sI", at + len(body), bytes(4), 0x02400000) + kind
+    head = head.ljust(36, b"\0") + b"acsp"
+    head = head.ljust(68, b"\0") + struct.pack(">iii", 63190, 65536, 54061)  # white, D50
+    return head.ljust(128, b"\0") + table + body
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+INK = (200, 80, 80)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize(
+    ("icc", "expected"),
+    [
+        (profile(P3, 2.2), (218, 67, 74)),
+        (profile(ADOBE, 2.19921875), (230, 79, 79)),
+        (SRGB, INK),
+        (b"no profile at all", INK),
+        (profile(P3, 2.2)[:200], INK),
+        (profile((), 2.2, b"GRAY"), INK),  # of other pixels than these
+    ],
+    ids=["Display P3", "Adobe RGB", "sRGB", "junk", "cut off", "grey"],
+)
+def test_a_colour_profile_counts(tmp_path, kind, icc, expected):
+    path = tmp_path / "input"
+    options = {} if kind == "PNG" else {"quality": 100, "subsampling": 0, "lossless": True}
+    for mode in ("RGB", "RGBA") if kind != "JPEG" else ("RGB",):
+        image = Image.new("RGB", (48, 48), INK).convert(mode)
+        path.write_bytes(saved(image, kind, icc_profile=icc, **options))
+        found = read_input(path, (32, 32)).getpixel((9, 9))
+        assert all(abs(a - b) <= 2 for a, b in zip(found, expected, strict=True)), found
+
+
+def test_profiles_of_grey_of_palettes_of_ink_and_of_glass(tmp_path):
+    path = tmp_path / "input"
+
+    def read(image: Image.Image, icc: bytes) -> tuple[int, ...]:
+        path.write_bytes(saved(image, icc_profile=icc))
+        return read_input(path, (8, 8)).getpixel((4, 4))
+
+    grey = profile((), 1.0, b"GRAY")
+    assert read(Image.new("L", (8, 8), 55), grey) == (128, 128, 128)
+    assert read(Image.new("I;16", (8, 8), 55 << 8), grey) == (128, 128, 128)
+    assert read(Image.new("LA", (8, 8), (55, 0)), grey) == (255, 255, 255)
+    palette = Image.new("RGB", (8, 8), INK).quantize(4)
+    assert read(palette, profile(P3, 2.2)) == read(Image.new("RGB", (8, 8), INK), profile(P3, 2.2))
+    # A press whose cyan is grey: a table of 2 x 2 x 2 x 2 colours in L*a*b*, all others black.
+    ramp, unit = bytes(range(256)), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 65536)
+    lightness = {0: 255, 0b1000: 128}
+    colours = b"".join(bytes([lightness.get(index, 0), 128, 128]) for index in range(16))
+    table = bytes([4, 3, 2, 0]) + unit + ramp * 4 + colours + ramp * 3
+    inks = icc({b"A2B0": b"mft1" + bytes(4) + table}, b"prtrCMYKLab ")
+    path.write_bytes(saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", icc_profile=inks))
+    assert read_input(path, (8, 8)).getpixel((4, 4)) == pytest.approx((119, 119, 119), abs=2)
+    half = read(Image.new("RGBA", (8, 8), (*INK, 128)), profile(P3, 2.2))
+    assert half == pytest.approx((236, 161, 164), abs=2)

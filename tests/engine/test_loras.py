@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from bot.engine.frames import FrameError
 from bot.engine.protocol import EngineRequest, Step
@@ -29,6 +29,16 @@ def lora_file(path, width=TRAINED.width, layers=TRAINED.layers, seed=3) -> None:
             name = f"transformer_blocks.{index}.{target}"
             state[f"{name}.lora_A.weight"] = torch.randn(4, width, generator=generator)
             state[f"{name}.lora_B.weight"] = torch.randn(width, 4, generator=generator)
+    save_file(state, path)
+
+
+def changed_file(path, ending, value) -> None:
+    """A LoRA with further tensors of this ending, or with this number in all that have it."""
+    lora_file(path)
+    state = load_file(path)
+    there = [key for key in state if key.endswith(ending)]
+    for key in there or [key.replace(".lora_A.weight", ending) for key in state if "lora_A" in key]:
+        state[key] = torch.full_like(state[key], float(value)) if there else value.clone()
     save_file(state, path)
 
 
@@ -56,7 +66,11 @@ async def test_one_job_has_it_and_the_next_one_not(warm_tiny, lora_folder, tmp_p
         ("../style", "There is no LoRA ../style"),
         ("cut", "The file cut.safetensors is damaged or cannot be read."),
         ("wide", "The LoRA wide is made for another model."),
-        ("other", "The LoRA other is not made for Qwen-Image."),
+        ("other", "The LoRA other is made for FLUX, not for Qwen-Image."),
+        ("dora", "The LoRA dora is of a kind that is not supported, DoRA; only plain LoRAs are."),
+        ("nan", "The LoRA nan is damaged: transformer_blocks.0.attn.to_out.0.lora_A.weight holds"),
+        ("flat", "The LoRA flat is damaged: the tensors of transformer_blocks.0.attn.to_q do not"),
+        ("loud", "With the LoRA loud the model's numbers overflow, so there is no picture; a"),
     ],
 )
 async def test_what_is_no_lora_is_a_sentence(
@@ -65,12 +79,18 @@ async def test_what_is_no_lora_is_a_sentence(
     (lora_folder / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     lora_file(lora_folder / "wide.safetensors", width=2 * TRAINED.width)
     save_file({"double_blocks.0.lora_A.weight": torch.ones(4)}, lora_folder / "other.safetensors")
+    changed_file(lora_folder / "dora.safetensors", ".lora_magnitude_vector", torch.ones(128))
+    changed_file(lora_folder / "nan.safetensors", ".lora_A.weight", torch.nan)
+    changed_file(lora_folder / "loud.safetensors", ".lora_B.weight", torch.tensor(3e38))
+    flat = {f"transformer_blocks.0.attn.to_q.lora_{side}.weight": torch.ones(4) for side in "AB"}
+    save_file(flat, lora_folder / "flat.safetensors")
     pid = warm_tiny.pid
     with pytest.raises(EngineError) as caught:
         await draw(warm_tiny, request(tmp_path, loras=((name, 1.0),)))
     assert caught.value.kind is EngineErrorKind.REFUSED
     assert caught.value.sentence.startswith(sentence)
     assert str(lora_folder) not in caught.value.sentence
+    assert not list(tmp_path.glob("*.png"))
     await drawn(warm_tiny, tmp_path)
     assert warm_tiny.pid == pid
 
@@ -81,7 +101,7 @@ async def test_a_replaced_file_counts(tmp_path) -> None:
     found = []
     for seed in (1, 2):
         lora_file(tmp_path / "a.safetensors", geometry.dim, geometry.layers, seed)
-        dit.use(shelf.take([("a", 1.0)], dit.layouts))
+        dit.use(shelf.take([("a", 1.0)]))
         found.append(predicted(dit))
     assert not torch.equal(*found)
 
@@ -89,7 +109,7 @@ async def test_a_replaced_file_counts(tmp_path) -> None:
 async def test_strengths_share_one_map_of_the_file(tmp_path) -> None:
     dit, shelf = streamed(), LoraFiles(tmp_path)
     lora_file(tmp_path / "a.safetensors", dit.geometry.dim, dit.geometry.layers)
-    weak, full = (shelf.take([("a", strength)], dit.layouts)[0] for strength in (0.5, 1.0))
+    weak, full = (shelf.take([("a", strength)])[0] for strength in (0.5, 1.0))
     assert weak.blocks
     assert weak.name != full.name
     for key, pair in weak.blocks.items():

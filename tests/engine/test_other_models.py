@@ -10,11 +10,12 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from bot.engine.models.diffsynth import DiffSynthModel
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
-from tests.engine.kit import draw, draw_well, react, request
+from tests.engine.kit import Quiet, draw, draw_well, react, request
 from tests.engine.small_models import MODULES, QWEN, SDXL, device, published_name, small, write
 
 ROOT = Path(__file__).parents[2]
@@ -156,6 +157,21 @@ def test_the_first_latents_lie_between_the_picture_and_noise(model, folder) -> N
             far.append(float((latents - noise).norm() / (picture - noise).norm()))
     assert 1 > far[0] > far[1] > far[2]
     assert far[2] < 0.2
+
+
+def test_numbers_that_are_none_are_no_picture(model, folder, tmp_path, monkeypatch) -> None:
+    adapted = assembled(model, folder)
+    monkeypatch.setattr(importlib.import_module(MODULES[model]), "load", lambda *_: (adapted, 14.0))
+    backend = DiffSynthModel(model, EngineOptions(folder))
+    backend.load(lambda *_: None)
+    with small():
+        assert len(list(backend.generate(request(tmp_path, steps=2), Quiet()))) == 1
+        for parameter in adapted.stock.vae.parameters():
+            parameter.data.fill_(float("nan"))
+        with pytest.raises(EngineError) as caught:
+            list(backend.generate(request(tmp_path, steps=2), Quiet()))
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert caught.value.sentence == "The model's numbers overflowed, so there is no picture."
 
 
 def test_fp8_storage_draws_nearly_the_same(model, folder, monkeypatch) -> None:

@@ -21,7 +21,9 @@ from bot.jobs.schedule import QueuePlace
 from bot.logs.redact import Redactor
 from bot.messages import outcome, status
 from bot.messages.upload import Upload
-from bot.pictures.parameters_written import png_texts
+from bot.pictures.parameters_read import read_parameters
+from bot.pictures.parameters_written import exif_of, png_texts
+from bot.pictures.writers import Parameters
 from tests.hostile.corpus import ACCEPTED, REFUSED
 
 # Surrogates and control characters too: what is refused is part of the matter.
@@ -86,6 +88,12 @@ def test_a_pictures_texts_come_back(tmp_path_factory, text):
     with Image.open(io.BytesIO(path.read_bytes())) as picture:
         read = dict(picture.text)
     assert read == texts
+    smaller = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(smaller, "WEBP", exif=exif_of(texts))
+    assert read_parameters(path.read_bytes()) == Parameters("", texts["parameters"])
+    # (A zero-width space in front is what marks the byte order.)
+    expected = Parameters("", texts["parameters"].lstrip("\ufeff"))
+    assert read_parameters(smaller.getvalue()) == expected
     assert json.loads(read["request"])["prompt"] == request.prompt
     assert "<lora:" not in read["parameters"].lower(), "none was used"
     last = read["parameters"].split("\n")[-1]

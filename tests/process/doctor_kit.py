@@ -70,6 +70,18 @@ def safetensors(path: Path, size: int = 64) -> Path:
     return path
 
 
+def lora(path: Path, *endings: str, layer: str = "img_in", **metadata: str) -> Path:
+    """Write a LoRA of one layer, with these tensors besides."""
+    names = [f"{layer}.{end}" for end in ("lora_A.weight", "lora_B.weight", *endings)]
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    for place, name in enumerate(names):
+        offsets = [64 * place, 64 * (place + 1)]
+        header[name] = {"dtype": "F32", "shape": [4, 4], "data_offsets": offsets}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(64 * len(names)))
+    return path
+
+
 def whole_model(root: Path) -> list[Path]:
     """Write a complete model of the full size's layout; return its weight files."""
     files = [

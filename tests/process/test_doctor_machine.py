@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -363,27 +362,6 @@ def test_folders_that_belong_to_someone_else(tmp_path):
     assert found["log"]["level"] == "warning"
     # Each says it in a sentence of its own, none with a bare exception.
     assert not [item for item in found.values() if "could not be checked" in item["text"]], found
-
-
-def test_lora_files_that_are_missing_cut_off_or_not_to_be_named(look, tmp_path, monkeypatch):
-    monkeypatch.setenv("IMAGE_LORA_PATH", str(tmp_path))
-    ((level, text, _),) = look("LoRA files")
-    assert (level, "python -m bot download --lightning" in text) == ("ok", True)
-    eight = "Qwen-Image-Lightning-8steps-V2.0-bf16"
-    for name in (eight, "ink"):
-        (tmp_path / f"{name}.safetensors").write_bytes(struct.pack("<Q", 2) + b"{}")
-    ((level, text, _),) = look("LoRA files")
-    assert (level, text.startswith("1 to choose from")) == ("ok", True)
-    assert text.endswith(f"the quality fast draws with {eight}")
-    monkeypatch.setenv("IMAGE_LORAS", "gone, *")
-    (tmp_path / "ink.safetensors").write_bytes(b"cut")
-    (tmp_path / "a (1).safetensors").touch()
-    found = look("LoRA files")
-    assert {level for level, _, _ in found} == {"warning"}
-    assert [part in text for part, (_, text, _) in zip(
-        ("names gone.safetensors, which is not in", "a (1).safetensors", "ink.safetensors is cut off"),
-        found, strict=True,
-    )] == [True] * 3  # fmt: skip
 
 
 def test_several_cards_and_fewer_than_engines(look, monkeypatch, tmp_path):

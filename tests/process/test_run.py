@@ -11,8 +11,8 @@ import sys
 import pytest
 from PIL import Image
 
-from bot.pictures.grid import make_grid
 from bot.sandbox.server import Sandbox
+from tests.grids import grid_of
 from tests.process.kit import PATIENCE_S, ROOT, bot_process
 from tests.wire.kit import is_outcome, job_id_of, text_of
 
@@ -40,8 +40,7 @@ async def test_run_draws_and_stops_cleanly(tmp_path):
         data = (tmp_path / "images" / file).read_bytes()
         assert hashlib.sha256(data).hexdigest() == sha256
     assert [position for position, _, _ in rows] == [0, 1]
-    paths = [tmp_path / "images" / file for _, file, _ in rows]
-    assert message.files[0].data == make_grid(paths)
+    assert message.files[0].data == grid_of(tmp_path, job_id_of(message))
 
 
 async def test_a_second_bot_on_the_same_data_is_refused(tmp_path):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
 import torch
 from diffsynth.utils.lora.general import GeneralLoRALoader
+from safetensors.torch import save_file
 
+from bot.catalogue.lora_format import BLOCK_LAYERS, OUTER_LAYERS
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.lora import parse
+from bot.engine.stream.lora_files import LoraFiles
 from bot.engine.stream.transformer import StreamedDiT
-from bot.errors import EngineError
+from bot.errors import EngineError, EngineErrorKind
 from tests.stream.kit import error, predicted, stock, stock_prediction, streamed
 
 RANK = 4
@@ -52,7 +56,7 @@ def fused(strength=1.0):
 
 
 def use(dit: StreamedDiT, state, name="a.safetensors", strength=1.0):
-    dit.use([parse(name, state, dit.layouts, strength)])
+    dit.use([parse(name, state, strength)])
 
 
 @pytest.mark.slow
@@ -79,6 +83,52 @@ def test_alpha_and_strength_scale(capsys):
     dit = streamed()
     use(dit, file(lambda t: t, alpha=2.0), strength=0.5)
     assert error(predicted(dit), stock_prediction(fused(0.5 * 2.0 / RANK))) < 1e-4
+
+
+def test_the_known_layers_are_those_of_the_model():
+    dit = streamed()
+    pieces = [piece for layout in dit.layouts for piece in layout.pieces]
+    assert sorted(BLOCK_LAYERS) == sorted(source for p in pieces for source in p.sources)
+    linear = {
+        name
+        for name, module in stock().named_modules()
+        if isinstance(module, torch.nn.Linear) and not name.startswith("transformer_blocks.")
+    }
+    assert set(OUTER_LAYERS) == linear
+
+
+def test_the_header_of_a_file_is_read_with_it(tmp_path):
+    state = {key: value.contiguous() for key, value in file(lambda t: t, outer=False).items()}
+    header = {"transformer.r": RANK, "transformer.lora_alpha": 2 * RANK}
+    save_file(state, tmp_path / "a.safetensors", {"lora_adapter_metadata": json.dumps(header)})
+    save_file(state, tmp_path / "b.safetensors")
+    trained, plain = LoraFiles(tmp_path).take([("a", 0.5), ("b", 0.5)])
+    assert {pair.scale for pair in trained.blocks.values()} == {1.0}
+    assert {pair.scale for pair in plain.blocks.values()} == {0.5}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e5m2])
+@pytest.mark.parametrize("place", ["lora_A.weight", "lora_B.weight", "alpha"])
+def test_numbers_that_are_not_finite_are_found_when_a_file_is_read(tmp_path, value, dtype, place):
+    state = {key: one.to(dtype) for key, one in file(lambda t: t, alpha=4.0, outer=False).items()}
+    key = f"transformer_blocks.3.attn.to_v.{place}"
+    state[key].view(-1)[-1] = value
+    save_file(state, tmp_path / "ink.safetensors")
+    with pytest.raises(EngineError) as caught:
+        LoraFiles(tmp_path).take([("ink", 1.0)])
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert caught.value.sentence == (
+        f"The LoRA ink is damaged: {key} holds numbers that are not finite."
+    )
+
+
+def test_integers_are_no_lora(tmp_path):
+    state = {k: v.to(torch.int8) for k, v in file(lambda t: t, outer=False).items()}
+    save_file(state, tmp_path / "ink.safetensors")
+    with pytest.raises(EngineError) as caught:
+        LoraFiles(tmp_path).take([("ink", 1.0)])
+    assert caught.value.sentence == "The LoRA ink is stored as int8, which is not supported."
 
 
 @pytest.mark.slow
@@ -108,28 +158,33 @@ def test_switching_needs_no_reloading():
 @pytest.mark.slow
 def test_two_at_once_add_up(capsys):
     dit = streamed()
-    layouts = dit.layouts
     state = file(lambda t: t)
-    dit.use([parse("a", state, layouts, 0.4), parse("b", state, layouts, 0.6)])
+    dit.use([parse("a", state, 0.4), parse("b", state, 0.6)])
     assert error(predicted(dit), stock_prediction(fused())) < 1e-4
 
 
 @pytest.mark.slow
 def test_files_for_other_models_are_refused():
     dit = streamed()
-    layouts = dit.layouts
-    with pytest.raises(EngineError, match="no known target"):
-        parse("flux.safetensors", {"double_blocks.0.lora_A.weight": torch.ones(4, 4)}, layouts)
+    with pytest.raises(EngineError, match="is made for FLUX, not for Qwen-Image"):
+        parse("flux", {"double_blocks.0.lora_A.weight": torch.ones(4, 4)})
+    deep = {key.replace("blocks.5", "blocks.6"): value for key, value in file(lambda t: t).items()}
+    with pytest.raises(EngineError) as caught:
+        dit.use([parse("deep", deep)])
+    assert caught.value.sentence == (
+        "The LoRA deep is not made for Qwen-Image: it changes transformer_blocks.6.attn.add_k_proj, "
+        "which is not there."
+    )
     wide = {
         "transformer_blocks.0.attn.to_q.lora_A.weight": torch.ones(4, 256),
         "transformer_blocks.0.attn.to_q.lora_B.weight": torch.ones(256, 4),
     }
     with pytest.raises(EngineError) as caught:
-        dit.use([parse("wide", wide, layouts)])
+        dit.use([parse("wide", wide)])
     assert caught.value.sentence == "The LoRA wide is made for another model."
     with pytest.raises(EngineError, match="refused"):
         outer = {"img_in.lora_A.weight": torch.ones(4, 8), "img_in.lora_B.weight": torch.ones(9, 4)}
-        dit.use([parse("outer", outer, layouts)])
+        dit.use([parse("outer", outer)])
     assert error(predicted(dit), stock_prediction(stock())) < 1e-5
 
 
@@ -174,7 +229,7 @@ def test_blocks_that_differ_are_all_compiled_on_the_thread(monkeypatch, capsys):
         without_first = {
             k: v for k, v in state.items() if not k.startswith("transformer_blocks.0.")
         }
-        dit.use([parse("not on block 0", without_first, dit.layouts)])
+        dit.use([parse("not on block 0", without_first)])
         threads.clear()
         predicted(dit)
     finally:

@@ -97,6 +97,7 @@ class Stage:
         queued = (queue, queue.commits, queue.control, queue.claims)
         for part in (courier, courier._ladder, courier._progress, *queued):
             part._clock = lambda: time.time() + self._offset
+        self.app.breaker._clock = lambda: time.monotonic() + self._offset
         courier._wake.set()
 
     def visible(self, name: str = "alice", channel: str = "general") -> list[Message]:

@@ -9,7 +9,7 @@ import pytest
 
 from bot.sandbox.people import NoResponse
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import is_outcome, job_id_of, soon, staged, text_of
+from tests.wire.kit import controls, is_answer, is_outcome, job_id_of, soon, staged, text_of
 
 EDIT_BY_TOKEN = ("PATCH", "/webhooks/*")
 EDIT_BY_BOT = ("PATCH", "/channels/*/messages/*")
@@ -244,3 +244,111 @@ async def test_a_late_look_up_does_not_take_the_progress_message_for_the_answer(
     (answer,) = [m for m in direct(held) if is_outcome(m)]
     assert answer.files
     assert delivery.sent_message_id == answer.id
+
+
+FILTERS = [(400, 20009), (403, 200000), (400, 240000)]
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "late"),
+    [
+        (400, 20009, 0),
+        (403, 200000, 16 * 60),
+        (403, 50278, 0),
+        pytest.param(400, 20009, 16 * 60, marks=SLOW),
+        pytest.param(403, 200000, 0, marks=SLOW),
+        pytest.param(400, 240000, 0, marks=SLOW),
+        pytest.param(400, 240000, 16 * 60, marks=SLOW),
+        pytest.param(403, 50278, 16 * 60, marks=SLOW),
+    ],
+)
+async def test_what_is_refused_on_every_way_is_said_on_its_message(
+    held, engine, status, code, late
+):
+    """The message loses its untrue words and its button; the picture stays for /show."""
+    _, message, job_id = await asked(held, engine)
+    held.sandbox.clock.advance(late)
+    refused = held.sandbox.faults.respond("*", "*", status, code=code, when=is_answer, times=None)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert (delivery.state, delivery.rung, delivery.token) == ("undeliverable", "kept", None)
+    assert str(code) in delivery.error
+    assert refused.hits >= 3
+    assert not controls(message)
+    assert "`/show`" in text_of(message)
+    assert ("filters" in text_of(message)) == ((status, code) in FILTERS)
+    assert "a house" not in text_of(message)
+    alice = held.sandbox.user("alice")
+    if (status, code) in FILTERS:
+        told = (await (await alice.slash("art", "show", job=job_id)).answer()).content
+        assert "filters" in told
+    held.sandbox.faults.clear()
+    assert (await (await alice.slash("art", "show", job=job_id)).answer()).files
+
+
+async def test_what_is_refused_by_direct_message_is_said_there(held, engine):
+    await held.sandbox.user("bob").send("dm", "a boat")
+    (message,) = await held.sandbox.wait(lambda: direct(held))
+    await soon(engine.holding.wait())
+    held.sandbox.faults.respond("*", "*", 400, code=20009, when=is_answer, times=None)
+    engine.release.set()
+    assert (await held.delivered(job_id_of(message))).state == "undeliverable"
+    assert not controls(message)
+    assert "filters" in text_of(message)
+
+
+@pytest.mark.usefixtures("hurry")
+@pytest.mark.parametrize("private", [False, pytest.param(True, marks=SLOW)])
+async def test_that_an_answer_is_kept_is_said_though_discord_is_down_at_first(
+    held, engine, private
+):
+    _, message, job_id = await asked(held, engine, private=private)
+    held.sandbox.faults.respond("*", "*", 400, code=20009, when=is_answer, times=None)
+    down = held.sandbox.faults.respond(*EDIT_BY_TOKEN, 503, times=7, when=says_kept)
+    engine.release.set()
+    assert (await held.delivered(job_id)).state == "undeliverable"
+    assert down.hits == 7
+    assert not controls(message)
+    assert "`/show`" in text_of(message)
+
+
+async def test_that_an_answer_is_kept_is_not_tried_to_be_said_for_ever(held, engine):
+    _, _message, job_id = await asked(held, engine)
+    held.sandbox.faults.respond("*", "*", 400, code=20009, when=is_answer, times=None)
+    down = held.sandbox.faults.rate_limit(*EDIT_BY_TOKEN, 1000, times=None, when=says_kept)
+    still = held.sandbox.faults.rate_limit(*EDIT_BY_BOT, 1000, times=None, when=says_kept)
+    engine.release.set()
+    assert (await held.postponed(job_id)).rung == "kept"
+    held.advance(1001)
+    assert (await held.delivered(job_id)).state == "undeliverable"
+    assert (down.hits, still.hits) == (1, 1)
+
+
+def says_kept(exchange) -> bool:
+    return "`/show`" in str(exchange.request)
+
+
+async def test_an_answer_sent_privately_instead_is_said_where_only_the_token_reaches(held, engine):
+    """The bot may not edit in the channel itself; its message is the interaction's alone."""
+    _, message, job_id = await asked(held, engine, private=True)
+    held.sandbox.faults.respond(*EDIT_BY_TOKEN, 403, code=200000, when=is_answer)
+    engine.release.set()
+    assert (await held.delivered(job_id)).rung == "dm"
+    await held.sandbox.wait(lambda: not controls(message))
+    assert "direct message" in text_of(message)
+
+
+@pytest.mark.usefixtures("hurry")
+async def test_a_message_left_in_an_earlier_pass_is_mended_too(held, engine):
+    """Its own ways close; the new message is sent at the second attempt only."""
+    _, message, job_id = await asked(held, engine)
+    faults = held.sandbox.faults
+    faults.respond(*EDIT_BY_TOKEN, 403, code=200000, when=is_answer)
+    faults.respond(*EDIT_BY_BOT, 403, code=200000, when=is_answer)
+    faults.respond(*POST, 503, times=6, when=is_answer)
+    engine.release.set()
+    delivery = await held.delivered(job_id)
+    assert (delivery.rung, delivery.sent_message_id == message.id) == ("channel", False)
+    await held.sandbox.wait(lambda: not controls(message))
+    assert str(delivery.sent_message_id) in text_of(message)

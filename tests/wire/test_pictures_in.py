@@ -12,16 +12,19 @@ from aiohttp import web
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bot.client import attachments
 from bot.client.attachments import Fetcher
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH
+from bot.pictures.exif import VALUE_LIMIT
+from bot.sandbox import world
 from tests.wire.kit import job_id_of, staged, text_of
 
 
 def png(size=(90, 120), colour="teal", texts=None) -> bytes:
     info = PngInfo()
     for name, text in (texts or {}).items():
-        info.add_text(name, text)
+        info.add_text(name, text, zip=len(text) > 1000)
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
@@ -43,6 +46,42 @@ async def test_an_attached_picture_is_the_start_and_gives_the_shape(stage):
     options = {"image": ("a.png", data), "strength": 0.3, "aspect": "1:1"}
     job = await stage.job_of(await stage.outcome(await stage.imagine("bob", "in oil", **options)))
     assert (job.request.aspect, job.request.strength) == ("1:1", 0.3)
+
+
+def phone_photo() -> bytes:
+    """A portrait as phones store it: lying, with a note how to turn it."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.new("RGB", (400, 300), "teal").save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("label", [(400, 300), (300, 400), (3000, 40), (None, None)])
+async def test_the_shape_is_what_the_bytes_say_whatever_the_label(stage, monkeypatch, label):
+    monkeypatch.setattr(world, "_picture_size", lambda _data: label)
+    bob, data = stage.sandbox.user("bob"), phone_photo()
+    file = ("a.jpg", data)
+    messages = [await stage.outcome(await stage.imagine("bob", "in oil", image=file))]
+    await bob.send("dm", "in oil", [file])
+    await stage.sandbox.wait(lambda: stage.visible("bob", "dm"))
+    messages += stage.visible("bob", "dm")
+    posted = await bob.send("general", "look", [file])
+    opened = await bob.context_menu("general", "Use as input", posted)
+    await opened.response()
+    sent = await bob.submit_modal(opened, {"prompt": "in oil", "strength": "0.5"})
+    messages.append(await stage.outcome(sent))
+    for message in messages:
+        request = (await stage.job_of(message)).request
+        assert (request.aspect, request.width < request.height) == ("3:4", True)
+    drawn = stage.engine.requests[-1]
+    assert drawn.width < drawn.height
+
+
+async def test_an_aspect_that_was_asked_for_stands(stage):
+    options = {"image": ("a.jpg", phone_photo()), "aspect": "16:9"}
+    job = await stage.job_of(await stage.outcome(await stage.imagine("bob", "x", **options)))
+    assert (job.request.aspect, job.request.width > job.request.height) == ("16:9", True)
 
 
 async def test_files_that_are_no_pictures_are_refused_by_name(stage):
@@ -165,6 +204,8 @@ async def test_use_as_input_takes_any_messages_picture(sandbox, tmp_path):
     [
         ({"parameters": "a cat\nSteps: 20, Seed: 7"}, "Made with AUTOMATIC1111"),
         ({"prompt": '{"3": {"inputs": {"seed": 9, "text": "a ```dog```"}}}'}, "seed: 9"),
+        ({"parameters": '{"sui_image_params": {"prompt": "a cat"}}'}, "Made with SwarmUI"),
+        ({"parameters": "x" * (VALUE_LIMIT + 1)}, "is too long to be read"),
         ({"Title": "x"}, "says nothing about how it was made"),
     ],
 )
@@ -217,8 +258,23 @@ async def elsewhere():
         headers = {"Content-Encoding": "gzip"}
         return web.Response(body=gzip.compress(png() + bytes(2**26)), headers=headers)
 
+    async def flaky(request):
+        """Fail as the path says, as often as it says, then serve."""
+        asked.append("flaky")
+        kind, times = request.match_info["kind"], int(request.match_info["times"])
+        if len(asked) > times:
+            return web.Response(body=png())
+        if kind.isdecimal():
+            return web.Response(status=int(kind))
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(png()[:50])
+        request.transport.abort()
+        return response
+
     asked: list[str] = []
     app = web.Application()
+    app.router.add_get("/flaky/{kind}/{times}.png", flaky)
     app.router.add_get("/packed.png", packed)
     app.router.add_get("/redirect.png", redirect)
     app.router.add_get("/hidden.png", hidden)
@@ -238,9 +294,25 @@ async def test_redirects_are_not_followed_and_endless_files_are_cut(elsewhere):
     with pytest.raises(InvalidRequest, match="could not be fetched"):
         await fetcher.fetch_url(f"{url}/redirect.png", "a.png")
     assert not asked
+    with pytest.raises(InvalidRequest, match="could not be fetched"):
+        await fetcher.fetch_url(f"{url}/flaky/302/9.png", "a.png")
+    assert len(asked) == 1
     with pytest.raises(InvalidRequest, match="too large"):
         await fetcher.fetch_url(f"{url}/endless.png", "a.png")
     with pytest.raises(InvalidRequest, match="not a picture"):
         await fetcher.fetch_url(f"{url}/packed.png", "a.png")
     with pytest.raises(InvalidRequest, match="could not be fetched"):
         await fetcher.fetch_url(f"{url.replace('//', '//me@')}/hidden.png", "a.png")
+
+
+@pytest.mark.parametrize("kind", ["403", "404", "429", "503", "cut"])
+async def test_one_bad_answer_of_the_file_network_is_asked_again(elsewhere, monkeypatch, kind):
+    monkeypatch.setattr(attachments, "_PAUSE_S", 0.0)
+    url, asked = elsewhere
+    fetcher = Fetcher(f"{url}/api")
+    assert await fetcher.fetch_url(f"{url}/flaky/{kind}/1.png", "a.png") == png()
+    assert len(asked) == 2
+    asked.clear()
+    with pytest.raises(InvalidRequest, match="could not be fetched"):
+        await fetcher.fetch_url(f"{url}/flaky/{kind}/9.png", "a.png")
+    assert len(asked) == 2

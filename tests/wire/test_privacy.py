@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import secrets
+import sys
+import tracemalloc
 import zipfile
 
+import pytest
+
 from bot.archive.privacy import Privacy
+from bot.messages.discord_limits import FILE_BYTES
+from storage import exports
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import job_id_of, soon, staged, text_of
 
@@ -108,3 +116,170 @@ async def test_old_jobs_are_swept_and_the_ledger_is_pruned(stage):
         rows = await stage.database.read(lambda tx: tx.value("SELECT count(*) FROM usage"))
         assert rows == charged
     assert not list(stage.app.settings.images_dir.glob("2*/*/*/*.png"))
+
+
+def unpacked(messages) -> tuple[set[str], dict[str, bytes]]:
+    """The jobs whose rows, and the files, that the ZIP files of these messages hold together."""
+    jobs: set[str] = set()
+    files: dict[str, bytes] = {}
+    for data in (file.data for message in messages for file in message.files):
+        assert len(data) <= FILE_BYTES
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for name in archive.namelist():
+                if name.startswith("data"):
+                    jobs |= {job["id"] for job in json.loads(archive.read(name))["jobs"]}
+                else:
+                    files[name] = archive.read(name)
+    return jobs, files
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Let files of an export be so small that each holds one or two pictures, and jobs come singly."""
+    cog = sys.modules["cogs.privacy"]
+    monkeypatch.setattr(exports, "JOBS_AT_ONCE", 2)
+    monkeypatch.setattr(cog, "_PART_BYTES", 6500)
+    monkeypatch.setattr(cog, "_MOST_PARTS", 2)
+
+
+async def drawn(stage, name: str, jobs: int, **options) -> list[str]:
+    invocations = [await stage.imagine(name, f"fish {n}", **options) for n in range(jobs)]
+    return [job_id_of(await stage.outcome(invocation)) for invocation in invocations]
+
+
+async def export(stage, name: str, **options):
+    exported = await stage.sandbox.user(name).slash("general", "privacy export", **options)
+    return await exported.until(lambda m: "file" in m.content)
+
+
+def named_place(told) -> str | None:
+    found = re.search(r"after:([0-9a-z.]+)`", told.content)
+    return found[1] if found else None
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["by direct message", "in the answer"])
+async def test_what_one_export_has_no_room_for_the_next_ones_bring(
+    sandbox, tmp_path, closed, request
+):
+    async with staged(sandbox, tmp_path, limit_open_jobs=9, limit_cooldown_seconds=0) as stage:
+        request.getfixturevalue("small")
+        bob = sandbox.user("bob")
+        bob.user.accepts_dms = not closed
+        ids = await drawn(stage, "bob", 4, count=2)
+        told = await export(stage, "bob")
+        answers, left = [told], [told.content]
+        while (place := named_place(told)) is not None:
+            told = await export(stage, "bob", after=place)
+            answers.append(told)
+            left.append(told.content)
+            assert len(answers) < 20
+        assert len(answers) > 2
+        assert "of your jobs" in left[0]
+        assert "of your jobs" not in left[-1]
+        jobs, files = unpacked(answers if closed else [m for m in bob.messages("dm") if m.files])
+        assert jobs == set(ids)
+        for job_id in ids:
+            for image in await stage.queue.images(job_id):
+                kept = (stage.app.settings.images_dir / image.file).read_bytes()
+                assert files[f"pictures/{job_id}_{image.position}.png"] == kept
+
+
+async def test_an_export_names_what_it_cannot_hold(stage, monkeypatch):
+    gone, large, fine = await drawn(stage, "bob", 3)
+    root = stage.app.settings.images_dir
+    paths = {job: root / (await stage.queue.images(job))[0].file for job in (gone, large, fine)}
+    paths[gone].unlink()
+    with paths[large].open("ab") as file:
+        file.truncate(FILE_BYTES)
+    told = await export(stage, "bob")
+    assert "2 pictures are in none" in told.content
+    jobs, files = unpacked([m for m in stage.sandbox.user("bob").messages("dm") if m.files])
+    assert jobs == {gone, large, fine}
+    readme = files["README.txt"].decode()
+    assert f"{paths[gone].name}: its file is gone" in readme
+    assert f"{paths[large].name}: {FILE_BYTES} bytes" in readme
+    assert f"pictures/{paths[fine].name}" in files
+
+
+async def test_an_export_that_breaks_off_says_where_to_go_on(sandbox, tmp_path, request):
+    async with staged(sandbox, tmp_path, limit_open_jobs=9, limit_cooldown_seconds=0) as stage:
+        request.getfixturevalue("small")
+        await drawn(stage, "bob", 3, count=2)
+        seen = []
+        sandbox.faults.respond(
+            "POST", "/channels/*/messages", 503, when=lambda e: seen.append(e) or len(seen) == 2
+        )
+        told = await export(stage, "bob")
+        assert "Sent: 1 file" in told.content
+        assert named_place(told) is not None
+
+
+async def test_an_export_longer_than_its_token_ends_in_a_direct_message(stage):
+    await drawn(stage, "bob", 1)
+    sandbox, bob = stage.sandbox, stage.sandbox.user("bob")
+    held = sandbox.faults.hold("POST", "/channels/*/messages")
+    await bob.slash("general", "privacy export")
+    await soon(held.reached.wait())
+    sandbox.clock.advance(16 * 60)
+    held.release()
+    assert await sandbox.wait(lambda: [m for m in bob.messages("dm") if "Sent: 1" in m.content])
+
+
+async def test_one_export_a_user_at_a_time(stage):
+    held = stage.sandbox.faults.hold("POST", "/channels/*/messages")
+    bob = stage.sandbox.user("bob")
+    first = await bob.slash("general", "privacy export")
+    await soon(held.reached.wait())
+    second = await (await bob.slash("general", "privacy export")).answer()
+    assert "already" in second.content
+    held.release()
+    await first.until(lambda m: "Sent" in m.content)
+    assert "Sent" in (await export(stage, "bob")).content
+
+
+async def test_an_export_goes_on_at_its_own_places_alone(stage):
+    (mine,) = await drawn(stage, "bob", 1)
+    (other,) = await drawn(stage, "alice", 1)
+    bob = stage.sandbox.user("bob")
+    for after in ("nothing", "01m8gzzbtr2nxstb3g", other, f"{mine}.x", f"{mine}."):
+        answer = await (await bob.slash("general", "privacy export", after=after)).answer()
+        assert "No export" in answer.content
+    told = await export(stage, "bob", after=f" `{mine.upper()}` ")
+    assert "Sent: 1 file" in told.content
+
+
+@pytest.mark.slow
+async def test_an_export_takes_no_more_memory_however_much_there_is(stage):
+    """Some 8 MB of rows in files of a quarter of one; all of them, each once, in order."""
+    (first,) = await drawn(stage, "bob", 1)
+    await stage.delivered(first)
+    number = 4000
+    await stage.database.write(lambda tx: multiply(tx, number))
+    privacy, user_id = stage.app.client.services.privacy, stage.sandbox.user("bob").id
+    limit, ids, sizes = 2**18, [], []
+    tracemalloc.start()
+    async for part in privacy.export(user_id, limit):
+        sizes.append(len(part.data))
+        with zipfile.ZipFile(io.BytesIO(part.data)) as archive:
+            for name in archive.namelist():
+                if name.startswith("data"):
+                    ids += [job["id"] for job in json.loads(archive.read(name))["jobs"]]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(ids) == len(set(ids)) == number + 1
+    assert max(sizes) <= limit
+    print(f"peak of {peak / 2**20:.1f} MiB for {sum(sizes) / 2**20:.1f} MiB of ZIP files")  # noqa: T201
+    assert peak < 6 * 2**20
+
+
+async def multiply(tx, number: int) -> None:
+    """Add `number` jobs like the first, later and with prompts that pack badly."""
+    row = dict(await tx.one("SELECT * FROM jobs"))
+    columns = ", ".join(row)
+    marks = ", ".join("?" * len(row))
+    for n in range(number):
+        prompt = secrets.token_hex(800)
+        request = json.dumps(json.loads(row["request"]) | {"prompt": prompt})
+        values = row | {"id": f"z{n:017}", "source_id": f"x{n}", "request": request}
+        values["created_at"] += 1 + n // 3
+        await tx.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks})", [*values.values()])

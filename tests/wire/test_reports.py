@@ -98,6 +98,16 @@ async def test_what_was_done_outlives_the_next_report(moderated):
     assert str(told.embeds[0]["description"]).count("Blocked by") == 1
 
 
+async def test_a_report_whose_embed_a_moderator_hid_still_works(moderated):
+    stage = moderated
+    message = await stage.outcome(await stage.imagine("bob", "a fish"))
+    await report(stage, "mallory", message)
+    (told,) = filed(stage)
+    told.embeds = []
+    alice = stage.sandbox.user("alice")
+    await (await alice.press(told, "Block the user")).until(lambda m: "Blocked by" in text_of(m))
+
+
 async def test_reports_are_limited_and_need_a_channel(stage):
     message = await stage.outcome(await stage.imagine("bob", "a fish"))
     assert "no channel for reports" in await report(stage, "mallory", message)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 
 import pytest
 from PIL import Image
 
+from bot.domain.request import ImageRequest
+from bot.engine.child.png import save_png
 from bot.messages.upload import fit
+from bot.pictures.parameters_read import read_parameters
+from bot.pictures.texts import read_texts
+from bot.pictures.writers import Parameters
 from tests.wire.kit import job_id_of, text_of
 
 SIDE = 512
@@ -58,6 +64,62 @@ async def test_a_refused_size_is_sent_smaller(stage, noise):
     assert len(message.files[0].data) <= 300 * 1024
     with Image.open(io.BytesIO(message.files[0].data)) as picture:
         assert picture.format == "WEBP"
+
+
+def noisy(path, side=SIDE):
+    """Make a picture one that no encoding makes small, its texts as they are; return them."""
+    with Image.open(path) as picture:
+        texts = dict(picture.text)
+    save_png(Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)), path, texts)
+    return texts
+
+
+@pytest.mark.parametrize("limit", [100, 300], ids=["halved", "lossy"])
+async def test_a_smaller_file_says_how_it_was_made_too(stage, limit):
+    prompt = "一只猫 in a café, 🐱"
+    message = await stage.outcome(await stage.imagine("alice", prompt, negative="fog", seed=7))
+    job_id = job_id_of(message)
+    (record,) = await stage.queue.images(job_id)
+    path = stage.app.settings.images_dir / record.file
+    texts = noisy(path)
+    upload = fit(path, "x", "noise", limit * 1024)
+    assert (upload.name, len(upload.data) <= limit * 1024) == ("x.webp", True)
+    assert read_parameters(upload.data) == Parameters("", texts["parameters"])
+    found = read_texts(upload.data).found
+    assert json.loads(found["request"]) == json.loads(texts["request"])
+    # As someone reads it who meets the file elsewhere.
+    posted = await stage.sandbox.user("alice").send("general", "", [(upload.name, upload.data)])
+    menu = await stage.sandbox.user("bob").context_menu("general", "Show parameters", posted)
+    answer = await menu.until(lambda m: bool(m.content))
+    assert prompt in answer.content
+    assert "Seed: 7" in answer.content
+    with Image.open(io.BytesIO(upload.data)) as picture:
+        assert picture.getexif().get_ifd(0x8769)[0x9286][:8] == b"UNICODE\0"
+
+
+async def test_a_grid_says_how_it_was_made_whatever_its_size(stage):
+    job_id, paths = await drawn(stage, count=4)
+    (message,) = stage.visible()
+    found = read_parameters(message.files[0].data)
+    assert found is not None
+    first = read_parameters(paths[0].read_bytes())
+    assert (found.program, found.text) == ("", f"{first.text}, Batch size: 4")
+    assert ImageRequest.from_json(read_texts(message.files[0].data).found["request"]).count == 4
+    for path in paths:
+        noisy(path, SIDE // 2)
+    stage.sandbox.world.attachment_limit = 300 * 1024
+    await send_again(stage, job_id)
+    (message,) = stage.visible()
+    assert message.files[0].filename.endswith("_grid.webp")
+    assert read_parameters(message.files[0].data) == found
+
+
+def test_a_picture_without_texts_is_fitted_without(tmp_path, noise):
+    path = tmp_path / "noise.png"
+    path.write_bytes(noise)
+    upload = fit(path, "x", "noise", 300 * 1024)
+    assert b"EXIF" not in upload.data
+    assert read_parameters(upload.data) is None
 
 
 async def test_show_sends_smaller_too(stage, noise):

@@ -38,6 +38,17 @@ async def test_a_network_that_is_down_is_waited_for(sandbox, tmp_path, monkeypat
         assert (await stage.outcome(await stage.imagine("alice", "a house"))).files
 
 
+@pytest.mark.parametrize("via", [False, True], ids=["proxy", "discord"])
+async def test_a_limited_login_is_waited_for(sandbox, tmp_path, monkeypatch, via):
+    """Another start would only be one more invalid request."""
+    monkeypatch.setattr(login, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(login, "LONGEST_ASKED_S", 0.001)
+    limited = sandbox.faults.rate_limit("GET", "/users/@me", 1000, via=via, times=2)
+    async with staged(sandbox, tmp_path) as stage:
+        assert limited.hits == 2
+        assert (await stage.outcome(await stage.imagine("alice", "a house"))).files
+
+
 async def test_an_outage_while_the_commands_are_sent_is_waited_for(
     sandbox, tmp_path, monkeypatch, hurry
 ):

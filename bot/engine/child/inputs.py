@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Final
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
+from bot.engine.child.colour import eight_bits, to_srgb
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 
+log = logging.getLogger(__name__)
+
 PIXELS_LIMIT: Final = 50_000_000
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
+# How a picture is to be turned by its Exif orientation (Exif 2.32, 4.6.4).
+_TURNED: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_input(path: Path, size: tuple[int, int]) -> Image.Image:
-    """Return the picture at `path` as RGB, upright, cut and scaled to `size` (width, height).
+    """Return the picture at `path` as sRGB, upright, cut and scaled to `size` (width, height).
 
     Raises `EngineError` (`REFUSED`) for what is not a picture, is broken, or would have more than
     50 megapixels once unpacked, which its header tells beforehand.
@@ -40,16 +54,26 @@ def _opened(path: Path, size: tuple[int, int]) -> Image.Image | None:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > PIXELS_LIMIT:
                 return None
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode not in {"RGB", "RGBA", "L"}:
-                upright = flattened(upright)
-            # Scaled first: laying 50 transparent megapixels on white would take a gigabyte.
-            return flattened(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
+            image.load()
+            upright = _upright(eight_bits(image))
+            # Scaled first: the rest would take a gigabyte for 50 transparent megapixels.
+            return flattened(to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the picture as it is to be seen; one whose Exif is broken stays as it is."""
+    try:
+        turn = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception as error:  # noqa: BLE001
+        # Whatever a crafted block brings Pillow to raise: the pixels are whole.
+        log.info("a picture's Exif is left out: %s", type(error).__name__)
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
 def flattened(image: Image.Image) -> Image.Image:
     """Return the picture on white where it is transparent."""
-    if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
+    if image.mode in {"RGBA", "LA"}:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")

@@ -13,14 +13,15 @@ from bot.errors.disk import refusal
 
 
 def save_png(image: Image.Image, path: Path, texts: Mapping[str, str]) -> None:
-    """Write `image` with `texts` as text chunks (iTXt where Latin-1 is not enough).
+    """Write `image` with `texts` as text chunks (iTXt where ASCII is not enough).
 
     The file appears under its name only when it is complete. Raises `EngineError` (`DISK_REFUSED`)
     if the disk is full or cannot be written to, and `OSError` otherwise.
     """
     info = PngInfo()
     for name, text in texts.items():
-        info.add_text(name, text)
+        # Latin-1 in tEXt is read as UTF-8 by many, since others write UTF-8 there.
+        info.add_text(name, text) if text.isascii() else info.add_itxt(name, text)
     part = path.with_name(path.name + ".part")
     try:
         image.save(part, format="PNG", pnginfo=info)

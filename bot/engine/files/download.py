@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from bot.engine.files.fetch import fetch, status_of, why
 from bot.engine.files.lock import folder_lock
 from bot.engine.options import LoadProgress
 from bot.errors import EngineError, EngineErrorKind, filled
@@ -93,8 +94,7 @@ def _download(
     with _watched(lambda: there + _partial_bytes(root) + _sizes(root, todo), total, progress):
         for file in todo:
             with _explained(repository, source, file.path, setting):
-                _fetch(client, repository, file, _partial(root, file.path))
-            digest = _check_hash(_partial(root, file.path), file)
+                digest = _fetch(client, repository, file, _partial(root, file.path))
             (root / file.path).parent.mkdir(parents=True, exist_ok=True)
             _partial(root, file.path).replace(root / file.path)
             _note_hash(root, file.path, digest)
@@ -107,17 +107,19 @@ def _partial(root: Path, path: str) -> Path:
     return root / ".download" / path.replace("/", "--")
 
 
-def _fetch(client: _Client, repository: str, file: RemoteFile, partial: Path) -> None:
-    from huggingface_hub.file_download import http_get  # noqa: PLC0415 - slow to import
-    from huggingface_hub.utils import disable_progress_bars  # noqa: PLC0415
-
-    disable_progress_bars()
+def _fetch(client: _Client, repository: str, file: RemoteFile, partial: Path) -> str:
+    """Complete a file, and return its SHA-256; raise `EngineError` where it is another one."""
     # The clients' own downloads throw unfinished files away, and each has 5 GB.
-    with partial.open("ab") as opened:
-        if opened.tell() > file.size:
-            opened.truncate(0)
-        url, headers = client.address(repository, file.path)
-        http_get(url, opened, resume_size=opened.tell(), headers=headers, expected_size=file.size)
+    resumed = partial.exists() and partial.stat().st_size > 0
+    fetch(*client.address(repository, file.path), partial, file.size)
+    try:
+        return _check_hash(partial, file)
+    except EngineError:
+        if not resumed:
+            raise
+    # What lay there was not of this file.
+    fetch(*client.address(repository, file.path), partial, file.size)
+    return _check_hash(partial, file)
 
 
 class _Client(Protocol):
@@ -284,10 +286,10 @@ def _explained(repository: str, source: str, lacking: str, setting: str) -> Gene
                 mark("The folder of {setting} cannot be written: {why}."),
                 f"{detail} {error.strerror}: {error.filename}",
                 setting=setting,
-                why=error.strerror or type(error).__name__,  # Users read it: no path.
+                why=error.strerror or why(error),  # Users read it: no path.
             ) from error
-        status = _status(error)
-        values["why"] = type(error).__name__ if status is None else f"HTTP {status}"
+        status = status_of(error)
+        values["why"] = why(error)
         if status in {401, 403} and source == "modelscope":
             sentence = mark(
                 "{source} wants a login for {model}, and the bot has none for it: see "
@@ -306,16 +308,6 @@ def _explained(repository: str, source: str, lacking: str, setting: str) -> Gene
                 "({why}); what is there already is kept, and the next try goes on from it."
             )
         raise load_error(sentence, detail, **values) from error
-
-
-def _status(error: BaseException | None) -> int | None:
-    """Return the HTTP status in an error or in what caused it."""
-    while error is not None:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status
-        error = error.__cause__ or error.__context__
-    return None
 
 
 @contextmanager

@@ -63,6 +63,11 @@ class Adapted:
         pipe.scheduler.set_timesteps = self._set_timesteps
 
     @property
+    def stock(self) -> Any:
+        """DiffSynth's own pipeline."""
+        return self._pipe
+
+    @property
     def device(self) -> Any:
         """The device that it computes on."""
         return self._pipe.device

@@ -12,6 +12,7 @@ from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import read_input
 from bot.engine.models.families import FAMILIES
+from bot.engine.models.overflow import watch_output
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.errors import EngineError, EngineErrorKind
@@ -40,6 +41,7 @@ class DiffSynthModel:
         imports_s = time.perf_counter() - started
         self._pipe, self._budget_gib = load(self._spec.name, self._options, progress)
         _allow_single_step(self._pipe.scheduler)
+        watch_output(getattr(self._pipe, "stock", self._pipe), self._options.precision)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)
 

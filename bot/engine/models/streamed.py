@@ -12,6 +12,7 @@ from typing import Any
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.models.families import FAMILIES
+from bot.engine.models.overflow import overflowed
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.words import mark
@@ -55,6 +56,14 @@ class StreamedQwenImage:
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""
+        from bot.engine.stream.finite import NotFinite  # noqa: PLC0415 - loaded by now
+
+        try:
+            yield from self._drawn(request, report)
+        except NotFinite as error:
+            raise overflowed(self._options.precision, request.loras) from error
+
+    def _drawn(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415 - loaded by now
         from bot.engine.stream.preview import is_shown  # noqa: PLC0415
 
@@ -67,7 +76,7 @@ class StreamedQwenImage:
         networks.dit.device.reset_peak()
         marks = [time.perf_counter()]
         report.stage(Activity.ENCODE)
-        networks.dit.use(self._loras.take(request.loras, networks.dit.layouts))
+        networks.dit.use(self._loras.take(request.loras))
         prompts = [request.prompt]
         if request.guidance != 1.0:
             prompts.append(request.negative_prompt)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bot.engine.child.inputs import read_input
 from bot.engine.stream.device import Device
+from bot.engine.stream.finite import finite
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +83,14 @@ class PictureCodec:
         return sum(parameter.nbytes for parameter in self._vae.parameters())
 
     def decode(self, latents: Tensor, room: int | None = None) -> Iterator[Image.Image]:
-        """Yield the pictures of `latents` [pictures, 16, height / 8, width / 8], one by one."""
+        """Yield the pictures of `latents` [pictures, 16, height / 8, width / 8], one by one.
+
+        Raises `NotFinite` where the VAE gives no numbers.
+        """
         height, width = (_PIXELS * size for size in latents.shape[-2:])
         for one in latents.split(1):
             moved = one.to(self.device.torch, self._dtype)
-            yield _picture(self._run(self._vae.decode, moved, width, height, room))
+            yield _picture(finite(self._run(self._vae.decode, moved, width, height, room)))
 
     def encode(
         self, picture: Path | Image.Image, width: int, height: int, room: int | None = None

@@ -12,6 +12,7 @@ import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from torch import Tensor
 
+from bot.engine.stream.finite import finite
 from bot.engine.stream.transformer import StreamedDiT
 
 OnStep = Callable[[int, int], None]
@@ -89,7 +90,7 @@ def denoise(
     """Return the finished latents [pictures, 16, height / 8, width / 8].
 
     `on_step` is called when the GPU has finished a step, so an exception from it ends the work
-    within one step.
+    within one step. Raises `NotFinite` at the first step whose result is no number.
     """
     device, dtype = dit.device.torch, dit.settings.dtype
     scheduler = schedule(inputs)
@@ -113,7 +114,7 @@ def denoise(
     total = len(scheduler.timesteps)
     for step in range(total):
         started = time.perf_counter()
-        predicted = dit.predict(generation, step, latents, inputs.guidance)
+        predicted = finite(dit.predict(generation, step, latents, inputs.guidance))
         if on_latents is not None:
             on_latents(step + 1, latents - scheduler.sigmas[step] * predicted)
         latents = scheduler.step(predicted, scheduler.timesteps[step], latents)
@@ -121,4 +122,4 @@ def denoise(
             dit.device.synchronise()
             dit.note_step(generation.work, time.perf_counter() - started)
             on_step(step + 1, total)
-    return latents
+    return finite(latents)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import re
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -11,26 +10,11 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from bot.catalogue.lora_format import not_there, read_format, refuse
 from bot.engine.stream.layout import Layout, Piece
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 
-log = logging.getLogger(__name__)
-
-_PREFIXES: Final = ("base_model.model.", "diffusion_model.", "transformer.", "dit.", "lora_unet_")
-_PART: Final = re.compile(
-    r"^(?P<target>.+?)\.(?:(?P<down>lora_A|lora_down|lora\.down)|(?P<up>lora_B|lora_up|lora\.up))"
-    r"(?:\.default)?(?:\.weight)?$"
-)
-_BLOCK: Final = re.compile(r"^transformer_blocks[._](\d+)[._](.+)$")
-_OUTER: Final = (
-    "img_in",
-    "txt_in",
-    "proj_out",
-    "norm_out.linear",
-    "time_text_embed.timestep_embedder.linear_1",
-    "time_text_embed.timestep_embedder.linear_2",
-)
 _RANK_STEP: Final = 16
 
 
@@ -65,71 +49,52 @@ class Lora:
     blocks: Mapping[tuple[int, str], Pair]
     outer: Mapping[str, Pair]
 
+    @property
+    def file(self) -> str:
+        """The file's name, as users know it."""
+        return self.name.rsplit("@", 2)[0]
+
 
 def parse(
     name: str,
     state: Mapping[str, Tensor],
-    layouts: Iterable[Layout],
     strength: float = 1.0,
     version: int = 0,
+    metadata: Mapping[str, str] | None = None,
 ) -> Lora:
-    """Read a LoRA's tensors in DiffSynth's, PEFT's, diffusers' or kohya's way of naming.
+    """Read a LoRA's tensors and its header's `metadata`; see `read_format` for the names.
 
     `version` distinguishes files that had the same name one after the other.
 
-    Raises `EngineError` (`REFUSED`) when the file holds nothing for this model.
+    Raises `EngineError` (`REFUSED`) where anything in the file is not understood.
     """
-    sources = [s for layout in layouts for piece in layout.pieces for s in piece.sources]
-    flat_names = {source.replace(".", "_"): source for source in sources}
-    flat_outer = {target.replace(".", "_"): target for target in _OUTER}
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in state.items():
-        short = _without_prefix(key)
-        match = _PART.match(short)
-        if match is not None:
-            side = "down" if match["down"] else "up"
-            parts.setdefault(match["target"], {})[side] = tensor
-        elif short.endswith(".alpha"):
-            parts.setdefault(short.removesuffix(".alpha"), {})["alpha"] = tensor
     blocks: dict[tuple[int, str], Pair] = {}
     outer: dict[str, Pair] = {}
-    for target, found in parts.items():
-        block = _BLOCK.match(target)
-        source = flat_names.get(block[2].replace(".", "_")) if block else None
-        if "down" not in found or "up" not in found:
-            continue
-        pair = _scaled(found, strength)
-        if block is not None and source is not None:
-            blocks[int(block[1]), source] = pair
-        elif (outside := flat_outer.get(target.replace(".", "_"))) is not None:
-            outer[outside] = pair
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    for found in read_format(name, shapes, metadata or {}):
+        down, up = state[found.down_key].flatten(1), state[found.up_key].flatten(1)
+        alpha = None if found.alpha_key is None else float(state[found.alpha_key])
+        pair = Pair(down, up, strength * found.scale(alpha))
+        if found.block is None:
+            outer[found.layer] = pair
         else:
-            log.warning("The LoRA %s has an addition to %s, which is unknown.", name, target)
-    if not blocks and not outer:
-        raise EngineError(
-            EngineErrorKind.REFUSED,
-            f"no known target among {len(state)} tensors",
-            sentence=mark("The LoRA {name} is not made for Qwen-Image."),
-            values={"name": name},
-        )
+            blocks[found.block, found.layer] = pair
     return Lora(f"{name}@{strength}@{version}", blocks, outer)
 
 
-def _without_prefix(key: str) -> str:
-    shorter = True
-    while shorter:
-        shorter = False
-        for prefix in _PREFIXES:
-            if key.startswith(prefix):
-                key, shorter = key.removeprefix(prefix), True
-    return key
-
-
-def _scaled(found: Mapping[str, Tensor], strength: float) -> Pair:
-    down, up = found["down"].flatten(1), found["up"].flatten(1)
-    if "alpha" in found:
-        strength *= float(found["alpha"]) / down.shape[0]
-    return Pair(down, up, strength)
+def check_numbers(name: str, state: Mapping[str, Tensor]) -> None:
+    """Raise `EngineError` (`REFUSED`) for tensors that are no finite numbers; reads all of them."""
+    for key, tensor in state.items():
+        if not tensor.is_floating_point():
+            if tensor.numel() == 1 and not tensor.is_complex():
+                continue  # an alpha
+            sentence = mark("The LoRA {name} is stored as {dtype}, which is not supported.")
+            refuse(sentence, name, dtype=str(tensor.dtype).removeprefix("torch."))
+        # Both are NaN where one is, and in one pass: `isfinite` takes sixty times as long.
+        least, most = torch.aminmax(tensor.float() if tensor.itemsize == 1 else tensor)
+        if not (math.isfinite(least) and math.isfinite(most)):
+            sentence = mark("The LoRA {name} is damaged: {key} holds numbers that are not finite.")
+            refuse(sentence, name, key=key)
 
 
 def joined_ranks(
@@ -137,8 +102,12 @@ def joined_ranks(
 ) -> dict[tuple[int, Piece], int]:
     """Return every matrix that gets an addition (its block, itself), and the addition's rank.
 
-    Raises `EngineError` (`REFUSED`) for a file made for other widths.
+    Raises `EngineError` (`REFUSED`) for a file made for other widths or more blocks.
     """
+    for lora in loras:
+        for block, layer in lora.blocks:
+            if block >= layers:
+                not_there(lora.file, f"transformer_blocks.{block}.{layer}")
     pieces = [piece for layout in layouts for piece in layout.pieces]
     ranks = {
         (block, piece): _joined_rank(loras, block, piece)
@@ -193,7 +162,7 @@ def _foreign(lora: Lora, layer: str, pair: Pair) -> EngineError:
         EngineErrorKind.REFUSED,
         f"{layer}: {tuple(pair.up.shape)} x {tuple(pair.down.shape)}",
         sentence=mark("The LoRA {name} is made for another model."),
-        values={"name": lora.name.rsplit("@", 2)[0]},
+        values={"name": lora.file},
     )
 
 

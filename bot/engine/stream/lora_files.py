@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bot.engine.stream.layout import Layout
-from bot.engine.stream.lora import Lora, parse
+from bot.engine.stream.lora import Lora, check_numbers, parse
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 
@@ -20,29 +19,43 @@ from bot.words import mark
 _KEPT: Final = 4
 
 
+class _File(NamedTuple):
+    """A map of a file, which has been checked for finite numbers, and its header's metadata."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def _read(name: str, path: Path) -> _File:
+    with safe_open(path, framework="pt") as opened:
+        metadata: dict[str, str] = opened.metadata() or {}
+    tensors = load_file(path)
+    # Names first: they tell more, and a file of another model need not be read.
+    parse(name, tensors, metadata=metadata)
+    check_numbers(name, tensors)
+    return _File(tensors, metadata)
+
+
 class LoraFiles:
     """The LoRAs of a folder, each by its file's name without `.safetensors`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: OrderedDict[tuple[str, int, int], dict[str, Tensor]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, int], _File] = OrderedDict()
 
     def names(self) -> list[str]:
         """Return the names of all files, sorted."""
         return sorted(path.stem for path in self._folder.glob("*.safetensors"))
 
-    def take(
-        self, wanted: Sequence[tuple[str, float]], layouts: Iterable[Layout]
-    ) -> tuple[Lora, ...]:
+    def take(self, wanted: Sequence[tuple[str, float]]) -> tuple[Lora, ...]:
         """Return the LoRAs of these names and strengths.
 
         Raises `EngineError` (`REFUSED`) with a sentence that names the LoRA which is missing,
-        damaged or made for another model.
+        damaged, not understood as a whole or made for another model.
         """
-        layouts = tuple(layouts)
-        return tuple(self._one(name, strength, layouts) for name, strength in wanted)
+        return tuple(self._one(name, strength) for name, strength in wanted)
 
-    def _one(self, name: str, strength: float, layouts: tuple[Layout, ...]) -> Lora:
+    def _one(self, name: str, strength: float) -> Lora:
         # From the folder's own listing, so that no name leads out of it.
         if name not in self.names():
             if not (known := ", ".join(self.names()[:20])):
@@ -55,8 +68,9 @@ class LoraFiles:
             about = path.stat()
             key = (name, about.st_mtime_ns, about.st_size)
             if key not in self._kept:
-                self._kept[key] = load_file(path)
-            lora = parse(name, self._kept[key], layouts, strength, about.st_mtime_ns)
+                self._kept[key] = _read(name, path)
+            file = self._kept[key]
+            lora = parse(name, file.tensors, strength, about.st_mtime_ns, file.metadata)
         except (OSError, SafetensorError) as error:
             sentence = mark("The file {file} is damaged or cannot be read.")
             raise _refused(sentence, type(error).__name__, file=path.name) from error

@@ -81,7 +81,7 @@ class StreamedDiT:
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
-        """How a block's two halves are stored; LoRA files are read against these."""
+        """How a block's two halves are stored."""
         return tuple(self.weights.layouts.values())
 
     @property

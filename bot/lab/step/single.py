@@ -137,7 +137,7 @@ def low_rank(context: Context) -> None:
     for variant in context.ours():
         context.stepper(variant)
         started = time.perf_counter()
-        context.dit.use([parse("random", state, context.dit.layouts)])
+        context.dit.use([parse("random", state)])
         switched = time.perf_counter() - started
         step = context.stepper(variant)
         first, _ = context.timed(step)
