@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from bot.engine.host_memory import most_pinned, total_memory
-from bot.engine.stream.pinned import HostBuffer, PinnedMemory
+from bot.engine.stream.pinned import HostBuffer, PinnedMemory, Staging, forget_error
 
 
 class Event(Protocol):
@@ -65,6 +65,10 @@ class Device:
         """Return a context in which work goes to the copy stream."""
         return nullcontext()
 
+    def fetch(self, target: torch.Tensor, source: HostBuffer) -> None:
+        """Copy `source` into the device's `target` of the same size, in the present context."""
+        target.copy_(source.tensor, non_blocking=True)
+
     def event(self) -> Event:
         """Return a fresh event."""
         return _NoEvent()
@@ -94,6 +98,8 @@ class CudaDevice(Device):
         # Expandable segments have pages of 20 MiB, and neighbours share them.
         self.hole = 24 * 2**20 if _expandable() else 0
         self.pinned = PinnedMemory(most_pinned(total_memory()))
+        self._staging: Staging | None = None
+        self._refuses_staging = False
 
     def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
         """See `Device`."""
@@ -102,6 +108,19 @@ class CudaDevice(Device):
     def copying(self) -> AbstractContextManager[Any]:
         """See `Device`."""
         return torch.cuda.stream(self._copies)
+
+    def fetch(self, target: torch.Tensor, source: HostBuffer) -> None:
+        """See `Device`."""
+        if not source.pinned and self._staging is None and not self._refuses_staging:
+            try:
+                self._staging = Staging()
+            except RuntimeError:
+                self._refuses_staging = True
+                forget_error()
+        if source.pinned or self._staging is None:
+            super().fetch(target, source)
+        else:
+            self._staging.copy(target, source.tensor)
 
     def event(self) -> Event:
         """See `Device`."""

@@ -16,6 +16,8 @@ import torch
 log = logging.getLogger(__name__)
 
 PAGE: Final = 4096
+_STAGES: Final = 3
+_STAGE_BYTES: Final = 16 * 2**20
 
 
 class PinnedMemory:
@@ -54,13 +56,41 @@ class PinnedMemory:
 
 
 class HostBuffer:
-    """Bytes in main memory; `tensor` is flat uint8. Pinned where an account is given and agrees."""
+    """Flat bytes in main memory, `pinned` where an account is given and agrees."""
 
     def __init__(self, size: int, pinned: PinnedMemory | None = None) -> None:
         whole = _pages(size) if pinned is not None else torch.empty(size, dtype=torch.uint8)
         self.tensor = whole[:size]
-        if pinned is not None and pinned.pin(whole):
+        self.pinned = pinned is not None and pinned.pin(whole)
+        if pinned is not None and self.pinned:
             weakref.finalize(self, pinned.release, whole).atexit = False
+
+
+class Staging:
+    """A ring of small pinned buffers, through which pageable memory reaches the device.
+
+    The driver does the same for such a copy, with one thread: on a machine with 16 cores that was
+    6.5 GB/s. Here the processor's cores share the copying into the ring.
+    """
+
+    def __init__(self) -> None:
+        """Raise `RuntimeError` where the driver refuses even that."""
+        self._ring: list[tuple[torch.Tensor, Any]] = [
+            (torch.empty(_STAGE_BYTES, dtype=torch.uint8, pin_memory=True), torch.cuda.Event())
+            for _ in range(_STAGES)
+        ]
+        self._turn = 0
+
+    def copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
+        """Copy flat bytes on the current stream; the caller waits until `source` was read."""
+        for begin in range(0, source.numel(), _STAGE_BYTES):
+            piece = source[begin : begin + _STAGE_BYTES]
+            stage, free = self._ring[self._turn]
+            self._turn = (self._turn + 1) % _STAGES
+            free.synchronize()
+            stage[: piece.numel()].copy_(piece)
+            target[begin : begin + piece.numel()].copy_(stage[: piece.numel()], non_blocking=True)
+            free.record()
 
 
 def register(buffer: torch.Tensor) -> int:

@@ -154,6 +154,6 @@ class Streamer:
         assert host is not None
         with self._device.copying():
             slot.free.wait()
-            slot.buffer[: host.tensor.numel()].copy_(host.tensor, non_blocking=True)
+            self._device.fetch(slot.buffer[: host.tensor.numel()], host)
             slot.filled.record()
         slot.key = key
