@@ -42,19 +42,20 @@ _PROMPT_SHOWN: Final = 80
 async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
     """Return small versions of a page's pictures, covered where one of them has to be."""
     services = bot.services
-    paths = await services.gallery.first_files([job.id for job in page.jobs])
+    pictures = await services.gallery.first_pictures([job.id for job in page.jobs])
     spoiler = False
     for index, job in enumerate(page.jobs):
         images = (await services.queue.images(job.id))[:1]
         exposure = await services.cards.exposure(job, images, place)
         if exposure is Exposure.BLOCK:
-            paths[index] = None
+            pictures[index] = None
         spoiler = spoiler or exposure is Exposure.SPOILER
-    if not any(paths):
+    if not any(pictures):
         return None
+    files = services.gallery.files(pictures)
     try:
-        sheet = await asyncio.to_thread(make_grid, paths, columns=_COLUMNS, longest=_SHEET_SIDE)
-    except OSError:
+        sheet = await asyncio.to_thread(make_grid, files, columns=_COLUMNS, longest=_SHEET_SIDE)
+    except (OSError, SyntaxError, ValueError):
         log.exception("the pictures of a history page cannot be read")
         return None
     alt = _("Small versions of the pictures on this page")

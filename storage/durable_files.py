@@ -1,14 +1,17 @@
-"""Files moved durably into place, and the names that job ids may give them."""
+"""Files written durably: whole under their name or not there, and the names that job ids give."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from storage.backup import sync_folder
+from storage.plain_files import UntrustedFileError
 
 _JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
@@ -20,19 +23,46 @@ def checked_id(job_id: str) -> str:
     return job_id
 
 
-def move_durably(source: Path, target: Path) -> tuple[str, int]:
-    """Move a file into a folder, made if missing; return its SHA-256 in hex, and its bytes.
+def write_durably(
+    blocks: Iterable[bytes], partial: Path, target: Path, sha256: str | None = None
+) -> tuple[str, int]:
+    """Write a file, its folders made if missing; return its SHA-256 in hex, and its bytes.
 
-    Blocking. Raises `OSError`.
+    It is written as `partial`, on the same file system, and appears as `target` when it is on the
+    disk: whole, or, whatever fails, not at all. Raises `OSError`, and `UntrustedFileError` where
+    the bytes do not have the hash `sha256`. Blocking.
     """
-    with source.open("rb+") as file:  # Windows syncs only what is open for writing.
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        os.fsync(file.fileno())
+    make_folders(partial.parent)
     make_folders(target.parent)
-    source.replace(target)
-    sync_folder(target.parent)
-    return digest, size
+    partial.unlink(missing_ok=True)
+    try:
+        found, size = _write(blocks, partial, sha256)
+        partial.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    try:
+        sync_folder(target.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            target.unlink(missing_ok=True)
+        raise
+    return found, size
+
+
+def _write(blocks: Iterable[bytes], path: Path, sha256: str | None) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("xb") as file:
+        for block in blocks:
+            digest.update(block)
+            size += file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    found = digest.hexdigest()
+    if sha256 not in {None, found}:
+        raise UntrustedFileError("the file was changed after its check")
+    return found, size
 
 
 def make_folders(folder: Path) -> None:
@@ -40,4 +70,9 @@ def make_folders(folder: Path) -> None:
     if not folder.exists():
         make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        try:
+            sync_folder(folder.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):  # The next try is to make it durable, too.
+                folder.rmdir()
+            raise

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from storage.durable_files import checked_id
+from storage.durable_files import checked_id, write_durably
+from storage.input_pictures import INPUT_BYTES
+from storage.plain_files import read_plain
 
 _KEPT: Final = "kept"
 _KEPT_A_USER: Final = 5
@@ -23,10 +25,15 @@ def _written_at(path: Path) -> float:
 
 
 class FormPictures:
-    """Pictures for forms that their users have open, as `root/kept/<user id>_<key>`."""
+    """Pictures for forms that their users have open, as `root/kept/<user id>_<key>`.
 
-    def __init__(self, root: Path, clock: Callable[[], float]) -> None:
+    They are written in the folder `staged` first, on the same file system.
+    """
+
+    def __init__(self, root: Path, staged: Path, clock: Callable[[], float]) -> None:
+        self._root = root
         self._folder = root / _KEPT
+        self._staged = staged
         self._clock = clock
 
     def _path(self, user_id: int, key: str) -> Path:
@@ -37,8 +44,7 @@ class FormPictures:
 
         def keep() -> None:
             path = self._path(user_id, key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            write_durably((data,), self._staged / path.name, path)
             newest_first = sorted(path.parent.glob(f"{user_id:d}_*"), key=_written_at, reverse=True)
             for unused in set(newest_first[_KEPT_A_USER:]) - {path}:
                 unused.unlink(missing_ok=True)
@@ -59,7 +65,8 @@ class FormPictures:
 
     async def read(self, user_id: int, key: str) -> bytes:
         """Return a picture that `keep` keeps; raise `OSError` when it is gone."""
-        return await asyncio.to_thread(self._path(user_id, key).read_bytes)
+        name = self._path(user_id, key).relative_to(self._root)
+        return await asyncio.to_thread(read_plain, self._root, name, INPUT_BYTES)
 
     async def forget(self, user_id: int) -> None:
         """Delete the pictures that are kept for a user's forms."""

@@ -3,52 +3,82 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import secrets
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from bot.domain.job import ImageRecord
-from storage.durable_files import checked_id, make_folders, move_durably
+from storage.durable_files import checked_id, write_durably
 from storage.form_pictures import FormPictures
 from storage.input_pictures import InputPictures
+from storage.plain_files import blocks, open_plain, read_plain
 
 _WORK: Final = ".work"
+_STAGED: Final = ".staged"
 _PROBE: Final = "probe.partial"
 # More than the pictures of a job at its largest; less room would only be used up again.
 _PROBE_MIB: Final = 32
+_PICTURE_BYTES: Final = 2**28
 
 
 class ImageStore:
     """Finished pictures as `root/YYYY/MM/DD/<job id>_<n>.png` (the day in UTC).
 
     Beside them lie the pictures that jobs start from (`inputs`) and those of open forms
-    (`form_pictures`).
+    (`form_pictures`). What the engine writes lies in a work folder and is copied from there: files
+    under their final names are this process's own. `root` may be a link; below it, none is
+    followed.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.root = root
         self._clock = clock
-        self.inputs = InputPictures(root, self.work_dir)
-        self.form_pictures = FormPictures(root, clock)
+        # This store's own: what another left there has no use any more.
+        self._staged = root / _STAGED / secrets.token_hex(4)
+        self.inputs = InputPictures(root, self._staged)
+        self.form_pictures = FormPictures(root, self._staged, clock)
 
     def work_dir(self, job_id: str) -> Path:
         """Return the folder for the engine's output, made if it is missing."""
         folder = self.root / _WORK / checked_id(job_id)
+        if folder.is_symlink():
+            folder.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     async def keep(
-        self, job_id: str, position: int, source: Path, *, width: int, height: int, seed: int
+        self,
+        job_id: str,
+        position: int,
+        source: Path,
+        *,
+        width: int,
+        height: int,
+        seed: int,
+        sha256: str | None = None,
     ) -> ImageRecord:
-        """Make the file `source` durable, and move it to its final name in one step.
+        """Copy the file `source`, below the root, to its final name, durably; then delete it.
 
-        `source` must lie on the same file system as the root. Raises `OSError`.
+        `sha256` is its hash in hex, where it was checked before. Raises `OSError`, and
+        `UntrustedFileError` where it is a link, another's, or has another hash.
         """
         name = f"{self._day()}/{checked_id(job_id)}_{position:d}.png"
-        digest, size = await asyncio.to_thread(move_durably, source, self.root / name)
+
+        def copy() -> tuple[str, int]:
+            target = self.root / name
+            with open_plain(self.root, source.relative_to(self.root), own=True) as file:
+                content = blocks(file, _PICTURE_BYTES)
+                found = write_durably(content, self._staged / target.name, target, sha256)
+            with contextlib.suppress(OSError):  # The work folder is cleared after the job anyway.
+                source.unlink()
+            return found
+
+        digest, size = await asyncio.to_thread(copy)
         return ImageRecord(
             job_id=job_id,
             position=position,
@@ -61,33 +91,60 @@ class ImageStore:
         )
 
     def path(self, record: ImageRecord) -> Path:
-        """Return where the picture lies."""
+        """Return where the picture lies. What is there may have been exchanged: see `read`."""
         return self.root / record.file
+
+    def read(self, record: ImageRecord) -> bytes:
+        """Return a picture's file as it was recorded. Blocking.
+
+        Raises `OSError`, and `UntrustedFileError` where a link or another file has its name.
+        """
+        return read_plain(self.root, record.file, record.size_bytes, record.sha256)
+
+    async def drop(self, records: Sequence[ImageRecord]) -> None:
+        """Delete the files of pictures."""
+        for record in records:
+            await asyncio.to_thread(self.path(record).unlink, missing_ok=True)
 
     def _day(self) -> str:
         return time.strftime("%Y/%m/%d", time.gmtime(self._clock()))
 
     async def try_writing(self) -> None:
         """Keep and delete a file as large as a job's pictures; raise `OSError` if that fails."""
-        source = self.root / _WORK / _PROBE
-        await asyncio.to_thread(_try_writing, source, self.root / self._day() / _PROBE)
+        target = self.root / self._day() / _PROBE
+
+        def probe() -> None:
+            try:
+                write_durably(_noise(), self._staged / _PROBE, target)
+            finally:
+                target.unlink(missing_ok=True)
+
+        await asyncio.to_thread(probe)
 
     async def clear(self, job_id: str | None = None) -> None:
-        """Delete what the engine left in the work folder of one job, or of all."""
+        """Delete what the engine left in the work folder of one job, or of all.
+
+        Of all: also what a killed process had only half written.
+        """
         folder = self.root / _WORK
         if job_id is not None:
             folder /= checked_id(job_id)
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(_remove, folder)
+        if job_id is None:
+            for left in await asyncio.to_thread(list, self._staged.parent.glob("*")):
+                if left != self._staged:
+                    await asyncio.to_thread(_remove, left)
 
 
-def _try_writing(source: Path, target: Path) -> None:
-    make_folders(source.parent)
+def _remove(folder: Path) -> None:
+    """Delete a folder with all that is in it, or the link that somebody put in its place."""
+    if folder.is_symlink():
+        with contextlib.suppress(OSError):
+            folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _noise() -> Iterator[bytes]:
     block = os.urandom(2**20)  # Zeros cost nothing on a file system that compresses.
-    try:
-        with source.open("wb") as file:
-            for _ in range(_PROBE_MIB):
-                file.write(block)
-        move_durably(source, target)
-    finally:
-        source.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
+    for _ in range(_PROBE_MIB):
+        yield block

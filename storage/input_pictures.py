@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
-from storage.durable_files import checked_id, move_durably
+from storage.durable_files import checked_id, write_durably
+from storage.plain_files import read_plain
 
 _INPUTS: Final = "inputs"
+INPUT_BYTES: Final = 2**26
+"""More than any upload that is taken may have: what is larger was put there by somebody else."""
 
 
 class InputPictures:
     """The pictures to start from, as `root/inputs/<job id>.input`.
 
-    `work_dir` gives the folder, on the same file system, where a job's files are written first.
+    They are written in the folder `staged` first, on the same file system.
     """
 
-    def __init__(self, root: Path, work_dir: Callable[[str], Path]) -> None:
+    def __init__(self, root: Path, staged: Path) -> None:
+        self._root = root
         self._folder = root / _INPUTS
-        self._work_dir = work_dir
+        self._staged = staged
 
     def path(self, job_id: str) -> Path:
         """Return where the picture lies that a job starts from."""
@@ -32,10 +36,20 @@ class InputPictures:
         Whoever fails to commit the job deletes it with `forget`. Raises `OSError`.
         """
         target = self.path(job_id)
-        source = self._work_dir(job_id) / target.name
-        await asyncio.to_thread(source.write_bytes, data)
-        await asyncio.to_thread(move_durably, source, target)
+        await asyncio.to_thread(write_durably, (data,), self._staged / target.name, target)
         return target.name
+
+    async def read(self, job_id: str) -> bytes:
+        """Do as `load` on another thread."""
+        return await asyncio.to_thread(self.load, job_id)
+
+    def load(self, job_id: str) -> bytes:
+        """Return the picture that a job starts from; raise `OSError` when it is gone or a link.
+
+        Blocking.
+        """
+        name = self.path(job_id).relative_to(self._root)
+        return read_plain(self._root, name, INPUT_BYTES)
 
     async def forget(self, job_id: str) -> None:
         """Delete the picture that a job starts from, if there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -73,13 +74,13 @@ class ScriptedCheck:
         self.seen: list[Path] = []
         self.closed = False
 
-    async def look(self, paths: Sequence[Path]) -> list[Checked]:
-        self.seen += paths
+    async def look(self, pictures: Sequence[tuple[Path, str]]) -> list[Checked]:
+        self.seen += [path for path, _sha256 in pictures]
         if self.error:
             raise self.error
         return [
             Checked(Verdict.FLAGGED, 0.9) if n in self.positions else Checked(Verdict.CLEAR, 0.1)
-            for n in range(len(paths))
+            for n in range(len(pictures))
         ]
 
     async def close(self) -> None:
@@ -219,4 +220,5 @@ class ScriptedEngine:
             info.add_itxt(key, value)
         colour = (seed % 256, index, 0)
         Image.new("RGB", (request.width, request.height), colour).save(path, pnginfo=info)
-        return Picture(index, path, seed, request.width, request.height)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Picture(index, path, seed, request.width, request.height, sha256)

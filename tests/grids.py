@@ -21,4 +21,4 @@ def grid_of(data: Path, job_id: str) -> bytes:
             "SELECT request, model FROM jobs WHERE id = ?", (job_id,)
         ).fetchone()
     texts = batch_texts(job_id, ImageRequest.from_json(request), model)
-    return make_grid([data / "images" / file for (file,) in files], texts=texts)
+    return make_grid([(data / "images" / file).read_bytes() for (file,) in files], texts=texts)

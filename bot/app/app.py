@@ -215,6 +215,7 @@ class App:
                 database,
                 check=self.check,
                 idle_unload_s=settings.image_idle_unload_minutes * 60 or None,
+                time_factor=settings.image_time_factor,
             ),
             audit_log=AuditLog(database),
             statistics=Statistics(database),

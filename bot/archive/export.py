@@ -9,12 +9,12 @@ import asyncio
 import io
 import json
 import zipfile
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
+from bot.domain.job import ImageRecord
 from storage import exports
 from storage.database import Database
 from storage.exports import ExportPage, Place
@@ -44,6 +44,15 @@ class Exported:
     left_out: int
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A job's file: 0 is what it starts from, then come its pictures. `read` raises `OSError`."""
+
+    index: int
+    name: str
+    read: Callable[[], bytes]
+
+
 class _Part:
     """A ZIP file that is being made. Its methods block."""
 
@@ -65,23 +74,25 @@ class _Part:
         self._headers += _ENTRY_BYTES
         self._empty = False
 
-    def add_file(self, index: int, path: Path, limit: int) -> bool:
+    def add_file(self, file: _File, limit: int) -> bool:
         """Add a job's file, or note why it is not here; return False where another part has room.
 
         What a job starts from (index 0) may never have been.
         """
-        name = f"{'pictures' if index else 'inputs'}/{path.name}"
-        size = path.stat().st_size if path.is_file() else None
-        if size is None:
-            if index:
-                self._leave_out(f"{name}: its file is gone")
-        elif _END_BYTES + _ENTRY_BYTES + size > limit:
-            self._leave_out(f"{name}: {size} bytes are too many for one of these files")
-        elif not self.has_room(size, limit):
+        name = f"{'pictures' if file.index else 'inputs'}/{file.name}"
+        try:
+            data = file.read()
+        except OSError as error:
+            if file.index or not isinstance(error, FileNotFoundError):
+                self._leave_out(f"{name}: its file is gone, or another one has its name")
+            return True
+        if _END_BYTES + _ENTRY_BYTES + len(data) > limit:
+            self._leave_out(f"{name}: {len(data)} bytes are too many for one of these files")
+        elif not self.has_room(len(data), limit):
             return False
         else:
             # A picture is compressed already.
-            self._archive.write(path, name, zipfile.ZIP_STORED)
+            self._archive.writestr(name, data, zipfile.ZIP_STORED)
             self._headers += _ENTRY_BYTES
             self._empty = False
         return True
@@ -121,14 +132,14 @@ async def export(
             await asyncio.to_thread(part.add_text, name, text)
         for job in rows["jobs"]:
             whole = Place(job["created_at"], job["id"])
-            for index, path in _files(store, rows, job["id"]):
-                if after is not None and _came(after, job["id"], index):
+            for file in _files(store, rows, job["id"]):
+                if after is not None and _came(after, job["id"], file.index):
                     continue
-                if not await asyncio.to_thread(part.add_file, index, path, limit):
+                if not await asyncio.to_thread(part.add_file, file, limit):
                     yield await asyncio.to_thread(part.close, reached)
                     part = _Part()
-                    await asyncio.to_thread(part.add_file, index, path, limit)
-                reached = replace(whole, index=index)
+                    await asyncio.to_thread(part.add_file, file, limit)
+                reached = replace(whole, index=file.index)
             reached = whole
     yield await asyncio.to_thread(part.close, reached)
 
@@ -138,15 +149,17 @@ def _came(after: Place, job_id: str, index: int) -> bool:
     return after.job_id == job_id and after.index is not None and index <= after.index
 
 
-def _files(
-    store: ImageStore, rows: dict[str, list[dict[str, Any]]], job_id: str
-) -> list[tuple[int, Path]]:
-    """Return the files of a job, each with its index: 0 what it starts from, then its pictures."""
-    mine = [row for row in rows["pictures"] if row["job_id"] == job_id]
-    return [
-        (0, store.inputs.path(job_id)),
-        *((row["position"] + 1, store.root / row["file"]) for row in mine),
+def _files(store: ImageStore, rows: dict[str, list[dict[str, Any]]], job_id: str) -> list[_File]:
+    """Return the files of a job."""
+    columns = [one.name for one in fields(ImageRecord)]
+    images = [
+        ImageRecord(**{name: row[name] for name in columns})
+        for row in rows["pictures"]
+        if row["job_id"] == job_id
     ]
+    source = _File(0, store.inputs.path(job_id).name, partial(store.inputs.load, job_id))
+    made = [_File(i.position + 1, store.path(i).name, partial(store.read, i)) for i in images]
+    return [source, *made]
 
 
 def _dumped(rows: dict[str, list[dict[str, Any]]]) -> bytes:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from bot.domain.ids import is_job_id, new_job_id
@@ -63,15 +62,22 @@ class Gallery:
             partial(gallery.latest, user_id=user_id, text=text, limit=limit)
         )
 
-    async def first_files(self, job_ids: Sequence[str]) -> list[Path | None]:
-        """Return where the first picture of each job lies; None where its file is gone."""
-        found: list[Path | None] = []
+    async def first_pictures(self, job_ids: Sequence[str]) -> list[ImageRecord | None]:
+        """Return the first picture of each job; None where there is none."""
+        found: list[ImageRecord | None] = []
         for job_id in job_ids:
             images = await self._database.read(partial(jobs.find_images, job_id=job_id))
-            path = self._store.path(images[0]) if images else None
-            there = path is not None and await asyncio.to_thread(path.is_file)
-            found.append(path if there else None)
+            found.append(images[0] if images else None)
         return found
+
+    def files(self, images: Iterable[ImageRecord | None]) -> Iterator[bytes | None]:
+        """Yield the pictures' files one by one; None where one cannot be read. Blocking."""
+        for image in images:
+            try:
+                yield None if image is None else self._store.read(image)
+            except OSError as error:
+                log.warning("a picture of job %s cannot be read: %s", image and image.job_id, error)
+                yield None
 
     async def picture(self, job: Job, position: int) -> ImageRecord:
         """Return a picture of a job; raise `JobNotFound` when it is not there any more."""
@@ -84,7 +90,7 @@ class Gallery:
     async def read(self, image: ImageRecord) -> bytes:
         """Return a picture's file; raise `JobNotFound` when it is gone from the disk."""
         try:
-            return await asyncio.to_thread(self._store.path(image).read_bytes)
+            return await asyncio.to_thread(self._store.read, image)
         except OSError as error:
             log.warning("a picture of job %s cannot be read: %s", image.job_id, error)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
@@ -92,7 +98,7 @@ class Gallery:
     async def read_input(self, job: Job) -> bytes:
         """Return the picture that a job started from; raise `JobNotFound` when it is gone."""
         try:
-            return await asyncio.to_thread(self._store.inputs.path(job.id).read_bytes)
+            return await self._store.inputs.read(job.id)
         except OSError as error:
             log.warning("the input of job %s cannot be read: %s", job.id, error)
             raise JobNotFound(
@@ -163,8 +169,7 @@ class Gallery:
 
     async def _remove_files(self, job_id: str) -> None:
         images = await self._database.read(partial(jobs.find_images, job_id=job_id))
-        for image in images:
-            await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
+        await self._store.drop(images)
         await self._store.inputs.forget(job_id)
         # The rows last: a crash before leaves them for the next start to find.
         await self._database.write(partial(gallery.forget_pictures, job_id=job_id))

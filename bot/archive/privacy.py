@@ -124,8 +124,7 @@ class Privacy:
     async def _forget(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
             images = await self._database.read(partial(jobs.find_images, job_id=job_id))
-            for image in images:
-                await asyncio.to_thread(self._store.path(image).unlink, missing_ok=True)
+            await self._store.drop(images)
             await self._store.inputs.forget(job_id)
         # The rows last: a crash before leaves them for another time.
         for start in range(0, len(job_ids), _AT_ONCE):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import sqlite3
 import time
@@ -13,14 +12,11 @@ from typing import Final
 
 from bot.config.settings import Settings
 from bot.errors import BotError
-from storage.backup import (
-    connect_read_only,
-    copy_database,
-    forget_expired_tokens,
-    sync_file,
-    sync_folder,
-)
+from storage.backup import connect_read_only, copy_database, forget_expired_tokens, sync_folder
+from storage.durable_files import write_durably
 from storage.images import ImageStore
+from storage.input_pictures import INPUT_BYTES
+from storage.plain_files import UntrustedFileError, blocks, open_plain
 
 _PARTIAL: Final = ".partial"
 # Whether a job still needs the picture that it starts from; older schemas know these columns too.
@@ -91,35 +87,35 @@ def report(backup: Backup, *, images: bool) -> str:
 def _fill(backup: Backup, settings: Settings, partial: Path, *, images: bool) -> Backup:
     with closing(connect_read_only(partial / settings.database_path.name)) as connection:
         backup.jobs = int(connection.execute("SELECT count(*) FROM jobs").fetchone()[0])
-        rows = connection.execute("SELECT file, sha256 FROM images ORDER BY file").fetchall()
+        rows = connection.execute(
+            "SELECT file, size_bytes, sha256 FROM images ORDER BY file"
+        ).fetchall()
         inputs = dict(connection.execute(_INPUTS))
     store = ImageStore(settings.images_dir)
     for job_id in store.inputs.job_ids() & inputs.keys() if images else ():
-        source = store.inputs.path(job_id)
-        copied = partial / settings.images_dir.name / source.relative_to(store.root)
-        if _copy_file(source, copied):
+        name = store.inputs.path(job_id).relative_to(store.root)
+        if _copy_file(store.root, name, partial / settings.images_dir.name, INPUT_BYTES):
             backup.inputs += 1
             inputs[job_id] = False
     if images:
         backup.unusable += [f"the start of job {job_id}" for job_id in inputs if inputs[job_id]]
-    for file, sha256 in rows if images else ():
-        copied = partial / settings.images_dir.name / file
-        if _copy_file(settings.images_dir / file, copied, sha256):
+    for file, size, sha256 in rows if images else ():
+        if _copy_file(store.root, file, partial / settings.images_dir.name, size, sha256):
             backup.pictures += 1
         else:
             backup.unusable.append(file)
     return backup
 
 
-def _copy_file(source: Path, target: Path, sha256: str | None = None) -> bool:
+def _copy_file(
+    root: Path, name: str | Path, folder: Path, limit: int, sha256: str | None = None
+) -> bool:
     """Copy a picture durably; return False, and leave no copy, if it is not the recorded one."""
+    target = folder / name
     try:
-        data = source.read_bytes()
-    except FileNotFoundError:
+        with open_plain(root, name) as file:
+            content = blocks(file, limit)
+            write_durably(content, target.with_name(target.name + _PARTIAL), target, sha256)
+    except (FileNotFoundError, UntrustedFileError):
         return False
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
-    sync_file(target)
     return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,15 +19,17 @@ from PIL import Image, ImageStat
 from bot.app.engines import build_engine
 from bot.catalogue.models import ModelSpec
 from bot.config.settings import Settings
-from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading
+from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading, Picture
 from bot.errors import BotError, DatabaseError
 from bot.pictures.grid import make_grid
 from storage.lock import InstanceLock
+from storage.plain_files import read_plain
 
 Say = Callable[[str], None]
 
 SHEET: Final = "contact-sheet.png"
 _SEED: Final = 12345
+_PICTURE_BYTES: Final = 2**28
 # A picture of noise or of one colour means that weights are wrong; the plainest true one has more.
 _FLAT: Final = 2.0
 
@@ -84,7 +85,7 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
         say(line)
     if full:
         sheet = folder / SHEET
-        sheet.write_bytes(make_grid([shot.path for shot in shots], columns=len(shots)))
+        sheet.write_bytes(make_grid([shot.path.read_bytes() for shot in shots], columns=len(shots)))
         say(f"All of them: {sheet}")
     empty = [shot.path.name for shot in shots if shot.flat]
     if empty:
@@ -119,6 +120,7 @@ async def _shoot(
     width, height = spec.sizes[spec.default_aspect]
     told: tuple[str, int] | None = None
     finished: Finished | None = None
+    sha256: str | None = None
     with tempfile.TemporaryDirectory() as temporary:
         request = EngineRequest(
             job_id=f"smoke-{name}",
@@ -140,12 +142,14 @@ async def _shoot(
                     say(f"  {event.stage} … {event.fraction or 0.0:.0%}".removesuffix(" 0%"))
             elif isinstance(event, Loaded):
                 say(f"  loaded in {event.seconds:.1f} s on {event.device}")
+            elif isinstance(event, Picture):
+                sha256 = event.sha256
             elif isinstance(event, Finished):
                 finished = event
         if finished is None:
             raise BotError("The engine ended without a picture.")
         path = folder / f"{name}.png"
-        shutil.move(Path(temporary) / "0.png", path)
+        path.write_bytes(read_plain(Path(temporary), "0.png", _PICTURE_BYTES, sha256))
     say(f"  {path.name}: {prompt}")
     with Image.open(path) as image:
         flat = max(ImageStat.Stat(image.convert("RGB")).stddev) < _FLAT

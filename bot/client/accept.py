@@ -193,11 +193,18 @@ class Intake:
             request = request.with_changes(input_image=name)
             submission = await self._queue.submit(request, origin, job_id=job_id)
         except Exception:
-            await self._store.inputs.forget(job_id)
+            await self._forget_input(job_id)
             raise
         if submission.repeated:
-            await self._store.inputs.forget(job_id)
+            await self._forget_input(job_id)
         return submission
+
+    async def _forget_input(self, job_id: str) -> None:
+        """Delete a picture that no job starts from; one that stays goes at the next start."""
+        try:
+            await self._store.inputs.forget(job_id)
+        except OSError as error:
+            log.warning("the input of %s could not be deleted: %s", job_id, error.strerror)
 
     async def from_message(
         self,

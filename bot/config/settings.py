@@ -33,13 +33,7 @@ from bot.config.checks import (
     user_ids,
 )
 from bot.config.hosts import is_loopback
-from bot.config.meant import (
-    NOT_UTF8,
-    check_encoding,
-    check_libraries,
-    meant,
-    wrong_setting,
-)
+from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
 from bot.errors import ConfigError
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
@@ -155,6 +149,13 @@ class Settings(BaseSettings):
         description=(
             "Seconds that a picture waits for compiling at most; after that it is drawn without, "
             "more slowly, and compiling goes on in the background."
+        ),
+    )
+    image_time_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        10.0,
+        description=(
+            "How many times as long as it should take, by what was measured, a job may be drawn, "
+            "ten minutes at least; after that it counts as a fault of the engine. 0 for no limit."
         ),
     )
     image_idle_unload_minutes: Annotated[float, Field(ge=0)] = Field(

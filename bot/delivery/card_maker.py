@@ -16,8 +16,7 @@ from bot.messages.card import Card
 from bot.messages.discord_limits import FILE_BYTES
 from bot.messages.outcome import outcome, picked, withheld
 from bot.messages.text import plain
-from bot.messages.upload import Upload, fit, fit_png, upload_limit
-from bot.pictures.grid import make_grid
+from bot.messages.upload import Upload, fit_grid, fit_png, upload_limit
 from bot.pictures.parameters_written import batch_texts
 from bot.rules.verdicts import Exposure
 from bot.words import _
@@ -88,23 +87,22 @@ class CardMaker:
         alt = plain(job.request.prompt, _ALT_SHOWN)
         if len(images) > 1 and not apart:
             try:
-                paths = [self._store.path(record) for record in images]
+                pngs = map(self._store.read, images)
                 texts: dict[str, str] = {}
                 if job.readable:
                     texts = batch_texts(job.id, job.request, job.model or self._queue.model)
-                png = await asyncio.to_thread(make_grid, paths, texts=texts)
+                grid = await asyncio.to_thread(
+                    fit_grid, pngs, f"{job.id}_grid", alt, limit, texts=texts
+                )
             except _BROKEN:
                 log.exception("not all of the job's pictures can be read; they come apart")
             else:
-                grid = await asyncio.to_thread(fit_png, png, f"{job.id}_grid", alt, limit)
                 return outcome(job, [grid], made=len(images), grid=True, hidden=hidden)
         uploads: list[Upload] = []
         for record in images:
             stem = f"{job.id}_{record.position}"
             try:
-                uploads.append(
-                    await asyncio.to_thread(fit, self._store.path(record), stem, alt, limit)
-                )
+                uploads.append(await asyncio.to_thread(self._fit, record, stem, alt, limit))
             except _BROKEN:
                 log.exception("picture %d of the job cannot be read", record.position)
         return outcome(job, uploads, made=len(images), hidden=hidden)
@@ -121,8 +119,11 @@ class CardMaker:
         stem = f"{job.id}_{image.position}"
         alt = plain(job.request.prompt, _ALT_SHOWN)
         try:
-            upload = await asyncio.to_thread(fit, self._store.path(image), stem, alt)
+            upload = await asyncio.to_thread(self._fit, image, stem, alt, FILE_BYTES)
         except _BROKEN as error:
             log.exception("picture %d of the job cannot be read", image.position)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
         return picked(job, image, upload, hidden=hidden)
+
+    def _fit(self, record: ImageRecord, stem: str, alt: str, limit: int) -> Upload:
+        return fit_png(self._store.read(record), stem, alt, limit)

@@ -12,6 +12,7 @@ from typing import Final
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
 from storage.backup import connect_read_only
+from storage.plain_files import UntrustedFileError, open_plain
 
 # A picture lies there for a moment before its row is committed; a full disk makes it longer.
 _YOUNG_S: Final = 3600
@@ -30,7 +31,7 @@ def pictures(settings: Settings) -> Iterator[Finding]:
         ).fetchall()
     broken = 0
     for job_id, name, sha256 in rows:
-        if problem := _problem(settings.images_dir / name, sha256):
+        if problem := _problem(settings.images_dir, name, sha256):
             broken += 1
             yield Finding(
                 "pictures",
@@ -59,12 +60,14 @@ def _listed(folder: Path) -> set[str]:
     }
 
 
-def _problem(path: Path, sha256: str) -> str | None:
+def _problem(folder: Path, name: str, sha256: str) -> str | None:
     try:
-        with path.open("rb") as file:
+        with open_plain(folder, name) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "is missing"
+    except UntrustedFileError:
+        return "has another in its place (a link, or no file at all)"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return None if digest == sha256 else "has changed since it was made"

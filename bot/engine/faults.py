@@ -21,6 +21,8 @@ _MEMORY_TEXTS: Final = (
 )
 _CUDA_TEXTS: Final = ("cuda error", "cublas_status", "cudnn_status", "device-side assert", "nccl")
 
+_LENGTH: Final = 500
+
 # Kinds of error after which the child is as good as before.
 HARMLESS: Final = frozenset(
     {
@@ -47,11 +49,13 @@ class Fault:
 def diagnose(error: BaseException, *, secret: str = "") -> Fault:
     """Return what `error` means; `secret` (the prompt) is cut out of the detail."""
     if isinstance(error, EngineError):
-        return Fault(error.kind, error.detail, error.template, values=error.values)
+        sentence = None if error.template is None else error.template[:_LENGTH]
+        values = {key: value[:_LENGTH] for key, value in error.values.items()}
+        return Fault(error.kind, error.detail[:_LENGTH], sentence, values=values)
     line = traceback.format_exception_only(error)[-1].strip()
     if secret:
         line = line.replace(secret, "…")
-    detail = line[:500]
+    detail = line[:_LENGTH]
     text = line.lower()
     if (
         isinstance(error, MemoryError)

@@ -18,7 +18,14 @@ LIMIT: Final = 4 * 2**20
 
 The longest request (two texts of 4,000 characters, repeated in eight PNG texts) is under 1 MiB.
 """
+HEADER_LIMIT: Final = 2**16
+"""The most bytes of JSON in what a child says: its longest message, a failure, has about 2,000.
+
+Read, JSON takes up to thirty times its length (a list of empty lists).
+"""
 _LENGTH: Final = struct.Struct(">I")
+# What a frame weighs in a queue: one for itself, and one more for each of these.
+_TAIL_UNIT, _HEADER_UNIT = 2**15, 2**11
 
 
 class FrameError(Exception):
@@ -31,6 +38,13 @@ class Frame:
 
     header: Mapping[str, Any]
     tail: bytes = field(default=b"", repr=False)
+    header_bytes: int = field(default=0, compare=False, repr=False)
+    """The bytes that its JSON came as."""
+
+    @property
+    def weight(self) -> int:
+        """How much room it takes while it waits to be read: 1 for most, up to about 200."""
+        return 1 + len(self.tail) // _TAIL_UNIT + self.header_bytes // _HEADER_UNIT
 
     @property
     def type(self) -> str:
@@ -47,18 +61,21 @@ def encode(frame: Frame) -> bytes:
     return _LENGTH.pack(len(payload)) + payload
 
 
-def decode(payload: bytes) -> Frame:
+def decode(payload: bytes, header_limit: int = LIMIT) -> Frame:
     """Read what follows the length; raise `FrameError` if it is not a frame."""
-    body, newline, tail = payload.partition(b"\n")
-    if not newline:
+    end = payload.find(b"\n", 0, header_limit + 1)
+    if end < 0:
+        if len(payload) > header_limit:
+            raise FrameError(f"a frame's header is over the limit of {header_limit} bytes")
         raise FrameError("a frame's header does not end")
+    body, tail = payload[:end], payload[end + 1 :]
     try:
         header = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise FrameError("a frame's header is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("type"), str):
         raise FrameError("a frame's header is not an object with a type")
-    return Frame(header, tail)
+    return Frame(header, tail, len(body))
 
 
 def _checked(length: bytes) -> int:
@@ -68,14 +85,15 @@ def _checked(length: bytes) -> int:
     return size
 
 
-async def read_frame(reader: asyncio.StreamReader) -> Frame | None:
+async def read_frame(reader: asyncio.StreamReader, header_limit: int = LIMIT) -> Frame | None:
     """Read the next frame; None at the end of the stream, even in the middle of a frame.
 
-    Raises `FrameError` for anything else that is not a frame.
+    `header_limit` is the most bytes that its JSON may have. Raises `FrameError` for anything else
+    that is not a frame.
     """
     try:
         size = _checked(await reader.readexactly(_LENGTH.size))
-        return decode(await reader.readexactly(size))
+        return decode(await reader.readexactly(size), header_limit)
     except asyncio.IncompleteReadError:
         return None
 

@@ -64,8 +64,10 @@ class Activity(StrEnum):
 class SilenceLimits:
     """Seconds without progress after which the child is taken for stuck and killed.
 
-    A heartbeat is not progress: it proves that the process lives, and one whose pipeline hangs
-    still sends them. `obey` is how long a job may take to stop when its consumer has left, `cancel`
+    A heartbeat is not progress, nor is a step told twice: they prove that the process lives, and
+    one whose pipeline hangs still sends them. Seconds in which this process did not run itself
+    (it was stopped, or the machine slept) do not count. `whole_load` limits loading with all its
+    progress. `obey` is how long a job may take to stop when its consumer has left, `cancel`
     how long one may go on that was cancelled: a new child would have to load the model again, so
     it is long.
     """
@@ -78,6 +80,7 @@ class SilenceLimits:
     save: float = 60.0
     obey: float = 5.0
     cancel: float = 60.0
+    whole_load: float = 24 * 3600.0
 
     def of(self, activity: Activity) -> float:
         """Return the limit of `activity` in seconds."""

@@ -43,6 +43,8 @@ class EngineRequest:
     """Names and strengths of the LoRAs to add."""
     shift: float | None = None
     """How far noise levels are moved up, at every size alike; None: by the model's own rule."""
+    time_limit_s: float | None = None
+    """The most seconds that drawing may take, loading and compiling apart; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +83,17 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Picture `index` of the batch is written to `path` as PNG."""
+    """Picture `index` of the batch is written to `path` as PNG.
+
+    `sha256` is the hash, in hex, of the file that was checked; None: it was not checked.
+    """
 
     index: int
     path: Path
     seed: int
     width: int
     height: int
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

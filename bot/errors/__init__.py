@@ -102,6 +102,9 @@ class EngineErrorKind(StrEnum):
     """The child process ended while it held the job."""
     SILENT = "silent"
     """The child said nothing for longer than the limit of its present activity; it was killed."""
+    OVERTIME = "overtime"
+    """The child went on for longer than the job may take, with progress or without; it was killed.
+    """
     GARBLED = "garbled"
     """The child broke the protocol (junk, an oversized frame, a wrong job id); it was killed."""
     DISK_REFUSED = "disk_refused"

@@ -18,12 +18,14 @@ _FULL: Final = mark("the bot's disk is full")
 _READ_ONLY: Final = mark("the bot's data folder cannot be written")
 _FAILING: Final = mark("the bot's disk reports errors")
 _BUSY: Final = mark("the bot's database is held by another program")
+_MANY: Final = mark("the bot has too many files open")
 
 HELD: Final = {
     _FULL: mark("the bot's disk is full; drawing goes on by itself once that is mended"),
     _READ_ONLY: mark(
         "the bot's data folder cannot be written; drawing goes on by itself once that is mended"
     ),
+    _MANY: mark("the bot has too many files open; drawing goes on by itself once that is mended"),
     _FAILING: mark("the bot's disk reports errors; drawing goes on by itself once that is mended"),
     _BUSY: mark(
         "the bot's database is held by another program; drawing goes on by itself once that is "
@@ -40,6 +42,8 @@ _BY_ERRNO: Final = {
     errno.EACCES: _READ_ONLY,
     errno.EPERM: _READ_ONLY,
     errno.EIO: _FAILING,
+    errno.EMFILE: _MANY,
+    errno.ENFILE: _MANY,
 }
 _BY_SQLITE: Final = {
     sqlite3.SQLITE_FULL: _FULL,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bot.domain.job import ImageRecord, Job
 from bot.engine.protocol import EngineRequest, Finished, Picture
+from bot.errors import EngineError, EngineErrorKind
 from bot.pictures.parameters_written import png_texts
 from bot.rules.verdicts import ImageCheck, Verdict
 from storage.images import ImageStore
+from storage.plain_files import UntrustedFileError
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +32,9 @@ class Attempt:
     finished: Finished | None = None
 
 
-def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
+def engine_request(
+    job: Job, store: ImageStore, model: str, time_limit_s: float | None
+) -> EngineRequest:
     """Return what the engine is asked for; raises `ValueError` if the stored request is damaged."""
     if not job.readable:
         raise ValueError("the stored request cannot be read")
@@ -48,27 +53,38 @@ def engine_request(job: Job, store: ImageStore, model: str) -> EngineRequest:
         strength=job.request.strength,
         loras=job.request.lora_strengths(),
         shift=job.request.shift,
+        time_limit_s=time_limit_s,
     )
 
 
 async def keep(
     store: ImageStore, job_id: str, pictures: Sequence[Picture], check: ImageCheck | None
 ) -> list[ImageRecord]:
-    """Move the engine's pictures to where they stay, and return what is recorded of them.
+    """Copy the engine's pictures to where they stay, and return what is recorded of them.
 
-    Raises `OSError` where the disk does not take them.
+    All are kept or none. Raises `OSError` where the disk does not take them, and `EngineError`
+    (`GARBLED`) where the engine has exchanged one since it was checked.
     """
-    kept = [
-        await store.keep(
-            job_id,
-            picture.index,
-            picture.path,
-            width=picture.width,
-            height=picture.height,
-            seed=picture.seed,
-        )
-        for picture in pictures
-    ]
+    kept: list[ImageRecord] = []
+    try:
+        for picture in pictures:
+            record = await store.keep(
+                job_id,
+                picture.index,
+                picture.path,
+                width=picture.width,
+                height=picture.height,
+                seed=picture.seed,
+                sha256=picture.sha256,
+            )
+            kept.append(record)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            await store.drop(kept)
+        if isinstance(error, UntrustedFileError):
+            detail = f"picture {len(kept)}: {error.strerror}"
+            raise EngineError(EngineErrorKind.GARBLED, detail) from error
+        raise
     return kept if check is None else await _checked(store, check, kept)
 
 
@@ -77,7 +93,7 @@ async def _checked(
 ) -> list[ImageRecord]:
     """Return the pictures with what the image check says; no fault of its own loses a job."""
     try:
-        found = await check.look([store.path(image) for image in images])
+        found = await check.look([(store.path(image), image.sha256) for image in images])
         pairs = list(zip(images, found, strict=True))
     except Exception:
         log.exception("the image check failed; the pictures count as not checked")

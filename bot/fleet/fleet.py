@@ -57,6 +57,7 @@ class Fleet:
         clock: Callable[[], float] = time.time,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
+        time_factor: float = 0.0,
     ) -> None:
         self._queue = queue
         self._store = store
@@ -65,6 +66,7 @@ class Fleet:
         self._clock = clock
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
+        self._time_factor = time_factor
         self._roster = Roster(queue)
         self._dispatcher = Dispatcher(queue, self._roster, retry_s)
         self._second_tries = SecondTries(queue, self._roster, retry_s)
@@ -102,6 +104,7 @@ class Fleet:
             clock=self._clock,
             retry_s=self._retry_s,
             idle_unload_s=self._idle_unload_s,
+            time_factor=self._time_factor,
             source=lambda: self._next_for(slot),
             elsewhere=lambda job: self._second_tries.elsewhere(slot, job),
         )

@@ -23,7 +23,14 @@ from storage.images import ImageStore
 log = logging.getLogger(__name__)
 
 LOAD_FACTOR, DOUBLINGS = 5.0, 6
-CRASHES: Final = frozenset({EngineErrorKind.DIED, EngineErrorKind.SILENT, EngineErrorKind.GARBLED})
+CRASHES: Final = frozenset(
+    {
+        EngineErrorKind.DIED,
+        EngineErrorKind.SILENT,
+        EngineErrorKind.OVERTIME,
+        EngineErrorKind.GARBLED,
+    }
+)
 NOT_LOADED: Final = mark("It could not be loaded.")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
+from bot.domain.job import Job
 from bot.engine.protocol import (
     Engine,
     Event,
@@ -31,7 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class EngineSession:
-    """Has one engine draw attempts, one after another."""
+    """Has one engine draw attempts, one after another.
+
+    `limit_s` tells how many seconds a job may take.
+    """
 
     def __init__(
         self,
@@ -42,6 +46,7 @@ class EngineSession:
         *,
         clock: Callable[[], float],
         retry_s: float,
+        limit_s: Callable[[Job], Awaitable[float | None]],
     ) -> None:
         self.device: str | None = None
         """What the engine said it draws on, once it has loaded."""
@@ -55,6 +60,7 @@ class EngineSession:
         self._obstacles = obstacles
         self._clock = clock
         self._retry_s = retry_s
+        self._limit_s = limit_s
         self._loading: tuple[str, int] | None = None
 
     async def draw(self, attempt: Attempt) -> None:
@@ -66,7 +72,8 @@ class EngineSession:
         row = await until_stored(lambda: self._queue.job(attempt.job.id), self._retry_s)
         if row is None or row.cancel_requested_at is not None:
             raise GenerationCancelled
-        request = engine_request(attempt.job, self._store, self._queue.model)
+        limit_s = await until_stored(lambda: self._limit_s(attempt.job), self._retry_s)
+        request = engine_request(attempt.job, self._store, self._queue.model, limit_s)
         self.loras = frozenset(name for name, _strength in request.loras)
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
         try:

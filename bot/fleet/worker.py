@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 from bot.domain.job import ImageRecord, Job
@@ -20,7 +22,7 @@ from bot.fleet.attempt import Attempt, keep
 from bot.fleet.obstacles import CRASHES, NOT_LOADED, Obstacles
 from bot.fleet.session import EngineSession
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import gpu_seconds
+from bot.jobs.schedule import gpu_seconds, time_limit
 from bot.jobs.tasks import unbroken, until_stored
 from bot.logs import job_context
 from bot.rules.verdicts import ImageCheck
@@ -37,6 +39,9 @@ _SENTENCES: Final = {
     EngineErrorKind.RAISED: mark("The model failed while it drew this."),
     EngineErrorKind.DIED: mark("The image engine crashed while it drew this."),
     EngineErrorKind.SILENT: mark("The image engine hung while it drew this and was stopped."),
+    EngineErrorKind.OVERTIME: mark(
+        "The image engine took far longer for this than it should, and was stopped."
+    ),
     EngineErrorKind.GARBLED: mark("The image engine broke down while it drew this."),
     EngineErrorKind.LOAD_FAILED: NOT_LOADED,
     EngineErrorKind.REFUSED: mark("The model cannot draw this."),
@@ -56,6 +61,7 @@ class GpuWorker:
         clock: Callable[[], float] = time.time,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
+        time_factor: float = 0.0,
         source: Callable[[], Awaitable[Job]] | None = None,
         elsewhere: Callable[[Job], bool] = lambda _job: False,
     ) -> None:
@@ -78,7 +84,13 @@ class GpuWorker:
         self._elsewhere = elsewhere
         self._obstacles = Obstacles(queue, store, retry_s)
         self.session = EngineSession(
-            queue, engine, store, self._obstacles, clock=clock, retry_s=retry_s
+            queue,
+            engine,
+            store,
+            self._obstacles,
+            clock=clock,
+            retry_s=retry_s,
+            limit_s=partial(self._limit_s, time_factor),
         )
 
     @property
@@ -184,7 +196,11 @@ class GpuWorker:
     async def _pictures(self, attempt: Attempt) -> list[ImageRecord]:
         try:
             await self.session.draw(attempt)
-            return await keep(self._store, attempt.job.id, attempt.pictures, self._check)
+            try:
+                return await keep(self._store, attempt.job.id, attempt.pictures, self._check)
+            except EngineError:  # Its child exchanges files behind our back.
+                await self._engine.unload()
+                raise
         finally:  # Once the outcome is recorded, another engine may draw the job in this folder.
             await unbroken(self._store.clear(attempt.job.id))
 
@@ -200,11 +216,21 @@ class GpuWorker:
         )
         if not recorded:
             log.warning("job %s: this attempt is over, its pictures are not used", attempt.job.id)
+            if not await self._queue.images(attempt.job.id):  # Another attempt's have these names.
+                with contextlib.suppress(OSError):
+                    await self._store.drop(images)
 
     def _measure(self, job: Job, finished: Finished) -> None:
         if (seconds := gpu_seconds(finished.timings)) > 0:
             now = job.request.megapixel_steps / seconds
             self.speed = now if self.speed is None else 0.7 * self.speed + 0.3 * now
+
+    async def _limit_s(self, factor: float, job: Job) -> float | None:
+        """Return the most seconds that a job may be drawn; None: no limit."""
+        if not factor:
+            return None
+        rates = [await self._queue.forecast.measured(), self.speed and 1 / self.speed]
+        return time_limit(job.request.megapixel_steps, rates, factor)
 
     async def _fault(self, attempt: Attempt, kind: str, sentence: str, detail: str) -> None:
         job, spent_s = attempt.job, self._spent(attempt)

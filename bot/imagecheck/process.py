@@ -66,13 +66,13 @@ class ImageCheckProcess:
         """The child's process id, while there is a child."""
         return None if self._link is None else self._link.pid
 
-    async def look(self, paths: Sequence[Path]) -> list[Checked]:
+    async def look(self, pictures: Sequence[tuple[Path, str]]) -> list[Checked]:
         """See `ImageCheck`."""
         async with self._lock:
             if self._clock() < self._rested_at:
-                return [Checked(Verdict.FAILED) for _ in paths]
+                return [Checked(Verdict.FAILED) for _ in pictures]
             try:
-                scores = await self._ask(paths)
+                scores = await self._ask(pictures)
             except asyncio.CancelledError:
                 await self._drop()  # Its answer would be taken for the next one's.
                 raise
@@ -80,7 +80,7 @@ class ImageCheckProcess:
                 log.warning("the image check failed: %s; pictures count as not checked", error)
                 self._rested_at = self._clock() + self._rest_s
                 await self._drop()
-                return [Checked(Verdict.FAILED) for _ in paths]
+                return [Checked(Verdict.FAILED) for _ in pictures]
         return [self._judge(score) for score in scores]
 
     async def close(self) -> None:
@@ -89,14 +89,15 @@ class ImageCheckProcess:
         if link is not None:
             await link.close(_CLOSE_PATIENCE_S)
 
-    async def _ask(self, paths: Sequence[Path]) -> list[float | None]:
+    async def _ask(self, pictures: Sequence[tuple[Path, str]]) -> list[float | None]:
         if self._link is not None and self._link.inbox.ended:
             await self._drop()
         if self._link is None:
             self._link = await PipeLink.start(self._command, child_environment())
-        await self._link.send("check", paths=[str(path) for path in paths])
+        named = [(str(path), sha256) for path, sha256 in pictures]
+        await self._link.send("check", pictures=named)
         frame = await self._link.inbox.receive(self._limit_s, "checking pictures")
-        return _scores(None if frame is None else frame.header.get("scores"), len(paths))
+        return _scores(None if frame is None else frame.header.get("scores"), len(pictures))
 
     def _judge(self, score: float | None) -> Checked:
         if score is None:

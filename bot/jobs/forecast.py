@@ -99,6 +99,10 @@ class Forecast:
         """Return the measured seconds for a megapixel step, or None without history."""
         return seconds_per_unit(await jobs.history(tx, self._model))
 
+    async def measured(self) -> float | None:
+        """Do as `rate`, outside of a transaction."""
+        return await self._database.read(self.rate)
+
     def _progress(self, job_id: str) -> float:
         latest = self._feed.latest(job_id)
         return latest.step / latest.total if latest and latest.total else 0.0

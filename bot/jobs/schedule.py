@@ -16,6 +16,11 @@ from storage.usage import Served
 
 # Seconds a unit of work while nothing was measured, for the order alone: it weighs jobs by size.
 UNMEASURED_RATE: Final = 1.0
+# For the limit of time. Far above what warming up takes, and above the slowest way that was ever
+# measured: DiffSynth's own offloading, 23 s a step of a megapixel.
+_LEAST_S: Final = 600.0
+_LEAST_UNMEASURED_S: Final = 3600.0
+_SLOWEST_RATE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,18 @@ def seconds_per_unit(history: Iterable[tuple[float, Mapping[str, float]]]) -> fl
     """Return the median seconds for a megapixel step, or None without history."""
     rates = [gpu_seconds(timings) / work for work, timings in history if work > 0]
     return statistics.median(rates) if rates else None
+
+
+def time_limit(work: float, rates: Iterable[float | None], factor: float) -> float:
+    """Return the seconds after which a job counts as stuck, whatever its engine says.
+
+    That is `factor` times what `work` (megapixel steps) takes by the slowest of `rates` (seconds a
+    unit, None: not measured), and a time that no first picture exceeds where nothing is measured.
+    """
+    known = [rate for rate in rates if rate]
+    if not known:
+        return max(_LEAST_UNMEASURED_S, work * _SLOWEST_RATE)
+    return max(_LEAST_S, factor * work * max(known))
 
 
 def running_order(

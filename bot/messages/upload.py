@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import discord
 from PIL import Image
 
 from bot.messages.discord_limits import FILE_BYTES, REQUEST_BYTES
+from bot.pictures.grid import make_grid
 from bot.pictures.parameters_written import exif_of
 from bot.pictures.texts import read_texts
 
@@ -60,12 +60,16 @@ def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
         yield "webp", buffer.getvalue()
 
 
-def fit(path: Path, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:
-    """Return the picture at `path` in at most `limit` bytes; see `fit_png`.
-
-    Raises OSError when the file cannot be read.
-    """
-    return fit_png(path.read_bytes(), stem, description, limit)
+def fit_grid(
+    pngs: Iterable[bytes],
+    stem: str,
+    description: str,
+    limit: int = FILE_BYTES,
+    *,
+    texts: Mapping[str, str],
+) -> Upload:
+    """Return a batch's pictures as one, in at most `limit` bytes; see `make_grid`, `fit_png`."""
+    return fit_png(make_grid(pngs, texts=texts), stem, description, limit)
 
 
 def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:

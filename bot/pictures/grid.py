@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -21,25 +20,26 @@ _LABEL_SHARE: Final = 0.07
 
 
 def make_grid(
-    paths: Sequence[Path | None],
+    files: Iterable[bytes | None],
     *,
     columns: int = COLUMNS,
     first: int = 1,
     longest: int = LONGEST_SIDE,
     texts: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
-    """Return a PNG of the pictures in rows, each with its number from `first` on.
+    """Return a PNG of the picture files in rows, each with its number from `first` on.
 
-    Pictures of other shapes are centred in their cells; None leaves a cell empty. `longest` is the
-    most pixels on a side; `texts` come into the file as text chunks. Blocking (run it in a thread).
-    Raises OSError when a file cannot be read.
+    Each file is unpacked before the next one is taken. Pictures of other shapes are centred in
+    their cells; None leaves a cell empty. `longest` is the most pixels on a side; `texts` come into
+    the file as text chunks. Blocking (run it in a thread). Raises what Pillow does for a damaged
+    file.
     """
     pictures: list[Image.Image | None] = []
-    for path in paths:
-        if path is None:
+    for file in files:
+        if file is None:
             pictures.append(None)
             continue
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(file)) as image:
             image.thumbnail((longest, longest))
             pictures.append(image.convert("RGB"))
     width = max((picture.width for picture in pictures if picture), default=_SMALLEST)

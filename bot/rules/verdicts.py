@@ -30,8 +30,11 @@ class Checked:
 class ImageCheck(Protocol):
     """Looks at finished pictures."""
 
-    async def look(self, paths: Sequence[Path]) -> list[Checked]:
-        """Return what is to be thought of each picture; never raises because of one."""
+    async def look(self, pictures: Sequence[tuple[Path, str]]) -> list[Checked]:
+        """Return what is to be thought of each picture; never raises because of one.
+
+        A picture is its file and the SHA-256, in hex, of what was recorded: another is not checked.
+        """
         ...
 
     async def close(self) -> None:

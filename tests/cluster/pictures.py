@@ -17,7 +17,7 @@ def do_film(request, report) -> None:
     """A preview after every step."""
     for index in range(2, request.steps + 1):
         report.step(index, request.steps)
-        report.preview(index, b"preview %d" % index)
+        report.preview(index, misbehaving.numbered_jpeg(index))
 
 
 def do_noise(request, report) -> None:

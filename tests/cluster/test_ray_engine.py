@@ -22,6 +22,7 @@ from tests.cluster.kit import (
 )
 from tests.crash.test_engine_dies_too import gone
 from tests.engine.kit import draw, draw_well, react, request
+from tests.engine.misbehaving import numbered_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -88,7 +89,7 @@ async def test_events_come_in_order(engine, tmp_path):
     assert kinds[begun:] == [Step, *[Step, Preview] * 8, Picture, Picture, Finished]
     assert [e.index for e in events if isinstance(e, Step)] == list(range(1, 10))
     previews = [e.data for e in events if isinstance(e, Preview)]
-    assert previews == [b"preview %d" % index for index in range(2, 10)]
+    assert previews == [numbered_jpeg(index) for index in range(2, 10)]
     assert [e.path for e in events if isinstance(e, Picture)] == [
         tmp_path / "0.png",
         tmp_path / "1.png",

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bot.engine.cluster.engine import RayEngine
+from bot.engine.cluster.link import RayLink
 from bot.engine.frames import Frame
 from bot.engine.options import EngineOptions
 from bot.engine.protocol import Loading
@@ -83,3 +84,15 @@ async def test_what_ends_a_child_does_not_repeat_what_was_typed(tmp_path):
         with pytest.raises(EngineError) as caught:
             await drawing
     assert caught.value.detail == "TypeError: no '…' here"
+
+
+async def test_large_messages_that_nobody_reads_end_the_link():
+    """A node cannot be made to wait, so what it may leave unread is bounded by its bytes."""
+    hub = Hub()
+    link = await RayLink.start(hub, 1)
+    (listener,) = hub.listeners.values()
+    step = {"type": "from", "message": {"type": "step", "job": "job1", "index": 1, "total": 4}}
+    for _ in range(40):
+        listener(Frame(step, bytes(2**20)))
+    assert link.inbox.ended
+    assert link.inbox._items.qsize() <= 33

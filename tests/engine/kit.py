@@ -83,7 +83,7 @@ async def misbehaving(
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     engine = EngineProcess(
         model,
-        options=EngineOptions(folder, pipeline="misbehaving:build"),
+        options=EngineOptions(folder, pipeline="misbehaving:build", compile=False),
         limits=limits,
         backoff=backoff or Backoff(base=0.01),
         **options,

@@ -21,6 +21,23 @@ from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine import spoiling
 
 
+def numbered_jpeg(number: int) -> bytes:
+    picture = io.BytesIO()
+    Image.new("L", (32, 32), number).save(picture, "JPEG")
+    return picture.getvalue()
+
+
+def small_jpeg() -> bytes:
+    """A JPEG whose bytes hold what ends a frame's header."""
+    picture = io.BytesIO()
+    Image.linear_gradient("L").resize((48, 64)).save(picture, "JPEG")
+    assert b"\n" in picture.getvalue()
+    return picture.getvalue()
+
+
+PREVIEW = small_jpeg()
+
+
 class OutOfMemoryError(RuntimeError):
     """Named as torch names it."""
 
@@ -61,6 +78,10 @@ class Misbehaving:
         if self.model == "load-waits":
             progress("waiting", 0.5)
             wait_for_file(self.folder / "go")
+        if self.model == "load-repeats":
+            while True:
+                progress("reading the weights", 0.5)
+                threading.Event().wait(0.01)
         if self.model == "load-needs-file" and not (self.folder / "weights").exists():
             raise EngineError(
                 EngineErrorKind.LOAD_FAILED, "weights", sentence="The file weights is missing."
@@ -296,7 +317,7 @@ def do_huge_preview(request, report) -> None:
 
 
 def do_preview(request, report) -> None:
-    report.preview(1, b"\x00\n\xffpicture")
+    report.preview(1, PREVIEW)
 
 
 def do_steps(request, report) -> None:
@@ -312,6 +333,19 @@ def do_deaf(request, report) -> None:
         except GenerationCancelled:
             wait_for_ever()
         threading.Event().wait(0.002)
+
+
+def do_held(request, report) -> None:
+    """Draw a step each so many seconds, then leave a mark; the parent's pipe takes it all."""
+    for index in range(2, request.steps + 1):
+        threading.Event().wait(float(request.prompt.split()[1]))
+        report.step(index, request.steps)
+    (request.output_dir / "held").touch()
+
+
+def do_wait_for_go(request, report) -> None:
+    wait_for_file(request.output_dir / "go")
+    report.step(2, request.steps)
 
 
 def do_environ(request, report) -> None:

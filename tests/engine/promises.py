@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -99,10 +101,14 @@ def check_previews(events: Sequence[Event]) -> None:
                 assert image.format == "JPEG"
 
 
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def check_pictures(pictures: Sequence[Picture], wanted: EngineRequest) -> None:
     size = wanted.width, wanted.height
     assert sorted(pictures, key=lambda picture: picture.index) == [
-        Picture(index, wanted.output_dir / f"{index}.png", seed, *size)
+        Picture(index, path := wanted.output_dir / f"{index}.png", seed, *size, sha256_of(path))
         for index, seed in enumerate(wanted.seeds)
     ]
     for picture in pictures:

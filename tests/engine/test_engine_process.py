@@ -14,7 +14,7 @@ from bot.engine.options import Backoff, SilenceLimits
 from bot.engine.protocol import EngineState, Loaded, Loading, Picture, Preview, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, misbehaving, react, request
-from tests.engine.misbehaving import wait_for_file
+from tests.engine.misbehaving import PREVIEW, wait_for_file
 
 Kind = EngineErrorKind
 QUICK = SilenceLimits(start=30, load=30, denoise=1.0, save=1.0, obey=1.0)
@@ -114,7 +114,7 @@ async def test_the_prompt_is_in_no_error_and_no_log_line(tmp_path, monkeypatch, 
 async def test_a_preview_arrives_byte_for_byte(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
         events = await draw(engine, request(tmp_path, "preview"))
-        assert Preview(1, b"\x00\n\xffpicture") in events
+        assert Preview(1, PREVIEW) in events
 
 
 async def test_cancel_does_not_wait_for_the_model(tmp_path, monkeypatch) -> None:

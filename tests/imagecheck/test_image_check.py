@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -38,7 +39,8 @@ def pictures(tmp_path):
     for path, colour in zip(paths, ("white", "navy"), strict=True):
         Image.new("RGB", (64, 48), colour).save(path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    return [*paths, tmp_path / "broken.png"]
+    paths = [*paths, tmp_path / "broken.png"]
+    return [(path, hashlib.sha256(path.read_bytes()).hexdigest()) for path in paths]
 
 
 @pytest.fixture
@@ -70,6 +72,13 @@ async def test_it_scores_pictures_and_comes_back_after_a_kill(pictures, started)
     assert again[0].score == found[0].score
     await check.close()
     assert check.pid is None
+
+
+async def test_another_file_than_the_recorded_one_is_not_checked(pictures, started):
+    (path, _), (_, of_another) = pictures[:2]
+    assert [result.verdict for result in await started().look([(path, of_another)])] == [
+        Verdict.FAILED
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from PIL import Image
 
@@ -43,7 +41,7 @@ def test_full_draws_three_and_a_sheet(tmp_path, capsys):
 def test_an_empty_picture_fails_it(tmp_path, monkeypatch, capsys):
     empty = tmp_path / "empty.png"
     Image.new("RGB", (256, 256), "white").save(empty)
-    monkeypatch.setattr("bot.cli.smoke.shutil.move", lambda _from, to: shutil.copy(empty, to))
+    monkeypatch.setattr("bot.cli.smoke.read_plain", lambda *_: empty.read_bytes())
     assert main(["smoke", "--out", "elsewhere"]) == 1
     said = capsys.readouterr().out
     assert "Nearly of one colour: portrait.png" in said

@@ -55,6 +55,23 @@ async def test_work_is_cleared_and_kept_pictures_stay(store):
     assert not list(store.root.rglob("1.png"))
 
 
+async def test_a_link_in_the_place_of_a_work_folder_goes(store):
+    folder = store.work_dir(JOB)
+    mine = folder.parent.parent / "2027"
+    mine.mkdir()
+    (mine / "kept").touch()
+    for again in (store.clear(JOB), store.clear()):
+        folder.rmdir()
+        folder.symlink_to(mine)
+        await again
+        assert not folder.is_symlink()
+        assert store.work_dir(JOB).is_dir()
+    folder.rmdir()
+    folder.symlink_to(mine)
+    assert not store.work_dir(JOB).is_symlink()
+    assert [path.name for path in mine.iterdir()] == ["kept"]
+
+
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", "a" * 21, "a\x00b", "con.png"])
 async def test_no_other_name_reaches_the_disk(store, name):
     with pytest.raises(ValueError, match="job id"):

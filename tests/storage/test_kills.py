@@ -117,19 +117,22 @@ async def test_a_migration_killed_anywhere_is_all_or_nothing(tmp_path, opened, p
 
 @pytest.mark.parametrize(
     ("call", "number"),
-    # The file's sync, the three folders' of the day, the move, the sync after it.
-    [("os.fsync", 1), ("os.fsync", 3), ("path.replace", 1), ("os.fsync", 5)],
+    # The syncs of two folders for what is half written and of the day's three, the file's, the
+    # move, the sync after it.
+    [("os.fsync", 1), ("os.fsync", 4), ("os.fsync", 6), ("path.replace", 1), ("os.fsync", 7)],
 )
 async def test_a_picture_killed_while_kept_is_whole_or_absent(tmp_path, call, number):
     root = tmp_path / "images"
     assert run(KEEP, root, call, number) == -signal.SIGKILL
     content = b"picture" * 100_000
     kept = root / "2027" / "01" / "15" / f"{JOB}_0.png"
-    assert kept.exists() is (number == 5)
+    assert kept.exists() is (number == 7)
     if kept.exists():
         assert kept.read_bytes() == content
-    # The next attempt takes the same name, and its hash is the file's.
+    # The next start clears what is half written, the next attempt takes the same name, and its hash
+    # is the file's.
     store = ImageStore(root, clock=lambda: 1_800_000_000.0)
+    await store.clear()
     source = store.work_dir(JOB) / "0.png"
     source.write_bytes(b"drawn again")
     record = await store.keep(JOB, 0, source, width=1, height=1, seed=0)

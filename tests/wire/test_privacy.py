@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -189,8 +190,14 @@ async def test_an_export_names_what_it_cannot_hold(stage, monkeypatch):
     root = stage.app.settings.images_dir
     paths = {job: root / (await stage.queue.images(job))[0].file for job in (gone, large, fine)}
     paths[gone].unlink()
-    with paths[large].open("ab") as file:
-        file.truncate(FILE_BYTES)
+    data = paths[large].read_bytes().ljust(FILE_BYTES, b"\0")
+    paths[large].write_bytes(data)
+    entered = (hashlib.sha256(data).hexdigest(), len(data), large)
+    await stage.database.write(
+        lambda tx: tx.execute(
+            "UPDATE images SET sha256 = ?, size_bytes = ? WHERE job_id = ?", entered
+        )
+    )
     told = await export(stage, "bob")
     assert "2 pictures are in none" in told.content
     jobs, files = unpacked([m for m in stage.sandbox.user("bob").messages("dm") if m.files])

@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from collections import deque
@@ -28,6 +27,7 @@ from bot.engine.parent.environment import child_environment
 from bot.engine.parent.pipe import PipeLink, own_command
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
+from storage.plain_files import read_plain
 
 BEAT_S: Final = 2.0
 Item = tuple[dict[str, Any], bytes]
@@ -164,10 +164,9 @@ def _picture(frame: Frame, folder: Path) -> bytes:
     """Return the bytes of a picture that the child says it has written; empty if it has not."""
     try:
         path = folder / f"{int(frame.header['index'])}.png"
-        found = path.lstat()
-        if frame.header.get("path") != str(path) or not stat.S_ISREG(found.st_mode):
+        if frame.header.get("path") != str(path):
             return b""
-        data = path.read_bytes() if found.st_size <= _PICTURE_BYTES else b""
+        data = read_plain(folder.parent, Path(folder.name, path.name), _PICTURE_BYTES)
         path.unlink()
     except (OSError, KeyError, TypeError, ValueError, OverflowError):
         return b""

@@ -24,6 +24,8 @@ _JOIN_S: Final = 90.0
 SILENT_S: Final = 30.0
 """Seconds without a sign of life after which a node counts as hung: many beats of its actor."""
 _CLOSE_PATIENCE_S: Final = 5.0
+# The longest names a node's files, which are 2,000 of each kind at most.
+_HEADER_LIMIT: Final = 2**20
 _FOR_EVER_S: Final = 24 * 3600.0
 Listener = Callable[[Frame], None]
 
@@ -89,7 +91,8 @@ class Hub:
             await _reach(address)
         where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
         try:
-            link = await PipeLink.start(own_command(_COMMAND), driver_environment())
+            command = own_command(_COMMAND)
+            link = await PipeLink.start(command, driver_environment(), _HEADER_LIMIT)
         except OSError as error:
             raise StartupError(f"The Ray driver cannot start: {error.strerror}.") from error
         try:

@@ -16,6 +16,7 @@ from bot.errors import EngineError, EngineErrorKind
 _OPEN_S: Final = 120.0
 _END_S: Final = 40.0
 _UNREAD: Final = 1000
+"""How much the messages may weigh that nobody has read: 32 MiB of tails, or 2 MiB of JSON."""
 # A load whose job was cancelled goes on unwatched, and keeps reporting how far it is.
 _UNREAD_PROGRESS: Final = 50
 
@@ -24,7 +25,7 @@ class RayLink(ChildLink):
     """The bot's end of a child on a node; the child is that of the engine numbered `engine`."""
 
     def __init__(self, hub: Hub, engine: int) -> None:
-        super().__init__(Inbox(taken=self._count_read))
+        super().__init__(Inbox(taken=self._make_room))
         self._hub = hub
         self._engine = engine
         self._link = hub.number()
@@ -63,12 +64,13 @@ class RayLink(ChildLink):
     async def close(self, patience: float) -> None:
         """End the child, within `patience` seconds or at once; nobody hears it from now on."""
         self._hub.listen(self._link, None)
+        self.log.tell_left_out()
         self.inbox.finish(EngineError(EngineErrorKind.DIED, "the child was ended"))
         with contextlib.suppress(EngineError):
             await self._hub.call("end", _END_S, engine=self._engine, patience=patience)
 
-    def _count_read(self) -> None:
-        self._unread -= 1
+    def _make_room(self, frame: Frame) -> None:
+        self._unread -= frame.weight
 
     def _take(self, frame: Frame) -> None:
         """Take what the hub hands over, trusting none of it."""
@@ -87,10 +89,10 @@ class RayLink(ChildLink):
             self.inbox.finish(EngineError(EngineErrorKind.GARBLED, "its message is none"))
         elif message["type"] == "loading" and self._unread >= _UNREAD_PROGRESS:
             pass  # There is enough to read already.
-        elif self._unread >= _UNREAD:
+        elif self._unread + frame.weight > _UNREAD:
             self.inbox.finish(
                 EngineError(EngineErrorKind.GARBLED, "it floods the bot with messages")
             )
         else:
-            self._unread += 1
-            self.inbox.put(Frame(message, frame.tail))
+            self._unread += frame.weight
+            self.inbox.put(Frame(message, frame.tail, frame.header_bytes))

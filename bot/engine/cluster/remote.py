@@ -13,9 +13,11 @@ from bot.engine.cluster.actor_proxy import ANSWER_S, ActorProxy
 from bot.engine.cluster.driver_link import DriverLink
 from bot.engine.cluster.relay import AnswerRelay
 from bot.errors import EngineErrorKind
+from storage.plain_files import read_plain
 
 CLAIM_S: Final = 60.0
 """Seconds for an actor's start and its reading from the disk, on a machine that is busy."""
+_INPUT_BYTES: Final = 2**26
 log = logging.getLogger(__name__)
 
 
@@ -120,7 +122,9 @@ class Remote:
         image = None
         if message.get("input_image") is not None:
             with contextlib.suppress(OSError):
-                image = await asyncio.to_thread(Path(message["input_image"]).read_bytes)
+                path = Path(message["input_image"])
+                named = Path(path.parent.name, path.name)
+                image = await asyncio.to_thread(read_plain, path.parent.parent, named, _INPUT_BYTES)
         stream = await self._actor.exchange(message, image)
         self._relay = AnswerRelay(self._actor, self._link, link, message, silent_s=self._silent_s)
         self._stream = asyncio.create_task(self._run(link, self._relay, stream))

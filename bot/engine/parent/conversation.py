@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Final
 
 from bot.engine.frames import Frame
 from bot.engine.options import Activity, SilenceLimits
 from bot.engine.parent.cancellation import Cancellation
 from bot.engine.parent.output_check import check_event
 from bot.engine.parent.supervisor import Supervisor
+from bot.engine.parent.watch import JobWatch
 from bot.engine.protocol import EngineRequest, EngineState, Event, Finished
 from bot.engine.wire import read_event, read_failure, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+
+_TOO_LONG: Final = frozenset({EngineErrorKind.SILENT, EngineErrorKind.OVERTIME})
 
 
 class BrokenBefore(Exception):
@@ -26,7 +30,8 @@ class BrokenBefore(Exception):
 class Conversation:
     """One attempt at `request` with the loaded child of `supervisor`.
 
-    Raises `EngineError` (`DIED`) once the engine is closed.
+    `slack_s` is added to the limit of time of the request. Raises `EngineError` (`DIED`) once the
+    engine is closed.
     """
 
     def __init__(
@@ -35,12 +40,15 @@ class Conversation:
         request: EngineRequest,
         limits: SilenceLimits,
         cancellation: Cancellation,
+        *,
+        slack_s: float = 0.0,
     ) -> None:
         self._supervisor = supervisor
         self._link = supervisor.held()
         self._request = request
         self._limits = limits
         self._cancellation = cancellation
+        self._watch = JobWatch(request, limits, slack_s)
 
     async def events(self) -> AsyncGenerator[Event]:
         """Have the job drawn; yield what `Engine.generate` does once the model is loaded.
@@ -57,13 +65,13 @@ class Conversation:
             async with supervisor.guard(link):
                 link.log.take_up(request.job_id, request.prompt, request.negative_prompt)
                 await self._send()
-                activity, begun = Activity.ENCODE, False
+                begun = False
                 seen: set[int] = set()
                 while True:
                     try:
-                        frame = await self._hear(activity)
+                        frame = await self._hear()
                     except EngineError as error:
-                        if begun or error.kind is EngineErrorKind.SILENT:
+                        if begun or error.kind in _TOO_LONG:
                             raise
                         await supervisor.fail(link)
                         raise BrokenBefore(error) from error
@@ -71,7 +79,7 @@ class Conversation:
                         continue
                     begun = True
                     if frame.type == "stage":
-                        activity = Activity(frame.header.get("activity"))
+                        self._watch.note_activity(Activity(frame.header.get("activity")))
                         continue
                     if frame.type == "cancelled":
                         settled = True
@@ -79,8 +87,8 @@ class Conversation:
                     if frame.type == "failed":
                         settled = True
                         raise await self._failure(frame)
-                    event = read_event(frame)
-                    await check_event(event, request, seen)
+                    event = await check_event(read_event(frame), request, seen)
+                    self._watch.note(event)
                     if isinstance(event, Finished):
                         settled = True
                         supervisor.succeed()
@@ -104,9 +112,19 @@ class Conversation:
                 EngineErrorKind.SILENT, f"the child did not read its job for {limit:g} s at most"
             ) from None
 
-    async def _hear(self, activity: Activity) -> Frame | None:
-        limit = self._cancellation.shortened(self._limits.of(activity))
-        frame = await self._link.inbox.receive(limit, activity)
+    async def _hear(self) -> Frame | None:
+        watch, inbox = self._watch, self._link.inbox
+        watch.check()
+        left = self._cancellation.shortened(min(watch.silence_left_s(), watch.left_s()))
+        limit = self._cancellation.shortened(watch.silence_limit_s)
+        try:
+            frame = await inbox.receive(left, watch.activity, whole_limit=limit)
+        except EngineError as error:
+            if error.kind is EngineErrorKind.SILENT:
+                watch.note_wait(inbox.waited)
+                watch.check()
+            raise
+        watch.note_wait(inbox.waited)
         if frame is not None and frame.header.get("job") != self._request.job_id:
             raise EngineError(
                 EngineErrorKind.GARBLED, f"the child sent {frame.type[:40]!r} for another job"
@@ -124,15 +142,17 @@ class Conversation:
     async def _calm(self) -> None:
         """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
         link = self._link
+        left = self._limits.obey
         try:
-            async with asyncio.timeout(self._limits.obey):
+            async with asyncio.timeout(left):
                 await link.send("cancel", job=self._request.job_id)
-                while True:
-                    frame = await link.inbox.receive(self._limits.obey, "stopping")
-                    if frame is not None and frame.type in {"cancelled", "finished", "failed"}:
-                        if frame.header.get("fatal"):
-                            break
-                        return
+            while left > 0:
+                frame = await link.inbox.receive(left, "stopping")
+                left -= link.inbox.waited
+                if frame is not None and frame.type in {"cancelled", "finished", "failed"}:
+                    if frame.header.get("fatal"):
+                        break
+                    return
         except (TimeoutError, EngineError):
             pass
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ from bot.engine.options import Activity, EngineOptions, SilenceLimits
 from bot.engine.parent.cancellation import Cancellation
 from bot.engine.parent.link import ChildLink
 from bot.engine.parent.supervisor import Supervisor
+from bot.engine.parent.watch import LoadWatch
 from bot.engine.protocol import EngineState, Event, Loaded, Loading
 from bot.engine.wire import read_event, read_failure
 from bot.errors import EngineErrorKind, GenerationCancelled
@@ -80,16 +81,20 @@ class ModelLoader:
 
     async def _loading(self, link: ChildLink) -> AsyncIterator[Event]:
         started = self._supervisor.phase is EngineState.STARTING
-        activity = Activity.START if started else Activity.LOAD
+        watch = LoadWatch(self._limits, Activity.START if started else Activity.LOAD)
         while True:
-            frame = await link.inbox.receive(self._limits.of(activity), activity)
+            watch.check()
+            frame = await link.inbox.receive(
+                watch.left_s(), watch.activity, whole_limit=watch.limit_s
+            )
+            watch.note_wait(link.inbox.waited)
             if frame is None:
                 if self._cancellation.asked:
                     raise GenerationCancelled  # the child goes on loading, for the next job
                 continue
             if frame.type == "load_failed":
                 raise read_failure(EngineErrorKind.LOAD_FAILED, frame)
-            activity = Activity.LOAD
+            watch.begin()
             self._supervisor.phase = EngineState.LOADING
             if frame.type == "hello":
                 continue
@@ -101,4 +106,5 @@ class ModelLoader:
                 return
             if not isinstance(event, Loading):
                 raise FrameError(f"the child sent {frame.type[:40]!r} while loading")
+            watch.note(event)
             yield event

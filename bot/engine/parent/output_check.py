@@ -1,29 +1,50 @@
-"""The check of an engine's output: each picture was asked for, and is a whole PNG file."""
+"""The check of an engine's output: each picture and preview was asked for, and is a whole file.
+
+The child's code is not trusted: it has read weights of strangers. What it says is compared with
+what was ordered, and what it wrote is read in blocks, bounded by the ordered size, no library being
+asked to unpack it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import stat
-import struct
-import zlib
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from bot.engine.frames import FrameError
-from bot.engine.protocol import EngineRequest, Event, Finished, Picture
+from bot.engine.parent.jpeg_check import check_jpeg
+from bot.engine.parent.png_check import check_png
+from bot.engine.protocol import EngineRequest, Event, Finished, Picture, Preview
+from storage.plain_files import UntrustedFileError, open_plain
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_CHUNK: Final = struct.Struct(">I4s")
+_CHANNELS: Final = 4
+_FILE_OVERHEAD: Final = 2**16
+_PREVIEW_OVERHEAD: Final = 2**16
+_PREVIEW_SHARE: Final = 16
+"""A preview has a sixteenth of the job's pixels; as noise, each has half a byte (measured)."""
+_PREVIEW_SIDES: Final = 2
+"""Sides of a preview's sheet of pictures: at most those of this many pictures of the job each."""
 
 
-async def check_event(event: Event, request: EngineRequest, seen: set[int]) -> None:
-    """Raise `FrameError` for pictures that weren't asked for, are broken, or are missing."""
+async def check_event(event: Event, request: EngineRequest, seen: set[int]) -> Event:
+    """Return the event, a picture with the hash of its file.
+
+    Raises `FrameError` for pictures that weren't asked for, are broken, or are missing.
+    """
     if isinstance(event, Picture):
         check_picture(event, request, seen)
-        await asyncio.to_thread(check_file, event.path, request.width, request.height)
+        limit = file_limit(request, event.index)
+        size = (request.width, request.height)
+        sha256 = await asyncio.to_thread(check_file, event.path, size, limit)
         seen.add(event.index)
+        return replace(event, sha256=sha256)
+    if isinstance(event, Preview):
+        check_preview(event, request)
     elif isinstance(event, Finished) and len(seen) != len(request.seeds):
         raise FrameError(f"the child ended with {len(seen)} of {len(request.seeds)} pictures")
+    return event
 
 
 def check_picture(picture: Picture, request: EngineRequest, seen: set[int]) -> None:
@@ -39,41 +60,43 @@ def check_picture(picture: Picture, request: EngineRequest, seen: set[int]) -> N
         raise FrameError(f"the child drew {picture.width}x{picture.height}")
 
 
-def check_file(path: Path, width: int, height: int) -> None:
-    """Raise `FrameError` where `path` isn't a whole PNG file of that size in pixels.
+def check_preview(preview: Preview, request: EngineRequest) -> None:
+    """Raise `FrameError` where a preview is no small JPEG file of at most the job's size."""
+    if not 0 <= preview.step <= request.steps:
+        raise FrameError("the child sent a preview of no step")
+    pixels = request.width * request.height * len(request.seeds)
+    if len(preview.data) > pixels // _PREVIEW_SHARE + _PREVIEW_OVERHEAD:
+        raise FrameError(f"the child sent a preview of {len(preview.data)} bytes")
+    width, height = check_jpeg(preview.data)
+    if width > _PREVIEW_SIDES * request.width or height > _PREVIEW_SIDES * request.height:
+        raise FrameError(f"the child sent a preview of {width}x{height}")
 
-    Every chunk's checksum is computed (about 1 ms per megabyte); the pixels aren't unpacked.
+
+def file_limit(request: EngineRequest, index: int) -> int:
+    """Return the most bytes that picture `index` may have as a PNG file.
+
+    That is its pixels as they are, with what deflate and chunks of 8 KiB add where nothing can be
+    compressed (RFC 1951, 3.2.4: 5 bytes for 64 KiB), and its texts.
+    """
+    texts: Mapping[str, str] = request.texts[index] if index < len(request.texts) else {}
+    written = sum(len(name.encode()) + len(text.encode()) for name, text in texts.items())
+    pixels = request.height * (1 + _CHANNELS * request.width)
+    return pixels + pixels // 256 + 2 * written + _FILE_OVERHEAD
+
+
+def check_file(path: Path, size: tuple[int, int], limit: int) -> str:
+    """Return the SHA-256, in hex, of a whole PNG file of that size in pixels.
+
+    `limit` is the most bytes that it may have. Raises `FrameError` for anything else, a link to
+    such a file among it. Blocking.
     """
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise FrameError("the child's picture is no file")
-        with path.open("rb") as file:
-            found = _size_of_png(file)
+        with open_plain(path.parent.parent, Path(path.parent.name, path.name), own=True) as file:
+            found, sha256 = check_png(file, limit)
+    except UntrustedFileError as error:
+        raise FrameError(f"the child's picture: {error.strerror}") from error
     except OSError as error:
         raise FrameError(f"the child's picture cannot be read: {error.strerror}") from error
-    if found != (width, height):
+    if found != size:
         raise FrameError(f"the child's picture is {found[0]}x{found[1]} inside")
-
-
-def _size_of_png(file: BinaryIO) -> tuple[int, int]:
-    """Read all chunks (PNG specification, section 5) and return the size that the first names."""
-    if file.read(len(_SIGNATURE)) != _SIGNATURE:
-        raise FrameError("the child's picture is no PNG")
-    size: tuple[int, int] | None = None
-    while True:
-        head = file.read(_CHUNK.size)
-        if len(head) < _CHUNK.size:
-            raise FrameError("the child's picture is cut off")
-        length, kind = _CHUNK.unpack(head)
-        data = file.read(length)
-        checksum = file.read(4)
-        if len(data) < length or len(checksum) < 4:  # noqa: PLR2004
-            raise FrameError("the child's picture is cut off")
-        if zlib.crc32(data, zlib.crc32(kind)) != int.from_bytes(checksum, "big"):
-            raise FrameError("the child's picture is damaged")
-        if size is None:
-            if kind != b"IHDR" or length != 13:  # noqa: PLR2004
-                raise FrameError("the child's picture is no PNG")
-            size = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
-        if kind == b"IEND":
-            return size
+    return sha256

@@ -12,14 +12,17 @@ from typing import Any, Final, Self
 
 from typing_extensions import override
 
-from bot.engine.frames import Frame, FrameError, encode, read_frame
+from bot.engine.frames import HEADER_LIMIT, Frame, FrameError, encode, read_frame
 from bot.engine.parent.child_process import ChildProcess
 from bot.engine.parent.inbox import Inbox
 from bot.engine.parent.link import ChildLink
+from bot.engine.parent.pace import Pace
 from bot.errors import EngineError, EngineErrorKind
 
 log = logging.getLogger("bot.engine.child")
-_UNREAD_FRAMES: Final = 32
+_UNREAD: Final = 256
+"""How much the frames may weigh that nobody has read: 8 MiB of tails, or 512 KiB of JSON."""
+_FRAMES_A_SECOND, _FRAMES_AT_ONCE = 250.0, 500
 _REAP_PATIENCE_S: Final = 1.0
 _DEATH_PATIENCE_S: Final = 10.0
 
@@ -27,14 +30,18 @@ _DEATH_PATIENCE_S: Final = 10.0
 class PipeLink(ChildLink):
     """A started child process and the pipes to it.
 
-    Frames wait here until they are received; past a few dozen the child is made to wait, so a child
-    that floods the pipe fills no memory.
+    Frames wait here until they are received; when they are many or large the child is made to
+    wait, and also when they come faster than any drawing does. So a child that floods the pipe
+    fills no memory and takes little of the loop's time.
     """
 
-    def __init__(self, process: ChildProcess) -> None:
-        self._room = asyncio.Semaphore(_UNREAD_FRAMES)
-        super().__init__(Inbox(taken=self._room.release))
+    def __init__(self, process: ChildProcess, header_limit: int = HEADER_LIMIT) -> None:
+        super().__init__(Inbox(taken=self._make_room))
         self._process = process
+        self._header_limit = header_limit
+        self._unread = 0
+        self._room = asyncio.Event()
+        self._pace = Pace(_FRAMES_A_SECOND, _FRAMES_AT_ONCE)
         # The child outlives the job that it was started for, whose log context is not its own.
         alone = Context()
         self._reader = asyncio.create_task(self._read_frames(), name="engine-frames", context=alone)
@@ -45,9 +52,17 @@ class PipeLink(ChildLink):
         self._killed = False
 
     @classmethod
-    async def start(cls, command: Sequence[str], environment: Mapping[str, str]) -> Self:
-        """Start `command`; raise `OSError` where it cannot be started."""
-        return cls(await ChildProcess.start(command, environment))
+    async def start(
+        cls,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        header_limit: int = HEADER_LIMIT,
+    ) -> Self:
+        """Start `command`; raise `OSError` where it cannot be started.
+
+        `header_limit` is the most bytes of JSON in a frame of its.
+        """
+        return cls(await ChildProcess.start(command, environment), header_limit)
 
     @property
     @override
@@ -67,7 +82,7 @@ class PipeLink(ChildLink):
         What it started ends with it, unless the process was dead already.
         """
         self._killed = True
-        self._room.release()
+        self._room.set()
         self._process.kill()
         await asyncio.shield(asyncio.ensure_future(self._reap()))
 
@@ -99,11 +114,12 @@ class PipeLink(ChildLink):
 
     async def _read_frames(self) -> None:
         try:
-            while (frame := await read_frame(self._process.stdout)) is not None:
+            while frame := await read_frame(self._process.stdout, self._header_limit):
                 self.inbox.note_life()
                 if frame.type != "heartbeat" and not self._killed:
-                    await self._room.acquire()
-                    self.inbox.put(frame)
+                    await self._put(frame)
+                if not self._pace.take() and not self._killed:
+                    await asyncio.sleep(self._pace.wait_s())
         except FrameError as error:
             self.inbox.finish(EngineError(EngineErrorKind.GARBLED, str(error)))
             # asyncio sees the process's end only when its pipes have been read to theirs.
@@ -115,6 +131,17 @@ class PipeLink(ChildLink):
             async with asyncio.timeout(_REAP_PATIENCE_S):
                 await self._process.exited.wait()
         self._finish()
+
+    async def _put(self, frame: Frame) -> None:
+        while self._unread + frame.weight > _UNREAD and not self._killed:
+            self._room.clear()
+            await self._room.wait()
+        self._unread += frame.weight
+        self.inbox.put(frame)
+
+    def _make_room(self, frame: Frame) -> None:
+        self._unread -= frame.weight
+        self._room.set()
 
     async def _watch_exit(self) -> None:
         await self._process.exited.wait()

@@ -12,8 +12,8 @@ import argparse
 import asyncio
 import io
 import json
-import os
 import random
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -72,7 +72,7 @@ class ReadyEngine:
                     yield Preview(step, self._preview)
             for index, seed in enumerate(request.seeds):
                 path = request.output_dir / f"{index}.png"
-                os.link(self._source, path)
+                shutil.copyfile(self._source, path)
                 yield Picture(index, path, seed, *_SIZE)
             yield Finished({"denoise": self._seconds, "total": self._seconds})
         finally:

@@ -101,7 +101,15 @@ class NoStore(ImageStore):
 
     @override
     async def keep(
-        self, job_id: str, position: int, source: Path, *, width: int, height: int, seed: int
+        self,
+        job_id: str,
+        position: int,
+        source: Path,
+        *,
+        width: int,
+        height: int,
+        seed: int,
+        sha256: str | None = None,
     ) -> ImageRecord:
         name = f"{job_id}_{position:d}.png"
         return ImageRecord(job_id, position, name, "0" * 64, 0, width, height, seed)
