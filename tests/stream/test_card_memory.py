@@ -8,7 +8,7 @@ import torch
 from bot.engine.stream.budget import GIB, Work
 from bot.engine.stream.denoise import DenoiseInputs, denoise
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.pace import Pace
+from bot.engine.stream.step_times import StepTimes
 from bot.errors import EngineError, EngineErrorKind
 from tests.stream.kit import (
     HEIGHT,
@@ -128,9 +128,9 @@ def test_a_driver_that_pages_in_silence_is_noticed(dit, monkeypatch, caplog):
 
 
 def test_the_first_steps_of_another_work_are_not_slow():
-    pace = Pace()
+    times = StepTimes()
     small, large = Work(512, 512), Work(2048, 2048)
-    assert [pace.is_slow(small, s) for s in (9.0, 0.2, 0.9, 1.1, 1.3)] == [False] * 4 + [True]
-    assert not pace.is_slow(large, 40.0)
-    assert not pace.is_slow(large, 100.0)
-    assert pace.is_slow(large, 201.0)
+    assert [times.is_slow(small, s) for s in (9.0, 0.2, 0.9, 1.1, 1.3)] == [False] * 4 + [True]
+    assert not times.is_slow(large, 40.0)
+    assert not times.is_slow(large, 100.0)
+    assert times.is_slow(large, 201.0)

@@ -20,9 +20,9 @@ from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
 from bot.engine.stream.lora_placement import LoraPlacement
 from bot.engine.stream.modulation import Modulation
 from bot.engine.stream.outer import OuterLayers
-from bot.engine.stream.pace import Pace
 from bot.engine.stream.residency import Residency
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.step_times import StepTimes
 from bot.engine.stream.weights import Kind, WeightStore
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class StreamedDiT:
         self._loras = LoraPlacement(
             geometry, self.device, self.outer, self.weights, self.execution, self.residency
         )
-        self._pace = Pace()
+        self._step_times = StepTimes()
         self._compiler = BlockCompiler(geometry, self.weights, self.execution, self.residency)
         if self.device.torch.type == "cuda":
             work = settings.usual
@@ -186,12 +186,12 @@ class StreamedDiT:
     def note_step(self, work: Work, seconds: float) -> None:
         """Take note of how long a step of `work` took; blocks leave where the driver pages."""
         kind = (work, self.execution.kernels.active, self._loras.names)
-        if self._pace.is_slow(kind, seconds) and self.residency.give_way(paging=True):
+        if self._step_times.is_slow(kind, seconds) and self.residency.give_way(paging=True):
             log.warning(
                 "A step took %.1f s instead of %.1f s, as when the driver moves the card's memory "
                 "to main memory: %d of %d blocks stay on the card.",
                 seconds,
-                self._pace.usual(kind),
+                self._step_times.usual(kind),
                 len(self.resident),
                 self.geometry.layers,
             )

@@ -15,7 +15,7 @@ _LEAST_S: Final = 1.0
 _KINDS_KEPT: Final = 64
 
 
-class Pace:
+class StepTimes:
     """The shortest step of each kind of work so far, in seconds."""
 
     def __init__(self) -> None:
