@@ -20,7 +20,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
-.PHONY: help demo run test quick check latest lock audit fuzz screenshots words lint setup setup-dev clean
+.PHONY: help demo run test quick check latest lock sbom audit fuzz screenshots words lint setup setup-dev clean
 
 help:
 	@echo "make demo    try the bot in a browser: no token, no GPU, no model download"
@@ -28,6 +28,7 @@ help:
 	@echo "make test    the quick checks (under three minutes)"
 	@echo "make check   everything that CI runs"
 	@echo "make latest  the quick checks with the newest packages of today, in $(LATEST)"
+	@echo "make sbom    write the bill of materials (CycloneDX) of the packages that make installs"
 	@echo "make lock    choose the packages anew that make installs (CONTRIBUTING.md says when)"
 
 demo: setup
@@ -110,6 +111,15 @@ lock: setup-dev
 	@builds=$$(grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' $(VENV)/all.txt | sed 's/^/--no-emit-package /'); \
 	$(COMPILE) $$builds requirements-dev.txt -o requirements-dev.lock && \
 	$(COMPILE) $$builds --constraint requirements-dev.lock requirements.txt -o requirements.lock
+
+# What a release consists of, for those who look advisories up by themselves: CycloneDX, by OWASP's
+# own tool, from the locks, so with each file's hash. The tool runs in an environment that uv throws away.
+SBOM ?= sbom.cdx.json
+sbom: | $(RUN)
+	$(RUN) -m pip install -q uv
+	cat requirements.lock requirements-torch.lock | $(BIN)/uv tool run --from 'cyclonedx-bom>=7.5,<8' \
+		cyclonedx-py requirements - --spec-version 1.6 --output-reproducible --mc-type application \
+		--output-file $(SBOM)
 
 # Not a test: its answer changes by the day. OSV's own list, not the package index, which would be
 # asked about each package.

@@ -22,6 +22,7 @@ from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import CANCEL_SENTENCES, known_job
+from bot.client.places import category_of, parent_of
 from bot.delivery.errors import FORESEEN
 from bot.delivery.visibility import ShownIn, why
 from bot.domain.ids import JOB_ID_PATTERN
@@ -197,7 +198,8 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
         await bot.services.preferences.require_open(
             interaction.guild_id,
             interaction.channel_id,
-            getattr(interaction.channel, "parent_id", None),
+            parent_of(interaction.channel),
+            category_of(interaction.channel),
         )
         image = await bot.services.gallery.picture(job, int(self.chosen[0]))
         cards = bot.services.cards

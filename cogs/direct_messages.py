@@ -14,7 +14,8 @@ from discord.ext import commands
 from bot.client.asking import sizes_to_choose, surroundings
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
-from bot.client.jobs import job_of, known_job
+from bot.client.jobs import known_job, own_job
+from bot.client.message_pictures import first_picture, is_forward, shows_picture
 from bot.delivery.errors import FORESEEN, explain, is_rate_limit
 from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
@@ -71,6 +72,14 @@ class DirectMessages(commands.Cog):
         """Return what a message asks for, and what fetches the picture that it starts from."""
         asked = Asked(message.content)
         services = self.bot.services
+        if is_forward(message):
+            if shows_picture(message):
+                raise InvalidRequest(
+                    _("Reply to the forwarded message with what to make of its picture.")
+                )
+            raise InvalidRequest(
+                _("A forwarded message has no words of yours; send the prompt as a message.")
+            )
         if message.attachments:
             if len(message.attachments) > 1:
                 raise InvalidRequest(_("Please send one picture at a time."))
@@ -83,16 +92,19 @@ class DirectMessages(commands.Cog):
         original = await self._replied_to(message)
         if original is None:
             return asked, None
-        found = job_of(original)
-        if found is None:
+        own = own_job(original, self.bot)
+        if own is not None:
+            job = await known_job(self.bot, own[0], message.author.id)
+            image = await services.gallery.picture(job, own[1] or 0)
+            asked = replace(asked, strength=DEFAULT_STRENGTH, parent=job.id)
+            return asked, partial(services.gallery.read, image)
+        if not shows_picture(original):
             return asked, None
-        job = await known_job(self.bot, found[0], message.author.id)
-        image = await services.gallery.picture(job, found[1] or 0)
-        asked = replace(asked, strength=DEFAULT_STRENGTH, parent=job.id)
-        return asked, partial(services.gallery.read, image)
+        asked = replace(asked, strength=DEFAULT_STRENGTH)
+        return asked, first_picture(original, services.fetcher)
 
     async def _replied_to(self, message: discord.Message) -> discord.Message | None:
-        """Return the answer of the bot's own that a message replies to, if it does."""
+        """Return the message that a message replies to, if it does."""
         reference = message.reference
         if reference is None or reference.message_id is None:
             return None
@@ -103,8 +115,7 @@ class DirectMessages(commands.Cog):
             except FORESEEN as error:
                 log.info("the message replied to is not there: %s", explain(error))
                 return None
-        own = self.bot.user is not None and original.author.id == self.bot.user.id
-        return original if own else None
+        return original
 
 
 async def _reply(message: discord.Message, sentence: str) -> None:

@@ -27,6 +27,7 @@ def help_text() -> str:
             "",
             _("**More**"),
             _("`/queue` where your pictures are · `/history` your pictures · `/show` one again"),
+            _("`/compose` a form for a prompt of many lines"),
             _("`/settings` your own defaults and language"),
             _("Right-click a message, Apps: use its picture, show its parameters, reroll it."),
         )

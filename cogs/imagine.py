@@ -1,4 +1,4 @@
-"""`/imagine`: a picture from a description."""
+"""`/imagine`: a picture from a description; `/compose`: the same, written in a form."""
 
 from __future__ import annotations
 
@@ -101,8 +101,34 @@ class PromptForm(Form, name="new"):
         await bot.services.intake.from_interaction(interaction, request)
 
 
+_ASPECTS: Final = [app_commands.Choice(name=n, value=v) for v, n in ASPECT_NAMES.items()]
+_QUALITIES: Final = [app_commands.Choice(name=n, value=v) for v, n in QUALITY_NAMES.items()]
+_ABOUT: Final = {
+    "aspect": mark("The picture's shape."),
+    "quality": mark("More steps take longer and show finer detail."),
+    "style": mark("Words that are added to the prompt."),
+    "count": mark("How many pictures."),
+    "seed": mark("The same seed and settings draw the same picture again."),
+    "steps": mark("Denoising steps, instead of the quality's."),
+    "guidance": mark("How closely to follow the prompt (4 is usual)."),
+    "private": mark("Show the picture to you alone."),
+    "lora": mark("A LoRA to add: a style or subject that the model was taught besides."),
+    "lora_strength": mark("How strongly to add the LoRA (1 is usual)."),
+}
+"""What the options are for that `/imagine` and `/compose` share."""
+
+# The same for both, so that what one takes the other takes.
+Style = app_commands.Range[str, 1, CHOICE_LENGTH]
+Count = app_commands.Range[int, 1, COUNT_MAX]
+Seed = app_commands.Range[int, 0, SEED_LIMIT - 1]
+Steps = app_commands.Range[int, 1, STEPS_MAX]
+Guidance = app_commands.Range[float, GUIDANCE_MIN, GUIDANCE_MAX]
+Lora = app_commands.Range[str, 1, CHOICE_LENGTH]
+LoraStrength = app_commands.Range[float, -STRENGTH_MAX, STRENGTH_MAX]
+
+
 class Imagine(commands.Cog):
-    """The main command."""
+    """The main command, and its form."""
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
@@ -111,46 +137,38 @@ class Imagine(commands.Cog):
     @app_commands.allowed_installs(guilds=True, users=True)
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     @app_commands.describe(
-        prompt=mark("What the picture shows; leave it out to write many lines in a form."),
-        aspect=mark("The picture's shape."),
-        quality=mark("More steps take longer and show finer detail."),
-        style=mark("Words that are added to the prompt."),
-        count=mark("How many pictures."),
+        prompt=mark("What the picture shows."),
         image=mark("A picture to start from."),
         strength=mark("How far to leave that picture: 0.05 hardly, 1 altogether."),
         negative=mark("What the picture should not show."),
-        seed=mark("The same seed and settings draw the same picture again."),
-        steps=mark("Denoising steps, instead of the quality's."),
-        guidance=mark("How closely to follow the prompt (4 is usual)."),
-        private=mark("Show the picture to you alone."),
-        lora=mark("A LoRA to add: a style or subject that the model was taught besides."),
-        lora_strength=mark("How strongly to add the LoRA (1 is usual)."),
+        **_ABOUT,
     )
-    @app_commands.choices(
-        aspect=[app_commands.Choice(name=n, value=v) for v, n in ASPECT_NAMES.items()],
-        quality=[app_commands.Choice(name=n, value=v) for v, n in QUALITY_NAMES.items()],
-    )
+    @app_commands.choices(aspect=_ASPECTS, quality=_QUALITIES)
     async def imagine(
         self,
         interaction: discord.Interaction[ImageBot],
-        prompt: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
+        prompt: app_commands.Range[str, 1, PROMPT_LIMIT],
         aspect: str | None = None,
         quality: str | None = None,
-        style: app_commands.Range[str, 1, CHOICE_LENGTH] | None = None,
-        count: app_commands.Range[int, 1, COUNT_MAX] = 1,
+        style: Style | None = None,
+        count: Count = 1,
         image: discord.Attachment | None = None,
         strength: app_commands.Range[float, STRENGTH_MIN, 1.0] | None = None,
         negative: app_commands.Range[str, 1, PROMPT_LIMIT] | None = None,
-        seed: app_commands.Range[int, 0, SEED_LIMIT - 1] | None = None,
-        steps: app_commands.Range[int, 1, STEPS_MAX] | None = None,
-        guidance: app_commands.Range[float, GUIDANCE_MIN, GUIDANCE_MAX] | None = None,
+        seed: Seed | None = None,
+        steps: Steps | None = None,
+        guidance: Guidance | None = None,
         private: bool | None = None,
-        lora: app_commands.Range[str, 1, CHOICE_LENGTH] | None = None,
-        lora_strength: app_commands.Range[float, -STRENGTH_MAX, STRENGTH_MAX] | None = None,
+        lora: Lora | None = None,
+        lora_strength: LoraStrength | None = None,
     ) -> None:
-        """Accept the request, or open a form for it; the courier brings the picture."""
+        """Accept the request; the courier brings the picture.
+
+        The prompt is required, and first: so Discord's clients put what is typed after the
+        command's name into it, and do not drop it.
+        """
         asked = Asked(
-            prompt or "",
+            prompt,
             aspect=aspect,
             quality=quality,
             count=count,
@@ -165,15 +183,6 @@ class Imagine(commands.Cog):
         )
         if image is None and strength is not None:
             raise InvalidRequest(_("A strength is only of use together with an image."))
-        if not prompt:
-            around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
-            # A wrong name is told at once; a file's name has no separator of the form's in it.
-            if (chosen := chosen_lora(asked, around)) is not None:
-                asked = replace(asked, lora=chosen.file)
-            if asked.negative is None:
-                asked = replace(asked, negative=default_negative(around))
-            await _open_form(interaction, asked, image)
-            return
         fetch = None
         if image is not None:
             check_attachment(image)
@@ -184,7 +193,52 @@ class Imagine(commands.Cog):
             interaction, request, picture=fetch, sizes=sizes_to_choose(self.bot, asked)
         )
 
+    @app_commands.command(description=mark("Write a prompt of many lines in a form."))
+    @app_commands.allowed_installs(guilds=True, users=True)
+    @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+    @app_commands.describe(**_ABOUT)
+    @app_commands.choices(aspect=_ASPECTS, quality=_QUALITIES)
+    async def compose(
+        self,
+        interaction: discord.Interaction[ImageBot],
+        aspect: str | None = None,
+        quality: str | None = None,
+        style: Style | None = None,
+        count: Count = 1,
+        seed: Seed | None = None,
+        steps: Steps | None = None,
+        guidance: Guidance | None = None,
+        private: bool | None = None,
+        lora: Lora | None = None,
+        lora_strength: LoraStrength | None = None,
+    ) -> None:
+        """Open a form for the prompt and the negative prompt, which keeps the options."""
+        asked = Asked(
+            "",
+            aspect=aspect,
+            quality=quality,
+            count=count,
+            seed=seed,
+            guidance=guidance,
+            steps=steps,
+            style=style,
+            private=private,
+            lora=lora,
+            lora_strength=lora_strength,
+        )
+        around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
+        # A wrong name is told at once; a file's name has no separator of the form's in it.
+        if (chosen := chosen_lora(asked, around)) is not None:
+            asked = replace(asked, lora=chosen.file)
+        form = PromptForm.about(replace(asked, negative=default_negative(around)))
+        if not form.fits:
+            raise InvalidRequest(
+                _("With so many options the form cannot open; please use /imagine with them.")
+            )
+        await form.open(interaction)
+
     @imagine.autocomplete("style")
+    @compose.autocomplete("style")
     async def _styles(
         self, interaction: discord.Interaction[ImageBot], current: str
     ) -> list[app_commands.Choice[str]]:
@@ -197,6 +251,7 @@ class Imagine(commands.Cog):
         ][:CHOICES]
 
     @imagine.autocomplete("lora")
+    @compose.autocomplete("lora")
     async def _loras(
         self, _interaction: discord.Interaction[ImageBot], current: str
     ) -> list[app_commands.Choice[str]]:
@@ -205,20 +260,6 @@ class Imagine(commands.Cog):
             app_commands.Choice(name=choice.name[:CHOICE_LENGTH], value=choice.name)
             for choice in loras.like(current)
         ][:CHOICES]
-
-
-async def _open_form(
-    interaction: discord.Interaction[ImageBot], asked: Asked, image: discord.Attachment | None
-) -> None:
-    if image is not None:
-        # An attachment's address does not fit into a form's id, and expires.
-        raise InvalidRequest(_("Say in the prompt what to make of the image."))
-    form = PromptForm.about(asked)
-    if not form.fits:
-        raise InvalidRequest(
-            _("With so many options the form cannot open; please give the prompt with them.")
-        )
-    await form.open(interaction)
 
 
 async def setup(bot: ImageBot) -> None:

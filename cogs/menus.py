@@ -12,12 +12,12 @@ import discord
 from discord import app_commands
 from typing_extensions import override
 
-from bot.client.accept import PictureSource
+from bot.client.accept import interaction_origin
 from bot.client.asking import STRENGTH_MIN, compose_here, reroll, sizes_to_choose
-from bot.client.attachments import Fetcher, check_attachment, is_picture
 from bot.client.bot import ImageBot
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import known_job, own_job
+from bot.client.message_pictures import first_picture
 from bot.errors import InvalidRequest, JobNotFound
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.messages.details import code_block, details
@@ -25,20 +25,6 @@ from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.pictures.exif import TooLongError
 from bot.pictures.parameters_read import read_parameters
 from bot.words import _, mark
-
-
-def first_picture(message: discord.Message, fetcher: Fetcher) -> PictureSource:
-    """Return what fetches a message's first picture; raise `InvalidRequest` without one."""
-    for attachment in message.attachments:
-        if is_picture(attachment):
-            check_attachment(attachment)
-            return partial(fetcher.fetch, attachment)
-    # Files that an embed shows are not listed as attachments.
-    for embed in message.embeds:
-        if embed.image.url:
-            name = embed.image.url.partition("?")[0].rpartition("/")[2]
-            return partial(fetcher.fetch_url, embed.image.url, name)
-    raise InvalidRequest(_("This message has no picture attached."))
 
 
 class UseForm(Form, name="use"):
@@ -92,6 +78,7 @@ async def use_as_input(
     """Open a form for what to make of a message's picture."""
     bot = interaction.client
     services = bot.services
+    await services.queue.precheck.require(interaction_origin(interaction))
     own = own_job(message, bot)
     if own is not None:
         job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
@@ -101,7 +88,9 @@ async def use_as_input(
         fetch = first_picture(message, services.fetcher)
     # The form cannot carry the picture's address, and only this interaction tells it: without the
     # message intent Discord hides other people's attachments. So it is fetched while they type.
-    kept = services.gallery.keep_for_later(interaction.user.id, fetch)
+    user_id = interaction.user.id
+    slot = services.fetch_slots.reserve(user_id)
+    kept = services.gallery.keep_for_later(user_id, fetch, slot)
     await UseForm(kept).open(interaction)
 
 
@@ -119,11 +108,12 @@ async def show_parameters(
         text = details(job, job.model or bot.services.model.name, own[1])
         await _send_long(interaction, text)
         return
+    await bot.services.blocks.require_unblocked(interaction.user.id, interaction.guild_id)
     fetch = first_picture(message, bot.services.fetcher)
     await interaction.response.defer(ephemeral=True, thinking=True)
-    data = await fetch()
     try:
-        found = await asyncio.to_thread(read_parameters, data)
+        async with bot.services.fetch_slots.reserve(interaction.user.id):
+            found = await asyncio.to_thread(read_parameters, await fetch())
     except TooLongError:
         raise InvalidRequest(
             _("What this picture's file says about how it was made is too long to be read.")

@@ -38,7 +38,8 @@ class WipeButton(Control, template=r"wipe:mine"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        await interaction.response.defer(ephemeral=True, thinking=True)
+        # In place of the question, which is answered now.
+        await interaction.response.edit_message(content=_("Deleting…"), view=None)
         deleted = await bot.services.privacy.delete(interaction.user.id)
         gone = await _delete_messages(bot, deleted.messages)
         await interaction.edit_original_response(content=_told(deleted, gone))
@@ -229,8 +230,8 @@ class PrivacyCog(commands.GroupCog, group_name="privacy", group_description=mark
         view.stop()
         await interaction.response.send_message(
             _(
-                "All your pictures, prompts and settings are deleted for good, and the bot's "
-                "messages with them where that is possible. Nothing brings them back."
+                "Delete all your pictures, prompts and settings, and the bot's messages with "
+                "them? **Nothing is deleted until you press the button.** It cannot be undone."
             ),
             view=view,
             ephemeral=True,

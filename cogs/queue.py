@@ -11,10 +11,11 @@ from typing_extensions import override
 
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.jobs import describe_all
+from bot.client.jobs import CANCEL_SENTENCES, list_open
+from bot.domain.ids import JOB_ID_PATTERN
 from bot.domain.job import Job
 from bot.messages.discord_limits import MESSAGE_LENGTH
-from bot.messages.queue_lines import ENGINE_STATES, MOST_SHOWN, drain_line, pause_line
+from bot.messages.queue_lines import ENGINE_STATES, drain_line, pause_line
 from bot.messages.text import shorten
 from bot.words import _, mark, ngettext
 
@@ -22,14 +23,15 @@ MOST_KEPT_SHOWN = 5
 
 
 def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
-    """Return a Cancel button for each of the first jobs, numbered as they are listed."""
+    """Return a Cancel button for each of the jobs, numbered as they are listed."""
     view = discord.ui.View(timeout=None)
-    for number, job in enumerate(jobs[:MOST_SHOWN], 1):
+    for number, job in enumerate(jobs, 1):
         view.add_item(
             discord.ui.Button[discord.ui.View](
                 label=_("Cancel {number}").format(number=number),
                 emoji="🛑",
-                custom_id=f"cancel:{job.id}",
+                custom_id=f"unqueue:{job.id}",
+                disabled=job.cancel_requested_at is not None,
             )
         )
     view.stop()
@@ -54,29 +56,25 @@ class Queue(commands.Cog):
 async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     """Return what a user reads of the queue, and the controls."""
     queue = bot.services.queue
-    everyone = await queue.open_jobs()
-    mine = [job for job in everyone if job.user_id == user_id]
+    mine = await list_open(queue, lambda entry: entry.user_id == user_id, user_id)
     parts: list[str] = []
     if queue.control.paused is not None:
         parts.append(pause_line(queue.control.paused))
     elif queue.control.draining is not None:
         parts.append(drain_line(queue.control.draining))
-    if mine:
-        parts.append(await describe_all(queue, mine, user_id))
-    else:
-        parts.append(_("You have no job waiting or running."))
+    parts.append(mine.text or _("You have no job waiting or running."))
     kept = await bot.services.courier.kept_for(user_id)
     if kept:
         names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
         if len(kept) > MOST_KEPT_SHOWN:
             names = _("{jobs} and more").format(jobs=names)
         parts.append(_("📦 Could not be sent to you, see `/show`: {jobs}").format(jobs=names))
-    count = len(everyone)
+    count = mine.everyones
     total = ngettext(
         "{count} job in the queue in all", "{count} jobs in the queue in all", count
     ).format(count=count)
     parts.append(f"-# {total} · {_(ENGINE_STATES[bot.services.fleet.state.value])}")
-    view = cancel_buttons(mine)
+    view = cancel_buttons(mine.jobs)
     view.add_item(
         discord.ui.Button[discord.ui.View](
             label=_("Refresh"), emoji="🔄", custom_id="refresh:queue", row=4
@@ -94,7 +92,18 @@ class RefreshButton(Control, template=r"refresh:queue"):
         await interaction.response.edit_message(content=content, view=view)
 
 
+class UnqueueButton(Control, template=rf"unqueue:(?P<job>{JOB_ID_PATTERN})"):
+    """Cancels a job of the presser's own in the list, which says so and is brought up to date."""
+
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        outcome = await bot.services.queue.cancel(self.state["job"], by=interaction.user.id)
+        content, view = await own_queue(bot, interaction.user.id)
+        told = f"{_(CANCEL_SENTENCES[outcome])}\n{content}"
+        await interaction.response.edit_message(content=shorten(told, MESSAGE_LENGTH), view=view)
+
+
 async def setup(bot: ImageBot) -> None:
     """Add the cog."""
-    bot.add_dynamic_items(RefreshButton)
+    bot.add_dynamic_items(RefreshButton, UnqueueButton)
     await bot.add_cog(Queue(bot))

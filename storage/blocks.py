@@ -70,22 +70,32 @@ async def waiting_jobs(tx: Transaction, user_id: int, guild_id: int) -> list[str
     return [row["id"] for row in rows]
 
 
-async def forbidden_jobs(tx: Transaction, now: float) -> list[tuple[str, bool]]:
-    """Return the queued jobs of blocked users and of closed channels: id, and whether blocked."""
+async def forbidden_jobs(
+    tx: Transaction, now: float, job_id: str | None = None
+) -> list[tuple[str, bool]]:
+    """Return the queued jobs of blocked users and of closed channels: id, and whether blocked.
+
+    With `job_id` this one alone is looked at.
+    """
+    which = "" if job_id is None else "AND id = :id"
     rows = await tx.all(
-        """
+        f"""
         SELECT id, EXISTS (
             SELECT 1 FROM blocks WHERE blocks.user_id = jobs.user_id
             AND blocks.guild_id IN (0, coalesce(jobs.guild_id, 0))
-            AND (until IS NULL OR until > ?)
+            AND (until IS NULL OR until > :now)
         ) AS blocked, EXISTS (
             SELECT 1 FROM guilds, json_each(
-                CASE WHEN json_valid(settings) THEN settings ELSE '{}' END, '$.denied_channels'
+                CASE WHEN json_valid(settings) THEN settings ELSE '{{}}' END, '$.denied_channels'
             ) WHERE guilds.id = jobs.guild_id AND value IN (channel_id, parent_channel_id)
+            UNION ALL
+            SELECT 1 FROM guilds, json_tree(
+                CASE WHEN json_valid(settings) THEN settings ELSE '{{}}' END, '$.denied_categories'
+            ) WHERE guilds.id = jobs.guild_id AND atom IN (channel_id, parent_channel_id)
         ) AS closed
-        FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued'
+        FROM jobs WHERE state IN ('queued', 'running') AND state = 'queued' {which}
         AND (blocked OR closed)
         """,
-        (now,),
+        {"now": now, "id": job_id},
     )
     return [(row["id"], bool(row["blocked"])) for row in rows]

@@ -14,6 +14,7 @@ from bot.errors import DatabaseError
 from storage.backup import copy_database, file_uri
 from storage.lock import InstanceLock
 from storage.migrate import MIGRATIONS, prepare, read_migrations
+from storage.turns import Turns
 
 T = TypeVar("T")
 Params = Sequence[Any] | Mapping[str, Any]
@@ -87,7 +88,7 @@ class Database:
         self.path = path
         self._lock = lock
         self._writer = writer
-        self._writing = asyncio.Lock()
+        self._writing = Turns()
         self._readers = tuple(readers)
         self._free: asyncio.Queue[aiosqlite.Connection] = asyncio.Queue()
         for reader in readers:
@@ -129,14 +130,21 @@ class Database:
         fn: Callable[[Transaction], Awaitable[T]],
         *,
         then: Callable[[T], None] | None = None,
+        first: bool = False,
     ) -> T:
         """Run `fn` in a transaction of its own and return what it returned, once committed.
 
         If it raises, nothing of it stays. Cancelling the caller ends the wait, not the transaction,
         which commits or rolls back by itself. `then` gets the result right after the commit, also
-        when nobody waits any more: for what the rest of the process must not miss.
+        when nobody waits any more: for what the rest of the process must not miss. What is `first`
+        goes before all that is not: it is for accepted work, which new requests must not hold up.
         """
-        return await self._to_its_end(self._write(fn, then))
+        return await self._to_its_end(self._write(fn, then, first=first))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether anybody waits for another one's `write` to end."""
+        return self._writing.crowded
 
     async def read(self, fn: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `fn` on one unchanging snapshot of the database; it cannot write."""
@@ -180,9 +188,13 @@ class Database:
         return await asyncio.shield(task)
 
     async def _write(
-        self, fn: Callable[[Transaction], Awaitable[T]], then: Callable[[T], None] | None
+        self,
+        fn: Callable[[Transaction], Awaitable[T]],
+        then: Callable[[T], None] | None,
+        *,
+        first: bool,
     ) -> T:
-        async with self._writing:
+        async with self._writing.taken(first=first):
             result = await _transact(self._writer, "BEGIN IMMEDIATE", fn)
             self.commits += 1
             if then:
@@ -190,7 +202,7 @@ class Database:
         return result
 
     async def _scrub(self) -> bool:
-        async with self._writing:
+        async with self._writing.taken():
             # Nobody is to wait for a backup's long look.
             await self._writer.execute_fetchall("PRAGMA busy_timeout = 0")
             try:

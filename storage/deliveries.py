@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bot.domain.job import DeliveryState, Target
+from storage.clock import LONGEST_PAUSE_S
 from storage.database import Transaction
 
 _COLUMNS: Final = """
@@ -84,17 +85,24 @@ class Due:
 
 
 async def outlook(tx: Transaction, now: float, limit: int, busy: Collection[str] = ()) -> Due:
-    """Return up to `limit` answers to send that are not `busy`, the longest due first."""
+    """Return up to `limit` answers to send that are not `busy`, the longest due first.
+
+    What is due later than any pause may last is due now: the clock was ahead then.
+    """
+    latest = now + LONGEST_PAUSE_S
     skip = json.dumps(list(busy))
     rows = await tx.all(
-        f"{_SELECT} WHERE d.state IN ('pending', 'sending') AND d.next_attempt_at <= ?"
-        " AND d.job_id NOT IN (SELECT value FROM json_each(?)) ORDER BY d.next_attempt_at LIMIT ?",
-        (now, skip, limit),
+        f"{_SELECT} WHERE d.state IN ('pending', 'sending')"
+        " AND (d.next_attempt_at <= ?1 OR d.next_attempt_at > ?2)"
+        " AND d.job_id NOT IN (SELECT value FROM json_each(?3))"
+        " ORDER BY d.next_attempt_at LIMIT ?4",
+        (now, latest, skip, limit),
     )
     next_due_at = await tx.value(
         "SELECT min(next_attempt_at) FROM deliveries WHERE state IN ('pending', 'sending')"
-        " AND next_attempt_at > ? AND job_id NOT IN (SELECT value FROM json_each(?))",
-        (now, skip),
+        " AND next_attempt_at > ?1 AND next_attempt_at <= ?2"
+        " AND job_id NOT IN (SELECT value FROM json_each(?3))",
+        (now, latest, skip),
     )
     next_expiry_at = await tx.value(
         "SELECT min(token_expires_at) FROM deliveries WHERE token IS NOT NULL"
@@ -115,20 +123,20 @@ async def set_message(
 
 async def intend(
     tx: Transaction, job_id: str, rung: str, now: float, error: str | None = None
-) -> float:
+) -> float | None:
     """Record the intent to send by `rung`; return when that rung was first intended.
 
+    None where there is nothing to send any more: a client may have fetched the answer meanwhile.
     `error` is why the ways before were closed; it stays with the row when the answer is delivered.
     The first intent's time stays while the rung is the same: an attempt with an unknown outcome
     may have reached Discord then.
     """
-    await tx.execute(
+    return await tx.value(
         "UPDATE deliveries SET state = 'sending', attempts = attempts + 1,"
         " intent_at = CASE WHEN rung = ?1 THEN coalesce(intent_at, ?2) ELSE ?2 END, rung = ?1,"
-        " error = ?4 WHERE job_id = ?3 AND state IN ('pending', 'sending')",
+        " error = ?4 WHERE job_id = ?3 AND state IN ('pending', 'sending') RETURNING intent_at",
         (rung, now, job_id, error),
     )
-    return await tx.value("SELECT intent_at FROM deliveries WHERE job_id = ?", (job_id,))
 
 
 async def delivered(
@@ -157,7 +165,8 @@ async def retry(
 async def undeliverable(tx: Transaction, job_id: str, error: str | None) -> None:
     """Keep the answer for the user to fetch, and forget the token."""
     await tx.execute(
-        "UPDATE deliveries SET state = 'undeliverable', rung = 'kept', token = NULL, error = ?"
+        "UPDATE deliveries SET state = 'undeliverable', rung = 'kept', token = NULL, error = ?,"
+        " kept_for = (SELECT user_id FROM jobs WHERE id = job_id AND target <> 'http')"
         " WHERE job_id = ? AND state = 'sending'",
         (error, job_id),
     )
@@ -166,10 +175,10 @@ async def undeliverable(tx: Transaction, job_id: str, error: str | None) -> None
 async def kept_for(tx: Transaction, user_id: int, limit: int = 10) -> list[str]:
     """Return the jobs of a user whose answers wait to be fetched, newest first."""
     rows = await tx.all(
-        "SELECT d.job_id FROM deliveries AS d JOIN jobs AS j ON j.id = d.job_id"
-        " WHERE d.state = 'undeliverable' AND j.user_id = ? AND j.target <> 'http'"
-        " AND j.deleted_at IS NULL"
-        " ORDER BY j.created_at DESC LIMIT ?",
+        # The ids begin with the time.
+        "SELECT job_id FROM deliveries WHERE state = 'undeliverable' AND kept_for = ?"
+        " AND (SELECT deleted_at FROM jobs WHERE id = job_id) IS NULL"
+        " ORDER BY job_id DESC LIMIT ?",
         (user_id, limit),
     )
     return [row["job_id"] for row in rows]

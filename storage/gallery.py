@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,67 +13,66 @@ from storage.database import Transaction
 
 # A row that another version wrote may hold anything.
 _PROMPT: Final = "CASE WHEN json_valid(request) THEN json_extract(request, '$.prompt') ELSE '' END"
-_MINE: Final = f"""
-    user_id = :user AND state = 'generated' AND deleted_at IS NULL
+_SHOWN: Final = f"""
+    state = 'generated' AND deleted_at IS NULL
     AND (:text IS NULL OR instr(lower({_PROMPT}), lower(:text)))
 """
+# How many of a user's jobs one query looks through; more of them are looked through in parts.
+SCANNED: Final = 2000
+_SCANNED_UNREAD: Final = 200
+"""The same where no prompt has to be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Jobs, newest first, and whether there are newer and older ones."""
+class Part:
+    """What was found in one part of a user's jobs, and the id to go on from; None at the end."""
 
     jobs: list[Job]
-    newer: bool
-    older: bool
+    edge: str | None
 
 
-async def page(
+async def part(
     tx: Transaction,
     user_id: int,
-    size: int,
+    limit: int,
     *,
     text: str | None = None,
-    before: str | None = None,
-    after: str | None = None,
-) -> Page:
-    """Return a user's pictures older than the job `before`, or newer than `after`, or the newest.
+    edge: str | None = None,
+    older: bool = True,
+) -> Part:
+    """Return up to `limit` of a user's pictures older, or newer, than the job `edge`.
 
-    `text` filters by words of the prompt; SQLite folds the case of ASCII
-    letters alone.
+    `text` filters by words of the prompt; SQLite folds the case of ASCII letters alone. However
+    many jobs there are, the next few thousand alone are looked through.
     """
-    values = {"user": user_id, "text": text or None, "edge": before or after, "limit": size + 1}
+    scanned = SCANNED if text else _SCANNED_UNREAD
+    values = {"user": user_id, "text": text or None, "edge": edge, "scanned": scanned}
     # Bounds the index on (user_id, created_at): deep pages cost no more than the first.
     bound = "((SELECT created_at FROM jobs WHERE id = :edge), :edge)"
-    edge, order = "", "DESC"
-    if before:
-        edge = f"AND (created_at, id) < {bound}"
-    elif after:
-        edge, order = f"AND (created_at, id) > {bound}", "ASC"
+    order = "DESC" if older else "ASC"
+    beyond = f"AND (created_at, id) < {bound}" if older else f"AND (created_at, id) > {bound}"
+    beyond = "" if edge is None else beyond
     rows = await tx.all(
-        f"SELECT id FROM jobs WHERE {_MINE} {edge} ORDER BY created_at {order}, id {order}"
-        " LIMIT :limit",
+        f"SELECT id, {_SHOWN} AS shown FROM (SELECT id, state, deleted_at, request FROM jobs"
+        f" WHERE user_id = :user {beyond} ORDER BY created_at {order}, id {order} LIMIT :scanned)",
         values,
     )
-    ids = [row["id"] for row in rows[:size]]
-    more = len(rows) > size
-    if after and not before:
-        ids.reverse()
-        newer, older = more, True
-    else:
-        newer, older = before is not None, more
-    found = [await jobs.find(tx, job_id) for job_id in ids]
-    return Page([job for job in found if job], newer, older)
+    shown = [row["id"] for row in rows if row["shown"]]
+    found = [await jobs.find(tx, job_id) for job_id in shown[:limit]]
+    last = rows[-1]["id"] if len(rows) == scanned else None
+    return Part([job for job in found if job], last)
 
 
 async def latest(tx: Transaction, user_id: int, text: str, limit: int) -> list[Job]:
-    """Return a user's newest jobs that are not deleted whose id or prompt contains `text`."""
+    """Return a user's newest jobs that are not deleted whose id or prompt contains `text`.
+
+    Looked for among the newest `SCANNED` ones: each key that is pressed asks.
+    """
     rows = await tx.all(
-        "SELECT id FROM jobs WHERE user_id = :user AND deleted_at IS NULL AND (:text = ''"
-        " OR instr(id, lower(:text))"
-        f" OR instr(lower({_PROMPT}), lower(:text)))"
-        " ORDER BY created_at DESC LIMIT :limit",
-        {"user": user_id, "text": text, "limit": limit},
+        "SELECT id FROM (SELECT id, request, deleted_at FROM jobs WHERE user_id = :user"
+        " ORDER BY created_at DESC LIMIT :scanned) WHERE deleted_at IS NULL AND (:text = ''"
+        f" OR instr(id, lower(:text)) OR instr(lower({_PROMPT}), lower(:text))) LIMIT :limit",
+        {"user": user_id, "text": text, "limit": limit, "scanned": SCANNED},
     )
     found = [await jobs.find(tx, row["id"]) for row in rows]
     return [job for job in found if job]
@@ -92,15 +93,18 @@ async def forget_pictures(tx: Transaction, job_id: str) -> None:
 async def half_deleted(tx: Transaction) -> list[str]:
     """Return the deleted jobs whose files may still lie on the disk."""
     rows = await tx.all(
-        "SELECT DISTINCT id FROM jobs JOIN images ON job_id = id WHERE deleted_at IS NOT NULL"
+        "SELECT id FROM jobs WHERE deleted_at IS NOT NULL"
+        " AND EXISTS (SELECT 1 FROM images WHERE job_id = id)"
     )
     return [row["id"] for row in rows]
 
 
-async def with_inputs(tx: Transaction) -> set[str]:
-    """Return the jobs that start, or started, from a picture of their own, and are not deleted."""
+async def with_inputs(tx: Transaction, job_ids: Collection[str]) -> set[str]:
+    """Return which of these jobs start, or started, from a picture, and are not deleted."""
     rows = await tx.all(
-        "SELECT id FROM jobs WHERE deleted_at IS NULL AND CASE WHEN json_valid(request)"
-        " THEN json_extract(request, '$.input_image') IS NOT NULL ELSE 1 END"
+        "SELECT jobs.id FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.id = asked.value"
+        " WHERE deleted_at IS NULL AND CASE WHEN json_valid(request)"
+        " THEN json_extract(request, '$.input_image') IS NOT NULL ELSE 1 END",
+        (json.dumps(list(job_ids)),),
     )
     return {row["id"] for row in rows}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +22,7 @@ from storage.plain_files import blocks, open_plain, read_plain
 
 _WORK: Final = ".work"
 _STAGED: Final = ".staged"
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]")
 _PROBE: Final = "probe.partial"
 # More than the pictures of a job at its largest; less room would only be used up again.
 _PROBE_MIB: Final = 32
@@ -35,19 +38,33 @@ class ImageStore:
     followed.
     """
 
-    def __init__(self, root: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.root = root
         self._clock = clock
+        self._work = root / _WORK
         # This store's own: what another left there has no use any more.
         self._staged = root / _STAGED / secrets.token_hex(4)
         self.inputs = InputPictures(root, self._staged)
-        self.form_pictures = FormPictures(root, self._staged, clock)
+        self.form_pictures = FormPictures(root, self._staged, timer)
+
+    def of_engine(self, name: str) -> ImageStore:
+        """Return the same store with a work folder that only the engine `name` may enter."""
+        same = copy(self)
+        same._work = engine_folder(self.root, name)  # noqa: SLF001 - another of this class
+        return same
 
     def work_dir(self, job_id: str) -> Path:
         """Return the folder for the engine's output, made if it is missing."""
-        folder = self.root / _WORK / checked_id(job_id)
-        if folder.is_symlink():
-            folder.unlink()
+        folder = self._work / checked_id(job_id)
+        for each in (self._work, folder):
+            if each.is_symlink():
+                each.unlink()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -69,7 +86,7 @@ class ImageStore:
         """
         name = f"{self._day()}/{checked_id(job_id)}_{position:d}.png"
 
-        def copy() -> tuple[str, int]:
+        def take() -> tuple[str, int]:
             target = self.root / name
             with open_plain(self.root, source.relative_to(self.root), own=True) as file:
                 content = blocks(file, _PICTURE_BYTES)
@@ -78,7 +95,7 @@ class ImageStore:
                 source.unlink()
             return found
 
-        digest, size = await asyncio.to_thread(copy)
+        digest, size = await asyncio.to_thread(take)
         return ImageRecord(
             job_id=job_id,
             position=position,
@@ -126,7 +143,7 @@ class ImageStore:
 
         Of all: also what a killed process had only half written.
         """
-        folder = self.root / _WORK
+        folder = self._work
         if job_id is not None:
             folder /= checked_id(job_id)
         await asyncio.to_thread(_remove, folder)
@@ -134,6 +151,11 @@ class ImageStore:
             for left in await asyncio.to_thread(list, self._staged.parent.glob("*")):
                 if left != self._staged:
                     await asyncio.to_thread(_remove, left)
+
+
+def engine_folder(root: Path, name: str) -> Path:
+    """Return the folder in which the engine `name` writes its jobs' pictures, and no other does."""
+    return root / _WORK / f"engine-{_UNSAFE.sub('_', name)}"
 
 
 def _remove(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,18 @@ class InputPictures:
         """
         name = self.path(job_id).relative_to(self._root)
         return read_plain(self._root, name, INPUT_BYTES)
+
+    def lend(self, job_id: str, target: Path) -> None:
+        """Copy the picture that a job starts from to `target`, for whoever draws. Blocking.
+
+        Not a link: they may change it. And through none that they put there. Where there is no
+        picture, none is made. Raises `OSError`.
+        """
+        with suppress(FileNotFoundError):
+            data = self.load(job_id)
+            target.unlink(missing_ok=True)
+            with target.open("xb") as file:
+                file.write(data)
 
     async def forget(self, job_id: str) -> None:
         """Delete the picture that a job starts from, if there is one."""

@@ -27,43 +27,6 @@ SELECT id, user_id, coalesce(guild_id, 0) AS server, state, work, weight, starte
 WHERE {_OPEN} ORDER BY created_at, rowid
 """
 
-# Servers share first, then the users within each; all that is outside of servers counts as one.
-# Within a server the next job is the oldest of the user who was served least by weight; among these
-# candidates that of the server served least, where a user counts for no less than what they had
-# everywhere: whoever asks from many servers gets one server's share. Served is what the GPU spent
-# since :since, with the running jobs at their expected cost, to the millisecond: sums of floats
-# that are equal on paper differ in their last bits. Only those who wait are summed up: SQLite joins
-# the sums row by row, and many more were served in an hour than wait. `running_order` in
-# `bot.jobs.schedule` plays it forward.
-NEXT_JOB: Final = f"""
-WITH unfinished AS (
-    SELECT rowid AS seq, id, user_id, coalesce(guild_id, 0) AS server, state, work, weight,
-        created_at
-    FROM jobs WHERE {_OPEN}
-), spent AS (
-    SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds AS seconds FROM usage
-    WHERE served_at > :since
-    UNION ALL
-    SELECT user_id, server, work * :rate FROM unfinished WHERE state = 'running'
-), waiting AS (
-    SELECT user_id, server FROM unfinished WHERE state = 'queued'
-), users AS (
-    SELECT user_id, sum(seconds) AS user_s FROM spent
-    WHERE user_id IN (SELECT user_id FROM waiting) GROUP BY user_id
-), servers AS (
-    SELECT server, sum(seconds) AS server_s FROM spent
-    WHERE server IN (SELECT server FROM waiting) GROUP BY server
-), candidates AS (
-    SELECT id, seq, server, created_at, coalesce(user_s, 0) AS user_s, row_number() OVER (
-        PARTITION BY server ORDER BY round(coalesce(user_s, 0) / weight, 3), created_at, seq
-    ) AS place
-    FROM unfinished LEFT JOIN users USING (user_id) WHERE state = 'queued'
-)
-SELECT id FROM candidates LEFT JOIN servers USING (server) WHERE place = 1
-ORDER BY round(max(coalesce(server_s, 0), user_s), 3), created_at, seq
-LIMIT 1
-"""
-
 # Only the newest jobs are looked at, so that a long history of another model costs nothing.
 _HISTORY: Final = """
 SELECT work, timings FROM (
@@ -209,13 +172,6 @@ async def unfinished(tx: Transaction) -> list[Unfinished]:
     ]
 
 
-async def queued_ids(tx: Transaction) -> list[str]:
-    """Return the ids of the jobs that wait."""
-    return [
-        row[0] for row in await tx.all(f"SELECT id FROM jobs WHERE {_OPEN} AND state = 'queued'")
-    ]
-
-
 async def count_queued(tx: Transaction) -> int:
     """Return how many jobs wait, from everyone together."""
     return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND state = 'queued'")
@@ -244,14 +200,8 @@ async def history(tx: Transaction, model: str) -> list[tuple[float, Mapping[str,
     return [(row["work"], json.loads(row["timings"])) for row in await tx.all(_HISTORY, (model,))]
 
 
-async def claim(tx: Transaction, now: float, *, since: float, rate: float) -> Job | None:
-    """Start the next job in fair order, or return None when none waits.
-
-    `rate` is the expected seconds for a unit of work; `since` bounds what counts as served.
-    """
-    job_id = await tx.value(NEXT_JOB, {"since": since, "rate": rate})
-    if job_id is None:
-        return None
+async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:
+    """Start a queued job, and return it as it stands then."""
     await start(tx, job_id, now)
     return await find(tx, job_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,8 @@ def prepare(path: Path, migrations: Sequence[Migration]) -> None:
     if pending and version:
         backup = path.with_name(f"{path.name}.before-v{version + 1}.bak")
         copy_database(path, backup)
+    # SQLite gives the log beside it the same rights.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         if not version:
             connection.execute("PRAGMA journal_mode = WAL")

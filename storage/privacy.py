@@ -8,19 +8,22 @@ from typing import Final
 from storage.database import Transaction
 
 _FINAL: Final = "state IN ('generated', 'failed', 'cancelled')"
+_OPEN: Final = "state IN ('queued', 'running')"
 # The ledger decides about limits of 24 hours; a week more shows what happened.
 LEDGER_DAYS: Final = 8
 
 
-async def final_jobs(tx: Transaction, user_id: int) -> list[str]:
-    """Return the ids of a user's jobs that have ended."""
-    rows = await tx.all(f"SELECT id FROM jobs WHERE user_id = ? AND {_FINAL}", (user_id,))
+async def final_jobs(tx: Transaction, user_id: int, limit: int) -> list[str]:
+    """Return the ids of up to `limit` of a user's jobs that have ended."""
+    rows = await tx.all(
+        f"SELECT id FROM jobs WHERE user_id = ? AND {_FINAL} LIMIT ?", (user_id, limit)
+    )
     return [row["id"] for row in rows]
 
 
 async def open_job_ids(tx: Transaction, user_id: int) -> list[str]:
     """Return the ids of a user's jobs that wait or run."""
-    rows = await tx.all(f"SELECT id FROM jobs WHERE user_id = ? AND NOT {_FINAL}", (user_id,))
+    rows = await tx.all(f"SELECT id FROM jobs WHERE user_id = ? AND {_OPEN}", (user_id,))
     return [row["id"] for row in rows]
 
 
@@ -70,6 +73,6 @@ async def prune_ledger(tx: Transaction, before: float) -> int:
     """Delete what was charged before a time (Unix seconds) for jobs that are not open."""
     return await tx.execute(
         "DELETE FROM usage WHERE charged_at < ? AND job_id NOT IN"
-        f" (SELECT id FROM jobs WHERE NOT {_FINAL})",
+        f" (SELECT id FROM jobs WHERE {_OPEN})",
         (before,),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from storage.clock import AHEAD_S
 from storage.database import Transaction
 
 
@@ -34,6 +35,18 @@ class Charge:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The `seconds` before `now` (Unix seconds), and a moment after it."""
+
+    now: float
+    seconds: float
+
+    def params(self) -> dict[str, float]:
+        """Return the ends, `since` and `until`, for SQL."""
+        return {"since": self.now - self.seconds, "until": self.now + AHEAD_S}
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """GPU seconds spent, by user and by server; 0 stands for all that is outside of servers."""
 
@@ -48,14 +61,16 @@ _IN_SCOPE: Final = {
     QuotaScope.DIRECT: "user_id = :user_id AND +guild_id IS NULL",
     QuotaScope.SERVER: "guild_id = :guild_id",
 }
-_COUNTED: Final = "charged_at > :since AND refunded < 1"
+# What lies ahead of now by more than a moment was stamped by a clock that was wrong.
+_COUNTED: Final = "charged_at > :since AND charged_at <= :until AND refunded < 1"
 _IMAGES: Final = "images * (1 - refunded)"
 _SECONDS: Final = "charged_seconds * (1 - refunded)"
 
 # The index `jobs_open` is partial: SQLite uses it only where its own condition is repeated.
 SERVED: Final = """
 WITH recent AS (
-    SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds FROM usage WHERE served_at > ?
+    SELECT user_id, coalesce(guild_id, 0) AS server, gpu_seconds FROM usage
+    WHERE served_at > :since AND served_at <= :until
 ), waiting AS (
     SELECT user_id, coalesce(guild_id, 0) AS server FROM jobs
     WHERE state IN ('queued', 'running') AND state = 'queued'
@@ -112,36 +127,40 @@ async def add_gpu_seconds(tx: Transaction, job_id: str, seconds: float, now: flo
 
 
 async def total(
-    tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, since: float
+    tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, window: Window
 ) -> Charge:
-    """Return all that is charged after `since`; its time is that of the oldest charge."""
-    params = {"user_id": user_id, "guild_id": guild_id, "since": since}
+    """Return all that is charged within `window`; its time is that of the oldest charge."""
+    params = {"user_id": user_id, "guild_id": guild_id, **window.params()}
     row = await tx.one(totals_sql(scope), params)
     assert row
     return Charge(*row)
 
 
 async def charges(
-    tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, since: float
+    tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, window: Window
 ) -> list[Charge]:
-    """Return each charge after `since`, oldest first."""
+    """Return each charge within `window`, oldest first."""
     rows = await tx.all(
         f"SELECT charged_at, {_IMAGES}, {_SECONDS} FROM usage"
         f" WHERE {_IN_SCOPE[scope]} AND {_COUNTED} ORDER BY charged_at",
-        {"user_id": user_id, "guild_id": guild_id, "since": since},
+        {"user_id": user_id, "guild_id": guild_id, **window.params()},
     )
     return [Charge(*row) for row in rows]
 
 
-async def last_charge(tx: Transaction, user_id: int) -> float | None:
-    """Return when a user last added a job, refunded or not."""
-    return await tx.value("SELECT max(charged_at) FROM usage WHERE user_id = ?", (user_id,))
+async def last_charge(tx: Transaction, user_id: int, now: float) -> float | None:
+    """Return when a user last added a job, refunded or not; not later than `now`."""
+    last: float | None = await tx.value(
+        "SELECT max(charged_at) FROM usage WHERE user_id = ? AND charged_at <= ?",
+        (user_id, now + AHEAD_S),
+    )
+    return None if last is None else min(last, now)
 
 
-async def served(tx: Transaction, since: float) -> Served:
-    """Return the GPU seconds spent after `since` on the users and servers that wait for more."""
+async def served(tx: Transaction, window: Window) -> Served:
+    """Return the GPU seconds spent within `window` on the users and servers that wait for more."""
     served = Served()
-    for user_id, server, seconds in await tx.all(SERVED, (since,)):
+    for user_id, server, seconds in await tx.all(SERVED, window.params()):
         if server is None:
             served.users[user_id] = seconds
         else:

@@ -107,6 +107,8 @@ class ScriptedEngine:
         self.state = EngineState.IDLE if loaded else EngineState.STOPPED
         self.load_s = load_s
         self.requests: list[EngineRequest] = []
+        self.inputs: dict[str, bytes] = {}
+        """The pictures that jobs started from, which are gone once those have ended."""
         self.cancels: list[str] = []
         self.holding = asyncio.Event()
         self.release = asyncio.Event()
@@ -130,6 +132,8 @@ class ScriptedEngine:
     async def _attempt(self, request: EngineRequest) -> AsyncGenerator[Event]:
         script = self.scripts.popleft() if self.scripts else Script()
         self.requests.append(request)
+        if request.input_image is not None and request.input_image.exists():
+            self.inputs[request.job_id] = request.input_image.read_bytes()
         self._cancelled.clear()
         try:
             scripted = script.error if _in_loading(script.error) else None

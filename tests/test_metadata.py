@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import struct
 import zlib
@@ -15,16 +16,21 @@ from bot.domain.request import ImageRequest
 from bot.pictures.exif import VALUE_LIMIT, TooLongError
 from bot.pictures.parameters_read import SHOWN_LIMIT, read_parameters
 from bot.pictures.parameters_written import png_texts
+from bot.pictures.reencoded import reencoded
 from tests.engine.test_inputs import saved
 
 PIXELS = Image.new("RGB", (8, 8))
 
 
-def png(texts: dict[str, str], *, packed: bool = False, **options) -> bytes:
-    info = PngInfo()
+def info(texts: dict[str, str], *, packed: bool = False) -> PngInfo:
+    chunks = PngInfo()
     for name, text in texts.items():
-        info.add_text(name, text, zip=packed)
-    return saved(PIXELS, pnginfo=info, **options)
+        chunks.add_text(name, text, zip=packed)
+    return chunks
+
+
+def png(texts: dict[str, str], *, packed: bool = False, **options) -> bytes:
+    return saved(PIXELS, pnginfo=info(texts, packed=packed), **options)
 
 
 def with_comment(kind: str, comment: bytes) -> bytes:
@@ -47,6 +53,29 @@ def test_this_bots_own(packed):
     assert found.program == ""
     assert found.text.startswith("清风 a fish")
     assert "Seed: 5" in found.text
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_another_kind_of_file_says_the_same(kind):
+    (texts,) = png_texts("job", ImageRequest("清风 a fish", seed=5), "tiny")
+    noise = Image.effect_noise((64, 64), 80)
+    good, bad = (reencoded(saved(noise, pnginfo=info(texts)), kind, q) for q in (100, 5))
+    assert len(bad) < len(good) / 2
+    assert read(good) == read(bad) == read(png(texts))
+
+
+@pytest.mark.parametrize(
+    ("length", "more", "program"), [(1000, 0, ""), (4000, 0, "AUTOMATIC1111"), (4000, 16000, None)]
+)
+def test_a_jpeg_carries_what_fits_into_a_segment(length, more, program):
+    # An emoji is 4 bytes of AUTOMATIC1111's text, and 12 of the request's JSON.
+    (texts,) = png_texts("job", ImageRequest("🐟" * length, "🐟" * length), "tiny")
+    texts = {**texts, "parameters": texts["parameters"] + "🐟" * more}
+    data = reencoded(png(texts), "jpeg", 90)
+    assert Image.open(io.BytesIO(data)).size == PIXELS.size
+    found = read_parameters(data)
+    assert (None if found is None else found.program) == program
+    assert found is None or found.text == read(png(texts))[1]
 
 
 def test_other_programs():

@@ -18,6 +18,8 @@ TAKERS = {
 }  # fmt: skip
 # What is put into SQL without being a constant of its module, and what it can be.
 ALLOWED = {
+    ("storage/blocks.py", "which"): "one of two constants",
+    ("storage/clock.py", "sql"): "the values of two tuples of constants",
     ("storage/database.py", "pragma"): "one of two tuples of constants",
     ("storage/database.py", "sql"): "handed through; the callers are judged",
     ("storage/database.py", "begin"): "BEGIN or BEGIN IMMEDIATE",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import threading
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -22,6 +23,7 @@ from bot.catalogue.loras import LoraCache
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
+from bot.client.fetch_slots import FetchSlots
 from bot.client.gateway import stay_connected
 from bot.client.login import discord_proxy, invitation, log_in, require_token
 from bot.client.services import Services
@@ -40,13 +42,16 @@ from bot.errors import DatabaseError, StartupError
 from bot.fleet.fleet import Fleet
 from bot.imagecheck.process import ImageCheckProcess, require_package
 from bot.jobs.blocking import Blocks
+from bot.jobs.clock_watch import ClockWatch
+from bot.jobs.pause import RESTARTED
 from bot.jobs.queue import JobQueue
-from bot.messages.queue_lines import RESTARTED
+from bot.logs.file import FILE_NAME
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
 from storage.database import Database
 from storage.images import ImageStore
+from storage.private_files import kept_places, make_private
 
 if TYPE_CHECKING:
     from bot.http.server import HttpDoor
@@ -56,6 +61,8 @@ log = logging.getLogger(__name__)
 
 # What waits for pictures over HTTP is answered at once then; this is for what hangs.
 _DOOR_LIMIT_S: Final = 3.0
+# A request that is refused is answered within a moment, a thousand of them within this.
+_ANSWERS_LIMIT_S: Final = 2.0
 
 
 def build_check(settings: Settings) -> ImageCheck | None:
@@ -63,7 +70,11 @@ def build_check(settings: Settings) -> ImageCheck | None:
     if not settings.image_check:
         return None
     require_package()
-    return ImageCheckProcess(settings.image_check_threshold)
+    confined = settings.engine_confinement != "off"
+    return ImageCheckProcess(
+        settings.image_check_threshold,
+        confined_to=settings.images_dir.absolute() if confined else None,
+    )
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -77,6 +88,9 @@ def limits_of(settings: Settings) -> Limits:
         dm_gpu_seconds_per_day=settings.limit_dm_gpu_seconds_per_day,
         server_images_per_day=settings.limit_server_images_per_day,
         server_gpu_seconds_per_day=settings.limit_server_gpu_seconds_per_day,
+        key_open_jobs=settings.limit_key_open_jobs,
+        key_images_per_day=settings.limit_key_images_per_day,
+        key_gpu_seconds_per_day=settings.limit_key_gpu_seconds_per_day,
         queue_size=settings.limit_queue_size,
         server_queue_size=settings.limit_server_queue_size,
     )
@@ -119,6 +133,7 @@ class App:
         self.check = self.check or build_check(self.settings)
         async with AsyncExitStack() as stack:
             settings = self.settings
+            self._make_files_private(stack)
             database = await Database.open(settings.database_path)
             stack.push_async_callback(database.close)
             if self.check is not None:
@@ -159,6 +174,28 @@ class App:
         await login
         return True
 
+    def _make_files_private(self, stack: AsyncExitStack) -> None:
+        """Begin to take from others what earlier versions let them read; not waited for."""
+        stopped = threading.Event()
+        places = kept_places(self.settings.data_dir, self.settings.log_folder, FILE_NAME)
+
+        async def mend() -> None:
+            try:
+                count = await asyncio.to_thread(make_private, places, stopped=stopped.is_set)
+            except OSError as error:
+                log.warning("other users may read the bot's files (%s)", error.strerror)
+                return
+            if count:
+                log.info("%d files and folders are no longer open to other users", count)
+
+        mending = asyncio.create_task(mend(), name="private files")
+
+        async def end() -> None:
+            stopped.set()
+            await mending
+
+        stack.push_async_callback(end)
+
     async def _planned_engines(self) -> list[Planned]:
         if self._engines is None:
             return await asyncio.to_thread(local_engines, self.settings)
@@ -179,6 +216,7 @@ class App:
         store = ImageStore(settings.images_dir)
         queue = JobQueue(database, limits_of(settings), model=model.name)
         acknowledgements = Acknowledgements()
+        fetch_slots = FetchSlots()
         ladder = Ladder(self.client)
         preferences = Preferences(database)
         visibility = Visibility(self.client, preferences, checking=self.check is not None)
@@ -196,6 +234,7 @@ class App:
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
+            fetch_slots=fetch_slots,
             blocks=Blocks(database, queue),
             reports=Reports(database),
             cards=cards,
@@ -207,6 +246,7 @@ class App:
                 queue,
                 store,
                 acknowledgements,
+                fetch_slots,
                 log_prompts=settings.log_prompts,
             ),
             fleet=Fleet(
@@ -250,6 +290,8 @@ class App:
                 metrics=metrics.Metrics(services.model.sizes.values()),
                 wait_s=settings.http_wait_seconds,
                 suffix=settings.image_prompt_suffix,
+                public_url=settings.http_public_url,
+                origins=settings.http_origins,
             ),
             listener,
         )
@@ -288,6 +330,7 @@ class App:
                 "courier": services.courier.run,
                 "progress": progress.run,
                 "sweep": services.privacy.run,
+                "clock": ClockWatch(services.database).run,
                 **({"cluster": cluster.run} if cluster else {}),
             }.items()
         }
@@ -301,12 +344,17 @@ class App:
         finally:
             log.info("stopping")
             services.queue.close()
+            # Refused from here on: who has asked is told so, while Discord can be reached.
+            answering = asyncio.create_task(services.intake.settled(), name="answers")
             if self.door:
                 self.door.close()
             watch.cancel()
             stopping.cancel()
             # The engines first: running jobs go back to the queue before anything else ends.
-            for name in ("engines", "cluster", "courier", "progress", "sweep", "gateway"):
+            for name in ("engines", "cluster", "courier", "progress", "sweep", "clock", "gateway"):
+                if name == "gateway":
+                    await asyncio.wait({answering}, timeout=_ANSWERS_LIMIT_S)
+                    answering.cancel()
                 if name in parts:
                     parts[name].cancel()
                     await asyncio.wait({parts[name]})

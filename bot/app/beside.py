@@ -29,6 +29,7 @@ def demo_settings(
         http["api_keys"] = None
     elif not os.environ.get("API_KEYS"):
         http |= {"api_keys": NONE, "http_host": "127.0.0.1"}
+        http |= {"http_origins": frozenset[str](), "http_public_url": None}
         if not os.environ.get("HTTP_PORT"):
             http["http_port"] = http_port
     return load_settings(

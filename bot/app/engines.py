@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bot.config.settings import Settings
 from bot.engine.cluster.membership import RayMembership
@@ -11,6 +13,7 @@ from bot.engine.protocol import Engine
 from bot.errors import StartupError
 from bot.fleet.fleet import Fleet
 from bot.machine import nvidia
+from storage.images import engine_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +25,16 @@ class Planned:
     card: str | None = None
 
 
-def build_engine(settings: Settings, card: nvidia.Gpu | None = None) -> Engine:
-    """Return an engine of the settings, not started, which sees `card` alone, if one is given."""
+def build_engine(
+    settings: Settings, card: nvidia.Gpu | None = None, *, work_path: Path | None = None
+) -> Engine:
+    """Return an engine of the settings, not started, which sees `card` alone, if one is given.
+
+    It writes beneath `work_path`; without one it is not confined.
+    """
     return EngineProcess(
         settings.image_model_name,
-        options=engine_options(settings),
+        options=replace(engine_options(settings), work_path=work_path),
         environment={} if card is None else {nvidia.VISIBLE: card.id},
     )
 
@@ -43,7 +51,16 @@ def engine_options(settings: Settings) -> EngineOptions:
         precision=settings.image_precision,
         compile=settings.image_compile,
         compile_wait_s=settings.image_compile_wait_seconds,
+        confinement=settings.engine_confinement,
+        closed=tuple(str(path.absolute()) for path in _closed(settings)),
     )
+
+
+def _closed(settings: Settings) -> Iterator[Path]:
+    """Yield what no engine may open: secrets, the database, other people's pictures, the log."""
+    yield from (Path(".env"), settings.data_dir)
+    if settings.log_folder is not None:
+        yield settings.log_folder
 
 
 def cluster_engines(settings: Settings, fleet: Fleet) -> RayMembership:
@@ -85,6 +102,7 @@ def local_engines(settings: Settings) -> list[Planned]:
 
 
 def _planned(settings: Settings, number: int, card: nvidia.Gpu | None) -> Planned:
-    return Planned(
-        f"local-{number}", build_engine(settings, card), None if card is None else card.name
-    )
+    name = f"local-{number}"
+    work = engine_folder(settings.images_dir, name).absolute()
+    engine = build_engine(settings, card, work_path=work)
+    return Planned(name, engine, None if card is None else card.name)

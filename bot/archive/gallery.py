@@ -6,6 +6,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -15,12 +17,21 @@ from bot.errors import InvalidRequest, JobNotFound, NotAllowed
 from bot.words import _
 from storage import audit, gallery, jobs, privacy, reports
 from storage.database import Database, Transaction
-from storage.gallery import Page
 from storage.images import ImageStore
 
 log = logging.getLogger(__name__)
 
 _KEPT_TASKS: Final = 100
+_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs, newest first, and whether there are newer and older ones."""
+
+    jobs: list[Job]
+    newer: bool
+    older: bool
 
 
 class Gallery:
@@ -31,6 +42,8 @@ class Gallery:
     ) -> None:
         self._database = database
         self._store = store
+        self.inputs = store.inputs
+        """The pictures that jobs start from."""
         self._clock = clock
         self._keeping: dict[str, asyncio.Task[None]] = {}
 
@@ -38,7 +51,11 @@ class Gallery:
         """Finish deletions that a crash cut short, and drop pictures whose job never came to be."""
         for job_id in await self._database.read(gallery.half_deleted):
             await self._remove_files(job_id)
-        known = await self._database.read(gallery.with_inputs)
+        there = sorted(await asyncio.to_thread(self._store.inputs.job_ids))
+        known: set[str] = set()
+        for start in range(0, len(there), _AT_ONCE):
+            part = there[start : start + _AT_ONCE]
+            known |= await self._database.read(partial(gallery.with_inputs, job_ids=part))
         if dropped := await self._store.inputs.sweep(known):
             log.info("dropped %d pictures of requests that were never accepted", dropped)
 
@@ -51,10 +68,32 @@ class Gallery:
         before: str | None = None,
         after: str | None = None,
     ) -> Page:
-        """Return a page of a user's pictures, newest first; see `storage.gallery.page`."""
-        return await self._database.read(
-            partial(gallery.page, user_id=user_id, size=size, text=text, before=before, after=after)
-        )
+        """Return a user's pictures older than the job `before`, newer than `after`, or the newest.
+
+        `text` filters by words of the prompt.
+        """
+        older = before is not None or after is None
+        edge, found = before if older else after, list[Job]()
+        while True:
+            # In parts, so that a long history holds nothing else up.
+            part = await self._database.read(
+                partial(
+                    gallery.part,
+                    user_id=user_id,
+                    limit=size + 1 - len(found),
+                    text=text,
+                    edge=edge,
+                    older=older,
+                )
+            )
+            found += part.jobs
+            if len(found) > size or part.edge is None:
+                break
+            edge = part.edge
+        jobs, more = found[:size], len(found) > size
+        if older:
+            return Page(jobs, before is not None, more)
+        return Page(jobs[::-1], more, older=True)
 
     async def latest(self, user_id: int, text: str, limit: int) -> list[Job]:
         """Return a user's newest jobs whose id or prompt contains `text`."""
@@ -105,12 +144,21 @@ class Gallery:
                 _("The picture that this one was made from is no longer there.")
             ) from error
 
-    def keep_for_later(self, user_id: int, fetch: Callable[[], Awaitable[bytes]]) -> str:
-        """Fetch a picture for a form that its user has open; return the key for `kept`."""
+    def keep_for_later(
+        self,
+        user_id: int,
+        fetch: Callable[[], Awaitable[bytes]],
+        slot: AbstractAsyncContextManager[object],
+    ) -> str:
+        """Fetch a picture for a form that its user has open; return the key for `kept`.
+
+        `slot` is held from before the first byte until the picture is stored.
+        """
         key = new_job_id(self._clock())
 
         async def keep() -> None:
-            await self._store.form_pictures.keep(user_id, key, await fetch())
+            async with slot:
+                await self._store.form_pictures.keep(user_id, key, await fetch())
 
         task = asyncio.create_task(keep(), name=f"keep {key}")
         self._keeping[key] = task

@@ -16,6 +16,7 @@ from bot.errors import JobNotFound
 from bot.rules.preferences import Preferences
 from bot.words import _
 from storage import exports, jobs, privacy
+from storage.clock import held_time
 from storage.database import Database
 from storage.exports import Place
 from storage.images import ImageStore
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 DAY_S: Final = 24 * 3600
 _AT_ONCE: Final = 200
 _INDEX: Final = re.compile(r"[0-9]{1,3}")
+_PAUSE_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,33 +80,42 @@ class Privacy:
 
     async def delete(self, user_id: int) -> Deleted:
         """Delete a user's ended jobs, files, settings and name; open jobs have to end first."""
-        job_ids = await self._database.read(partial(privacy.final_jobs, user_id=user_id))
+        count, messages = 0, list[tuple[int, int]]()
+        final = partial(privacy.final_jobs, user_id=user_id, limit=_AT_ONCE)
+        while job_ids := await self._database.read(final):
+            messages += await self._database.read(partial(privacy.messages, job_ids=job_ids))
+            await self._forget(job_ids)
+            count += len(job_ids)
         still_open = await self._database.read(partial(privacy.open_job_ids, user_id=user_id))
-        messages = await self._database.read(partial(privacy.messages, job_ids=job_ids))
-        await self._forget(job_ids)
         await self._store.form_pictures.forget(user_id)
         if not still_open:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
             self._preferences.remembered.forget("users", user_id)
         await self._database.scrub()
-        log.info("deleted the data of user %d: %d jobs", user_id, len(job_ids))
-        return Deleted(len(job_ids), len(still_open), messages)
+        log.info("deleted the data of user %d: %d jobs", user_id, count)
+        return Deleted(count, len(still_open), messages)
 
     async def run(self) -> None:
-        """Sweep once a day until cancelled."""
+        """Sweep once an hour until cancelled."""
         while True:
             try:
                 await self.sweep()
             except Exception:
-                log.exception("old data could not be swept; tried again tomorrow")
-            await asyncio.sleep(DAY_S)
+                log.exception("old data could not be swept; tried again in an hour")
+            await asyncio.sleep(_PAUSE_S)
 
     async def sweep(self) -> int:
-        """Delete jobs older than they are to be kept, and what the ledger no longer needs."""
-        now = self._clock()
+        """Delete jobs older than they are to be kept, and what the ledger no longer needs.
+
+        Ages are taken at a time which the clock has gone on from for a day, so that a clock that
+        leaps ahead deletes nothing (`storage.clock`).
+        """
+        await self._store.form_pictures.sweep()
+        now = await self._database.write(partial(held_time, now=self._clock()))
+        if now is None:
+            return 0
         before = now - privacy.LEDGER_DAYS * DAY_S
         await self._database.write(partial(privacy.prune_ledger, before=before))
-        await self._store.form_pictures.sweep()
         if not self._keep_days:
             return 0
         swept = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -66,14 +67,19 @@ class Statistics:
         since = now - now % DAY_S - (days - 1) * DAY_S
 
         async def read(tx: Transaction) -> Figures:
-            found = {day.day: day for day in await statistics.jobs_by_day(tx, guild_id, since)}
+            # Day by day: one query over a long period would hold others up.
+            begins = [(day, since + number * DAY_S) for number, day in enumerate(wanted)]
+            counts = [await statistics.jobs_of_day(tx, guild_id, *day) for day in begins]
+            spent = Counter[int]()
+            for _, day_begins in begins:
+                spent.update(await statistics.spent_on_day(tx, guild_id, day_begins))
             first = (now // _HOUR_S - HOURS + 1) * _HOUR_S
             return Figures(
-                [found.get(day, DayCount(day, 0, 0, 0, 0)) for day in wanted],
+                counts,
                 percentiles(await statistics.waits(tx, guild_id, since)),
                 by_hour(await statistics.busy(tx, guild_id, first), first),
                 int(first % DAY_S // _HOUR_S),
-                _shares(await statistics.shares(tx, guild_id, since)),
+                _shares(sorted(spent.items(), key=lambda item: (-item[1], item[0]))),
             )
 
         return await self._database.read(read)

@@ -16,8 +16,10 @@ from typing import Final
 
 from bot import __version__
 from bot.config.libraries import pass_on
+from bot.engine.confinement.kernel import keep_memory_private
 from bot.errors import BotError, EngineError, StartupError
 from bot.lab.bench.arguments import add_benchmarks
+from storage.private_files import make_new_files_private
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
@@ -68,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
     options = _parser().parse_args(arguments)
+    keep_memory_private()  # The token is about to be in it.
+    make_new_files_private()
     pass_on()
     try:
         match options.command:
@@ -115,6 +119,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.picture import run  # noqa: PLC0415
 
             return min(1, run(options))
+        case "confined":
+            from bot.lab.bench.confined import run  # noqa: PLC0415
+
+            return min(1, run(options))
         case "together":
             from bot.lab.bench.together import bench_together  # noqa: PLC0415
 
@@ -135,6 +143,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.cost import bench_cost  # noqa: PLC0415
 
             figures = asyncio.run(bench_cost(options))
+        case "burst":
+            from bot.lab.bench.burst import bench_burst  # noqa: PLC0415
+
+            figures = asyncio.run(bench_burst(options))
         case "simulate":
             from bot.lab.bench.simulate import bench_simulate  # noqa: PLC0415
 

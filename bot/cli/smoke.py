@@ -75,11 +75,15 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
         text = f"The folder {folder} cannot be made ({error.strerror})"
         raise BotError(f"{text}: name another one with --out.") from None
     say(f"{spec.name}, {settings.image_precision}, {len(prompts)} picture(s) into {folder}/")
-    engine = build_engine(settings)
-    try:
-        shots = [await _shoot(engine, spec, name, prompt, folder, say) for name, prompt in prompts]
-    finally:
-        await engine.close()
+    with tempfile.TemporaryDirectory() as work:
+        engine = build_engine(settings, work_path=Path(work))
+        try:
+            shots = [
+                await _shoot(engine, spec, name, prompt, Path(work), folder, say)
+                for name, prompt in prompts
+            ]
+        finally:
+            await engine.close()
     say("")
     for line in table(shots):
         say(line)
@@ -99,7 +103,7 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
 def require_idle(settings: Settings) -> None:
     """Raise `BotError` while the bot itself runs: the card holds one model, not two."""
     path = settings.database_path.with_name(f"{settings.database_path.name}.lock")
-    if settings.model.built_in or not path.exists():
+    if settings.model.built_in or not settings.database_path.exists():
         return
     try:
         InstanceLock(path).release()
@@ -114,42 +118,42 @@ def _prompts(spec: ModelSpec) -> Sequence[tuple[str, str]]:
 
 
 async def _shoot(
-    engine: Engine, spec: ModelSpec, name: str, prompt: str, folder: Path, say: Say
+    engine: Engine, spec: ModelSpec, name: str, prompt: str, work: Path, folder: Path, say: Say
 ) -> Shot:
+    """Draw in the folder `work`, and move the picture to `folder`."""
     quality = spec.qualities[spec.default_quality]
     width, height = spec.sizes[spec.default_aspect]
     told: tuple[str, int] | None = None
     finished: Finished | None = None
     sha256: str | None = None
-    with tempfile.TemporaryDirectory() as temporary:
-        request = EngineRequest(
-            job_id=f"smoke-{name}",
-            prompt=prompt,
-            negative_prompt="",
-            width=width,
-            height=height,
-            steps=quality.steps,
-            guidance=quality.guidance,
-            seeds=(_SEED,),
-            output_dir=Path(temporary),
-            texts=({"prompt": prompt},),
-        )
-        async for event in engine.generate(request):
-            if isinstance(event, Loading):
-                tenth = (event.stage, math.floor(10 * (event.fraction or 0.0)))
-                if tenth != told:
-                    told = tenth
-                    say(f"  {event.stage} … {event.fraction or 0.0:.0%}".removesuffix(" 0%"))
-            elif isinstance(event, Loaded):
-                say(f"  loaded in {event.seconds:.1f} s on {event.device}")
-            elif isinstance(event, Picture):
-                sha256 = event.sha256
-            elif isinstance(event, Finished):
-                finished = event
-        if finished is None:
-            raise BotError("The engine ended without a picture.")
-        path = folder / f"{name}.png"
-        path.write_bytes(read_plain(Path(temporary), "0.png", _PICTURE_BYTES, sha256))
+    request = EngineRequest(
+        job_id=f"smoke-{name}",
+        prompt=prompt,
+        negative_prompt="",
+        width=width,
+        height=height,
+        steps=quality.steps,
+        guidance=quality.guidance,
+        seeds=(_SEED,),
+        output_dir=work,
+        texts=({"prompt": prompt},),
+    )
+    async for event in engine.generate(request):
+        if isinstance(event, Loading):
+            tenth = (event.stage, math.floor(10 * (event.fraction or 0.0)))
+            if tenth != told:
+                told = tenth
+                say(f"  {event.stage} … {event.fraction or 0.0:.0%}".removesuffix(" 0%"))
+        elif isinstance(event, Loaded):
+            say(f"  loaded in {event.seconds:.1f} s on {event.device}")
+        elif isinstance(event, Picture):
+            sha256 = event.sha256
+        elif isinstance(event, Finished):
+            finished = event
+    if finished is None:
+        raise BotError("The engine ended without a picture.")
+    path = folder / f"{name}.png"
+    path.write_bytes(read_plain(work, "0.png", _PICTURE_BYTES, sha256))
     say(f"  {path.name}: {prompt}")
     with Image.open(path) as image:
         flat = max(ImageStat.Stat(image.convert("RGB")).stddev) < _FLAT

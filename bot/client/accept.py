@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import discord
 
+from bot.client.fetch_slots import FetchSlots
+from bot.client.places import category_of, parent_of
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import FORESEEN
 from bot.domain.job import Job, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
-from bot.errors.disk import refused_politely
 from bot.jobs.admission import Submission
 from bot.jobs.compose import shaped_like
 from bot.jobs.queue import JobQueue
@@ -28,6 +30,7 @@ from bot.messages.status import waiting_status
 from bot.pictures.headers import picture_shape
 from bot.words import language
 from storage import deliveries
+from storage.clock import TOKEN_S
 from storage.database import Database
 from storage.images import ImageStore
 
@@ -41,6 +44,8 @@ PictureSource = Callable[[], Awaitable[bytes]]
 
 # Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
 DIRECT_ANSWER_S: Final = 0.7
+# How long the answer waits for the job's place; past it the message says that a little later.
+_PLACE_PATIENCE_S: Final = 0.4
 
 
 def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
@@ -57,14 +62,24 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         user_name=interaction.user.display_name,
         guild_id=interaction.guild_id,
         channel_id=interaction.channel_id,
-        parent_channel_id=getattr(interaction.channel, "parent_id", None),
+        parent_channel_id=parent_of(interaction.channel),
+        category_id=category_of(interaction.channel),
         application_id=interaction.application_id,
         token=interaction.token,
-        token_expires_at=interaction.expires_at.timestamp(),
+        token_expires_at=_expiry(interaction.expires_at.timestamp(), time.time()),
         locale=language(),
         bot_in_channel=present,
         role_ids=_roles(interaction),
     )
+
+
+def _expiry(by_discord: float, now: float) -> float:
+    """Return when a token expires that has just come, by this machine's clock.
+
+    A token that seems to be dead on arrival, or to live for longer than any, shows that this clock
+    is off Discord's.
+    """
+    return by_discord if now < by_discord <= now + TOKEN_S else now + TOKEN_S
 
 
 def _roles(interaction: discord.Interaction[Any]) -> frozenset[int]:
@@ -96,6 +111,7 @@ class Intake:
         queue: JobQueue,
         store: ImageStore,
         acknowledgements: Acknowledgements,
+        slots: FetchSlots,
         *,
         log_prompts: bool = False,
     ) -> None:
@@ -103,6 +119,7 @@ class Intake:
         self._queue = queue
         self._store = store
         self._acknowledgements = acknowledgements
+        self._slots = slots
         self._log_prompts = log_prompts
 
     async def from_interaction(
@@ -133,7 +150,8 @@ class Intake:
             except UserError as error:
                 if not interaction.response.is_done():
                     raise
-                await interaction.edit_original_response(content=spoken(error))
+                # A bot that stops may have closed its client by now.
+                await _lenient(partial(interaction.edit_original_response, content=spoken(error)))
                 return
             await self._respond(interaction, submission, request)
 
@@ -147,7 +165,7 @@ class Intake:
                 return
             log.info("accepted for user %d by interaction", submission.job.user_id)
             self._log_prompt(submission.job)
-            card = self._first_card(submission)
+            card = await self._first_card(submission)
             if interaction.response.is_done():
                 message = await _lenient(
                     partial(interaction.edit_original_response, embed=card.embed, view=card.view())
@@ -178,20 +196,24 @@ class Intake:
     ) -> Submission:
         """Submit a request, once its input picture is safe on the disk.
 
-        Its shape is what its bytes say: labels that came with it may know nothing of how it is to
-        be turned, and the engine does not see them.
+        A picture is fetched only for a request that is not refused without it. Its shape is what
+        its bytes say: labels that came with it may know nothing of how it is to be turned, and the
+        engine does not see them.
         """
         if picture is None:
             return await self._queue.submit(request, origin)
         job_id = self._queue.new_job_id()
-        data = await picture()
-        if sizes and (shape := await asyncio.to_thread(picture_shape, data)):
-            request = shaped_like(request, shape, sizes)
-        try:
-            with refused_politely():
+
+        async def prepare() -> ImageRequest:
+            async with self._slots.reserve(origin.user_id):
+                data = await picture()
+                shape = await asyncio.to_thread(picture_shape, data) if sizes else None
                 name = await self._store.inputs.keep(job_id, data)
-            request = request.with_changes(input_image=name)
-            submission = await self._queue.submit(request, origin, job_id=job_id)
+            shaped = shaped_like(request, shape, sizes) if sizes and shape else request
+            return shaped.with_changes(input_image=name)
+
+        try:
+            submission = await self._queue.submit(request, origin, job_id=job_id, prepare=prepare)
         except Exception:
             await self._forget_input(job_id)
             raise
@@ -224,7 +246,7 @@ class Intake:
                     return
                 log.info("accepted for user %d by message", submission.job.user_id)
                 self._log_prompt(submission.job)
-                card = self._first_card(submission)
+                card = await self._first_card(submission)
                 sent = await _lenient(
                     partial(
                         message.channel.send,
@@ -238,12 +260,17 @@ class Intake:
                 if sent is not None:
                     await self._remember(submission.job.id, sent.channel.id, sent.id)
 
+    async def settled(self) -> None:
+        """Return when everybody who asked knows whether the request is accepted."""
+        await self._acknowledgements.all_sent()
+
     def _log_prompt(self, job: Job) -> None:
         if self._log_prompts:
             log.info("prompt: %s", job.request.prompt)
 
-    def _first_card(self, submission: Submission) -> Card:
-        status = waiting_status(submission.place, self._queue.control.paused)
+    async def _first_card(self, submission: Submission) -> Card:
+        place = await self._queue.standing.place(submission.job.id, _PLACE_PATIENCE_S)
+        status = waiting_status(place, self._queue.control.paused)
         return progress(submission.job, status)
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:

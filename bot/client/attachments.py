@@ -7,9 +7,10 @@ crash. This process reads their headers, and counts the rest.
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 import discord
@@ -19,19 +20,30 @@ from bot.config.proxy import proxy_for
 from bot.errors import InvalidRequest
 from bot.messages.text import safe
 from bot.pictures.containers import picture_kind
-from bot.pictures.headers import picture_size
+from bot.pictures.headers import BYTES_LIMIT, PIXELS_LIMIT, picture_size
 from bot.words import _
 
 log = logging.getLogger(__name__)
 
-BYTES_LIMIT: Final = 25 * 2**20
-PIXELS_LIMIT: Final = 50_000_000
 # Where Discord keeps attachments (https://discord.com/developers/docs/reference#cdn-endpoints).
-_HOSTS: Final = frozenset({"cdn.discordapp.com", "media.discordapp.net"})
+# The last two are its proxy of other people's pictures (an embed's `proxy_url`): Discord asks for
+# those, not this machine.
+_HOSTS: Final = frozenset(
+    {
+        "cdn.discordapp.com",
+        "media.discordapp.net",
+        "images-ext-1.discordapp.net",
+        "images-ext-2.discordapp.net",
+    }
+)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, sock_connect=5, sock_read=10)
 _PAUSE_S: Final = 1.0
 _CHUNK: Final = 2**16
 _MIB: Final = 2**20
+# What Discord says of a file whose kind it has not looked at; now and then it says nothing.
+_UNTOLD: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
+# By so many bytes every kind of picture is known (`picture_kind`).
+_MAGIC_BYTES: Final = 12
 
 
 class _NotServedError(Exception):
@@ -47,9 +59,29 @@ class _TooLargeError(Exception):
     """The file is larger than `BYTES_LIMIT`."""
 
 
-def is_picture(attachment: discord.Attachment) -> bool:
-    """Tell whether an attachment says that it is a picture."""
-    return (attachment.content_type or "").startswith("image/")
+class Labelled(Protocol):
+    """A file with the kind that its sender says it has."""
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type; None where nothing is said."""
+
+
+def _kind(file: Labelled) -> str:
+    return (file.content_type or "").partition(";")[0].strip().lower()
+
+
+def says_picture(file: Labelled) -> bool:
+    """Tell whether a file is labelled as a picture."""
+    return _kind(file).startswith("image/")
+
+
+def may_be_picture(file: Labelled) -> bool:
+    """Tell whether a file is labelled as a picture, or as nothing in particular.
+
+    The label comes from the file's name and may be missing; what counts is the header.
+    """
+    return says_picture(file) or _kind(file) in _UNTOLD
 
 
 def check_attachment(attachment: discord.Attachment) -> None:
@@ -58,8 +90,8 @@ def check_attachment(attachment: discord.Attachment) -> None:
     This spares a fetch; what counts is what the file itself says.
     """
     name = safe(attachment.filename, 100)
-    if not is_picture(attachment):
-        kind = safe(attachment.content_type or _("an unknown kind"), 60)
+    if not may_be_picture(attachment):
+        kind = safe(attachment.content_type or "", 60)
         raise InvalidRequest(
             _(
                 "I cannot use the file {name} ({kind}): send a PNG, JPEG, WebP or GIF picture."
@@ -117,11 +149,15 @@ class Fetcher:
             except (_NotServedError, TimeoutError, aiohttp.ClientError, OSError) as error:
                 if pause is None or not getattr(error, "passing", True):
                     raise InvalidRequest(unreachable) from error
-                log.info("a picture could not be fetched (%s); once more", _kind(error))
+                log.info("a picture could not be fetched (%s); once more", _cause(error))
                 await asyncio.sleep(pause)
             else:
                 return _checked(data, name)
         raise AssertionError("the second try returns or raises")
+
+    def allows(self, url: str) -> bool:
+        """Tell whether `fetch_url` asks this address at all."""
+        return self._allowed(url) is not None
 
     def _allowed(self, url: str) -> URL | None:
         """Return the address where it is Discord's own.
@@ -144,9 +180,10 @@ async def _downloaded(address: URL, proxy: str | None) -> bytes:
     """Return what lies at an address; raise `_NotServedError`, `_TooLargeError` or aiohttp's own.
 
     No redirects: they could lead anywhere, into the self-hoster's own network too. And nothing
-    packed: its size would count before it is unpacked.
+    packed: its size would count before it is unpacked. What is no picture by its first bytes is not
+    read on.
     """
-    data = bytearray()
+    data = io.BytesIO()
     async with (
         aiohttp.ClientSession(
             timeout=_TIMEOUT, headers={"Accept-Encoding": "identity"}, auto_decompress=False
@@ -158,13 +195,18 @@ async def _downloaded(address: URL, proxy: str | None) -> bytes:
         if (response.content_length or 0) > BYTES_LIMIT:
             raise _TooLargeError
         async for chunk in response.content.iter_chunked(_CHUNK):
-            data += chunk
-            if len(data) > BYTES_LIMIT:
+            begun = data.tell() >= _MAGIC_BYTES
+            data.write(chunk)
+            if data.tell() > BYTES_LIMIT:
                 raise _TooLargeError
-    return bytes(data)
+            known = not begun and data.tell() >= _MAGIC_BYTES
+            if known and picture_kind(data.getvalue()) is None:
+                break
+    # Its buffer itself: a picture is in memory once.
+    return data.getvalue()
 
 
-def _kind(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     return str(error) if isinstance(error, _NotServedError) else type(error).__name__
 
 

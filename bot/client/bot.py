@@ -91,7 +91,7 @@ class ImageBot(commands.Bot):
         """Log that the bot is online; cancel what waits for servers that it was removed from."""
         log.info("online as %s; servers: %d", self.user, len(self.guilds))
         queue = self.services.queue
-        waiting = {job.guild_id for job in await queue.open_jobs() if job.guild_id is not None}
+        waiting = {job.server for job in (await queue.standing.now()).order if job.server}
         for guild_id in waiting - {guild.id for guild in self.guilds}:
             await queue.leave_guild(guild_id)
 

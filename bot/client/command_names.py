@@ -19,6 +19,7 @@ from bot.words import DEFAULT, _, language_of, mark, speaking
 # sentence.
 NAMES: Final = (
     mark("/imagine"),
+    mark("/compose"),
     mark("/queue"),
     mark("/history"),
     mark("/show"),

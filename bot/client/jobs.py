@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import discord
@@ -12,6 +14,7 @@ from bot.domain.ids import JOB_ID_PATTERN
 from bot.domain.job import Job
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs.queue import CancelOutcome, JobQueue
+from bot.jobs.schedule import Unfinished
 from bot.messages.queue_lines import MOST_SHOWN, describe
 from bot.words import _, mark
 
@@ -20,6 +23,19 @@ CANCEL_SENTENCES: Final = {
     CancelOutcome.CANCELLING: mark("Cancelling: it stops at the next step."),
     CancelOutcome.ALREADY_DONE: mark("This job is already done."),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OpenList:
+    """A part of the open jobs, a line on each, and how many there are."""
+
+    jobs: list[Job]
+    """Those that are shown."""
+    text: str
+    more: int
+    """How many come after them."""
+    picked: int
+    everyones: int
 
 
 async def known_job(
@@ -62,10 +78,19 @@ def own_job(message: discord.Message, bot: ImageBot) -> tuple[str, int | None] |
     return job_of(message) if own else None
 
 
-async def describe_all(queue: JobQueue, jobs: list[Job], reader_id: int) -> str:
-    """Return a line for each of the first jobs, and how many more there are."""
-    places = await queue.places()
-    lines = [describe(job, places.get(job.id), reader_id) for job in jobs[:MOST_SHOWN]]
-    if len(jobs) > MOST_SHOWN:
-        lines.append(_("… and {count} more").format(count=len(jobs) - MOST_SHOWN))
-    return "\n".join(lines)
+async def list_open(
+    queue: JobQueue, mine: Callable[[Unfinished], bool], reader_id: int, skip: int = 0
+) -> OpenList:
+    """Return the open jobs that `mine` picks, in the order in which they run, after `skip`."""
+    standing = await queue.standing.now()
+    picked = [entry.id for entry in standing.order if mine(entry)]
+    found = [await queue.job(job_id) for job_id in picked[skip : skip + MOST_SHOWN]]
+    shown = [job for job in found if job is not None]
+    lines = [
+        describe(number, job, standing.places.get(job.id), reader_id)
+        for number, job in enumerate(shown, skip + 1)
+    ]
+    more = len(picked) - skip - len(found)
+    if more > 0:
+        lines.append(_("… and {count} more").format(count=more))
+    return OpenList(shown, "\n".join(lines), max(0, more), len(picked), len(standing.order))

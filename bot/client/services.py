@@ -13,6 +13,7 @@ from bot.catalogue.loras import LoraCache
 from bot.catalogue.models import ModelSpec
 from bot.client.accept import Intake
 from bot.client.attachments import Fetcher
+from bot.client.fetch_slots import FetchSlots
 from bot.config.settings import Settings
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.courier import Courier
@@ -38,6 +39,7 @@ class Services:
     blocks: Blocks
     reports: Reports
     fetcher: Fetcher
+    fetch_slots: FetchSlots
     cards: CardMaker
     courier: Courier
     intake: Intake

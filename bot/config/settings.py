@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -22,23 +21,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from bot.catalogue.lora_rules import ALL, checked
 from bot.catalogue.models import MODELS, ModelSpec, find_model
-from bot.config.api_keys import NONE, Keys
+from bot.config.api_keys import Keys
 from bot.config.checks import (
+    Gigabytes,
+    QualityLevel,
+    Share,
     known_model,
     loopback_only,
-    number_or_auto,
+    no_real_token_elsewhere,
+    nobody_else_without_keys,
     read_quality,
     readable_engines,
-    readable_quality,
     user_ids,
 )
-from bot.config.hosts import is_loopback
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
+from bot.config.web_addresses import origins, public_url
 from bot.errors import ConfigError
-
-# Three base64url parts: the bot's id, a timestamp, a signature.
-_REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
-
 
 _PATHS_AS_TEXT: Final = frozenset({"log_dir"})
 
@@ -94,7 +92,7 @@ class Settings(BaseSettings):
             "several separated by commas; all but FILE may be left out (docs/loras.md)."
         ),
     )
-    image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    image_gpu_memory_utilization: Share = Field(
         None,
         description=(
             "Share of the card's memory that the engine may use, from 0 to 1; 0.9 where it is not "
@@ -102,9 +100,7 @@ class Settings(BaseSettings):
         ),
         examples=[0.7],
     )
-    image_vram_gb: Annotated[
-        Annotated[float, Field(ge=2)] | None, BeforeValidator(number_or_auto)
-    ] = Field(
+    image_vram_gb: Gigabytes = Field(
         "auto",
         validate_default=True,
         description=(
@@ -118,6 +114,14 @@ class Settings(BaseSettings):
             "Where pictures are drawn: local is one engine for each graphics card of this machine "
             "(CUDA_VISIBLE_DEVICES limits them), local:2 two engines (docs/scaling.md), ray one "
             "for each of a Ray cluster (docs/ray.md)."
+        ),
+    )
+    engine_confinement: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description=(
+            "Whether an engine's process opens its own files alone and reaches no network: auto as "
+            "far as the system can see to that (Linux), required not without it, or off "
+            "(docs/security.md)."
         ),
     )
     ray_address: str = Field(
@@ -165,19 +169,17 @@ class Settings(BaseSettings):
             "memory, until the next job; 0 keeps it."
         ),
     )
-    image_quality_fast: Annotated[str, AfterValidator(readable_quality)] = Field(
+    image_quality_fast: QualityLevel = Field(
         "",
         description=(
             "Steps and guidance of the quality `fast`, such as 20:4.0; else those of a Lightning "
             "file in IMAGE_LORA_PATH, else the model's."
         ),
     )
-    image_quality_standard: Annotated[str, AfterValidator(readable_quality)] = Field(
+    image_quality_standard: QualityLevel = Field(
         "", description="The same for the quality `standard`, which is the default."
     )
-    image_quality_high: Annotated[str, AfterValidator(readable_quality)] = Field(
-        "", description="The same for the quality `high`."
-    )
+    image_quality_high: QualityLevel = Field("", description="The same for the quality `high`.")
     image_prompt_suffix: bool = Field(
         False,
         description=(
@@ -225,6 +227,24 @@ class Settings(BaseSettings):
             "any 24 hours; 0 for no limit."
         ),
     )
+    limit_key_open_jobs: Annotated[int, Field(ge=1)] = Field(
+        32,
+        description=(
+            "Jobs that one API key may have waiting or running at once. Keys have these three "
+            "limits instead of a user's."
+        ),
+    )
+    limit_key_images_per_day: Annotated[int, Field(ge=0)] = Field(
+        1000,
+        description="Pictures that one API key may ask for in any 24 hours; 0 for no limit.",
+    )
+    limit_key_gpu_seconds_per_day: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description=(
+            "Seconds of the graphics card that one API key may ask for in any 24 hours; 0 for no "
+            "limit."
+        ),
+    )
     limit_cooldown_seconds: Annotated[float, Field(ge=0)] = Field(
         0.0, description="Seconds that a user waits between two requests."
     )
@@ -255,6 +275,20 @@ class Settings(BaseSettings):
         description=(
             "Seconds that an HTTP request waits for its picture; after that it is answered with "
             "the job's id."
+        ),
+    )
+    http_public_url: Annotated[str | None, AfterValidator(public_url)] = Field(
+        None,
+        description=(
+            "The HTTP API's address from outside, behind a proxy: https://example.org, or with the "
+            "path that the proxy takes off. Links begin with it; else with the request's Host."
+        ),
+    )
+    http_origins: Annotated[frozenset[str], NoDecode, BeforeValidator(origins)] = Field(
+        frozenset(),
+        description=(
+            "Origins whose web pages may use the HTTP API with a key, separated by commas: "
+            "https://app.example.org; * is any."
         ),
     )
     image_check: bool = Field(
@@ -301,22 +335,9 @@ class Settings(BaseSettings):
         return Keys.parse(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _no_real_token_elsewhere(self) -> Self:
-        token = self.discord_token.get_secret_value() if self.discord_token else ""
-        if self.discord_api_url and _REAL_TOKEN.fullmatch(token.strip()):
-            raise ValueError(
-                "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: "
-                "a real token is sent to Discord alone"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _nobody_else_without_keys(self) -> Self:
-        if self.api_keys and self.api_keys.anyone and not is_loopback(self.http_host):
-            raise ValueError(
-                f"API_KEYS={NONE} serves this machine alone: set HTTP_HOST to 127.0.0.1, or give "
-                "keys"
-            )
+    def _together(self) -> Self:
+        no_real_token_elsewhere(self.discord_token, self.discord_api_url)
+        nobody_else_without_keys(self.api_keys, self.http_host, self.http_origins)
         return self
 
     @property

@@ -52,3 +52,8 @@ class Acknowledgements:
                 await sending.done.wait()
         except TimeoutError:
             return
+
+    async def all_sent(self) -> None:
+        """Return when no first response is on its way."""
+        while self._open:
+            await next(iter(self._open.values())).done.wait()

@@ -16,8 +16,7 @@ from bot.messages.card import Card
 from bot.messages.discord_limits import FILE_BYTES
 from bot.messages.outcome import outcome, picked, withheld
 from bot.messages.text import plain
-from bot.messages.upload import Upload, fit_grid, fit_png, upload_limit
-from bot.pictures.parameters_written import batch_texts
+from bot.messages.upload import Upload, fit_grid, fit_png, grid_texts, upload_limit
 from bot.rules.verdicts import Exposure
 from bot.words import _
 from storage.images import ImageStore
@@ -88,9 +87,7 @@ class CardMaker:
         if len(images) > 1 and not apart:
             try:
                 pngs = map(self._store.read, images)
-                texts: dict[str, str] = {}
-                if job.readable:
-                    texts = batch_texts(job.id, job.request, job.model or self._queue.model)
+                texts = grid_texts(job, self._queue.model)
                 grid = await asyncio.to_thread(
                     fit_grid, pngs, f"{job.id}_grid", alt, limit, texts=texts
                 )

@@ -32,6 +32,7 @@ from bot.messages.outcome import broken, elsewhere, kept, moved
 from bot.rules.verdicts import Exposure
 from bot.words import _, mark, speak
 from storage import deliveries
+from storage.clock import LONGEST_PAUSE_S
 from storage.database import Database
 from storage.deliveries import Delivery, noted
 
@@ -52,6 +53,7 @@ _KEPT_BY_FILTERS: Final = mark(
     "🚫 Discord's own filters refused this answer. It is kept: try `/show`, which only you see."
 )
 _KEPT_ASIDE: Final = mark("I cannot write to you, so only `/show` brings this picture.")
+_LOOK_S: Final = 60.0
 _UNEXPECTED: Final = "unexpected"
 # After so many faults that nobody foresaw, a plain sentence is sent; after twice as many, nothing.
 _MOST_UNEXPECTED: Final = 5
@@ -142,7 +144,8 @@ class Courier:
         if held_s:
             pauses.append(held_s)
         # The end of any attempt wakes the loop, so only the clock's own dates are waited for.
-        return max(0.05, min(pauses)) if pauses else None
+        # Not for long, since the clock may have been put back since they were set.
+        return min(_LOOK_S, max(0.05, min(pauses))) if pauses else None
 
     async def _deliver_safely(self, delivery: Delivery) -> None:
         with job_context(delivery.job_id):
@@ -176,9 +179,15 @@ class Courier:
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
         intent_at = self._clock()
         for rung in rungs(current, self._clock(), only=only):
-            intent_at = await self._database.write(
-                partial(deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail)
+            intended = await self._database.write(
+                partial(
+                    deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail
+                ),
+                first=True,
             )
+            if intended is None:
+                return
+            intent_at = intended
             if rung is Rung.KEPT or tired:
                 break
             try:
@@ -197,7 +206,8 @@ class Courier:
                     now=self._clock(),
                     channel_id=sent.channel_id,
                     message_id=sent.message_id,
-                )
+                ),
+                first=True,
             )
             log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
             # Its own message was left, now or in an earlier pass, and still says that it waits.
@@ -214,7 +224,9 @@ class Courier:
         if later is not None and trying:
             await self._retry(current, trail or "", later.after_s)
             return
-        await self._database.write(partial(deliveries.undeliverable, job_id=job.id, error=trail))
+        await self._database.write(
+            partial(deliveries.undeliverable, job_id=job.id, error=trail), first=True
+        )
         log.info("kept for /show (%s)", trail or "nothing to send to")
 
     async def _announce(
@@ -283,7 +295,7 @@ class Courier:
         pause = min(_FIRST_RETRY_S * 2 ** min(delivery.attempts, 12), _LONGEST_RETRY_S)
         # Full jitter would retry at once sometimes; half keeps the pause meaningful.
         pause *= random.uniform(0.5, 1.0)  # noqa: S311
-        pause = max(pause, after_s or 0.0)
+        pause = min(max(pause, after_s or 0.0), LONGEST_PAUSE_S)
         # A refusal of the bot as a whole is something for whoever runs it.
         level = logging.WARNING if pause >= REFUSED_PAUSE_S else logging.INFO
         log.log(level, "delivery postponed by %.0f s (%s)", pause, trail)
@@ -294,7 +306,8 @@ class Courier:
                 next_attempt_at=self._clock() + pause,
                 error=trail,
                 attempts=attempts,
-            )
+            ),
+            first=True,
         )
 
     async def _retry_safely(self, delivery: Delivery, error_id: str) -> None:

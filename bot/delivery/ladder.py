@@ -25,7 +25,7 @@ from typing import Final, cast
 import discord
 
 from bot.delivery.errors import FORESEEN, RungClosedError, explain
-from bot.delivery.lookup import find_answer
+from bot.delivery.lookup import find_answer, searched_from
 from bot.domain.job import Target
 from bot.messages.card import Card
 from bot.messages.discord_limits import FILE_BYTES
@@ -214,10 +214,13 @@ class Ladder:
         shown_here = delivery.channel_id == channel.id
         message_id = delivery.message_id if shown_here else None
         since = intent_at if message_id or not shown_here else delivery.created_at
+        now = self._clock()
+        since = searched_from(delivery, since, now)
         try:
             return await find_answer(self._client, channel, card, since, message_id)
         except RungClosedError:
-            if delivery.rung == rung and self._clock() - intent_at <= NONCE_WINDOW_S:
+            # An intent that lies ahead says nothing about how long ago it was.
+            if delivery.rung == rung and 0 <= now - intent_at <= NONCE_WINDOW_S:
                 return None
             raise
 

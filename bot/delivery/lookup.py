@@ -8,12 +8,32 @@ from typing import Any, Final
 import discord
 
 from bot.delivery.errors import RetryLaterError, RungClosedError
+from bot.domain.job import Target
 from bot.messages.card import Card
+from storage.deliveries import Delivery
 
 # Ten requests; where more was said since, the search proves nothing.
 _HISTORY_LIMIT: Final = 1000
 # How far the clock of this machine may be off Discord's.
 _CLOCK_TOLERANCE: Final = timedelta(minutes=1)
+# The doors whose requests are known by an id of Discord's, after one letter.
+_WITH_SNOWFLAKE: Final = frozenset({Target.INTERACTION, Target.MESSAGE})
+
+
+def searched_from(delivery: Delivery, since: float, now: float) -> float:
+    """Return the Unix time from which to search, by Discord's clock.
+
+    `since` is by this machine's, which may have been wrong then or be wrong now. A message that
+    was sent before the time that is searched from would be sent a second time. Where any of the
+    clocks disagree, all is searched that came after the request; Discord wrote the time of that
+    into its id.
+    """
+    digits = delivery.source_id[1:]
+    if delivery.target not in _WITH_SNOWFLAKE or not digits.isdecimal():
+        return min(since, delivery.created_at)
+    asked_at = discord.utils.snowflake_time(int(digits)).timestamp()
+    agree = abs(delivery.created_at - asked_at) <= _CLOCK_TOLERANCE.total_seconds()
+    return since if agree and delivery.created_at <= since <= now else min(since, asked_at)
 
 
 async def find_answer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf, isinf
@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 # Discord publishes no rate for edits; three seconds is what well-behaved bots keep.
 RUNNING_PACE_S: Final = 3.0
 WAITING_PACE_S: Final = 10.0
+# Of all waiting jobs together: in a long queue each message changes more seldom.
+WAITING_EDITS_A_SECOND: Final = 25.0
+# A look at every message takes a noticeable part of a core where there are thousands.
+_REST: Final = 10.0
 SLOW_PACE_S: Final = 0.25
 # Edits of messages older than an hour are limited harder (error 30046).
 _OLDEST_S: Final = 3500.0
@@ -55,7 +59,8 @@ class _Shown:
     """The newest small picture of the unfinished result."""
     previews: bool = True
     """Whether Discord takes pictures here."""
-    edited_at: float = 0.0
+    edited_at: float = -inf
+    """In the loop's own seconds."""
     edit: asyncio.Task[None] | None = field(default=None, repr=False)
     ended: bool = False
 
@@ -63,8 +68,12 @@ class _Shown:
     def running(self) -> bool:
         return self.latest is not None
 
-    def next_edit_at(self) -> float:
-        return self.edited_at + (RUNNING_PACE_S if self.running else WAITING_PACE_S)
+    def next_edit_at(self, waiting_pace_s: float) -> float:
+        return self.edited_at + (RUNNING_PACE_S if self.running else waiting_pace_s)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class ProgressEditor:
@@ -91,13 +100,17 @@ class ProgressEditor:
         self._shown: dict[str, _Shown] = {}
         self._dirty: set[str] = set()
         self._edits: set[asyncio.Task[None]] = set()
+        self._moved = False
+        """Whether the places of waiting jobs may be others than their messages say."""
+        # In the loop's own seconds, which no correction of the clock moves.
         self._look_at = inf
+        self._rests_until = 0.0
 
     async def run(self) -> None:
         """Edit until cancelled."""
         with self._queue.feed.subscribe() as updates:
-            for job in await self._queue.open_jobs():
-                await self._follow(job.id)
+            for entry in (await self._queue.standing.now()).order:
+                await self._follow(entry.id)
             for job_id in self._shown:
                 self._mark(job_id)
             pending = asyncio.ensure_future(anext(updates))
@@ -111,12 +124,12 @@ class ProgressEditor:
                     try:
                         if update is not None:
                             await self._take(update)
-                        if self._clock() >= self._look_at:
+                        if self._pause() == 0:
                             await self._edit_due()
                     except Exception:
                         # Progress may always be lost; the bot must not be.
                         log.exception("the progress could not be shown")
-                        self._look_at = self._clock() + RUNNING_PACE_S
+                        self._look_at = _now() + RUNNING_PACE_S
             finally:
                 pending.cancel()
 
@@ -132,7 +145,11 @@ class ProgressEditor:
             await asyncio.wait({task})
 
     async def _take(self, update: JobUpdate) -> None:
-        if update.kind == "final":
+        if update.kind == "moved":
+            self._moved = True
+            # Which of the messages are due by then, the look will find.
+            self._look_at = min(self._look_at, _now() + SLOW_PACE_S)
+        elif update.kind == "final":
             # Only `finish` lets go of it, since an edit may be in flight that it has to wait for.
             self._dirty.discard(update.job_id)
             shown = self._shown.get(update.job_id)
@@ -142,7 +159,7 @@ class ProgressEditor:
             shown = self._shown[update.job_id]
             if shown.ended:
                 return
-            shown.latest = None if update.kind in {"queued", "moved"} else update
+            shown.latest = None if update.kind == "queued" else update
             if update.preview is not None:
                 shown.preview = update.preview
             elif update.kind in {"queued", "running", "loading"}:
@@ -152,7 +169,11 @@ class ProgressEditor:
     def _mark(self, job_id: str) -> None:
         """Note that a message may have to change."""
         self._dirty.add(job_id)
-        self._look_at = min(self._look_at, self._shown[job_id].next_edit_at())
+        next_edit_at = self._shown[job_id].next_edit_at(self._waiting_pace_s())
+        self._look_at = min(self._look_at, next_edit_at)
+
+    def _waiting_pace_s(self) -> float:
+        return max(WAITING_PACE_S, len(self._shown) / WAITING_EDITS_A_SECOND)
 
     async def _follow(self, job_id: str) -> bool:
         """Load what is needed to edit a job's message; tell whether there is one."""
@@ -166,22 +187,28 @@ class ProgressEditor:
             return False
         if delivery.target not in BY_DISCORD:
             return False
-        edited_at = self._clock() if job.state is JobState.QUEUED else 0.0
+        edited_at = _now() if job.state is JobState.QUEUED else -inf
         self._shown[job_id] = _Shown(job, delivery, edited_at=edited_at)
         return True
 
     def _pause(self) -> float | None:
         """Return the seconds until an edit may be due, or None to wait for news."""
-        return None if isinf(self._look_at) else max(0.0, self._look_at - self._clock())
+        look_at = max(self._look_at, self._rests_until)
+        return None if isinf(look_at) else max(0.0, look_at - _now())
 
     async def _edit_due(self) -> None:
-        now = self._clock()
+        now = _now()
         if self._breaker.open:
             # What changes until then is shown together.
             self._look_at = now + WAITING_PACE_S
             return
         self._look_at = inf
-        places: dict[str, QueuePlace] | None = None
+        if self._moved:
+            self._moved = False
+            self._dirty |= {job_id for job_id, shown in self._shown.items() if not shown.running}
+        pace_s = self._waiting_pace_s()
+        places: Mapping[str, QueuePlace] | None = None
+        waited_s = 0.0
         for job_id in list(self._dirty):
             if len(self._edits) >= _AT_ONCE:
                 self._look_at = min(self._look_at, now + SLOW_PACE_S)
@@ -189,13 +216,16 @@ class ProgressEditor:
             shown = self._shown.get(job_id)
             if shown is None or shown.ended:
                 self._dirty.discard(job_id)
-            elif shown.next_edit_at() > now or (shown.edit and not shown.edit.done()):
+            elif shown.next_edit_at(pace_s) > now or (shown.edit and not shown.edit.done()):
                 # A slow edit is not followed by another; this looks again when it may be.
-                self._look_at = min(self._look_at, max(shown.next_edit_at(), now + SLOW_PACE_S))
+                look_at = max(shown.next_edit_at(pace_s), now + SLOW_PACE_S)
+                self._look_at = min(self._look_at, look_at)
             else:
                 self._dirty.discard(job_id)
                 if places is None and not shown.running:
-                    places = await self._queue.places()
+                    began = _now()
+                    places = (await self._queue.standing.now()).places
+                    waited_s = _now() - began
                 with speaking(shown.job.locale):
                     text = self._text(shown, (places or {}).get(job_id))
                 if (
@@ -208,6 +238,8 @@ class ProgressEditor:
                     shown.edit = asyncio.create_task(self._edit(shown))
                     self._edits.add(shown.edit)
                     shown.edit.add_done_callback(self._edits.discard)
+        ended = _now()
+        self._rests_until = ended + (ended - now - waited_s) * _REST
 
     def _text(self, shown: _Shown, place: QueuePlace | None) -> str:
         if shown.latest is not None:

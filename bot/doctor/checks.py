@@ -9,8 +9,8 @@ from typing import Final
 from bot.doctor.account import account, token_there
 from bot.doctor.card import graphics_card, pytorch
 from bot.doctor.database import integrity, schema, sqlite_version
-from bot.doctor.disk import data_folder, free_disk, temporary_files
-from bot.doctor.engine import last_fault, log_folder, secret_file
+from bot.doctor.disk import data_folder, free_disk, private_files, temporary_files
+from bot.doctor.engine import confinement, last_fault, log_folder, secret_file
 from bot.doctor.finding import Check
 from bot.doctor.host import compiler, main_memory, pinned_memory
 from bot.doctor.hub import model_hub
@@ -44,6 +44,7 @@ CHECKS: Final[dict[str, Entry]] = {
     ".env": Entry(secret_file),
     "setting names": Entry(setting_names),
     "optional packages": Entry(optional_packages),
+    "engine confinement": Entry(confinement),
     "graphics card": Entry(graphics_card),
     "PyTorch": Entry(pytorch, Depth.USUAL, 180.0),
     "main memory": Entry(main_memory),
@@ -58,6 +59,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "Discord": Entry(account, Depth.USUAL),
     "data folder": Entry(data_folder),
     "free disk": Entry(free_disk),
+    "private files": Entry(private_files),
     "log": Entry(log_folder),
     "SQLite": Entry(sqlite_version),
     "database": Entry(integrity, Depth.USUAL, _HOUR_S),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Final
 from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
+from bot.engine.parent.environment import child_environment
 from bot.errors import EngineErrorKind
 from bot.logs.file import FILE_NAME
 from storage.backup import connect_read_only
@@ -70,6 +72,26 @@ def last_fault(settings: Settings) -> Iterator[Finding]:
     else:
         step = f"{_STEPS.get(kind, _STEP)}{_in_log(settings, job)}"
         yield Finding("last engine error", Level.WARNING, text, step)
+
+
+def confinement(settings: Settings) -> Iterator[Finding]:
+    """Try in a process of its own how far this system confines the engine's."""
+    name, mode = "engine confinement", settings.engine_confinement
+    if mode == "off":
+        step = "ENGINE_CONFINEMENT=auto, unless something does not work with it"
+        yield Finding(name, Level.WARNING, "switched off (ENGINE_CONFINEMENT=off)", step)
+        return
+    command = [sys.executable, "-m", "bot.engine.confinement.confine"]
+    done = subprocess.run(  # noqa: S603 - this very program
+        command, capture_output=True, text=True, check=False, env=child_environment()
+    )
+    said = done.stdout.strip() or "it could not be tried"
+    if done.returncode == 0 and not said.startswith("warning"):
+        yield Finding(name, Level.OK, said)
+        return
+    level = Level.ERROR if mode == "required" else Level.WARNING
+    step = "it takes Linux 5.19 or newer, with landlock in /sys/kernel/security/lsm"
+    yield Finding(name, level, said.removeprefix("warning: "), step)
 
 
 def log_folder(settings: Settings) -> Iterator[Finding]:

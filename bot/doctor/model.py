@@ -15,10 +15,9 @@ from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
 from bot.engine.files.download import noted_hashes, partial_files
-from bot.engine.files.find import cache_home, find, holder, home, known_as
+from bot.engine.files.find import CACHE_FOLDER, cache_home, find, holder, home, known_as
 
 _GB: Final = 1e9
-_CACHE_FOLDER: Final = "fp8-cache"
 _LONGEST_HEADER: Final = 100_000_000
 _SHA256_DIGITS: Final = 64
 _TINY: Final = Path(__file__).parents[1] / "engine" / "tiny" / "weights"
@@ -89,7 +88,7 @@ def cache_to_come(settings: Settings) -> int:
     published = settings.model.published
     if published is None or settings.image_offload != "stream":
         return 0
-    cache = cache_home(settings.image_model_path, settings.image_model_name) / _CACHE_FOLDER
+    cache = cache_home(settings.image_model_path, settings.image_model_name) / CACHE_FOLDER
     return 0 if cache.is_dir() else published.cache_bytes
 
 

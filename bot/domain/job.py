@@ -94,6 +94,8 @@ class Origin:
     channel_id: int | None = None
     parent_channel_id: int | None = None
     """The channel that a thread belongs to."""
+    category_id: int | None = None
+    """The category that the channel, or the thread's channel, stands in; not stored."""
     role_ids: frozenset[int] = frozenset()
     """The roles that the user has in the server, if the bot is in it."""
     message_id: int | None = None

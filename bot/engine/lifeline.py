@@ -13,7 +13,8 @@ import signal
 import sys
 from typing import Any, Final
 
-_PR_SET_PDEATHSIG: Final = 1
+from bot.engine.confinement.kernel import PR_SET_PDEATHSIG, prctl
+
 _JOB_OBJECT_EXTENDED_LIMIT_INFORMATION: Final = 9
 _JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE: Final = 0x2000
 _PROCESS_SET_QUOTA_AND_TERMINATE: Final = 0x0100 | 0x0001
@@ -26,11 +27,25 @@ def die_with_parent(parent: int) -> None:
     once when the parent is gone already: no signal comes for a death in the past.
     """
     if sys.platform == "linux":
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if sys.platform != "win32" and os.getppid() != parent:
         os._exit(0)
+
+
+def leave_signals_to_parent() -> None:
+    """Let no signal to a whole group of processes end this one: its parent decides what ends.
+
+    Ctrl-C in a terminal is one, and what service managers send to all of a service.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not ignored: the compilers that are started here would inherit that.
+    for name in ("SIGTERM", "SIGHUP"):
+        if number := getattr(signal, name, None):
+            signal.signal(number, _go_on)
+
+
+def _go_on(number: int, frame: object) -> None:
+    """Do nothing about a signal."""
 
 
 class JobObject:

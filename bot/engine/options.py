@@ -35,17 +35,26 @@ class EngineOptions:
     compile: bool = True
     compile_wait_s: float = 60.0
     pipeline: str = DEFAULT_PIPELINE
+    confinement: str = "off"
+    work_path: Path | None = None
+    closed: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, Any]:
         """Return the options as JSON values."""
         paths = {"model_path": str(self.model_path), "lora_path": str(self.lora_path)}
-        return asdict(self) | paths
+        work = None if self.work_path is None else str(self.work_path)
+        return asdict(self) | paths | {"work_path": work, "closed": list(self.closed)}
 
     @classmethod
     def from_header(cls, values: dict[str, Any]) -> Self:
         """Read what `to_header` wrote."""
         paths = {name: Path(values[name]) for name in ("model_path", "lora_path")}
-        named: dict[str, Any] = {**values, **paths}
+        work = values.get("work_path")
+        later = {
+            "work_path": None if work is None else Path(work),
+            "closed": tuple(values.get("closed", ())),
+        }
+        named: dict[str, Any] = {**values, **paths, **later}
         return cls(**named)
 
 

@@ -24,6 +24,7 @@ class Attempt:
 
     job: Job
     began_at: float
+    """By the worker's timer, which no correction of the clock moves; seconds."""
     steps: int = 0
     drawn: float = 0.0
     """The share of all steps that are done."""
@@ -35,9 +36,13 @@ class Attempt:
 def engine_request(
     job: Job, store: ImageStore, model: str, time_limit_s: float | None
 ) -> EngineRequest:
-    """Return what the engine is asked for; raises `ValueError` if the stored request is damaged."""
+    """Return what the engine is asked for; raises `ValueError` if the stored request is damaged.
+
+    Its input is a copy in the job's work folder, which is still to be made.
+    """
     if not job.readable:
         raise ValueError("the stored request cannot be read")
+    folder = store.work_dir(job.id)
     return EngineRequest(
         job_id=job.id,
         prompt=job.request.full_prompt,
@@ -47,9 +52,9 @@ def engine_request(
         steps=job.request.steps,
         guidance=job.request.guidance,
         seeds=job.request.seeds(),
-        output_dir=store.work_dir(job.id),
+        output_dir=folder,
         texts=png_texts(job.id, job.request, model),
-        input_image=store.inputs.path(job.id) if job.request.input_image else None,
+        input_image=folder / "input" if job.request.input_image else None,
         strength=job.request.strength,
         loras=job.request.lora_strengths(),
         shift=job.request.shift,

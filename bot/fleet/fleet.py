@@ -55,6 +55,7 @@ class Fleet:
         *,
         check: ImageCheck | None = None,
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
         time_factor: float = 0.0,
@@ -64,6 +65,7 @@ class Fleet:
         self._database = database
         self._check = check
         self._clock = clock
+        self._timer = timer
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
         self._time_factor = time_factor
@@ -99,9 +101,9 @@ class Fleet:
         slot.worker = GpuWorker(
             self._queue,
             engine,
-            self._store,
+            self._store.of_engine(name),
             check=self._check,
-            clock=self._clock,
+            timer=self._timer,
             retry_s=self._retry_s,
             idle_unload_s=self._idle_unload_s,
             time_factor=self._time_factor,

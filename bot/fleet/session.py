@@ -44,7 +44,7 @@ class EngineSession:
         store: ImageStore,
         obstacles: Obstacles,
         *,
-        clock: Callable[[], float],
+        timer: Callable[[], float],
         retry_s: float,
         limit_s: Callable[[Job], Awaitable[float | None]],
     ) -> None:
@@ -58,7 +58,7 @@ class EngineSession:
         self._engine = engine
         self._store = store
         self._obstacles = obstacles
-        self._clock = clock
+        self._timer = timer
         self._retry_s = retry_s
         self._limit_s = limit_s
         self._loading: tuple[str, int] | None = None
@@ -74,6 +74,9 @@ class EngineSession:
             raise GenerationCancelled
         limit_s = await until_stored(lambda: self._limit_s(attempt.job), self._retry_s)
         request = engine_request(attempt.job, self._store, self._queue.model, limit_s)
+        if request.input_image is not None:
+            lend = self._store.inputs.lend
+            await asyncio.to_thread(lend, attempt.job.id, request.input_image)
         self.loras = frozenset(name for name, _strength in request.loras)
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
         try:
@@ -110,7 +113,7 @@ class EngineSession:
             case Loaded():
                 self._obstacles.loaded()
                 self.device = event.device
-                attempt.began_at = self._clock()
+                attempt.began_at = self._timer()
                 attempt.load_s = event.seconds
                 log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
                 await noted(self._queue.forecast.note_load_time(event.seconds))

@@ -23,7 +23,7 @@ from bot.fleet.obstacles import CRASHES, NOT_LOADED, Obstacles
 from bot.fleet.session import EngineSession
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import gpu_seconds, time_limit
-from bot.jobs.tasks import unbroken, until_stored
+from bot.jobs.tasks import being_cancelled, unbroken, until_stored
 from bot.logs import job_context
 from bot.rules.verdicts import ImageCheck
 from bot.words import _, mark, speaking
@@ -58,7 +58,7 @@ class GpuWorker:
         store: ImageStore,
         *,
         check: ImageCheck | None = None,
-        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
         time_factor: float = 0.0,
@@ -77,7 +77,7 @@ class GpuWorker:
         self._engine = engine
         self._store = store
         self._check = check
-        self._clock = clock
+        self._timer = timer
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
         self._source = source or self._queue.get
@@ -88,7 +88,7 @@ class GpuWorker:
             engine,
             store,
             self._obstacles,
-            clock=clock,
+            timer=timer,
             retry_s=retry_s,
             limit_s=partial(self._limit_s, time_factor),
         )
@@ -129,6 +129,8 @@ class GpuWorker:
                 await self._fault_at_last(job)
             finally:
                 self.current = None
+            if being_cancelled():  # A fault that was found in the stop took its place.
+                raise asyncio.CancelledError
             if self.unload_when_done:
                 await self._engine.unload()
             await self._obstacles.wait()
@@ -154,7 +156,7 @@ class GpuWorker:
             self.session.cancel_asked.set()
 
     async def _work(self, job: Job) -> None:
-        attempt = Attempt(job, self._clock())
+        attempt = Attempt(job, self._timer())
         try:
             images = await self._pictures(attempt)
         except GenerationCancelled:
@@ -260,4 +262,4 @@ class GpuWorker:
         return await until_stored(work, self._retry_s)
 
     def _spent(self, attempt: Attempt) -> float:
-        return self._clock() - attempt.began_at if attempt.steps else 0.0
+        return self._timer() - attempt.began_at if attempt.steps else 0.0

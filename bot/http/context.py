@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final, cast
 
@@ -20,6 +21,7 @@ from bot.fleet.fleet import Fleet
 from bot.http.errors import Problem
 from bot.http.following import JobFollower
 from bot.http.metrics import Metrics
+from bot.http.uploads import UPLOADS_AT_ONCE
 from bot.jobs.queue import JobQueue
 from storage import deliveries
 from storage.database import Database
@@ -53,6 +55,16 @@ class ApiContext:
     """How long a request waits for its picture."""
     suffix: bool = False
     """Whether the model's recommended words are added to prompts."""
+    public_url: str | None = None
+    """The address from outside, without a slash at its end, where it is set."""
+    origins: Collection[str] = ()
+    """Origins whose pages may use the API."""
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
+    """Held while a form is read and its picture kept."""
+
+    def address(self, path: str) -> str:
+        """Return the address of a path of the API: the path alone where no other is known."""
+        return f"{self.public_url or ''}{path}"
 
     async def own_job(self, caller: Caller, job_id: str) -> Job:
         """Return a job of this very key; raise `Problem` where there is none, or another's."""

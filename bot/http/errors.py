@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import math
 import secrets
@@ -12,6 +11,7 @@ from typing import Any, Final, cast
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -25,14 +25,20 @@ from bot.errors import (
     StorageRefused,
     UserError,
 )
+from bot.http.body_faults import fault_of
+from bot.http.openai_schemas import OpenAIBody
 from bot.http.schemas import GenerateBody
-from bot.rules.refusals import OpenJobsReached
+from bot.rules.refusals import OpenJobsReached, QuotaReached
 from bot.rules.wording import worded
 
 log = logging.getLogger(__name__)
 
 OPENAI_PATH: Final = "/v1/"
 RETRY_AFTER_S: Final = 30
+_JOB_ENDS_S: Final = 10
+"""What is said where one of the caller's jobs has to end first: about a picture's time."""
+_CLIENTS_WAIT_S: Final = 60
+"""Seconds of a Retry-After up to which OpenAI's clients obey it; above they guess."""
 _STATUS: Final[Mapping[type[UserError], int]] = {
     InvalidRequest: 422,
     LimitReached: 429,
@@ -47,6 +53,7 @@ _CODES: Final[Mapping[int, str]] = {
     404: "not_found",
     405: "method_not_allowed",
     409: "conflict",
+    408: "timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
     429: "rate_limit_exceeded",
@@ -56,12 +63,20 @@ _CODES: Final[Mapping[int, str]] = {
     504: "still_in_progress",
 }
 _LONGEST: Final = 500
-# Names of other programs' APIs that are not spelt alike.
-_OTHER_NAMES: Final = {"steps": "num_inference_steps", "n": "count", "cfg_scale": "guidance_scale"}
+_FAULTS: Final = 5
+_LONGEST_PATH: Final = 100
+_OPENAI_ENDPOINTS: Final = (
+    "There are POST /v1/images/generations, POST /v1/images/edits (a picture to start from) and "
+    "GET /v1/models."
+)
 
 
 class Problem(HTTPException):
-    """An answer other than the one that was asked for."""
+    """An answer other than the one that was asked for.
+
+    `param` and `code` are what OpenAI's clients read of it: the field that is wrong, and a word for
+    the kind of fault where the status alone does not say it.
+    """
 
     def __init__(
         self,
@@ -70,9 +85,13 @@ class Problem(HTTPException):
         *,
         job_id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        param: str | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(status, sentence, dict(headers or {}))
         self.job_id = job_id
+        self.param = param
+        self.code = code
 
 
 def readable(sentence: str) -> str:
@@ -94,9 +113,13 @@ def worded_for_programs(error: UserError) -> str:
 def problem_of(error: UserError) -> Problem:
     """Return the answer to what the queue refuses."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
+    if isinstance(error, QuotaReached) and error.retry_at is None:
+        status = 422  # More than the limit allows in all: it never passes.
     headers: dict[str, str] = {}
-    if isinstance(error, LimitReached) and error.retry_at is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_at - time.time())))
+    if status == 429:  # noqa: PLR2004
+        retry_at = error.retry_at if isinstance(error, LimitReached) else None
+        seconds = _JOB_ENDS_S if retry_at is None else max(1, math.ceil(retry_at - time.time()))
+        headers["Retry-After"] = str(seconds)
     elif status == 503:  # noqa: PLR2004
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return Problem(status, worded_for_programs(error), headers=headers)
@@ -121,15 +144,15 @@ def answer(path: str, problem: Problem) -> Response:
             body["job_id"] = problem.job_id
         return JSONResponse(body, status, headers)
     status = 400 if status == 422 else status  # noqa: PLR2004
-    if problem.job_id:
-        # Asking again by itself would only draw it once more.
+    if problem.job_id or float(headers.get("Retry-After", 0)) > _CLIENTS_WAIT_S:
+        # Asking again by itself would only draw it once more, or be refused once more.
         headers["x-should-retry"] = "false"
     kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004
     error = {
         "message": sentence,
         "type": "rate_limit_error" if status == 429 else kind,  # noqa: PLR2004
-        "param": None,
-        "code": _CODES.get(status, "invalid_value"),
+        "param": None if problem.param is None else readable(problem.param),
+        "code": problem.code or _CODES.get(status, "invalid_value"),
     }
     return JSONResponse({"error": error}, status, headers)
 
@@ -144,6 +167,8 @@ def add_error_answers(app: FastAPI) -> None:
         if not isinstance(error, Problem):
             raised = cast("StarletteHTTPException", error)
             headers = dict(raised.headers or {})
+            if raised.status_code == 404:  # noqa: PLR2004
+                return answer(request.url.path, _nothing_there(request))
             if raised.status_code == 405:  # noqa: PLR2004
                 headers["Allow"] = _methods(app, request)
             error = Problem(raised.status_code, str(raised.detail), headers=headers)
@@ -157,7 +182,8 @@ def add_error_answers(app: FastAPI) -> None:
             problem = Problem(415, "Send JSON, with the header Content-Type: application/json.")
             return answer(request.url.path, problem)
         found = cast("RequestValidationError", error).errors()
-        return answer(request.url.path, Problem(422, "; ".join(map(_sentence, found[:5]))))
+        schema = OpenAIBody if request.url.path.startswith(OPENAI_PATH) else GenerateBody
+        return answer(request.url.path, wrong_body(found, schema))
 
     def unexpected(request: Request, error: Exception) -> Response:
         return answer(request.url.path, unforeseen(error))
@@ -168,6 +194,25 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
+def wrong_body(errors: Sequence[Mapping[str, Any]], schema: type[BaseModel]) -> Problem:
+    """Return the answer to a body that its schema refuses, by pydantic's errors."""
+    found = [fault_of(error, schema.model_fields) for error in errors[:_FAULTS]]
+    sentence = "; ".join(one.sentence for one in found)
+    return Problem(422, sentence, param=found[0].field, code=found[0].code)
+
+
+def _nothing_there(request: Request) -> Problem:
+    """Return the answer to a path that no endpoint has, with what there is instead."""
+    asked = f"{request.method} {request.url.path[:_LONGEST_PATH]}"
+    if request.url.path.startswith(OPENAI_PATH):
+        return Problem(404, f"There is no {asked}: this server draws pictures. {_OPENAI_ENDPOINTS}")
+    return Problem(
+        404,
+        f"There is no {asked}: /docs shows what there is. The base URL of OpenAI's clients ends in "
+        "/v1.",
+    )
+
+
 def _methods(app: FastAPI, request: Request) -> str:
     """Return what the path can be asked; each route by itself knows its own method alone."""
     found: set[str] = set()
@@ -176,25 +221,3 @@ def _methods(app: FastAPI, request: Request) -> str:
         if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes):
             found.add(method)
     return ", ".join(sorted(found))
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    """Return one finding of pydantic's in words, without the value that was sent."""
-    place = cast("Sequence[Any]", error["loc"])[1:]
-    name = ".".join(str(step)[:60] for step in place if not isinstance(step, int))
-    if error["type"] == "json_invalid":
-        return "The body is not valid JSON"
-    if not place and error["type"] in {"missing", "model_attributes_type"}:
-        return "The body must be a JSON object"
-    if error["type"] == "extra_forbidden":
-        return _unknown(name)
-    reason = str(error["msg"])
-    return f"{name}: {reason}" if name else reason
-
-
-def _unknown(name: str) -> str:
-    """Return the refusal of a field that does not exist; only `GenerateBody` refuses any."""
-    near = difflib.get_close_matches(name.lower(), GenerateBody.model_fields, n=1)
-    meant = _OTHER_NAMES.get(name.lower()) or (near[0] if near else None)
-    sentence = f'There is no field "{name}"'
-    return f'{sentence}; did you mean "{meant}"?' if meant else sentence

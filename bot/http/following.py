@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from fastapi import Request
 
@@ -28,6 +29,10 @@ class JobFollower:
         """
         with self._queue.feed.subscribe() as updates:
             async for update in updates:
+                if update.kind == "moved":
+                    for job_id, followers in self._followers.items():
+                        for follower in followers:
+                            follower.put(replace(update, job_id=job_id))
                 for follower in self._followers.get(update.job_id, ()):
                     follower.put(update)
 

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bot.config.api_keys import Caller, Keys
 from bot.config.hosts import is_loopback
 from bot.http.errors import Problem, answer, unforeseen
-from bot.http.links import signed_text
+from bot.http.links import LINK_S, signed_text
 from bot.http.metrics import Metrics
+from bot.http.uploads import UPLOAD_LIMIT
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
+BODY_LIMITS: Final[Mapping[str, int]] = {"/v1/images/edits": UPLOAD_LIMIT}
+"""Those of the paths that take more."""
+BODY_RATE: Final = 64 * 1024
+"""Bytes of a body that give its client a second more: half a megabit a second is a slow line."""
 AT_ONCE: Final = 128
 """Requests of one key that may be open at the same time."""
+_HARDENING: Final[Mapping[str, str]] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    # The page of the description has its own.
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    # A link to a picture opens it without the key.
+    "Referrer-Policy": "no-referrer",
+}
 _PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
 
 
 class Guard:
     """Lets through what may come in; everything but the public pages needs a key."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, body_s: float) -> None:
         self._app = app
+        self._body_s = body_s
         self._keys = keys
         self._metrics = metrics
         self._open: Counter[int] = Counter()
@@ -43,10 +58,9 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-content-type-options", b"nosniff"),
-                ]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HARDENING.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         async def refuse(problem: Problem) -> None:
@@ -56,7 +70,9 @@ class Guard:
             caller = self._caller(scope)
             with self._counted(caller):
                 scope.setdefault("state", {})["caller"] = caller
-                await self._app(scope, _bounded(receive), sending)
+                path = scope["path"]
+                limit = BODY_LIMITS.get(path, BODY_LIMIT)
+                await self._app(scope, _bounded(receive, limit, self._body_s), sending)
         except Problem as problem:
             await refuse(problem)
         except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
@@ -73,6 +89,13 @@ class Guard:
         path = scope["path"]
         if self._keys.anyone is not None:
             _require_this_machine(headers)
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # Two lengths of one body: what stands in front may have read another request than this.
+            raise Problem(
+                400,
+                "Send Content-Length or Transfer-Encoding, not both.",
+                headers={"Connection": "close"},
+            )
         if path in _PUBLIC:
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
@@ -110,7 +133,9 @@ class Guard:
 
 
 def _later_than_now(expires: str) -> bool:
-    return expires.isascii() and expires.isdecimal() and int(expires[:12]) > time.time()
+    # Later than any link of ours lasts: it was made while the clock was ahead, or by nobody here.
+    digits = expires.isascii() and expires.isdecimal()
+    return digits and 0 < int(expires[:12]) - time.time() <= LINK_S
 
 
 def _require_this_machine(headers: Headers) -> None:
@@ -131,17 +156,37 @@ def _require_this_machine(headers: Headers) -> None:
             raise Problem(403, "Without keys only this machine itself is served.")
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Return a `receive` that raises `Problem` for a body larger than the limit."""
+def _bounded(receive: Receive, limit: int, body_s: float) -> Receive:
+    """Return a `receive` that raises `Problem` for a body that is too large or comes too slowly.
+
+    `limit` is in bytes, `body_s` in seconds.
+    """
     received = 0
+    whole = False
+    until: float | None = None
 
     async def bounded() -> Message:
-        nonlocal received
-        message: dict[str, Any] = dict(await receive())
-        received += len(message.get("body", b""))
-        if received > BODY_LIMIT:
+        nonlocal received, until, whole
+        if until is None:  # Not before: until it is asked for, the body is held up here.
+            until = asyncio.get_running_loop().time() + body_s
+        try:
+            # Once the body is there, this waits for the client to hang up.
+            async with asyncio.timeout_at(None if whole else until):
+                message: dict[str, Any] = dict(await receive())
+        except TimeoutError:
+            raise Problem(
+                408,
+                f"The body did not arrive: {body_s:g} seconds and one for each "
+                f"{BODY_RATE // 1024} KiB are over.",
+                headers={"Connection": "close"},
+            ) from None
+        whole = not message.get("more_body", False)
+        arrived = len(message.get("body", b""))
+        until += arrived / BODY_RATE
+        received += arrived
+        if received > limit:
             # uvicorn reads on and drops the rest, so that the client comes to read the answer.
-            raise Problem(413, f"The body is larger than {BODY_LIMIT // 1024} KiB.")
+            raise Problem(413, f"The body is larger than {limit // 1024} KiB.")
         return message
 
     return bounded

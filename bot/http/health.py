@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import sqlite3
 import time
-from typing import Any
+from typing import Any, cast
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
 from bot.http.context import BEARER, TheCaller, TheContext
+from bot.http.readiness import DatabaseCheck
 from bot.http.schemas import refusals
-from storage import metrics
-
-log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 
@@ -34,14 +30,9 @@ async def healthz() -> dict[str, str]:
     response_model=dict[str, Any],
     responses={503: {"description": "Not ready; the body says what is missing."}},
 )
-async def readyz(context: TheContext) -> Response:
+async def readyz(request: Request, context: TheContext) -> Response:
     """Say whether the database answers, Discord is connected and the queue is open."""
-    try:
-        await context.database.read(metrics.depth)
-        database = True
-    except sqlite3.Error:
-        log.exception("the database does not answer")
-        database = False
+    database = await cast("DatabaseCheck", request.app.state.database_check).answers()
     discord, stopping = context.health.online(), context.followers.closing.is_set()
     ready = database and discord and not stopping
     return JSONResponse(

@@ -15,7 +15,15 @@ from bot.domain.job import Job, JobState
 from bot.http.context import ApiContext, TheCaller, TheContext
 from bot.http.errors import Problem
 from bot.http.schemas import GenerateBody, Generated, JobView, LoraView, refusals
-from bot.http.submitting import POLL_S, IdempotencyKey, finished, pictures, submit, view
+from bot.http.submitting import (
+    POLL_S,
+    IdempotencyKey,
+    files_of,
+    finished,
+    images_of,
+    submit,
+    view,
+)
 from bot.jobs.compose import Asked
 
 router = APIRouter(tags=["images"])
@@ -71,7 +79,7 @@ async def generate(
         if job.state is JobState.GENERATED:
             return await _drawn(context, job)
     headers = {
-        "Location": f"/api/v1/jobs/{job.id}",
+        "Location": context.address(f"/api/v1/jobs/{job.id}"),
         "Retry-After": str(POLL_S),
         "X-Job-Id": job.id,
     }
@@ -79,7 +87,7 @@ async def generate(
 
 
 async def _drawn(context: ApiContext, job: Job) -> Response:
-    files = await pictures(context, job)
+    files = await files_of(context, await images_of(context, job))
 
     def encode() -> bytes:
         urls = [_DATA_URL + base64.b64encode(data).decode("ascii") for data in files]

@@ -1,28 +1,39 @@
-"""`POST /v1/images/generations`, as OpenAI's clients call it.
+"""`POST /v1/images/generations` and what OpenAI's clients ask for besides.
 
 https://platform.openai.com/docs/api-reference/images/create
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import re
+from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from pydantic import ValidationError
+from starlette.responses import Response
 
-from bot.domain.job import JobState
-from bot.http.context import TheCaller, TheContext
-from bot.http.errors import Problem
-from bot.http.links import signed_path
-from bot.http.schemas import OpenAIAnswer, OpenAIBody, OpenAIRefusal, refusals
-from bot.http.submitting import IdempotencyKey, finished, pictures, submit
-from bot.jobs.compose import Asked
+from bot.http.context import ApiContext, TheCaller, TheContext
+from bot.http.errors import Problem, wrong_body
+from bot.http.openai_answers import answered, require_drawable
+from bot.http.openai_schemas import (
+    OpenAIAnswer,
+    OpenAIBody,
+    OpenAIEdit,
+    OpenAIModel,
+    OpenAIModels,
+    OpenAIRefusal,
+)
+from bot.http.schemas import refusals
+from bot.http.submitting import IdempotencyKey, finished, submit
+from bot.http.uploads import form_of, picture_in
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
+_REFUSALS: Final = refusals(
+    *(400, 401, 403, 409, 410, 413, 415, 422, 429, 502, 503, 504), model=OpenAIRefusal
+)
 _SIZE: Final = re.compile(r"(\d{1,4})x(\d{1,4})")
 _QUALITIES: Final = {"low": "fast", "medium": "standard", "high": "high", "hd": "high"}
 
@@ -31,9 +42,7 @@ _QUALITIES: Final = {"low": "fast", "medium": "standard", "high": "high", "hd": 
     "/images/generations",
     summary="Draw pictures",
     response_model=OpenAIAnswer,
-    responses=refusals(
-        400, 401, 403, 409, 410, 413, 415, 422, 429, 502, 503, 504, model=OpenAIRefusal
-    ),
+    responses=_REFUSALS,
 )
 async def create_images(
     body: OpenAIBody,
@@ -42,56 +51,113 @@ async def create_images(
     caller: TheCaller,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Wait for the pictures and return them as links or base64."""
-    asked = Asked(
+    """Wait for the pictures and return them as links, base64, or both."""
+    require_drawable(body)
+    submission = await submit(context, caller, _asked_by(body), _size_of(body), idempotency_key)
+    job = await finished(context, submission, request)
+    return await answered(context, caller, request, body, job)
+
+
+_FORM: Final[dict[str, Any]] = OpenAIEdit.model_json_schema()
+_FORM["properties"] = {
+    "image": {
+        "type": "string",
+        "format": "binary",
+        "description": "A PNG, JPEG, WebP or GIF of at most 25 MiB and 50 megapixels.",
+    },
+    **_FORM["properties"],
+}
+_FORM["required"] = ["image", *_FORM["required"]]
+
+
+@router.post(
+    "/images/edits",
+    summary="Draw pictures that start from one",
+    response_model=OpenAIAnswer,
+    responses=_REFUSALS,
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+    },
+)
+async def edit_images(
+    request: Request,
+    context: TheContext,
+    caller: TheCaller,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Draw anew over a picture: the prompt says what is to be seen, not what is to be changed."""
+    async with context.uploads:
+        form = await form_of(request)
+        picture = picture_in(form)
+        try:
+            body = OpenAIEdit.model_validate(form.texts)
+        except ValidationError as error:
+            found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+            raise wrong_body(found, OpenAIEdit) from None
+        require_drawable(body)
+        strength = DEFAULT_STRENGTH if body.strength is None else body.strength
+        asked = replace(_asked_by(body), strength=strength)
+        size = _size_of(body)
+        submission = await submit(context, caller, asked, size, idempotency_key, picture=picture)
+    del form, picture  # It lies on the disk, and the wait is long.
+    job = await finished(context, submission, request)
+    return await answered(context, caller, request, body, job)
+
+
+def _asked_by(body: OpenAIBody) -> Asked:
+    """Return what OpenAI's body asks for."""
+    return Asked(
         prompt=body.prompt,
         quality=_QUALITIES.get(body.quality or ""),
         count=body.n or 1,
         seed=body.seed,
+        negative=body.negative_prompt,
+        guidance=body.guidance_scale,
+        steps=body.num_inference_steps,
         lora=body.lora,
         lora_strength=body.lora_strength,
         private=True,
     )
-    submission = await submit(context, caller, asked, _size(body.size), idempotency_key)
-    job = await finished(context, submission, request)
-    if job.state is not JobState.GENERATED:
-        raise Problem(
-            504,
-            f"Not drawn yet; the job {job.id} goes on: GET /api/v1/jobs/{job.id}",
-            job_id=job.id,
-        )
-    created = int(job.finished_at or job.created_at)
-    headers = {"X-Job-Id": job.id}
-    if body.response_format != "b64_json":
-        base = str(request.base_url).rstrip("/")
-        images = await context.queue.images(job.id)
-        links = [
-            {"url": base + signed_path(caller, job.id, image.position), "b64_json": None}
-            for image in images
-        ]
-        return JSONResponse({"created": created, "data": links}, headers=headers)
-    files = await pictures(context, job)
-
-    def encode() -> Response:
-        data = [{"url": None, "b64_json": base64.b64encode(file).decode()} for file in files]
-        return JSONResponse({"created": created, "data": data}, headers=headers)
-
-    return await asyncio.to_thread(encode)
 
 
-def _size(text: str | None) -> tuple[int | None, int | None]:
-    if text is None or text == "auto":
+def _size_of(body: OpenAIBody) -> tuple[int | None, int | None]:
+    """Return width and height in pixels, None where they are left out; raise `Problem`."""
+    if body.size is None or body.size == "auto":
         return None, None
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(body.size)
     if match is None:
-        raise Problem(422, "The size must be auto, or WIDTHxHEIGHT such as 1024x1024.")
+        raise Problem(
+            422, "The size must be auto, or WIDTHxHEIGHT such as 1024x1024.", param="size"
+        )
     return int(match[1]), int(match[2])
 
 
 @router.get(
     "/models", summary="The loaded model", responses=refusals(401, 403, model=OpenAIRefusal)
 )
-async def list_models(context: TheContext, _caller: TheCaller) -> dict[str, Any]:
+async def list_models(context: TheContext, _caller: TheCaller) -> OpenAIModels:
     """Return the one model there is, for clients that ask first."""
-    model = {"id": context.model.name, "object": "model", "created": 0, "owned_by": "imagebot"}
-    return {"object": "list", "data": [model]}
+    return OpenAIModels(object="list", data=[_model(context)])
+
+
+@router.get(
+    # The names of models have slashes in them.
+    "/models/{model_id:path}",
+    summary="The loaded model by its name",
+    responses=refusals(401, 403, 404, model=OpenAIRefusal),
+)
+async def retrieve_model(model_id: str, context: TheContext, _caller: TheCaller) -> OpenAIModel:
+    """Return the model, where it is the loaded one."""
+    model = _model(context)
+    if model_id != model.id:
+        raise Problem(
+            404,
+            f"There is no model {model_id!r}; {model.id} is loaded, and draws under any name.",
+            param="model",
+            code="model_not_found",
+        )
+    return model
+
+
+def _model(context: ApiContext) -> OpenAIModel:
+    return OpenAIModel(id=context.model.name, object="model", created=0, owned_by="imagebot")

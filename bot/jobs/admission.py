@@ -7,13 +7,12 @@ from typing import Self
 
 from bot.domain.job import Job, Origin
 from bot.domain.request import ImageRequest
-from bot.jobs.schedule import QueuePlace
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
 from bot.rules.prompt_rules import breaks_rule
 from bot.rules.refusals import ChannelClosed, PromptRuleBroken
-from bot.rules.server_edits import Values, denied_channels_of, rules_of
+from bot.rules.server_edits import Values, closed_places_of, rules_of
 from bot.rules.server_limits import ServerLimits
 from storage import jobs, people, usage
 from storage.database import Transaction
@@ -25,13 +24,12 @@ class Submission:
     """An accepted request; `repeated` if its `source_id` was seen before: this is its first job."""
 
     job: Job
-    place: QueuePlace
     repeated: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PromptVerdict:
-    """Whether a prompt breaks one of `rules`; no prompt breaks none."""
+    """Whether a request breaks one of `rules`; none breaks no rules."""
 
     rules: tuple[str, ...] = ()
     broken: bool = False
@@ -39,7 +37,8 @@ class PromptVerdict:
     @classmethod
     async def judge(cls, rules: tuple[str, ...], request: ImageRequest) -> Self:
         """Judge a request: outside of transactions, which wait for SQL alone, as a rule may not."""
-        return cls(rules, await breaks_rule(rules, request.prompt))
+        broken = await breaks_rule(rules, request.prompt, request.negative_prompt)
+        return cls(rules, broken)
 
 
 class RulesDiffer(Exception):
@@ -50,16 +49,23 @@ class RulesDiffer(Exception):
         self.rules = rules
 
 
+async def channel_settings(tx: Transaction, origin: Origin) -> Values:
+    """Return what the server of a request has set; raise `ChannelClosed` where nothing is drawn."""
+    if origin.guild_id is None:
+        return {}
+    values = await people.get(tx, "guilds", origin.guild_id)
+    places = {origin.channel_id, origin.parent_channel_id, origin.category_id}
+    if places & closed_places_of(values):
+        raise ChannelClosed
+    return values
+
+
 async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdict) -> Values:
     """Return what the server of a request has set, which allows the request.
 
     Raises `ChannelClosed`, `PromptRuleBroken` or `RulesDiffer`.
     """
-    if origin.guild_id is None:
-        return {}
-    values = await people.get(tx, "guilds", origin.guild_id)
-    if {origin.channel_id, origin.parent_channel_id} & set(denied_channels_of(values)):
-        raise ChannelClosed
+    values = await channel_settings(tx, origin)
     if (rules := rules_of(values)) != verdict.rules:
         raise RulesDiffer(rules)
     if verdict.broken:
@@ -67,34 +73,49 @@ async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdic
     return values
 
 
-async def admit(
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """That a request may become a job now: what it is charged, and what its server has set."""
+
+    needed: Charge
+    settings: Values
+
+
+async def examine(
     tx: Transaction,
-    job_id: str,
     request: ImageRequest,
     origin: Origin,
     limits: Limits,
-    settings: Values,
+    verdict: PromptVerdict,
     *,
     rate: float | None,
     now: float,
-) -> Job:
-    """Check blocks and limits; add the job, its charge, and whom it is for.
+) -> Admission:
+    """Ask all that the database knows against a request.
 
-    `settings` are those of the server, `rate` is the measured seconds for a megapixel step. Raises
-    `UserBlocked`, `QueueFull` or a `LimitReached`.
+    `rate` is the measured seconds for a megapixel step. Raises `UserBlocked`, `ChannelClosed`,
+    `PromptRuleBroken`, `RulesDiffer`, `QueueFull` or a `LimitReached`.
     """
+    settings = await server_settings(tx, origin, verdict)
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
     needed = Charge(now, request.count, request.megapixel_steps * (rate or 0.0))
-    own = ServerLimits.read(settings)
-    await limits_.check(tx, limits, own, origin, needed)
+    await limits_.check(tx, limits, ServerLimits.read(settings), origin, needed)
+    return Admission(needed, settings)
+
+
+async def admit(
+    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, admission: Admission
+) -> Job:
+    """Add the job, its charge, and whom it is for, in the transaction that examined it."""
+    needed, own = admission.needed, ServerLimits.read(admission.settings)
     weight = own.weight({*origin.role_ids, origin.guild_id or 0})
-    await jobs.insert(tx, job_id, request, origin, now, weight=weight)
+    await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight)
     await usage.charge(
-        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, now
+        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, needed.at
     )
-    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, now)
+    await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, needed.at)
     if origin.guild_id is not None:
-        await people.see_guild(tx, origin.guild_id, now)
+        await people.see_guild(tx, origin.guild_id, needed.at)
     job = await jobs.find(tx, job_id)
     assert job
     return job

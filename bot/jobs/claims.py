@@ -11,6 +11,7 @@ from bot.domain.job import Job
 from bot.jobs import outcomes
 from bot.jobs.commits import Commits
 from bot.jobs.control import QueueControl
+from bot.jobs.feed import PLACES_MOVED
 from bot.jobs.forecast import Forecast
 from bot.jobs.tasks import unbroken
 from storage import jobs
@@ -55,20 +56,27 @@ class Claims:
     async def claim(self) -> Job | None:
         """Start the next job in fair order; None if there is none, or none is to be started."""
 
-        async def claim(tx: Transaction) -> tuple[Job | None, list[str], list[str]]:
+        async def claim(tx: Transaction) -> tuple[Job | None, list[str]]:
             if self._control.paused is not None or self._control.closed:
-                return None, [], []
-            dropped = await outcomes.drop_forbidden(tx, self._clock())
-            job = await self._forecast.claim(tx)
-            return job, await jobs.queued_ids(tx) if job else [], dropped
+                return None, []
+            now = self._clock()
+            dropped: list[str] = []
+            job_id = await self._forecast.next(tx)
+            if job_id is not None and await outcomes.is_forbidden(tx, job_id, now):
+                # Where one has to go, others have to as well; looking at all is seldom needed.
+                dropped = await outcomes.drop_forbidden(tx, now)
+                job_id = await self._forecast.next(tx)
+            job = None if job_id is None else await jobs.claim(tx, job_id, now)
+            return job, dropped
 
-        def told(result: tuple[Job | None, list[str], list[str]]) -> None:
-            self._commits.tell_all(result[2], "final")
+        def told(result: tuple[Job | None, list[str]]) -> None:
+            self._commits.tell_all(result[1], "final")
             if job := result[0]:
                 self._commits.tell(job.id, "running")
-                self._commits.tell_all(result[1], "moved")
+            if any(result):
+                self._commits.feed.publish(PLACES_MOVED)
 
-        return (await self._database.write(claim, then=told))[0]
+        return (await self._database.write(claim, then=told, first=True))[0]
 
     async def _unclaim(self, claim: asyncio.Future[Job | None]) -> None:
         try:

@@ -11,11 +11,10 @@ from typing import Final, TypeVar
 
 from bot.domain.job import ImageRecord, Job, JobState
 from bot.jobs import outcomes, pause
-from bot.jobs.feed import Feed, JobUpdate, UpdateKind
+from bot.jobs.feed import PLACES_MOVED, Feed, JobUpdate, UpdateKind
 from bot.jobs.pause import QueuePause
 from bot.jobs.tasks import until_stored
 from bot.logs import job_context
-from storage import jobs
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class Commits:
                 final=final,
             )
 
-        return await self.change(record, lambda state: self._tell_state(job, state))
+        return await self.change(record, partial(self._tell_state, job), first=True)
 
     async def give_back(self, job: Job) -> bool:
         """Put a running job back at no cost, for a clean shutdown; False if its attempt is over."""
@@ -112,7 +111,8 @@ class Commits:
         async def record(tx: Transaction) -> JobState | None:
             return await outcomes.give_back(tx, job, self._clock())
 
-        return bool(await self.change(record, lambda state: self._tell_state(job, state)))
+        told = partial(self._tell_state, job)
+        return bool(await self.change(record, told, first=True))
 
     async def give_back_surely(self, job: Job) -> None:
         """`give_back` by one who leaves: where the database refuses, it is tried on and on.
@@ -136,27 +136,34 @@ class Commits:
         self, job: Job, state: JobState, record: Callable[[Transaction], Awaitable[bool]]
     ) -> bool:
         return await self.change(
-            record, lambda recorded: self._tell_state(job, state if recorded else None)
+            record,
+            lambda recorded: self._tell_state(job, state if recorded else None),
+            first=True,
         )
 
     async def change(
         self,
         fn: Callable[[Transaction], Awaitable[T]],
         told: Callable[[T], None] | None = None,
+        *,
+        first: bool = False,
     ) -> T:
-        """Commit `fn`, then tell the rest of the process, also if the caller is gone by then."""
+        """Commit `fn`, then tell the rest of the process, also if the caller is gone by then.
 
-        async def change(tx: Transaction) -> tuple[T, list[str], QueuePause]:
-            return await fn(tx), await jobs.queued_ids(tx), await pause.settle(tx)
+        What is `first` goes before new requests (`Database.write`).
+        """
 
-        def then(result: tuple[T, list[str], QueuePause]) -> None:
-            self.pause = result[2]
+        async def change(tx: Transaction) -> tuple[T, QueuePause]:
+            return await fn(tx), await pause.settle(tx)
+
+        def then(result: tuple[T, QueuePause]) -> None:
+            self.pause = result[1]
             if told:
                 told(result[0])
-            self.tell_all(result[1], "moved")
+            self.feed.publish(PLACES_MOVED)
             self.wake()
 
-        return (await self._database.write(change, then=then))[0]
+        return (await self._database.write(change, then=then, first=first))[0]
 
     def wake(self) -> None:
         """Have all who wait for `changed` look at the queue anew."""

@@ -75,4 +75,7 @@ class QueueControl:
                 tx, self._clock(), actor_id=by, guild_id=guild_id, action=action, detail=reason
             )
 
-        await self._commits.change(store, lambda _done: log.info("%s by %d", action, by))
+        def told(_done: None) -> None:
+            log.info("%s by %d", action, by)
+
+        await self._commits.change(store, told, first=True)

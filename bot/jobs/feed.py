@@ -16,7 +16,10 @@ UNREAD_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """What is new about a job: `stage` and `fraction` of loading, `moved` if its place changed."""
+    """What is new about a job: `stage` and `fraction` of loading.
+
+    `moved` is of no single job, whose id is empty then: the places of all that wait may be others.
+    """
 
     job_id: str
     kind: UpdateKind
@@ -25,6 +28,9 @@ class JobUpdate:
     stage: str = ""
     fraction: float | None = None
     preview: bytes | None = field(default=None, repr=False)
+
+
+PLACES_MOVED: Final = JobUpdate("", "moved")
 
 
 class Subscription:

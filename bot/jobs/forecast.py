@@ -4,27 +4,50 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from bot.domain.job import Job
 from bot.jobs.control import QueueControl
 from bot.jobs.feed import Feed
 from bot.jobs.schedule import (
-    UNMEASURED_RATE,
     EngineOutlook,
     Outlook,
     QueuePlace,
     places,
+    queued_order,
     running_order,
     seconds_per_unit,
 )
 from storage import facts, jobs, usage
 from storage.database import Database, Transaction
+from storage.usage import Window
 
 # How far back the fair order looks. Whoever had the card to themselves is caught up with within
 # half of it.
 FAIR_WINDOW_S: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class OpenQueue:
+    """The running jobs, then the queued ones as they will be claimed, and each one's place."""
+
+    order: Sequence[jobs.Unfinished]
+    places: Mapping[str, QueuePlace]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What order and places rest on, at one moment; the open jobs come oldest first."""
+
+    jobs: Sequence[jobs.Unfinished]
+    served: usage.Served
+    outlook: Outlook
+
+    def worked_out(self) -> OpenQueue:
+        """Return order and places: arithmetic, for which no transaction has to stay open."""
+        order = running_order(self.jobs, self.served, self.outlook.rate)
+        return OpenQueue(order, places(order, self.outlook))
 
 
 class Forecast:
@@ -50,21 +73,15 @@ class Forecast:
         self._load_fact = f"load_seconds:{model}"
         self._clock = clock
 
-    async def claim(self, tx: Transaction) -> Job | None:
-        """Start the next job in fair order, if one waits."""
-        rate = await self.rate(tx)
-        now = self._clock()
-        return await jobs.claim(
-            tx, now, since=now - FAIR_WINDOW_S, rate=UNMEASURED_RATE if rate is None else rate
-        )
+    async def next(self, tx: Transaction) -> str | None:
+        """Return the next job in fair order, if one waits."""
+        served = await usage.served(tx, Window(self._clock(), FAIR_WINDOW_S))
+        order = queued_order(await jobs.unfinished(tx), served, await self.rate(tx))
+        first = next(order, None)
+        return None if first is None else first.id
 
-    async def order(self, tx: Transaction) -> list[jobs.Unfinished]:
-        """Return the running jobs, then the queued ones as `claim` will take them."""
-        served = await usage.served(tx, self._clock() - FAIR_WINDOW_S)
-        return running_order(await jobs.unfinished(tx), served, await self.rate(tx))
-
-    async def places(self, tx: Transaction) -> dict[str, QueuePlace]:
-        """Return the place of every open job."""
+    async def look(self, tx: Transaction) -> Observed:
+        """Return what order and places rest on."""
         engines = self.engines()
         load_s: float | None = 0.0
         if not all(engine.ready for engine in engines):
@@ -78,7 +95,8 @@ class Forecast:
             progress=self._progress,
             engines=engines,
         )
-        return places(await self.order(tx), outlook)
+        served = await usage.served(tx, Window(outlook.now, FAIR_WINDOW_S))
+        return Observed(await jobs.unfinished(tx), served, outlook)
 
     async def note_load_time(self, seconds: float) -> None:
         """Remember how long the model took to load."""

@@ -129,6 +129,11 @@ async def leave_guild(tx: Transaction, guild_id: int, now: float) -> list[str]:
     return job_ids
 
 
+async def is_forbidden(tx: Transaction, job_id: str, now: float) -> bool:
+    """Tell whether a queued job is a blocked user's, or of a closed channel."""
+    return bool(await blocks.forbidden_jobs(tx, now, job_id))
+
+
 async def drop_forbidden(tx: Transaction, now: float) -> list[str]:
     """Cancel what waits of blocked users and in closed channels; return the jobs' ids.
 

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.rules.refusals import QueueDrained
+from bot.words import mark
 from storage import facts, jobs
 from storage.database import Transaction
 
 PAUSED: Final = "paused"
 DRAINING: Final = "draining"
+RESTARTED: Final = mark(
+    "the bot was restarted while jobs waited; an admin goes on with /admin resume"
+)
+"""Why the queue is paused after a start with ON_RESTART=paused."""
 
 
 @dataclass(frozen=True, slots=True)

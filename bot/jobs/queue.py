@@ -15,24 +15,28 @@ from bot.errors import JobNotFound, NotAllowed
 from bot.errors.disk import refused_politely
 from bot.jobs import outcomes, pause
 from bot.jobs.admission import (
+    Admission,
     PromptVerdict,
     RulesDiffer,
     Submission,
     admit,
-    server_settings,
+    examine,
 )
 from bot.jobs.claims import Claims
 from bot.jobs.commits import Commits
 from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
+from bot.jobs.precheck import Precheck
 from bot.jobs.schedule import QueuePlace
+from bot.jobs.standing import Standing
 from bot.logs import job_context
 from bot.rules.limits import Limits
 from bot.rules.refusals import ShuttingDown
 from bot.rules.used import LimitsUsed, limits_used
 from bot.words import _
 from storage import audit, jobs
+from storage.clock import put_stamps_right
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
@@ -50,7 +54,7 @@ class JobQueue:
     """Takes requests, hands jobs to workers in fair order, and cancels them.
 
     Its parts: `commits` records how attempts end, `control` pauses and holds the queue, `forecast`
-    knows the order and the waiting times.
+    knows the order and the waiting times, `precheck` what would be refused anyway.
     """
 
     def __init__(
@@ -67,6 +71,8 @@ class JobQueue:
         self.feed = self.commits.feed
         self.control = QueueControl(self.commits, clock=clock)
         self.forecast = Forecast(database, self.feed, self.control, model=model, clock=clock)
+        self.standing = Standing(database, self.forecast)
+        self.precheck = Precheck(database, limits, self.commits, self.control, clock=clock)
         self.claims = Claims(database, self.commits, self.control, self.forecast, clock=clock)
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
@@ -81,6 +87,8 @@ class JobQueue:
         """
 
         async def recover(tx: Transaction) -> Recovery:
+            # What the clock said in the last process may lie ahead of what it says now.
+            await put_stamps_right(tx, self._clock())
             recovery = await outcomes.recover(tx, self._clock())
             stored = await pause.settle(tx)
             if pause_waiting and stored.paused is None and await jobs.count_queued(tx):
@@ -103,34 +111,43 @@ class JobQueue:
         return new_job_id(self._clock())
 
     async def submit(
-        self, request: ImageRequest, origin: Origin, *, job_id: str | None = None
+        self,
+        request: ImageRequest,
+        origin: Origin,
+        *,
+        job_id: str | None = None,
+        prepare: Callable[[], Awaitable[ImageRequest]] | None = None,
     ) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
         All that may refuse it is asked here: raises a `Refusal`, or `StorageRefused`. A `source_id`
         seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
         does not take a job back.
+
+        `prepare` does what costs something (fetching a picture) and returns the request with it. It
+        is awaited at most once, and only for a request that nothing refuses before.
         """
-        now = self._clock()
         job_id = job_id or self.new_job_id()
 
-        async def insert(tx: Transaction) -> Submission:
+        async def examined(tx: Transaction) -> Job | Admission:
             if first := await jobs.find_source(tx, origin.source_id):
-                places = await self.forecast.places(tx)
-                place = places.get(first.id, QueuePlace(0, None, None))
-                return Submission(first, place, repeated=True)
-            settings = await server_settings(tx, origin, verdict)
+                return first
             if self.control.closed:
                 raise ShuttingDown
             self.commits.pause.require_open()
             rate = await self.forecast.rate(tx)
-            job = await admit(
-                tx, job_id, request, origin, self._limits, settings, rate=rate, now=now
+            return await examine(
+                tx, request, origin, self._limits, verdict, rate=rate, now=self._clock()
             )
-            return Submission(job, (await self.forecast.places(tx))[job_id], repeated=False)
 
-        def accepted(submission: Submission) -> None:
-            if not submission.repeated:
+        async def insert(tx: Transaction) -> tuple[Job, bool]:
+            found = await examined(tx)
+            if isinstance(found, Job):
+                return found, True
+            return await admit(tx, job_id, request, origin, found), False
+
+        def accepted(inserted: tuple[Job, bool]) -> None:
+            if not inserted[1]:
                 with job_context(job_id):
                     log.info("job %s queued for user %d", job_id, origin.user_id)
                 self.commits.tell(job_id, "queued")
@@ -139,9 +156,17 @@ class JobQueue:
             verdict = PromptVerdict()
             while True:
                 try:
-                    return await self.commits.change(insert, accepted)
+                    if self._database.crowded or prepare is not None:
+                        # Who is refused does not wait in the line of those who are not, and has
+                        # nothing prepared.
+                        found = await self._database.read(examined)
+                        if prepare is not None and isinstance(found, Admission):
+                            request, prepare = await prepare(), None
+                    job, repeated = await self.commits.change(insert, accepted)
+                    break
                 except RulesDiffer as differing:
                     verdict = await PromptVerdict.judge(differing.rules, request)
+        return Submission(job, repeated)
 
     async def limits_used(self, origin: Origin) -> LimitsUsed:
         """Return what the user of `origin` has used of the limits that hold there."""
@@ -201,20 +226,14 @@ class JobQueue:
 
     async def place(self, job_id: str) -> QueuePlace | None:
         """Return where an open job stands; None when it is final or unknown."""
-        return (await self.places()).get(job_id)
-
-    async def places(self) -> dict[str, QueuePlace]:
-        """Return where every open job stands, by id."""
-        return await self._database.read(self.forecast.places)
+        return (await self.standing.now()).places.get(job_id)
 
     async def open_jobs(self, user_id: int | None = None) -> list[Job]:
         """Return the running jobs, then the queued ones in the order in which they will run."""
-
-        async def find(tx: Transaction) -> list[Job]:
-            found = {job.id: job for job in await jobs.find_open(tx, user_id)}
-            return [found[job.id] for job in await self.forecast.order(tx) if job.id in found]
-
-        return await self._database.read(find)
+        standing = await self.standing.now()
+        found = await self._database.read(lambda tx: jobs.find_open(tx, user_id))
+        known = {job.id: job for job in found}
+        return [known[entry.id] for entry in standing.order if entry.id in known]
 
     # What a worker does
 

@@ -6,7 +6,7 @@ import heapq
 import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -95,9 +95,24 @@ def running_order(
 ) -> list[Unfinished]:
     """Return the running jobs, then the queued ones in the order in which they will be claimed.
 
-    `jobs` come oldest first. This is what `storage.jobs.NEXT_JOB` does, played forward: a job
-    counts as served for its user's and its server's next one. What drops out of the window of
-    `served` meanwhile is not foreseen.
+    `jobs` come oldest first. What drops out of the window of `served` meanwhile is not foreseen.
+    """
+    running = [job for job in jobs if job.state is JobState.RUNNING]
+    return [*running, *queued_order(jobs, served, rate)]
+
+
+def queued_order(
+    jobs: Sequence[Unfinished], served: Served, rate: float | None
+) -> Iterator[Unfinished]:
+    """Yield the queued jobs in fair order, the first of which is claimed next.
+
+    Servers share first, then the users within each; all that is outside of servers counts as one.
+    Within a server the next job is the oldest of the user who was served least by weight; among
+    these candidates that of the server served least, where a user counts for no less than what they
+    had everywhere: whoever asks from many servers gets one server's share. Served is what the GPU
+    spent of late, with the running jobs, and each one that was yielded, at their expected cost; to
+    the millisecond, since sums of floats that are equal on paper differ in their last bits. `jobs`
+    come oldest first, with the running ones among them.
     """
     cost = UNMEASURED_RATE if rate is None else rate
     users, servers = defaultdict(float, served.users), defaultdict(float, served.servers)
@@ -106,9 +121,9 @@ def running_order(
         users[job.user_id] += job.work * cost
         servers[job.server] += job.work * cost
 
-    order = [job for job in jobs if job.state is JobState.RUNNING]
-    for job in order:
-        serve(job)
+    for job in jobs:
+        if job.state is JobState.RUNNING:
+            serve(job)
     lines: dict[int, _Line] = defaultdict(lambda: _Line(users))
     where: dict[int, set[int]] = defaultdict(set)
     for age, job in enumerate(jobs):
@@ -125,7 +140,7 @@ def running_order(
         if keys.get(server) != key:
             continue
         job = lines[server].take()
-        order.append(job)
+        yield job
         serve(job)
         if not lines[server].settle():
             del lines[server], keys[server]
@@ -133,7 +148,6 @@ def running_order(
             if changed in lines:
                 keys[changed] = lines[changed].key(servers[changed])
                 heapq.heappush(heap, (keys[changed], changed))
-    return order
 
 
 class _Line:

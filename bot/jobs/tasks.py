@@ -16,6 +16,12 @@ RETRY_LIMIT_S: Final = 30.0
 T = TypeVar("T")
 
 
+def being_cancelled() -> bool:
+    """Tell whether the current task was told to end, whatever has become of that since."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def unbroken(work: Coroutine[Any, Any, T]) -> T:
     """Await `work` to its end; a cancellation that arrives meanwhile is raised afterwards."""
     task = asyncio.ensure_future(work)

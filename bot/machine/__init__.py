@@ -1,1 +1,1 @@
-"""The machine: its graphics cards, disk and database, asked without torch."""
+"""The machine: its cards, disk, database and sockets, asked without torch."""

@@ -6,15 +6,10 @@ from typing import Final
 
 from bot.domain.job import Job, JobState
 from bot.jobs.schedule import QueuePlace
-from bot.messages.text import safe
+from bot.messages.text import expected, safe
 from bot.words import _, mark, ngettext
 
 MOST_SHOWN = 10
-RESTARTED: Final = mark(
-    "the bot was restarted while jobs waited; an admin goes on with /admin resume"
-)
-"""Why the queue is paused after a start with ON_RESTART=paused."""
-
 
 ENGINE_STATES: Final = {
     "stopped": mark("the model is not loaded"),
@@ -42,22 +37,31 @@ def drain_line(reason: str) -> str:
     )
 
 
-def describe(job: Job, place: QueuePlace | None, reader_id: int) -> str:
+def describe(number: int, job: Job, place: QueuePlace | None, reader_id: int) -> str:
     """Return one line about an open job; a private prompt is shown to its owner alone."""
     hidden = job.request.private and job.user_id != reader_id
     prompt = _("(private)") if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())
+    return f"**{number}.** {prompt} · {_stands(job, place)} · `{job.id}`"
+
+
+def _stands(job: Job, place: QueuePlace | None) -> str:
+    """Say where a job stands, by what does not become untrue as time goes on."""
+    if job.cancel_requested_at is not None:
+        return _("stops at the next step")
     if job.state is JobState.RUNNING:
-        when = _("drawing now")
-        if place is not None and place.ends_at is not None:
-            when = _("drawing now, done {time}").format(time=f"<t:{place.ends_at:.0f}:R>")
-    elif place is None:
-        when = _("ending")
-    else:
-        when = _("next")
-        if place.ahead:
-            when = ngettext("{count} ahead", "{count} ahead", place.ahead).format(count=place.ahead)
-        if place.starts_at is not None:
-            when = _("{place}, starts {time}").format(
-                place=when, time=f"<t:{place.starts_at:.0f}:R>"
-            )
-    return f"`{job.id}` {prompt} · {when}"
+        if place is None or place.ends_at is None:
+            return _("drawing now")
+        if time := expected(place.ends_at):
+            return _("drawing now, done about {time}").format(time=time)
+        return _("drawing now, done any moment")
+    if place is None:
+        return _("ending")
+    when = _("next")
+    if place.ahead:
+        when = ngettext("{count} ahead", "{count} ahead", place.ahead).format(count=place.ahead)
+    if place.starts_at is None:
+        return when
+    if time := expected(place.starts_at):
+        return _("{place}, starts about {time}").format(place=when, time=time)
+    # What is next starts any moment anyway, unless the queue is paused.
+    return _("{place}, starts any moment").format(place=when) if place.ahead else when

@@ -6,7 +6,7 @@ from typing import Final
 
 from bot.jobs.feed import JobUpdate
 from bot.jobs.schedule import QueuePlace
-from bot.messages.text import safe
+from bot.messages.text import expected, safe
 from bot.words import _, ngettext
 
 _BAR_CELLS: Final = 12
@@ -19,9 +19,11 @@ def bar(done: int, total: int) -> str:
     return f"`{'▰' * filled}{'▱' * (_BAR_CELLS - filled)}` {share:.0%}"
 
 
-def waiting_status(place: QueuePlace, paused: str | None) -> str:
-    """Say where the job stands in the queue."""
-    if place.ahead == 0:
+def waiting_status(place: QueuePlace | None, paused: str | None) -> str:
+    """Say where the job stands in the queue; None: it is not known yet."""
+    if place is None:
+        line = _("⏳ In the queue")
+    elif place.ahead == 0:
         line = _("⏳ Next: starts as soon as the graphics card is free")
     else:
         line = ngettext(
@@ -30,8 +32,9 @@ def waiting_status(place: QueuePlace, paused: str | None) -> str:
     if paused is not None:
         reason = _("⏸️ the queue is paused: {reason}").format(reason=safe(_(paused), 200))
         return f"{line} · {reason}"
-    if place.starts_at is not None and place.ahead:
-        starts = _("starts {time}").format(time=f"<t:{place.starts_at:.0f}:R>")
+    if place is not None and place.starts_at is not None and place.ahead:
+        time = expected(place.starts_at)
+        starts = _("starts about {time}").format(time=time) if time else _("starts any moment")
         return f"{line} · {starts}"
     return line
 

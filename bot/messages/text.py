@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from typing import Final
 
@@ -17,6 +18,8 @@ _NUMBERED: Final = re.compile(r"^(\s*\d+)\.(?=\s)", re.MULTILINE)
 _BLANK_LINES: Final = re.compile(r"\n\s*\n(\s*\n)+")
 _MARKS_IN_A_ROW: Final = 4
 _LINES: Final = 30
+_SOON_S: Final = 60
+_TODAY_S: Final = 12 * 3600
 
 
 def _limit_marks(text: str) -> str:
@@ -56,6 +59,18 @@ def safe(text: str, limit: int = 1000) -> str:
 def relative(at: float) -> str:
     """Return a Unix time in seconds as a mark that Discord shows as "in 5 minutes"."""
     return f"<t:{at:.0f}:R>"
+
+
+def expected(at: float, now: float | None = None) -> str | None:
+    """Return when something is expected (Unix seconds) as Discord's mark of a time of day.
+
+    None stands for any moment: within a minute, or later than was thought. A relative mark would
+    count on, to "4 seconds ago" of what has not begun, under whoever reads it.
+    """
+    left = at - (time.time() if now is None else now)
+    if left < _SOON_S:
+        return None
+    return f"<t:{at:.0f}:{'t' if left < _TODAY_S else 'f'}>"
 
 
 def plain(text: str, limit: int) -> str:

@@ -10,9 +10,10 @@ from typing import Final
 import discord
 from PIL import Image
 
+from bot.domain.job import Job
 from bot.messages.discord_limits import FILE_BYTES, REQUEST_BYTES
 from bot.pictures.grid import make_grid
-from bot.pictures.parameters_written import exif_of
+from bot.pictures.parameters_written import batch_texts, exif_of
 from bot.pictures.texts import read_texts
 
 # Room for what a request holds besides its files.
@@ -58,6 +59,11 @@ def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", exif=exif, quality=_REDUCED_QUALITY)
         yield "webp", buffer.getvalue()
+
+
+def grid_texts(job: Job, model: str) -> dict[str, str]:
+    """Return the texts of a batch's grid, drawn by `model`; none where the job cannot be read."""
+    return batch_texts(job.id, job.request, job.model or model) if job.readable else {}
 
 
 def fit_grid(

@@ -11,6 +11,9 @@ from typing import Final
 from bot.pictures.containers import big, jpeg_segments, little, picture_kind, webp_chunks
 from bot.pictures.exif import orientation
 
+BYTES_LIMIT: Final = 25 * 2**20
+PIXELS_LIMIT: Final = 50_000_000
+"""The most that a picture to start from may have; the engine refuses more as well."""
 # Start of frame, of every kind of coding: not DHT (C4), JPG (C8) and DAC (CC) among them.
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LYING: Final = frozenset({5, 6, 7, 8})  # orientations of a quarter turn

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from bot.domain.job import Origin
+from bot.domain.job import Origin, Target
 from bot.rules.quotas import DAY_S, Quota, fits, quotas, refusal
 from bot.rules.refusals import CooldownRuns, OpenJobsReached, QueueFull, QuotaReached
 from bot.rules.server_limits import Bounds, ServerLimits
 from storage import jobs, people, usage
 from storage.database import Transaction
-from storage.usage import Charge
+from storage.usage import Charge, Window
 
 __all__ = ["DAY_S", "Limits", "check", "server_limits"]
 
@@ -22,8 +22,9 @@ class Limits:
 
     A user may have `open_jobs` at once, `images_per_day` and `gpu_seconds_per_day` in any 24 hours,
     and `cooldown_s` seconds between two requests; outside of servers also no more than `dm_…`.
-    A server's members together may have `server_…`. `queue_size` bounds the jobs that wait from
-    everyone, `server_queue_size` those of one server.
+    A server's members together may have `server_…`. An API key has `key_…` instead of a user's, and
+    no cooldown: it is one program, which may well ask for many people. `queue_size` bounds the jobs
+    that wait from everyone, `server_queue_size` those of one server.
     """
 
     open_jobs: int = 3
@@ -34,6 +35,9 @@ class Limits:
     dm_gpu_seconds_per_day: float = 0
     server_images_per_day: int = 0
     server_gpu_seconds_per_day: float = 0
+    key_open_jobs: int = 32
+    key_images_per_day: int = 1000
+    key_gpu_seconds_per_day: float = 0
     queue_size: int = 500
     server_queue_size: int = 0
 
@@ -42,11 +46,20 @@ class Limits:
         """What a user may have in any 24 hours, where no role grants more."""
         return Bounds.of(self.images_per_day, self.gpu_seconds_per_day)
 
+    def open_jobs_of(self, origin: Origin) -> int:
+        """Return how many jobs whoever asks may have at once."""
+        return self.key_open_jobs if origin.target is Target.HTTP else self.open_jobs
+
+    def cooldown_of(self, origin: Origin) -> float:
+        """Return the seconds that whoever asks waits between two requests."""
+        return 0 if origin.target is Target.HTTP else self.cooldown_s
+
     def quotas(self, origin: Origin, own: ServerLimits) -> list[Quota]:
         """Return what a request has to fit into."""
+        key = Bounds.of(self.key_images_per_day, self.key_gpu_seconds_per_day)
         return quotas(
             origin,
-            self.user,
+            key if origin.target is Target.HTTP else self.user,
             Bounds.of(self.dm_images_per_day, self.dm_gpu_seconds_per_day),
             Bounds.of(self.server_images_per_day, self.server_gpu_seconds_per_day),
             own,
@@ -69,16 +82,18 @@ async def check(
 ) -> None:
     """Raise `QueueFull` or a `LimitReached` when `needed` may not be added now, at its time."""
     await _check_queue(tx, limits, origin.guild_id)
-    if await jobs.count_open(tx, origin.user_id) >= limits.open_jobs:
-        raise OpenJobsReached(limits.open_jobs)
-    if limits.cooldown_s > 0:
-        last = await usage.last_charge(tx, origin.user_id)
-        if last is not None and last + limits.cooldown_s > needed.at:
-            raise CooldownRuns(limits.cooldown_s, math.ceil(last + limits.cooldown_s))
+    open_jobs = limits.open_jobs_of(origin)
+    if await jobs.count_open(tx, origin.user_id) >= open_jobs:
+        raise OpenJobsReached(open_jobs)
+    cooldown = limits.cooldown_of(origin)
+    if cooldown > 0:
+        last = await usage.last_charge(tx, origin.user_id, needed.at)
+        if last is not None and last + cooldown > needed.at:
+            raise CooldownRuns(cooldown, math.ceil(last + cooldown))
     refusals: list[QuotaReached] = []
-    since = needed.at - DAY_S
+    window = Window(needed.at, DAY_S)
     for quota in limits.quotas(origin, own):
-        whose = (quota.scope, origin.user_id, origin.guild_id, since)
+        whose = (quota.scope, origin.user_id, origin.guild_id, window)
         if not fits(quota, await usage.total(tx, *whose), needed):
             refusals.append(refusal(quota, await usage.charges(tx, *whose), needed))
     if refusals:

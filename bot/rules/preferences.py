@@ -75,17 +75,15 @@ class Preferences:
             server_edits.rules_of(await self.remembered.get("guilds", guild_id)) if guild_id else ()
         )
 
-    async def denied_channels(self, guild_id: int | None) -> tuple[int, ...]:
-        """Return the channels of a server where nothing is drawn."""
-        return (
-            server_edits.denied_channels_of(await self.remembered.get("guilds", guild_id))
-            if guild_id
-            else ()
-        )
+    async def closed_places(self, guild_id: int | None) -> frozenset[int]:
+        """Return the channels and categories of a server where nothing is drawn."""
+        if not guild_id:
+            return frozenset()
+        return server_edits.closed_places_of(await self.remembered.get("guilds", guild_id))
 
-    async def require_open(self, guild_id: int | None, *channel_ids: int | None) -> None:
-        """Raise `ChannelClosed` where one of these (a channel, a thread's channel) is closed."""
-        if set(channel_ids) & set(await self.denied_channels(guild_id)):
+    async def require_open(self, guild_id: int | None, *place_ids: int | None) -> None:
+        """Raise `ChannelClosed` where one of these (channel, parent, category) is closed."""
+        if set(place_ids) & await self.closed_places(guild_id):
             raise ChannelClosed
 
     async def policy(self, guild_id: int | None) -> Policy:

@@ -6,7 +6,7 @@ the transaction that stores its result, so that two admins at once lose nothing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -35,6 +35,27 @@ def denied_channels_of(values: Values) -> tuple[int, ...]:
     return tuple(id_ for id_ in stored_list(values, "denied_channels") if isinstance(id_, int))
 
 
+def denied_categories_of(values: Values) -> dict[int, list[int]]:
+    """Return the categories where nothing is drawn, each with the channels it had when closed.
+
+    Those are for what was waiting then: a job knows its channel, and not what that stands in.
+    """
+    found = values.get("denied_categories")
+    if not isinstance(found, dict):
+        return {}
+    stored = cast("dict[str, Any]", found)
+    return {
+        int(key): [id_ for id_ in stored_list(stored, key) if isinstance(id_, int)]
+        for key in stored
+        if key.isdecimal()
+    }
+
+
+def closed_places_of(values: Values) -> frozenset[int]:
+    """Return the channels and categories where nothing is drawn."""
+    return frozenset(denied_channels_of(values)) | denied_categories_of(values).keys()
+
+
 def with_rule(values: Values, rule: str) -> Values:
     """Add a rule; raise `InvalidRequest` where there are too many."""
     rules = [other for other in rules_of(values) if other != rule]
@@ -55,6 +76,17 @@ def with_channel(values: Values, channel_id: int, *, on: bool) -> Values:
     """Allow drawing in a channel, or deny it."""
     denied = set(denied_channels_of(values)) - {channel_id}
     return {"denied_channels": sorted(denied if on else denied | {channel_id})}
+
+
+def with_category(
+    values: Values, category_id: int, channel_ids: Iterable[int], *, on: bool
+) -> Values:
+    """Allow drawing in a category, or deny it; `channel_ids` are the channels that it has."""
+    denied = denied_categories_of(values)
+    denied.pop(category_id, None)
+    if not on:
+        denied[category_id] = sorted(channel_ids)
+    return {"denied_categories": {str(key): within for key, within in denied.items()} or None}
 
 
 def with_style(values: Values, new: Style) -> Values:

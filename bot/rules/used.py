@@ -9,7 +9,7 @@ from bot.rules.limits import DAY_S, Limits, server_limits
 from bot.rules.quotas import Quota
 from storage import jobs, usage
 from storage.database import Transaction
-from storage.usage import Charge
+from storage.usage import Charge, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,14 @@ async def limits_used(tx: Transaction, limits: Limits, origin: Origin, now: floa
     found: list[tuple[Quota, Charge]] = []
     for quota in limits.quotas(origin, own):
         whose = (quota.scope, origin.user_id, origin.guild_id)
-        found.append((quota, await usage.total(tx, *whose, now - DAY_S)))
-    last = await usage.last_charge(tx, origin.user_id) if limits.cooldown_s > 0 else None
-    ready_at = None if last is None else last + limits.cooldown_s
+        found.append((quota, await usage.total(tx, *whose, Window(now, DAY_S))))
+    cooldown = limits.cooldown_of(origin)
+    last = await usage.last_charge(tx, origin.user_id, now) if cooldown > 0 else None
+    ready_at = None if last is None else last + cooldown
     return LimitsUsed(
         quotas=tuple(found),
         open_jobs=await jobs.count_open(tx, origin.user_id),
-        open_limit=limits.open_jobs,
+        open_limit=limits.open_jobs_of(origin),
         waiting=await jobs.count_queued(tx),
         waiting_limit=limits.queue_size,
         ready_at=ready_at if ready_at is not None and ready_at > now else None,

@@ -12,7 +12,7 @@ from bot.sandbox.errors import ApiError, Json, Refusal, entries
 from bot.sandbox.interactions import open_interaction
 from bot.sandbox.model import Channel, Interaction, InteractionType, Message, User
 from bot.sandbox.options import fill_options
-from bot.sandbox.payloads import member_json, message_json, user_json
+from bot.sandbox.payloads import FORWARD, member_json, message_json, user_json
 from bot.sandbox.permissions import Permission, can_see, permissions_in, sending_right
 from bot.sandbox.uploads import Upload
 from bot.sandbox.world import World
@@ -140,6 +140,16 @@ def write(
         return messages.compose(world, channel, user, body, uploads)
     except ApiError as error:
         raise Refusal(error.status, f"Discord refused this: {error}.") from error
+
+
+def forward(world: World, user: User, source: Message, channel: Channel) -> Message:
+    """Forward a message that the user sees into a channel; raise `Refusal` where they may not."""
+    if source.ephemeral or source.deleted or not world.sees(user, source):
+        raise Refusal(404, "This message no longer exists, or is not yours to forward.")
+    if sending_right(channel) not in permissions_in(user, channel):
+        raise Refusal(403, "You may not write here.")
+    reference: Json = {"type": FORWARD, "message_id": source.id, "channel_id": source.channel.id}
+    return messages.compose(world, channel, user, {"message_reference": reference})
 
 
 def file_options(world: World, channel: Channel, name: str) -> list[str]:

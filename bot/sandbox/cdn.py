@@ -24,8 +24,9 @@ def serve_file(world: World) -> Callable[[web.Request], Awaitable[web.Response]]
             "Content-Security-Policy": "sandbox; default-src 'none'",
             "Cache-Control": "private, max-age=31536000, immutable",
         }
-        if file.content_type not in _INLINE:
+        kind = (file.content_type or "application/octet-stream").partition(";")[0]
+        if kind not in _INLINE:
             headers["Content-Disposition"] = "attachment"
-        return web.Response(body=file.data, content_type=file.content_type, headers=headers)
+        return web.Response(body=file.data, content_type=kind, headers=headers)
 
     return handler

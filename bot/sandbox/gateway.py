@@ -23,6 +23,13 @@ from bot.sandbox.payloads import member_json
 from bot.sandbox.world import World
 
 HEARTBEAT_MS: Final = 41250
+ACK_S: Final = 0.05
+"""How long a heartbeat's answer takes, about as from Discord.
+
+discord.py notes in another thread, after the sending, when it has sent a heartbeat. An answer that
+comes sooner measures the time since the heartbeat before: 41 s, of which it warns ("Can't keep
+up"), and which `latency` then says.
+"""
 PRIVILEGED: Final = 1 << 1 | 1 << 8 | 1 << 15
 _RESUMABLE: Final = (1000, 1001, 4000, 4001, 4002, 4003, 4005, 4008)
 
@@ -197,7 +204,7 @@ class Gateway:
         data: Any = frame.get("d")
         match frame.get("op"):
             case Op.HEARTBEAT:
-                connection.send(Op.ACK)
+                asyncio.get_running_loop().call_later(ACK_S, connection.send, Op.ACK)
             case Op.IDENTIFY:
                 self._identify(connection, data)
             case Op.RESUME:

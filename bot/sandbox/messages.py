@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from bot.sandbox.components import fill_ids
 from bot.sandbox.errors import ApiError, Form, Json, entries
 from bot.sandbox.model import Channel, File, Flag, Interaction, Message, User, walk
+from bot.sandbox.payloads import FORWARD
 from bot.sandbox.permissions import Permission, permissions_in
 from bot.sandbox.uploads import Upload
 from bot.sandbox.validate import check_message
@@ -47,7 +49,9 @@ def compose(
         message.visible_to = interaction.user if message.ephemeral else None
     _apply(world, message, body, uploads)
     source: Json = body.get("message_reference") or {}
-    if source:
+    if source.get("type") == FORWARD:
+        _forward(world, message, source)
+    elif source:
         message.reference = _reply_target(world, channel, source)
         message.type = DEFAULT if message.reference is None else REPLY
     return world.add_message(message)
@@ -90,6 +94,17 @@ def _reply_target(world: World, channel: Channel, source: Json) -> Message | Non
             form.add("message_reference", code="REPLIES_UNKNOWN_MESSAGE", message=text)
             form.check()
         return None
+
+
+def _forward(world: World, message: Message, source: Json) -> None:
+    """Put a copy of another message into this one, which has no words or files of its own."""
+    origin = world.message(world.channel(str(source["channel_id"])), int(source["message_id"]))
+    message.reference = origin
+    # Of what is forwarded again the first message is kept.
+    kept = replace(origin.forwarded or origin)
+    kept.embeds, kept.components = copy.deepcopy((kept.embeds, kept.components))
+    kept.files, kept.mentions = [*kept.files], [*kept.mentions]
+    message.forwarded = kept
 
 
 def _apply(world: World, message: Message, body: Json, uploads: Sequence[Upload]) -> None:
@@ -154,7 +169,8 @@ def _resolve(media: Json, files: Sequence[File]) -> Json:
         for file in files:
             if file.filename == name:
                 media |= {"url": file.url, "proxy_url": file.url}
-                media |= {"content_type": file.content_type}
+                if file.content_type is not None:
+                    media["content_type"] = file.content_type
                 if file.width is not None:
                     media |= {"width": file.width, "height": file.height}
                 if file.description:

@@ -15,8 +15,19 @@ class ChannelType(IntEnum):
 
     TEXT = 0
     DM = 1
+    VOICE = 2
     GROUP_DM = 3
+    CATEGORY = 4
+    ANNOUNCEMENT = 5
     PUBLIC_THREAD = 11
+    STAGE = 13
+    FORUM = 15
+    MEDIA = 16
+
+    @property
+    def holds_messages(self) -> bool:
+        """Whether one can write into it: a forum has posts (threads), a category channels."""
+        return self not in (ChannelType.CATEGORY, ChannelType.FORUM, ChannelType.MEDIA)
 
 
 class Flag(IntEnum):
@@ -112,7 +123,10 @@ class Overwrite:
 
 @dataclass(slots=True, eq=False)
 class Channel:
-    """A text channel, a thread, the direct messages with one user, or those of a group."""
+    """A channel of a server, a thread, the direct messages with one user, or those of a group.
+
+    `parent` is a thread's channel (a post's forum), or the category that a channel stands in.
+    """
 
     id: int
     type: ChannelType
@@ -128,15 +142,23 @@ class Channel:
     locked: bool = False
     messages: dict[int, Message] = field(default_factory=dict[int, "Message"])
 
+    @property
+    def thread_of(self) -> Channel | None:
+        """The channel of a thread; None for all others."""
+        return self.parent if self.type is ChannelType.PUBLIC_THREAD else None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class File:
-    """An uploaded file with its address on the sandbox's own CDN."""
+    """An uploaded file with its address on the sandbox's own CDN.
+
+    `content_type` is what is said of its kind; None says nothing, as Discord now and then does.
+    """
 
     id: int
     filename: str
     data: bytes
-    content_type: str
+    content_type: str | None
     url: str
     description: str | None = None
     width: int | None = None
@@ -145,7 +167,10 @@ class File:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """A message as it stands now. `visible_to` is the one user who sees an ephemeral one."""
+    """A message as it stands now. `visible_to` is the one user who sees an ephemeral one.
+
+    `forwarded` is the message that this one forwards, as it stood then.
+    """
 
     id: int
     channel: Channel
@@ -163,6 +188,7 @@ class Message:
     mention_everyone: bool = False
     interaction: Interaction | None = None
     reference: Message | None = None
+    forwarded: Message | None = None
     visible_to: User | None = None
     deleted: bool = False
 

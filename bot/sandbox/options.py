@@ -93,6 +93,8 @@ def _convert(world: World, channel: Channel, entry: Json, value: Any, filled: Fi
                 return _user(world, channel, value, filled)
             case Option.CHANNEL:
                 found = world.channel(value)
+                if entry.get("channel_types") and int(found.type) not in entry["channel_types"]:
+                    raise wrong
                 filled.resolved.setdefault("channels", {})[str(found.id)] = channel_json(found) | {
                     "permissions": "0"
                 }

@@ -22,6 +22,13 @@ from bot.sandbox.model import (
 from bot.sandbox.permissions import app_permissions, permissions_in
 from bot.sandbox.scene import APPLICATION_ID
 
+FORWARD: Final = 1
+"""The type of a reference to a message that is forwarded, not answered."""
+# https://discord.com/developers/docs/resources/message#message-snapshot-object
+_SNAPSHOT_FIELDS: Final = (
+    *("type", "content", "embeds", "attachments", "timestamp", "edited_timestamp", "flags"),
+    *("mentions", "mention_roles", "components"),
+)
 JOINED_AT = "2026-01-01T00:00:00.000000+00:00"
 
 _NULL_IN_GUILD: Final[list[str]] = [
@@ -52,6 +59,26 @@ _ZERO_IN_GUILD: Final[list[str]] = [
     "premium_subscription_count",
     "nsfw_level",
 ]
+
+
+_SPOKEN: Final[Json] = {
+    "bitrate": 64000,
+    "user_limit": 0,
+    "rtc_region": None,
+    "video_quality_mode": 1,
+}
+_POSTED: Final[Json] = {
+    "available_tags": [],
+    "default_reaction_emoji": None,
+    "default_sort_order": None,
+    "default_forum_layout": 0,
+}
+_KIND_FIELDS: Final = {
+    ChannelType.VOICE: _SPOKEN,
+    ChannelType.STAGE: _SPOKEN,
+    ChannelType.FORUM: _POSTED,
+    ChannelType.MEDIA: _POSTED,
+}
 
 
 def timestamp(seconds: float) -> str:
@@ -140,12 +167,16 @@ def channel_json(channel: Channel) -> Json:
         | {"deny": str(int(entry.deny))}
         for key, entry in channel.overwrites.items()
     ]
-    return body | {
-        "position": channel.position,
-        "topic": channel.topic,
-        "nsfw": channel.nsfw,
-        "permission_overwrites": overwrites,
-    }
+    return (
+        body
+        | _KIND_FIELDS.get(channel.type, {})
+        | {
+            "position": channel.position,
+            "topic": channel.topic,
+            "nsfw": channel.nsfw,
+            "permission_overwrites": overwrites,
+        }
+    )
 
 
 def _thread_fields(channel: Channel, guild: Guild) -> Json:
@@ -196,9 +227,10 @@ def file_json(file: File, *, ephemeral: bool = False) -> Json:
         "size": len(file.data),
         "url": file.url,
         "proxy_url": file.url,
-        "content_type": file.content_type,
         "flags": 0,
     }
+    if file.content_type is not None:
+        body["content_type"] = file.content_type
     if file.width is not None:
         body |= {"width": file.width, "height": file.height}
     if file.description is not None:
@@ -242,12 +274,17 @@ def message_json(message: Message, *, quoted: bool = False) -> Json:
                 "user": user_json(message.interaction.user),
             }
     if (source := message.reference) is not None:
-        body["message_reference"] = {"type": 0, "channel_id": str(source.channel.id)} | {
+        kind = 0 if message.forwarded is None else FORWARD
+        body["message_reference"] = {"type": kind, "channel_id": str(source.channel.id)} | {
             "message_id": str(source.id)
         }
         if source.channel.guild is not None:
             body["message_reference"]["guild_id"] = str(source.channel.guild.id)
-        if not quoted:
+        if message.forwarded is not None:
+            whole = message_json(message.forwarded, quoted=True)
+            part = {key: whole[key] for key in _SNAPSHOT_FIELDS}
+            body["message_snapshots"] = [{"message": part}]
+        elif not quoted:
             answered = None if source.deleted else message_json(source, quoted=True)
             body["referenced_message"] = answered
     return body

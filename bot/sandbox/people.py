@@ -171,6 +171,10 @@ class Person:
         place = self.place(channel)
         return actions.write(self._world, self.user, place, text, uploads, reply_to=source)
 
+    async def forward(self, message: Message, channel: Place) -> Message:
+        """Forward a message into a channel."""
+        return actions.forward(self._world, self.user, message, self.place(channel))
+
     def messages(self, channel: Place) -> list[Message]:
         """Return the messages that this user sees in a channel, oldest first."""
         place = self.place(channel)

@@ -58,8 +58,7 @@ def permissions_in(user: User, channel: Channel) -> Permission:
         granted |= Permission(role.permissions)
     if Permission.ADMINISTRATOR in granted or user.id == guild.owner_id:
         return EVERYTHING
-    place = channel.parent if channel.type is ChannelType.PUBLIC_THREAD else channel
-    overwrites = {} if place is None else place.overwrites
+    overwrites = (channel.thread_of or channel).overwrites
     if everyone := overwrites.get(guild.id):
         granted = granted & ~everyone.deny | everyone.allow
     allow = deny = 0

@@ -157,7 +157,7 @@ class Rest:
         """Return the guild's channels."""
         self._check_guild(request)
         guild = self._world.guild
-        places = [c for c in self._world.channels.values() if c.guild is guild and not c.parent]
+        places = [c for c in self._world.channels.values() if c.guild is guild and not c.thread_of]
         return reply([channel_json(channel) for channel in places])
 
     async def guild_roles(self, request: web.Request) -> web.Response:

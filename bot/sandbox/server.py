@@ -12,6 +12,7 @@ from typing import Final, Self, TypeVar
 import aiohttp
 from aiohttp import web
 
+from bot.machine.acceptor import Acceptor
 from bot.sandbox.cdn import serve_file
 from bot.sandbox.clock import Clock
 from bot.sandbox.exchanges import Exchange
@@ -22,6 +23,7 @@ from bot.sandbox.people import Person
 from bot.sandbox.rest import Rest
 from bot.sandbox.rest_messages import MessageRest
 from bot.sandbox.user_api import UserApi
+from bot.sandbox.visitors import MOST, Visitors
 from bot.sandbox.world import World
 
 HOST: Final = "127.0.0.1"
@@ -36,14 +38,16 @@ T = TypeVar("T")
 class Sandbox:
     """A Discord of its own on 127.0.0.1, for as long as the `async with` lasts.
 
-    `port` 0 takes a free one. `clock` can be moved forward by tests, `world` holds the state,
-    `faults` and `gateway` cause trouble, `exchanges` records what the bot asked over REST.
+    `port` 0 takes a free one, `most` bounds the connections. `clock` can be moved forward by
+    tests, `world` holds the state, `faults` and `gateway` cause trouble, `exchanges` records what
+    the bot asked over REST.
     """
 
     token: Final = TOKEN
 
-    def __init__(self, port: int = 0, *, clock: Clock | None = None) -> None:
+    def __init__(self, port: int = 0, *, clock: Clock | None = None, most: int = MOST) -> None:
         self._port = port
+        self._most = most
         self.clock = clock or Clock()
         self.world = World(self.clock)
         self.faults = Faults()
@@ -51,14 +55,18 @@ class Sandbox:
         self._users = UserApi(self.world)
         self._gateway: Gateway | None = None
         self._runner: web.AppRunner | None = None
+        self._acceptor: Acceptor | None = None
 
     async def __aenter__(self) -> Self:
         listener = socket.create_server((HOST, self._port))
         self._port = listener.getsockname()[1]
         self.world.base_url = self.url
         self._gateway = Gateway(self.world, self.gateway_url, self.token)
+        visitors = Visitors()
         gate = api_gate(self.token, self.faults, self._record, self.clock.now)
-        app = web.Application(middlewares=[guard, gate], client_max_size=UPLOAD_LIMIT)
+        app = web.Application(
+            middlewares=[visitors.middleware, guard, gate], client_max_size=UPLOAD_LIMIT
+        )
         Rest(self.world, self.gateway_url).add_to(app)
         MessageRest(self.world).add_to(app)
         self._users.add_to(app)
@@ -69,9 +77,11 @@ class Sandbox:
         app.router.add_get("/", _index)
         app.router.add_static("/page", PAGE)
         app.on_response_prepare.append(_harden)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        self._runner = web.AppRunner(app, shutdown_timeout=1, **visitors.options())
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        assert self._runner.server is not None
+        self._acceptor = Acceptor("the sandbox", listener, self._most)
+        self._acceptor.start(visitors.serving(self._runner.server))
         return self
 
     async def __aexit__(
@@ -84,6 +94,8 @@ class Sandbox:
         self.clock.close()
         self.gateway.close(1001)
         await self._users.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
         if self._runner is not None:
             await self._runner.cleanup()
 

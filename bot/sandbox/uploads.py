@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from typing import Any, Final, cast
 
 from aiohttp import BodyPartReader, web
 
-from bot.sandbox.errors import ApiError, Json
+from bot.sandbox.errors import ApiError, Json, Refusal
 
+BODY_S: Final = 60.0
 KEEP_LIMIT: Final = 32 * 1024 * 1024
 """Bytes of one file that are kept; the rest is read and dropped, only the size counts."""
 
@@ -39,7 +41,15 @@ class Body:
 
 
 async def read_body(request: web.Request) -> Body:
-    """Read the whole body; raise error 50109 where it is no JSON."""
+    """Read the whole body; raise error 50109 where it is no JSON, `Refusal` where it never ends."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await _read(request)
+    except TimeoutError:
+        raise Refusal(408, "The body did not arrive in time.") from None
+
+
+async def _read(request: web.Request) -> Body:
     if not request.content_type.startswith("multipart/"):
         text = await request.text()
         return Body(_parse(text) if text else None, [])

@@ -14,6 +14,7 @@ from bot.sandbox.errors import Json, Refusal, entries
 from bot.sandbox.events import Event
 from bot.sandbox.gate import reply
 from bot.sandbox.model import Channel, User
+from bot.sandbox.payloads import FORWARD
 from bot.sandbox.people import Invocation, NoResponse
 from bot.sandbox.permissions import can_see
 from bot.sandbox.uploads import Body, Upload, read_body
@@ -61,8 +62,14 @@ class UserApi:
         user, channel, body = self._user(request), self._channel(request), await _body(request)
         text = str(body.fields.get("content") or "")
         source: Json = body.fields.get("message_reference") or {}
-        reply_to = _whole(source.get("message_id")) if source else None
-        message = actions.write(self._world, user, channel, text, body.uploads, reply_to=reply_to)
+        source_id = _whole(source.get("message_id")) if source else None
+        if source_id is not None and source.get("type") == FORWARD:
+            origin = self._world.find_message(user, source_id)
+            message = actions.forward(self._world, user, origin, channel)
+        else:
+            message = actions.write(
+                self._world, user, channel, text, body.uploads, reply_to=source_id
+            )
         return reply(view.message(message))
 
     async def command(self, request: web.Request) -> web.Response:

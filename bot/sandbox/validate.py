@@ -8,6 +8,7 @@ from typing import Final
 from bot.sandbox.components import check_components
 from bot.sandbox.errors import Form, Json, empty_message, too_large
 from bot.sandbox.model import Flag, Message
+from bot.sandbox.payloads import FORWARD
 from bot.sandbox.uploads import Upload
 
 CONTENT_LIMIT: Final = 2000
@@ -88,7 +89,8 @@ def _check_attachments(
 
 
 def _has_substance(body: Json, uploads: Sequence[Upload], current: Message | None) -> bool:
-    if uploads:
+    reference: Json = body.get("message_reference") or {}
+    if uploads or reference.get("type") == FORWARD:
         return True
     for key in ("content", "embeds", "components"):
         if body[key] if key in body else current is not None and getattr(current, key):

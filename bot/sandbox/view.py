@@ -25,9 +25,13 @@ def state(world: World) -> Json:
     """Return users, channels, direct messages and commands."""
     people = [user for user in world.users.values() if not user.bot]
     general = next(iter(world.channels.values()))
-    places = [channel for channel in world.channels.values() if channel.guild is not None]
+    places = [
+        channel
+        for channel in world.channels.values()
+        if channel.guild is not None and channel.type.holds_messages
+    ]
     # A thread stands under its channel.
-    places.sort(key=lambda c: (c.parent or c).position * 2 + (c.parent is not None))
+    places.sort(key=lambda c: ((c.thread_of or c).position, c.thread_of is not None))
     return {
         "application": {"id": str(world.application_id), "name": world.bot.name},
         "bot": {"id": str(world.bot.id), "name": world.bot.name, "online": world.bot_online},

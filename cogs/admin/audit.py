@@ -5,6 +5,7 @@ A page's number and filter are the whole state of its controls.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import discord
@@ -16,12 +17,28 @@ from bot.client.controls import Control
 from bot.domain.ids import is_job_id
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import safe, shorten
-from bot.words import _
+from bot.words import _, mark
 from cogs.admin.queue import scope
 
 PAGE: Final = 10
 ACTION_LIMIT: Final = 40
-_TEXT_SHOWN: Final = 50
+_TEXT_SHOWN: Final = 80
+_NAMED: Final = re.compile(r"(?P<before>(?:(?:no )?limit of )?)(?P<kind>role|channel) (?P<id>\d+)")
+# Settings that were changed, by the names under which they are stored.
+_SETTINGS: Final = {
+    "aspect": mark("shape"),
+    "quality": mark("quality"),
+    "style": mark("style"),
+    "negative": mark("negative prompt"),
+    "private": mark("private answers"),
+    "rules": mark("prompt rules"),
+    "styles": mark("styles"),
+    "denied_channels": mark("closed channels"),
+    "flagged_restricted": mark("flagged pictures in age-restricted channels"),
+    "flagged_elsewhere": mark("flagged pictures in other channels"),
+    "report_channel": mark("channel for reports"),
+}
+_UNSET: Final = re.compile(r"(?<=: )None pictures(?:, )?|None min(?:, )?|(?:, )?weight None")
 
 
 async def audit_page(
@@ -65,8 +82,28 @@ def _line(entry: AuditEntry) -> str:
         shown = f"`{target}`" if is_job_id(target) else safe(target, _TEXT_SHOWN)
         parts.append(f"<@{target}>" if person else shown)
     if entry.detail:
-        parts.append(" ".join(safe(entry.detail, _TEXT_SHOWN).split()))
+        parts.append(_readable(entry.detail, entry.guild_id))
     return " · ".join(parts)
+
+
+def _readable(detail: str, guild_id: int | None) -> str:
+    """Return a detail with names for settings, its role or channel, and without what was not set.
+
+    Entries of earlier versions say `None` of that.
+    """
+    names = detail.split(", ")
+    if all(name in _SETTINGS for name in names):
+        return ", ".join(_(_SETTINGS[name]) for name in names)
+    detail = _UNSET.sub("", " ".join(detail.split())).strip(" ,")
+    if detail.endswith(":"):
+        detail = f"{detail} none"
+    if found := _NAMED.match(detail):
+        mention = f"<{'@&' if found['kind'] == 'role' else '#'}{found['id']}>"
+        if found["kind"] == "role" and found["id"] == str(guild_id):
+            mention = "@everyone"
+        rest = safe(detail[found.end() :], _TEXT_SHOWN)
+        return f"{safe(found['before'], _TEXT_SHOWN)}{mention}{rest}"
+    return safe(detail, _TEXT_SHOWN)
 
 
 class AuditPageButton(

@@ -9,6 +9,7 @@ import discord
 from discord import app_commands
 
 from bot.client.bot import ImageBot
+from bot.client.places import category_of, parent_of
 from bot.errors import InvalidRequest, NotAllowed
 from bot.jobs.blocking import EVERYWHERE
 from bot.messages.discord_limits import MESSAGE_LENGTH
@@ -18,6 +19,9 @@ from bot.rules.prompt_rules import RULE_LIMIT, checked_rule
 from bot.words import _, mark, ngettext
 
 _HOUR_S = 3600
+# Every kind of channel: whatever takes a command, and what such channels stand in. Discord's own
+# partial objects, since the bot need not see a channel to close it.
+Place = app_commands.AppCommandChannel | app_commands.AppCommandThread
 
 
 async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
@@ -31,6 +35,10 @@ async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> 
 
 async def _tell(interaction: discord.Interaction[Any], text: str) -> None:
     await interaction.response.send_message(shorten(text, MESSAGE_LENGTH), ephemeral=True)
+
+
+def _until(at: float) -> str:
+    return _("until {time}").format(time=f"<t:{at:.0f}:f>")
 
 
 class BlockGroup(app_commands.Group):
@@ -64,6 +72,9 @@ class BlockGroup(app_commands.Group):
             reason=reason or "",
         )
         text = _("{user} is blocked.").format(user=f"<@{user.id}>")
+        if hours is not None:
+            until = f"<t:{interaction.created_at.timestamp() + hours * _HOUR_S:.0f}:f>"
+            text = _("{user} is blocked until {time}.").format(user=f"<@{user.id}>", time=until)
         if dropped:
             more = ngettext(
                 "{count} waiting job was dropped.", "{count} waiting jobs were dropped.", dropped
@@ -97,7 +108,7 @@ class BlockGroup(app_commands.Group):
         )
         lines = [
             f"<@{block.user_id}>"
-            + (f" <t:{block.until:.0f}:R>" if block.until is not None else "")
+            + (f" · {_until(block.until)}" if block.until is not None else "")
             + (f" · {safe(block.reason, 80)}" if block.reason else "")
             for block in found
         ]
@@ -108,7 +119,11 @@ class RuleGroup(app_commands.Group):
     """`/admin rule`."""
 
     @app_commands.command(name="add", description=mark("Refuse prompts that say this."))
-    @app_commands.describe(rule=mark("Words, or a regular expression between slashes."))
+    @app_commands.describe(
+        rule=mark(
+            "Words, or a /regular expression/; negative: before it is about the negative prompt."
+        )
+    )
     async def add(
         self,
         interaction: discord.Interaction[ImageBot],
@@ -118,8 +133,11 @@ class RuleGroup(app_commands.Group):
         guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.with_rule, rule=checked_rule(rule))
         preferences = interaction.client.services.preferences
-        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
-        await _tell(interaction, _("Added."))
+        await preferences.edit_guild(
+            guild_id, edit, by=interaction.user.id, detail=f"rule added: {rule.strip()}"
+        )
+        sentence = _("The rule {rule} holds from now on.")
+        await _tell(interaction, sentence.format(rule=safe(rule.strip(), RULE_LIMIT)))
 
     @app_commands.command(name="remove", description=mark("Remove a rule."))
     @app_commands.describe(rule=mark("The rule, as the list shows it."))
@@ -132,8 +150,11 @@ class RuleGroup(app_commands.Group):
         guild_id = await interaction.client.permissions.moderated_server(interaction)
         edit = partial(server_edits.without_rule, rule=rule.strip())
         preferences = interaction.client.services.preferences
-        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
-        await _tell(interaction, _("Removed."))
+        await preferences.edit_guild(
+            guild_id, edit, by=interaction.user.id, detail=f"rule removed: {rule.strip()}"
+        )
+        sentence = _("The rule {rule} no longer holds.")
+        await _tell(interaction, sentence.format(rule=safe(rule.strip(), RULE_LIMIT)))
 
     @app_commands.command(name="list", description=mark("Show this server's rules."))
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
@@ -151,37 +172,50 @@ class ChannelGroup(app_commands.Group):
     """`/admin channel`: where the bot draws."""
 
     async def _set(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
-        *,
-        on: bool,
+        self, interaction: discord.Interaction[ImageBot], where: Place, *, on: bool
     ) -> None:
         guild_id = await interaction.client.permissions.moderated_server(interaction)
-        edit = partial(server_edits.with_channel, channel_id=where.id, on=on)
         preferences = interaction.client.services.preferences
-        await preferences.edit_guild(guild_id, edit, by=interaction.user.id)
+        edit = partial(server_edits.with_channel, channel_id=where.id, on=on)
+        if where.type is discord.ChannelType.category:
+            within = _channels_in(interaction.client, guild_id, where.id)
+            edit = partial(
+                server_edits.with_category, category_id=where.id, channel_ids=within, on=on
+            )
+        noted = f"channel {where.id}: {'open' if on else 'closed'}"
+        await preferences.edit_guild(guild_id, edit, by=interaction.user.id, detail=noted)
+        names = {"channel": f"<#{where.id}>"}
         sentence = _("The bot draws in {channel}.")
         if not on:
-            sentence = _("The bot draws no more in {channel}.")
-        await _tell(interaction, sentence.format(channel=f"<#{where.id}>"))
+            sentence = _("The bot no longer draws in {channel}.")
+        elif outer := await self._still_closed(interaction.client, guild_id, where.id):
+            names["outer"] = f"<#{outer}>"
+            sentence = _("{channel} itself is open, but {outer} around it is closed.")
+        await _tell(interaction, sentence.format(**names))
+
+    async def _still_closed(self, bot: ImageBot, guild_id: int, channel_id: int) -> int | None:
+        """Return what a channel stands in, where that is closed."""
+        channel = bot.get_channel(channel_id)
+        around = {parent_of(channel), category_of(channel)}
+        closed = await bot.services.preferences.closed_places(guild_id)
+        return next(iter(around & closed), None)
 
     @app_commands.command(name="deny", description=mark("Draw nothing in a channel."))
-    @app_commands.describe(where=mark("Which channel."))
-    async def deny(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
-    ) -> None:
-        """Refuse requests from a channel and its threads."""
+    @app_commands.describe(
+        where=mark("Which channel; a forum's posts and a category's channels too.")
+    )
+    async def deny(self, interaction: discord.Interaction[ImageBot], where: Place) -> None:
+        """Refuse requests from a channel and its threads, or from all channels of a category."""
         await self._set(interaction, where, on=False)
 
     @app_commands.command(name="allow", description=mark("Draw in a channel again."))
     @app_commands.describe(where=mark("Which channel."))
-    async def allow(
-        self,
-        interaction: discord.Interaction[ImageBot],
-        where: discord.TextChannel | discord.VoiceChannel | discord.Thread,
-    ) -> None:
+    async def allow(self, interaction: discord.Interaction[ImageBot], where: Place) -> None:
         """Take requests from a channel again."""
         await self._set(interaction, where, on=True)
+
+
+def _channels_in(bot: ImageBot, guild_id: int, category_id: int) -> list[int]:
+    guild = bot.get_guild(guild_id)
+    channels = guild.channels if guild is not None else ()
+    return [channel.id for channel in channels if category_of(channel) == category_id]

@@ -179,9 +179,8 @@ class FigureCommands(commands.Cog):
         guild_id = await scope(interaction, bot)
         whole = await bot.permissions.may_manage_all(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        jobs = await services.queue.open_jobs()
-        if guild_id is not None:
-            jobs = [job for job in jobs if job.guild_id == guild_id]
+        standing = await services.queue.standing.now()
+        jobs = [job for job in standing.order if guild_id is None or job.server == guild_id]
         running = sum(job.state is JobState.RUNNING for job in jobs)
         latency = _("unknown")
         if math.isfinite(bot.latency):

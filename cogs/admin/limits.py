@@ -41,6 +41,12 @@ def _describe(bounds: Bounds, weight: float | None = None) -> str:
     return " · ".join(parts) or _("no limit of its own")
 
 
+def _noted(images: int | None, minutes: float | None, weight: float | None = None) -> str:
+    """Return what was set, for the audit."""
+    given = (("{} pictures", images), ("{:g} min", minutes), ("weight {:g}", weight))
+    return ", ".join(text.format(value) for text, value in given if value is not None) or "none"
+
+
 class LimitGroup(app_commands.Group):
     """`/admin limit`."""
 
@@ -70,7 +76,7 @@ class LimitGroup(app_commands.Group):
             guild_id,
             partial(with_role_limit, role_id=role.id, limit=limit),
             by=interaction.user.id,
-            detail=f"limit of role {role.id}: {images} pictures, {minutes} min, weight {weight}",
+            detail=f"limit of role {role.id}: {_noted(images, minutes, weight)}",
         )
         sentence = _("{role}: {limit}").format(
             role=role.mention, limit=_describe(limit.bounds, weight)
@@ -91,7 +97,8 @@ class LimitGroup(app_commands.Group):
             by=interaction.user.id,
             detail=f"no limit of role {role.id}",
         )
-        await interaction.response.send_message(_("Removed."), ephemeral=True)
+        sentence = _("{role} no longer has a limit of its own.").format(role=role.mention)
+        await interaction.response.send_message(sentence, ephemeral=True)
 
     @app_commands.command(
         name="server", description=mark("Set what all members together may ask for.")
@@ -113,7 +120,7 @@ class LimitGroup(app_commands.Group):
             await bot.permissions.moderated_server(interaction),
             partial(with_server_bounds, bounds=bounds),
             by=interaction.user.id,
-            detail=f"limit of the server: {images} pictures, {minutes} min",
+            detail=f"limit of the server: {_noted(images, minutes)}",
         )
         sentence = _("All members together: {limit}").format(limit=_describe(bounds))
         await interaction.response.send_message(sentence, ephemeral=True)
@@ -122,13 +129,14 @@ class LimitGroup(app_commands.Group):
     async def show(self, interaction: discord.Interaction[ImageBot]) -> None:
         """List what is set for the server and for roles."""
         bot = interaction.client
-        found = await bot.services.preferences.limits(
-            await bot.permissions.moderated_server(interaction)
-        )
+        guild_id = await bot.permissions.moderated_server(interaction)
+        found = await bot.services.preferences.limits(guild_id)
         lines = [_("All members together: {limit}").format(limit=_describe(found.server))]
         lines += [
             _("{role}: {limit}").format(
-                role=f"<@&{role_id}>", limit=_describe(one.bounds, one.weight)
+                # The role of everyone has the server's id, and Discord shows no name for it.
+                role="@everyone" if role_id == guild_id else f"<@&{role_id}>",
+                limit=_describe(one.bounds, one.weight),
             )
             for role_id, one in found.roles.items()
         ]

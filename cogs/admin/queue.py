@@ -14,9 +14,10 @@ from typing_extensions import override
 from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.jobs import CANCEL_SENTENCES, describe_all
+from bot.client.jobs import CANCEL_SENTENCES, list_open
 from bot.domain.job import Job
 from bot.errors import JobNotFound
+from bot.jobs.schedule import Unfinished
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import MOST_SHOWN, drain_line, pause_line
 from bot.messages.text import plain, shorten
@@ -40,25 +41,29 @@ async def everyones_queue(
     """Return what a moderator reads of the queue, and the controls. Raises `NotAllowed`."""
     guild_id = await scope(interaction, bot)
     queue = bot.services.queue
-    jobs = await queue.open_jobs()
-    if guild_id is not None:
-        jobs = [job for job in jobs if job.guild_id == guild_id]
-    page = min(page, max(0, len(jobs) - 1) // MOST_SHOWN)
-    shown = jobs[page * MOST_SHOWN :]
+
+    def picked(entry: Unfinished) -> bool:
+        return guild_id is None or entry.server == guild_id
+
+    reader_id = interaction.user.id
+    found = await list_open(queue, picked, reader_id, page * MOST_SHOWN)
+    last = max(0, found.picked - 1) // MOST_SHOWN
+    if page > last:
+        page = last
+        found = await list_open(queue, picked, reader_id, page * MOST_SHOWN)
     lines: list[str] = []
     if queue.control.paused is not None:
         lines.append(pause_line(queue.control.paused))
     elif queue.control.draining is not None:
         lines.append(drain_line(queue.control.draining))
-    body = await describe_all(queue, shown, interaction.user.id)
-    lines.append(body or _("The queue is empty."))
+    lines.append(found.text or _("The queue is empty."))
     view = discord.ui.View(timeout=None)
-    if shown:
-        view.add_item(_menu(shown[:MOST_SHOWN], page, interaction.user.id))
+    if found.jobs:
+        view.add_item(_menu(found.jobs, page, reader_id, page * MOST_SHOWN))
     for label, emoji, way, to, on in (
         (_("Back"), "◀️", "back", page - 1, page > 0),
         (_("Refresh"), "🔄", "stay", page, True),
-        (_("Next"), "▶️", "next", page + 1, len(shown) > MOST_SHOWN),
+        (_("Next"), "▶️", "next", page + 1, found.more > 0),
     ):
         view.add_item(
             discord.ui.Button[discord.ui.View](
@@ -69,13 +74,13 @@ async def everyones_queue(
     return shorten("\n".join(lines), MESSAGE_LENGTH), view
 
 
-def _menu(jobs: list[Job], page: int, reader_id: int) -> discord.ui.Select[Any]:
+def _menu(jobs: list[Job], page: int, reader_id: int, skipped: int) -> discord.ui.Select[Any]:
     options: list[discord.SelectOption] = []
-    for job in jobs:
+    for number, job in enumerate(jobs, skipped + 1):
         hidden = job.request.private and job.user_id != reader_id
         prompt = _("(private)") if hidden else plain(job.request.prompt, _PROMPT_SHOWN)
         options.append(
-            discord.SelectOption(label=prompt or job.id, value=job.id, description=job.id)
+            discord.SelectOption(label=f"{number}. {prompt}", value=job.id, description=job.id)
         )
     return discord.ui.Select[Any](
         custom_id=f"endjob:{page}", placeholder=_("Cancel a job"), options=options

@@ -44,7 +44,9 @@ class StyleGroup(app_commands.Group):
             by=interaction.user.id,
             detail=f"style {new.name}",
         )
-        sentence = _("The style {name} is there.").format(name=safe(new.name, NAME_LIMIT))
+        sentence = _("The style {name} can be chosen here now.").format(
+            name=safe(new.name, NAME_LIMIT)
+        )
         await interaction.response.send_message(sentence, ephemeral=True)
 
     @app_commands.command(name="remove", description=mark("Remove one of this server's styles."))
@@ -62,7 +64,8 @@ class StyleGroup(app_commands.Group):
             by=interaction.user.id,
             detail=f"no style {name}",
         )
-        await interaction.response.send_message(_("Removed."), ephemeral=True)
+        sentence = _("The style {name} was removed.").format(name=safe(name, NAME_LIMIT))
+        await interaction.response.send_message(sentence, ephemeral=True)
 
     @app_commands.command(name="list", description=mark("Show this server's styles."))
     async def list_styles(self, interaction: discord.Interaction[ImageBot]) -> None:

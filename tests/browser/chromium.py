@@ -126,15 +126,28 @@ class Page:
             await self.call("Input.dispatchMouseEvent", type=kind, **where)
 
     async def type(self, text: str) -> None:
-        """Type into what has the focus; a newline is the Enter key."""
-        for at, part in enumerate(text.split("\n")):
-            if at:
+        """Type key by key into what has the focus; a newline is the Enter key.
+
+        What no key writes (Chinese) is committed character by character, as an input method does.
+        """
+        for char in text:
+            if char == "\n":
                 await self.key("Enter", 13, "\r")
-            if part:
-                await self.call("Input.insertText", text=part)
+            elif char.isascii():
+                # The codes of other characters are those of arrows and the like.
+                code = ord(char.upper()) if char.isalnum() or char == " " else 0
+                await self.key(char, code, char)
+            else:
+                await self.call("Input.insertText", text=char)
+
+    async def paste(self, text: str) -> None:
+        """Insert a text into what has the focus, in one piece."""
+        await self.call("Input.insertText", text=text)
 
     async def key(self, name: str, code: int, text: str = "") -> None:
-        common = {"key": name, "code": name, "windowsVirtualKeyCode": code}
+        common = {"key": name, "windowsVirtualKeyCode": code}
+        if len(name) > 1:
+            common["code"] = name
         await self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         await self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 

@@ -18,8 +18,7 @@ async def test_a_batch_a_form_and_pages(sandbox, page, tmp_path):
     engine = ScriptedEngine(Script(hold_at=4, preview=jpeg()))
     async with staged(sandbox, tmp_path / "data", engine):
         await arrive(page, sandbox)
-        # Without a prompt the form opens.
-        await page.type("/imagine count: 2 \n")
+        await page.type("/compose count: 2 \n")
         await page.until("document.querySelector('dialog.form')")
         await page.type("two fish")
         await press(page, "Submit", "dialog .button")
@@ -59,10 +58,16 @@ async def test_the_menu_of_a_message(sandbox, page, tmp_path):
             if seen:
                 await page.until(f"{TEXT}.includes('{seen}')")
         await page.until("document.querySelector('dialog.form')")
-        await page.type("in oil")
+        await page.type("in oil, 30% (soft)!")
         await press(page, "Submit", "dialog .button")
         await page.until(f"{LOADED} === 2")
         assert stage.engine.requests[-1].input_image is not None
+        assert stage.engine.requests[-1].prompt == "in oil, 30% (soft)!"
+        await page.js("document.querySelector('[aria-label^=\"More actions\"]').click()")
+        await press(page, "Forward", ".menu-item")
+        await press(page, "#art", ".menu-item")
+        await press(page, "art", ".channel")
+        await page.until("document.querySelector('.forward .embed-image img')?.complete")
 
 
 async def test_a_chinese_user_and_a_group(sandbox, page, tmp_path):

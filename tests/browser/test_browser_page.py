@@ -155,6 +155,46 @@ async def test_options_are_checked_before_sending(sandbox: Sandbox, bot: Bot, pa
     assert await page.js(f"!{find('.panel-item', '/admin queue')}")
 
 
+async def test_typing_after_a_command_goes_where_discord_puts_it(
+    sandbox: Sandbox, page: Page, tmp_path
+):
+    async with staged(sandbox, tmp_path / "data") as stage:
+        await arrive(page, sandbox)
+        # Into the first required option, key by key.
+        await page.type("/imagine a red heart")
+        assert await page.js("document.activeElement.id") == "option-prompt"
+        assert await page.js("document.activeElement.value") == "a red heart"
+        await page.type("\n")
+        await page.until("document.querySelector('.embed-image img')?.complete")
+        assert stage.engine.requests[-1].prompt == "a red heart"
+        # The option's own name, as the help writes it.
+        await page.type("/imagine prompt: a blue heart aspect: 16:9 seed: 7 \n")
+        await page.until("document.querySelectorAll('.embed-image img').length === 2")
+        drawn = stage.engine.requests[-1]
+        assert (drawn.prompt, drawn.seeds) == ("a blue heart", (7,))
+        assert drawn.width > drawn.height
+        # Without a required option keys look for one, and what is none is not dropped in silence.
+        await page.type("/history hea")
+        assert await page.js("document.activeElement.id") == "bare"
+        await page.until(find(".panel-head", "No such option"))
+        await page.type("\n")
+        await page.until(find(".bare .chip-problem", "No such option"))
+        for _ in range(3):
+            await page.key("Backspace", 8)
+        await page.type("te")
+        await page.until(find(".panel-item", "text"))
+        await page.type("\n")
+        await page.until("document.activeElement.id === 'option-text'")
+        await page.type("heart\n")
+        await page.until(f"{TEXT}.includes('Your pictures with')")
+        # Backspace leaves the command as it leaves any other text.
+        await page.type("/queue ")
+        await page.until("document.activeElement.id === 'bare'")
+        await page.key("Backspace", 8)
+        await page.until("document.activeElement.id === 'text'")
+        assert await page.js("document.activeElement.value") == "/queue"
+
+
 async def test_files_go_along(sandbox: Sandbox, bot: Bot, page: Page):
     await arrive(page, sandbox)
     paste = """(() => { const data = new DataTransfer();
@@ -181,7 +221,8 @@ async def test_files_go_along(sandbox: Sandbox, bot: Bot, page: Page):
 
 async def test_a_refused_message_comes_back(sandbox: Sandbox, bot: Bot, page: Page):
     await arrive(page, sandbox)
-    await page.type("long " * 500 + "\n")
+    await page.paste("long " * 500)
+    await page.type("\n")
     await page.until("!document.querySelector('.problem').hidden")
     assert len(await page.js("document.querySelector('#text').value")) == 2499
     assert sandbox.user("bob").messages("general") == []

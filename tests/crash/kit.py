@@ -61,7 +61,7 @@ class Bot:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         environment = {
             **kept,
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))),
             "DISCORD_API_URL": self.sandbox.api_url,
             "DATA_DIR": str(self.data),
             "IMAGE_MODEL_NAME": "tiny",

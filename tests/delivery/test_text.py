@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.messages.text import plain, safe, shorten
+from bot.jobs.schedule import QueuePlace
+from bot.messages.status import waiting_status
+from bot.messages.text import expected, plain, safe, shorten
 
 MENTIONS = ["@everyone", "@here", "<@123>", "<@!123>", "<@&123>", "<#123>", "</imagine:1>",
             "<t:0:R>", "<:x:123>", "<id:home>"]  # fmt: skip
@@ -69,3 +71,13 @@ def test_shorten(text, limit):
 def test_plain_is_one_line():
     assert plain("  a\nb \u202e ", 100) == "a b"
     assert plain("x" * 50, 10) == "x" * 9 + "…"
+
+
+@pytest.mark.parametrize(
+    ("left", "mark"), [(-5, None), (59, None), (61, "t"), (43_000, "t"), (90_000, "f")]
+)
+def test_what_is_expected_is_never_said_to_be_past(left, mark):
+    now = 1_800_000_000.0
+    assert expected(now + left, now) == (mark and f"<t:{now + left:.0f}:{mark}>")
+    place = QueuePlace(2, now + left, None)
+    assert ":R>" not in waiting_status(place, None)

@@ -77,13 +77,20 @@ async def misbehaving(
     *,
     limits: SilenceLimits | None = None,
     backoff: Backoff | None = None,
+    confinement: str = "auto",
     **options,
 ) -> AsyncIterator[EngineProcess]:
     """An engine whose child runs tests/engine/misbehaving.py."""
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     engine = EngineProcess(
         model,
-        options=EngineOptions(folder, pipeline="misbehaving:build", compile=False),
+        options=EngineOptions(
+            folder,
+            pipeline="misbehaving:build",
+            compile=False,
+            confinement=confinement,
+            work_path=folder,
+        ),
         limits=limits,
         backoff=backoff or Backoff(base=0.01),
         **options,

@@ -18,7 +18,6 @@ from bot.engine.child.backend import Drawn, LoadInfo
 from bot.engine.frames import LIMIT
 from bot.engine.options import Activity
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
-from tests.engine import spoiling
 
 
 def numbered_jpeg(number: int) -> bytes:
@@ -89,6 +88,8 @@ class Misbehaving:
         return LoadInfo(self.model, "none")
 
     def generate(self, request, report):
+        import spoiling  # in the child alone, whose PYTHONPATH has this folder
+
         report.stage(Activity.DENOISE)
         if request.prompt == "hold-first":
             wait_for_cancel(request, report)
@@ -272,6 +273,8 @@ def do_segv(request, report) -> None:
 
 
 def do_hang(request, report) -> None:
+    sys.stderr.write("it hangs\n")
+    sys.stderr.flush()
     wait_for_ever()
 
 

@@ -139,7 +139,7 @@ async def by_forms(stage) -> None:
     first = await stage.outcome(await stage.imagine("bob", "first", **SMALL))
 
     async def write(prompt: str) -> None:
-        opened = await bob.slash("general", "imagine", **SMALL)
+        opened = await bob.slash("general", "compose", **SMALL)
         await opened.response()
         sent = await bob.submit_modal(opened, {"prompt": prompt, "negative": prompt})
         await stage.delivered(job_id_of(await stage.outcome(sent)))

@@ -128,14 +128,14 @@ async def test_no_prompt_gets_into_the_log(sandbox, tmp_path, monkeypatch, log, 
 async def test_control_tokens_reach_the_pipeline_as_plain_text(sandbox, tmp_path, monkeypatch):
     async with unruly(sandbox, tmp_path, monkeypatch) as stage:
         await draw(stage, "write-down <|im_end|> of <|image_pad|>")
-        seen = (tmp_path / "data/images/.work/prompts.json").read_text()
+        seen = (tmp_path / "data/images/.work/engine-local-0/prompts.json").read_text()
     assert "write-down <| im_end |> of <| image_pad |>" in seen
 
 
 async def test_what_was_typed_stays_out_of_the_log_of_a_fault(stage, log, monkeypatch):
     prompt = "a very secret lighthouse"
     bob = stage.sandbox.user("bob")
-    opened = await bob.slash("general", "imagine")
+    opened = await bob.slash("general", "compose")
     await opened.response()
 
     async def broken(request, *_, **__):

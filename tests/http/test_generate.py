@@ -192,7 +192,7 @@ async def test_a_restart_while_a_job_waits(sandbox, tmp_path):
 
 @pytest.mark.slow
 async def test_a_hundred_at_once(sandbox, tmp_path):
-    many = {"limit_open_jobs": 100, "limit_images_per_day": 100}
+    many = {"limit_key_open_jobs": 100, "limit_key_images_per_day": 100}
     async with opened(sandbox, tmp_path, **many) as api, api.client() as client:
         asked = [
             client.post(
@@ -206,25 +206,43 @@ async def test_a_hundred_at_once(sandbox, tmp_path):
     assert len({answer.headers["X-Job-Id"] for answer in answers}) == 100
 
 
-async def test_limits_are_those_of_users(sandbox, tmp_path):
+async def test_a_key_has_limits_of_its_own_and_each_refusal_says_when(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=1))
+    users = {"limit_open_jobs": 1, "limit_images_per_day": 1, "limit_cooldown_seconds": 1000}
+    keys = {"limit_key_open_jobs": 3, "limit_key_images_per_day": 4}
     async with (
-        opened(sandbox, tmp_path, TWO_KEYS, engine, limit_images_per_day=4) as api,
+        opened(sandbox, tmp_path, TWO_KEYS, engine, **users, **keys) as api,
         api.client(ALICE) as alice,
         api.client(BOB) as bob,
     ):
         asked = [alice.post(f"{GENERATE}?async=true", json={"prompt": "a"}) for _ in range(10)]
-        codes = sorted(answer.status_code for answer in await asyncio.gather(*asked))
-        assert codes == [202] * 3 + [429] * 7
-        full = (await alice.post(GENERATE, json={"prompt": "a"})).json()["detail"]
-        assert "Cancel one with DELETE /api/v1/jobs/{id}, or wait" in full
+        answers = await asyncio.gather(*asked)
+        assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 7
+        late = [answer for answer in answers if answer.status_code == 429]
+        assert {answer.headers["Retry-After"] for answer in late} == {"10"}
+        full = await alice.post(OPENAI, json={"prompt": "a"})
+        assert "Cancel one with DELETE /api/v1/jobs/{id}, or wait" in full.text
+        assert (full.headers["Retry-After"], full.headers.get("x-should-retry")) == ("10", None)
         two = await bob.post(f"{GENERATE}?async=true", json={"prompt": "a", "count": 4})
         assert two.status_code == 202
         more = await bob.post(GENERATE, json={"prompt": "a"})
         assert more.status_code == 429
         assert 0 < int(more.headers["Retry-After"]) <= 24 * 3600 + 1
         assert "<t:" not in more.json()["detail"]
+        theirs = await bob.post(OPENAI, json={"prompt": "a"})
+        assert (theirs.status_code, theirs.headers["x-should-retry"]) == (429, "false")
         engine.release.set()
+
+
+async def test_more_than_a_limit_ever_allows_is_no_matter_of_time(sandbox, tmp_path):
+    async with (
+        opened(sandbox, tmp_path, TWO_KEYS, limit_key_images_per_day=2) as api,
+        api.client(ALICE) as client,
+    ):
+        asked = {"prompt": "a", "count": 3}
+        never = await client.post(GENERATE, json=asked)
+        assert (never.status_code, never.headers.get("Retry-After")) == (422, None)
+        assert "2" in never.json()["detail"]
 
 
 @pytest.mark.slow

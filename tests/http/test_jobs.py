@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
+from bot.delivery.card_maker import CardMaker
 from bot.errors import EngineError, EngineErrorKind
 from bot.http.metrics import Metrics
 from bot.jobs.feed import JobUpdate
+from bot.sandbox import gateway
+from storage import deliveries
 from tests.engines import Script, ScriptedEngine
-from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened, png_of
+from tests.http.kit import ALICE, BOB, GENERATE, OPENAI, TWO_KEYS, events_of, opened
 from tests.wire.kit import PATIENCE_S, soon
 
 LATER = f"{GENERATE}?async=true"
@@ -125,37 +129,6 @@ async def test_a_job_says_why_its_model_does_not_load(sandbox, tmp_path):
         assert (ended["state"], ended["stage"]) == ("cancelled", None)
 
 
-@pytest.mark.slow
-async def test_openais_shapes(sandbox, tmp_path):
-    async with opened(sandbox, tmp_path) as api, api.client() as client:
-        body = {"prompt": "a house", "n": 2, "size": "256x272", "response_format": "b64_json"}
-        answer = await client.post(OPENAI, json=body | {"user": "someone", "model": "dall-e-3"})
-        assert answer.status_code == 200
-        assert isinstance(answer.json()["created"], int)
-        urls = [f"data:image/png;base64,{one['b64_json']}" for one in answer.json()["data"]]
-        assert [png_of(url).size for url in urls] == [(256, 272)] * 2
-        for wrong, words in (
-            ({"prompt": ""}, "prompt"),
-            ({"prompt": "a", "size": "big"}, "WIDTHxHEIGHT"),
-            ({"prompt": "a", "size": "17x17"}, "width"),
-            ({"prompt": "a", "n": 5}, "n"),
-            ({"prompt": "a", "stream": True}, "stream"),
-            ({"prompt": "a", "seed": -1}, "seed"),
-            ({"prompt": "a", "lora": "nobody's"}, "LoRA"),
-        ):
-            refused = await client.post(OPENAI, json=wrong)
-            assert refused.status_code == 400
-            error = refused.json()["error"]
-            assert words in error["message"]
-            assert error["type"] == "invalid_request_error"
-        seeded = await client.post(OPENAI, json={"prompt": "a house", "seed": 77})
-        job = await api.stage.queue.job(seeded.headers["X-Job-Id"])
-        assert job.request.seed == 77
-        models = (await client.get("/v1/models")).json()
-        assert [model["id"] for model in models["data"]] == ["tiny"]
-        assert (await client.get("/v1/nothing")).json()["error"]["code"] == "not_found"
-
-
 async def test_head_is_answered_as_get_without_the_body(sandbox, tmp_path):
     async with (
         opened(sandbox, tmp_path, TWO_KEYS) as api,
@@ -176,6 +149,27 @@ async def test_head_is_answered_as_get_without_the_body(sandbox, tmp_path):
         assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD")
 
 
+async def test_an_answer_that_is_fetched_as_its_delivery_begins(
+    sandbox, tmp_path, monkeypatch, caplog
+):
+    exposure = CardMaker.exposure
+    met = 0
+
+    async def fetched_first(self, job, *args):
+        nonlocal met
+        met += 1
+        await api.stage.database.write(partial(deliveries.taken, job_id=job.id, now=1.0))
+        return await exposure(self, job, *args)
+
+    monkeypatch.setattr(CardMaker, "exposure", fetched_first)
+    async with opened(sandbox, tmp_path) as api, api.client() as client:
+        job = (await client.post(LATER, json={"prompt": "a house"})).json()
+        delivery = await api.stage.delivered(job["id"])
+    assert met == 1
+    assert (delivery.state, delivery.rung, delivery.attempts) == ("delivered", "kept", 0)
+    assert "unexpected error" not in caplog.text
+
+
 async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
     counted = asyncio.Event()
     ended = Metrics._ended
@@ -185,6 +179,8 @@ async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
         counted.set()
 
     monkeypatch.setattr(Metrics, "_ended", noted)
+    # The first heartbeat's answer is there before the page is read.
+    monkeypatch.setattr(gateway, "ACK_S", 0)
     async with opened(sandbox, tmp_path) as api, api.client() as client:
         assert (await client.get("/healthz")).json() == {"status": "ok"}
         ready = await client.get("/readyz")

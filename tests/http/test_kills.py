@@ -18,7 +18,7 @@ JOBS = 8
 @pytest.mark.slow
 async def test_accepted_jobs_survive_a_kill(tmp_path):
     port = free_port()
-    door = {"API_KEYS": f"alice:{ALICE}", "HTTP_PORT": str(port), "LIMIT_OPEN_JOBS": str(JOBS)}
+    door = {"API_KEYS": f"alice:{ALICE}", "HTTP_PORT": str(port), "LIMIT_KEY_OPEN_JOBS": str(JOBS)}
     client = httpx.AsyncClient(
         base_url=f"http://127.0.0.1:{port}",
         headers={"Authorization": f"Bearer {ALICE}"},

@@ -15,10 +15,10 @@ from tests.process.kit import bot_process, logged
 
 KEY = "fuzzers-key-0123456789"
 PLENTY = {
-    "LIMIT_OPEN_JOBS": "100000",
-    "LIMIT_IMAGES_PER_DAY": "1000000",
+    "LIMIT_KEY_OPEN_JOBS": "100000",
+    "LIMIT_KEY_IMAGES_PER_DAY": "1000000",
     "LIMIT_QUEUE_SIZE": "100000",
-    "LIMIT_GPU_SECONDS_PER_DAY": "0",
+    "LIMIT_KEY_GPU_SECONDS_PER_DAY": "0",
 }
 
 
@@ -54,7 +54,7 @@ async def test_schemathesis_finds_nothing(tmp_path):
     assert found["failures"] == [], said.decode()
     assert found["errors"] == []
     assert run.returncode == 0, said.decode()
-    assert found["operations"]["tested"] == found["operations"]["total"] == 13
+    assert found["operations"]["tested"] == found["operations"]["total"] == 15
     assert found["test_cases"]["generated"] > 300
     assert "unexpected error" not in log
     assert KEY not in log

@@ -81,6 +81,19 @@ async def test_another_file_than_the_recorded_one_is_not_checked(pictures, start
     ]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that confines")
+async def test_it_reads_the_pictures_of_its_folder_alone(pictures, started, tmp_path, caplog):
+    caplog.set_level("INFO")
+    other = tmp_path / "other"
+    other.mkdir()
+    check = started(confined_to=other)
+    inside = pictures[0][0].rename(other / "inside.png")
+    found = await check.look([(inside, pictures[0][1]), pictures[1]])
+    assert "the process is confined" in caplog.text
+    refused = Verdict.FAILED if "files by Landlock" in caplog.text else Verdict.CLEAR
+    assert [result.verdict for result in found] == [Verdict.CLEAR, refused]
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -37,4 +37,4 @@ def store(tmp_path: Path) -> ImageStore:
 
 @pytest.fixture
 def fleet(queue: JobQueue, store: ImageStore, database: Database, clock: Clock) -> Fleet:
-    return Fleet(queue, store, database, clock=clock, retry_s=0.001)
+    return Fleet(queue, store, database, clock=clock, timer=clock, retry_s=0.001)

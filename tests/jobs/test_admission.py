@@ -57,9 +57,9 @@ async def test_rules_that_change_while_a_prompt_is_judged_count(
     judged: list[tuple[str, ...]] = []
     breaks_rule = admission.breaks_rule
 
-    async def slowly(rules, text):
+    async def slowly(rules, *texts):
         judged.append(tuple(rules))
-        found = await breaks_rule(rules, text)
+        found = await breaks_rule(rules, *texts)
         if len(judged) == 1:
             await set_guild(database, clock, rules=["gore"])
         return found

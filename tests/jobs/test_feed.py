@@ -71,21 +71,33 @@ async def test_the_queue_tells_a_whole_life(queue):
     with queue.feed.subscribe() as reader:
         first = await submit(queue, 1)
         other = await submit(queue, 2)
-        assert [(u.job_id, u.kind) for u in await read(reader, 2)] == [
+        assert [(u.job_id, u.kind) for u in await read(reader, 3)] == [
             (first.id, "queued"),
+            ("", "moved"),
             (other.id, "queued"),
         ]
         job = await queue.get()
         assert {(u.job_id, u.kind) for u in await read(reader, 2)} == {
             (first.id, "running"),
-            (other.id, "moved"),
+            ("", "moved"),
         }
         await finish(queue, job)
         await queue.cancel(other.id, by=2)
-        assert {(u.job_id, u.kind) for u in await read(reader, 2)} == {
+        assert {(u.job_id, u.kind) for u in await read(reader, 3)} == {
             (first.id, "final"),
+            ("", "moved"),
             (other.id, "final"),
         }
+
+
+async def test_that_places_moved_is_told_once_however_many_wait(queue):
+    for number in range(5):
+        await submit(queue, number)
+    with queue.feed.subscribe() as reader:
+        await queue.cancel((await queue.get()).id, by=0)
+        await submit(queue, 9)
+        kinds = [update.kind for update in reader._unread.values()]
+    assert kinds.count("moved") == 1
 
 
 def test_the_text_in_each_png_draws_it_again():

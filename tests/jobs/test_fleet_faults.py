@@ -94,11 +94,11 @@ async def test_a_refused_job_is_tried_by_every_other_engine_first(queue, fleet, 
 async def test_an_engine_that_leaves_takes_its_hold_along(queue, fleet, store, monkeypatch):
     tried = asyncio.Event()
 
-    async def try_writing():
+    async def try_writing(_self):
         tried.set()
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store, "try_writing", try_writing)
+    monkeypatch.setattr(type(store), "try_writing", try_writing)
     refused = EngineError(Kind.DISK_REFUSED, "x", sentence="the bot's disk is full")
     await fleet.add("a", ScriptedEngine(Script(error=refused)))
     async with at_work(fleet):

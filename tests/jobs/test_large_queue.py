@@ -44,7 +44,10 @@ def instructions(connection: sqlite3.Connection, sql: str, params: object) -> in
 
 @pytest.mark.parametrize(
     ("sql", "params"),
-    [(jobs.NEXT_JOB, {"since": 0.0, "rate": 1.0}), (usage.SERVED, (0.0,))],
+    [
+        (jobs.UNFINISHED, ()),
+        (usage.SERVED, {"since": 0.0, "until": 9.0}),
+    ],
 )
 def test_the_cost_grows_with_the_queue_and_not_with_its_product_with_the_hour(sql, params):
     def cost(waiting: int, served: int) -> int:

@@ -270,27 +270,26 @@ def test_loading_costs_nobody():
     assert gpu_seconds({}) == 0.0
 
 
-WHOSE = {"user_id": 1, "guild_id": 77, "since": 0.0}
-OF_USER = "usage_user (user_id=? AND charged_at>?)"
+WHOSE = {"user_id": 1, "guild_id": 77, "since": 0.0, "until": 1.0}
+OF_USER = "usage_user (user_id=? AND charged_at>? AND charged_at<?)"
 
 
 @pytest.mark.parametrize(
     ("sql", "params", "indices"),
     [
-        (
-            jobs.NEXT_JOB,
-            {"since": 0.0, "rate": 1.0},
-            ["INDEX jobs_open", "usage_served (served_at>?)"],
-        ),
         (jobs.UNFINISHED, (), ["INDEX jobs_open"]),
-        (usage.SERVED, (0.0,), ["usage_served (served_at>?)", "INDEX jobs_open"]),
+        (
+            usage.SERVED,
+            {"since": 0.0, "until": 1.0},
+            ["usage_served (served_at>? AND served_at<?)", "INDEX jobs_open"],
+        ),
         (usage.totals_sql(QuotaScope.USER), WHOSE, [OF_USER]),
         (usage.totals_sql(QuotaScope.MEMBER), WHOSE, [OF_USER]),
         (usage.totals_sql(QuotaScope.DIRECT), WHOSE, [OF_USER]),
         (
             usage.totals_sql(QuotaScope.SERVER),
             WHOSE,
-            ["usage_guild (guild_id=? AND charged_at>?)"],
+            ["usage_guild (guild_id=? AND charged_at>? AND charged_at<?)"],
         ),
     ],
 )

@@ -46,7 +46,7 @@ async def test_a_refused_picture_costs_its_job_nothing(
     store = WatchedStore(tmp_path / "images", clock=clock)
     store.tried = asyncio.Event()
     job, other = await submit(queue, 1), await submit(queue, 2)
-    worker = GpuWorker(queue, engine, store, clock=clock, retry_s=0.001)
+    worker = GpuWorker(queue, engine, store, timer=clock, retry_s=0.001)
     running = asyncio.create_task(worker.run())
     try:
         with queue.feed.subscribe() as updates:

@@ -26,7 +26,7 @@ SECRET = b"DISCORD_TOKEN=canary"
 def at_work(queue, store, clock):
     @asynccontextmanager
     async def at_work(engine: ScriptedEngine, **options):
-        worker = GpuWorker(queue, engine, store, clock=clock, retry_s=0.001, **options)
+        worker = GpuWorker(queue, engine, store, timer=clock, retry_s=0.001, **options)
         running = asyncio.create_task(worker.run())
         try:
             async with asyncio.timeout(20):

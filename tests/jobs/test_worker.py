@@ -34,7 +34,7 @@ def at_work(queue, store, clock):
 
     @asynccontextmanager
     async def at_work(engine: ScriptedEngine):
-        worker = GpuWorker(queue, engine, store, clock=clock, retry_s=0.001)
+        worker = GpuWorker(queue, engine, store, timer=clock, retry_s=0.001)
         running = asyncio.create_task(worker.run())
         try:
             async with asyncio.timeout(20):
@@ -51,7 +51,7 @@ def at_work(queue, store, clock):
 async def test_an_idle_model_is_unloaded_and_comes_back(queue, store, clock, state):
     engine = ScriptedEngine()
     engine.state = state  # An engine whose load was cancelled goes on with it.
-    worker = GpuWorker(queue, engine, store, clock=clock, idle_unload_s=0.001)
+    worker = GpuWorker(queue, engine, store, timer=clock, idle_unload_s=0.001)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(20):
         await engine.unloaded.wait()
@@ -277,7 +277,7 @@ async def test_cancel_right_after_the_claim_is_not_lost(queue, store, clock):
         assert await queue.cancel(claimed.id, by=1) is CancelOutcome.CANCELLING
         return claimed
 
-    worker = GpuWorker(queue, engine, store, clock=clock, source=get_and_cancel)
+    worker = GpuWorker(queue, engine, store, timer=clock, source=get_and_cancel)
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(10):
         assert await final(queue, job) == [JobState.CANCELLED]

@@ -11,6 +11,7 @@ from bot.app.engines import Planned
 from bot.cli.main import main
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
+from storage.images import engine_folder
 
 if __name__ == "__main__":
     options = {"pipeline": f"{sys.argv[1]}:build"}
@@ -19,7 +20,13 @@ if __name__ == "__main__":
         Planned(
             f"local-{number}",
             EngineProcess(
-                settings.image_model_name, options=EngineOptions(settings.data_dir, **options)
+                settings.image_model_name,
+                options=EngineOptions(
+                    settings.data_dir,
+                    work_path=engine_folder(settings.images_dir, f"local-{number}"),
+                    confinement=settings.engine_confinement,
+                    **options,
+                ),
             ),
         )
         for number in range(engine_count)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from storage.images import ImageStore
 from tests.jobs.kit import MODEL, open_queue, submit
 
 OLD = time.time() - 2 * 24 * 3600
-DATA = "data folder,free disk,SQLite,database,schema,pictures,temporary files"
+DATA = "data folder,free disk,SQLite,database,schema,pictures,temporary files,private files"
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +155,18 @@ async def test_it_reads_beside_a_bot_that_runs(tmp_path, examine):
         code, _ = examine()
         assert code == 0
         assert (await queue.job(job.id)).id == job.id
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+async def test_files_that_others_may_read_are_named(tmp_path, examine):
+    await make_pictures(tmp_path)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    assert examine()[1]["private files"] == [("ok", "what is kept is yours alone")]
+    (tmp_path / "images").chmod(0o755)
+    (tmp_path / "bot.sqlite3").chmod(0o644)
+    code, found = examine()
+    assert code == 0
+    ((level, text),) = found["private files"]
+    assert level == "warning"
+    assert text.endswith(f"can read {tmp_path / 'bot.sqlite3'} and 1 more")

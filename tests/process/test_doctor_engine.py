@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+
+import pytest
 
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
@@ -10,6 +13,7 @@ from bot.fleet.worker import GpuWorker
 from storage.images import ImageStore
 from tests.engines import ScriptedEngine
 from tests.jobs.kit import open_queue, submit
+from tests.process.kit import ROOT
 
 
 async def test_a_model_that_was_not_loaded_is_an_error_until_it_is(look, tmp_path, monkeypatch):
@@ -67,3 +71,23 @@ def test_names_in_env_that_are_no_settings(look, tmp_path, monkeypatch):
     ]
     assert [name for name, _ in texts][2:] == ["image_steps_max", "XYZZY"]
     assert "secret" not in str(found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is Linux that confines")
+@pytest.mark.parametrize(
+    ("mode", "level", "said"),
+    [
+        ("auto", "warning", "the kernel was built without Landlock"),
+        ("required", "error", "the kernel was built without Landlock"),
+        ("off", "warning", "switched off"),
+    ],
+)
+def test_an_engine_that_would_not_be_confined(look, tmp_path, monkeypatch, mode, level, said):
+    script = ROOT / "tests" / "engine" / "without_landlock.py"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("ENGINE_CONFINEMENT", mode)
+    ((found, text, _step),) = look("engine confinement")
+    assert (found, said in text) == (level, True)

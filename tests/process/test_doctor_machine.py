@@ -327,7 +327,7 @@ STRANGER = """
 import os, sys
 from bot.doctor import checks, packages
 from bot.cli.main import main
-import encodings.idna
+import encodings.idna, resource
 if os.geteuid() == 0:
     os.seteuid(65534)
 sys.exit(main(["doctor", "--json", "--only", ",".join(sys.argv[1:])]))

@@ -48,6 +48,41 @@ async def test_a_stop_in_the_middle_of_a_step_costs_the_job_nothing(tmp_path, pr
 
 
 @pytest.mark.slow
+async def test_a_child_that_was_dead_at_the_stop_counts_against_its_job(tmp_path):
+    """The kernel kills the engine for its memory, and the service manager stops the bot at once."""
+    async with Sandbox() as sandbox:
+        job_id = None
+        for state, faults in (("queued", 1), ("failed", 2)):
+            async with bot_process(sandbox, tmp_path, "misbehaving") as process:
+                await sandbox.ready(PATIENCE_S)
+                if job_id is None:
+                    _, job_id = await drawing(sandbox, "hang")
+                await logged(process, "it hangs")
+                (child,) = children(process.pid)
+                process.send_signal(signal.SIGSTOP)  # It learns of both at once.
+                os.kill(child, signal.SIGKILL)
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGCONT)
+                async with asyncio.timeout(10):
+                    assert await process.wait() == 0
+            assert row(tmp_path, JOB, job_id)[::3] == (state, faults)
+
+
+@pytest.mark.slow
+async def test_a_stop_of_the_whole_group_costs_the_job_nothing(tmp_path):
+    """Service managers may send the signal to each process of a service, the engine's first."""
+    async with Sandbox() as sandbox, bot_process(sandbox, tmp_path, "misbehaving") as process:
+        await sandbox.ready(PATIENCE_S)
+        _, job_id = await drawing(sandbox, "hang")
+        (child,) = children(process.pid)
+        for pid in (child, process.pid):
+            os.kill(pid, signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+    assert row(tmp_path, JOB, job_id) == ("queued", 0, 0, 0)
+
+
+@pytest.mark.slow
 async def test_a_command_during_the_stop_is_told_so(tmp_path):
     async with Sandbox() as sandbox, bot_process(sandbox, tmp_path, "misbehaving") as process:
         await sandbox.ready(PATIENCE_S)

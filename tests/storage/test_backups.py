@@ -29,6 +29,7 @@ async def test_a_backup_under_load_is_whole_and_starts(tmp_path, database, opene
             if written == 300:
                 started.set()
 
+    (tmp_path / "restored.d").mkdir()
     loading = asyncio.create_task(load())
     async with asyncio.timeout(30):
         await started.wait()
@@ -41,7 +42,9 @@ async def test_a_backup_under_load_is_whole_and_starts(tmp_path, database, opene
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         (count,) = connection.execute("SELECT count(*) FROM notes").fetchone()
     assert committed <= count <= during + 1
-    restored = await opened(tmp_path / "copy.sqlite3")
+    # A folder has one bot, and one database.
+    copy = (tmp_path / "copy.sqlite3").rename(tmp_path / "restored.d" / "bot.sqlite3")
+    restored = await opened(copy)
     assert await restored.read(lambda tx: tx.value("SELECT count(*) FROM notes")) == count
     await restored.close()
     assert not list(tmp_path.glob("*.partial"))

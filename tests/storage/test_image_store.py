@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import pytest
 
+from bot.domain.ids import new_job_id
+from storage import form_pictures
 from storage.images import ImageStore
 
 JOB = "01abcdefghjkmnpqrs"
@@ -78,3 +81,15 @@ async def test_no_other_name_reaches_the_disk(store, name):
         store.work_dir(name)
     with pytest.raises(ValueError, match="job id"):
         await store.keep(name, 0, store.root / "x", width=1, height=1, seed=0)
+
+
+async def test_the_pictures_of_open_forms_are_bounded_in_all(tmp_path, monkeypatch):
+    store = ImageStore(tmp_path / "images")
+    monkeypatch.setattr(form_pictures, "_BYTES_IN_ALL", 1000)
+    keys = [new_job_id(time.time() + n) for n in range(4)]
+    for user, key in enumerate(keys):
+        await store.form_pictures.keep(user, key, bytes(300))
+    with pytest.raises(FileNotFoundError):
+        await store.form_pictures.read(0, keys[0])
+    for user in (1, 2, 3):
+        assert await store.form_pictures.read(user, keys[user]) == bytes(300)

@@ -83,10 +83,22 @@ async def test_a_fresh_database_has_the_newest_schema(tmp_path, opened):
     assert not list(tmp_path.rglob("*.bak"))
 
 
-async def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp_path, opened):
+@pytest.mark.parametrize(
+    "deleted",
+    [
+        False,
+        # Tidied away while the bot runs: another one may be started nevertheless.
+        pytest.param(True, marks=pytest.mark.skipif(sys.platform == "win32", reason="it is open")),
+    ],
+)
+async def test_a_second_process_is_refused_and_the_lock_dies_with_its_holder(
+    tmp_path, opened, deleted
+):
     path = tmp_path / "bot.sqlite3"
     with start(OPEN_AND_WAIT, path) as first:
         assert first.stdout.readline() == "open\n"
+        if deleted:
+            (tmp_path / "bot.sqlite3.lock").unlink()
         with start(OPEN_ONLY, path) as second:
             output, _ = second.communicate(timeout=30)
         assert second.returncode == 78

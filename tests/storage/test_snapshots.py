@@ -52,3 +52,20 @@ async def test_a_database_of_an_earlier_version_becomes_as_good_as_new(tmp_path,
     assert waiting[0].request.prompt == "a lighthouse; it's night"
     outlook = await database.read(lambda tx: deliveries.outlook(tx, 4e9, 10))
     assert len(outlook.due) == 1
+
+
+async def test_an_answer_that_was_kept_by_an_earlier_version_is_told(tmp_path, opened):
+    old = tmp_path / "old.sqlite3"
+    columns = "id, source_id, user_id, target, request, seed, images, work, created_at"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(SNAPSHOTS[6].read_text("utf-8"))
+        connection.execute("PRAGMA user_version = 6")
+        for number, target in enumerate(("interaction", "http", "message")):
+            job = f"({number}, {number}, 5, '{target}', '', 0, 1, 1, {number})"
+            connection.execute(f"INSERT INTO jobs ({columns}) VALUES {job}")
+            kept = f"({number}, 'undeliverable')"
+            connection.execute(f"INSERT INTO deliveries (job_id, state) VALUES {kept}")
+        connection.commit()
+    database = await opened(old)
+    assert await database.read(lambda tx: deliveries.kept_for(tx, 5)) == ["2", "0"]
+    assert await database.read(lambda tx: deliveries.kept_for(tx, 1)) == []

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from storage.database import Database, Transaction
+from storage.turns import Turns
 
 
 def notes(database: Database):
@@ -56,6 +57,51 @@ async def test_execute_counts_the_changed_rows(database):
     assert await database.write(lambda tx: tx.execute(sql, ("c",))) == 2
     assert await database.read(lambda tx: tx.one("SELECT 1 WHERE 0")) is None
     assert await database.read(lambda tx: tx.value("SELECT 1 WHERE 0")) is None
+
+
+async def test_what_is_first_goes_before_all_that_is_not(database):
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def hold(tx: Transaction) -> None:
+        begun.set()
+        await release.wait()
+
+    assert not database.crowded
+    holding = asyncio.create_task(database.write(hold))
+    async with asyncio.timeout(10):
+        await begun.wait()
+        patient = [asyncio.create_task(database.write(add(f"request {n}"))) for n in range(3)]
+        await asyncio.sleep(0)
+        first = [asyncio.create_task(database.write(add(f"claim {n}"), first=True)) for n in "ab"]
+        await asyncio.sleep(0)
+        assert database.crowded
+        release.set()
+        await asyncio.gather(holding, *patient, *first)
+    assert not database.crowded
+    found = await notes(database)
+    assert found == ["claim a", "claim b", "request 0", "request 1", "request 2"]
+
+
+async def test_who_leaves_the_line_holds_up_nobody():
+    turns, order = Turns(), []
+
+    async def take(name: str) -> None:
+        async with turns.taken():
+            order.append(name)
+
+    async with turns.taken():
+        gone, next_one, last = (asyncio.create_task(take(name)) for name in "abc")
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait({gone})
+    # The turn has been given to the next one, who leaves before taking it.
+    next_one.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.wait({next_one, last})
+    assert order == ["c"]
+    async with asyncio.timeout(10):
+        await take("d")
+    assert order == ["c", "d"]
 
 
 async def test_a_reader_cannot_write_and_sees_one_snapshot(database):

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from contextlib import closing
 
-from bot.sandbox.scene import ADMIN_ROLE_ID, FOREIGN_CHANNEL_ID, GUILD_ID
+from bot.sandbox.scene import ADMIN_ROLE_ID, FOREIGN_CHANNEL_ID
 from tests.upgrade.kit import upgraded
 
 ANSWERS = {
@@ -22,7 +22,7 @@ ANSWERS = {
     ("alice", "admin defaults"): ("Shape: 3:2 photo", "Quality: Fast", "Style: not set"),
     ("alice", "admin limit list"): (
         "All members together: 600 pictures a day · 400 min of the graphics card a day",
-        f"<@&{GUILD_ID}>: 80 pictures a day",
+        "@everyone: 80 pictures a day",
         f"<@&{ADMIN_ROLE_ID}>: 90 min of the graphics card a day · weight 2",
     ),
     ("alice", "admin rule list"): ("forbidden fruit",),
@@ -44,9 +44,10 @@ ANSWERS = {
         *("of 6 jobs", "of 400. What fails"),
     ),
     ("alice", "admin audit"): (
-        *("**engine\\_paused** · local-1", "**settings** · denied\\_channels"),
+        *("**engine\\_paused** · local-1", "**settings** · closed channels"),
         *("**block** · <@1100000000000000204> · spam", "**resume**", "**pause** · a new fan"),
-        *("**settings** · flagged\\_restricted", "**settings** · report\\_channel"),
+        "**settings** · flagged pictures in age-restricted channels",
+        "**settings** · channel for reports",
     ),
 }
 

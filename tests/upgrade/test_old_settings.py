@@ -66,7 +66,14 @@ def test_every_value_of_then_is_read_as_then(old):
     same = {
         name for name, field in Settings.model_fields.items() if expected.get(name) == field.default
     }
-    assert same <= {"image_check", "image_offload", "on_restart", "http_host", "log_dir"}
+    assert same <= {
+        "image_check",
+        "image_offload",
+        "on_restart",
+        "http_host",
+        "http_public_url",
+        "log_dir",
+    }
 
 
 def test_a_backup_of_the_old_folder_can_be_made_and_is_whole(old, capsys):

@@ -109,6 +109,8 @@ class Stage:
         invocation = await self.imagine(name, "a house", channel, **options)
         message = (await invocation.response()).message
         await soon(self.engine.holding.wait())
+        # Also where Discord's reply to the first response was lost, and is asked for again.
+        await soon(self.app.client.services.intake.settled())
         return message, job_id_of(message)
 
     async def cut(self) -> None:
@@ -121,10 +123,10 @@ class Stage:
         await self.run
 
 
-async def soon(wait: Awaitable[Any]) -> None:
+async def soon(wait: Awaitable[Any]) -> Any:
     """Wait for something that has to happen, and fail if it never does."""
     async with asyncio.timeout(PATIENCE_S):
-        await wait
+        return await wait
 
 
 def controls(message: Message) -> list[str]:

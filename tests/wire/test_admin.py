@@ -11,6 +11,7 @@ from bot.domain.job import JobState
 from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
 from bot.messages import charts
+from bot.sandbox import gateway
 from bot.sandbox.scene import ADMIN_ROLE_ID, GUILD_ID
 from storage import audit
 from tests.engines import Script, ScriptedEngine
@@ -155,7 +156,9 @@ async def test_statistics_as_text_where_nothing_draws(stage, monkeypatch):
     assert "50 % ≤ 0 s" in shown.content
 
 
-async def test_health_speaks_of_the_machine_and_of_faults(sandbox, tmp_path):
+async def test_health_speaks_of_the_machine_and_of_faults(sandbox, tmp_path, monkeypatch):
+    # The first heartbeat's answer is there before anything is asked.
+    monkeypatch.setattr(gateway, "ACK_S", 0)
     fault = EngineError(EngineErrorKind.DIED, "signal 9")
     engine = ScriptedEngine(Script(error=fault))
     async with staged(sandbox, tmp_path, engine) as stage:
@@ -196,6 +199,36 @@ async def test_the_audit_in_pages_and_by_filter(sandbox, tmp_path):
         assert [f"entry{n:02}" in page.content for n in range(6)] == [True] * 5 + [False]
         page = await (await alice.press(page, "Newer")).answer()
         assert "entry14" in page.content
+
+
+async def test_the_audit_says_what_was_set_and_of_whom(stage):
+    alice = stage.sandbox.user("alice")
+    role, channel = alice.place("art").guild.id, alice.place("art").id  # The role of everyone.
+    for command, options in (
+        ("limit role", {"role": role, "images": 5}),
+        ("limit role", {"role": role, "minutes": 2.5, "weight": 2}),
+        ("limit role", {"role": ADMIN_ROLE_ID, "images": 7}),
+        ("limit server", {}),
+        ("channel deny", {"where": channel}),
+        ("rule add", {"rule": "gore"}),
+    ):
+        await answer(stage, "alice", f"admin {command}", **options)
+    listed = (await answer(stage, "alice", "admin limit list")).content
+    assert listed.splitlines()[1].startswith("@everyone: ")
+    old = f"limit of role {role}: 5 pictures, None min, weight None"
+    await stage.app.client.services.preferences.edit_guild(
+        alice.place("art").guild.id, lambda _: {}, by=alice.id, detail=old
+    )
+    shown = (await answer(stage, "alice", "admin audit")).content
+    assert [line.partition("**settings** · ")[2] for line in reversed(shown.splitlines())] == [
+        f"limit of @everyone: 5 pictures · `{GUILD_ID}`",
+        f"limit of @everyone: 2.5 min, weight 2 · `{GUILD_ID}`",
+        f"limit of <@&{ADMIN_ROLE_ID}>: 7 pictures · `{GUILD_ID}`",
+        f"limit of the server: none · `{GUILD_ID}`",
+        f"<#{channel}>: closed · `{GUILD_ID}`",
+        f"rule added: gore · `{GUILD_ID}`",
+        f"limit of @everyone: 5 pictures · `{GUILD_ID}`",
+    ]
 
 
 async def test_reload_and_sync_are_the_owners(sandbox, tmp_path):

@@ -85,15 +85,24 @@ async def test_the_queue_is_shown_with_places_and_buttons(held, engine):
     listing = await (await bob.slash("general", "queue")).answer()
     assert listing.ephemeral
     lines = listing.content.splitlines()
-    assert [f"picture {n}" in line for n, line in enumerate(lines[:3])] == [True] * 3
+    numbered = [f"**{n + 1}.** picture {n} · " in line for n, line in enumerate(lines[:3])]
+    assert numbered == [True] * 3
     assert "drawing now" in lines[0]
     assert "3 jobs in the queue" in lines[-1]
     assert len(controls(listing)) == 4
-    await bob.press(listing, "Cancel 3")
+    # The list itself says what became of it, and loses the line and the button.
+    await (await bob.press(listing, "Cancel 3")).response()
     assert "Cancelled" in text_of(await held.outcome(asked[2]))
-    await (await bob.press(listing, "Refresh")).response()
+    assert listing.content.startswith("Cancelled.\n**1.**")
+    assert "picture 2" not in listing.content
     assert "2 jobs in the queue" in listing.content
     assert len(controls(listing)) == 3
+    await (await bob.press(listing, "Cancel 1")).response()
+    assert listing.content.startswith("Cancelling")
+    assert "picture 0 · stops at the next step" in listing.content
+    assert listing.controls[0]["disabled"]
+    await (await bob.press(listing, "Refresh")).response()
+    assert "Cancelling" not in listing.content
     engine.release.set()
     await held.outcome(asked[1])
 

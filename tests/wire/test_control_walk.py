@@ -23,6 +23,7 @@ SAMPLES: dict[str, tuple[str, str | None]] = {
     "EndJobMenu": ("endjob:0", "{waiting}"),
     "AuditPageButton": ("audit:older:0:0:", None),
     "CancelButton": ("cancel:{waiting}", None),
+    "UnqueueButton": ("unqueue:{waiting}", None),
     "RerollButton": ("reroll:{job}", None),
     "VaryButton": ("vary:{job}.0", None),
     "UpscaleButton": ("upscale:{job}.0", None),
@@ -34,7 +35,7 @@ SAMPLES: dict[str, tuple[str, str | None]] = {
 # Whose answer to a stranger is a refusal; the others give what anyone may have.
 REFUSED = {
     "OpenMenu", "PreferenceMenu", "PreferenceButton", "DeleteReported", "BlockReported",
-    "EveryonePageButton", "EndJobMenu", "AuditPageButton", "CancelButton", "DeleteButton",
+    "EveryonePageButton", "EndJobMenu", "AuditPageButton", "CancelButton", "UnqueueButton", "DeleteButton",
 }  # fmt: skip
 UNTOUCHED = (
     "SELECT id, state, deleted_at, cancel_requested_at FROM jobs WHERE user_id = ? ORDER BY id",

@@ -48,8 +48,8 @@ async def test_the_longest_lists_fit_into_a_message(sandbox, tmp_path):
                     " FROM jobs LIMIT 1"
                 )
                 await tx.execute(
-                    "INSERT INTO deliveries (job_id, state, rung) VALUES"
-                    f" ('0123456789abcdef{number:02}', 'undeliverable', 'kept')"
+                    "INSERT INTO deliveries (job_id, state, rung, kept_for) VALUES"
+                    f" ('0123456789abcdef{number:02}', 'undeliverable', 'kept', {alice.id})"
                 )
 
         await stage.database.write(keep)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
+from typing import Any
 
+import discord.gateway
 import pytest
 
 from bot.errors import StartupError
@@ -62,6 +66,65 @@ async def test_a_job_outlives_its_gateway(sandbox, tmp_path, trouble):
         other = await stage.outcome(await stage.imagine("bob", "the line is back"))
         assert other.files
         assert await stage.jobs_made() == 2
+
+
+class LateThread:
+    """asyncio for discord.py's keep-alive thread, which runs on a little after each sending.
+
+    So a busy machine has it. It waits for the heartbeat's answer, and not for long.
+    """
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    def run_coroutine_threadsafe(self, coro: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        self.answered.clear()
+        sending = asyncio.run_coroutine_threadsafe(coro, loop)
+        result = sending.result
+
+        def late(timeout: float | None = None) -> Any:
+            found = result(timeout)
+            self.answered.wait(0.02)
+            return found
+
+        sending.result = late
+        return sending
+
+
+async def test_a_heartbeat_s_answer_comes_after_its_sending_was_noted(
+    sandbox, tmp_path, monkeypatch
+):
+    """Else the latency is the heartbeats' interval, and discord.py warns of it for nothing."""
+    monkeypatch.setattr(gateway, "HEARTBEAT_MS", 400)
+    monkeypatch.setattr(gateway, "ACK_S", 5 * gateway.ACK_S)
+    thread = LateThread()
+    monkeypatch.setattr(discord.gateway, "asyncio", thread)
+    begun: list[float] = []
+    noted: list[bool] = []
+    enough = asyncio.Event()
+    handler, line = discord.gateway.KeepAliveHandler, discord.gateway.DiscordWebSocket
+    ack, send = handler.ack, line.send_heartbeat
+
+    def observed(self: discord.gateway.KeepAliveHandler) -> None:
+        ack(self)
+        thread.answered.set()
+        if begun:
+            noted.append(self._last_send > begun[-1])
+        if len(noted) == 2:
+            enough.set()
+
+    async def sent(self: discord.gateway.DiscordWebSocket, data: Any) -> None:
+        begun.append(time.perf_counter())
+        await send(self, data)
+
+    monkeypatch.setattr(handler, "ack", observed)
+    monkeypatch.setattr(line, "send_heartbeat", sent)
+    async with staged(sandbox, tmp_path):
+        await soon(enough.wait())
+    assert all(noted)
 
 
 async def test_events_during_a_break_are_caught_up_with(stage):

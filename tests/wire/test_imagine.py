@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 
@@ -9,11 +10,12 @@ import pytest
 from PIL import Image
 
 from bot.domain.job import JobState
+from bot.rules.refusals import ShuttingDown
 from bot.sandbox.interactions import open_interaction
 from bot.sandbox.model import Callback, InteractionType
 from bot.sandbox.people import Invocation
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import controls, job_id_of, staged, text_of
+from tests.wire.kit import controls, job_id_of, soon, staged, text_of
 
 HOSTILE = [
     "@everyone @here <@1100000000000000202> <@&1100000000000000101> <#1100000000000000111>",
@@ -185,3 +187,23 @@ async def test_two_users_take_turns(sandbox, tmp_path):
             await stage.outcome(invocation)
         order = [request.prompt for request in engine.requests]
         assert order == ["alice 0", "bob 0", "alice 1", "alice 2"]
+
+
+async def test_a_late_refusal_that_cannot_be_told_is_no_unforeseen_fault(
+    stage, monkeypatch, caplog
+):
+    decided = asyncio.Event()
+
+    async def refuse(*_: object, **__: object) -> None:
+        await decided.wait()
+        raise ShuttingDown
+
+    monkeypatch.setattr("bot.client.accept.DIRECT_ANSWER_S", 0)
+    monkeypatch.setattr(stage.queue, "submit", refuse)
+    cut = stage.sandbox.faults.reset("PATCH", "/webhooks/*")
+    assert (await (await stage.imagine("alice", "a boat")).response()).deferred
+    decided.set()
+    await soon(cut.reached.wait())
+    await soon(stage.app.client.services.intake.settled())
+    assert "the first response failed" in caplog.text
+    assert "unexpected error" not in caplog.text

@@ -76,8 +76,8 @@ async def test_names_are_completed_and_unknown_ones_are_told(stage, shelf):
         ({"lora": "zebra"}, "There is no LoRA of that name; there are: `Pixel art`, `ink`."),
         ({"lora_strength": 0.5}, "only of use together with a LoRA"),
     ):
-        for prompt in ({"prompt": "x"}, {}):
-            answer = await (await bob.slash("general", "imagine", **prompt, **options)).answer()
+        for command, prompt in (("imagine", {"prompt": "x"}), ("compose", {})):
+            answer = await (await bob.slash("general", command, **prompt, **options)).answer()
             assert answer.ephemeral
             assert words in answer.content
     assert await stage.jobs_made() == 0
@@ -92,7 +92,7 @@ async def test_names_are_completed_and_unknown_ones_are_told(stage, shelf):
 async def test_the_form_remembers_the_lora(stage):
     alice = stage.sandbox.user("alice")
     options = {"lora": "Pixel art", "lora_strength": -1.5, "style": "anime", "steps": 3}
-    opened = await alice.slash("general", "imagine", **options)
+    opened = await alice.slash("general", "compose", **options)
     await opened.response()
     message = await stage.outcome(await alice.submit_modal(opened, {"prompt": "a boat"}))
     job = await stage.job_of(message)

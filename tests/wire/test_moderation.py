@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from bot.domain.job import JobState
+from bot.sandbox.model import Channel, ChannelType
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import soon, staged, text_of
 
@@ -56,7 +57,8 @@ async def test_a_block_drops_what_waits_and_refuses_what_comes(sandbox, tmp_path
 
 async def test_a_block_ends_by_itself(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
-    await (await alice.slash("general", "admin block add", user=bob.id, hours=1)).answer()
+    added = await (await alice.slash("general", "admin block add", user=bob.id, hours=1)).answer()
+    assert added.content.startswith(f"<@{bob.id}> is blocked until <t:")
     assert "You can again <t:" in await refused(stage, "bob")
     stage.advance(3601)
     assert (await stage.outcome(await stage.imagine("bob", "later"))).files
@@ -94,12 +96,14 @@ async def test_a_hundred_at_once_against_a_block(stage):
 async def test_rules_refuse_prompts_by_every_door(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
     first = await stage.outcome(await stage.imagine("bob", "a fish"))
-    for rule in ("gore", r"/\bbad\w*/"):
+    for rule in ("gore", r"/\bbad\w*/", "negative: clothes"):
         assert (await (await alice.slash("general", "admin rule add", rule=rule)).answer()).content
     wrong = await (await alice.slash("general", "admin rule add", rule="/(/")).answer()
     assert "no regular expression" in wrong.content
-    for prompt in ("some ＧＯＲＥ", "badly drawn"):
+    for prompt in ("some ＧＯＲＥ", "badly drawn", "g.о.r.e"):
         assert "rules do not allow" in await refused(stage, "bob", prompt=prompt)
+    assert "rules do not allow" in await refused(stage, "bob", negative="c1othes")
+    assert (await stage.outcome(await stage.imagine("bob", "x", negative="gore"))).files
     opened = await bob.press(first, "Edit")
     await opened.response()
     edited = await bob.submit_modal(opened, {"prompt": "gore", "negative": ""})
@@ -120,6 +124,56 @@ async def test_channels_can_be_closed_with_their_threads(stage):
     assert (await stage.outcome(await stage.imagine("bob", "x", "general"))).files
     await (await alice.slash("general", "admin channel allow", where=art)).answer()
     assert (await stage.outcome(await stage.imagine("bob", "x", "art"))).files
+
+
+def build(world, *kinds: ChannelType) -> list[Channel]:
+    """Add channels to the server, each within the one before; return them."""
+    made: list[Channel] = []
+    for kind in kinds:
+        outer = made[-1] if made else None
+        name = f"{kind.name.lower()}-{len(world.channels)}"
+        channel = Channel(world.new_id(), kind, name, world.guild, parent=outer)
+        world.channels[channel.id] = channel
+        made.append(channel)
+    return made
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (ChannelType.STAGE,),
+        (ChannelType.VOICE,),
+        (ChannelType.ANNOUNCEMENT,),
+        (ChannelType.FORUM, ChannelType.PUBLIC_THREAD),
+        (ChannelType.MEDIA, ChannelType.PUBLIC_THREAD),
+        (ChannelType.CATEGORY, ChannelType.TEXT),
+        (ChannelType.CATEGORY, ChannelType.FORUM, ChannelType.PUBLIC_THREAD),
+    ],
+    ids=lambda kinds: "-".join(kind.name.lower() for kind in kinds),
+)
+async def test_whatever_takes_a_command_can_be_closed(sandbox, tmp_path, kinds):
+    alice = sandbox.user("alice")
+    places = build(sandbox.world, *kinds)
+    outer, inner = places[0], places[-1]
+    engine = ScriptedEngine(Script(hold_at=2))
+    async with staged(sandbox, tmp_path, engine) as stage:
+        running = await stage.imagine("chen", "running")
+        await soon(engine.holding.wait())
+        waiting = await stage.imagine("bob", "waiting", inner)
+        await waiting.response()
+        closing = await (await alice.slash("general", "admin channel deny", where=outer)).answer()
+        assert closing.content == f"The bot no longer draws in <#{outer.id}>."
+        assert "does not draw in this channel" in await refused(stage, "bob", inner)
+        engine.release.set()
+        assert "no longer draws in this channel" in text_of(await stage.outcome(waiting))
+        assert (await stage.outcome(running)).files
+        if inner is not outer:
+            half = await (await alice.slash("general", "admin channel allow", where=inner)).answer()
+            assert f"<#{outer.id}> around it is closed" in half.content
+            assert "does not draw in this channel" in await refused(stage, "bob", inner)
+        opening = await (await alice.slash("general", "admin channel allow", where=outer)).answer()
+        assert opening.content == f"The bot draws in <#{outer.id}>."
+        assert (await stage.outcome(await stage.imagine("bob", "x", inner))).files
 
 
 @pytest.mark.parametrize(
@@ -153,7 +207,7 @@ async def test_two_admins_at_once_lose_nothing_of_each_others(stage):
     assert sorted(await preferences.rules(guild)) == [f"word {number}" for number in range(6)]
     names = [style.name for style in await preferences.styles(guild)]
     assert sorted(names) == [f"style {number}" for number in range(6)]
-    assert len(await preferences.denied_channels(guild)) == 2
+    assert len(await preferences.closed_places(guild)) == 2
     removed = [
         await alice.slash("general", "admin rule remove", rule=f"word {n}") for n in range(3)
     ]

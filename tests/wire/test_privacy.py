@@ -113,6 +113,8 @@ async def test_old_jobs_are_swept_and_the_ledger_is_pruned(stage):
             clock=lambda now=clock, days=days: now + days * DAY,
         )
         await privacy.sweep()
+        privacy._clock = lambda now=clock, days=days: now + (days + 1) * DAY
+        await privacy.sweep()  # A day later, what was old then is swept.
         assert await stage.jobs_made() == jobs
         rows = await stage.database.read(lambda tx: tx.value("SELECT count(*) FROM usage"))
         assert rows == charged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
 
 import discord
 import pytest
@@ -238,10 +239,10 @@ async def test_progress_is_edited_a_few_messages_at_a_time(held, engine):
     asked = [await held.imagine("alice", f"house {n}") for n in range(progress._AT_ONCE + 4)]
     ids = [job_id_of((await invocation.response()).message) for invocation in asked]
     slow = held.sandbox.faults.hold(*EDIT_BY_TOKEN, times=None)
-    held.advance(progress.WAITING_PACE_S)
     for job_id in ids:
         await editor._follow(job_id)
         editor._shown[job_id].text = "something else"
+        editor._shown[job_id].edited_at = -inf
         editor._mark(job_id)
     await editor._edit_due()
     assert len(editor._edits) == progress._AT_ONCE

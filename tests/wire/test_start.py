@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -12,6 +13,8 @@ from bot.config.settings import load_settings
 from bot.errors import BotError, StartupError
 from tests.engines import ScriptedEngine
 from tests.wire.kit import soon, staged
+
+MENDING = "private files"
 
 
 async def test_a_refused_token(sandbox, tmp_path):
@@ -82,3 +85,20 @@ async def test_a_token_that_is_revoked_while_running(sandbox, tmp_path):
         async with staged(sandbox, tmp_path) as stage:
             sandbox.gateway.close(4004)
             await soon(stage.ended())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+async def test_the_start_takes_old_files_from_other_users(sandbox, tmp_path, caplog):
+    day = tmp_path / "data" / "images" / "2026" / "01" / "02"
+    day.mkdir(parents=True)
+    picture = day / "a_0.png"
+    picture.write_bytes(b"old")
+    loose = [picture, *list(picture.parents)[:5]]
+    for path in loose:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    caplog.set_level("INFO")
+    async with staged(sandbox, tmp_path / "data"):
+        mending = [task for task in asyncio.all_tasks() if task.get_name() == MENDING]
+        await soon(asyncio.gather(*mending))
+    assert not [path for path in loose if path.stat().st_mode & 0o077]
+    assert "no longer open to other users" in caplog.text

@@ -29,10 +29,18 @@ def short_id(text: str) -> str:
 
 
 async def test_in_a_command(stage, monkeypatch, caplog):
-    monkeypatch.setattr(stage.queue, "open_jobs", breaks)
+    monkeypatch.setattr(stage.app.client.services.courier, "kept_for", breaks)
     said = (await (await stage.sandbox.user("alice").slash("art", "queue")).answer()).content
     assert short_id(said) in caplog.text
     assert (await stage.outcome(await stage.imagine("alice", "goes on"))).files
+
+
+async def test_in_the_arithmetic_of_places(stage, monkeypatch, caplog):
+    monkeypatch.setattr(stage.queue.forecast, "look", breaks)
+    asked = await stage.imagine("alice", "goes on")
+    assert "In the queue" in text_of((await asked.response()).message)
+    assert "its place could not be worked out" in caplog.text
+    assert (await stage.outcome(asked)).files
 
 
 async def test_in_a_direct_message(stage, monkeypatch, caplog):

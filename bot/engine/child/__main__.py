@@ -16,15 +16,12 @@ def main() -> None:
     """Serve the parent until it closes the pipe."""
     frames_in, frames_out = take_pipes()
     # Only now: whatever these imports print goes to the log.
-    import signal  # noqa: PLC0415
     import time  # noqa: PLC0415
 
     started = time.monotonic()
-    # Ctrl-C in a terminal reaches the whole process group; the parent decides what ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from bot.engine.lifeline import die_with_parent, leave_signals_to_parent  # noqa: PLC0415
 
-    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
-
+    leave_signals_to_parent()
     die_with_parent(int(sys.argv[1]))
 
     from bot.engine.child.serve import serve  # noqa: PLC0415

@@ -17,6 +17,7 @@ from collections import defaultdict
 from typing import Any, Final
 
 from bot.engine.child.backend import Backend
+from bot.engine.child.confined import confine_engine
 from bot.engine.child.control_tokens import without_control_tokens
 from bot.engine.child.png import save_png
 from bot.engine.faults import Fault, diagnose, free_memory
@@ -24,7 +25,7 @@ from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
 from bot.engine.wire import read_request
-from bot.errors import GenerationCancelled
+from bot.errors import EngineError, GenerationCancelled
 from bot.logs.redact import Redactor
 from bot.words import mark
 
@@ -92,6 +93,14 @@ class Server:
         self._backend: Backend | None = None
         self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
+        self._refused: EngineError | None = None
+
+    def confine(self) -> None:
+        """Limit what this process may do, before it has a second thread; see `Server._load`."""
+        try:
+            confine_engine(self._model, self._options)
+        except EngineError as error:
+            self._refused = error
 
     def listen(self, stream: Any) -> None:
         """Read the parent's messages until it is gone (a thread's target)."""
@@ -131,6 +140,7 @@ class Server:
         try:
             module, _, attribute = self._options.pipeline.partition(":")
             progress(mark("starting"))
+            self._check()
             backend: Backend = getattr(importlib.import_module(module), attribute)(
                 self._model, self._options
             )
@@ -150,6 +160,11 @@ class Server:
             seconds=time.monotonic() - self._started,
             imports_s=info.imports_s,
         )
+
+    def _check(self) -> None:
+        """Raise `EngineError` where the process could not be confined as it must be."""
+        if self._refused is not None:
+            raise self._refused
 
     def _generate(self, request: EngineRequest) -> Fault | None:
         assert self._backend is not None
@@ -217,6 +232,7 @@ def serve(frames_in: int, frames_out: int, started: float) -> None:
         return
     channel = Channel(frames_out)
     server = Server(channel, init, started)
+    server.confine()
     channel.send("hello", pid=os.getpid())
     threading.Thread(target=server.listen, args=(stream,), name="listen", daemon=True).start()
     threading.Thread(target=server.beat, name="heartbeat", daemon=True).start()

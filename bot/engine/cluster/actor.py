@@ -75,7 +75,9 @@ class NodeActor:
         if kind == "init":
             options = fields["options"]
             paths = {name: str(ROOT / options[name]) for name in ("model_path", "lora_path")}
-            fields["options"] = {**options, **paths}
+            # The bot's own folders are elsewhere; this node's are closed anyway.
+            own = {"work_path": str(self._folder.path), "closed": []}
+            fields["options"] = {**options, **paths, **own}
         await self._link.send(kind, **fields)
 
     async def exchange(

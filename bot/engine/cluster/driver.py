@@ -20,12 +20,9 @@ def main() -> None:
 
     frames_in, frames_out = take_pipes()
     # Only now: whatever these imports print goes to the log.
-    import signal  # noqa: PLC0415
+    from bot.engine.lifeline import die_with_parent, leave_signals_to_parent  # noqa: PLC0415
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    from bot.engine.lifeline import die_with_parent  # noqa: PLC0415
-
+    leave_signals_to_parent()
     die_with_parent(int(sys.argv[1]))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys() or _TOKEN.is_file():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,12 +26,17 @@ FIRST: Final = "Qwen/Qwen-Image"
 """The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
 MARKER: Final = ".model"
 """A file in a model's folder with the model's name; one without it is judged by its contents."""
-_CACHE: Final = "fp8-cache"
+CACHE_FOLDER: Final = "fp8-cache"
+"""The folder, beside a model's files, of what is made from them."""
+COMPILED_FOLDER: Final = "compiled"
+"""The folder of compiled code in IMAGE_MODEL_PATH."""
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 _HUB_FOLDER: Final = "models--"
 _NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
 # What a transformer's config.json calls its class, where that tells models apart.
 _CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
+
+_delegate: Callable[[LoadProgress], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +134,7 @@ def cache_home(root: Path, repository: str) -> Path:
     It is beside the files. For a nested Qwen-Image, earlier versions had it in `root`, where it
     stays.
     """
-    if repository == FIRST and (root / _CACHE).is_dir():
+    if repository == FIRST and (root / CACHE_FOLDER).is_dir():
         return root
     return home(root, repository)
 
@@ -170,9 +175,14 @@ def ensure(
             log.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
         published = find_model(repository).published
         assert published is not None
-        lacking = known_as(missing[0])
-        download(folder, repository, source, progress, patterns=published.patterns, lacking=lacking)
-        (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+        if _delegate is not None:
+            _delegate(progress)
+        else:
+            lacking = known_as(missing[0])
+            download(
+                folder, repository, source, progress, patterns=published.patterns, lacking=lacking
+            )
+            (folder / MARKER).write_text(f"{repository}\n", "utf-8")
         files, missing = find(root, repository)
     if files is None:
         raise load_error(
@@ -181,6 +191,12 @@ def ensure(
     for path in files.weights:
         _check_file(path)
     return files
+
+
+def delegate_downloads(to: Callable[[LoadProgress], None]) -> None:
+    """Have `ensure` call `to` in the place of a download, in a process that cannot do it itself."""
+    global _delegate  # noqa: PLW0603 - set once, where the process begins
+    _delegate = to
 
 
 def known_as(path: Path) -> str:

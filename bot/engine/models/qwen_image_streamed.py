@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 
-from bot.engine.files.find import cache_home, ensure
+from bot.engine.files.find import CACHE_FOLDER, COMPILED_FOLDER, cache_home, ensure
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import require_gpu, take_budget
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream import budget as budgets
-from bot.engine.stream.cache import FOLDER
 from bot.engine.stream.decode import working_bytes
 from bot.engine.stream.device import open_device
 from bot.engine.stream.loading import (
@@ -39,7 +38,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     require_gpu()
     files = ensure(options.model_path, progress, repository=model, source=options.model_source)
     budget = take_budget(options)
-    cache = cache_home(options.model_path, model) / FOLDER
+    cache = cache_home(options.model_path, model) / CACHE_FOLDER
     device, dtype = open_device("cuda"), torch.bfloat16
     precision = precision_of(options.precision)
     # The small ones first: the transformer takes what they leave.
@@ -62,7 +61,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         foreign=budget.held_by_others,
         compile=options.compile,
         compile_wait=options.compile_wait_s,
-        cache=options.model_path / "compiled",
+        cache=options.model_path / COMPILED_FOLDER,
         usual=usual,
         others=codec.weight_bytes + encoder.small_bytes,
         others_working=max(

@@ -54,27 +54,21 @@ class Conversation:
         """Have the job drawn; yield what `Engine.generate` does once the model is loaded.
 
         Raises `EngineError`, `GenerationCancelled`, and `BrokenBefore` when another child may do
-        better. The child is at rest afterwards, or dead.
+        better. The child is at rest afterwards, or dead. One that is found to have died by itself
+        when the caller stops is an `EngineError` (`DIED`) too, in the place of the cancellation.
         """
         supervisor, link, request = self._supervisor, self._link, self._request
         if self._cancellation.asked:
             raise GenerationCancelled
         supervisor.phase = EngineState.BUSY
-        settled = False
+        settled = begun = False
         try:
             async with supervisor.guard(link):
                 link.log.take_up(request.job_id, request.prompt, request.negative_prompt)
                 await self._send()
-                begun = False
                 seen: set[int] = set()
                 while True:
-                    try:
-                        frame = await self._hear()
-                    except EngineError as error:
-                        if begun or error.kind in _TOO_LONG:
-                            raise
-                        await supervisor.fail(link)
-                        raise BrokenBefore(error) from error
+                    frame = await self._hear(begun=begun)
                     if frame is None:
                         continue
                     begun = True
@@ -95,6 +89,15 @@ class Conversation:
                         yield event
                         return
                     yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            # The kernel may have killed the child for its memory, and a service manager stops the
+            # bot because of that: such a job would come back as if nothing had happened.
+            if not settled:
+                settled = True
+                end = await self._calm()
+                if end is not None and begun:
+                    raise EngineError(end.kind, end.detail) from None
+            raise
         finally:
             if not settled and not link.inbox.ended:
                 await self._calm()
@@ -112,7 +115,19 @@ class Conversation:
                 EngineErrorKind.SILENT, f"the child did not read its job for {limit:g} s at most"
             ) from None
 
-    async def _hear(self) -> Frame | None:
+    async def _hear(self, *, begun: bool) -> Frame | None:
+        """Return the job's next message, or None; a child that is broken before any is replaced."""
+        try:
+            frame = await self._receive()
+            self._check(frame)
+        except EngineError as error:
+            if begun or error.kind in _TOO_LONG:
+                raise
+            await self._supervisor.fail(self._link)
+            raise BrokenBefore(error) from error
+        return frame
+
+    async def _receive(self) -> Frame | None:
         watch, inbox = self._watch, self._link.inbox
         watch.check()
         left = self._cancellation.shortened(min(watch.silence_left_s(), watch.left_s()))
@@ -125,11 +140,13 @@ class Conversation:
                 watch.check()
             raise
         watch.note_wait(inbox.waited)
+        return frame
+
+    def _check(self, frame: Frame | None) -> None:
         if frame is not None and frame.header.get("job") != self._request.job_id:
             raise EngineError(
                 EngineErrorKind.GARBLED, f"the child sent {frame.type[:40]!r} for another job"
             )
-        return frame
 
     async def _failure(self, frame: Frame) -> EngineError:
         header = frame.header
@@ -139,10 +156,14 @@ class Conversation:
         error.detail = self._link.log.redacted(error.detail)
         return error
 
-    async def _calm(self) -> None:
-        """Stop the work of a job whose consumer has left; kill the child if it doesn't obey."""
+    async def _calm(self) -> EngineError | None:
+        """Stop the work of a job whose consumer has left; kill the child if it doesn't obey.
+
+        Return its end where it was found dead.
+        """
         link = self._link
         left = self._limits.obey
+        end: EngineError | None = None
         try:
             async with asyncio.timeout(left):
                 await link.send("cancel", job=self._request.job_id)
@@ -152,10 +173,13 @@ class Conversation:
                 if frame is not None and frame.type in {"cancelled", "finished", "failed"}:
                     if frame.header.get("fatal"):
                         break
-                    return
-        except (TimeoutError, EngineError):
+                    return None
+        except EngineError as error:
+            end = error if error.kind is EngineErrorKind.DIED else None
+        except TimeoutError:
             pass
         except asyncio.CancelledError:
             await self._supervisor.drop(link)
             raise
         await self._supervisor.drop(link)
+        return end

@@ -32,7 +32,6 @@ from bot.words import mark
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float | None], None]
-FOLDER: Final = "fp8-cache"
 _FORMAT: Final = 1
 _CHECKERS: Final = 4
 # What is left free on the disk, for the database and the pictures.

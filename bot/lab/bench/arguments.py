@@ -24,6 +24,7 @@ def add_benchmarks(commands: Any) -> None:
         benches.add_parser("engine", help="the transformer with random weights, on a GPU")
     )
     _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
+    _add_confined(benches.add_parser("confined", help="whether the engine's confinement holds"))
     _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
     _add_scale(benches.add_parser("scale", help="pictures an hour with one engine and several"))
     _add_storm(
@@ -32,6 +33,7 @@ def add_benchmarks(commands: Any) -> None:
     soak = benches.add_parser("soak", help="many jobs in one process; nothing may pile up")
     soak.add_argument("--jobs", type=int, default=5000)
     _add_cost(benches.add_parser("cost", help="what a job costs the bot itself"))
+    _add_burst(benches.add_parser("burst", help="many requests at once while the engine draws"))
     _add_simulate(benches.add_parser("simulate", help="a day of many engines, in virtual time"))
     _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
@@ -51,6 +53,19 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_confined(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
+    parser.add_argument("--model", default="Qwen/Qwen-Image")
+    parser.add_argument(
+        "--random", action="store_true", help="write random files, if none are there"
+    )
+    parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
+    parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
+    parser.add_argument("--device", default="cuda", help="where random files are made")
 
 
 def _add_together(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +94,16 @@ def _add_cost(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--engines", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.0, help="that an engine takes for a job")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_burst(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--within", type=float, default=10.0, help="seconds in which they come")
+    parser.add_argument("--queue", type=int, default=5000, help="LIMIT_QUEUE_SIZE")
+    parser.add_argument(
+        "--seconds", type=float, default=0.3, help="that the engine takes for a job"
+    )
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 

@@ -117,7 +117,7 @@ async def bench_cost(options: argparse.Namespace) -> dict[str, Any]:
     set_up_logging("ERROR")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        picture, preview = await asyncio.to_thread(_pictures, folder)
+        picture, preview = await asyncio.to_thread(ready_picture, folder)
         figures = await _pass(options, folder / "first", picture, preview)
         logged = await _pass(options, folder / "second", picture, preview, keep_log=True)
         figures["wal_kib_a_job"] = logged["wal_kib_a_job"]
@@ -129,7 +129,7 @@ async def bench_cost(options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _pictures(folder: Path) -> tuple[Path, bytes]:
+def ready_picture(folder: Path) -> tuple[Path, bytes]:
     """Write a PNG about as large as a drawn one, and return a preview of it. Blocking."""
     noise = random.Random(1).randbytes(_SIZE[0] * _SIZE[1] * 3)  # noqa: S311 - nothing secret
     image = Image.frombytes("RGB", _SIZE, noise).filter(ImageFilter.GaussianBlur(3))

@@ -14,7 +14,7 @@ import sys
 from typing import Any, Final
 
 from bot.sandbox import gateway
-from bot.sandbox.model import Message
+from bot.sandbox.model import Message, Progress
 from bot.sandbox.people import Invocation, NoResponse
 from bot.sandbox.server import Sandbox
 
@@ -23,6 +23,7 @@ _BUTTONS: Final = ("reroll", "details", "edit", "vary")
 # Pauses are exponential, so that presses overlap as independent people's do.
 _MEAN_PAUSE_S: Final = 0.25
 _PATIENCE_S: Final = 3600.0
+_LOOK_S: Final = 0.2
 
 
 def _tell(**values: Any) -> None:
@@ -124,7 +125,64 @@ async def _press_all(sandbox: Sandbox, count: int) -> dict[str, Any]:
     return {"seconds": times, "lost": sum(lost)}
 
 
-async def crowd(count: int, quality: str | None, *, buttons: bool = False) -> None:
+async def _burst(sandbox: Sandbox, count: int, within_s: float, before: int) -> dict[str, Any]:
+    """Have `before` pictures drawn; at the word, ask `count` times within some seconds.
+
+    At the next word the same again, four times as fast, without waiting for anything.
+
+    Nobody waits for an answer before asking again. The answers are looked through at the end of
+    each fifth of a second: a waiter for each would cost this process more than the bot.
+    """
+
+    async def ask(number: int) -> Invocation:
+        name = _USERS[number % len(_USERS)]
+        return await sandbox.user(name).slash("general", "imagine", prompt=f"picture {number}")
+
+    first = [await ask(number) for number in range(before)]
+    for invocation in first:
+        await invocation.response()
+    _tell(event="waiting")
+    for invocation in first:
+        await invocation.until(_has_ended, timeout=_PATIENCE_S)
+    _tell(event="drawn")
+    await asyncio.to_thread(sys.stdin.readline)
+    asked: list[Invocation] = []
+
+    async def ask_all(seconds: float) -> None:
+        began = asyncio.get_running_loop().time()
+        for number in range(count):
+            late = began + number * seconds / count - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(0.0, late))
+            asked.append(await ask(number))
+
+    await ask_all(within_s)
+    while any(_undecided(one) for one in asked):  # noqa: ASYNC110
+        await asyncio.sleep(_LOOK_S)
+    answered = [one.interaction for one in asked if one.interaction.callback is not None]
+    result = {
+        "seconds": [interaction.response_seconds for interaction in answered],
+        "lost": count - len(answered),
+    }
+    _tell(event="decided", **result)
+    await asyncio.to_thread(sys.stdin.readline)
+    await ask_all(within_s / 4)
+    return {}
+
+
+def _undecided(invocation: Invocation) -> bool:
+    """Tell whether the user does not know yet if the request is accepted."""
+    waiting = invocation.interaction.progress is Progress.PENDING
+    return waiting or bool(invocation.message and invocation.message.thinking)
+
+
+async def crowd(
+    count: int,
+    quality: str | None,
+    *,
+    buttons: bool = False,
+    within_s: float | None = None,
+    before: int = 0,
+) -> None:
     """Serve a sandbox, wait for the word, press, report."""
     async with Sandbox() as sandbox:
         _tell(event="address", api_url=sandbox.api_url)
@@ -132,6 +190,8 @@ async def crowd(count: int, quality: str | None, *, buttons: bool = False) -> No
         await asyncio.to_thread(sys.stdin.readline)
         if buttons:
             result = await _press_buttons(sandbox, count)
+        elif within_s is not None:
+            result = await _burst(sandbox, count, within_s, before)
         elif quality is None:
             result = await _press_all(sandbox, count)
         else:
@@ -147,7 +207,17 @@ if __name__ == "__main__":
     parser.add_argument("count", type=int)
     parser.add_argument("--quality", help="ask for pictures of it at once, and wait for all")
     parser.add_argument("--buttons", action="store_true", help="press buttons instead of asking")
+    parser.add_argument("--within", type=float, help="ask `count` times within so many seconds")
+    parser.add_argument("--before", type=int, default=0, help="pictures before a burst")
     options = parser.parse_args()
     # Discord's 41 s would give two or three samples of the heartbeat's latency.
     gateway.HEARTBEAT_MS = 1000
-    asyncio.run(crowd(options.count, options.quality, buttons=options.buttons))
+    asyncio.run(
+        crowd(
+            options.count,
+            options.quality,
+            buttons=options.buttons,
+            within_s=options.within,
+            before=options.before,
+        )
+    )

@@ -40,7 +40,7 @@ async def bench_http(count: int) -> dict[str, Any]:
                 api_keys=NONE,
                 http_host="127.0.0.1",
                 http_port=0,
-                limit_images_per_day=count * 2 + 1,
+                limit_key_images_per_day=count * 2 + 1,
             )
 
             async def measure(app: App) -> None:

@@ -16,7 +16,7 @@ from bot.rules.limits import Limits
 from storage.database import Database
 
 # Jobs that wait, and jobs that ended within the hour that the fair order looks at.
-_LENGTHS: Final = ((0, 0), (100, 3_500), (500, 3_500), (500, 20_000))
+_LENGTHS: Final = ((0, 0), (100, 3_500), (500, 3_500), (500, 20_000), (5_000, 20_000))
 _USERS: Final = 10_000
 _SERVERS: Final = 300
 _TIMES: Final = 20
@@ -44,7 +44,7 @@ async def _costs(path: Path, waiting: int, served: int) -> dict[str, Any]:
     of, numbers = random.Random(1), itertools.count(1)  # noqa: S311 - nothing secret
     database = await Database.open(path)
     try:
-        limits = Limits(images_per_day=1_000_000, queue_size=1_000_000)
+        limits = Limits(10_000, images_per_day=1_000_000, queue_size=1_000_000)
         queue = JobQueue(database, limits, model="bench")
 
         async def submit() -> None:

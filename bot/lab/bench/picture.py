@@ -48,7 +48,7 @@ from bot.lab.step.random_files import write_lora
 write_lora(Path(sys.argv[1]), torch.device(sys.argv[2]))
 """
 _SECOND_STEP: Final = 2
-_PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
+PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,7 @@ def rows(steps: int) -> dict[str, Row]:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; return how many rows failed."""
-    if options.random:
-        values = (str(options.folder), options.device, str(options.layers or 0))
-        command = [sys.executable, "-c", RANDOM, *values]
-        subprocess.run(command, check=True)  # noqa: S603 - this very program
-        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
+    write_random_files(options)
     known = rows(options.steps)
     if options.lora is None:
         known = {name: row for name, row in known.items() if not any(row.lightning)}
@@ -137,6 +133,23 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
+def write_random_files(options: argparse.Namespace) -> None:
+    """Write files of a model, if `options` ask for them, in a process that ends with its memory."""
+    if options.random:
+        values = (str(options.folder), options.device, str(options.layers or 0))
+        command = [sys.executable, "-c", RANDOM, *values]
+        subprocess.run(command, check=True)  # noqa: S603 - this very program
+        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
+
+
+async def draw_job(
+    engine: EngineProcess, output: Path, options: argparse.Namespace, figures: dict[str, Any]
+) -> dict[str, Any]:
+    """Draw a picture into `output`; return its figures, and add those of loading to `figures`."""
+    request = _request(output, output.name, options.steps, 1, options)
+    return await _job(engine, request, figures, None)
+
+
 def _load(folder: Path, model: str) -> dict[str, Any]:
     module = "bot.lab.step.load"
     command = [sys.executable, "-m", module, str(folder), "--model", model]
@@ -149,7 +162,7 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     settings = EngineOptions(options.folder, **row.changes)
     if any(row.lightning):
         settings = replace(settings, lora_path=options.lora.parent)
-    engine = EngineProcess(options.model, options=settings, limits=_PATIENT)
+    engine = EngineProcess(options.model, options=settings, limits=PATIENT)
     figures: dict[str, Any] = {"jobs": []}
     holder = contextlib.ExitStack()
     folder = holder.enter_context(tempfile.TemporaryDirectory())

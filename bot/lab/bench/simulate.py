@@ -229,7 +229,7 @@ async def _live(
     commits = _Commits(database, tally, clock)
     queue = JobQueue(database, limits, model=MODEL, clock=clock, commits=commits)
     await queue.start()
-    fleet = Fleet(queue, NoStore(folder), database, clock=clock)
+    fleet = Fleet(queue, NoStore(folder), database, clock=clock, timer=clock)
     for number in range(plan.engines):
         name = f"engine-{number}"
         await fleet.add(name, VirtualEngine(name, plan.slower, tally.started))

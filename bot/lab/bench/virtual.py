@@ -89,9 +89,10 @@ class HeldDatabase(Database):
         fn: Callable[[Transaction], Awaitable[T]],
         *,
         then: Callable[[T], None] | None = None,
+        first: bool = False,
     ) -> T:
         with _loop().held():
-            return await super().write(fn, then=then)
+            return await super().write(fn, then=then, first=first)
 
     @override
     async def read(self, fn: Callable[[Transaction], Awaitable[T]]) -> T:

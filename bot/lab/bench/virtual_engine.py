@@ -96,6 +96,10 @@ class NoStore(ImageStore):
     """Keeps no file: the pictures' rows are written, and nothing on the disk."""
 
     @override
+    def of_engine(self, name: str) -> NoStore:
+        return self
+
+    @override
     def work_dir(self, job_id: str) -> Path:
         return self.root
 

@@ -16,7 +16,6 @@ import torch
 
 from bot.engine.files import find
 from bot.engine.stream.budget import GIB, Work
-from bot.engine.stream.cache import FOLDER
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.device import open_device
 from bot.engine.stream.loading import load_transformer
@@ -83,7 +82,7 @@ def measure(root: Path, device: str, budget_gib: float, model: str = find.FIRST)
     settings = TransformerSettings(
         device=device, dtype=DTYPE, budget=int(budget_gib * GIB), usual=Work(1344, 768)
     )
-    folder = find.cache_home(root, model) / FOLDER
+    folder = find.cache_home(root, model) / find.CACHE_FOLDER
     _, pinned = _load(sources, settings, folder)
     if device != "cpu":
         torch.cuda.empty_cache()

@@ -10,9 +10,10 @@ const MESSAGE_COMMAND = 3;
 
 /**
  * Return the two menus. `view` is what is looked at, `context` names people and dismisses
- * messages, `run(name, targetId)`, `reply(message)` and `attempt(action)` act.
+ * messages, `run(name, targetId)`, `reply(message)`, `forward(message, channelId)` and
+ * `attempt(action)` act.
  */
-export function actionMenus(view, context, { run, reply, attempt }) {
+export function actionMenus(view, context, { run, reply, forward, attempt }) {
   const me = () => view.user(view.userId);
 
   const apps = (type, targetId) =>
@@ -30,12 +31,22 @@ export function actionMenus(view, context, { run, reply, attempt }) {
 
   const open = (anchor, label, entries) => openMenu(anchor, entries.filter(Boolean), { label });
 
+  const targets = (message) => [
+    { heading: "Forward to" },
+    ...view.places().map(({ id, name }) => ({
+      label: name, pick: () => attempt(() => forward(message, id)),
+    })),
+  ];
+
   return {
     message(message, anchor) {
       const forMessage = message.ephemeral ? [] : apps(MESSAGE_COMMAND, message.id);
       const forUser = apps(USER_COMMAND, message.author.id);
       open(anchor, "Message actions", [
         !message.ephemeral && { label: "Reply", pick: () => reply(message) },
+        !message.ephemeral && {
+          label: "Forward", pick: () => open(anchor, "Forward to", targets(message)),
+        },
         message.content && copy("Copy text", message.content),
         copy("Copy message ID", message.id, message.id),
         message.ephemeral && { label: "Dismiss message", pick: () => context.dismiss(message) },

@@ -40,6 +40,10 @@ export const api = {
       { content, ...(replyTo && { message_reference: { message_id: replyTo.id } }) },
       files,
     ),
+  forward: (user, channel, message) =>
+    post(`${place(user, channel)}/messages`, {
+      message_reference: { type: 1, message_id: message.id, channel_id: message.channel_id },
+    }),
   command: (user, channel, body, files) => post(`${place(user, channel)}/commands`, body, files),
   autocomplete: (user, channel, body) => post(`${place(user, channel)}/autocomplete`, body),
   press: (user, message, body) => post(`/user/${user}/messages/${message}/components`, body),

@@ -46,6 +46,10 @@ const view = {
   get userId() { return userId; },
   get channelId() { return channelId; },
   unread, user, isDm, canSee, go, place, channel,
+  places: () => [
+    { id: state.dms[userId], name: `@${state.bot.name}` },
+    ...channels().filter(canSee).map(({ id, name, guild }) => ({ id, name: guild ? `#${name}` : name })),
+  ],
   switchUser: (id) => go(id, isDm() ? state.dms[id] : channelId),
 };
 
@@ -109,6 +113,9 @@ const interactions = new Interactions({
 const menus = actionMenus(view, context, {
   run: (name, targetId) => interactions.command(name, {}, [], targetId),
   reply: (message) => composer.setReply(message),
+  async forward(message, where) {
+    receive({ type: "message_create", message: await api.forward(userId, where, message) });
+  },
   attempt,
 });
 

@@ -1,6 +1,7 @@
 // A slash command being filled in: one chip an option.
 
 import { h, icon } from "./dom.js";
+import { BareField } from "./bare-field.js";
 import { TYPE, marks, valueOf } from "./commands.js";
 
 const AUTOCOMPLETE_WAIT_MS = 180;
@@ -12,6 +13,7 @@ export class CommandForm {
     this.leaf = leaf;
     this.host = host;
     this.entries = [];
+    this.bare = null;
     this.row = h("div.chips");
     this.node = h(
       "div.command",
@@ -39,13 +41,12 @@ export class CommandForm {
   /** Put the cursor where something is missing, else at the end. */
   focus() {
     const target = this.entries.find((e) => !e.input.value && !e.file) ?? this.entries.at(-1);
-    if (target) this.enter(target);
-    else {
-      this.node.tabIndex = -1;
-      this.node.onkeydown = (event) => this.bareKey(event);
-      this.node.focus();
-      this.offer();
+    if (target) return this.enter(target);
+    if (!this.bare) {
+      this.bare = new BareField(this);
+      this.row.append(this.bare.node);
     }
+    return this.bare.focus();
   }
 
   enter(entry) {
@@ -69,6 +70,8 @@ export class CommandForm {
       entry.problem,
     );
     this.entries.push(entry);
+    this.bare?.node.remove();
+    this.bare = null;
     this.row.append(entry.node);
     if (text) this.settle(entry);
     return entry;
@@ -125,7 +128,10 @@ export class CommandForm {
   }
 
   input(entry) {
-    const text = entry.input.value.replace(/\s*\n\s*/g, " ");
+    let text = entry.input.value.replace(/\s*\n\s*/g, " ");
+    // The option's own name, typed where it is open already.
+    const [own] = marks(text, [entry.option]);
+    if (own?.start === 0) text = text.slice(own.end);
     if (text !== entry.input.value) entry.input.value = text;
     entry.value = undefined;
     entry.input.parentNode.dataset.value = text;
@@ -209,9 +215,9 @@ export class CommandForm {
 
   /** Offer the options that are not in the row yet. */
   offer(entry) {
-    this.host.panel.show(entry?.input ?? this.node, {
-      title: entry ? entry.option.label : `/${this.leaf.label}`,
-      about: entry ? entry.option.about : this.leaf.description,
+    this.host.panel.show(entry.input, {
+      title: entry.option.label,
+      about: entry.option.about,
       chips: true,
       items: this.rest.map((option) => ({
         label: option.label,
@@ -258,20 +264,16 @@ export class CommandForm {
     }
   }
 
-  bareKey(event) {
-    if (this.entries.length || this.host.panel.key(event)) return;
-    if (event.key === "Enter") this.host.send();
-    else if (event.key === "Escape") this.host.leave("");
-    else if (event.key === "Backspace") this.host.leave(`/${this.leaf.label}`);
-    else return;
-    event.preventDefault();
-  }
-
   /** Return {options, files}, or null after showing what is wrong; `lenient` leaves that out. */
   collect(lenient = false) {
     const options = {};
     const files = [];
     let wrong = null;
+    if (this.bare?.text) {
+      this.bare.complain("No such option. Choose one, or delete this.");
+      this.bare.input.focus();
+      return null;
+    }
     for (const entry of this.entries) {
       const { option } = entry;
       const text = entry.input.value ?? "";

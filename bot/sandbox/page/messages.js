@@ -19,8 +19,9 @@ export const interactionOf = (message) =>
 const invoker = (message) =>
   message.interaction?.user_id ?? message.interaction?.user?.id ?? null;
 
+// What a message forwards is shown within it, not above it.
 const originId = (message) =>
-  message.message_reference?.message_id ?? message.interaction_metadata?.interacted_message_id ?? null;
+  (message.message_snapshots ? null : message.message_reference?.message_id) ?? message.interaction_metadata?.interacted_message_id ?? null;
 
 /** Return the name to show for a message's author. */
 export function nameOf(author, context) {
@@ -76,6 +77,17 @@ const SECTIONS = {
       if (!m.content) return null;
       return h("div.text.md", null, markdown(m.content ?? "", context), edited);
     },
+  },
+  forward: {
+    of: (m) => m.message_snapshots,
+    draw: (m, context) =>
+      m.message_snapshots?.length
+        ? h("div.forward", null, h("div.forward-mark", null, "Forwarded"), m.message_snapshots.map(({ message }) => [
+            message.content ? h("div.text.md", null, markdown(message.content, context)) : null,
+            loose(message).length ? attachments(loose(message)) : null,
+            message.embeds?.length ? embeds(message, context) : null,
+          ]))
+        : null,
   },
   files: {
     of: (m) => loose(m).map((file) => [file.url, file.description, file.width]),

@@ -1,0 +1,115 @@
+"""What OpenAI's clients are answered: links, base64 or both, in the kind of file they asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Final, Literal
+
+from fastapi import Request
+from starlette.responses import JSONResponse, Response
+
+from bot.config.api_keys import Caller
+from bot.domain.job import ImageRecord, Job, JobState
+from bot.http.context import ApiContext
+from bot.http.errors import Problem
+from bot.http.links import signed_path
+from bot.http.openai_schemas import OpenAIBody
+from bot.http.submitting import files_of, images_of
+from bot.pictures.reencoded import reencoded
+
+PictureField = Literal["url", "b64_json"]
+BOTH: Final[frozenset[PictureField]] = frozenset({"url", "b64_json"})
+# OpenAI's models that always answer base64, and take no response_format.
+_BASE64_MODELS: Final = ("gpt-image", "chatgpt-image")
+# Those that answer links unless they are told otherwise.
+_LINK_MODELS: Final = ("dall-e",)
+# The fields that the former alone have.
+_BASE64_FIELDS: Final = frozenset(
+    {"background", "input_fidelity", "moderation", "output_compression", "output_format"}
+    | {"partial_images"}
+)
+_WHOLE_QUALITY: Final = 100
+
+
+def fields_for(body: OpenAIBody) -> frozenset[PictureField]:
+    """Return how the client expects its pictures.
+
+    OpenAI has two generations of clients: those of DALL-E read `url` unless they have said
+    `response_format`, those of gpt-image may not say it and read `b64_json` alone. The model's name
+    or a field of one generation alone tells them apart; who shows neither gets both.
+    """
+    if body.response_format is not None:
+        return frozenset({body.response_format})
+    model = (body.model or "").lower().rpartition("/")[2]
+    told = any(getattr(body, name, None) is not None for name in _BASE64_FIELDS)
+    if told or model.startswith(_BASE64_MODELS):
+        return frozenset({"b64_json"})
+    return frozenset({"url"}) if model.startswith(_LINK_MODELS) else BOTH
+
+
+def require_drawable(body: OpenAIBody) -> None:
+    """Raise `Problem` for what would change the answer and cannot be done."""
+    if body.stream:
+        raise Problem(
+            422, 'The pictures are not streamed: leave "stream" out, or send false.', param="stream"
+        )
+    if body.background == "transparent":
+        raise Problem(
+            422,
+            "The background cannot be transparent: the model draws opaque pictures. Leave "
+            '"background" out, or send "opaque".',
+            param="background",
+        )
+    kind = body.output_format or "png"
+    if kind == "png" and body.output_compression not in {None, _WHOLE_QUALITY}:
+        raise Problem(
+            422,
+            'PNG is not compressed with loss: send "output_compression" with the output_format '
+            "jpeg or webp.",
+            param="output_compression",
+        )
+    if kind != "png" and body.response_format == "url":
+        raise Problem(
+            422,
+            f'Links open PNG files; {kind} comes with the response_format "b64_json".',
+            param="output_format",
+        )
+
+
+async def answered(
+    context: ApiContext, caller: Caller, request: Request, body: OpenAIBody, job: Job
+) -> Response:
+    """Return the pictures of a job; raise `Problem` for one that is not drawn yet."""
+    if job.state is not JobState.GENERATED:
+        raise Problem(
+            504,
+            f"Not drawn yet; the job {job.id} goes on: GET /api/v1/jobs/{job.id}",
+            job_id=job.id,
+        )
+    wanted, kind = fields_for(body), body.output_format or "png"
+    quality = _WHOLE_QUALITY if body.output_compression is None else body.output_compression
+    base = context.public_url or str(request.base_url).rstrip("/")
+    images = await images_of(context, job)
+    files = await files_of(context, images) if "b64_json" in wanted else [None] * len(images)
+
+    def one(image: ImageRecord, file: bytes | None) -> dict[str, str | None]:
+        url = base + signed_path(caller, job.id, image.position) if "url" in wanted else None
+        if file is not None and kind != "png":
+            file = reencoded(file, kind, quality)
+        text = None if file is None else base64.b64encode(file).decode()
+        return {"url": url, "b64_json": text}
+
+    def encode() -> Response:
+        return JSONResponse(
+            {
+                "created": int(job.finished_at or job.created_at),
+                "data": [one(*pair) for pair in zip(images, files, strict=True)],
+                "background": "opaque",
+                "output_format": kind,
+                "size": f"{job.request.width}x{job.request.height}",
+            },
+            headers={"X-Job-Id": job.id},
+        )
+
+    return await asyncio.to_thread(encode)

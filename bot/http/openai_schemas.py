@@ -1,0 +1,138 @@
+"""The schemas of the endpoints under `/v1`, which are OpenAI's as far as they have a meaning here.
+
+https://platform.openai.com/docs/api-reference/images
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bot.domain.request import COUNT_MAX
+from bot.http.schemas import (
+    Guidance,
+    LoraName,
+    LoraStrength,
+    NegativePrompt,
+    Prompt,
+    Seed,
+    Steps,
+    Strength,
+)
+
+
+class OpenAIBody(BaseModel):
+    """OpenAI's request; a field that neither OpenAI nor this server has is refused, as there."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "model": "Qwen/Qwen-Image",
+                    "prompt": "A bilingual sign showing 'Hello 你好' in neon lights",
+                    "n": 1,
+                    "size": "1328x1328",
+                    "response_format": "b64_json",
+                }
+            ]
+        },
+    )
+
+    prompt: Prompt
+    model: str | None = Field(
+        None,
+        description=(
+            "The loaded model draws, whatever it is called; without response_format the name says "
+            "which answer is expected: gpt-image-… base64, dall-e-… links, any other both."
+        ),
+    )
+    n: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None = None
+    size: str | None = Field(None, description="auto, or WIDTHxHEIGHT in multiples of 16.")
+    quality: Literal["auto", "low", "medium", "high", "standard", "hd"] | None = None
+    response_format: Literal["url", "b64_json"] | None = Field(
+        None, description="url: a link that opens without the key for an hour."
+    )
+    output_format: Literal["png", "jpeg", "webp"] | None = Field(
+        None, description="The files that come as base64; png if left out. Links open PNGs."
+    )
+    output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(
+        None, description="The quality of jpeg and webp, 100 if left out."
+    )
+    background: Literal["auto", "opaque", "transparent"] | None = Field(
+        None, description="transparent is refused: the model draws opaque pictures."
+    )
+    stream: bool | None = Field(None, description="true is refused: nothing is streamed.")
+    # What changes nothing of a picture here, and is sent by OpenAI's clients.
+    moderation: Literal["auto", "low"] | None = Field(None, description="Has no effect.")
+    partial_images: Annotated[int, Field(ge=0, le=3)] | None = Field(
+        None, description="Has no effect: nothing is streamed."
+    )
+    style: Literal["vivid", "natural"] | None = Field(None, description="Has no effect.")
+    user: str | None = Field(None, description="Has no effect.")
+    # Not OpenAI's: its clients send them by `extra_body`.
+    negative_prompt: NegativePrompt | None = None
+    num_inference_steps: Steps | None = Field(None, description="Instead of those of the quality.")
+    guidance_scale: Guidance | None = Field(None, description="Instead of that of the quality.")
+    seed: Seed | None = Field(None, description="The same seed draws the same picture.")
+    lora: LoraName | None = Field(None, description="A name of GET /api/v1/loras.")
+    lora_strength: LoraStrength | None = None
+
+
+class OpenAIEdit(OpenAIBody):
+    """The fields of OpenAI's form that come beside its picture."""
+
+    input_fidelity: Literal["low", "high"] | None = Field(None, description="Has no effect.")
+    strength: Strength | None = Field(
+        None,
+        description="How far the picture is drawn anew, 0.6 if left out; not OpenAI's.",
+    )
+
+
+class OpenAIPicture(BaseModel):
+    """One picture, as a link, as base64 of its file, or both."""
+
+    url: str | None = None
+    b64_json: str | None = None
+
+
+class OpenAIAnswer(BaseModel):
+    """OpenAI's answer."""
+
+    created: int
+    data: list[OpenAIPicture]
+    background: Literal["opaque"]
+    output_format: Literal["png", "jpeg", "webp"]
+    size: str
+
+
+class OpenAIModel(BaseModel):
+    """A model as OpenAI describes one."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class OpenAIModels(BaseModel):
+    """The models that there are: one."""
+
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
+class OpenAIError(BaseModel):
+    """What OpenAI's clients read of an error."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIRefusal(BaseModel):
+    """OpenAI's error."""
+
+    error: OpenAIError

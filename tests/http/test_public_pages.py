@@ -1,0 +1,155 @@
+"""What anyone may ask for without a key: the description, and whether the bot is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import sqlite3
+from html.parser import HTMLParser
+
+from bot.http import readiness
+from bot.http.description import page_of
+from bot.http.readiness import FRESH_S, DatabaseCheck
+from storage.database import Database
+from tests.http.kit import ALICE, TWO_KEYS, opened
+
+
+class Names(HTMLParser):
+    """Collects what a page is made of, and where it points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.attributes: set[tuple[str, str | None]] = set()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes.update(attrs)
+
+
+async def test_the_description_for_people_runs_no_script_and_asks_nobody(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client() as client:
+        page = await client.get("/docs")
+        description = (await client.get("/openapi.json")).json()
+    found = Names()
+    found.feed(page.text)
+    assert not found.tags & {"script", "iframe", "link", "img", "object", "base", "form"}
+    names = {name for name, _ in found.attributes}
+    assert not [name for name in names if name.startswith("on") or name in {"src", "style"}]
+    assert {value for name, value in found.attributes if name == "href"} == {"/openapi.json"}
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "frame-ancestors 'none'" in policy
+    assert page.headers["X-Frame-Options"] == "DENY"
+    for path, operations in description["paths"].items():
+        assert path in page.text
+        for operation in operations.values():
+            assert operation["summary"].replace("'", "&#x27;") in page.text
+    for name in description["components"]["schemas"]["GenerateBody"]["properties"]:
+        assert f"<code>{name}</code>" in page.text
+    assert "<key>" not in page.text  # markup of our own texts
+
+
+def test_a_form_is_described_with_its_files():
+    form = {
+        "required": ["image", "prompt"],
+        "properties": {
+            "image": {"type": "string", "format": "binary"},
+            "prompt": {"type": "string"},
+            "strength": {"type": "number", "maximum": 1},
+        },
+        "examples": [{"prompt": "'Hello' in neon"}],
+    }
+    operation = {
+        "summary": "Draw over a picture",
+        "requestBody": {"content": {"multipart/form-data": {"schema": form}}},
+        "responses": {"204": {"description": "Nothing."}},
+    }
+    info = {"title": "A bot", "version": "1", "description": ""}
+    page = html.unescape(page_of({"info": info, "paths": {"/edits": {"post": operation}}}))
+    assert "-F 'image=@picture.png' \\\n  -F 'prompt='\\''Hello'\\'' in neon'</pre>" in page
+    assert "<code>image</code></th><td>file; required" in page
+    assert "<code>strength</code></th><td>number to 1" in page
+
+
+async def test_each_page_is_written_once(sandbox, tmp_path, monkeypatch):
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client() as client:
+        app = api.stage.app.door._server.config.app._app
+        describe, made = app.openapi, 0
+
+        def count():
+            nonlocal made
+            made += 1
+            return describe()
+
+        monkeypatch.setattr(app, "openapi", count)
+        asked = [client.get(path) for path in ("/openapi.json", "/docs") * 10]
+        pages = await asyncio.gather(*asked)
+        assert {page.status_code for page in pages} == {200}
+        assert made == 1
+        for page in pages[:2]:
+            known = {"If-None-Match": page.headers["ETag"]}
+            again = await client.get(page.request.url, headers=known)
+            assert (again.status_code, again.content) == (304, b"")
+        assert pages[0].headers["ETag"] != pages[1].headers["ETag"]
+
+
+async def test_every_answer_forbids_frames_and_scripts(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client(ALICE) as client:
+        for path in ("/healthz", "/v1/models", "/nowhere", "/metrics"):
+            headers = (await client.get(path)).headers
+            assert headers["X-Frame-Options"] == "DENY"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert "default-src 'none'" in headers["Content-Security-Policy"]
+            assert headers["Referrer-Policy"] == "no-referrer"
+
+
+async def test_the_database_is_asked_once_for_many_who_want_to_know(sandbox, tmp_path, monkeypatch):
+    read, asked = Database.read, 0
+
+    async def count(self, function):
+        nonlocal asked
+        asked += function is readiness.metrics.depth
+        return await read(self, function)
+
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client() as client:
+        monkeypatch.setattr(Database, "read", count)
+        answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {200}
+    assert asked == 1
+
+
+class Patient:
+    """A database that answers as it is told."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.error: Exception | None = None
+        self.hangs: asyncio.Event | None = None
+
+    async def read(self, _function):
+        self.asked += 1
+        if self.hangs:
+            await self.hangs.wait()
+        if self.error:
+            raise self.error
+
+
+async def test_a_database_that_fails_or_hangs_is_not_ready(monkeypatch, caplog):
+    monkeypatch.setattr(readiness, "PATIENCE_S", 0.01)
+    now, database = 0.0, Patient()
+    check = DatabaseCheck(database, clock=lambda: now)
+    assert await check.answers()
+    now = FRESH_S / 2
+    database.error = sqlite3.OperationalError("disk I/O error")
+    assert (await check.answers(), database.asked) == (True, 1)
+    for now in (FRESH_S, 2 * FRESH_S):  # noqa: B007 - the clock reads it
+        assert not await check.answers()
+    assert (database.asked, caplog.text.count("Traceback")) == (3, 1)
+    database.error, database.hangs, now = None, asyncio.Event(), 3 * FRESH_S
+    assert not await check.answers()
+    now = 9 * FRESH_S
+    assert not await check.answers()
+    assert database.asked == 4  # The one question is still open.
+    database.hangs.set()
+    assert await check.answers()
