@@ -76,7 +76,7 @@ $(RUN):
 # that was tested (PyTorch keeps only some releases for each CUDA), so there the range counts. What is
 # there stays: another build might not work with the driver.
 $(VENV)/.torch: | $(RUN)
-	@index="$(TORCH_INDEX)"; wanted='"torch>=2.8" torchvision'; \
+	@index="$(TORCH_INDEX)"; wanted='"torch>=2.8,!=2.9.*" torchvision'; \
 	if [ "$$index" = auto ]; then \
 	  index=; \
 	  if [ "$(PACKAGES)" = locked ]; then wanted='-r requirements-torch.lock'; fi; \

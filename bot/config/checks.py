@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from bot.catalogue.models import Quality, find_model
+from bot.config.api_keys import NONE, Keys
 from bot.config.hosts import is_loopback
 from bot.domain.request import ImageRequest
 from bot.errors import ConfigError, InvalidRequest
 
+# Three base64url parts: the bot's id, a timestamp, a signature.
+_REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
 _ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 
 
@@ -56,6 +60,31 @@ def loopback_only(value: str | None) -> str | None:
     return value.rstrip("/")
 
 
+def no_real_token_elsewhere(token: SecretStr | None, api_url: str | None) -> None:
+    """Raise `ValueError` where a token of Discord's form would go to another address."""
+    text = token.get_secret_value() if token else ""
+    if api_url and _REAL_TOKEN.fullmatch(text.strip()):
+        raise ValueError(
+            "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: a real token "
+            "is sent to Discord alone"
+        )
+
+
+def nobody_else_without_keys(keys: Keys | None, host: str, origins: Collection[str]) -> None:
+    """Raise `ValueError` where anyone could use the API who is not on this machine."""
+    if not (keys and keys.anyone):
+        return
+    if not is_loopback(host):
+        raise ValueError(
+            f"API_KEYS={NONE} serves this machine alone: set HTTP_HOST to 127.0.0.1, or give keys"
+        )
+    if origins:
+        raise ValueError(
+            f"API_KEYS={NONE} serves no pages from elsewhere: give keys, or leave HTTP_ORIGINS "
+            "empty"
+        )
+
+
 def read_quality(value: str) -> Quality:
     """Return the steps and the guidance of `steps:guidance`, such as 20:4.0."""
     steps, colon, guidance = value.partition(":")
@@ -79,3 +108,7 @@ def readable_quality(value: str) -> str:
 
 QualityLevel = Annotated[str, AfterValidator(readable_quality)]
 """A setting that is a quality level, or empty."""
+Gigabytes = Annotated[Annotated[float, Field(ge=2)] | None, BeforeValidator(number_or_auto)]
+"""A setting that is a number of GiB, or `auto`, which is None."""
+Share = Annotated[float, Field(gt=0, le=1)] | None
+"""A setting that is a share, or not set."""

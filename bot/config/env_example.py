@@ -13,7 +13,7 @@ def env_example() -> str:
     """Return the text of `.env.example`."""
     lines = ["# Copy this file to .env. Every line is optional except DISCORD_TOKEN."]
     for name, info in Settings.model_fields.items():
-        default: Any = info.default
+        default: Any = info.examples[0] if info.examples else info.default
         if default is None or default == frozenset():
             shown = ""
         elif isinstance(default, Path):

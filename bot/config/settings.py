@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -22,23 +21,22 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from bot.catalogue.lora_rules import ALL, checked
 from bot.catalogue.models import MODELS, ModelSpec, find_model
-from bot.config.api_keys import NONE, Keys
+from bot.config.api_keys import Keys
 from bot.config.checks import (
+    Gigabytes,
     QualityLevel,
+    Share,
     known_model,
     loopback_only,
+    no_real_token_elsewhere,
+    nobody_else_without_keys,
     read_quality,
     readable_engines,
     user_ids,
 )
-from bot.config.hosts import is_loopback
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
 from bot.config.web_addresses import origins, public_url
 from bot.errors import ConfigError
-
-# Three base64url parts: the bot's id, a timestamp, a signature.
-_REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
-
 
 _PATHS_AS_TEXT: Final = frozenset({"log_dir"})
 
@@ -94,12 +92,21 @@ class Settings(BaseSettings):
             "several separated by commas; all but FILE may be left out (docs/loras.md)."
         ),
     )
-    image_gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.7, description="Share of the card's memory that the engine may use, from 0 to 1."
+    image_gpu_memory_utilization: Share = Field(
+        None,
+        description=(
+            "Share of the card's memory that the engine may use, from 0 to 1; 0.9 where it is not "
+            "set."
+        ),
+        examples=[0.7],
     )
-    image_vram_gb: Annotated[float, Field(ge=2)] = Field(
-        14.0,
-        description="GPU memory budget in GiB; the share above counts instead where it is smaller.",
+    image_vram_gb: Gigabytes = Field(
+        "auto",
+        validate_default=True,
+        description=(
+            "Most GPU memory that the engine takes, in GiB; auto is as much as is free, less a "
+            "reserve. The share above counts instead where it is smaller."
+        ),
     )
     engines: Annotated[str, AfterValidator(readable_engines)] = Field(
         "local",
@@ -328,27 +335,9 @@ class Settings(BaseSettings):
         return Keys.parse(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _no_real_token_elsewhere(self) -> Self:
-        token = self.discord_token.get_secret_value() if self.discord_token else ""
-        if self.discord_api_url and _REAL_TOKEN.fullmatch(token.strip()):
-            raise ValueError(
-                "DISCORD_API_URL and a DISCORD_TOKEN that looks real exclude each other: "
-                "a real token is sent to Discord alone"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _nobody_else_without_keys(self) -> Self:
-        if self.api_keys and self.api_keys.anyone and not is_loopback(self.http_host):
-            raise ValueError(
-                f"API_KEYS={NONE} serves this machine alone: set HTTP_HOST to 127.0.0.1, or give "
-                "keys"
-            )
-        if self.api_keys and self.api_keys.anyone and self.http_origins:
-            raise ValueError(
-                f"API_KEYS={NONE} serves no pages from elsewhere: give keys, or leave "
-                "HTTP_ORIGINS empty"
-            )
+    def _together(self) -> Self:
+        no_real_token_elsewhere(self.discord_token, self.discord_api_url)
+        nobody_else_without_keys(self.api_keys, self.http_host, self.http_origins)
         return self
 
     @property

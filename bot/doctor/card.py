@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,16 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.config.settings import Settings
+from bot.doctor.budget import SMI_S, graphics_memory, pinned_wanted
 from bot.doctor.finding import Finding, Level
 from bot.machine import nvidia
 
-_SMI_S: Final = 15.0
 _PROBE_S: Final = 150.0
 _NVIDIA: Final = "0x10de"
 _DISPLAY_CLASS: Final = "0x03"
 _GIB: Final = 2**30
-# A text encoder and two blocks, beside what the operating system shows windows with.
-_ROOM: Final = 0.5
+# Earlier cards have no bfloat16, in which the models compute.
+_LEAST_CAPABILITY: Final = (8, 0)
 _CUDA_INDEX: Final = "https://download.pytorch.org/whl/cu128"
 _NO_CARD_STEP: Final = (
     "install the driver from https://www.nvidia.com/drivers, or set IMAGE_MODEL_NAME=tiny"
@@ -35,7 +34,7 @@ def needs_card(settings: Settings) -> bool:
 
 def graphics_card(settings: Settings) -> Iterator[Finding]:
     """Name the card, and whether what is free of it covers the budget."""
-    cards = nvidia.cards(_SMI_S)
+    cards = nvidia.cards(SMI_S)
     if isinstance(cards, str):
         yield _no_card(settings, cards)
         return
@@ -57,37 +56,12 @@ def graphics_card(settings: Settings) -> Iterator[Finding]:
         )
     # Which of them engines get, only CUDA can say; what the fullest can do, all can.
     card = min(cards, key=lambda card: card.free)
-    share = settings.image_gpu_memory_utilization * card.total
-    budget = min(settings.image_vram_gb * _GIB, share)
-    by = "IMAGE_VRAM_GB" if budget < share else "IMAGE_GPU_MEMORY_UTILIZATION"
-    text = (
-        f"{card.free / _GIB:.1f} GiB free; the budget is {budget / _GIB:.1f} GiB (by {by}) and the "
-        f"driver's own {_ROOM:g} GiB"
-    )
-    published = settings.model.published
-    if published is not None and budget < published.vram_gib * _GIB:
-        yield Finding(
-            "graphics memory",
-            Level.ERROR,
-            f"{text}; {settings.image_model_name} wants {published.vram_gib:g} GiB",
-            f"raise {by}, or set IMAGE_MODEL_NAME to a smaller model (docs/models.md)",
-        )
-        return
-    if not needs_card(settings) or card.free >= budget + _ROOM * _GIB:
-        yield Finding("graphics memory", Level.OK, text)
-        return
-    yield Finding(
-        "graphics memory",
-        Level.WARNING,
-        f"{text}{_users()}",
-        "close other programs that use the card (nvidia-smi -l 1 shows them), or lower "
-        f"{by}; a running bot's own engine counts as one",
-    )
+    yield from graphics_memory(settings, card, wanted=needs_card(settings))
 
 
 def pytorch(settings: Settings) -> Iterator[Finding]:
     """Have a child import PyTorch and use the card."""
-    told = probe()
+    told = probe(pinned_wanted(settings) or 0 if settings.model.streamed else 0)
     if isinstance(told, str):
         again = f'"{sys.executable}" -m pip install --force-reinstall torch torchvision'
         yield Finding("PyTorch", Level.ERROR, told, again)
@@ -96,7 +70,13 @@ def pytorch(settings: Settings) -> Iterator[Finding]:
         f"CUDA {told['cuda']}" if told["cuda"] else "the CPU alone"
     )
     if told["available"]:
-        yield Finding("PyTorch", Level.OK, f"{version}; uses {told['device']}")
+        capability = ".".join(map(str, told["capability"]))
+        uses = f"{version}; uses {told['device']}, of compute capability {capability}"
+        if needs_card(settings) and tuple(told["capability"]) < _LEAST_CAPABILITY:
+            step = "use a card of the RTX 30 series or a later one, or set IMAGE_MODEL_NAME=tiny"
+            yield Finding("PyTorch", Level.ERROR, f"{uses}, which is below 8.0", step)
+            return
+        yield Finding("PyTorch", Level.OK, uses)
         yield from _pinning(told)
     elif not needs_card(settings):
         yield Finding("PyTorch", Level.OK, f"{version}; the tiny model needs no card")
@@ -122,20 +102,25 @@ def pytorch(settings: Settings) -> Iterator[Finding]:
 
 
 def _pinning(told: dict[str, Any]) -> Iterator[Finding]:
-    if told["pinned"]:
-        yield Finding("pinned memory", Level.OK, "the card can fetch from main memory by itself")
-    else:
-        yield Finding(
-            "pinned memory",
-            Level.ERROR,
-            f"1 GiB of main memory could not be pinned ({told['pinned_error']})",
-            "give the machine, container or WSL (memory= in .wslconfig) more memory",
-        )
+    wanted, pinned = told["pin_wanted"] / _GIB, told["pinned"] / _GIB
+    if not wanted:
+        return
+    if pinned >= wanted:
+        text = f"the card can fetch {wanted:.1f} GiB of main memory by itself, as the engine wants"
+        yield Finding("pinned memory", Level.OK, text)
+        return
+    yield Finding(
+        "pinned memory",
+        Level.WARNING,
+        f"{pinned:.1f} of the {wanted:.1f} GiB that the engine wants could be pinned "
+        f"({told['pinned_error']}); it draws all the same, more slowly",
+        "give the machine, container or WSL (memory= in .wslconfig) more memory",
+    )
 
 
 def card_present() -> bool:
     """Tell whether an NVIDIA card is in this machine, with or without a driver."""
-    if not isinstance(nvidia.cards(_SMI_S), str):
+    if not isinstance(nvidia.cards(SMI_S), str):
         return True
     for device in Path("/sys/bus/pci/devices").glob("*"):
         try:
@@ -148,11 +133,14 @@ def card_present() -> bool:
     return False
 
 
-def probe() -> dict[str, Any] | str:
-    """Return what `bot.engine.child.probe` says of PyTorch, or why it says nothing."""
+def probe(pin_bytes: int) -> dict[str, Any] | str:
+    """Return what `bot.engine.child.probe` says of PyTorch, or why it says nothing.
+
+    It tries to pin `pin_bytes` of main memory.
+    """
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "bot.engine.child.probe"],
+        done = subprocess.run(  # noqa: S603 - our own module and a number
+            [sys.executable, "-m", "bot.engine.child.probe", str(pin_bytes)],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
@@ -188,13 +176,6 @@ def _no_card(settings: Settings, why: str) -> Finding:
     return Finding(
         "graphics card", Level.ERROR, f"none that NVIDIA's driver knows ({why})", _NO_CARD_STEP
     )
-
-
-def _users() -> str:
-    lines = nvidia.programs(_SMI_S)[:5]
-    if not lines:
-        return ""
-    return "; in use by " + ", ".join(re.sub(r"\s+", " ", line)[:80] for line in lines)
 
 
 def _because(told: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import platform
 import shutil
 import sys
 import sysconfig
@@ -13,21 +12,19 @@ from pathlib import Path
 from typing import Final
 
 from bot.config.settings import Settings
+from bot.doctor.budget import pinned_wanted
 from bot.doctor.card import needs_card
 from bot.doctor.finding import Finding, Level
+from bot.engine.host_memory import total_memory, under_wsl
 
 _GIB: Final = 2**30
 # Less than this share of what the model wants is an error, not a warning.
 _TOO_LITTLE: Final = 0.52
-# Measured (docs/performance.md): GiB pinned by transformer and text encoder, by budget.
-_PINNED: Final = {4: 23.3, 8: 19.5, 12: 15.5, 14: 13.6, 16: 12.9}
-_WSL_SHARE: Final = 0.5
-"""What Windows lets programs under WSL 2 pin."""
 
 
 def main_memory(settings: Settings) -> Iterator[Finding]:
     """Compare main memory with what the model's engine holds of it."""
-    total = _total()
+    total = total_memory()
     if total is None:
         yield Finding("main memory", Level.OK, "its size cannot be told here")
         return
@@ -37,7 +34,7 @@ def main_memory(settings: Settings) -> Iterator[Finding]:
         text, total = f"{limit / _GIB:.1f} GiB of the machine's {text}, by the container", limit
     if (available := _meminfo("MemAvailable")) is not None:
         text += f", {available / _GIB:.1f} GiB available"
-    step = "add memory; swap does not help, since weights are pinned"
+    step = "add memory; swap does not help: weights would come from the disk at each step"
     published = settings.model.published
     if published is None or total >= published.ram_gib * _GIB:
         yield Finding("main memory", Level.OK, text)
@@ -56,18 +53,13 @@ def pinned_memory(settings: Settings) -> Iterator[Finding]:
     if not settings.model.streamed or settings.image_offload == "stock":
         yield Finding("pinned memory", Level.OK, "the model's weights wait in ordinary memory")
         return
-    wanted = _pinned_gib(settings.image_vram_gb)
-    text = f"the engine pins about {wanted:.0f} GiB at a budget of {settings.image_vram_gb:g} GiB"
-    total = _total()
-    under_wsl = "microsoft" in platform.uname().release.lower()
-    if under_wsl and total is not None and wanted * _GIB > total * _WSL_SHARE:
-        yield Finding(
-            "pinned memory",
-            Level.WARNING,
-            f"{text}; under WSL 2 at most half of its {total / _GIB:.0f} GiB can be pinned",
-            "raise memory= in .wslconfig, or run the bot in Windows itself",
-        )
+    wanted = pinned_wanted(settings)
+    if wanted is None:
+        yield Finding("pinned memory", Level.OK, "there is no card to fetch from it")
         return
+    text = f"the engine pins about {wanted / _GIB:.1f} GiB at the present budget"
+    if under_wsl():
+        text += ", which is the most that WSL 2 bears; the rest waits in ordinary memory"
     yield Finding("pinned memory", Level.OK, text + _locked_limit())
 
 
@@ -85,16 +77,17 @@ def compiler(settings: Settings) -> Iterator[Finding]:
     missing: list[str] = []
     if importlib.util.find_spec("triton") is None:
         missing.append("Triton")
-    if not (os.environ.get("CC") or shutil.which("cc") or shutil.which("cl")):
-        missing.append("a C compiler")
     header = Path(sysconfig.get_path("include")) / "Python.h"
-    if not header.is_file():
-        missing.append(f"Python's headers ({header})")
+    if sys.platform != "win32":  # Triton for Windows brings both
+        if not (os.environ.get("CC") or shutil.which("cc")):
+            missing.append("a C compiler")
+        if not header.is_file():
+            missing.append(f"Python's headers ({header})")
     if not missing:
-        yield Finding("compiler", Level.OK, "Triton, a C compiler and Python's headers are there")
+        yield Finding("compiler", Level.OK, "what blocks are compiled with is there")
         return
     if sys.platform == "win32":
-        step = f'"{sys.executable}" -m pip install triton-windows, and Visual Studio\'s Build Tools'
+        step = f'"{sys.executable}" -m pip install triton-windows'
     else:
         step = "sudo apt install gcc python3-dev (Triton comes with PyTorch's CUDA build)"
     yield Finding(
@@ -105,10 +98,6 @@ def compiler(settings: Settings) -> Iterator[Finding]:
     )
 
 
-def _pinned_gib(budget: float) -> float:
-    return next((gib for vram, gib in _PINNED.items() if budget <= vram), _PINNED[16])
-
-
 def _locked_limit() -> str:
     if sys.platform == "win32":
         return ""
@@ -117,25 +106,6 @@ def _locked_limit() -> str:
     soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     limit = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft / 2**20:.0f} MiB"
     return f"; ulimit -l is {limit}, which does not bind NVIDIA's driver"
-
-
-def _total() -> int | None:
-    if sys.platform == "win32":
-        return _windows_total()
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-
-
-def _windows_total() -> int | None:
-    import ctypes  # noqa: PLC0415
-
-    kilobytes = ctypes.c_ulonglong(0)
-    kernel32 = getattr(ctypes, "windll").kernel32  # noqa: B009 - Windows only
-    if not kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
-        return None
-    return kilobytes.value * 1024
 
 
 def _meminfo(name: str) -> int | None:

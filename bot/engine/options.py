@@ -15,20 +15,21 @@ DEFAULT_PIPELINE = "bot.engine.models.build:build"
 class EngineOptions:
     """Where the model's files are and how much GPU memory they may take.
 
-    The budget is `vram_gb` GiB or, where that is smaller, `gpu_memory_utilization` (0 to 1) of
-    the card. `offload` is "stream" (this project's streaming) or "stock" (DiffSynth's
-    offloading); `precision` ("fp8", "fp8-fast", "bf16") and `compile` apply to the former; a
-    picture waits at most `compile_wait_s` seconds for compiled code, then is drawn without it.
-    LoRA files lie in `lora_path`; missing files of the model come from `model_source` (see
-    bot/engine/files/download.py). `pipeline` names the code that draws, as `module:function`; the
-    function is called with the model's name and these options, in the child.
+    The budget is that of `card_budget`: at most `vram_gb` GiB (None: as much as is free) and
+    `gpu_memory_utilization` (0 to 1, None: not set) of the card. `offload` is "stream" (this
+    project's streaming) or "stock" (DiffSynth's offloading); `precision` ("fp8", "fp8-fast",
+    "bf16") and `compile` apply to the former; a picture waits at most `compile_wait_s` seconds for
+    compiled code, then is drawn without it. LoRA files lie in `lora_path`; missing files of the
+    model come from `model_source` (see bot/engine/files/download.py). `pipeline` names the code
+    that draws, as `module:function`; the function is called with the model's name and these
+    options, in the child.
     """
 
     model_path: Path
     lora_path: Path = Path("models/loras")
     model_source: str = "huggingface"
-    vram_gb: float | None = 14.0
-    gpu_memory_utilization: float = 0.7
+    vram_gb: float | None = None
+    gpu_memory_utilization: float | None = None
     offload: str = "stream"
     precision: str = "fp8"
     compile: bool = True

@@ -136,8 +136,10 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
                 detail=" ".join(safe(fault.detail, _DETAIL_SHOWN).split()),
             )
         )
-    budget = services.settings.image_vram_gb
-    lines.append(_("Budget of the engine: {size} GiB").format(size=f"{budget:g}"))
+    if (budget := services.settings.image_vram_gb) is None:
+        lines.append(_("Budget of the engine: what is free on the card"))
+    else:
+        lines.append(_("Budget of the engine: at most {size} GiB").format(size=f"{budget:g}"))
     return lines
 
 

@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from bot.engine.card_budget import GIB, Bound, CardMemory, card_budget
 from bot.engine.options import EngineOptions
 from bot.errors import EngineError, EngineErrorKind
 
@@ -117,19 +118,24 @@ def test_the_recipe_differs_only_in_where_idle_weights_wait() -> None:
 
 
 @pytest.mark.parametrize(
-    ("vram_gb", "share", "card", "budget"),
+    ("ceiling", "share", "total", "free", "own", "budget", "bound"),
     [
-        (14.0, 0.7, 80.0, 14.0),
-        (14.0, 0.7, 12.0, 8.4),
-        (None, 0.7, 24.0, 14.0),
-        (40, 0.5, 48.0, 24.0),
+        (14.0, 0.7, 80.0, 79.0, 0.0, 14.0, Bound.CEILING),
+        (14.0, 0.7, 12.0, 11.5, 0.0, 8.4, Bound.SHARE),
+        (None, None, 24.0, 23.5, 0.0, 21.6, Bound.SHARE),
+        (None, None, 16.0, 14.5, 0.0, 13.9, Bound.FREE),
+        (None, None, 16.0, 2.5, 12.0, 13.9, Bound.FREE),  # our own is there for us
+        (40.0, None, 24.0, 6.0, 0.0, 5.4, Bound.FREE),
+        (None, 0.7, 8.0, 0.2, 0.0, 0.0, Bound.FREE),
     ],
 )
-def test_the_budget_is_the_smaller_of_both_limits(tmp_path, vram_gb, share, card, budget) -> None:
-    from bot.engine.models.vram import memory_budget
-
-    options = EngineOptions(tmp_path, vram_gb=vram_gb, gpu_memory_utilization=share)
-    assert memory_budget(options, card) == pytest.approx(budget)
+def test_the_budget_is_the_least_of_all_limits(ceiling, share, total, free, own, budget, bound):
+    memory = CardMemory(*(int(size * GIB) for size in (total, free, own)))
+    found = card_budget(memory, ceiling, share)
+    assert found.bytes / GIB == pytest.approx(budget)
+    assert found.bound is bound
+    others = total - free - own if bound is Bound.FREE else 0
+    assert found.held_by_others / GIB == pytest.approx(others)
 
 
 def test_without_a_gpu_the_sentence_says_so(tmp_path) -> None:

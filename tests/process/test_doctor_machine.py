@@ -111,11 +111,19 @@ def test_a_card_that_others_fill(look, tmp_path, monkeypatch):
     program(tmp_path / "bin", "nvidia-smi", CARD.format(FULL))
     _, (level, text, step) = look("graphics card")
     assert level == "warning"
-    assert "2.0 GiB free; the budget is 14.0 GiB (by IMAGE_VRAM_GB)" in text
+    assert "2.0 GiB free; the budget is 1.4 GiB (by what is free)" in text
+    assert "wants 4 GiB" in text
     assert "a game" in text
-    assert "IMAGE_VRAM_GB" in step
-    monkeypatch.setenv("IMAGE_GPU_MEMORY_UTILIZATION", "0.5")
-    assert "12.0 GiB (by IMAGE_GPU_MEMORY_UTILIZATION)" in look("graphics card")[1][1]
+    assert "close other programs" in step
+    program(tmp_path / "bin", "nvidia-smi", CARD.format(ROOMY.replace("24000", "9000")))
+    _, (level, text, _) = look("graphics card")
+    assert level == "ok"
+    assert "the budget is 8.2 GiB (by what is free), and 21.6 GiB when nothing else" in text
+    monkeypatch.setenv("IMAGE_GPU_MEMORY_UTILIZATION", "0.1")
+    _, (level, text, step) = look("graphics card")
+    assert level == "error"
+    assert "2.4 GiB (by IMAGE_GPU_MEMORY_UTILIZATION)" in text
+    assert "raise IMAGE_GPU_MEMORY_UTILIZATION" in step
 
 
 @pytest.mark.parametrize(
@@ -128,7 +136,7 @@ def test_a_card_that_others_fill(look, tmp_path, monkeypatch):
     ],
 )
 def test_a_driver_that_does_not_work(look, tmp_path, monkeypatch, script, said):
-    monkeypatch.setattr(card, "_SMI_S", 0.3)
+    monkeypatch.setattr(card, "SMI_S", 0.3)
     program(tmp_path / "bin", "nvidia-smi", script)
     ((level, text, step),) = look("graphics card")
     assert level == "error"
@@ -254,9 +262,11 @@ def test_a_compiler_that_is_missing(look, tmp_path, monkeypatch):
     assert (level, "a C compiler" in text) == ("warning", True)
 
 
-def test_memory_is_told(look):
+def test_memory_is_told(look, tmp_path):
     assert "GiB" in look("main memory")[0][1]
-    assert "pins about 14 GiB" in look("pinned memory")[0][1]
+    assert "pins about 0.0 GiB" in look("pinned memory")[0][1]
+    program(tmp_path / "bin", "nvidia-smi", CARD.format(ROOMY.replace("24000", "9000")))
+    assert "pins about 6.7 GiB" in look("pinned memory")[0][1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of Unix")

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from diffsynth.pipelines.qwen_image import model_fn_qwen_image
+from PIL import Image
 
 from bot.engine.stream.budget import GIB
 from bot.engine.stream.denoise import noise
@@ -96,3 +97,9 @@ def budget_for(dit: StreamedDiT, resident: int) -> int:
             kept = -1
         low, high = (low, middle) if kept >= resident else (middle, high)
     return high
+
+
+def rounded(values: torch.Tensor) -> Image.Image:
+    """The picture of a VAE's values [1, 3, height, width] from -1 to 1, to the nearest level."""
+    levels = ((values[0].float().permute(1, 2, 0) + 1) * 127.5).round().clip(0, 255)
+    return Image.fromarray(levels.to(torch.uint8).cpu().numpy())

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from bot.engine.stream.block import run_block
 from bot.engine.stream.budget import Work
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
@@ -163,7 +164,29 @@ def test_a_compiler_that_fails_is_left_alone(monkeypatch, caplog):
     assert dit.execution.compiled
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
     assert not dit.execution.compiled
-    assert caplog.text.count("going on without it") == 1
+    assert caplog.text.count("run_block cannot be compiled, going on without") == 1
+    assert caplog.text.count("dequantize cannot be compiled, going on without") == 1
+
+
+def test_blocks_are_compiled_where_widening_cannot_be(monkeypatch, caplog):
+    blocks = []
+
+    def compiler(function, **_options):
+        def call(*arguments):
+            if function is not run_block:
+                raise RuntimeError("type fp8e4nv not supported in this architecture")
+            blocks.append(threading.current_thread().name)
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    dit = streamed(Precision.FP8, compile=True)
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+    assert dit.execution.compiled
+    assert dit.execution.kernels.active
+    assert "MainThread" in blocks
+    assert caplog.text.count("going on without") == 1
 
 
 def test_a_picture_does_not_wait_for_slow_compiling(monkeypatch):

@@ -9,7 +9,7 @@ from bot.engine.stream.layout import QUICK_GELU, Geometry, block_layout, modulat
 from bot.engine.stream.quantize import (
     Matmul,
     dequantize,
-    dequantize_fused,
+    dequantize_bytes,
     fp8_linear,
     probe_fp8_matmul,
     quantize_rows,
@@ -42,12 +42,18 @@ def test_zeros_and_extremes_stay_finite():
     assert bool(quantize_tokens(torch.zeros(2, 16))[0].float().isfinite().all())
 
 
-def test_both_ways_to_widen_agree():
-    quantized, scale = quantize_rows(torch.randn(32, 64))
-    one, two = torch.empty(32, 64), torch.empty(32, 64)
-    dequantize(quantized, scale[:, None], one)
-    dequantize_fused(quantized, scale[:, None], two)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_ways_to_widen_agree_on_every_number(dtype):
+    codes = torch.arange(256, dtype=torch.uint8)
+    numbers = codes[(codes & 0x7F) != 0x7F].view(2, 127)  # without the two that are not finite
+    scale = torch.tensor([[0.7], [3e-5]])
+    one, two = torch.empty(2, 127, dtype=dtype), torch.empty(2, 127, dtype=dtype)
+    one.copy_(numbers.view(torch.float8_e4m3fn).float() * scale)
+    dequantize_bytes(numbers, scale, two)
     assert torch.equal(one, two)
+    if dtype is torch.float32:
+        dequantize(numbers.view(torch.float8_e4m3fn), scale, two)
+        assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("matmul", [Matmul.ROW, Matmul.ROW_QUICK, Matmul.TENSOR])

@@ -1,4 +1,7 @@
-"""A probe of PyTorch: `python -m bot.engine.child.probe` prints as JSON what it can do here."""
+"""A probe of PyTorch: `python -m bot.engine.child.probe BYTES` prints as JSON what it can do here.
+
+It pins that many bytes of main memory for a moment, as the streaming engine would.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import sys
 import warnings
 from typing import Any, Final
 
-_PINNED_BYTES: Final = 2**30
+# About a block of the largest model.
+_PIECE_BYTES: Final = 2**28
 
 
-def look() -> dict[str, Any]:
+def look(pin_bytes: int) -> dict[str, Any]:
     """Return PyTorch's build and what it can use; uses the card for a moment."""
     import torch  # noqa: PLC0415 - its failure is what the caller wants to know
 
@@ -21,23 +25,32 @@ def look() -> dict[str, Any]:
     told["why"] = " ".join(str(caught[0].message).split())[:200] if caught else ""
     if told["available"]:
         told["device"] = torch.cuda.get_device_name()
-        told |= _pin(torch)
+        told["capability"] = torch.cuda.get_device_capability()
+        told |= _pin(torch, pin_bytes)
     return told
 
 
-def _pin(torch: Any) -> dict[str, Any]:
-    """Register ordinary memory with the driver, as the streaming engine does."""
+def _pin(torch: Any, wanted: int) -> dict[str, Any]:
+    """Register ordinary memory with the driver, piece by piece, until it refuses."""
+    told: dict[str, Any] = {"pin_wanted": wanted, "pinned": 0, "pinned_error": ""}
+    pieces: list[Any] = []
+    torch.cuda.init()
+    runtime = torch.cuda.cudart()
     try:
-        memory = torch.empty(_PINNED_BYTES, dtype=torch.uint8)
-        torch.cuda.init()
-        runtime = torch.cuda.cudart()
-        status = int(runtime.cudaHostRegister(memory.data_ptr(), _PINNED_BYTES, 0))
-        if status == 0:
-            runtime.cudaHostUnregister(memory.data_ptr())
+        while told["pinned"] < wanted:
+            memory = torch.empty(min(_PIECE_BYTES, wanted - told["pinned"]), dtype=torch.uint8)
+            status = int(runtime.cudaHostRegister(memory.data_ptr(), memory.numel(), 0))
+            if status != 0:
+                told["pinned_error"] = f"CUDA error {status}"
+                break
+            pieces.append(memory)
+            told["pinned"] += memory.numel()
     except (RuntimeError, MemoryError) as error:
-        return {"pinned": False, "pinned_error": type(error).__name__}
-    return {"pinned": status == 0, "pinned_error": f"CUDA error {status}"}
+        told["pinned_error"] = type(error).__name__
+    for memory in pieces:
+        runtime.cudaHostUnregister(memory.data_ptr())
+    return told
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(look()) + "\n")
+    sys.stdout.write(json.dumps(look(int(sys.argv[1]))) + "\n")

@@ -22,8 +22,8 @@ from bot.engine.files.stages import LOADING
 from bot.engine.models.vram import (
     GIB,
     ReportingDiskMap,
-    memory_budget,
     require_gpu,
+    take_budget,
     throttled,
     vram_recipe,
 )
@@ -76,10 +76,7 @@ def open_card(
     """
     require_gpu()
     files = ensure(options.model_path, progress, repository=model, source=options.model_source)
-    card = torch.cuda.get_device_properties(0).total_memory / GIB
-    budget = memory_budget(options, card)
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
-    return files, budget
+    return files, take_budget(options).bytes / GIB
 
 
 def load_networks(

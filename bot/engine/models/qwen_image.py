@@ -24,8 +24,8 @@ from bot.engine.models.vram import (
     GIB,
     ReportingDiskMap,
     keep_precise,
-    memory_budget,
     require_gpu,
+    take_budget,
     throttled,
     vram_recipe,
 )
@@ -48,10 +48,8 @@ def load(
     """
     require_gpu()
     files = ensure(options.model_path, progress, repository=model, source=options.model_source)
-    card = torch.cuda.get_device_properties(0).total_memory / GIB
-    budget = memory_budget(options, card)
     # The promise is about what torch reserves; past it torch raises instead of taking more.
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
+    budget = take_budget(options).bytes / GIB
     return assemble(files, "cuda", budget, progress), budget
 
 

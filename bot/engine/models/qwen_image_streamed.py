@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 
 from bot.engine.files.find import CACHE_FOLDER, COMPILED_FOLDER, cache_home, ensure
 from bot.engine.models.streamed_networks import Networks, precision_of
-from bot.engine.models.vram import GIB, memory_budget, require_gpu
+from bot.engine.models.vram import require_gpu, take_budget
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream import budget as budgets
 from bot.engine.stream.decode import working_bytes
@@ -36,9 +37,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     """
     require_gpu()
     files = ensure(options.model_path, progress, repository=model, source=options.model_source)
-    card = torch.cuda.get_device_properties(0).total_memory
-    budget = int(memory_budget(options, card / GIB) * GIB)
-    torch.cuda.set_per_process_memory_fraction(min(1.0, budget / card))
+    budget = take_budget(options)
     cache = cache_home(options.model_path, model) / CACHE_FOLDER
     device, dtype = open_device("cuda"), torch.bfloat16
     precision = precision_of(options.precision)
@@ -58,7 +57,8 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         device="cuda",
         dtype=dtype,
         precision=precision,
-        budget=budget,
+        budget=budget.bytes,
+        foreign=budget.held_by_others,
         compile=options.compile,
         compile_wait=options.compile_wait_s,
         cache=options.model_path / COMPILED_FOLDER,
@@ -74,7 +74,9 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         progress(mark("compiling the blocks (once; later starts use the cache)"), None)
         warm_up(dit)
     embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
-    return Networks(dit, embedder, codec, torch.cuda.get_device_name())
+    codec.give_way = dit.residency.give_way
+    measure = partial(take_budget, options)
+    return Networks(dit, embedder, codec, torch.cuda.get_device_name(), measure)
 
 
 def _tokenizer(folder: Any) -> Any:

@@ -51,9 +51,8 @@ class StreamedQwenImage:
             try:
                 return self._networks.embedder.embed(prompts)
             except torch.OutOfMemoryError:
-                if not dit.resident:
+                if not dit.residency.give_way():
                     raise
-            dit.residency.give_way()
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""
@@ -73,6 +72,7 @@ class StreamedQwenImage:
                 report.preview(step, self._preview.encoded(latents))
 
         networks = self._networks
+        networks.adapt()
         networks.dit.device.reset_peak()
         marks = [time.perf_counter()]
         report.stage(Activity.ENCODE)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from bot.engine.card_budget import CardBudget
 from bot.engine.stream import budget as budgets
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.layout import Precision
@@ -13,12 +15,22 @@ from bot.engine.stream.transformer import StreamedDiT
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """What a generation needs; `device_name` is for people."""
+    """What a generation needs; `device_name` is for people.
+
+    `measure` says how much of the card there is at the moment; None: the budget stays as it is.
+    """
 
     dit: StreamedDiT
     embedder: PromptEmbedder
     codec: PictureCodec
     device_name: str
+    measure: Callable[[], CardBudget] | None = None
+
+    def adapt(self) -> None:
+        """Let the budget follow the card, before a job."""
+        if self.measure is not None:
+            budget = self.measure()
+            self.dit.residency.adapt(budget.bytes, budget.held_by_others)
 
     def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
         """Return the bytes that the VAE may take while the transformer rests; None: plenty.

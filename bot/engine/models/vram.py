@@ -11,6 +11,7 @@ import torch
 from diffsynth.core.vram.disk_map import DiskMap
 from diffsynth.core.vram.layers import AutoWrappedModule
 
+from bot.engine.card_budget import CardBudget, CardMemory, card_budget
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
@@ -18,14 +19,11 @@ from bot.words import mark
 GIB: Final = 2**30
 
 
-DEFAULT_BUDGET_GIB: Final = 14.0
-
-
 _REPORT_EVERY_S: Final = 0.5
 
 
 def require_gpu() -> None:
-    """Raise `EngineError` (`LOAD_FAILED`) where PyTorch has no CUDA GPU."""
+    """Raise `EngineError` (`LOAD_FAILED`) without a CUDA GPU that computes in bfloat16."""
     if not torch.cuda.is_available():
         raise EngineError(
             EngineErrorKind.LOAD_FAILED,
@@ -36,11 +34,27 @@ def require_gpu() -> None:
             ),
         )
 
+    capability = torch.cuda.get_device_capability()
+    if capability < (8, 0):
+        raise EngineError(
+            EngineErrorKind.LOAD_FAILED,
+            f"compute capability {capability}",
+            sentence=mark(
+                "This model needs a card of NVIDIA's RTX 30 series or a later one; {card} has no "
+                "bfloat16, in which it computes."
+            ),
+            values={"card": torch.cuda.get_device_name()},
+        )
 
-def memory_budget(options: EngineOptions, card_gib: float) -> float:
-    """Return how many GiB torch may reserve on a card of `card_gib`."""
-    wanted = DEFAULT_BUDGET_GIB if options.vram_gb is None else options.vram_gb
-    return min(wanted, options.gpu_memory_utilization * card_gib)
+
+def take_budget(options: EngineOptions) -> CardBudget:
+    """Return how much of the first card torch may reserve by now, and hold torch to it."""
+    free, total = torch.cuda.mem_get_info(0)
+    own = torch.cuda.memory_reserved(0)
+    memory = CardMemory(total, free, own)
+    budget = card_budget(memory, options.vram_gb, options.gpu_memory_utilization)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, max(budget.bytes, 1) / total))
+    return budget
 
 
 def vram_recipe(device: str, dtype: torch.dtype, *, resident: bool) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from bot.engine.host_memory import under_wsl
+
 # The child runs a large stack of third-party code, so it gets what is listed as needed, rather than
 # everything except the secrets that are known today.
 _ALLOWED: Final = re.compile(
@@ -45,6 +47,7 @@ def child_environment(parent: Mapping[str, str] | None = None) -> dict[str, str]
     # took 8 s with spinning threads and 1 s with sleeping ones (idle cores: 0.55 s and 0.77 s).
     kept.setdefault("OMP_WAIT_POLICY", "passive")
     # Otherwise the place of an evicted block can't be used for larger tensors. (Renamed in 2.10.)
-    for name in ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
+    # Under WSL 2 some drivers fail at it (https://github.com/pytorch/pytorch/issues/192330).
+    for name in () if under_wsl() else ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"):
         kept.setdefault(name, "expandable_segments:True")
     return kept

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.block import Run, run_block
-from bot.engine.stream.quantize import dequantize, dequantize_fused
+from bot.engine.stream.quantize import dequantize, dequantize_bytes
 
 log = logging.getLogger(__name__)
 
@@ -24,26 +25,33 @@ Widen = Callable[[Tensor, Tensor, Tensor], None]
 _VARIANTS: Final = 32
 
 
-def can_compile(device: torch.device) -> bool:
-    """Tell whether `torch.compile` has what it needs: a C compiler, and Triton for a GPU."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("cl")
-    if compiler is None:
-        return False
-    if device.type == "cpu":
-        return True
-    return importlib.util.find_spec("triton") is not None
+def lacking_to_compile(device: torch.device) -> str | None:
+    """Return what `torch.compile` lacks here: a C compiler, or Triton for a GPU; None if nothing.
+
+    Triton for Windows brings a C compiler of its own (https://github.com/triton-lang/triton-windows).
+    """
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "Triton"
+    if device.type == "cuda" and sys.platform == "win32":
+        return None
+    if os.environ.get("CC") or shutil.which("cc") or shutil.which("cl"):
+        return None
+    return "a C compiler"
 
 
 class Kernels:
     """`block` and `widen`, compiled or as they stand; `choose` decides for each generation.
 
     Compiling happens on a thread of its own, so that nobody has to wait for it: what is not ready
-    in time is drawn with the plain code, and a later generation has the compiled one. A compiler
-    that fails is left alone from then on, with one warning.
+    in time is drawn with the plain code, and a later generation has the compiled one. What fails to
+    compile, `block` or `widen`, is left alone from then on, with one warning; the other goes on.
     """
 
     def __init__(self, device: torch.device, *, wanted: bool, cache: Path | None = None) -> None:
-        self.compiled = wanted and can_compile(device)
+        lacking = lacking_to_compile(device) if wanted else None
+        if lacking is not None:
+            log.warning("Blocks are not compiled: %s is missing.", lacking)
+        self.compiled = wanted and lacking is None
         """Whether blocks are compiled, or are to be."""
         self.active = self.compiled
         """Whether the present `block` and `widen` are the compiled ones."""
@@ -60,7 +68,12 @@ class Kernels:
         # One graph for one branch, two branches, each with and without additions …
         dynamo.config.recompile_limit = max(_VARIANTS, dynamo.config.recompile_limit)
         self._fast_block: Run = self._guarded(torch.compile(run_block, fullgraph=True), run_block)
-        self._fast_widen: Widen = self._guarded(torch.compile(dequantize_fused), dequantize)
+        widen = torch.compile(dequantize_bytes)
+
+        def widen_bytes(quantized: Tensor, scale: Tensor, out: Tensor) -> None:
+            widen(quantized.view(torch.uint8), scale, out)
+
+        self._fast_widen: Widen = self._guarded(widen_bytes, dequantize)
 
     @property
     def busy(self) -> bool:
@@ -107,16 +120,21 @@ class Kernels:
         return self.active
 
     def _guarded(self, compiled: Callable[..., Any], plain: Callable[..., Any]) -> Any:
+        refused = False
+
         def call(*arguments: Any) -> Any:
-            if not self.compiled:
+            nonlocal refused
+            if refused:
                 return plain(*arguments)
             try:
                 return compiled(*arguments)
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - compilers fail in countless ways
-                log.warning("torch.compile failed, going on without it: %r", error)
-                self.compiled = False
+                log.warning("%s cannot be compiled, going on without: %r", plain.__name__, error)
+                refused = True
+                if plain is run_block:
+                    self.compiled = False
                 return plain(*arguments)
 
         return call

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
+import os
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
+
+from bot.engine.host_memory import most_pinned, total_memory
+from bot.engine.stream.pinned import HostBuffer, PinnedMemory, Staging, forget_error
 
 
 class Event(Protocol):
@@ -23,30 +27,6 @@ class Event(Protocol):
     def synchronize(self) -> None:
         """Let the caller wait for the mark."""
         ...
-
-
-class HostBuffer:
-    """Bytes in main memory that the GPU can fetch by itself; `tensor` is flat uint8."""
-
-    def __init__(self, size: int, *, pinned: bool) -> None:
-        self.tensor = torch.empty(size, dtype=torch.uint8)
-        if pinned and size:
-            # torch's own pinned allocator rounds up to a power of two: a quarter of a gigabyte
-            # for each block of 227 MB. Registering ordinary memory takes only what is asked for.
-            runtime: Any = torch.cuda.cudart()
-            _check(runtime.cudaHostRegister(self.tensor.data_ptr(), size, 0))
-            weakref.finalize(self, _unpin, self.tensor).atexit = False
-
-
-def _check(status: Any) -> None:
-    if int(status) != 0:
-        raise torch.OutOfMemoryError(f"main memory could not be pinned (CUDA error {int(status)})")
-
-
-def _unpin(tensor: torch.Tensor) -> None:
-    torch.cuda.synchronize()  # a copy may still read from it
-    runtime: Any = torch.cuda.cudart()
-    runtime.cudaHostUnregister(tensor.data_ptr())
 
 
 class _NoEvent:
@@ -69,9 +49,13 @@ class Device:
     def __init__(self, name: str = "cpu") -> None:
         self.torch = torch.device(name)
 
-    def host_buffer(self, size: int) -> HostBuffer:
-        """Return `size` bytes of main memory that `copying` may read."""
-        return HostBuffer(size, pinned=False)
+    def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
+        """Return `size` bytes of main memory that `copying` may read.
+
+        Where they are wanted `pinned` and may be, the device fetches them by itself.
+        """
+        del pinned
+        return HostBuffer(size)
 
     def buffer(self, size: int) -> torch.Tensor:
         """Return `size` uninitialised bytes of the device's memory, flat uint8."""
@@ -80,6 +64,10 @@ class Device:
     def copying(self) -> AbstractContextManager[Any]:
         """Return a context in which work goes to the copy stream."""
         return nullcontext()
+
+    def fetch(self, target: torch.Tensor, source: HostBuffer) -> None:
+        """Copy `source` into the device's `target` of the same size, in the present context."""
+        target.copy_(source.tensor, non_blocking=True)
 
     def event(self) -> Event:
         """Return a fresh event."""
@@ -102,21 +90,37 @@ class Device:
 class CudaDevice(Device):
     """A CUDA GPU with one copy stream beside the current one."""
 
-    hole = 24 * 2**20  # expandable segments have pages of 20 MiB, and neighbours share them
-
     def __init__(self, name: str = "cuda") -> None:
         super().__init__(name)
         if ":" not in name:
             self.torch = torch.device("cuda", torch.cuda.current_device())
         self._copies = torch.cuda.Stream(self.torch)
+        # Expandable segments have pages of 20 MiB, and neighbours share them.
+        self.hole = 24 * 2**20 if _expandable() else 0
+        self.pinned = PinnedMemory(most_pinned(total_memory()))
+        self._staging: Staging | None = None
+        self._refuses_staging = False
 
-    def host_buffer(self, size: int) -> HostBuffer:
-        """See `Device`; the memory is pinned."""
-        return HostBuffer(size, pinned=True)
+    def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
+        """See `Device`."""
+        return HostBuffer(size, self.pinned if pinned else None)
 
     def copying(self) -> AbstractContextManager[Any]:
         """See `Device`."""
         return torch.cuda.stream(self._copies)
+
+    def fetch(self, target: torch.Tensor, source: HostBuffer) -> None:
+        """See `Device`."""
+        if not source.pinned and self._staging is None and not self._refuses_staging:
+            try:
+                self._staging = Staging()
+            except RuntimeError:
+                self._refuses_staging = True
+                forget_error()
+        if source.pinned or self._staging is None:
+            super().fetch(target, source)
+        else:
+            self._staging.copy(target, source.tensor)
 
     def event(self) -> Event:
         """See `Device`."""
@@ -142,6 +146,12 @@ class CudaDevice(Device):
     def reset_peak(self) -> None:
         """See `Device`."""
         torch.cuda.reset_peak_memory_stats(self.torch)
+
+
+def _expandable() -> bool:
+    """Tell whether torch's allocator maps pages; Windows' does not, whatever it is told."""
+    told = os.environ.get("PYTORCH_ALLOC_CONF") or os.environ.get("PYTORCH_CUDA_ALLOC_CONF") or ""
+    return sys.platform == "linux" and "expandable_segments:True" in told
 
 
 def open_device(name: str) -> Device:

@@ -183,6 +183,7 @@ class StreamedTextEncoder:
         self._unbind()
         states = [self._norm(state)[0] for state in states]
         if self._shared:
+            self._streamer.begin(then or self.order)
             self._device.synchronise()
         else:
             self._streamer.drop_slots()

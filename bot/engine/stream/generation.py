@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bot.engine.stream.budget import Work
-from bot.engine.stream.device import HostBuffer
+from bot.engine.stream.pinned import HostBuffer
 
 
 class Table:

@@ -14,6 +14,7 @@ from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.flat_vae import flatten, planar
 from bot.engine.stream.network import AnyDiT
 from bot.engine.stream.parts import (
     OUTER,
@@ -95,10 +96,11 @@ def load_text_encoder(
 def load_vae(
     sources: Sources, device: Device, dtype: torch.dtype, *, network: type[Any] = QwenImageVAE
 ) -> PictureCodec:
-    """Build the VAE on the device, in `dtype`."""
+    """Build the VAE on the device, in `dtype`, without what films need."""
     with skip_model_initialization():
         vae: Any = network()
+        flatten(vae)
     # Copies: the published file shouldn't stay mapped for its whole life.
-    state = {name: sources.tensor(name).clone() for name in vae.state_dict()}
+    state = {name: planar(sources.tensor(name)) for name in vae.state_dict()}
     vae.load_state_dict(state, assign=True)
     return PictureCodec(vae.requires_grad_(False), device, dtype)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from bot.engine.stream.budget import Fixed, Plan, Work, plan
+from dataclasses import replace
+from typing import Final
+
+from bot.engine.stream.budget import GIB, Fixed, Plan, Work, plan, spread
 from bot.engine.stream.device import Device
 from bot.engine.stream.execution import Execution
 from bot.engine.stream.layout import Geometry
 from bot.engine.stream.weights import WeightStore
 from bot.errors import EngineError
+from bot.words import mark
+
+# The driver and a desktop at rest hold less.
+_FOREIGN_SHOWN: Final = GIB
+_NOTICED: Final = GIB // 4
 
 
 class Residency:
     """Decides which blocks stay on the device, and evicts and brings back until it is so.
 
-    `small` is what the layers around the blocks and a step's modulation take, in bytes.
+    `small` is what the layers around the blocks and a step's modulation take, in bytes. Blocks that
+    had to give way stay off the device until the next job, or for some jobs where they left for a
+    driver that pages in silence: there what is free says nothing.
     """
 
     def __init__(
@@ -31,6 +41,8 @@ class Residency:
         self._weights = weights
         self._execution = execution
         self._small = small
+        self._withheld = 0
+        self._paging = False
 
     def plan(self, work: Work, lora_bytes: int | None = None, more: int | None = None) -> Plan:
         """Return how the budget would be shared for `work`; see `budget.plan`.
@@ -57,16 +69,43 @@ class Residency:
             others=settings.others + more,
             others_working=max(settings.others_working, modulation.elements * element),
         )
-        return plan(
-            work,
-            self._geometry,
-            fixed,
-            settings.budget,
-            element,
-            compiled=self._execution.kernels.active,
-            lora_bytes=lora_bytes,
-            most=weights.most if weights.complete else 0,
-        )
+        try:
+            return plan(
+                work,
+                self._geometry,
+                fixed,
+                settings.budget,
+                element,
+                compiled=self._execution.kernels.active,
+                lora_bytes=lora_bytes,
+                most=weights.most if weights.complete else 0,
+            )
+        except EngineError as error:
+            if settings.foreign < _FOREIGN_SHOWN:
+                raise
+            raise _for_others(error, settings.foreign) from None
+
+    def adapt(self, budget: int, foreign: int) -> None:
+        """Share out another budget from now on; blocks that it has no room for leave at once.
+
+        `foreign` bytes of the card belong to others, where that bounds the budget. A change of
+        less than a quarter of a gibibyte is let be: moving blocks for it would cost more.
+        """
+        before = self._execution.settings.budget
+        if before is not None and abs(budget - before) < _NOTICED:
+            return
+        self._execution.settings = replace(self._execution.settings, budget=budget, foreign=foreign)
+        try:
+            wanted = self.plan(self._execution.settings.usual).resident
+        except EngineError:  # a smaller picture may have room
+            wanted = frozenset[int]()
+        if len(wanted) < len(self._weights.resident):
+            self.keep(wanted)
+
+    def begin_job(self) -> None:
+        """Let blocks come back that gave way during the job before."""
+        self._withheld = self._withheld // 2 if self._paging else 0
+        self._paging = self._withheld > 0
 
     def fits(self, work: Work, more: int | None = None) -> bool:
         """Tell whether the budget has room for `work`, with `more` bytes beside it; see `plan`."""
@@ -77,7 +116,9 @@ class Residency:
         return True
 
     def keep(self, wanted: frozenset[int]) -> None:
-        """Evict and bring back blocks until `wanted` are resident."""
+        """Evict and bring back blocks until `wanted` are resident, or as many as have room."""
+        if self._withheld:
+            wanted = spread(max(0, len(wanted) - self._withheld), self._geometry.layers)
         self._weights.keep(wanted, scratch=self._execution.wide)
 
     def make_room(self, work: Work) -> Plan:
@@ -89,8 +130,31 @@ class Residency:
         self.keep(wanted.resident)
         return wanted
 
-    def give_way(self) -> None:
-        """Let a twentieth of the blocks leave the device until the next `make_room`."""
+    def give_way(self, *, paging: bool = False) -> bool:
+        """Let a twentieth of the blocks leave the device until the next job; False: none is there.
+
+        `paging`: for a driver that pages, and so for some jobs.
+        """
+        resident = sorted(self._weights.resident)
+        if not resident:
+            return False
         self._device.release_cache()
-        left = sorted(self._weights.resident)[: -max(1, self._geometry.layers // 20)]
-        self.keep(frozenset(left))
+        leaving = max(1, self._geometry.layers // 20)
+        left = frozenset(resident[:-leaving])
+        self._weights.keep(left, scratch=self._execution.wide)
+        self._withheld += len(resident) - len(left)
+        self._paging = self._paging or paging
+        return True
+
+
+def _for_others(error: EngineError, foreign: int) -> EngineError:
+    """Return the refusal of a plan with its true cause."""
+    return EngineError(
+        error.kind,
+        f"{error.detail}, others hold {foreign}",
+        sentence=mark(
+            "{count} x {size} needs about {needed} GiB of GPU memory. Other programs hold "
+            "{foreign} GiB of the card, so that {budget} GiB are left."
+        ),
+        values={**error.values, "foreign": f"{foreign / GIB:.1f}"},
+    )

@@ -16,6 +16,8 @@ from bot.engine.stream.layout import Precision
 class TransformerSettings:
     """Where and how weights are kept. `budget` in bytes; None keeps every block on the device.
 
+    `foreign` bytes of the card belong to other programs, where that is what bounds the budget.
+
     `usual` is the picture that the resident set is chosen for at loading; a larger one evicts
     blocks for as long as it lasts. `others` and `others_working` are bytes of the budget that
     other networks take, always and while the transformer rests. `cache` is a folder for compiled
@@ -27,6 +29,7 @@ class TransformerSettings:
     precision: Precision = Precision.FP8
     modulation_fp8: bool = True
     budget: int | None = None
+    foreign: int = 0
     compile: bool = False
     compile_wait: float = math.inf
     cache: Path | None = None

@@ -9,7 +9,8 @@ from typing import Final
 
 from torch import Tensor
 
-from bot.engine.stream.device import Device, Event, HostBuffer
+from bot.engine.stream.device import Device, Event
+from bot.engine.stream.pinned import HostBuffer
 
 _SLOTS: Final = 2
 
@@ -35,23 +36,26 @@ class Streamer:
 
     While one item is used the next is copied, and from the end of a pass the order starts
     over. An item that was ever in main memory keeps that copy, so evicting it again is free;
-    one that never was has none.
+    one that never was has none. Copies in main memory are `pinned` where that is wanted and may be.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
+        self._pinned: set[Hashable] = set()
         self._homes: dict[Hashable, _Home] = {}
         self._slots: list[_Slot] = []
         self._order: tuple[Hashable, ...] = ()
         self._places: dict[Hashable, int] = {}
 
-    def add(self, key: Hashable, flat: Tensor, *, resident: bool) -> None:
+    def add(self, key: Hashable, flat: Tensor, *, resident: bool, pinned: bool = False) -> None:
         """Take over the bytes of `flat` (uint8)."""
         home = _Home()
+        if pinned:
+            self._pinned.add(key)
         if resident:
             home.device = flat.to(self._device.torch)
         else:
-            home.host = self._device.host_buffer(flat.numel())
+            home.host = self._device.host_buffer(flat.numel(), pinned=pinned)
             home.host.tensor.copy_(flat)
         self._homes[key] = home
 
@@ -70,7 +74,7 @@ class Streamer:
         if home.device is None:
             return
         if home.host is None:
-            host = self._device.host_buffer(home.device.numel())
+            host = self._device.host_buffer(home.device.numel(), pinned=key in self._pinned)
             host.tensor.copy_(home.device)
             home.host = host
         home.device = None
@@ -107,14 +111,18 @@ class Streamer:
         if slot is None:  # out of order: nothing was copied ahead
             slot = self._slots[0]
             self._copy(slot, key)
+        # Not when the visit before ended: what it computes is queued only now, and the host waits
+        # for a copy from pageable memory. So the device computes meanwhile.
+        place = self._places[key]
+        ahead = (self._order + self._order)[place : place + len(self._slots)]
+        for other in self._slots:
+            if other.key not in ahead:
+                self._fill(other, ahead)
         slot.filled.wait()
         try:
             yield slot.buffer
         finally:
             slot.free.record()
-            place = self._places[key] + 1
-            ahead = (self._order + self._order)[place : place + len(self._slots)]
-            self._fill(slot, ahead)
 
     def drop_slots(self) -> None:
         """Give the slots' memory back; the next `begin` makes new ones."""
@@ -146,6 +154,6 @@ class Streamer:
         assert host is not None
         with self._device.copying():
             slot.free.wait()
-            slot.buffer[: host.tensor.numel()].copy_(host.tensor, non_blocking=True)
+            self._device.fetch(slot.buffer[: host.tensor.numel()], host)
             slot.filled.record()
         slot.key = key

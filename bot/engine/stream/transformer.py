@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,10 @@ from bot.engine.stream.modulation import Modulation
 from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.residency import Residency
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.step_times import StepTimes
 from bot.engine.stream.weights import Kind, WeightStore
+
+log = logging.getLogger(__name__)
 
 
 class StreamedDiT:
@@ -47,6 +51,7 @@ class StreamedDiT:
         self._loras = LoraPlacement(
             geometry, self.device, self.outer, self.weights, self.execution, self.residency
         )
+        self._step_times = StepTimes()
         self._compiler = BlockCompiler(geometry, self.weights, self.execution, self.residency)
         if self.device.torch.type == "cuda":
             work = settings.usual
@@ -115,7 +120,14 @@ class StreamedDiT:
         Raises `EngineError` for a file of another model (`REFUSED`) and where the budget has no
         room (`OUT_OF_MEMORY`); then the LoRAs of before stay, or none.
         """
-        self._loras.use(loras)
+        while True:
+            try:
+                self._loras.use(loras)
+            except torch.OutOfMemoryError:
+                if not self.residency.give_way():
+                    raise
+            else:
+                return
 
     @torch.no_grad()
     def prepare(
@@ -134,6 +146,17 @@ class StreamedDiT:
 
         Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the pictures.
         """
+        self.residency.begin_job()
+        while True:
+            try:
+                return self._prepared(prompts, timesteps, width, height, pictures)
+            except torch.OutOfMemoryError:
+                if not self.residency.give_way():
+                    raise
+
+    def _prepared(
+        self, prompts: Sequence[Tensor], timesteps: Tensor, width: int, height: int, pictures: int
+    ) -> Generation:
         lengths = tuple(prompt.shape[0] for prompt in prompts)
         work = Work(width, height, pictures, lengths)
         texts = self.outer.texts(prompts)
@@ -157,9 +180,21 @@ class StreamedDiT:
             try:
                 return self._predict(generation, step, latents, guidance)
             except torch.OutOfMemoryError:
-                if not self.resident:
+                if not self.residency.give_way():
                     raise
-            self.residency.give_way()
+
+    def note_step(self, work: Work, seconds: float) -> None:
+        """Take note of how long a step of `work` took; blocks leave where the driver pages."""
+        kind = (work, self.execution.kernels.active, self._loras.names)
+        if self._step_times.is_slow(kind, seconds) and self.residency.give_way(paging=True):
+            log.warning(
+                "A step took %.1f s instead of %.1f s, as when the driver moves the card's memory "
+                "to main memory: %d of %d blocks stay on the card.",
+                seconds,
+                self._step_times.usual(kind),
+                len(self.resident),
+                self.geometry.layers,
+            )
 
     def _predict(
         self, generation: Generation, step: int, latents: Tensor, guidance: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Literal
@@ -17,6 +18,8 @@ from bot.engine.stream.lora import LowRank
 from bot.engine.stream.quantize import dequantize
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.streamer import Streamer
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["block", "modulation"]
 """A block's two halves: what every step needs, and what only a new schedule needs."""
@@ -51,7 +54,9 @@ class WeightStore:
 
     def add(self, kind: Kind, index: int, packed: Packed, *, resident: bool) -> None:
         """Place one half of block `index`."""
-        self._streamer.add((kind, index), packed.flat, resident=resident)
+        # Modulation is fetched once a schedule, 6 GiB of it: not worth as much pinned memory.
+        pinned = kind == "block"
+        self._streamer.add((kind, index), packed.flat, resident=resident, pinned=pinned)
         device = self._device.torch
         self._small[kind, index] = {name: t.to(device) for name, t in packed.small.items()}
 
@@ -77,7 +82,7 @@ class WeightStore:
         return frozenset(i for i in layers if self._streamer.is_resident(("block", i)))
 
     def keep(self, wanted: frozenset[int], *, scratch: bool) -> None:
-        """Evict and bring back blocks until `wanted` are resident."""
+        """Evict and bring back blocks until `wanted` are resident, or as many as have room."""
         before = self.resident
         self.most = max(self.most, len(before), len(wanted))
         if wanted == before:
@@ -88,8 +93,16 @@ class WeightStore:
         if not scratch:
             self._scratch = None
         self._device.release_cache()
-        for index in sorted(wanted - before):
-            self._streamer.promote(("block", index))
+        try:
+            for index in sorted(wanted - before):
+                self._streamer.promote(("block", index))
+        except torch.OutOfMemoryError:
+            log.warning(
+                "The card has no room for %d blocks, %d are on it: another program may hold it.",
+                len(wanted),
+                len(self.resident),
+            )
+            self._device.release_cache()
         self._device.synchronise()
 
     def begin(self, kind: Kind) -> None:

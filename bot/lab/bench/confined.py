@@ -139,7 +139,7 @@ async def _run(options: argparse.Namespace) -> dict[str, Any]:
         (options.folder / _TOLD).write_text(json.dumps(told), "utf-8")
         settings = EngineOptions(
             options.folder,
-            gpu_memory_utilization=0.9,
+            vram_gb=14.0,
             precision=options.precision,
             pipeline=f"{__name__}:build",
             confinement="auto",

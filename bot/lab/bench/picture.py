@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import re
@@ -16,8 +17,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +29,8 @@ from bot.engine.options import EngineOptions, SilenceLimits
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import EngineRequest, Finished, Loaded, Loading, Step
 from bot.errors import BotError
+from bot.lab.bench.ballast import Ballast
+from bot.lab.step.unpinned import PIPELINE as UNPINNED
 
 _PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
 RANDOM: Final = """
@@ -43,6 +47,7 @@ from pathlib import Path
 from bot.lab.step.random_files import write_lora
 write_lora(Path(sys.argv[1]), torch.device(sys.argv[2]))
 """
+_SECOND_STEP: Final = 2
 PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
 
 
@@ -55,22 +60,44 @@ class Row:
     jobs: tuple[tuple[int, int], ...]
     lightning: tuple[bool, ...] = ()
     """Which jobs have the LoRA of `--lora`, guidance 1 and Lightning's noise levels."""
+    before: dict[int, float | None] = field(default_factory=dict[int, float | None])
+    """Before which jobs another program leaves so many GiB free, or (None) goes."""
+    during: dict[int, float] = field(default_factory=dict[int, float])
+    """During which jobs another program comes, and how many GiB it leaves free."""
 
 
 def rows(steps: int) -> dict[str, Row]:
     """Return all rows by name. The second of two equal jobs shows the speed of a warm engine."""
     twice = ((steps, 1), (steps, 1))
+
+    def at(vram_gb: float | None, **changes: Any) -> dict[str, Any]:
+        return {"precision": "fp8", "vram_gb": vram_gb, **changes}
+
     found = [
-        Row("fp8", {"precision": "fp8"}, (*twice, (steps, 4))),
-        Row("fp8-fast", {"precision": "fp8-fast"}, (*twice, (steps, 4))),
-        Row("fp8-fast-8", {"precision": "fp8-fast", "vram_gb": 8.0}, twice),
-        Row("fp8-fast-4", {"precision": "fp8-fast", "vram_gb": 4.0}, twice),
-        Row("fp8-eager", {"precision": "fp8", "compile": False}, twice),
+        Row("fp8", at(14), (*twice, (steps, 4))),
+        Row("fp8-auto", at(None), twice),
+        Row("fp8-8", at(8), twice),
+        Row("fp8-4", at(4), twice),
+        Row("fp8-fast", at(14, precision="fp8-fast"), (*twice, (steps, 4))),
+        Row("fp8-fast-8", at(8, precision="fp8-fast"), twice),
+        Row("fp8-fast-4", at(4, precision="fp8-fast"), twice),
+        Row("fp8-eager", at(14, compile=False), twice),
+        Row("unpinned", at(14, pipeline=UNPINNED), twice),
+        Row("unpinned-8", at(8, pipeline=UNPINNED), twice),
+        # Another program is there before the engine and goes, comes and goes, comes during a job
+        # and goes.
+        Row(
+            "ballast",
+            at(None),
+            ((steps, 1),) * 9,
+            before={0: 6.0, 1: None, 3: 0.2, 4: None, 6: None, 7: None},
+            during={6: 0.2},
+        ),
         # The first picture compiles the blocks with the LoRA.
-        Row("lightning", {"precision": "fp8"}, ((8, 1),) * 3, (True,) * 3),
-        Row("switching", {"precision": "fp8"}, ((20, 1), (8, 1)) * 3, (False, True) * 3),
+        Row("lightning", at(14), ((8, 1),) * 3, (True,) * 3),
+        Row("switching", at(14), ((20, 1), (8, 1)) * 3, (False, True) * 3),
         # DiffSynth's own offloading takes a quarter of a minute a step: two are enough.
-        Row("stock", {"offload": "stock"}, ((2, 1),)),
+        Row("stock", at(14, offload="stock"), ((2, 1),)),
     ]
     return {row.name: row for row in found}
 
@@ -119,7 +146,8 @@ async def draw_job(
     engine: EngineProcess, output: Path, options: argparse.Namespace, figures: dict[str, Any]
 ) -> dict[str, Any]:
     """Draw a picture into `output`; return its figures, and add those of loading to `figures`."""
-    return await _job(engine, _request(output, output.name, options.steps, 1, options), figures)
+    request = _request(output, output.name, options.steps, 1, options)
+    return await _job(engine, request, figures, None)
 
 
 def _load(folder: Path, model: str) -> dict[str, Any]:
@@ -131,24 +159,30 @@ def _load(folder: Path, model: str) -> dict[str, Any]:
 
 
 async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
-    settings = EngineOptions(options.folder, gpu_memory_utilization=0.9, **row.changes)
+    settings = EngineOptions(options.folder, **row.changes)
     if any(row.lightning):
         settings = replace(settings, lora_path=options.lora.parent)
     engine = EngineProcess(options.model, options=settings, limits=PATIENT)
     figures: dict[str, Any] = {"jobs": []}
+    holder = contextlib.ExitStack()
+    folder = holder.enter_context(tempfile.TemporaryDirectory())
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        async with Ballast() as ballast:
             for number, (steps, pictures) in enumerate(row.jobs):
                 request = _request(Path(folder), f"job{number}", steps, pictures, options)
                 if number < len(row.lightning) and row.lightning[number]:
                     loras = ((options.lora.stem, 1.0),)
                     request = replace(request, guidance=GUIDANCE, shift=SHIFT, loras=loras)
-                job = await _job(engine, request, figures)
+                if number in row.before:
+                    await ballast.leave(row.before[number])
+                came = partial(ballast.leave, row.during.get(number))
+                job = await _job(engine, request, figures, came if number in row.during else None)
                 job["host_gib"] = _host_gib(engine.pid)
                 figures["jobs"].append(job)
                 _say(f"    {row.name} {json.dumps(job)}")
     finally:
         await engine.close()
+        holder.close()
     return figures
 
 
@@ -163,7 +197,10 @@ def _request(
 
 
 async def _job(
-    engine: EngineProcess, request: EngineRequest, figures: dict[str, Any]
+    engine: EngineProcess,
+    request: EngineRequest,
+    figures: dict[str, Any],
+    midway: Callable[[], Awaitable[None]] | None,
 ) -> dict[str, Any]:
     job: dict[str, Any] = {"steps": request.steps, "pictures": len(request.seeds)}
     stages: dict[str, float] = {}
@@ -182,8 +219,10 @@ async def _job(
                 figures["load_s"] = round(event.seconds, 1)
                 figures["imports_s"] = round(event.imports_s, 1)
                 figures["load_stages_s"] = {key: round(value, 1) for key, value in stages.items()}
-            case Step():
+            case Step(index):
                 marks.append(now)
+                if midway is not None and index == _SECOND_STEP:
+                    await midway()
             case Finished():
                 timings = {key: round(value, 2) for key, value in event.timings.items()}
                 job |= {

@@ -30,11 +30,11 @@ def bare(cache: Path, pinned: int, device: str) -> dict[str, float]:
     """Read the file once through a pinned buffer to the device, and pin `pinned` bytes."""
     target = open_device(device)
     started = time.perf_counter()
-    homes = [target.host_buffer(_PIECE) for _ in range(-(-pinned // _PIECE))]
+    homes = [target.host_buffer(_PIECE, pinned=True) for _ in range(-(-pinned // _PIECE))]
     for home in homes:
         home.tensor.zero_()
     marks = [time.perf_counter()]
-    staging, place = target.host_buffer(_PIECE), target.buffer(_PIECE)
+    staging, place = target.host_buffer(_PIECE, pinned=True), target.buffer(_PIECE)
     staged: Any = staging.tensor.numpy()
     with cache.open("rb", buffering=0) as file:
         while size := file.readinto(staged):

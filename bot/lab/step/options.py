@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed steps a round")
     parser.add_argument("--schedule", type=int, default=40, help="steps of a whole picture")
     parser.add_argument("--no-compile", action="store_true", help="leave out compiled variants")
+    parser.add_argument("--no-pinning", action="store_true", help="as if the driver refused it")
     parser.add_argument("--limit", type=float, default=1e9, help="start nothing after SECONDS")
     parser.add_argument("--phases", help="only these phases, with commas")
     parser.add_argument("--json", type=Path, help="where the figures go")

@@ -13,8 +13,8 @@ from diffsynth.pipelines.qwen_image import model_fn_qwen_image
 from torch import Tensor
 
 from bot.engine.stream import attention
-from bot.engine.stream.device import HostBuffer
 from bot.engine.stream.layout import Geometry
+from bot.engine.stream.pinned import HostBuffer, PinnedMemory
 from bot.engine.stream.quantize import (
     Matmul,
     fp8_linear,
@@ -51,7 +51,7 @@ def _seconds(work: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def _copy_seconds(size: int, device: torch.device) -> float:
-    host = HostBuffer(size, pinned=True)
+    host = HostBuffer(size, PinnedMemory())
     target = torch.empty(size, dtype=torch.uint8, device=device)
     return _seconds(lambda: target.copy_(host.tensor, non_blocking=True))
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
+from bot.engine.stream import pinned
 from bot.engine.stream.budget import GIB, activation_bytes
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
-from bot.lab.step import parts, random_weights
+from bot.lab.step import parts, random_weights, unpinned
 from bot.lab.step.context import DTYPE, Context, Variant
 from bot.lab.step.peers import group_offloading
 from bot.lab.step.single import SINGLE
@@ -22,6 +23,8 @@ from bot.lab.step.single import SINGLE
 def run(options: argparse.Namespace) -> int:
     """Run every phase; return how many failed."""
     context = Context(options)
+    if options.no_pinning:
+        pinned.register = unpinned.refuse
     context.say("machine", context.figures["machine"])
     phases = {"ceilings": ceilings, "load": load, "alone": alone, "rounds": rounds} | SINGLE
     phases["group offload"] = group_offloading

@@ -1,0 +1,67 @@
+"""The engine's kernels compile for the cards that people have, none of which is needed for it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+STAND_IN = Path(__file__).with_name("stand_in.c")
+FEWEST_KERNELS = {"widen": 1, "weight-only": 10, "row": 10}
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory) -> Path:
+    if torch.version.cuda is None or importlib.util.find_spec("triton") is None:
+        pytest.skip("this build of torch has no CUDA, so nothing compiles for a card")
+    if (compiler := shutil.which("gcc")) is None or sys.platform != "linux":
+        pytest.skip("there is no gcc to make the stand-in for the CUDA runtime")
+    made = tmp_path_factory.mktemp("stand_in") / "stand_in.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", made, STAND_IN], check=True)
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("capability", "variants"),
+    [
+        (80, ["widen", "weight-only"]),  # A100
+        (86, ["widen", "weight-only"]),  # RTX 30
+        (89, ["widen", "weight-only", "row"]),  # RTX 40, whose FP8 products begin here
+        (120, ["widen", "weight-only", "row"]),  # RTX 50
+    ],
+)
+def test_every_kernel_compiles(stand_in, tmp_path, capability, variants):
+    places = {
+        "TORCHINDUCTOR_CACHE_DIR": tmp_path / "inductor",
+        "TRITON_CACHE_DIR": tmp_path / "triton",
+    }
+    command = [sys.executable, "-m", "tests.stream.offline", str(capability), *variants]
+    done = subprocess.run(
+        command,
+        env=os.environ
+        | {name: str(path) for name, path in places.items()}
+        | {"LD_PRELOAD": stand_in},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = {}
+    for line in done.stdout.splitlines():
+        found |= json.loads(line)
+    assert list(found) == ["an FP8 pointer", *variants]
+    # What Triton itself refuses shows that it compiles for this card, and not for another.
+    refused = found.pop("an FP8 pointer")["refused"]
+    assert ("fp8e4nv" in str(refused)) == (capability < 89), refused
+    for variant, result in found.items():
+        assert result["refused"] == [], variant
+        assert result["kernels"] >= FEWEST_KERNELS[variant]
