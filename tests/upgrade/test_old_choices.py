@@ -36,7 +36,7 @@ ANSWERS = {
     ("alice", "admin health"): (
         "Last error of the engine:",
         "ValueError: made to fail",
-        "Budget of the engine: 10.5 GiB",
+        "Budget of the engine: at most 10.5 GiB",
     ),
     ("alice", "limits"): (
         *("of 90 pictures · ", "of 90 min of the graphics card"),
