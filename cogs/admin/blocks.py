@@ -7,6 +7,7 @@ from typing import Any
 
 import discord
 from discord import app_commands
+from typing_extensions import override
 
 from bot.client.bot import ImageBot
 from bot.client.places import category_of, parent_of
@@ -19,9 +20,30 @@ from bot.rules.prompt_rules import RULE_LIMIT, checked_rule
 from bot.words import _, mark, ngettext
 
 _HOUR_S = 3600
-# Every kind of channel: whatever takes a command, and what such channels stand in. Discord's own
-# partial objects, since the bot need not see a channel to close it.
-Place = app_commands.AppCommandChannel | app_commands.AppCommandThread
+
+
+class ChannelOfAnyKind(app_commands.Transformer[ImageBot]):
+    """Whatever takes a command, and what such channels stand in.
+
+    Named one by one, Discord would not take media channels. Its own partial objects are taken,
+    since the bot need not see a channel to close it.
+    """
+
+    @property
+    @override
+    def type(self) -> discord.AppCommandOptionType:
+        return discord.AppCommandOptionType.channel
+
+    @override
+    async def transform(
+        self, interaction: discord.Interaction[ImageBot], value: Any, /
+    ) -> app_commands.AppCommandChannel | app_commands.AppCommandThread:
+        return value
+
+
+Place = app_commands.Transform[
+    app_commands.AppCommandChannel | app_commands.AppCommandThread, ChannelOfAnyKind
+]
 
 
 async def _scope(interaction: discord.Interaction[Any], *, everywhere: bool) -> int:
