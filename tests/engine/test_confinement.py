@@ -159,7 +159,7 @@ async def test_confinement_that_is_required_and_not_there_is_a_sentence(bot):
 @pytest.mark.slow
 @needs_landlock
 async def test_blocks_are_compiled_and_the_compilers_cache_is_kept(bot):
-    """gcc and the compiler's own worker processes, with their caches and temporary files."""
+    """By gcc, with its caches and temporary files."""
     found = await found_by(EngineProcess("compiled", options=options_of(bot)), bot)
     assert found["compile"] == "done"
     assert list((bot / "model" / "compiled").rglob("*.so"))

@@ -48,6 +48,7 @@ _DEVICE_NAMES: Final = ("nvidia*", "nvhost*", "nvmap", "nvgpu")
 _MPS: Final = "CUDA_MPS_PIPE_DIRECTORY"
 # Where a library's cache is, if its user has chosen a place.
 _CACHES: Final = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH")
+_WORKERS: Final = "TORCHINDUCTOR_COMPILE_THREADS"
 _LINKS: Final = 10_000
 _NOWHERE: Final = Path("/nonexistent")
 
@@ -176,6 +177,9 @@ def _environment(scratch: Path | None, compiled: Path | None) -> dict[str, str]:
     }
     if scratch is not None:
         found["TMPDIR"] = str(scratch)
+    # inductor's worker processes could not compile for a GPU in here (torch 2.11 on an H200), where
+    # the process itself can.
+    found[_WORKERS] = os.environ.get(_WORKERS, "1")
     if base := site.getuserbase():  # Found by the home folder otherwise; packages may lie there.
         found["PYTHONUSERBASE"] = base
     if compiled is not None and not os.environ.get("CUDA_CACHE_PATH"):

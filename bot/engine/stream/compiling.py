@@ -131,13 +131,22 @@ class Kernels:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - compilers fail in countless ways
-                log.warning("%s cannot be compiled, going on without: %r", plain.__name__, error)
+                log.warning(
+                    "%s cannot be compiled, going on without: %s", plain.__name__, _cause(error)
+                )
                 refused = True
                 if plain is run_block:
                     self.compiled = False
                 return plain(*arguments)
 
         return call
+
+
+def _cause(error: Exception) -> str:
+    """Return an error's type and the last line that names one: a worker's whole story is longer."""
+    lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line or "error:" in line]
+    return f"{type(error).__name__}: {(named or lines or [''])[-1]}"
 
 
 def mark_lengths(image: Tensor, texts: list[Tensor], ropes: list[Tensor]) -> None:
