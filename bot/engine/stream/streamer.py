@@ -50,6 +50,9 @@ class Streamer:
     def add(self, key: Hashable, flat: Tensor, *, resident: bool, pinned: bool = False) -> None:
         """Take over the bytes of `flat` (uint8)."""
         home = _Home()
+        for slot in self._slots:
+            if slot.key == key:  # what it holds is of before
+                slot.key = None
         if pinned:
             self._pinned.add(key)
         if resident:
