@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -201,7 +202,10 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
             parent_of(interaction.channel),
             category_of(interaction.channel),
         )
-        image = await bot.services.gallery.picture(job, int(self.chosen[0]))
+        # Of a menu that this bot has made it is a digit.
+        chosen = self.chosen[0]
+        position = int(chosen) if re.fullmatch(r"\d", chosen, re.ASCII) else -1
+        image = await bot.services.gallery.picture(job, position)
         cards = bot.services.cards
         place = ShownIn.of(interaction, alone=job.request.private)
         exposure = await cards.exposure(job, [image], place)

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from bot.archive.export import Exported
 from bot.archive.privacy import Deleted, Place
+from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.delivery.errors import FORESEEN, explain
@@ -42,7 +43,12 @@ class WipeButton(Control, template=r"wipe:mine"):
         await interaction.response.edit_message(content=_("Deleting…"), view=None)
         deleted = await bot.services.privacy.delete(interaction.user.id)
         gone = await _delete_messages(bot, deleted.messages)
-        await interaction.edit_original_response(content=_told(deleted, gone))
+        told = _told(deleted, gone)
+        try:
+            await interaction.edit_original_response(content=told)
+        except discord.NotFound:
+            # It was dismissed meanwhile, or the answer in which it was pressed went with the rest.
+            await reply_privately(interaction, told)
 
 
 def _told(deleted: Deleted, gone: int) -> str:

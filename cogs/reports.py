@@ -22,7 +22,7 @@ from bot.client.controls import Control
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import known_job, own_job
 from bot.delivery.errors import FORESEEN, explain
-from bot.domain.ids import JOB_ID_PATTERN, is_job_id
+from bot.domain.ids import JOB_ID_PATTERN, SNOWFLAKE_PATTERN, is_job_id
 from bot.errors import DiscordRefused, InvalidRequest, JobNotFound, NotAllowed
 from bot.messages.report import report_embed, report_view
 from bot.words import _, mark, speaking
@@ -168,7 +168,7 @@ class DeleteReported(Control, template=rf"rdelete:(?P<job>{JOB_ID_PATTERN})"):
                 await channel.get_partial_message(message_id).delete()
 
 
-class BlockReported(Control, template=r"rblock:(?P<user>\d{1,20})"):
+class BlockReported(Control, template=rf"rblock:(?P<user>{SNOWFLAKE_PATTERN})"):
     """Blocks the user of a reported picture in this server, until a moderator ends it."""
 
     @override

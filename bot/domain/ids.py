@@ -15,6 +15,8 @@ from typing import Final
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"
 JOB_ID_LENGTH: Final = 18
 JOB_ID_PATTERN: Final = rf"[{_ALPHABET}]{{{JOB_ID_LENGTH}}}"
+SNOWFLAKE_PATTERN: Final = "[0-8]?[0-9]{1,18}"
+"""An id of Discord's as SQLite can hold it; the first above 9e18 comes in the year 2082."""
 _JOB_ID = re.compile(JOB_ID_PATTERN)
 
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 from bot.archive.audit import AuditEntry, Wanted
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.domain.ids import is_job_id
+from bot.domain.ids import SNOWFLAKE_PATTERN, is_job_id
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import safe, shorten
 from bot.words import _, mark
@@ -108,7 +108,10 @@ def _readable(detail: str, guild_id: int | None) -> str:
 
 class AuditPageButton(
     Control,
-    template=r"audit:(?:newer|older):(?P<page>\d{1,6}):(?P<actor>\d{1,20}):(?P<action>[\s\S]*)",
+    template=(
+        rf"audit:(?:newer|older):(?P<page>\d{{1,6}}):(?P<actor>{SNOWFLAKE_PATTERN}):"
+        r"(?P<action>[\s\S]*)"
+    ),
 ):
     """Turns to newer or older entries."""
 

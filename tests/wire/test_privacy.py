@@ -292,3 +292,24 @@ async def multiply(tx, number: int) -> None:
         values = row | {"id": f"z{n:017}", "source_id": f"x{n}", "request": request}
         values["created_at"] += 1 + n // 3
         await tx.execute(f"INSERT INTO jobs ({columns}) VALUES ({marks})", [*values.values()])
+
+
+async def test_what_was_deleted_is_said_though_the_question_went_too(stage):
+    """It may be dismissed while the deletion takes its minutes."""
+    alice = stage.sandbox.user("alice")
+    message = await stage.outcome(await stage.imagine("alice", "a house"))
+    message.components = [
+        {
+            "type": 1,
+            "id": 1,
+            "components": [
+                {"type": 2, "id": 2, "style": 4, "label": "x", "custom_id": "wipe:mine"}
+            ],
+        }
+    ]
+    pressed = await alice.press(message, "wipe:mine")
+    await stage.sandbox.world.events.wait(lambda: pressed.followups)
+    (told,) = pressed.followups
+    assert "Deleted: 1 job" in told.content
+    assert told.ephemeral
+    assert message.deleted
