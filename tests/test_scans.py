@@ -24,6 +24,14 @@ KNOWN = {
     ("requirements-dev.lock", "Hex High Entropy String"),
     ("requirements.lock", "Hex High Entropy String"),
     ("tests/wire/test_unforeseen.py", "Hex High Entropy String"),
+    ("docs/running.md", "Basic Auth Credentials"),
+    ("tests/http/test_outside.py", "Secret Keyword"),
+    ("tests/process/proxy_kit.py", "Basic Auth Credentials"),
+    ("tests/process/proxy_kit.py", "Secret Keyword"),
+    ("tests/process/test_flood.py", "Secret Keyword"),
+    ("tests/process/test_proxy.py", "Basic Auth Credentials"),
+    ("tests/storage/test_plans.py", "Hex High Entropy String"),
+    ("tests/wire/test_unreadable.py", "Secret Keyword"),
 }
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -22,6 +22,7 @@ from bot.errors import UserError
 from bot.jobs.admission import Submission
 from bot.jobs.compose import shaped_like
 from bot.jobs.queue import JobQueue
+from bot.jobs.with_picture import submit_with_picture
 from bot.logs import job_context
 from bot.messages.card import Card
 from bot.messages.outcome import progress
@@ -212,21 +213,10 @@ class Intake:
             shaped = shaped_like(request, shape, sizes) if sizes and shape else request
             return shaped.with_changes(input_image=name)
 
-        try:
-            submission = await self._queue.submit(request, origin, job_id=job_id, prepare=prepare)
-        except Exception:
-            await self._forget_input(job_id)
-            raise
-        if submission.repeated:
-            await self._forget_input(job_id)
-        return submission
-
-    async def _forget_input(self, job_id: str) -> None:
-        """Delete a picture that no job starts from; one that stays goes at the next start."""
-        try:
-            await self._store.inputs.forget(job_id)
-        except OSError as error:
-            log.warning("the input of %s could not be deleted: %s", job_id, error.strerror)
+        inputs = self._store.inputs
+        return await submit_with_picture(
+            self._queue, inputs, request, origin, prepare, job_id=job_id
+        )
 
     async def from_message(
         self,

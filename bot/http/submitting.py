@@ -101,8 +101,14 @@ async def submit(
         if picture is None:
             submission = await context.queue.submit(request, origin, job_id=job_id)
         else:
+            inputs, asked_for = context.gallery.inputs, request
+
+            async def prepare() -> ImageRequest:
+                name = await inputs.keep(job_id, picture)
+                return asked_for.with_changes(input_image=name)
+
             submission = await submit_with_picture(
-                context.queue, context.gallery.inputs, request, origin, picture, job_id=job_id
+                context.queue, inputs, request, origin, prepare, job_id=job_id
             )
     if submission.repeated:
         if not _same(submission.job.request, request, asked):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from bot.domain.job import Origin
 from bot.domain.request import ImageRequest
-from bot.errors.disk import refused_politely
 from bot.jobs.admission import Submission
 from bot.jobs.queue import JobQueue
 from storage.input_pictures import InputPictures
@@ -20,19 +20,17 @@ async def submit_with_picture(
     inputs: InputPictures,
     request: ImageRequest,
     origin: Origin,
-    picture: bytes,
+    prepare: Callable[[], Awaitable[ImageRequest]],
     *,
     job_id: str,
 ) -> Submission:
-    """Keep a picture's bytes and commit the request that starts from it; raise what `submit` does.
+    """Commit a request that starts from a picture; raise what `submit` and `prepare` do.
 
-    Where no new job comes of it, the picture is deleted.
+    `prepare` keeps the picture in `inputs` under `job_id` and returns the request with it; see
+    `JobQueue.submit`. Where no new job comes of it, the picture is deleted.
     """
     try:
-        with refused_politely():
-            name = await inputs.keep(job_id, picture)
-        request = request.with_changes(input_image=name)
-        submission = await queue.submit(request, origin, job_id=job_id)
+        submission = await queue.submit(request, origin, job_id=job_id, prepare=prepare)
     except Exception:
         await _forget(inputs, job_id)
         raise

@@ -19,7 +19,8 @@ from bot.engine.cluster.membership import RayMembership
 from bot.engine.options import Backoff, EngineOptions
 
 ROOT = Path(__file__).parent.parent.parent
-PATHS = (ROOT / "tests/engine", ROOT / "tests/cluster", ROOT)
+# A confined child reads what is named here, and not the whole of the last: `.env` lies there.
+PATHS = (ROOT / "tests/engine", ROOT / "tests/cluster", ROOT / "tests", ROOT)
 STORE_BYTES = 80 * 2**20
 JOIN_S = 60
 

@@ -18,6 +18,7 @@ from typing import Any, cast
 from bot.archive.gallery import Gallery
 from bot.cli.backup import back_up
 from bot.client.accept import Intake
+from bot.client.fetch_slots import FetchSlots
 from bot.domain.job import Job
 from bot.engine.protocol import Picture
 from bot.errors import StorageRefused
@@ -186,7 +187,7 @@ class Accept(WithDatabase):
 
     async def set_up(self) -> None:
         await super().set_up()
-        self.intake = Intake(self.database, self.queue, self.store, cast("Any", None))
+        self.intake = Intake(self.database, self.queue, self.store, cast("Any", None), FetchSlots())
         self.made = 0
 
     async def act(self) -> None:
@@ -195,7 +196,7 @@ class Accept(WithDatabase):
 
         request = make_request(strength=0.5)
         try:
-            await self.intake._submit(request, make_origin(), fetch)
+            await self.intake._submit(request, make_origin(), fetch, None)
         except StorageRefused:
             raise  # A sentence that its user can do something with.
         except OSError as error:
@@ -256,7 +257,7 @@ class Read(Scenario):
     async def act(self) -> None:
         gallery = Gallery(cast("Any", None), self.store)
         self.found = list(gallery.files([*self.records, None]))
-        self.grid = fit_grid(map(self.store.read, self.records), "x", "x")
+        self.grid = fit_grid(map(self.store.read, self.records), "x", "x", texts={})
 
     async def check(self, *, done: bool) -> None:
         assert set(self.found) <= {PREVIEW, None}
