@@ -269,7 +269,7 @@ class ProgressEditor:
                     return
                 log.debug("progress edit failed: %s", type(explained).__name__)
                 if isinstance(explained, RetryLaterError) and explained.after_s:
-                    shown.edited_at = self._clock() + explained.after_s
+                    shown.edited_at = _now() + explained.after_s
                 if isinstance(explained, RungClosedError):
                     closed = {"token": None} if by_token else {"bot_in_channel": False}
                     shown.delivery = replace(shown.delivery, **closed)

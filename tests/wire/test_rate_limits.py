@@ -10,9 +10,10 @@ import discord
 import pytest
 
 from bot.delivery import breaker, courier, progress
+from bot.jobs.feed import JobUpdate
 from bot.sandbox.server import Sandbox
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import is_answer, is_outcome, job_id_of, soon, staged
+from tests.wire.kit import is_answer, is_outcome, job_id_of, soon, staged, text_of
 
 EDIT_BY_TOKEN = ("PATCH", "/webhooks/*")
 EDIT_BY_BOT = ("PATCH", "/channels/*/messages/*")
@@ -128,6 +129,20 @@ async def test_an_edit_given_up_in_a_limit_for_everything_closes_nothing_for_eve
     engine.release.set()
     (message,) = await held.sandbox.wait(lambda: pictures(held, "dm"), 20)
     assert (await held.delivered(job_id_of(message))).rung == "edit"
+
+
+async def test_progress_goes_on_when_a_limit_that_it_met_is_over(held, engine, monkeypatch):
+    monkeypatch.setattr(progress, "RUNNING_PACE_S", 0.05)
+    monkeypatch.setattr(breaker, "LONGEST_WAIT_S", 0.0)
+    limited = held.sandbox.faults.rate_limit(*EDIT_BY_TOKEN, 0.2)
+    message, job_id = await held.asked()
+    await soon(limited.reached.wait())
+    (editing,) = held.app.client.services.courier._progress._edits
+    await soon(editing)
+    held.queue.feed.publish(JobUpdate(job_id, "step", 7, 10))
+    await held.sandbox.wait(lambda: "Step 7 of 10" in text_of(message))
+    engine.release.set()
+    await held.delivered(job_id)
 
 
 async def asks(stage, times: int) -> list[Exception]:
