@@ -17,7 +17,6 @@ from typing_extensions import override
 
 from bot.archive.export import Exported
 from bot.archive.privacy import Deleted, Place
-from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.delivery.errors import FORESEEN, explain
@@ -43,12 +42,29 @@ class WipeButton(Control, template=r"wipe:mine"):
         await interaction.response.edit_message(content=_("Deleting…"), view=None)
         deleted = await bot.services.privacy.delete(interaction.user.id)
         gone = await _delete_messages(bot, deleted.messages)
-        told = _told(deleted, gone)
+        await _tell(interaction, bot, _told(deleted, gone))
+
+
+async def _tell(interaction: discord.Interaction[Any], bot: ImageBot, sentence: str) -> None:
+    """Say what came of something long in its answer, or else in whatever way is left."""
+
+    async def by_direct_message() -> None:
+        channel = await bot.create_dm(discord.Object(interaction.user.id))
+        await channel.send(sentence)
+
+    for way in (
+        lambda: interaction.edit_original_response(content=sentence),
+        # The answer was dismissed meanwhile, or went with the rest of what was deleted.
+        lambda: interaction.followup.send(sentence, ephemeral=True),
+        # It took longer than the token lives.
+        by_direct_message,
+    ):
         try:
-            await interaction.edit_original_response(content=told)
-        except discord.NotFound:
-            # It was dismissed meanwhile, or the answer in which it was pressed went with the rest.
-            await reply_privately(interaction, told)
+            await way()
+        except FORESEEN as error:
+            log.info("what came of it is to be told in another way: %s", explain(error))
+        else:
+            return
 
 
 def _told(deleted: Deleted, gone: int) -> str:
@@ -171,9 +187,9 @@ class PrivacyCog(commands.GroupCog, group_name="privacy", group_description=mark
         if user_id in self._exporting:
             raise InvalidRequest(_("An export of your data is on its way already."))
         privacy = self.bot.services.privacy
-        place = await privacy.place(user_id, after) if after is not None else None
         self._exporting.add(user_id)
         try:
+            place = await privacy.place(user_id, after) if after is not None else None
             await interaction.response.defer(ephemeral=True, thinking=True)
             async with self._room, aclosing(privacy.export(user_id, _PART_BYTES, place)) as parts:
                 sending = _Sending(place)
@@ -186,7 +202,7 @@ class PrivacyCog(commands.GroupCog, group_name="privacy", group_description=mark
                     left = None
         finally:
             self._exporting.discard(user_id)
-        await self._tell(interaction, sending.told(left))
+        await _tell(interaction, self.bot, sending.told(left))
 
     async def _send(
         self, interaction: discord.Interaction[ImageBot], part: Exported, sending: _Sending
@@ -208,18 +224,6 @@ class PrivacyCog(commands.GroupCog, group_name="privacy", group_description=mark
             sending.aside = True
         sending.add(part)
         return True
-
-    async def _tell(self, interaction: discord.Interaction[ImageBot], sentence: str) -> None:
-        """Answer with a sentence, by direct message where the sending outlived the token."""
-        try:
-            await interaction.edit_original_response(content=sentence)
-        except FORESEEN as error:
-            log.info("the end of an export is told by direct message: %s", explain(error))
-            try:
-                channel = await self.bot.create_dm(discord.Object(interaction.user.id))
-                await channel.send(sentence)
-            except FORESEEN as refused:
-                log.info("it could not be told: %s", explain(refused))
 
     @app_commands.command(description=mark("Delete all that is stored about you."))
     async def delete(self, interaction: discord.Interaction[ImageBot]) -> None:

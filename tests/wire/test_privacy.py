@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -246,6 +247,28 @@ async def test_one_export_a_user_at_a_time(stage):
     assert "Sent" in (await export(stage, "bob")).content
 
 
+async def test_one_export_a_user_at_a_time_also_where_two_go_on_at_once(stage, monkeypatch):
+    """The second comes while the first is looking for its place."""
+    (mine,) = await drawn(stage, "bob", 1)
+    privacy = stage.app.client.services.privacy
+    looking, found = asyncio.Event(), asyncio.Event()
+    place = privacy.place
+
+    async def slowly(user_id, text):
+        looking.set()
+        await soon(found.wait())
+        return await place(user_id, text)
+
+    monkeypatch.setattr(privacy, "place", slowly)
+    bob = stage.sandbox.user("bob")
+    first = await bob.slash("general", "privacy export", after=mine)
+    await soon(looking.wait())
+    second = await (await bob.slash("general", "privacy export", after=mine)).answer()
+    assert "already" in second.content
+    found.set()
+    assert "Sent" in (await first.until(lambda m: "file" in m.content)).content
+
+
 async def test_an_export_goes_on_at_its_own_places_alone(stage):
     (mine,) = await drawn(stage, "bob", 1)
     (other,) = await drawn(stage, "alice", 1)
@@ -313,3 +336,17 @@ async def test_what_was_deleted_is_said_though_the_question_went_too(stage):
     assert "Deleted: 1 job" in told.content
     assert told.ephemeral
     assert message.deleted
+
+
+async def test_what_was_deleted_is_said_where_that_took_longer_than_the_token_lives(stage, caplog):
+    sandbox, bob = stage.sandbox, stage.sandbox.user("bob")
+    message = await stage.outcome(await stage.imagine("bob", "a house"))
+    await stage.delivered(job_id_of(message))
+    asked = await (await bob.slash("general", "privacy delete")).answer()
+    held = sandbox.faults.hold("DELETE", "/channels/*/messages/*")
+    await bob.press(asked, "Delete everything")
+    await soon(held.reached.wait())
+    sandbox.clock.advance(16 * 60)
+    held.release()
+    assert await sandbox.wait(lambda: [m for m in bob.messages("dm") if "Deleted: 1" in m.content])
+    assert "unexpected" not in caplog.text
