@@ -6,11 +6,13 @@ is seldom the one it was made for. Who may act on a report is decided when a but
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import discord
 from discord import app_commands
@@ -28,6 +30,13 @@ from bot.messages.report import report_embed, report_view
 from bot.words import _, mark, speaking
 
 log = logging.getLogger(__name__)
+
+_editing: Final[WeakValueDictionary[int, asyncio.Lock]] = WeakValueDictionary()
+
+
+def _edited_alone(message_id: int) -> asyncio.Lock:
+    """Return what is held while a report's message is read and edited, so that no edit is lost."""
+    return _editing.setdefault(message_id, asyncio.Lock())
 
 
 async def _report_channel(interaction: discord.Interaction[Any], bot: ImageBot) -> int:
@@ -119,12 +128,13 @@ async def _file(
 
 async def _add_to(message: discord.PartialMessage, embed: discord.Embed) -> discord.Message:
     """Replace the report's embed; what was done about it stays at its end."""
-    # Where the bot may not read the history, the message is edited all the same.
-    with contextlib.suppress(discord.Forbidden):
-        before = (await message.fetch()).embeds
-        done = (before[0].description or "").rpartition("```")[2] if before else ""
-        embed.description = f"{embed.description}{done}"
-    return await message.edit(embed=embed)
+    async with _edited_alone(message.id):
+        # Where the bot may not read the history, the message is edited all the same.
+        with contextlib.suppress(discord.Forbidden):
+            before = (await message.fetch()).embeds
+            done = (before[0].description or "").rpartition("```")[2] if before else ""
+            embed.description = f"{embed.description}{done}"
+        return await message.edit(embed=embed)
 
 
 @app_commands.context_menu(name=mark("Report"))
@@ -188,16 +198,20 @@ class BlockReported(Control, template=rf"rblock:(?P<user>{SNOWFLAKE_PATTERN})"):
 async def _note(interaction: discord.Interaction[Any], pressed: str, done: str) -> None:
     """Write into the report what was done about it, and disable the button for it."""
     assert interaction.message is not None
-    # A moderator may have hidden the embeds: then there is none, and Discord keeps it hidden.
-    shown = interaction.message.embeds
-    embed = shown[0].copy() if shown else discord.Embed()
-    embed.description = f"{embed.description or ''}\n{done}".strip()
-    view = discord.ui.View.from_message(interaction.message, timeout=None)
-    for item in view.walk_children():
-        if isinstance(item, discord.ui.Button) and item.custom_id == pressed:
-            item.disabled = True
-    view.stop()
-    await interaction.response.edit_message(embed=embed, view=view)
+    await interaction.response.defer()
+    async with _edited_alone(interaction.message.id):
+        # As it is now: what came with the press may be from before another moderator's.
+        message = await interaction.original_response()
+        # A moderator may have hidden the embeds: then there is none, and Discord keeps it hidden.
+        shown = message.embeds
+        embed = shown[0].copy() if shown else discord.Embed()
+        embed.description = f"{embed.description or ''}\n{done}".strip()
+        view = discord.ui.View.from_message(message, timeout=None)
+        for item in view.walk_children():
+            if isinstance(item, discord.ui.Button) and item.custom_id == pressed:
+                item.disabled = True
+        view.stop()
+        await interaction.edit_original_response(embed=embed, view=view)
 
 
 async def setup(bot: ImageBot) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bot.sandbox.errors import Refusal
-from tests.wire.kit import controls, job_id_of, text_of
+from tests.wire.kit import controls, job_id_of, soon, text_of
 
 
 async def choose(stage, **options):
@@ -83,6 +83,24 @@ async def test_moderators_delete_and_block_from_the_report_and_nobody_else(moder
     assert [row[0] for row in audited][-2:] == ["delete", "block"]
     gone = await (await bob.slash("dm", "show", job=job_id)).answer()
     assert "deleted" in gone.content
+
+
+async def test_what_two_moderators_do_at_the_same_time_is_both_noted(moderated):
+    """Each has pressed on the message as it was before the other."""
+    stage = moderated
+    alice = stage.sandbox.user("alice")
+    message = await stage.outcome(await stage.imagine("bob", "a fish"))
+    await report(stage, "mallory", message)
+    (told,) = filed(stage)
+    held = stage.sandbox.faults.hold("POST", "/interactions/*/callback")
+    await alice.press(told, "Delete the picture")
+    await soon(held.reached.wait())
+    await (await alice.press(told, "Block the user")).until(lambda m: "Blocked by" in text_of(m))
+    held.release()
+    await stage.sandbox.wait(lambda: "Deleted by" in text_of(told))
+    assert text_of(told).count("Blocked by") == 1
+    assert told.control("Delete the picture")["disabled"]
+    assert told.control("Block the user")["disabled"]
 
 
 async def test_what_was_done_outlives_the_next_report(moderated):
