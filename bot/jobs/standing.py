@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import Final
 
-from bot.jobs.forecast import Forecast, OpenQueue
+from bot.jobs.forecast import Forecast, Observed, OpenQueue
 from bot.jobs.schedule import QueuePlace
-from storage.database import Database
+from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,13 @@ class Standing:
             # What is committed from here on is for the next one.
             self._next = None
             began = loop.time()
-            observed = await self._database.read(self._forecast.look)
+
+            async def look(tx: Transaction) -> Observed:
+                nonlocal began
+                began = loop.time()  # The wait for a connection was no work.
+                return await self._forecast.look(tx)
+
+            observed = await self._database.read(look)
             if len(observed.jobs) < _LONG:
                 found = observed.worked_out()
             else:

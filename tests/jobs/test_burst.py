@@ -142,6 +142,27 @@ async def test_who_asks_during_the_work_gets_the_next_one(queue, monkeypatch):
         await submitting
 
 
+async def test_the_wait_for_a_connection_is_no_work_to_rest_from(queue, database, monkeypatch):
+    """In a burst all who read stand in a line; whoever asks next would wait four times as long."""
+    await submit(queue)
+    loop, never = asyncio.get_running_loop(), asyncio.Event()
+    real, offset = loop.time, [0.0]
+
+    async def held(tx: Transaction):
+        await never.wait()
+
+    async with asyncio.timeout(10):
+        holding = [asyncio.create_task(database.read(held)) for _ in range(2)]
+        await until(database._free.empty)
+        asking = asyncio.create_task(queue.standing.now())
+        await until(lambda: len(database._free._getters) == 1)
+    monkeypatch.setattr(loop, "time", lambda: real() + offset[0])
+    offset[0] = 100.0
+    never.set()
+    await asyncio.gather(asking, *holding)
+    assert queue.standing._rests_until - loop.time() < 100
+
+
 async def test_an_answer_does_not_wait_for_a_place(queue, monkeypatch):
     never = asyncio.Event()
 
