@@ -141,14 +141,19 @@ async def intend(
 
 async def delivered(
     tx: Transaction, job_id: str, now: float, channel_id: int | None, message_id: int | None
-) -> None:
-    """Record that the answer is visible, and forget the token."""
+) -> bool:
+    """Record that the answer is visible, and forget the token.
+
+    Return False where the job was deleted meanwhile: whoever did that did not know of the message.
+    """
     await tx.execute(
         "UPDATE deliveries SET state = 'delivered', delivered_at = ?, sent_channel_id = ?,"
         " sent_message_id = ?, token = NULL WHERE job_id = ?"
         " AND state = 'sending'",
         (now, channel_id, message_id, job_id),
     )
+    job = await tx.one("SELECT deleted_at FROM jobs WHERE id = ?", (job_id,))
+    return job is not None and job["deleted_at"] is None
 
 
 async def retry(

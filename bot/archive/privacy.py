@@ -17,7 +17,7 @@ from bot.rules.preferences import Preferences
 from bot.words import _
 from storage import exports, jobs, privacy
 from storage.clock import held_time
-from storage.database import Database
+from storage.database import Database, Transaction
 from storage.exports import Place
 from storage.images import ImageStore
 
@@ -83,8 +83,7 @@ class Privacy:
         count, messages = 0, list[tuple[int, int]]()
         final = partial(privacy.final_jobs, user_id=user_id, limit=_AT_ONCE)
         while job_ids := await self._database.read(final):
-            messages += await self._database.read(partial(privacy.messages, job_ids=job_ids))
-            await self._forget(job_ids)
+            messages += await self._forget(job_ids)
             count += len(job_ids)
         still_open = await self._database.read(partial(privacy.open_job_ids, user_id=user_id))
         await self._store.form_pictures.forget(user_id)
@@ -132,12 +131,18 @@ class Privacy:
             log.info("swept %d jobs older than %d days", swept, self._keep_days)
         return swept
 
-    async def _forget(self, job_ids: Sequence[str]) -> None:
+    async def _forget(self, job_ids: Sequence[str]) -> list[tuple[int, int]]:
+        """Delete jobs with their files; return (channel, message) of all that shows them."""
         for job_id in job_ids:
             images = await self._database.read(partial(jobs.find_images, job_id=job_id))
             await self._store.drop(images)
             await self._store.inputs.forget(job_id)
+
+        async def forget(tx: Transaction) -> list[tuple[int, int]]:
+            # Together: an answer that arrives in between would be nobody's to delete.
+            messages = await privacy.messages(tx, job_ids)
+            await privacy.forget_jobs(tx, job_ids)
+            return messages
+
         # The rows last: a crash before leaves them for another time.
-        for start in range(0, len(job_ids), _AT_ONCE):
-            part = job_ids[start : start + _AT_ONCE]
-            await self._database.write(partial(privacy.forget_jobs, job_ids=part))
+        return await self._database.write(forget)

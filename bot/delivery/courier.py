@@ -199,7 +199,7 @@ class Courier:
             except RetryLaterError as error:
                 await self._retry(current, noted(trail, rung, str(error)), error.after_s)
                 return
-            await self._database.write(
+            stays = await self._database.write(
                 partial(
                     deliveries.delivered,
                     job_id=job.id,
@@ -209,6 +209,9 @@ class Courier:
                 ),
                 first=True,
             )
+            if not stays:
+                await self._take_back(rung, current, sent)
+                return
             log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
             # Its own message was left, now or in an earlier pass, and still says that it waits.
             if not aside and not _is_own(current, sent):
@@ -228,6 +231,14 @@ class Courier:
             partial(deliveries.undeliverable, job_id=job.id, error=trail), first=True
         )
         log.info("kept for /show (%s)", trail or "nothing to send to")
+
+    async def _take_back(self, rung: Rung, delivery: Delivery, sent: Sent) -> None:
+        """Delete an answer whose job was deleted while it was sent."""
+        log.info("the job was deleted while its answer was sent by %s: taken back", rung)
+        try:
+            await self._ladder.take_back(rung, delivery, sent)
+        except (RungClosedError, RetryLaterError) as error:
+            log.warning("the answer of a deleted job may still be there (%s)", error)
 
     async def _announce(
         self, delivery: Delivery, card: Card, trail: str | None = None

@@ -44,6 +44,9 @@ _SLOWEST_LINE: Final = 2**16
 BY_DISCORD: Final = frozenset({Target.INTERACTION, Target.MESSAGE})
 """The doors whose answers Discord carries; other callers fetch theirs."""
 
+# discord.py types the id as int; the route takes any segment.
+_ORIGINAL: Final = cast("int", "@original")
+
 log = logging.getLogger(__name__)
 
 
@@ -127,16 +130,29 @@ class Ladder:
                 raise RungClosedError("kept")
         return await self._post(rung, channel, delivery, card, intent_at)
 
-    async def edit_by_token(self, delivery: Delivery, card: Card) -> Sent:
-        """Edit the original response through the interaction's webhook."""
+    async def take_back(self, rung: Rung, delivery: Delivery, sent: Sent) -> None:
+        """Delete an answer that was just sent by `rung`; raise as `send`."""
+        try:
+            if rung is Rung.TOKEN:
+                await self._webhook(delivery).delete_message(_ORIGINAL)
+            else:
+                channel = self._client.get_partial_messageable(sent.channel_id or 0)
+                await channel.get_partial_message(sent.message_id or 0).delete()
+        except FORESEEN as error:
+            raise explain(error, by_token=rung is Rung.TOKEN) from error
+
+    def _webhook(self, delivery: Delivery) -> discord.Webhook:
         webhook = discord.Webhook.partial(
             delivery.application_id or 0, delivery.token or "", client=self._client
         )
         # `partial` takes the client's session and leaves its proxy behind.
         webhook.proxy = self._client.http.proxy
-        # discord.py types the id as int; the route takes any segment.
-        message = await webhook.edit_message(
-            cast("int", "@original"),
+        return webhook
+
+    async def edit_by_token(self, delivery: Delivery, card: Card) -> Sent:
+        """Edit the original response through the interaction's webhook."""
+        message = await self._webhook(delivery).edit_message(
+            _ORIGINAL,
             content=self._content(delivery, card),
             embed=card.embed,
             attachments=card.files(),

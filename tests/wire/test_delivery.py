@@ -352,3 +352,28 @@ async def test_a_message_left_in_an_earlier_pass_is_mended_too(held, engine):
     assert (delivery.rung, delivery.sent_message_id == message.id) == ("channel", False)
     await held.sandbox.wait(lambda: not controls(message))
     assert str(delivery.sent_message_id) in text_of(message)
+
+
+@pytest.mark.parametrize(("way", "place"), [(EDIT_BY_TOKEN, "lounge"), (POST, "general")])
+@pytest.mark.parametrize("whole", [False, True], ids=["the picture", "all of a user's data"])
+async def test_what_is_deleted_while_its_answer_is_sent_does_not_stay(
+    held, engine, way, place, whole
+):
+    """Whoever deletes cannot know of the message yet, or cannot reach it."""
+    bob, sandbox = held.sandbox.user("bob"), held.sandbox
+    message, job_id = await held.asked("bob", place)
+    question = await (await bob.slash("dm", "privacy delete")).answer()
+    if way is POST:
+        sandbox.world.delete_message(message)
+    sending = sandbox.faults.hold(*way, when=is_answer, after=True)
+    engine.release.set()
+    await soon(sending.reached.wait())
+    if whole:
+        pressed = await bob.press(question, "Delete everything")
+        await pressed.until(lambda m: "Deleted: 1" in m.content)
+    else:
+        shown = await (await bob.slash("dm", "show", job=job_id)).answer()
+        pressed = await bob.press(shown, f"delete:{job_id}")
+        await sandbox.wait(lambda: shown.deleted or pressed.followups)
+    sending.release()
+    await sandbox.wait(lambda: not visible(held, "bob", place))
