@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import discord
 from discord import app_commands
 
-from bot.delivery.errors import FORESEEN, explain, is_rate_limit
+from bot.delivery.errors import FORESEEN, explain, is_past, is_rate_limit
 from bot.errors import UserError
 from bot.errors.disk import refusal
 from bot.logs import hide
@@ -82,6 +82,8 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
         log.error("a command was refused: %s", error)
         sentence = _("Not done: {reason}. Please try again later.").format(reason=_(reason))
         await reply_privately(interaction, sentence)
+    elif is_past(error, answered=interaction.response.is_done()):
+        log.warning("an answer is gone, or too late: %s", explain(error, by_token=True))
     elif is_rate_limit(error):
         # Whatever is said now would only be refused too.
         log.warning("an interaction is left without an answer: %s", explain(error))

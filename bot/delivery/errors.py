@@ -17,6 +17,9 @@ _TOO_LARGE: Final = 40005
 _PASSING: Final = frozenset({40004, 40333, 130000})
 # The filter for explicit content, AutoMod's for messages and titles, that for harmful links.
 _FILTERS: Final = frozenset({"20009", "200000", "200001", "240000"})
+# An interaction that is unknown by now, or was answered already, and a token past its time.
+_PAST: Final = frozenset({10062, 40060, 50027})
+_UNKNOWN_MESSAGE: Final = 10008
 REFUSED_PAUSE_S: Final = 600.0
 
 
@@ -86,6 +89,17 @@ def is_rate_limit(error: Exception) -> bool:
     if isinstance(error, discord.HTTPException):
         return error.status == HTTPStatus.TOO_MANY_REQUESTS
     return isinstance(error, discord.RateLimited)
+
+
+def is_past(error: Exception, *, answered: bool) -> bool:
+    """Tell whether an interaction can be answered no more, or its answer is gone.
+
+    People dismiss answers that they alone see, and delete messages, while they are made; `answered`
+    says that there was one.
+    """
+    if not isinstance(error, discord.HTTPException):
+        return False
+    return error.code in _PAST or (answered and error.code == _UNKNOWN_MESSAGE)
 
 
 def is_filtered(reasons: str) -> bool:

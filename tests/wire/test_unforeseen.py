@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -11,7 +15,7 @@ from bot.delivery import card_maker, courier
 from bot.domain.job import JobState
 from storage.images import ImageStore
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import is_outcome, job_id_of, staged, text_of
+from tests.wire.kit import is_outcome, job_id_of, soon, staged, text_of
 
 DAMAGED = "0123456789abcdef00"
 
@@ -26,6 +30,25 @@ def breaks(*_, **__):
 
 def short_id(text: str) -> str:
     return re.search(r"`([0-9a-f]{6})`", text)[1]
+
+
+@contextmanager
+def logged(words: str) -> Iterator[asyncio.Event]:
+    """Yield what is set once the bot logs these words, or a fault that nobody foresaw."""
+    found = asyncio.Event()
+
+    class Ears(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if words in text or "unexpected" in text:
+                found.set()
+
+    ears = Ears()
+    logging.getLogger("bot").addHandler(ears)
+    try:
+        yield found
+    finally:
+        logging.getLogger("bot").removeHandler(ears)
 
 
 async def test_in_a_command(stage, monkeypatch, caplog):
@@ -148,3 +171,32 @@ async def damage(tx, state: str, delivery: str) -> None:
         f' \'{state}\', \'{{"prompt": "x", "count": 9}}\', {columns} FROM jobs LIMIT 1'
     )
     await tx.execute(f"INSERT INTO deliveries (job_id, state) VALUES ('{DAMAGED}', '{delivery}')")
+
+
+async def test_an_answer_that_is_gone_by_then_is_no_fault(stage, caplog):
+    """A picture is deleted while it is taken out of its batch."""
+    bob = stage.sandbox.user("bob")
+    batch = await stage.outcome(await stage.imagine("bob", "a fish", count=2))
+    job_id = job_id_of(batch)
+    await stage.delivered(job_id)
+    held = stage.sandbox.faults.hold("PATCH", "/webhooks/*")
+    picked = await bob.select(batch, f"pick:{job_id}", "0")
+    await soon(held.reached.wait())
+    await bob.press(batch, f"delete:{job_id}")
+    await stage.sandbox.wait(lambda: picked.message is None)
+    with logged("404 10008") as told:
+        held.release()
+        await soon(told.wait())
+    assert not picked.followups
+    assert "unexpected" not in caplog.text
+
+
+async def test_an_answer_that_comes_too_late_is_no_fault(stage, caplog):
+    held = stage.sandbox.faults.hold("POST", "/interactions/*/callback")
+    await stage.sandbox.user("bob").slash("general", "queue")
+    await soon(held.reached.wait())
+    stage.sandbox.clock.advance(4)
+    with logged("404 10062") as told:
+        held.release()
+        await soon(told.wait())
+    assert "unexpected" not in caplog.text
