@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -181,10 +182,16 @@ class Gallery:
             raise gone from error
 
     async def note_posting(self, job_id: str, channel_id: int, message_id: int) -> None:
-        """Remember a further message that shows a job's picture, to be deleted with it."""
-        await self._database.write(
-            partial(reports.post, job_id=job_id, channel_id=channel_id, message_id=message_id)
-        )
+        """Remember a further message that shows a job's picture, to be deleted with it.
+
+        Raises `JobNotFound` where the job was deleted meanwhile.
+        """
+        try:
+            await self._database.write(
+                partial(reports.post, job_id=job_id, channel_id=channel_id, message_id=message_id)
+            )
+        except sqlite3.IntegrityError as error:
+            raise JobNotFound(_("This picture was deleted.")) from error
 
     async def delete(
         self, job: Job, *, by: int, moderator: bool = False, guild_id: int | None = None

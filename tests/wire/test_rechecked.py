@@ -117,3 +117,20 @@ async def test_deleting_ones_data_takes_every_message_that_shows_it(stage):
     for table in ("postings", "images", "deliveries"):
         sql = f"SELECT count(*) FROM {table}"
         assert await stage.database.read(lambda tx, sql=sql: tx.value(sql)) == 0, table
+
+
+async def test_what_its_owner_deletes_while_another_takes_it_out_is_not_shown(stage):
+    bob, alice = stage.sandbox.user("bob"), stage.sandbox.user("alice")
+    batch = await stage.outcome(await stage.imagine("bob", "a fish", count=2))
+    job_id = job_id_of(batch)
+    await stage.delivered(job_id)
+    asked = await (await bob.slash("dm", "privacy delete")).answer()
+    held = stage.sandbox.faults.hold("POST", "/interactions/*/callback", after=True)
+    taking = await alice.select(batch, f"pick:{job_id}", "1")
+    await soon(held.reached.wait())
+    pressed = await bob.press(asked, "Delete everything")
+    await pressed.until(lambda m: "Deleted" in m.content)
+    held.release()
+    told = await taking.until(lambda m: bool(m.content))
+    assert "deleted" in told.content
+    assert not told.files
