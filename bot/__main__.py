@@ -2,7 +2,13 @@
 
 import sys
 
-from bot.cli.main import main
+try:
+    # Its own imports take half a second, in which Ctrl+C may well come.
+    from bot.cli.main import main
+
+    code = main()
+except KeyboardInterrupt:
+    code = 130
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(code)

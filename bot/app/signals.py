@@ -19,20 +19,20 @@ def _end_at_once(why: str) -> None:
     os._exit(1)
 
 
-def handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+def handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> list[int]:
     """Stop cleanly at the first SIGINT, SIGTERM or Ctrl-Break, and at once at the second.
 
     A stop that takes too long ends the process as a kill would: the next start puts things right.
+    Returns the list to which the first signal's number will be added.
     """
-    received = 0
+    received: list[int] = []
     late = threading.Timer(STOP_LIMIT_S, _end_at_once, ("the clean stop took too long",))
     late.daemon = True
 
-    def receive() -> None:
-        nonlocal received
-        received += 1
-        if received > 1:
+    def receive(number: int) -> None:
+        if received:
             _end_at_once("stopped at once by a second signal")
+        received.append(number)
         late.start()
         stop()
 
@@ -41,6 +41,7 @@ def handle_signals(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) ->
         numbers.append(signal.SIGBREAK)
     for number in numbers:
         try:
-            loop.add_signal_handler(number, receive)
+            loop.add_signal_handler(number, receive, number)
         except NotImplementedError:  # Windows: no loop support
-            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(receive))
+            signal.signal(number, lambda n, _frame: loop.call_soon_threadsafe(receive, n))
+    return received

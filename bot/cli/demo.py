@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -52,10 +53,12 @@ async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path |
     async with _open_sandbox(0 if once else port) as sandbox:
 
         async def work(app: App) -> None:
-            if not once:
+            if prompt is None:
                 _say(f"The demo is open at {sandbox.url} (Ctrl+C ends it).")
                 if app.door:
                     _say(f"Its HTTP API is described at {app.door.url}/docs.")
+            else:
+                _say(f'Drawing "{prompt}" …')
             try:
                 job, message = await _draw(sandbox, app, prompt or FIRST_PROMPT)
             except (Refusal, NoResponse, TimeoutError) as error:
@@ -70,8 +73,21 @@ async def demo(prompt: str | None, out: Path | None, port: int, data_dir: Path |
         # Beside the page's port, so that a second demo with another port gets its own.
         http_port = None if once else port + 1 if port else 0
         app = App(demo_settings(sandbox, data_dir, http_port), guild_ready_timeout=0.01)
-        handle_signals(asyncio.get_running_loop(), app.stop)
-        await run_beside(app, work)
+        received = handle_signals(asyncio.get_running_loop(), app.stop)
+        try:
+            await run_beside(app, work)
+        except BotError:
+            if not received:  # Otherwise nothing failed: it was stopped.
+                raise
+        if once and received:
+            _stopped_by(received[0])
+
+
+def _stopped_by(number: int) -> None:
+    """Raise what says to the command line that a signal came before the picture."""
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise BotError("Stopped before the end.")
 
 
 async def _draw(sandbox: Sandbox, app: App, prompt: str) -> tuple[Job, Message]:

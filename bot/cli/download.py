@@ -143,6 +143,8 @@ def _progress(size: int | None = None) -> Generator[_Shown]:
         else:
             yield _Shown(None, size)
     except EngineError as error:
+        if isinstance(error.__cause__, BrokenPipeError):  # What went wrong is the showing.
+            raise error.__cause__ from None
         raise BotError(error.sentence or error.detail) from error
 
 

@@ -1,7 +1,7 @@
 """The command line: `python -m bot COMMAND`; `--help` lists the commands.
 
 Exit codes: 0 a clean end, 1 a failure while running, 2 wrong arguments, 78 the bot cannot start as
-configured (sysexits' EX_CONFIG).
+configured (sysexits' EX_CONFIG), 130 Ctrl+C before a command's end, 141 nobody reads its output.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from bot import __version__
+from bot.cli import output
 from bot.config.libraries import pass_on
 from bot.engine.confinement.kernel import keep_memory_private
 from bot.errors import BotError, EngineError, StartupError
@@ -23,14 +24,25 @@ from storage.private_files import make_new_files_private
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
+EXIT_INTERRUPTED: Final = 130
+"""What a shell gives a program that SIGINT (2) ended."""
+_FIRST_STEPS: Final = """\
+first steps:
+  python -m bot demo        see it, without a token, a graphics card or a download
+  python -m bot doctor      what this machine still lacks
+  python -m bot run         the bot itself, with DISCORD_TOKEN in .env
+"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bot", description="A Discord bot that draws with Qwen-Image."
+        prog="python -m bot",
+        description="A Discord bot that draws with Qwen-Image.",
+        epilog=_FIRST_STEPS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands.add_parser("run", help="run against Discord, with the settings of .env")
     demo = commands.add_parser("demo", help="try everything without a token, in the browser")
     demo.add_argument("--once", metavar="PROMPT", help="do one job, save its picture and exit")
@@ -61,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
     smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
-    smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"))
+    where = "where the pictures go (default test-output)"
+    smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"), help=where)
     add_benchmarks(commands)
     commands.add_parser("settings", help="print every setting with its default (.env.example)")
     return parser
@@ -69,7 +82,26 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; return the exit code."""
-    options = _parser().parse_args(arguments)
+    try:
+        try:
+            return _run_command(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not output.reader_gone():
+            raise
+        output.discard_output()
+        return output.CODE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _run_command(arguments: list[str] | None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
     keep_memory_private()  # The token is about to be in it.
     make_new_files_private()
     pass_on()
@@ -103,8 +135,6 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_FAILURE
     except BotError as error:
         sys.stderr.write(f"{error}\n")
-        return EXIT_FAILURE
-    except KeyboardInterrupt:
         return EXIT_FAILURE
     return 0
 
