@@ -141,9 +141,10 @@ async def test_events_during_a_break_are_caught_up_with(stage):
 
 async def test_a_replay_beside_the_first_response_lets_nothing_overtake_it(stage):
     held = stage.sandbox.faults.hold("POST", "/interactions/*/callback")
-    invocation = await stage.imagine("alice", "a house")
-    await soon(held.reached.wait())
+    # Before it is asked: the picture may be finished by the time that the response is held.
     with stage.queue.feed.subscribe() as updates:
+        invocation = await stage.imagine("alice", "a house")
+        await soon(held.reached.wait())
         for _ in range(2):
             stage.sandbox.gateway.replay(invocation.interaction)
         async with asyncio.timeout(PATIENCE_S):
