@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -14,9 +15,11 @@ import pytest
 
 from bot.app.app import limits_of
 from bot.cli.main import main
+from bot.config.checks import no_bot_token
 from bot.config.env_example import env_example
 from bot.config.libraries import pass_on
 from bot.config.settings import Settings, load_settings
+from bot.config.wrong import WrongSettings
 from bot.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -128,8 +131,8 @@ def test_a_windows_path_otherwise_is_taken_as_it_stands(tmp_path, quote):
     ("name", "value", "word"),
     [
         ("image_model_name", "secret-model", "Qwen/Qwen-Image"),
-        ("image_gpu_memory_utilization", "7.125", "less than or equal to 1"),
-        ("limit_open_jobs", "xyzzy", "integer"),
+        ("image_gpu_memory_utilization", "7.125", "1 or less"),
+        ("limit_open_jobs", "xyzzy", "whole number"),
         ("owner_ids", "xyzzy", "commas"),
         ("discord_api_url", "https://example.org/api/v10", "this machine"),
         ("discord_api_url", "ftp://127.0.0.1", "this machine"),
@@ -145,6 +148,110 @@ def test_a_wrong_value_is_one_sentence_without_the_value(monkeypatch, name, valu
     assert word in sentence
     assert value not in sentence
     assert "\n" not in sentence
+
+
+def wrong(text: str) -> str:
+    """Return what is said of a `.env` with this text."""
+    Path(".env").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_the_line_is_named_and_shown(monkeypatch):
+    text = "# mine\n\n\nLIMIT_OPEN_JOBS=5\nexport limit_open_jobs = '-3'  # few\n"
+    assert wrong(text) == (
+        "Wrong setting: LIMIT_OPEN_JOBS: it must be 1 or more "
+        "(.env, line 5: limit_open_jobs='-3'  # few). See .env.example."
+    )
+    # The environment counts before the file, and what stands there is not shown.
+    monkeypatch.setenv("LIMIT_OPEN_JOBS", "-77")
+    said = wrong(text)
+    assert "(set in the environment)" in said
+    assert "77" not in said
+    assert "line" not in said
+
+
+def test_several_wrong_settings_are_lines_in_the_order_of_the_file():
+    said = wrong("LOG_LEVEL=LOUD\nHTTP_PORT=eighty\n\nIMAGE_COMPILE=perhaps\n").splitlines()
+    assert said == [
+        "3 settings are wrong:",
+        "  LOG_LEVEL: it must be DEBUG, INFO, WARNING or ERROR (.env, line 1: LOG_LEVEL=LOUD)",
+        "  HTTP_PORT: it must be a whole number (.env, line 2: HTTP_PORT=eighty)",
+        "  IMAGE_COMPILE: it must be true or false (.env, line 4: IMAGE_COMPILE=perhaps)",
+        ".env.example describes them all.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "hidden"),
+    [
+        ("API_KEYS=me:abc", "me:abc"),
+        (f"OWNER_IDS={REAL_LOOKING}", REAL_LOOKING),
+        ("MODEL_SOURCE=hf_" + "Ab0" * 7, "Ab0"),
+        ("HTTP_PUBLIC_URL=http://me:" + "pass@example.org", "pass"),
+        (f"LIMIT_OPEN_JOBS=3 {REAL_LOOKING}", REAL_LOOKING),
+    ],
+)
+def test_a_secret_in_a_line_is_not_shown(line, hidden):
+    said = wrong(f"\n{line}\n")
+    assert ".env, line 2" in said
+    assert hidden not in said
+
+
+def nonsense():
+    """Yield every setting with texts that some kind of setting cannot take."""
+    for name in Settings.model_fields:
+        for value in ("x y\x07", "-1", "1e999", "nan", "9" * 5000, "0.5", "@", "none,"):
+            yield name, value
+
+
+def test_what_is_wrong_is_said_in_our_own_words(monkeypatch):
+    heard = set()
+    for name, value in nonsense():
+        monkeypatch.setenv(name.upper(), value)
+        try:
+            load_settings()
+        except WrongSettings as error:
+            heard.update(error.sentences)
+        monkeypatch.delenv(name.upper())
+    assert len(heard) > len(Settings.model_fields)
+    pydantics = ("Input", "input", "should", "unable", "valid ", "alue error", "{", "exceeds")
+    assert [one for one in heard if any(word in one for word in pydantics)] == []
+
+
+@pytest.mark.parametrize(
+    ("token", "word"),
+    [
+        ("abc", "client secret"),
+        ("Bot " + REAL_LOOKING, "the word Bot"),
+        (REAL_LOOKING[5:], "its first part is no bot's"),
+        (REAL_LOOKING + ".x", "three parts"),
+        ("a b.c.d", "three parts"),
+    ],
+)
+def test_a_token_that_cannot_be_one_is_refused_at_once(tmp_path, capsys, token, word):
+    (tmp_path / ".env").write_text(f"\nDISCORD_TOKEN={token}\n")
+    assert main(["run"]) == 78
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("DISCORD_TOKEN cannot be a bot's token: ")
+    assert word in said
+    assert "(.env, line 2)" in said
+    assert token not in said
+    assert {path.name for path in tmp_path.iterdir()} == {".env"}
+    assert main(["doctor", "--only", "Discord,bot token"]) == 1
+    said = capsys.readouterr().out
+    assert word in said
+    assert "Discord: not asked" in said
+    assert token not in said
+
+
+def test_a_token_of_the_right_form_is_discords_to_judge():
+    assert no_bot_token(REAL_LOOKING) is None
+    # 17 digits, as the oldest ids have; without padding, and with each of base64url's lengths.
+    for digits in range(17, 21):
+        first = base64.urlsafe_b64encode(b"1" * digits).decode().rstrip("=")
+        assert no_bot_token(f"{first}.G1AbCd.{'-_' * 19}") is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:1", "[::1]:99", "127.9.9.9"])

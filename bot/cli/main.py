@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -104,6 +105,8 @@ def _run_command(arguments: list[str] | None) -> int:
         return 0
     keep_memory_private()  # The token is about to be in it.
     make_new_files_private()
+    # What it says of a line of .env, `idle_lines` says better, and once.
+    logging.getLogger("dotenv.main").setLevel(logging.ERROR)
     pass_on()
     try:
         match options.command:
@@ -197,6 +200,7 @@ async def _run() -> None:
     from bot.app.app import App  # noqa: PLC0415
     from bot.app.signals import handle_signals  # noqa: PLC0415
     from bot.client.login import require_token  # noqa: PLC0415
+    from bot.config.names import idle_lines  # noqa: PLC0415
     from bot.config.proxy import proxy_secrets  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
     from bot.logs import set_up_logging  # noqa: PLC0415
@@ -210,6 +214,8 @@ async def _run() -> None:
         prompts=settings.log_prompts,
         folder=settings.log_folder,
     )
+    for line in idle_lines():
+        logging.getLogger(__name__).warning("%s", line)
     app = App(settings)
     handle_signals(asyncio.get_running_loop(), app.stop)
     await app.run()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from http import HTTPStatus
+from pathlib import Path
 
 import aiohttp
 import discord
@@ -14,6 +15,8 @@ from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
 from bot.client.unreachable import why_unreachable
+from bot.config.checks import no_bot_token
+from bot.config.env_lines import origin
 from bot.config.proxy import Proxy, proxy_for
 from bot.config.settings import Settings
 from bot.delivery.breaker import LONGEST_ASKED_S
@@ -88,8 +91,20 @@ def discord_proxy(settings: Settings) -> Proxy | None:
 
 
 def require_token(settings: Settings) -> None:
-    """Raise `StartupError` with a hint where a token is needed and missing."""
-    if settings.discord_token is None and settings.discord_api_url is None:
+    """Raise `StartupError` with a hint where Discord's own API needs a token and there is none.
+
+    What cannot be one is refused too: offline, Discord's own refusal would never come.
+    """
+    if settings.discord_api_url is not None:
+        return
+    token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
+    if token and (problem := no_bot_token(token)):
+        where = origin("discord_token", Path(".env"), secret=True)
+        raise StartupError(
+            f"DISCORD_TOKEN cannot be a bot's token: {problem}{f' ({where})' if where else ''}. "
+            "Make one in the developer portal (Bot, Reset Token)."
+        )
+    if not token:
         raise StartupError(
             "DISCORD_TOKEN is missing: copy .env.example to .env and put the bot's token there, "
             "or try the bot without one with `make demo`."

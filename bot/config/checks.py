@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Collection
 from typing import Annotated, Any, Final
@@ -17,6 +18,8 @@ from bot.errors import ConfigError, InvalidRequest
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
 _REAL_TOKEN: Final = re.compile(r"[\w-]{18,}\.[\w-]{5,8}\.[\w-]{20,}")
+_TOKEN_PARTS: Final = 3
+_BASE64URL: Final = re.compile(r"[\w-]+", re.ASCII)
 _ENGINES: Final = re.compile(r"ray|local(:[1-9][0-9]?)?")
 
 
@@ -30,9 +33,15 @@ def user_ids(value: Any) -> Any:
     return frozenset(int(part) for part in parts)
 
 
-def number_or_auto(value: Any) -> Any:
-    """Return None for `auto`, and what is to be read as a number otherwise."""
-    return None if isinstance(value, str) and value.strip().lower() == "auto" else value
+def gigabytes(value: Any) -> Any:
+    """Return None for `auto`, else the number of GiB."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().lower()
+    try:
+        return None if text == "auto" else float(text)
+    except ValueError:
+        raise ValueError("it must be auto, or a number of GiB") from None
 
 
 def known_model(value: str) -> str:
@@ -58,6 +67,27 @@ def loopback_only(value: str | None) -> str | None:
     if parts.scheme not in {"http", "https"} or not is_loopback(parts.hostname or ""):
         raise ValueError("it must be an http address on this machine (127.0.0.1 or localhost)")
     return value.rstrip("/")
+
+
+def no_bot_token(text: str) -> str | None:
+    """Return why `text` cannot be a bot's token, in half a sentence without it; None if it can.
+
+    A token is three base64url parts with dots between them, the first of which is the bot's id in
+    digits (docs.discord.com/developers/reference, Authentication, shows one). More is for Discord.
+    """
+    if text.lower().startswith("bot "):
+        return "the word Bot does not belong before it"
+    parts = text.split(".")
+    if len(parts) == 1:
+        what = "a client secret, a public key and an application id are none"
+        return f"it must be three parts with dots between them; {what}"
+    if len(parts) != _TOKEN_PARTS or not all(map(_BASE64URL.fullmatch, parts)):
+        return "it must be three parts of letters, digits, - and _ with dots between them"
+    try:
+        identity = base64.urlsafe_b64decode(parts[0] + "=" * (-len(parts[0]) % 4))
+    except ValueError:
+        identity = b""
+    return None if identity.isdigit() else "its first part is no bot's; copy the whole of it"
 
 
 def no_real_token_elsewhere(token: SecretStr | None, api_url: str | None) -> None:
@@ -108,7 +138,7 @@ def readable_quality(value: str) -> str:
 
 QualityLevel = Annotated[str, AfterValidator(readable_quality)]
 """A setting that is a quality level, or empty."""
-Gigabytes = Annotated[Annotated[float, Field(ge=2)] | None, BeforeValidator(number_or_auto)]
+Gigabytes = Annotated[Annotated[float, Field(ge=2)] | None, BeforeValidator(gigabytes)]
 """A setting that is a number of GiB, or `auto`, which is None."""
 Share = Annotated[float, Field(gt=0, le=1)] | None
 """A setting that is a share, or not set."""

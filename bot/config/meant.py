@@ -1,4 +1,4 @@
-"""Settings that cannot be meant as they are read, and the one sentence about what is wrong."""
+"""Settings that cannot be meant as they are read: another encoding, escapes in a path."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
-
-from pydantic import ValidationError
 
 from bot.config.libraries import OF_LIBRARIES
 from bot.errors import ConfigError
@@ -48,13 +46,3 @@ def check_libraries() -> None:
     for name, value in os.environ.items():
         if OF_LIBRARIES.fullmatch(name) and _CONTROL.search(value):
             raise ConfigError(f"Wrong setting: {name}: {_WITH_CONTROL}.")
-
-
-def wrong_setting(error: ValidationError) -> str:
-    """Return one sentence about all that is wrong; it never shows a value."""
-    parts: list[str] = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        name = "_".join(str(step) for step in item["loc"][:1]).upper()
-        reason = item["msg"].removeprefix("Value error, ").rstrip(".")
-        parts.append(f"{name}: {reason}" if name else reason)
-    return f"Wrong setting: {'; '.join(parts)}. See .env.example."

@@ -34,11 +34,13 @@ from bot.config.checks import (
     readable_engines,
     user_ids,
 )
-from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant, wrong_setting
+from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant
 from bot.config.web_addresses import origins, public_url
+from bot.config.wrong import wrong_settings
 from bot.errors import ConfigError
 
 _PATHS_AS_TEXT: Final = frozenset({"log_dir"})
+_SECRETS: Final = frozenset({"discord_token", "api_keys"})
 
 
 class Settings(BaseSettings):
@@ -375,14 +377,20 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; raise `ConfigError` with one sentence that never shows a value."""
-    if (file := overrides.get("_env_file", ".env")) is not None:
-        check_encoding(Path(file))
+    """Read the settings.
+
+    Raises `ConfigError` with a sentence; `WrongSettings` is the one that names settings. Neither
+    shows a secret.
+    """
+    env_file = overrides.get("_env_file", ".env")
+    file = None if env_file is None else Path(env_file)
+    if file is not None:
+        check_encoding(file)
     check_libraries()
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise ConfigError(wrong_setting(error)) from None
+        raise wrong_settings(error, file, given=overrides.keys(), secrets=_SECRETS) from None
     except UnicodeDecodeError:
         raise ConfigError(NOT_UTF8) from None
     except (OSError, SettingsError):

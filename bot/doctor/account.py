@@ -16,6 +16,7 @@ from discord.http import Route
 
 from bot.client.login import INVITE_PERMISSIONS, SANDBOX_TOKEN, discord_proxy, invitation
 from bot.client.unreachable import why_unreachable
+from bot.config.checks import no_bot_token
 from bot.config.proxy import Proxy
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
@@ -44,20 +45,28 @@ class _Answers:
 
 
 def token_there(settings: Settings) -> Iterator[Finding]:
-    """Say if no token is set; `account` asks what Discord thinks of one."""
-    if not _token(settings):
+    """Say whether a token is set that can be one; `account` asks what Discord thinks of it."""
+    token = _token(settings)
+    if not token:
         yield Finding(
             "bot token",
             Level.ERROR,
             "DISCORD_TOKEN is missing",
             f"copy .env.example to .env; {_MAKE_TOKEN}; or try `make demo`, which needs none",
         )
+    elif problem := _problem(settings, token):
+        text = f"DISCORD_TOKEN cannot be a bot's token: {problem}"
+        yield Finding("bot token", Level.ERROR, text, _MAKE_TOKEN)
+    else:
+        yield Finding("bot token", Level.OK, "it is set, and has a token's form")
 
 
 def account(settings: Settings) -> Iterator[Finding]:
     """Ask Discord who the bot is and what it may do."""
     token = _token(settings)
-    if not token:
+    if not token or _problem(settings, token):
+        text = "not asked: there is no bot token to ask with"
+        yield Finding("Discord", Level.WARNING, text, "set DISCORD_TOKEN first")
         return
     base = settings.discord_api_url or Route.BASE
     try:
@@ -100,6 +109,11 @@ def account(settings: Settings) -> Iterator[Finding]:
 def _token(settings: Settings) -> str:
     token = settings.discord_token.get_secret_value().strip() if settings.discord_token else ""
     return SANDBOX_TOKEN if not token and settings.discord_api_url else token
+
+
+def _problem(settings: Settings, token: str) -> str | None:
+    """Return why this cannot be a token; a stand-in for Discord may take any."""
+    return None if settings.discord_api_url else no_bot_token(token)
 
 
 def _clock(answers: _Answers) -> Iterator[Finding]:

@@ -31,11 +31,15 @@ class Depth(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A check; past `limit_s` it counts as hanging, and is left behind."""
+    """A check; past `limit_s` it counts as hanging, and is left behind.
+
+    `also` are the names under which it says more than under its own: `--only` knows them too.
+    """
 
     check: Check
     depth: Depth = Depth.QUICK
     limit_s: float = 60.0
+    also: tuple[str, ...] = ()
 
 
 _HOUR_S: Final = 3600.0
@@ -45,7 +49,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "setting names": Entry(setting_names),
     "optional packages": Entry(optional_packages),
     "engine confinement": Entry(confinement),
-    "graphics card": Entry(graphics_card),
+    "graphics card": Entry(graphics_card, also=("graphics memory",)),
     "PyTorch": Entry(pytorch, Depth.USUAL, 180.0),
     "main memory": Entry(main_memory),
     "pinned memory": Entry(pinned_memory),
@@ -56,7 +60,11 @@ CHECKS: Final[dict[str, Entry]] = {
     "LoRA files": Entry(lora_files),
     "model hub": Entry(model_hub, Depth.USUAL),
     "bot token": Entry(token_there),
-    "Discord": Entry(account, Depth.USUAL),
+    "Discord": Entry(
+        account,
+        Depth.USUAL,
+        also=("clock", "application", "invitation", "intents", "servers", "gateway"),
+    ),
     "data folder": Entry(data_folder),
     "free disk": Entry(free_disk),
     "private files": Entry(private_files),

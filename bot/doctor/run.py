@@ -14,8 +14,15 @@ if TYPE_CHECKING:
     from bot.config.settings import Settings
 
 _MEND: Final = "mend what stands above first"
+_MEND_SETTING: Final = "mend it (.env.example says what it is for)"
+_REST: Final = "the rest was not checked"
 _OWNER: Final = "give the bot's user the right to read it, or run this as that user"
 _LIMIT_S: Final = 60.0
+_WITHOUT_PACKAGES: Final[dict[str, Callable[[], Iterable[Finding]]]] = {
+    "Python": packages.python,
+    "packages": packages.packages,
+    "tested versions": packages.tested_versions,
+}
 
 
 def examine(*, quick: bool = False, full: bool = False, only: str = "") -> Iterator[Finding]:
@@ -25,12 +32,12 @@ def examine(*, quick: bool = False, full: bool = False, only: str = "") -> Itera
     the model, `only` names checks, separated by commas.
     """
     wanted = {name.strip().lower() for name in only.split(",") if name.strip()}
-    if not wanted:
-        yield from _bounded("Python", packages.python, _LIMIT_S)
-        yield from _bounded("packages", packages.packages, _LIMIT_S)
-        yield from _bounded("tested versions", packages.tested_versions, _LIMIT_S)
+    for name, check in _WITHOUT_PACKAGES.items():
+        if not wanted or name.lower() in wanted:
+            yield from _bounded(name, check, _LIMIT_S)
     try:
         from bot.config.settings import load_settings  # noqa: PLC0415
+        from bot.config.wrong import WrongSettings  # noqa: PLC0415
         from bot.doctor import checks  # noqa: PLC0415 - needs the packages
         from bot.errors import ConfigError  # noqa: PLC0415
     except ImportError as error:
@@ -39,18 +46,25 @@ def examine(*, quick: bool = False, full: bool = False, only: str = "") -> Itera
         return
     try:
         settings = load_settings()
-    except ConfigError as error:
-        yield Finding("settings", Level.ERROR, str(error), "mend it; the rest was not checked")
+    except WrongSettings as error:
+        *others, last = error.sentences
+        for sentence in others:
+            yield Finding("settings", Level.ERROR, sentence, _MEND_SETTING)
+        yield Finding("settings", Level.ERROR, last, f"{_MEND_SETTING}; {_REST}")
         return
-    unknown = sorted(wanted - {name.lower() for name in checks.CHECKS})
-    if unknown:
-        known = ", ".join(checks.CHECKS)
-        yield Finding("only", Level.ERROR, f"there is no check {unknown[0]}", f"one of: {known}")
+    except ConfigError as error:
+        yield Finding("settings", Level.ERROR, str(error), f"mend it; {_REST}")
+        return
+    known = {name: {name.lower(), *entry.also} for name, entry in checks.CHECKS.items()}
+    besides = {"settings", *map(str.lower, _WITHOUT_PACKAGES)}
+    if unknown := sorted(wanted - besides.union(*known.values())):
+        every = ", ".join((*_WITHOUT_PACKAGES, "settings", *known))
+        yield Finding("--only", Level.ERROR, f"there is no check {unknown[0]}", f"one of: {every}")
         return
     yield Finding("settings", Level.OK, "valid")
     deepest = checks.Depth.QUICK if quick else checks.Depth.FULL if full else checks.Depth.USUAL
     for name, entry in checks.CHECKS.items():
-        if name.lower() in wanted or (not wanted and entry.depth <= deepest):
+        if wanted & known[name] or (not wanted and entry.depth <= deepest):
             yield from _of(name, entry.check, entry.limit_s, settings)
 
 

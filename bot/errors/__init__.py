@@ -84,7 +84,7 @@ class StartupError(BotError):
 
 
 class ConfigError(StartupError):
-    """A setting is missing or wrong. The message names the variable and never its value."""
+    """A setting is missing or wrong. The message names the variable, and never a secret."""
 
 
 class DatabaseError(StartupError):

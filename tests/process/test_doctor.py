@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 from bot.cli.main import main
 from bot.config.settings import Settings
-from bot.doctor import disk
+from bot.doctor import disk, run
 from storage.database import Database
 from storage.images import ImageStore
 from tests.jobs.kit import MODEL, open_queue, submit
@@ -147,6 +148,56 @@ def test_a_wrong_setting_is_one_error(examine, monkeypatch):
     code, found = examine()
     assert code == 1
     assert list(found) == ["settings"]
+
+
+def test_each_wrong_setting_is_an_error_of_its_own(tmp_path, capsys):
+    (tmp_path / ".env").write_text("LIMIT_OPEN_JOBS=many\nLOG_LEVEL=LOUD\n")
+    assert main(["doctor", "--only", "settings"]) == 1
+    said = capsys.readouterr().out
+    assert "errors: 2, warnings: 0" in said
+    assert "ERROR    settings: LOG_LEVEL: it must be" in said
+    assert said.count("the rest was not checked") == 1
+
+
+def printed_names() -> set[str]:
+    """Return each name that a module of the doctor gives a finding, by its source."""
+    found = set()
+    for path in Path(run.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        named = {
+            target.id: node.value.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AnnAssign)
+            and isinstance(target := node.target, ast.Name)
+            and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Finding"):
+                continue
+            name = node.args[0]
+            if isinstance(name, ast.Constant):
+                found.add(name.value)
+            elif isinstance(name, ast.Name):
+                found.add(named.get(name.id, "settings"))  # the runner's own: any check's
+    return found - {"--only"}
+
+
+def test_only_knows_every_name_that_is_printed(capsys, monkeypatch):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "tiny")
+    names = printed_names()
+    assert {"Python", "settings", "clock", "invitation", "graphics memory"} <= names
+    ran: set[str] = set()
+    monkeypatch.setattr(run, "_bounded", lambda name, *_: ran.add(name) or [])
+    for name in sorted(names):
+        ran.clear()
+        main(["doctor", "--only", name])
+        said = capsys.readouterr().out
+        assert "there is no check" not in said
+        assert ran or name == "settings", name
+    main(["doctor", "--only", "Pythn"])
+    said = capsys.readouterr().out
+    assert "there is no check pythn" in said
+    assert "one of: Python, packages, tested versions, settings, .env, " in said
 
 
 async def test_it_reads_beside_a_bot_that_runs(tmp_path, examine):

@@ -60,6 +60,8 @@ def test_names_in_env_that_are_no_settings(look, tmp_path, monkeypatch):
         "IMAGE_MODEL_NAME=tiny",
         "XYZZY=1",
         "CUDA_VISIBLE_DEVICES=0",
+        "",
+        "LOG_LEVEL: DEBUG",
     ]
     (tmp_path / ".env").write_text("\n".join(lines))
     found = look("setting names")
@@ -69,7 +71,9 @@ def test_names_in_env_that_are_no_settings(look, tmp_path, monkeypatch):
         ("DISCORD_BOT_TOKEN", "did you mean DISCORD_TOKEN?"),
         ("API_KEY", "did you mean API_KEYS?"),
     ]
-    assert [name for name, _ in texts][2:] == ["image_steps_max", "XYZZY"]
+    assert [name for name, _ in texts][2:] == ["image_steps_max", "XYZZY", "line"]
+    assert "XYZZY in .env (line 7) is no setting" in found[3][1]
+    assert found[4][1].startswith("line 10 of .env is not of the form NAME=VALUE")
     assert "secret" not in str(found)
 
 

@@ -29,6 +29,8 @@ from tests.process.proxy_kit import LOGIN, PASSWORD, USER, ConnectProxy, certifi
 from tests.wire.kit import is_outcome
 
 API, CDN, GATEWAY = "discord.com", "cdn.discordapp.com", "gateway.discord.gg"
+# What goes to Discord's own hosts has a token's form.
+TOKEN = "MTIzNDU2Nzg5MDEyMzQ1Njc4" + ".G1AbCd." + "x" * 38
 NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -37,6 +39,7 @@ def _no_proxies(monkeypatch, tmp_path):
     for name in (*NAMES, *Settings.model_fields):
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Sandbox, "token", TOKEN)
     monkeypatch.chdir(tmp_path)
 
 
@@ -103,7 +106,7 @@ def test_which_proxy_an_address_takes(monkeypatch, values, url, found):
 def test_a_proxy_that_cannot_be_used_is_one_sentence(monkeypatch, capsys, name, value, words):
     from bot.cli.main import main
 
-    monkeypatch.setenv("DISCORD_TOKEN", "made-up")
+    monkeypatch.setenv("DISCORD_TOKEN", TOKEN)
     monkeypatch.setenv("LOG_DIR", "-")
     monkeypatch.setenv(name, value)
     assert main(["run"]) == 78
