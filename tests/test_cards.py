@@ -44,6 +44,25 @@ def test_every_card_is_used_unless_some_are_chosen(driver):
     assert found(CUDA_VISIBLE_DEVICES="") == []
 
 
+def sizes(*ids: str) -> list[int]:
+    """Return how many MiB are free of each card, by the driver; 0 is unknown."""
+    return [card.free // 2**20 for card in nvidia.with_memory([nvidia.Gpu(one) for one in ids])]
+
+
+def test_the_memory_of_chosen_cards_is_theirs(driver):
+    driver(f"{FIRST}, 24564, 20000\n{SECOND}, 24564, 9000")
+    assert sizes(SECOND, FIRST) == [9000, 20000]
+    assert sizes("GPU-5e6f") == [9000]
+    # Cut so short that it names both, or a number: it is not guessed.
+    assert sizes("GPU-", "1", "MIG-1") == [0, 0, 0]
+    driver(f"{FIRST}, 24564, 20000")
+    assert sizes("0") == [20000]
+    driver(f"{FIRST}, [N/A], [N/A]\nnonsense")
+    assert sizes(FIRST) == [0]
+    driver("failed", 9)
+    assert sizes(FIRST) == [0]
+
+
 def test_a_driver_that_fails_has_no_cards(driver):
     driver("NVIDIA-SMI has failed because it couldn't communicate with the driver", 9)
     assert found() == []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import discord
 
 from bot.app.engines import Planned, cluster_engines, local_engines
+from bot.app.opening import log_opening
 from bot.archive.audit import AuditLog
 from bot.archive.gallery import Gallery
 from bot.archive.privacy import Privacy
@@ -25,7 +26,7 @@ from bot.client.attachments import Fetcher
 from bot.client.bot import ImageBot
 from bot.client.fetch_slots import FetchSlots
 from bot.client.gateway import stay_connected
-from bot.client.login import discord_proxy, invitation, log_in, require_token
+from bot.client.login import discord_proxy, log_in, require_token
 from bot.client.services import Services
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
@@ -140,25 +141,25 @@ class App:
                 stack.push_async_callback(self.check.close)
             services, progress = self._compose(database)
             stack.push_async_callback(services.fleet.close)
-            for planned in await self._planned_engines():
-                await services.fleet.add(planned.name, planned.engine, card=planned.card)
+            engines = await self._planned_engines()
+            for one in engines:
+                await services.fleet.add(one.name, one.engine, card=one.card)
             cluster = self._cluster(services.fleet, stack)
             self.door = self._bind_door(services, stack)
             try:
-                recovery = await services.queue.start(
+                await services.queue.start(
                     pause_waiting=RESTARTED if settings.on_restart == "paused" else None
                 )
                 await services.gallery.start()
                 await services.loras.start()
             except sqlite3.Error as error:
                 raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
-            log.info("queue ready: %s", recovery)
             if services.queue.control.paused is not None:
                 log.warning("the queue is paused: %s", services.queue.control.paused)
             http = self._open_door(stack)
             stack.push_async_callback(self.client.close)
             if await self._log_in():
-                self._log_invitation()
+                log_opening(settings, engines, self.client.application_id)
                 await self._serve(services, progress, http, cluster)
 
     async def _log_in(self) -> bool:
@@ -365,11 +366,6 @@ class App:
     async def _watch_ready(self) -> None:
         await self.client.wait_until_ready()
         self.ready.set()
-
-    def _log_invitation(self) -> None:
-        if self.settings.discord_api_url or self.client.application_id is None:
-            return
-        log.info("invite the bot with %s", invitation(self.client.application_id))
 
 
 def _raise_end_of(task: asyncio.Task[Any]) -> None:

@@ -18,11 +18,16 @@ from storage.images import engine_folder
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """An engine that is not started, its name in the bot, and its card's name if that is known."""
+    """An engine that is not started, its name in the bot, and its card if that is known."""
 
     name: str
     engine: Engine
-    card: str | None = None
+    gpu: nvidia.Gpu | None = None
+
+    @property
+    def card(self) -> str | None:
+        """The card's name, if that is known."""
+        return self.gpu and self.gpu.name
 
 
 def build_engine(
@@ -89,7 +94,7 @@ def local_engines(settings: Settings) -> list[Planned]:
     wanted = settings.local_engines
     if settings.model.built_in:
         return [_planned(settings, number, None) for number in range(wanted or 1)]
-    found = nvidia.visible()
+    found = nvidia.with_memory(nvidia.visible())
     if not found and wanted in {None, 1}:
         # The engine itself says best what is wrong with the card.
         return [_planned(settings, 0, None)]
@@ -105,4 +110,4 @@ def _planned(settings: Settings, number: int, card: nvidia.Gpu | None) -> Planne
     name = f"local-{number}"
     work = engine_folder(settings.images_dir, name).absolute()
     engine = build_engine(settings, card, work_path=work)
-    return Planned(name, engine, None if card is None else card.name)
+    return Planned(name, engine, card)

@@ -95,6 +95,10 @@ class ImageBot(commands.Bot):
         for guild_id in waiting - {guild.id for guild in self.guilds}:
             await queue.leave_guild(guild_id)
 
+    async def on_resumed(self) -> None:
+        """Log that the gateway's session goes on after it was cut."""
+        log.info("back at Discord")
+
     async def on_guild_remove(self, guild: discord.Guild) -> None:
         """Cancel what waits for a server that the bot was removed from."""
         await self.services.queue.leave_guild(guild.id)
@@ -122,5 +126,5 @@ class ImageBot(commands.Bot):
             return len(payload)
         await self.tree.sync()
         await database.write(lambda tx: facts.set_fact(tx, "commands", digest))
-        log.info("synced %d commands", len(payload))
+        log.debug("synced %d commands", len(payload))
         return len(payload)

@@ -114,7 +114,10 @@ class Fleet:
         with suppress(ValueError):
             slot.standby = None if standby is None else Standby(standby)
         self._roster.slots[name] = slot
-        log.info("engine %s joined (%s)", name, node)
+        # Those of the start are told with their cards; later ones are news.
+        log.log(
+            logging.INFO if self._running else logging.DEBUG, "engine %s joined (%s)", name, node
+        )
         if self._running:
             self._start(slot)
         self._roster.tell()

@@ -31,6 +31,10 @@ class Recovery:
     failed: int = 0
     cancelled: int = 0
 
+    def __str__(self) -> str:
+        """Say it in a line of the log."""
+        return f"{self.requeued} wait again, {self.failed} failed, {self.cancelled} were cancelled"
+
 
 async def generated(
     tx: Transaction,

@@ -97,7 +97,7 @@ class JobQueue:
 
         recovery = await self.commits.change(recover)
         if recovery != Recovery():
-            log.warning("jobs found running at start: %s", recovery)
+            log.warning("of the jobs that the last process left running %s", recovery)
         return recovery
 
     def close(self) -> None:

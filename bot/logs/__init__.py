@@ -93,8 +93,8 @@ def set_up_logging(
     Prompts are kept out unless `prompts` is set. With `folder` its log file gets every event too,
     as JSON; where that can't be opened, a warning says so.
 
-    discord.py stays at INFO whatever the level, since at DEBUG it logs whole gateway events with
-    interaction tokens in them.
+    discord.py is heard from WARNING on, and at DEBUG from INFO on, never below: there it logs whole
+    gateway events with interaction tokens in them. So are the other libraries below, but at INFO.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(LineFormatter(secrets, prompts=prompts))
@@ -108,7 +108,11 @@ def set_up_logging(
             problem = error
     logging.basicConfig(level=level, handlers=handlers, force=True)
     logging.captureWarnings(capture=True)
-    for name in ("discord", "aiosqlite", "asyncio", "PIL"):
-        logging.getLogger(name).setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level]))
+    number = logging.getLevelNamesMapping()[level]
+    for name in ("aiosqlite", "asyncio", "PIL"):
+        logging.getLogger(name).setLevel(max(logging.INFO, number))
+    # What it says of logins and sessions at INFO, the bot says itself.
+    heard = logging.INFO if number < logging.INFO else max(logging.WARNING, number)
+    logging.getLogger("discord").setLevel(heard)
     if problem is not None:
         logging.getLogger(__name__).warning("there is no log file: %s", problem)

@@ -9,8 +9,9 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Final
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -108,6 +109,32 @@ def visible(environment: Mapping[str, str] | None = None) -> list[Gpu]:
             break
         found.append(Gpu(entry, _name(entry, known)))
     return found
+
+
+def with_memory(found: Sequence[Gpu]) -> list[Gpu]:
+    """Return these cards with their total and free memory, where the driver tells; may block.
+
+    A card that CUDA_VISIBLE_DEVICES names by a number is known where there is one card: CUDA counts
+    otherwise than nvidia-smi.
+    """
+    answer = ask("--query-gpu=uuid,memory.total,memory.free", _PATIENCE_S) if found else _absent()
+    known: dict[str, tuple[int, int]] = {}
+    for line in answer.lines if answer.why_not is None else ():
+        uuid, *sizes = (part.strip() for part in line.split(","))
+        with suppress(ValueError):
+            total, free = (int(size) * _MIB for size in sizes)
+            known[uuid.lower()] = total, free
+
+    def of(card: Gpu) -> Gpu:
+        sizes = [known[uuid] for uuid in known if uuid.startswith(card.id.lower())]
+        if card.id.isdecimal():
+            sizes = list(known.values())
+        if len(sizes) != 1:
+            return card
+        ((total, free),) = sizes
+        return replace(card, total=total, free=free)
+
+    return [of(card) for card in found]
 
 
 def cards(patience_s: float) -> list[Gpu] | str:

@@ -243,6 +243,7 @@ async def test_a_bot_behind_a_proxy_draws(tmp_path):
         try:
             said = await logged(process, "through the proxy")
             assert f"{proxy.url} (HTTPS_PROXY)" in said
+            assert "https://discord.com/" in await logged(process, "invite the bot with")
             await sandbox.ready(PATIENCE_S)
             invocation = await sandbox.user("bob").slash("art", "imagine", prompt="a moon")
             message = await invocation.until(is_outcome, PATIENCE_S)

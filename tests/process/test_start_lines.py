@@ -1,0 +1,101 @@
+"""What the terminal says of a start: few lines, and those that one acts on."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.sandbox.server import Sandbox
+from tests.process.doctor_kit import program
+from tests.process.kit import PATIENCE_S, bot_process, logged
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nvidia-smi is a script here")
+
+GIB = 1024  # nvidia-smi counts in MiB
+SMI = """case "$1" in
+  *uuid,name*) echo "GPU-1a, NVIDIA GeForce RTX 4090"; echo "GPU-2b, NVIDIA GeForce RTX 3060";;
+  *uuid,memory*) echo "GPU-1a, {first}"; echo "GPU-2b, {second}";;
+  *) exit 1;;
+esac"""
+
+
+async def started(data: Path, **extra: str) -> list[str]:
+    """Start the bot, stop it once it is online, and return the log's lines without their times."""
+    async with Sandbox() as sandbox, bot_process(sandbox, data, **extra) as process:
+        lines = []
+        async with asyncio.timeout(PATIENCE_S):
+            while line := (await process.stderr.readline()).decode():
+                lines.append(line)
+                if "online as" in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            _, rest = await process.communicate()
+    assert process.returncode == 0, "".join(lines) + rest.decode()
+    # Time, level and job take a place each.
+    return [" ".join(line.split()[2:]) for line in lines]
+
+
+async def test_a_toys_start(tmp_path):
+    lines = await started(tmp_path, API_KEYS="none", HTTP_PORT="0")
+    docs, model, online = lines
+    assert docs.startswith("INFO - bot.http.server: the HTTP API is open at http://127.0.0.1:")
+    assert docs.endswith("/docs)")
+    assert model == (
+        "INFO - bot.app.opening: it draws with tiny, a toy that knows shapes, simple things and "
+        "short words"
+    )
+    assert online == "INFO - bot.client.bot: online as Imagine; servers: 1"
+
+
+async def test_the_budget_of_each_card(tmp_path):
+    cards = SMI.format(first=f"{24 * GIB}, {23 * GIB}", second=f"{12 * GIB}, {12 * GIB}")
+    program(tmp_path / "bin", "nvidia-smi", cards)
+    path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    model = {"IMAGE_MODEL_NAME": "Qwen/Qwen-Image", "IMAGE_PRECISION": "fp8"}
+    name, first, second, _ = await started(tmp_path, **path, **model, IMAGE_VRAM_GB="11")
+    assert name.endswith("it draws with Qwen/Qwen-Image (fp8)")
+    by = "may take 11.0 of 24.0 GiB (by IMAGE_VRAM_GB): NVIDIA GeForce RTX 4090"
+    assert first.endswith(f"local-0 {by}")
+    by = "may take 10.8 of 12.0 GiB (by IMAGE_GPU_MEMORY_UTILIZATION): NVIDIA GeForce RTX 3060"
+    assert second.endswith(f"local-1 {by}")
+
+
+async def test_without_a_card_it_says_so(tmp_path):
+    program(tmp_path / "bin", "nvidia-smi", "exit 9")
+    path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    name, none, _ = await started(tmp_path, **path, IMAGE_MODEL_NAME="Qwen/Qwen-Image")
+    assert name.startswith("INFO")
+    assert none.startswith("WARNING - bot.app.opening: NVIDIA's driver shows no graphics card")
+
+
+async def test_the_rest_is_there_at_debug(tmp_path):
+    said = "\n".join(await started(tmp_path, LOG_LEVEL="DEBUG"))
+    for words in ("engine local-0 joined", "synced", "discord.client: logging in"):
+        assert words in said
+
+
+async def test_lines_of_env_that_do_nothing_are_warned_of(tmp_path):
+    text = "LOG_LEVEL=INFO\n\nIMAGE_VRM_GB=8\nDISCORD_TOKEN: not-to-be-shown\n"
+    (tmp_path / ".env").write_text(text)
+    misspelt, unread, *_ = await started(tmp_path)
+    assert misspelt == (
+        "WARNING - bot.cli.main: IMAGE_VRM_GB in .env (line 3) is no setting and does nothing: "
+        "did you mean IMAGE_VRAM_GB? (.env.example has them all)"
+    )
+    assert "line 4 of .env is not of the form NAME=VALUE" in unread
+    assert "not-to-be-shown" not in misspelt + unread
+
+
+async def test_jobs_that_were_left_running_are_counted_in_words(tmp_path):
+    async with Sandbox() as sandbox, bot_process(sandbox, tmp_path, "misbehaving") as process:
+        await sandbox.ready(PATIENCE_S)
+        await (await sandbox.user("bob").slash("art", "imagine", prompt="hang")).response()
+        await logged(process, "it hangs")
+        process.kill()
+        await process.wait()
+    lines = await started(tmp_path)
+    assert "1 wait again, 0 failed, 0 were cancelled" in lines[0]
