@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--once", metavar="PROMPT", help="do one job, save its picture and exit")
     demo.add_argument("--out", metavar="FILE", type=Path, help="where --once saves the picture")
     demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765)")
+    demo.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
     demo.add_argument("--data", metavar="DIR", type=Path, help="data folder (default data/demo)")
     backup = commands.add_parser("backup", help="copy the data folder; the bot may run meanwhile")
     target = "a new folder (default DATA_DIR/backups/<time>)"
@@ -129,7 +130,8 @@ def _run_command(arguments: list[str] | None) -> int:
             case _:
                 from bot.cli.demo import demo  # noqa: PLC0415
 
-                asyncio.run(demo(options.once, options.out, options.port, options.data))
+                where = (options.out, options.port, options.data)
+                asyncio.run(demo(options.once, *where, browser=not options.no_open))
     except StartupError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_CONFIG

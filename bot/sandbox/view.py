@@ -80,6 +80,7 @@ def state(world: World) -> Json:
         ],
         "dms": {str(user.id): str(world.dm(user).id) for user in people},
         "commands": world.commands.everything(),
+        "notices": world.notices,
     }
 
 

@@ -64,6 +64,8 @@ class World:
         self.tokens: dict[str, Interaction] = {}
         self.files: dict[int, File] = {}
         self.attachment_limit = ATTACHMENT_LIMIT
+        self.notices: dict[str, str] = {}
+        """What the page says above everything, by Discord locale; `en-US` serves the others."""
         self._last_id = 0
 
     def new_id(self) -> int:

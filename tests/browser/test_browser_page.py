@@ -136,7 +136,7 @@ async def test_options_are_checked_before_sending(sandbox: Sandbox, bot: Bot, pa
     await page.type("/")
     await page.until(find(".panel-item", "/admin queue"))
     await page.type("draw ")
-    await page.until("document.activeElement.id === 'option-prompt'")
+    await page.until("document.querySelector('#option-prompt')?.value === 'a lighthouse'")
     await page.type("\n")
     await page.until(find(".chip-problem", "needed"))
     await page.type("an owl steps: many")
@@ -240,6 +240,59 @@ async def test_connection_and_presence(sandbox: Sandbox, bot: Bot, page: Page):
     await page.until(f"{TEXT}.includes('sent meanwhile')")
     await bot.close()
     await page.until("document.querySelector('#bot-state .dot').dataset.online === 'false'")
+
+
+async def test_a_notice_is_in_the_users_language_and_can_be_put_away(
+    sandbox: Sandbox, bot: Bot, page: Page
+):
+    sandbox.world.notices = {"en-US": "a toy draws", "zh-CN": "玩具模型"}
+    await arrive(page, sandbox)
+    notice = "document.querySelector('#notice')"
+    assert await page.js(f"{notice}.innerText.trim()") == "a toy draws"
+    await become(page, "小晨")
+    assert await page.js(f"{notice}.innerText.trim()") == "玩具模型"
+    await page.size(390, 844, mobile=True)
+    assert await page.js("document.documentElement.scrollWidth") <= 390
+    await page.click("#notice button")
+    assert await page.js(f"{notice}.hidden && {notice}.innerText") == ""
+    assert await page.js("document.activeElement.id") == "text"
+    await page.js("location.reload()")
+    await page.until("document.activeElement?.id === 'text'")
+    assert await page.js(f"{notice}.hidden")
+
+
+async def test_without_a_notice_there_is_none(sandbox: Sandbox, bot: Bot, page: Page):
+    await arrive(page, sandbox)
+    assert await page.js("document.querySelector('#notice').hidden")
+
+
+async def test_examples_stand_in_every_channel(sandbox, page, tmp_path):
+    async with staged(sandbox, tmp_path / "data"):
+        await arrive(page, sandbox)
+        await page.until("document.querySelector('.suggestion')")
+        await page.type("/imagine a boat\n")
+        await page.until("document.querySelector('.embed-image img')?.complete")
+        assert await page.js("document.querySelectorAll('.suggestion').length") == 5
+        # They take one row, whatever the width.
+        await page.size(500, 800)
+        tall = "document.querySelector('.suggestions').getBoundingClientRect().height"
+        assert await page.js(tall) < 60
+        # One that has the focus keeps it while messages come.
+        await page.js("document.querySelector('.suggestion').focus()")
+        await sandbox.user("bob").send("general", "hello")
+        await page.until(f"{TEXT}.includes('hello')")
+        assert await page.js("document.activeElement.innerText") == "a lighthouse"
+        await press(page, "a lighthouse", ".suggestion")
+        await page.until("document.querySelector('#option-prompt')?.value === 'a lighthouse'")
+        await page.type("\n")
+        await page.until(f"{TEXT}.includes('a lighthouse')")
+        # Bob's app is in the group, where Alice has none; neither is it for her to try.
+        await page.size(1280, 800)
+        await press(page, "friends", ".channel")
+        await page.until("document.querySelector('#channel-name').innerText === 'friends'")
+        await page.until("document.querySelectorAll('.suggestion').length === 0")
+        await become(page, "小晨")
+        await page.until(find(".suggestion", "一座灯塔"))
 
 
 async def test_a_phone(sandbox: Sandbox, bot: Bot, page: Page):

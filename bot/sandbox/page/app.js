@@ -13,6 +13,7 @@ import { setLocale } from "./time.js";
 
 const PAGE = 50;
 const TYPING_MS = 10000;
+const PUT_AWAY = "notice put away";
 
 const $ = (id) => document.getElementById(id);
 
@@ -65,7 +66,6 @@ const context = {
   dismiss(message) {
     dismissed.add(message.id);
     thread.remove(message.id);
-    empty();
     $("text")?.focus();
   },
   jump(id) {
@@ -106,7 +106,7 @@ const composer = new Composer($("composer"), {
 
 const interactions = new Interactions({
   here: () => ({ user: userId, channel: channelId }),
-  user, bot: () => state.bot, thread, rows: $("pending"), changed: empty,
+  user, bot: () => state.bot, thread, rows: $("pending"),
   complain: (sentence) => composer.complain(sentence),
 });
 
@@ -150,7 +150,6 @@ function onMessage(message, isNew) {
   } else if (before && hasPicture(message) && !hasPicture(before)) {
     say(`${nameOf(message.author, context)} posted a picture`);
   }
-  empty();
 }
 
 function setTyping(person) {
@@ -165,10 +164,8 @@ function receive(event) {
   if (loading && event.type.startsWith("message_")) return loading.push(event);
   if (event.type === "message_create") onMessage(event.message, true);
   else if (event.type === "message_update") onMessage(event.message, false);
-  else if (event.type === "message_delete") {
-    thread.remove(event.message_id);
-    empty();
-  } else if (event.type === "interaction_answered") interactions.answered(event.interaction_id);
+  else if (event.type === "message_delete") thread.remove(event.message_id);
+  else if (event.type === "interaction_answered") interactions.answered(event.interaction_id);
   else if (event.type === "interaction_failed") interactions.failed(event.interaction_id, event.sentence);
   else if (event.type === "modal") interactions.form(event);
   else if (event.type === "typing") {
@@ -179,9 +176,27 @@ function receive(event) {
 
 // What is shown.
 
-function empty() {
-  const none = !thread.views.length && !interactions.waiting;
-  composer.suggest(none && state.bot.online);
+/** What the demo says of itself, until it is put away. */
+function drawNotice() {
+  const sentence = state.notices[user(userId).locale] ?? state.notices["en-US"];
+  const hidden = !sentence || sessionStorage.getItem(PUT_AWAY) === "yes";
+  $("notice").hidden = hidden;
+  $("notice").replaceChildren(
+    ...(hidden
+      ? []
+      : [
+          h("p", null, sentence),
+          h("button.icon-button", {
+            type: "button",
+            "aria-label": "Put this away",
+            onclick: () => {
+              sessionStorage.setItem(PUT_AWAY, "yes");
+              drawNotice();
+              $("text")?.focus();
+            },
+          }, icon("close")),
+        ]),
+  );
 }
 
 function drawHead() {
@@ -211,6 +226,8 @@ function draw() {
   drawMe($("me"), view);
   drawMembers($("members"), view, menus.person);
   drawHead();
+  drawNotice();
+  composer.suggest(state.bot.online);
 }
 
 async function load() {
@@ -228,7 +245,6 @@ async function load() {
     if (loading === buffer) loading = null;
   }
   buffer.forEach(receive);
-  empty();
 }
 
 async function earlier() {
@@ -251,7 +267,6 @@ async function refresh() {
   if (!user(userId) || !(channel() || isDm())) return go(userId, channelId);
   draw();
   if (commandsChanged && !composer.command) composer.input();
-  empty();
   return undefined;
 }
 

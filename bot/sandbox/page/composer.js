@@ -5,10 +5,16 @@ import { CommandForm } from "./command-form.js";
 import { flatten, mainOption, matching, parse, visible } from "./commands.js";
 import { Panel } from "./panel.js";
 
-const PROMPTS = [
-  "a lighthouse", "three green triangles on a yellow background", "CAT in white letters on blue",
-  "a blue square to the left of a red star", "蓝色的月亮",
-];
+// What the toy model draws well; Qwen-Image draws all of them.
+const PROMPTS = {
+  en: [
+    "a lighthouse", "three green triangles", "CAT in white letters on blue",
+    "a red heart on black", "蓝色的月亮",
+  ],
+  zh: [
+    "一座灯塔", "黄色背景上的三个绿色三角形", "蓝色背景上的白色字母CAT", "黑色背景上的红色爱心", "蓝色的月亮",
+  ],
+};
 
 /**
  * The form at the bottom. `host` gives state(), user(), channel(), isDm(), and does
@@ -78,15 +84,19 @@ export class Composer {
     return flatten(commands, user.locale);
   }
 
-  /** Offer a few first prompts, or none. */
+  /** Offer a few first prompts where /imagine can be used, or none. */
   suggest(on) {
-    const leaf = this.leaves().find((entry) => entry.path === "imagine");
-    const option = leaf && mainOption(leaf);
+    const find = () => this.leaves().find((entry) => entry.path === "imagine");
+    const prompts = on && find() ? PROMPTS[this.host.user().locale.startsWith("zh") ? "zh" : "en"] : [];
+    if (prompts === this.suggested) return; // A button that has the focus keeps it.
+    this.suggested = prompts;
+    const begin = (prompt) => {
+      const leaf = find();
+      this.begin(leaf, { [mainOption(leaf).name]: prompt });
+    };
     this.suggestions.replaceChildren(
-      ...(on && option
-        ? PROMPTS.map((prompt) =>
-            h("button.suggestion", { type: "button", onclick: () => this.begin(leaf, { [option.name]: prompt }) }, prompt))
-        : []),
+      ...prompts.map((prompt) =>
+        h("button.suggestion", { type: "button", onclick: () => begin(prompt) }, prompt)),
     );
   }
 

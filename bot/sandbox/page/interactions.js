@@ -8,7 +8,7 @@ import { openForm } from "./modal.js";
  * Commands, presses and forms under way.
  *
  * `host`: here() -> {user, channel} ids, user(id), bot(), thread, rows (the list of commands
- * without an answer), changed(), complain(sentence).
+ * without an answer), complain(sentence).
  */
 export class Interactions {
   constructor(host) {
@@ -28,10 +28,6 @@ export class Interactions {
     this.host.rows.replaceChildren();
   }
 
-  get waiting() {
-    return this.host.rows.children.length > 0;
-  }
-
   /** Run a command; rejects with a sentence where the server refuses. */
   async command(name, options, files = [], targetId = undefined) {
     const { host } = this;
@@ -43,7 +39,6 @@ export class Interactions {
     this.rows.set(id, row);
     host.rows.append(row.node);
     this.replay(id);
-    host.changed();
   }
 
   /** Press a button or make a choice in a menu. */
@@ -107,6 +102,5 @@ export class Interactions {
   drop(id) {
     this.rows.delete(id);
     this.presses.delete(id);
-    this.host.changed();
   }
 }
