@@ -66,7 +66,11 @@ def back_up(settings: Settings, target: Path | None, *, images: bool) -> Backup:
         sync_folder(folder.parent)
     except (OSError, sqlite3.Error) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise BotError(f"The backup to {folder} failed: {error}.") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BotError(
+            f"The backup to {folder} failed ({reason}): name a folder that can be written, or make "
+            "room there."
+        ) from error
     return backup
 
 

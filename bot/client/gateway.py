@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import discord
 
+from bot.client.unreachable import why_unreachable
+
 if TYPE_CHECKING:
     from discord.gateway import DiscordWebSocket
 
@@ -58,12 +60,29 @@ def _tolerant(name: str, parse: Parser) -> Parser:
     return tolerant
 
 
+_LOST: Final = "Attempting a reconnect in "
+
+
+def _told_in_a_line(record: logging.LogRecord) -> bool:
+    """Make discord.py's traceback of each lost connection one line that says why."""
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and str(record.msg).startswith(_LOST):
+        delay = record.getMessage().removeprefix(_LOST)
+        code = f"closed with {error.code}" if isinstance(error, discord.ConnectionClosed) else None
+        record.msg = "the connection to Discord is lost (%s); next try in %s"
+        record.args = (code or why_unreachable(error), delay)
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
+
+
 async def stay_connected(client: discord.Client) -> None:
     """Serve a client's gateway; open it anew where what comes over it cannot be read at all.
 
     Raises what Discord closes the line for, as `discord.ConnectionClosed` or
     `discord.PrivilegedIntentsRequired`.
     """
+    logging.getLogger("discord.client").addFilter(_told_in_a_line)
     pause = _FIRST_RETRY_S
     while True:
         started = time.monotonic()

@@ -68,6 +68,19 @@ def diagnose(error: BaseException, *, secret: str = "") -> Fault:
     return Fault(EngineErrorKind.RAISED, detail, fatal=fatal)
 
 
+def account_of(error: BaseException) -> str:
+    """Return what the log says of an error, each line with its end.
+
+    That is a traceback, but for what is foreseen: an `EngineError` with a sentence of its own says
+    what is wrong better, and only what brought it about is named.
+    """
+    if not (isinstance(error, EngineError) and error.template is not None):
+        return "".join(traceback.format_exception(error))
+    if error.__cause__ is None:
+        return ""
+    return f"it came of {traceback.format_exception_only(error.__cause__)[-1].strip()}\n"
+
+
 def free_memory() -> None:
     """Give unused GPU memory back; call it once nothing refers to the failed job's tensors."""
     import gc  # noqa: PLC0415 - rare

@@ -13,7 +13,7 @@ from typing import Final, TextIO
 
 from typing_extensions import override
 
-from bot.logs.file import JsonFormatter, log_file_handler
+from bot.logs.file import FILE_NAME, JsonFormatter, log_file_handler
 from bot.logs.redact import Redactor
 
 _job_id: ContextVar[str] = ContextVar("job_id", default="-")
@@ -115,4 +115,8 @@ def set_up_logging(
     heard = logging.INFO if number < logging.INFO else max(logging.WARNING, number)
     logging.getLogger("discord").setLevel(heard)
     if problem is not None:
-        logging.getLogger(__name__).warning("there is no log file: %s", problem)
+        logging.getLogger(__name__).warning(
+            "there is no log file: %s in LOG_DIR cannot be written (%s)",
+            FILE_NAME,
+            problem.strerror,
+        )

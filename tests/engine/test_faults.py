@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bot.engine.faults import diagnose
+from bot.engine.faults import account_of, diagnose
 from bot.engine.options import Backoff
 from bot.engine.parent.environment import child_environment
 from bot.errors import EngineError, EngineErrorKind
@@ -49,6 +49,21 @@ def test_the_prompt_is_cut_out_of_the_detail() -> None:
 def test_an_engine_error_keeps_its_sentence() -> None:
     error = EngineError(EngineErrorKind.LOAD_FAILED, "x", sentence="The file is missing.")
     assert diagnose(error).sentence == "The file is missing."
+
+
+def _raised(error: Exception, cause: Exception | None) -> str:
+    try:
+        raise error from cause
+    except Exception as caught:
+        return account_of(caught)
+
+
+def test_what_is_foreseen_is_told_without_a_traceback() -> None:
+    foreseen = EngineError(EngineErrorKind.LOAD_FAILED, "x", sentence="The file is missing.")
+    assert _raised(foreseen, None) == ""
+    assert _raised(foreseen, OSError(5, "I/O")) == "it came of OSError: [Errno 5] I/O\n"
+    for strange in (ValueError("odd"), EngineError(EngineErrorKind.RAISED, "no words for it")):
+        assert _raised(strange, None).startswith("Traceback (most recent call last):\n")
 
 
 def test_the_environment_keeps_what_libraries_need_and_drops_secrets() -> None:

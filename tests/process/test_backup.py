@@ -14,6 +14,7 @@ import pytest
 from bot.cli.backup import back_up, report
 from bot.cli.main import main
 from bot.sandbox.server import Sandbox
+from storage.migrate import prepare, read_migrations
 from tests.engines import Script, ScriptedEngine
 from tests.process.kit import ROOT, bot_process, environment
 from tests.wire.conftest import _route, judge, sandbox
@@ -34,6 +35,16 @@ async def command(sandbox: Sandbox, data, *arguments: str) -> str:
 
 
 @pytest.mark.slow
+def test_a_folder_that_cannot_be_made_is_told_without_its_number(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    prepare(tmp_path / "bot.sqlite3", read_migrations())
+    (tmp_path / "file").touch()
+    assert main(["backup", str(tmp_path / "file" / "copy")]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "(Not a directory): name a folder that can be written" in said
+    assert "Errno" not in said
+
+
 async def test_a_restore_after_a_backup_under_load_loses_no_job(tmp_path):
     data, copy = tmp_path / "data", tmp_path / "copy"
     data.mkdir()

@@ -99,3 +99,22 @@ async def test_jobs_that_were_left_running_are_counted_in_words(tmp_path):
         await process.wait()
     lines = await started(tmp_path)
     assert "1 wait again, 0 failed, 0 were cancelled" in lines[0]
+
+
+async def test_a_lost_connection_is_one_line(tmp_path):
+    async with Sandbox() as sandbox:
+        bot = bot_process(sandbox, tmp_path)
+        process = await bot.__aenter__()
+        await sandbox.ready(PATIENCE_S)
+        await logged(process, "online as")
+    try:
+        line = await logged(process, "is lost")
+        assert " WARNING " in line
+        assert "the connection to Discord is lost (no connection: " in line
+        assert "; next try in " in line
+        process.send_signal(signal.SIGTERM)
+        _, rest = await process.communicate()
+        assert process.returncode == 0
+        assert b"Traceback" not in rest
+    finally:
+        await bot.__aexit__(None, None, None)

@@ -12,7 +12,6 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections import defaultdict
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from bot.engine.child.backend import Backend
 from bot.engine.child.confined import confine_engine
 from bot.engine.child.control_tokens import without_control_tokens
 from bot.engine.child.png import save_png
-from bot.engine.faults import Fault, diagnose, free_memory
+from bot.engine.faults import Fault, account_of, diagnose, free_memory
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import EngineRequest
@@ -146,7 +145,7 @@ class Server:
             )
             info = backend.load(progress)
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
-            traceback.print_exc()
+            sys.stderr.write(account_of(error))
             fault = diagnose(error)
             self._channel.send(
                 "load_failed", detail=fault.detail, sentence=fault.sentence, values=fault.values
@@ -199,7 +198,7 @@ class Server:
             return None
         except Exception as error:  # noqa: BLE001 - one bad job must not end the child
             redact = Redactor((request.prompt, request.negative_prompt))
-            sys.stderr.write(redact(traceback.format_exc()))
+            sys.stderr.write(redact(account_of(error)))
             return diagnose(error, secret=request.prompt)
         timings["total"] = time.perf_counter() - started
         self._channel.send(
