@@ -76,7 +76,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
     codec.give_way = dit.residency.give_way
     measure = partial(take_budget, options)
-    return Networks(dit, embedder, codec, torch.cuda.get_device_name(), measure)
+    return Networks(dit, embedder, codec, torch.cuda.get_device_name(), measure, budget)
 
 
 def _tokenizer(folder: Any) -> Any:

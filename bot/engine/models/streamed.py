@@ -40,7 +40,8 @@ class StreamedQwenImage:
         self._networks = load(self._spec.name, self._options, progress)
         self._loras = LoraFiles(self._options.lora_path)
         self._preview = LatentPreview.fit(self._networks.codec)
-        return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
+        networks = self._networks
+        return LoadInfo(self._spec.name, networks.device_name, imports_s, networks.card_use())
 
     def _embedded(self, prompts: list[str]) -> Any:
         """Encode the prompts; a very long one may need more room than the plan left."""
@@ -111,6 +112,7 @@ class StreamedQwenImage:
         for image in networks.codec.decode(latents, room):
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
-            yield Drawn(image, timings | {"decode": now - marks[-1]}, peak or None)
+            timings |= {"decode": now - marks[-1]}
+            yield Drawn(image, timings, peak or None, networks.card_use())
             timings = {}
             marks.append(time.perf_counter())
