@@ -11,6 +11,7 @@ from typing import Any
 
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
+from bot.engine.files.find import keep_compiled_code
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import overflowed
 from bot.engine.options import Activity, EngineOptions, LoadProgress
@@ -32,6 +33,8 @@ class StreamedQwenImage:
         """See `Backend`."""
         progress(mark("importing libraries"), None)
         started = time.perf_counter()
+        if self._spec.published is not None:
+            keep_compiled_code(self._options.model_path)
         load = FAMILIES[self._spec.family].streamed_load()
         imports_s = time.perf_counter() - started
         from bot.engine.stream.lora_files import LoraFiles  # noqa: PLC0415

@@ -22,6 +22,7 @@ def main() -> int:
     from typing import Any  # noqa: PLC0415
 
     from bot.engine.child.confined import confine_engine  # noqa: PLC0415
+    from bot.engine.files.find import keep_compiled_code  # noqa: PLC0415
     from bot.engine.lifeline import die_with_parent, leave_signals_to_parent  # noqa: PLC0415
     from bot.errors import EngineError  # noqa: PLC0415
     from bot.lab.trial.wish import Wish  # noqa: PLC0415
@@ -52,6 +53,8 @@ def main() -> int:
             say(name, figures=figures)
 
     def confinement() -> dict[str, Any]:
+        # Only a folder that is there can be allowed.
+        keep_compiled_code(wish.options.model_path)
         # A model of no name: there is nothing to download, and no folder to make for it.
         confine_engine("", wish.options)
         return {"asked": wish.options.confinement}
