@@ -15,6 +15,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bot.engine.protocol import (
+    CardUse,
     EngineRequest,
     EngineState,
     Event,
@@ -107,6 +108,7 @@ class ScriptedEngine:
         self.state = EngineState.IDLE if loaded else EngineState.STOPPED
         self.load_s = load_s
         self.requests: list[EngineRequest] = []
+        self.card_use: CardUse | None = None
         self.inputs: dict[str, bytes] = {}
         """The pictures that jobs started from, which are gone once those have ended."""
         self.cancels: list[str] = []
@@ -141,7 +143,7 @@ class ScriptedEngine:
                 self.state = EngineState.LOADING
                 yield Loading("reading the weights", 0.5)
                 self._check_load(scripted or self.load_error)
-                yield Loaded("scripted", "cpu", self.load_s)
+                yield Loaded("scripted", "cpu", self.load_s, card_use=self.card_use)
             self.state = EngineState.BUSY
             for step in range(request.steps + 1):
                 if step:
@@ -164,7 +166,11 @@ class ScriptedEngine:
                 yield picture
             self._check_open()
             if script.finish:
-                yield Finished({"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}, 1234)
+                yield Finished(
+                    {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0},
+                    1234,
+                    self.card_use,
+                )
         except EngineError as error:
             if error.kind in _FATAL:
                 self.state = EngineState.STOPPED

@@ -60,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     depth = doctor.add_mutually_exclusive_group()
     depth.add_argument("--quick", action="store_true", help="only what takes a moment")
     depth.add_argument("--full", action="store_true", help="the model's hashes too (minutes)")
+    depth.add_argument(
+        "--trial",
+        action="store_true",
+        help="will this card do it? Two minutes, nothing is downloaded, no token is needed",
+    )
     depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
     download = commands.add_parser(
         "download", help="get the model's files now; goes on where it ended"
@@ -252,6 +257,11 @@ def _download(lightning: int | None) -> None:
 
 
 def _examine(options: argparse.Namespace) -> int:
+    if options.trial:
+        from bot.config.settings import load_settings  # noqa: PLC0415
+        from bot.lab.trial.run import trial  # noqa: PLC0415
+
+        return trial(load_settings(), as_json=options.json)
     from bot.doctor import finding, run  # noqa: PLC0415
 
     found = run.examine(quick=options.quick, full=options.full, only=options.only)

@@ -15,7 +15,7 @@ from bot.config.settings import Settings
 from bot.doctor.budget import pinned_wanted
 from bot.doctor.card import needs_card
 from bot.doctor.finding import Finding, Level
-from bot.engine.host_memory import total_memory, under_wsl
+from bot.engine.host_memory import available_memory, total_memory, under_wsl
 
 _GIB: Final = 2**30
 # Less than this share of what the model wants is an error, not a warning.
@@ -32,7 +32,7 @@ def main_memory(settings: Settings) -> Iterator[Finding]:
     text = f"{total / _GIB:.1f} GiB"
     if limit is not None and limit < total:
         text, total = f"{limit / _GIB:.1f} GiB of the machine's {text}, by the container", limit
-    if (available := _meminfo("MemAvailable")) is not None:
+    if (available := available_memory()) is not None:
         text += f", {available / _GIB:.1f} GiB available"
     step = "add memory; swap does not help: weights would come from the disk at each step"
     published = settings.model.published
@@ -106,18 +106,6 @@ def _locked_limit() -> str:
     soft, _hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     limit = "unlimited" if soft == resource.RLIM_INFINITY else f"{soft / 2**20:.0f} MiB"
     return f"; ulimit -l is {limit}, which does not bind NVIDIA's driver"
-
-
-def _meminfo(name: str) -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key == name:
-            return int(value.split()[0]) * 1024
-    return None
 
 
 def _container_limit() -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Final
 
 MIB: Final = 2**20
@@ -32,6 +33,16 @@ def _windows_total() -> int | None:
     if not kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes)):
         return None
     return kilobytes.value * 1024
+
+
+def available_memory() -> int | None:
+    """Return how much of it programs may take without swapping, in bytes; None if unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text("ascii").splitlines()
+    except OSError:
+        return None
+    found = (line.split() for line in lines if line.startswith("MemAvailable:"))
+    return next((int(kilobytes) * 1024 for _name, kilobytes, *_ in found), None)
 
 
 def under_wsl() -> bool:

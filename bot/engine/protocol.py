@@ -56,6 +56,28 @@ class Loading:
 
 
 @dataclass(frozen=True, slots=True)
+class CardUse:
+    """How a loaded engine uses its card; sizes in bytes.
+
+    `bound` is what bounds the budget (`card_budget.Bound`), and `foreign` what other programs hold
+    where that is it. Of the `blocks` of the model `resident` stay on the card. The others are
+    fetched from main memory at each step: `pinned` of the `pin_wanted` bytes by the card itself;
+    `pin_refused` where the driver gives no more. `uncompiled` says why blocks are not compiled,
+    None where they are, or are to be.
+    """
+
+    budget: int | None
+    bound: str
+    foreign: int
+    blocks: int
+    resident: int
+    pinned: int
+    pin_wanted: int
+    pin_refused: bool
+    uncompiled: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """The model is ready. `imports_s` is the time spent importing libraries, within `seconds`."""
 
@@ -63,6 +85,7 @@ class Loaded:
     device: str
     seconds: float
     imports_s: float = 0.0
+    card_use: CardUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +129,7 @@ class Finished:
 
     timings: Mapping[str, float]
     peak_gpu_bytes: int | None = None
+    card_use: CardUse | None = None
 
 
 Event = Loading | Loaded | Step | Preview | Picture | Finished

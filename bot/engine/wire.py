@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from bot.engine.frames import Frame, FrameError
 from bot.engine.protocol import (
+    CardUse,
     EngineRequest,
     Event,
     Finished,
@@ -82,6 +83,7 @@ def read_event(frame: Frame) -> Event:
                     str(header["device"])[:_TEXT_LIMIT],
                     _amount(header["seconds"]),
                     _amount(header["imports_s"]),
+                    _card_use(header.get("card_use")),
                 )
             case "step":
                 index, total = int(header["index"]), int(header["total"])
@@ -101,7 +103,11 @@ def read_event(frame: Frame) -> Event:
             case "finished":
                 timings = {str(k): _amount(v) for k, v in dict(header["timings"]).items()}
                 peak = header["peak_gpu_bytes"]
-                return Finished(timings, None if peak is None else int(_amount(peak)))
+                return Finished(
+                    timings,
+                    None if peak is None else int(_amount(peak)),
+                    _card_use(header.get("card_use")),
+                )
             case other:
                 raise FrameError(f"the child sent a message of type {other[:40]!r}")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -119,6 +125,24 @@ def read_failure(kind: EngineErrorKind, frame: Frame) -> EngineError:
         detail,
         sentence=None if sentence is None else str(sentence)[:_SENTENCE_LENGTH],
         values={str(key): str(value)[:_SENTENCE_LENGTH] for key, value in values.items()},
+    )
+
+
+def _card_use(values: Any) -> CardUse | None:
+    """Read `asdict` of a `CardUse`; raise `KeyError`, `TypeError` or `ValueError` for another."""
+    if values is None:
+        return None
+    sizes = {
+        name: int(_amount(values[name]))
+        for name in ("foreign", "blocks", "resident", "pinned", "pin_wanted")
+    }
+    budget, why = values["budget"], values["uncompiled"]
+    return CardUse(
+        budget=None if budget is None else int(_amount(budget)),
+        bound=str(values["bound"])[:_TEXT_LIMIT],
+        pin_refused=bool(values["pin_refused"]),
+        uncompiled=None if why is None else str(why)[:_TEXT_LIMIT],
+        **sizes,
     )
 
 

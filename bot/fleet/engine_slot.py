@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from bot.domain.job import Job
-from bot.engine.protocol import Engine, EngineState
+from bot.engine.protocol import CardUse, Engine, EngineState
 from bot.fleet.worker import GpuWorker
 from bot.jobs.schedule import EngineOutlook
 from bot.jobs.tasks import unbroken
@@ -41,6 +41,11 @@ class EngineSlot:
     def card(self) -> str | None:
         """The graphics card's name: what the engine said when it loaded, or what was known."""
         return self.worker.session.device or self._card
+
+    @property
+    def card_use(self) -> CardUse | None:
+        """How it uses its card, while its model is loaded and that is known."""
+        return self.worker.session.card_use if self.engine.state in _READY else None
 
     @property
     def job(self) -> Job | None:

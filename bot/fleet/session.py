@@ -11,6 +11,7 @@ from typing import cast
 
 from bot.domain.job import Job
 from bot.engine.protocol import (
+    CardUse,
     Engine,
     Event,
     Finished,
@@ -50,6 +51,8 @@ class EngineSession:
     ) -> None:
         self.device: str | None = None
         """What the engine said it draws on, once it has loaded."""
+        self.card_use: CardUse | None = None
+        """What the engine said of it last: once loaded, or at the end of a job."""
         self.loras: frozenset[str] = frozenset()
         """The LoRAs of its last job, which it still holds."""
         self.cancel_asked = asyncio.Event()
@@ -112,7 +115,7 @@ class EngineSession:
                 self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
             case Loaded():
                 self._obstacles.loaded()
-                self.device = event.device
+                self.device, self.card_use = event.device, event.card_use
                 attempt.began_at = self._timer()
                 attempt.load_s = event.seconds
                 log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
@@ -127,6 +130,7 @@ class EngineSession:
                 attempt.pictures.append(event)
             case Finished():
                 attempt.finished = event
+                self.card_use = event.card_use
 
     def _log_loading(self, stage: str, fraction: float | None) -> None:
         """Log each stage, and the long ones again every tenth."""

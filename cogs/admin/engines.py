@@ -11,6 +11,7 @@ from bot.client.bot import ImageBot
 from bot.fleet.engine_slot import EngineSlot, Standby
 from bot.fleet.fleet import Fleet
 from bot.jobs.feed import Feed
+from bot.messages.card_use import card_lines
 from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES, MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES
 from bot.messages.status import progress_status
@@ -41,14 +42,18 @@ def _line(slot: EngineSlot, feed: Feed) -> str:
     return f"- **{name}**: {' · '.join(parts)}"
 
 
-def engine_lines(fleet: Fleet, feed: Feed) -> list[str]:
+def engine_lines(fleet: Fleet, feed: Feed, *, cards: bool = False) -> list[str]:
     """Return a line for each engine: its card and node, what it does, how fast it is.
 
-    While a model is downloaded or loaded, the line says how far that has got.
+    While a model is downloaded or loaded, the line says how far that has got. With `cards` more
+    lines say how each loaded engine uses its card.
     """
-    return [_line(slot, feed) for slot in fleet.slots.values()] or [
-        _("There is no engine at present; jobs wait until one comes.")
-    ]
+    lines: list[str] = []
+    for slot in fleet.slots.values():
+        lines.append(_line(slot, feed))
+        if cards and slot.card_use is not None:
+            lines += [f"  - {line}" for line in card_lines(slot.card_use)]
+    return lines or [_("There is no engine at present; jobs wait until one comes.")]
 
 
 async def _names(

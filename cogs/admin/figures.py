@@ -109,7 +109,7 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
         ),
         _("Database: {size} MiB").format(size=f"{machine.database_bytes / _MIB:.1f}"),
     ]
-    lines += engine_lines(services.fleet, services.queue.feed)
+    lines += engine_lines(services.fleet, services.queue.feed, cards=True)
     for card in machine.cards:
         lines.append(
             _("Graphics card: {used} of {total} GiB used").format(
@@ -136,6 +136,9 @@ def _machine_lines(bot: ImageBot, machine: Machine, condition: Condition) -> lis
                 detail=" ".join(safe(fault.detail, _DETAIL_SHOWN).split()),
             )
         )
+    uses = [slot.card_use for slot in services.fleet.slots.values()]
+    if any(use is not None and use.budget is not None for use in uses):
+        return lines  # the engines have said what it is
     if (budget := services.settings.image_vram_gb) is None:
         lines.append(_("Budget of the engine: what is free on the card"))
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from tests.cluster.kit import (
 )
 from tests.crash.test_engine_dies_too import gone
 from tests.engine.kit import draw, draw_well, react, request
-from tests.engine.misbehaving import numbered_jpeg
+from tests.engine.misbehaving import CARD_USE, numbered_jpeg
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
 
@@ -84,6 +85,8 @@ async def test_events_come_in_order(engine, tmp_path):
     kinds = [type(event) for event in events]
     assert kinds[0] is Loading
     begun = kinds.index(Loaded) + 1
+    assert events[begun - 1].card_use == CARD_USE
+    assert events[-1].card_use == replace(CARD_USE, resident=20)
     assert set(kinds[: begun - 1]) == {Loading}
     assert kinds[begun:] == [Step, *[Step, Preview] * 8, Picture, Picture, Finished]
     assert [e.index for e in events if isinstance(e, Step)] == list(range(1, 10))

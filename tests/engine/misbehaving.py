@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 from bot.engine.child.backend import Drawn, LoadInfo
 from bot.engine.frames import LIMIT
 from bot.engine.options import Activity
+from bot.engine.protocol import CardUse
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 
 
@@ -59,6 +61,19 @@ def wait_for_cancel(request, report) -> None:
         threading.Event().wait(0.01)
 
 
+CARD_USE = CardUse(
+    budget=2**33,
+    bound="what is free",
+    foreign=3 * 2**30,
+    blocks=60,
+    resident=23,
+    pinned=2**30,
+    pin_wanted=2**33,
+    pin_refused=True,
+    uncompiled="Triton is missing",
+)
+
+
 class Misbehaving:
     def __init__(self, model: str, options) -> None:
         self.model = model
@@ -85,7 +100,7 @@ class Misbehaving:
             raise EngineError(
                 EngineErrorKind.LOAD_FAILED, "weights", sentence="The file weights is missing."
             )
-        return LoadInfo(self.model, "none")
+        return LoadInfo(self.model, "none", card_use=CARD_USE)
 
     def generate(self, request, report):
         import spoiling  # in the child alone, whose PYTHONPATH has this folder
@@ -102,7 +117,7 @@ class Misbehaving:
             image = Image.new("RGB", size, (seed % 256, 0, index))
             if request.prompt == "noise":
                 image.frombytes(os.urandom(3 * size[0] * size[1]))
-            yield Drawn(image, {"denoise": 0.5})
+            yield Drawn(image, {"denoise": 0.5}, card_use=replace(CARD_USE, resident=20))
 
 
 def do_draw(request, report) -> None:

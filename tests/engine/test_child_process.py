@@ -29,6 +29,39 @@ async def test_the_child_sees_no_secret(tmp_path, monkeypatch) -> None:
     assert "canary" not in json.dumps(seen)
 
 
+LOADING = """
+import os, pathlib, sys
+from bot.engine.models.build import build
+from bot.engine.options import EngineOptions
+from bot.errors import EngineError
+try:
+    build("Qwen/Qwen-Image", EngineOptions(pathlib.Path("models"))).load(lambda *_: None)
+except EngineError as error:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+    print(cache_dir(), "torch.cuda" in error.detail)
+"""
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("own", [None, pytest.param("elsewhere", marks=pytest.mark.slow)])
+def test_compiled_code_is_kept_with_the_model(tmp_path, own) -> None:
+    """As torch itself sees it, which chooses a folder for temporary files when it is imported."""
+    environment = child_environment({**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    environment.pop("TORCHINDUCTOR_CACHE_DIR", None)
+    if own is not None:
+        environment["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / own)
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == [str(tmp_path / (own or "models/compiled")), "True"]
+
+
 async def test_control_c_leaves_the_child_to_its_parent(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
         await engine.load()

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from bot.engine.options import Backoff, SilenceLimits
 from bot.engine.protocol import EngineState, Loaded, Loading, Picture, Preview, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, misbehaving, react, request
-from tests.engine.misbehaving import PREVIEW, wait_for_file
+from tests.engine.misbehaving import CARD_USE, PREVIEW, wait_for_file
 
 Kind = EngineErrorKind
 QUICK = SilenceLimits(start=30, load=30, denoise=1.0, save=1.0, obey=1.0)
@@ -29,6 +30,8 @@ async def test_a_job_from_load_to_picture(tmp_path, monkeypatch) -> None:
         assert kinds == ["Loading", "Loaded", "Step", "Picture", "Picture", "Finished"]
         loaded = next(e for e in events if isinstance(e, Loaded))
         assert (loaded.model, loaded.device) == ("m", "none")
+        assert loaded.card_use == CARD_USE
+        assert events[-1].card_use == replace(CARD_USE, resident=20)
         pictures = [e for e in events if isinstance(e, Picture)]
         assert [(p.index, p.seed, p.path.name) for p in pictures] == [
             (0, 3, "0.png"),

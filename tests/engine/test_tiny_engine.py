@@ -57,6 +57,10 @@ async def test_events_of_a_batch(warm_tiny, tmp_path) -> None:
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert set(finished.timings) == {"encode", "denoise", "decode", "save", "total"}
+    use = finished.card_use
+    assert use is not None
+    assert (use.blocks, use.resident, use.budget, use.pin_wanted) == (6, 6, None, 0)
+    assert use.uncompiled == "IMAGE_COMPILE=false"
     parts = sum(seconds for name, seconds in finished.timings.items() if name != "total")
     assert 0 < parts <= finished.timings["total"]
     assert finished.peak_gpu_bytes is None

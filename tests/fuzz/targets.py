@@ -165,6 +165,24 @@ def spoken_frames() -> list[bytes]:
     said: list[Frame] = [
         Frame({"type": "loading", "stage": "text encoder", "fraction": 0.5}),
         Frame({"type": "loaded", "model": "m", "device": "d", "seconds": 1.5, "imports_s": 0}),
+        Frame(
+            {
+                "type": "finished",
+                "timings": {"total": 2.0},
+                "peak_gpu_bytes": None,
+                "card_use": {
+                    "budget": 2**33,
+                    "bound": "what is free",
+                    "foreign": 2**30,
+                    "blocks": 60,
+                    "resident": 30,
+                    "pinned": 0,
+                    "pin_wanted": 2**32,
+                    "pin_refused": True,
+                    "uncompiled": "Triton is missing",
+                },
+            }
+        ),
         Frame({"type": "step", "index": 1, "total": 4}),
         Frame({"type": "preview", "step": 1}, _saved("JPEG")),
         Frame(

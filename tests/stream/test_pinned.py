@@ -71,6 +71,9 @@ def test_a_model_loads_and_draws_whatever_is_refused(driver, monkeypatch, caplog
     dit.weights.keep(frozenset({0}), scratch=True)  # all but one block leave the card
     assert torch.equal(predicted(dit), plain)
     streamed_blocks = dit.geometry.layers - 1
+    size = dit.layouts[0].size
+    pinned_blocks = min(allowed, streamed_blocks)
+    assert dit.weights.pinned_bytes == (pinned_blocks * size, streamed_blocks * size)
     assert len(made.held) == min(allowed, streamed_blocks)
     refusals = int(allowed < streamed_blocks)
     assert len(made.asked) == len(made.held) + refusals  # once refused, never asked again

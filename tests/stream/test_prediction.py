@@ -164,6 +164,7 @@ def test_a_compiler_that_fails_is_left_alone(monkeypatch, caplog):
     assert dit.execution.compiled
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
     assert not dit.execution.compiled
+    assert dit.execution.uncompiled == "RuntimeError: no header files"
     assert caplog.text.count("run_block cannot be compiled, going on without") == 1
     assert caplog.text.count("dequantize cannot be compiled, going on without") == 1
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from bot.engine.protocol import EngineState
+from bot.engine.card_budget import GIB
+from bot.engine.protocol import CardUse, EngineState
+from bot.messages.card_use import card_lines
+from bot.words import speaking
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import soon, staged
 
@@ -69,3 +74,53 @@ async def test_names_are_offered_to_those_who_may_use_them(pair):
         "general", "admin engine pause", "engine", engine="SEC"
     )
     assert [choice["value"] for choice in offered] == ["second"]
+
+
+FREE = CardUse(
+    budget=9 * GIB,
+    bound="what is free",
+    foreign=3 * GIB,
+    blocks=60,
+    resident=31,
+    pinned=2 * GIB,
+    pin_wanted=6 * GIB,
+    pin_refused=True,
+    uncompiled="Triton is missing",
+)
+
+
+async def test_health_says_how_the_cards_are_used(pair):
+    stage, first, second = pair
+    for engine, use in (
+        (first, FREE),
+        (second, replace(FREE, bound="IMAGE_VRAM_GB", pin_refused=False, uncompiled=None)),
+    ):
+        engine.card_use, engine.state = use, EngineState.STOPPED  # so that it is loaded
+        engine.release.set()
+    assert "Budget of the engine" in await say(stage, "admin health")
+    for name in ("bob", "alice"):
+        assert (await stage.outcome(await stage.imagine(name, "a house"))).files
+    while not all(slot.card_use for slot in stage.app.client.services.fleet.slots.values()):
+        asked = [await stage.imagine(name, "a boat") for name in ("bob", "alice")]
+        for invocation in asked:
+            assert (await stage.outcome(invocation)).files
+    health = await say(stage, "admin health")
+    assert "Budget of the engine" not in health
+    first_said, second_said = health.split("**local-0**")[1].split("**second on attic**")
+    assert "Memory budget: 9.0 GiB (what is free; other programs hold 3.0 GiB)" in first_said
+    assert "31 of 60 stay on the card, not compiled (Triton is missing)" in first_said
+    assert "Pinned memory: 2.0 of 6.0 GiB, the driver refuses more" in first_said
+    assert "Memory budget: 9.0 GiB (IMAGE_VRAM_GB)" in second_said
+    assert "31 of 60 stay on the card, compiled" in second_said
+    assert "as much as Windows bears" in second_said
+    assert "GiB (" not in await say(stage, "admin engine list")
+    second.state = EngineState.STOPPED  # what an engine without its model used is of before
+    assert "(IMAGE_VRAM_GB)" not in await say(stage, "admin health")
+
+
+async def test_health_says_it_in_chinese():
+    with speaking("zh-CN"):
+        text = "\n".join(card_lines(FREE))
+    assert "显存" in text
+    assert "Triton is missing" in text
+    assert "Memory" not in text

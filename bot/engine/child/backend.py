@@ -12,7 +12,7 @@ from typing import Protocol
 from PIL.Image import Image
 
 from bot.engine.options import Activity, LoadProgress
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import CardUse, EngineRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class LoadInfo:
     model: str
     device: str
     imports_s: float = 0.0
+    card_use: CardUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Drawn:
     image: Image = field(repr=False)
     timings: Mapping[str, float]
     peak_gpu_bytes: int | None = None
+    card_use: CardUse | None = None
 
 
 class Reporter(Protocol):

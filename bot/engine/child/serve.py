@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any, Final
 
 from bot.engine.child.backend import Backend
@@ -22,7 +23,7 @@ from bot.engine.child.png import save_png
 from bot.engine.faults import Fault, account_of, diagnose, free_memory
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import Activity, EngineOptions
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import CardUse, EngineRequest
 from bot.engine.wire import read_request
 from bot.errors import EngineError, GenerationCancelled
 from bot.logs.redact import Redactor
@@ -158,6 +159,7 @@ class Server:
             device=info.device,
             seconds=time.monotonic() - self._started,
             imports_s=info.imports_s,
+            card_use=info.card_use and asdict(info.card_use),
         )
 
     def _check(self) -> None:
@@ -170,6 +172,7 @@ class Server:
         report = JobReport(self._channel, request.job_id, self._cancelled)
         timings: defaultdict[str, float] = defaultdict(float)
         peak: int | None = None
+        card_use: CardUse | None = None
         started = time.perf_counter()
         try:
             report.stage(Activity.ENCODE)
@@ -184,6 +187,7 @@ class Server:
                     timings[stage] += seconds
                 timings["save"] += time.perf_counter() - saving
                 peak = max(filter(None, (peak, drawn.peak_gpu_bytes)), default=None)
+                card_use = drawn.card_use
                 self._channel.send(
                     "picture",
                     job=request.job_id,
@@ -202,7 +206,11 @@ class Server:
             return diagnose(error, secret=request.prompt)
         timings["total"] = time.perf_counter() - started
         self._channel.send(
-            "finished", job=request.job_id, timings=dict(timings), peak_gpu_bytes=peak
+            "finished",
+            job=request.job_id,
+            timings=dict(timings),
+            peak_gpu_bytes=peak,
+            card_use=card_use and asdict(card_use),
         )
         return None
 

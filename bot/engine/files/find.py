@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +32,7 @@ CACHE_FOLDER: Final = "fp8-cache"
 """The folder, beside a model's files, of what is made from them."""
 COMPILED_FOLDER: Final = "compiled"
 """The folder of compiled code in IMAGE_MODEL_PATH."""
+_INDUCTOR_FOLDER: Final = "TORCHINDUCTOR_CACHE_DIR"
 _SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 _HUB_FOLDER: Final = "models--"
 _NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
@@ -70,6 +73,19 @@ class ModelFiles:
     def weights(self) -> tuple[Path, ...]:
         """All networks' weights."""
         return tuple(path for paths in self.networks.values() for path in paths)
+
+
+def keep_compiled_code(root: Path) -> None:
+    """Have compiled code kept below `root` where that can be written, or where the user said.
+
+    Call it before torch is imported: `torch._dynamo` (2.14) chooses a folder for temporary files
+    then and keeps to it, which in a confined process is gone at the next start.
+    """
+    folder = root.absolute() / COMPILED_FOLDER
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK):
+        os.environ.setdefault(_INDUCTOR_FOLDER, str(folder))
 
 
 def _shards(folder: Path, network: Network) -> tuple[list[Path], list[Path]]:

@@ -77,6 +77,7 @@ class DiffSynthModel:
                 progress_bar_cmd=run.watch,
                 **self._tiling(request),
             )
+            _forget_sizes(self._pipe)
             yield Drawn(image, run.timings(), self._device.peak())
 
     def _tiling(self, request: EngineRequest) -> dict[str, Any]:
@@ -118,6 +119,13 @@ class _Run:
             "denoise": denoised - encoded,
             "decode": time.perf_counter() - denoised,
         }
+
+
+def _forget_sizes(pipe: Any) -> None:
+    """Drop the rotations that DiffSynth keeps of each size that was ever asked for, 2 to 8 MB."""
+    embed = getattr(getattr(pipe, "dit", None), "pos_embed", None)
+    if (kept := getattr(embed, "rope_cache", None)) is not None:
+        kept.clear()
 
 
 def _allow_single_step(scheduler: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from bot.engine.card_budget import CardBudget
 from bot.engine.files.find import CACHE_FOLDER, COMPILED_FOLDER, cache_home, ensure
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import require_gpu, take_budget
@@ -26,8 +27,8 @@ from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.warming import warm_up
 from bot.words import mark
 
-# Two prompts of about a page each; longer ones use up room of the activations.
-_USUAL_TEXT_TOKENS = 1024
+USUAL_TEXT_TOKENS: Final = 1024
+"""Two prompts of about a page each; longer ones use up room of the activations."""
 
 
 def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks:
@@ -52,22 +53,11 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         progress,
         quantized=precision.quantized,
     )
-    usual = budgets.Work(1344, 768)
-    settings = TransformerSettings(
-        device="cuda",
-        dtype=dtype,
-        precision=precision,
-        budget=budget.bytes,
-        foreign=budget.held_by_others,
-        compile=options.compile,
-        compile_wait=options.compile_wait_s,
-        cache=options.model_path / COMPILED_FOLDER,
-        usual=usual,
+    settings = transformer_settings(
+        options,
+        budget,
         others=codec.weight_bytes + encoder.small_bytes,
-        others_working=max(
-            encoder.working_bytes(_USUAL_TEXT_TOKENS),
-            working_bytes(usual.width, usual.height, dtype.itemsize, tiled=True),
-        ),
+        encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
     )
     dit, _ = load_transformer(Sources(files.transformer), settings, cache, progress)
     if dit.execution.compiled:
@@ -76,7 +66,32 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     embedder = PromptEmbedder(_tokenizer(files.tokenizer), encoder, model=f"{model} {precision}")
     codec.give_way = dit.residency.give_way
     measure = partial(take_budget, options)
-    return Networks(dit, embedder, codec, torch.cuda.get_device_name(), measure)
+    return Networks(dit, embedder, codec, torch.cuda.get_device_name(), measure, budget)
+
+
+def transformer_settings(
+    options: EngineOptions, budget: CardBudget, *, others: int, encoding: int
+) -> TransformerSettings:
+    """Return the settings of the transformer, in bfloat16 on the first card.
+
+    `others` are bytes of the card that the other networks take, `encoding` what the text encoder
+    takes while it works.
+    """
+    dtype, usual = torch.bfloat16, budgets.Work(1344, 768)
+    decoding = working_bytes(usual.width, usual.height, dtype.itemsize, tiled=True)
+    return TransformerSettings(
+        device="cuda",
+        dtype=dtype,
+        precision=precision_of(options.precision),
+        budget=budget.bytes,
+        foreign=budget.held_by_others,
+        compile=options.compile,
+        compile_wait=options.compile_wait_s,
+        cache=options.model_path / COMPILED_FOLDER,
+        usual=usual,
+        others=others,
+        others_working=max(encoding, decoding),
+    )
 
 
 def _tokenizer(folder: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
+from bot.engine.files.find import keep_compiled_code
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import overflowed
 from bot.engine.options import Activity, EngineOptions, LoadProgress
@@ -32,6 +33,8 @@ class StreamedQwenImage:
         """See `Backend`."""
         progress(mark("importing libraries"), None)
         started = time.perf_counter()
+        if self._spec.published is not None:
+            keep_compiled_code(self._options.model_path)
         load = FAMILIES[self._spec.family].streamed_load()
         imports_s = time.perf_counter() - started
         from bot.engine.stream.lora_files import LoraFiles  # noqa: PLC0415
@@ -40,7 +43,8 @@ class StreamedQwenImage:
         self._networks = load(self._spec.name, self._options, progress)
         self._loras = LoraFiles(self._options.lora_path)
         self._preview = LatentPreview.fit(self._networks.codec)
-        return LoadInfo(self._spec.name, self._networks.device_name, imports_s)
+        networks = self._networks
+        return LoadInfo(self._spec.name, networks.device_name, imports_s, networks.card_use())
 
     def _embedded(self, prompts: list[str]) -> Any:
         """Encode the prompts; a very long one may need more room than the plan left."""
@@ -111,6 +115,7 @@ class StreamedQwenImage:
         for image in networks.codec.decode(latents, room):
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
-            yield Drawn(image, timings | {"decode": now - marks[-1]}, peak or None)
+            timings |= {"decode": now - marks[-1]}
+            yield Drawn(image, timings, peak or None, networks.card_use())
             timings = {}
             marks.append(time.perf_counter())

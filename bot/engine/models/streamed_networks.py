@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.engine.card_budget import CardBudget
+from bot.engine.protocol import CardUse
 from bot.engine.stream import budget as budgets
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.layout import Precision
@@ -13,11 +14,12 @@ from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.transformer import StreamedDiT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Networks:
     """What a generation needs; `device_name` is for people.
 
     `measure` says how much of the card there is at the moment; None: the budget stays as it is.
+    `budget` is what it said last.
     """
 
     dit: StreamedDiT
@@ -25,12 +27,29 @@ class Networks:
     codec: PictureCodec
     device_name: str
     measure: Callable[[], CardBudget] | None = None
+    budget: CardBudget | None = None
 
     def adapt(self) -> None:
         """Let the budget follow the card, before a job."""
         if self.measure is not None:
-            budget = self.measure()
-            self.dit.residency.adapt(budget.bytes, budget.held_by_others)
+            self.budget = self.measure()
+            self.dit.residency.adapt(self.budget.bytes, self.budget.held_by_others)
+
+    def card_use(self) -> CardUse:
+        """Return how the card is used at the moment."""
+        dit = self.dit
+        pinned, wanted = dit.weights.pinned_bytes
+        return CardUse(
+            budget=dit.settings.budget,
+            bound="" if self.budget is None else self.budget.bound.value,
+            foreign=0 if self.budget is None else self.budget.held_by_others,
+            blocks=dit.geometry.layers,
+            resident=len(dit.resident),
+            pinned=pinned,
+            pin_wanted=wanted,
+            pin_refused=dit.device.refuses_pinning,
+            uncompiled=dit.execution.uncompiled,
+        )
 
     def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
         """Return the bytes that the VAE may take while the transformer rests; None: plenty.

@@ -55,6 +55,8 @@ class Kernels:
         """Whether blocks are compiled, or are to be."""
         self.active = self.compiled
         """Whether the present `block` and `widen` are the compiled ones."""
+        self.uncompiled = None if lacking is None else f"{lacking} is missing"
+        """Why blocks are not compiled; None where they are, or are to be."""
         self.block: Run = run_block
         self.widen: Widen = dequantize
         self._device = device
@@ -131,12 +133,11 @@ class Kernels:
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:  # noqa: BLE001 - compilers fail in countless ways
-                log.warning(
-                    "%s cannot be compiled, going on without: %s", plain.__name__, _cause(error)
-                )
+                cause = _cause(error)
+                log.warning("%s cannot be compiled, going on without: %s", plain.__name__, cause)
                 refused = True
                 if plain is run_block:
-                    self.compiled = False
+                    self.compiled, self.uncompiled = False, cause
                 return plain(*arguments)
 
         return call

@@ -49,6 +49,11 @@ class Device:
     def __init__(self, name: str = "cpu") -> None:
         self.torch = torch.device(name)
 
+    @property
+    def refuses_pinning(self) -> bool:
+        """Whether the driver has refused to pin main memory."""
+        return False
+
     def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
         """Return `size` bytes of main memory that `copying` may read.
 
@@ -100,6 +105,11 @@ class CudaDevice(Device):
         self.pinned = PinnedMemory(most_pinned(total_memory()))
         self._staging: Staging | None = None
         self._refuses_staging = False
+
+    @property
+    def refuses_pinning(self) -> bool:
+        """See `Device`."""
+        return self.pinned.refused
 
     def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
         """See `Device`."""

@@ -67,6 +67,11 @@ class Execution:
         return self.kernels.compiled
 
     @property
+    def uncompiled(self) -> str | None:
+        """Why blocks are not compiled, for people; None where they are, or are to be."""
+        return self.kernels.uncompiled if self.settings.compile else "IMAGE_COMPILE=false"
+
+    @property
     def compiling(self) -> int:
         """Bytes on the device that are taken by what is being compiled at the moment."""
         return self.compiling_bytes if self.kernels.busy else 0

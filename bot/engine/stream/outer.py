@@ -55,6 +55,8 @@ class OuterLayers:
         shape = [(1, height // 16, width // 16)]
         embed = self.network.pos_embed
         ropes = [embed(shape, [length], device=self._device) for length in lengths]
+        # DiffSynth keeps each size's, 2 to 8 MB of the card that no plan knows of, for ever.
+        embed.rope_cache.clear()
         image = torch.view_as_real(ropes[0][0]).contiguous()
         return image, tuple(torch.view_as_real(text).contiguous() for _, text in ropes)
 

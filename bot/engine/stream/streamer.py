@@ -71,6 +71,13 @@ class Streamer:
         """How much main memory is taken."""
         return sum(h.host.tensor.numel() for h in self._homes.values() if h.host is not None)
 
+    @property
+    def pinned_bytes(self) -> tuple[int, int]:
+        """How much main memory is pinned, and how much of it was to be, in bytes."""
+        hosts = [self._homes[key].host for key in self._pinned]
+        sizes = [(host.tensor.numel(), host.pinned) for host in hosts if host is not None]
+        return sum(size for size, pinned in sizes if pinned), sum(size for size, _ in sizes)
+
     def evict(self, key: Hashable) -> None:
         """Leave the item in main memory only."""
         home = self._homes[key]

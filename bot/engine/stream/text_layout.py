@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from bot.engine.stream.layout import Layout, Packed, Piece
 
@@ -49,6 +50,15 @@ class TextLayout(Layout):
         weights = [f"{piece.name}.weight" for piece in self.pieces]
         biases = [f"{name}.bias" for name in _BIASED]
         return [*weights, *biases, *(f"{name}.weight" for name in NORMS)]
+
+    @property
+    @override
+    def small_size(self) -> int:
+        """Bytes of the tensors that stay on the device: norms, biases, scales."""
+        biases = sum(piece.rows for piece in self.pieces if piece.name in _BIASED)
+        rows = sum(piece.rows for piece in self.pieces)
+        numbers = biases + len(NORMS) * self.width
+        return numbers * self.dtype.itemsize + 4 * rows * self.quantized
 
     def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
         """See `Layout.pack`."""

@@ -71,6 +71,11 @@ class WeightStore:
         return self._streamer.host_bytes
 
     @property
+    def pinned_bytes(self) -> tuple[int, int]:
+        """How much of that is pinned, and how much of it was to be, in bytes."""
+        return self._streamer.pinned_bytes
+
+    @property
     def complete(self) -> bool:
         """Whether every block was added."""
         return len(self._small) == 2 * self._geometry.layers

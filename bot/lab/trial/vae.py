@@ -1,0 +1,41 @@
+"""The VAE with random weights, and what it weighs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.qwen_image_vae import QwenImageVAE
+
+from bot.engine.stream.decode import PictureCodec
+from bot.engine.stream.device import Device
+from bot.engine.stream.flat_vae import flatten
+from bot.engine.tiny.model import UNTRAINED, TinyVAE
+
+
+def _network(*, toy: bool) -> Any:
+    with skip_model_initialization():
+        network: Any = TinyVAE(UNTRAINED) if toy else QwenImageVAE()
+        flatten(network)
+    return network
+
+
+def weight_bytes(dtype: torch.dtype) -> int:
+    """Return what the full-size VAE takes of the card all the time, in bytes."""
+    return sum(p.numel() for p in _network(toy=False).parameters()) * dtype.itemsize
+
+
+def random_codec(device: Device, dtype: torch.dtype, *, toy: bool) -> PictureCodec:
+    """Return the VAE with weights at which pictures are noise, but numbers."""
+    network = _network(toy=toy)
+    generator = torch.Generator().manual_seed(1)
+
+    def values(like: Any) -> torch.Tensor:
+        scale = 1 / math.sqrt(max(1, like[0].numel())) if like.ndim > 1 else 0.1
+        return (torch.randn(like.shape, generator=generator) * scale).to(dtype)
+
+    state = {name: values(parameter) for name, parameter in network.state_dict().items()}
+    network.load_state_dict(state, assign=True)
+    return PictureCodec(network.requires_grad_(False), device, dtype)

@@ -1,0 +1,140 @@
+"""The whole engine without its weights: what it plans, and what waits in main memory.
+
+The plan is the engine's own (`bot/engine/stream/budget.py`): a `StreamedDiT` without blocks, on the
+CPU, is asked for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+
+from bot.engine.card_budget import Bound, CardBudget
+from bot.engine.models.qwen_image_streamed import USUAL_TEXT_TOKENS, transformer_settings
+from bot.engine.models.streamed_networks import precision_of
+from bot.engine.options import EngineOptions
+from bot.engine.stream.budget import Work
+from bot.engine.stream.device import Device
+from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.layout import Geometry, Precision
+from bot.engine.stream.loading import text_config
+from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.transformer import StreamedDiT
+from bot.lab.step import random_weights
+from bot.lab.trial import vae
+
+_NOTHING: Final = CardBudget(0, Bound.FREE, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How a budget is shared out: blocks that stay, and bytes of a step's copies."""
+
+    blocks: int
+    resident: int
+    streamed_bytes: int
+
+    @property
+    def streamed(self) -> int:
+        """Blocks that are fetched at each step."""
+        return self.blocks - self.resident
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The engine of a model at full size, or of the toy, without weights; sizes in bytes."""
+
+    dit: StreamedDiT
+    text_bytes: int
+    """The text encoder's layers, which wait in pageable memory; its table comes on top."""
+    table_bytes: int
+
+    @classmethod
+    def of(cls, options: EngineOptions, *, toy: bool) -> Whole:
+        """Return it for the precision of `options`."""
+        quantized = precision_of(options.precision).quantized
+        # On the CPU products with FP8 weights would be tried for minutes; `share` is told of them.
+        precision = Precision.FP8 if quantized else Precision.PLAIN
+        if toy:
+            geometry, width = random_weights.SMALL, random_weights.SMALL_TEXT
+            settings = TransformerSettings(dtype=torch.float32, usual=Work(128, 96, 1, (11, 5)))
+            text = table = 0
+        else:
+            geometry, width = random_weights.FULL, random_weights.FULL_TEXT
+            config = text_config()
+            dtype = torch.bfloat16
+            encoder = StreamedTextEncoder(config, Device(), dtype, quantized=quantized)
+            layers = encoder.geometry.layers
+            text = layers * encoder.layout.size
+            table = config.vocab_size * config.hidden_size * dtype.itemsize
+            settings = transformer_settings(
+                options,
+                _NOTHING,
+                others=vae.weight_bytes(dtype) + layers * encoder.layout.small_size,
+                encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
+            )
+        settings = replace(
+            settings, device="cpu", precision=precision, budget=None, compile=False, cache=None
+        )
+        cpu = torch.device("cpu")
+        outer = random_weights.random_dit(geometry, width, cpu, settings.dtype, blocks=False)
+        return cls(StreamedDiT(outer, geometry, settings), text, table)
+
+    @property
+    def geometry(self) -> Geometry:
+        """The transformer's widths."""
+        return self.dit.geometry
+
+    @property
+    def usual(self) -> Work:
+        """The picture that blocks are chosen for at loading."""
+        return self.dit.settings.usual
+
+    @property
+    def block_bytes(self) -> int:
+        """What crosses the bus for a block."""
+        return self.dit.layouts[0].size
+
+    @property
+    def modulation_bytes(self) -> int:
+        """What crosses the bus for a new schedule, and waits in pageable memory."""
+        return self.geometry.layers * self.dit.layouts[1].size
+
+    @property
+    def pageable_bytes(self) -> int:
+        """What waits in main memory whatever the budget is."""
+        return self.text_bytes + self.table_bytes + self.modulation_bytes
+
+    def share(
+        self,
+        budget: int | None,
+        *,
+        compiled: bool,
+        matmul: Matmul = Matmul.WEIGHT_ONLY,
+        work: Work | None = None,
+        lora_bytes: int = 0,
+    ) -> Share:
+        """Return how the engine shares out `budget` bytes for `work` (None: the usual picture).
+
+        Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for it.
+        """
+        dit = self.dit
+        execution = dit.execution
+        execution.settings = replace(execution.settings, budget=budget)
+        execution.matmul = matmul
+        execution.kernels.active = compiled
+        plan = dit.residency.plan(self.usual if work is None else work, lora_bytes)
+        blocks = self.geometry.layers
+        streamed = blocks - len(plan.resident)
+        return Share(blocks, len(plan.resident), streamed * self.block_bytes)
+
+    def room(self, budget: int | None) -> int | None:
+        """Return the bytes that the VAE may take for the usual picture; None: plenty."""
+        if budget is None:
+            return None
+        execution = self.dit.execution
+        execution.settings = replace(execution.settings, budget=budget)
+        return self.dit.plan(self.usual).working
