@@ -54,7 +54,7 @@ def test_an_engine_error_keeps_its_sentence() -> None:
 def _raised(error: Exception, cause: Exception | None) -> str:
     try:
         raise error from cause
-    except Exception as caught:
+    except Exception as caught:  # noqa: BLE001 - as `_raised` was given it
         return account_of(caught)
 
 
