@@ -55,7 +55,6 @@ def engine_options(settings: Settings) -> EngineOptions:
         offload=settings.image_offload,
         precision=settings.image_precision,
         compile=settings.image_compile,
-        compile_wait_s=settings.image_compile_wait_seconds,
         confinement=settings.engine_confinement,
         closed=tuple(str(path.absolute()) for path in _closed(settings)),
     )

@@ -147,14 +147,8 @@ class Settings(BaseSettings):
         True,
         description=(
             "Compile the model's blocks where Triton and a C compiler are installed; the first "
-            "start then takes longer, later ones use the cache."
-        ),
-    )
-    image_compile_wait_seconds: Annotated[float, Field(ge=0)] = Field(
-        60.0,
-        description=(
-            "Seconds that a picture waits for compiling at most; after that it is drawn without, "
-            "more slowly, and compiling goes on in the background."
+            "start then takes longer, and the first picture with each new rank of LoRA; later ones "
+            "use the cache."
         ),
     )
     image_time_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(

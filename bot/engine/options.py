@@ -18,8 +18,7 @@ class EngineOptions:
     The budget is that of `card_budget`: at most `vram_gb` GiB (None: as much as is free) and
     `gpu_memory_utilization` (0 to 1, None: not set) of the card. `offload` is "stream" (this
     project's streaming) or "stock" (DiffSynth's offloading); `precision` ("fp8", "fp8-fast",
-    "bf16") and `compile` apply to the former; a picture waits at most `compile_wait_s` seconds for
-    compiled code, then is drawn without it. LoRA files lie in `lora_path`; missing files of the
+    "bf16") and `compile` apply to the former. LoRA files lie in `lora_path`; missing files of the
     model come from `model_source` (see bot/engine/files/download.py). `pipeline` names the code
     that draws, as `module:function`; the function is called with the model's name and these
     options, in the child.
@@ -33,7 +32,6 @@ class EngineOptions:
     offload: str = "stream"
     precision: str = "fp8"
     compile: bool = True
-    compile_wait_s: float = 60.0
     pipeline: str = DEFAULT_PIPELINE
     confinement: str = "off"
     work_path: Path | None = None
@@ -64,6 +62,7 @@ class Activity(StrEnum):
     START = "start"
     LOAD = "load"
     ENCODE = "encode"
+    COMPILE = "compile"
     DENOISE = "denoise"
     DECODE = "decode"
     SAVE = "save"
@@ -84,6 +83,7 @@ class SilenceLimits:
     start: float = 60.0
     load: float = 600.0
     encode: float = 300.0
+    compile: float = 600.0
     denoise: float = 300.0
     decode: float = 300.0
     save: float = 60.0

@@ -89,6 +89,11 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiling:
+    """Code is compiled that this kind of picture is the first to need; a minute or so."""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """Denoising step `index` (1-based) of `total` is done, over the whole batch."""
 
@@ -132,7 +137,7 @@ class Finished:
     card_use: CardUse | None = None
 
 
-Event = Loading | Loaded | Step | Preview | Picture | Finished
+Event = Loading | Loaded | Compiling | Step | Preview | Picture | Finished
 
 
 class Engine(Protocol):
@@ -158,6 +163,7 @@ class Engine(Protocol):
     def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
         """Draw a batch: `Loading`*, `Loaded`?, `Step`, `Preview`, `Picture`, and one `Finished`.
 
+        `Compiling` comes before the first step where that has to wait for compiled code.
         A step's preview comes right before or after its `Step`. Jobs wait for one another.
         Raises `EngineError` when no picture can be made (with `loading` set when the model could
         not be loaded, or the engine was closed before) and `GenerationCancelled` after `cancel`.

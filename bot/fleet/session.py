@@ -12,6 +12,7 @@ from typing import cast
 from bot.domain.job import Job
 from bot.engine.protocol import (
     CardUse,
+    Compiling,
     Engine,
     Event,
     Finished,
@@ -121,6 +122,9 @@ class EngineSession:
                 log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
                 await noted(self._queue.forecast.note_load_time(event.seconds))
                 self._tell(JobUpdate(job_id, "running"))
+            case Compiling():
+                log.info("job %s: the blocks are compiled for it", job_id)
+                self._tell(JobUpdate(job_id, "compiling"))
             case Step(index, total):
                 attempt.steps, attempt.drawn = index, index / total
                 self._tell(JobUpdate(job_id, "step", index, total))

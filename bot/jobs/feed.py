@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 
-UpdateKind = Literal["queued", "loading", "running", "step", "preview", "final", "moved"]
+UpdateKind = Literal[
+    "queued", "loading", "running", "compiling", "step", "preview", "final", "moved"
+]
 
 # Unread jobs a subscriber may have; beyond it the oldest is dropped, unless it is final.
 UNREAD_LIMIT: Final = 1000

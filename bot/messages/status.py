@@ -48,6 +48,8 @@ def progress_status(update: JobUpdate, *, load_s: float | None = None) -> str:
             return line
         usually = _("usually {seconds} s").format(seconds=f"{load_s:.0f}")
         return f"{line} · {usually}"
+    if update.kind == "compiling":
+        return _("⚙️ Compiling the model for pictures of this kind, once; then it draws")
     if update.kind in {"step", "preview"} and update.total:
         line = _("🎨 Step {step} of {total}").format(step=update.step, total=update.total)
         return f"{line} {bar(update.step, update.total)}"

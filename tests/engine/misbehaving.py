@@ -105,7 +105,14 @@ class Misbehaving:
     def generate(self, request, report):
         import spoiling  # in the child alone, whose PYTHONPATH has this folder
 
+        if request.prompt == "compile":
+            report.stage(Activity.COMPILE)
+            wait_for_file(self.folder / "go")
         report.stage(Activity.DENOISE)
+        if request.prompt == "compile-late":
+            report.step(1, request.steps)
+            report.stage(Activity.COMPILE)
+            wait_for_ever()
         if request.prompt == "hold-first":
             wait_for_cancel(request, report)
         report.step(1, request.steps)

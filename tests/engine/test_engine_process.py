@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from bot.engine.options import Backoff, SilenceLimits
-from bot.engine.protocol import EngineState, Loaded, Loading, Picture, Preview, Step
+from bot.engine.protocol import Compiling, EngineState, Loaded, Loading, Picture, Preview, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import draw, draw_well, misbehaving, react, request
 from tests.engine.misbehaving import CARD_USE, PREVIEW, wait_for_file
@@ -90,6 +90,45 @@ async def test_heartbeats_are_no_progress(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
         with pytest.raises(EngineError, match=r"last sign of life [012] s ago"):
             await draw(engine, request(tmp_path, "hang"))
+
+
+async def test_compiling_is_told_and_is_not_the_jobs_time(tmp_path, monkeypatch) -> None:
+    limits = SilenceLimits(denoise=1.0, encode=1.0)
+    async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
+        await engine.load()
+
+        async def on_event(event) -> None:
+            if isinstance(event, Compiling):
+                told.append(event)
+                # Longer than the job's own limit, and than that of the activities around it.
+                asyncio.get_running_loop().call_later(1.3, (tmp_path / "go").touch)
+
+        told: list[object] = []
+        await react(engine, request(tmp_path, "compile", time_limit_s=1.0), on_event)
+        assert len(told) == 1
+
+
+async def test_compiling_after_the_first_step_gains_no_time(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+        await engine.load()
+        with pytest.raises(EngineError) as caught:
+            await draw(engine, request(tmp_path, "compile-late", time_limit_s=1.0))
+        assert caught.value.kind is Kind.OVERTIME
+
+
+async def test_a_job_that_is_cancelled_while_compiling_ends(tmp_path, monkeypatch) -> None:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
+
+        async def on_event(event) -> None:
+            if isinstance(event, Compiling):
+                await engine.cancel("job1")
+                (tmp_path / "go").touch()
+
+        with pytest.raises(GenerationCancelled):
+            await react(engine, request(tmp_path, "compile"), on_event)
+        pid = engine.pid
+        await draw_well(engine, request(tmp_path, job="job2"))
+        assert engine.pid == pid
 
 
 async def test_junk_on_stdout_goes_to_the_log(tmp_path, monkeypatch, caplog) -> None:

@@ -9,12 +9,23 @@ from diffsynth.utils.lora.general import GeneralLoRALoader
 from safetensors.torch import save_file
 
 from bot.catalogue.lora_format import BLOCK_LAYERS, OUTER_LAYERS
+from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.lora import parse
 from bot.engine.stream.lora_files import LoraFiles
 from bot.engine.stream.transformer import StreamedDiT
 from bot.errors import EngineError, EngineErrorKind
-from tests.stream.kit import error, predicted, stock, stock_prediction, streamed
+from tests.stream.kit import (
+    HEIGHT,
+    PROMPTS,
+    TIMESTEPS,
+    WIDTH,
+    error,
+    predicted,
+    stock,
+    stock_prediction,
+    streamed,
+)
 
 RANK = 4
 BLOCK_TARGETS = {
@@ -218,7 +229,7 @@ def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_blocks_that_differ_are_all_compiled_on_the_thread(monkeypatch, capsys):
+def test_blocks_that_differ_are_all_compiled_before_the_first_step(monkeypatch, capsys):
     torch._dynamo.reset()
     threads = []
     compiler_ran = torch._dynamo.callback.on_compile_start(
@@ -233,8 +244,20 @@ def test_blocks_that_differ_are_all_compiled_on_the_thread(monkeypatch, capsys):
         }
         dit.use([parse("not on block 0", without_first)])
         threads.clear()
-        predicted(dit)
+        structures = []
+        generation = dit.prepare(
+            PROMPTS,
+            TIMESTEPS,
+            width=WIDTH,
+            height=HEIGHT,
+            on_compile=lambda: structures.append(len(threads)),
+        )
+        compiled = len(threads)
+        dit.predict(generation, 1, noise([3], WIDTH, HEIGHT, torch.float32), 4.0)
+        assert len(threads) == compiled  # nothing was left to the steps
     finally:
         torch._dynamo.callback.callback_handler.remove_start_callback(compiler_ran)
-    assert set(threads) == {"compile"}
-    assert dit.execution.kernels.active
+    assert set(threads) == {threading.current_thread().name}
+    # Block 0 has the structure of before: only the others' had to be compiled.
+    assert len(structures) == 1
+    assert dit.execution.compiled

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from dataclasses import replace
 
 import pytest
 import torch
@@ -14,10 +12,11 @@ from bot.engine.stream.budget import Work
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.quantize import Matmul
-from bot.errors import EngineError
+from bot.errors import EngineError, GenerationCancelled
 from tests.stream.kit import (
     HEIGHT,
     PROMPTS,
+    TIMESTEPS,
     WIDTH,
     budget_for,
     error,
@@ -185,38 +184,112 @@ def test_blocks_are_compiled_where_widening_cannot_be(monkeypatch, caplog):
     dit = streamed(Precision.FP8, compile=True)
     assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
     assert dit.execution.compiled
-    assert dit.execution.kernels.active
-    assert "MainThread" in blocks
+    assert set(blocks) == {"MainThread"}
     assert caplog.text.count("going on without") == 1
 
 
-def test_a_picture_does_not_wait_for_slow_compiling(monkeypatch):
-    go_on, threads = threading.Event(), set()
+def compiler_of(calls):
+    """A compiler whose code notes the thread and the shapes it is called with, in `calls`."""
 
-    def slow(function, **_options):
+    def compiler(function, **_options):
         def call(*arguments):
-            threads.add(threading.current_thread().name)
-            assert go_on.wait(30)
+            if function is run_block:
+                matrices = arguments[4]
+                calls.append((threading.current_thread().name, len(arguments[1]), matrices))
             return function(*arguments)
 
         return call
 
-    monkeypatch.setattr(torch, "compile", slow)
-    plain = predicted(streamed(Precision.FP8))
-    dit = streamed(Precision.FP8, compile=True, compile_wait=0.0, budget=2**30)
-    assert torch.equal(predicted(dit), plain)
-    assert dit.execution.kernels.busy
-    assert not dit.execution.kernels.active
-    # What is being compiled has its room in the budget.
-    usual = dit.settings.usual
-    beside = dit.plan(usual).overhead
-    go_on.set()
-    dit.execution.kernels._work.join()
-    assert dit.plan(usual).overhead < beside
-    assert threads == {"compile"}
-    assert torch.equal(predicted(dit), plain)
-    assert dit.execution.kernels.active
-    assert "MainThread" in threads
+    return compiler
+
+
+def test_a_block_is_compiled_before_the_first_step_and_on_the_drawing_thread(monkeypatch):
+    calls, told = [], []
+    monkeypatch.setattr(torch, "compile", compiler_of(calls))
+    dit = streamed(Precision.FP8, compile=True)
+
+    def prepare(prompts):
+        calls.clear()
+        dit.prepare(
+            prompts, TIMESTEPS, width=WIDTH, height=HEIGHT, on_compile=lambda: told.append(1)
+        )
+        return [(thread, branches) for thread, branches, _ in calls]
+
+    # Once for a structure, not once for a picture; one branch alone is another.
+    assert prepare(PROMPTS) == [("MainThread", 2)]
+    assert prepare([prompt(20, 3), prompt(7, 4)]) == []
+    assert prepare(PROMPTS[:1]) == [("MainThread", 1)]
+    assert len(told) == 2
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+    assert len(calls) == 1 + dit.geometry.layers
+
+
+@pytest.mark.parametrize("resident", [0, 3, 6])
+def test_compiling_takes_the_memory_of_a_step(monkeypatch, resident):
+    calls = []
+    monkeypatch.setattr(torch, "compile", compiler_of(calls))
+    dit = streamed(Precision.FP8, usual=USUAL)
+    dit.configure(budget_for(dit, resident), Precision.FP8, compiled=True)
+    kept = dit.residency.make_room(USUAL).resident
+    scratch = dit.weights._scratch
+    prepared(dit)
+    assert len(calls) == 1
+    assert dit.resident == kept
+    # The visited block lies where those of a step do.
+    own = calls[0][2].image.qkv.weight
+    assert own.untyped_storage().data_ptr() == dit.weights._scratch.untyped_storage().data_ptr()
+    assert scratch is None or scratch is dit.weights._scratch
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+
+
+def test_compiling_that_finds_no_memory_costs_blocks_and_not_the_picture(monkeypatch):
+    failures, told = [2], []
+
+    def compiler(function, **_options):
+        def call(*arguments):
+            if function is run_block and failures[0]:
+                failures[0] -= 1
+                raise torch.OutOfMemoryError
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    dit = streamed(Precision.FP8, compile=True)
+    dit.prepare(PROMPTS, TIMESTEPS, width=WIDTH, height=HEIGHT, on_compile=lambda: told.append(1))
+    assert len(told) == 3
+    assert len(dit.resident) == dit.geometry.layers - 2
+    assert dit.execution.compiled
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+    assert len(dit.resident) == dit.geometry.layers  # they are back with the next picture
+
+
+def test_a_job_can_be_cancelled_before_it_compiles(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch, "compile", compiler_of(calls))
+    dit = streamed(Precision.FP8, compile=True)
+
+    def cancel():
+        raise GenerationCancelled
+
+    with pytest.raises(GenerationCancelled):
+        dit.prepare(PROMPTS, TIMESTEPS, width=WIDTH, height=HEIGHT, on_compile=cancel)
+    assert calls == []
+    assert torch.equal(predicted(dit), predicted(streamed(Precision.FP8)))
+
+
+def test_a_picture_whose_blocks_cannot_be_compiled_is_planned_for_plain_code(monkeypatch):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("no header files")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    dit = streamed(Precision.FP8, usual=USUAL)
+    dit.configure(budget_for(dit, 3), Precision.FP8, compiled=True)
+    compiled = dit.plan(USUAL)
+    prepared(dit)
+    plain = dit.plan(USUAL)
+    assert plain.working > compiled.working
+    assert dit.resident == plain.resident
 
 
 @pytest.mark.slow
@@ -231,7 +304,7 @@ def test_compiled_once_for_every_size(capfd):
             [prompt(tokens, 9), prompt(4, 8)], timesteps, width=width, height=height
         )
         dit.predict(generation, 0, noise([3], width, height, torch.float32), 4.0)
-    assert dit.execution.kernels.active
+    assert dit.execution.compiled
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
 
 
@@ -255,33 +328,3 @@ def test_blocks_give_way_and_come_back():
         assert len(dit.resident) == before - gone
     assert torch.equal(predicted(dit), first)
     assert len(dit.resident) == before
-
-
-def test_without_room_to_compile_beside_a_picture_the_picture_waits(monkeypatch):
-    go_on = threading.Event()
-
-    def slow(function, **_options):
-        def call(*arguments):
-            assert go_on.wait(30)
-            return function(*arguments)
-
-        return call
-
-    monkeypatch.setattr(torch, "compile", slow)
-    plain = predicted(streamed(Precision.FP8))
-    dit = streamed(Precision.FP8, compile=True, compile_wait=0.0)
-    work = Work(WIDTH, HEIGHT, 1, (11, 5))
-    for kib in range(160 * 1024, 320 * 1024, 64):
-        dit.execution.settings = replace(dit.settings, budget=kib * 1024)
-        if dit.residency.fits(work, 0):
-            break
-    choose = dit.execution.kernels.choose
-
-    def released(key, wait_s):
-        if math.isinf(wait_s):
-            go_on.set()
-        return choose(key, wait_s)
-
-    monkeypatch.setattr(dit.execution.kernels, "choose", released)
-    assert torch.equal(predicted(dit), plain)
-    assert dit.execution.kernels.active

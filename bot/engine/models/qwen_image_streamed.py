@@ -86,7 +86,6 @@ def transformer_settings(
         budget=budget.bytes,
         foreign=budget.held_by_others,
         compile=options.compile,
-        compile_wait=options.compile_wait_s,
         cache=options.model_path / COMPILED_FOLDER,
         usual=usual,
         others=others,

@@ -91,7 +91,6 @@ class StreamedQwenImage:
             source = networks.codec.encode(request.input_image, request.width, request.height, room)
             strength = 1.0 if request.strength is None else request.strength
         marks.append(time.perf_counter())
-        report.stage(Activity.DENOISE)
         latents = denoise(
             networks.dit,
             DenoiseInputs(
@@ -106,6 +105,7 @@ class StreamedQwenImage:
                 strength=strength,
                 shift=request.shift,
             ),
+            on_stage=report.stage,
             on_step=report.step,
             on_latents=show,
         )

@@ -12,7 +12,7 @@ from bot.engine.parent.cancellation import Cancellation
 from bot.engine.parent.output_check import check_event
 from bot.engine.parent.supervisor import Supervisor
 from bot.engine.parent.watch import JobWatch
-from bot.engine.protocol import EngineRequest, EngineState, Event, Finished
+from bot.engine.protocol import Compiling, EngineRequest, EngineState, Event, Finished
 from bot.engine.wire import read_event, read_failure, request_fields
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 
@@ -30,8 +30,7 @@ class BrokenBefore(Exception):
 class Conversation:
     """One attempt at `request` with the loaded child of `supervisor`.
 
-    `slack_s` is added to the limit of time of the request. Raises `EngineError` (`DIED`) once the
-    engine is closed.
+    Raises `EngineError` (`DIED`) once the engine is closed.
     """
 
     def __init__(
@@ -40,15 +39,13 @@ class Conversation:
         request: EngineRequest,
         limits: SilenceLimits,
         cancellation: Cancellation,
-        *,
-        slack_s: float = 0.0,
     ) -> None:
         self._supervisor = supervisor
         self._link = supervisor.held()
         self._request = request
         self._limits = limits
         self._cancellation = cancellation
-        self._watch = JobWatch(request, limits, slack_s)
+        self._watch = JobWatch(request, limits)
 
     async def events(self) -> AsyncGenerator[Event]:
         """Have the job drawn; yield what `Engine.generate` does once the model is loaded.
@@ -73,7 +70,11 @@ class Conversation:
                         continue
                     begun = True
                     if frame.type == "stage":
-                        self._watch.note_activity(Activity(frame.header.get("activity")))
+                        activity = Activity(frame.header.get("activity"))
+                        begins = activity is not self._watch.activity
+                        self._watch.note_activity(activity)
+                        if begins and activity is Activity.COMPILE:
+                            yield Compiling()
                         continue
                     if frame.type == "cancelled":
                         settled = True

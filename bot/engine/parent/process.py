@@ -49,7 +49,6 @@ class EngineProcess:
         self._model = model
         self._environment = dict(environment or {})
         self._limits = limits or SilenceLimits()
-        self._slack_s = options.compile_wait_s if options.compile else 0.0
         self._command = own_command(_COMMAND if command is None else command)
         self._lock = asyncio.Lock()
         self._job: str | None = None
@@ -99,13 +98,7 @@ class EngineProcess:
                     except EngineError as error:
                         error.loading = True
                         raise
-                    talk = Conversation(
-                        self._supervisor,
-                        request,
-                        self._limits,
-                        self._cancellation,
-                        slack_s=self._slack_s,
-                    )
+                    talk = Conversation(self._supervisor, request, self._limits, self._cancellation)
                     try:
                         async with aclosing(talk.events()) as events:
                             async for event in events:

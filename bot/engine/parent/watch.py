@@ -25,12 +25,12 @@ class JobWatch:
 
     Progress is what was not there before: a step past all earlier ones, a picture, an activity at a
     point of the job where it had not been. The child may say all else as often as it likes.
-    `slack_s` is added to the job's own limit of time.
+    Compiling has its limit of silence, and does not count as the job's time.
     """
 
-    def __init__(self, request: EngineRequest, limits: SilenceLimits, slack_s: float) -> None:
+    def __init__(self, request: EngineRequest, limits: SilenceLimits) -> None:
         limit = request.time_limit_s
-        self.limit_s: float = math.inf if limit is None else limit + slack_s
+        self.limit_s: float = math.inf if limit is None else limit
         self.activity = Activity.ENCODE
         self._limits = limits
         self._silent = 0.0
@@ -49,8 +49,8 @@ class JobWatch:
         return self.silence_limit_s - self._silent
 
     def left_s(self) -> float:
-        """Return how much is left of the job's own limit."""
-        return self.limit_s - self._waited
+        """Return how much is left of the job's own limit; it rests while code is compiled."""
+        return math.inf if self._compiles else self.limit_s - self._waited
 
     def check(self) -> None:
         """Raise `EngineError` where the job has gone on for too long.
@@ -66,7 +66,8 @@ class JobWatch:
     def note_wait(self, seconds: float) -> None:
         """Note that the child was waited for."""
         self._silent += seconds
-        self._waited += seconds
+        if not self._compiles:
+            self._waited += seconds
 
     def note_activity(self, activity: Activity) -> None:
         """Note what the child does from now on."""
@@ -82,6 +83,11 @@ class JobWatch:
         elif isinstance(event, Picture):
             self._pictures += 1
             self._progress()
+
+    @property
+    def _compiles(self) -> bool:
+        # Before the first step alone: a child that says so later gains no time by it.
+        return self.activity is Activity.COMPILE and not self._steps
 
     def _point(self) -> Hashable:
         return self.activity, self._steps, self._pictures

@@ -1,91 +1,67 @@
-"""The compiler beside the drawing: a block of a picture's structure, if memory has room for it."""
+"""Compiling before the first step: one block of each structure that a picture visits."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable
 
-from torch import Tensor
+import torch
 
-from bot.engine.stream.block import Run
-from bot.engine.stream.budget import Work, activation_bytes
-from bot.engine.stream.compiling import Widen, mark_lengths
+from bot.engine.stream.compiling import mark_lengths
 from bot.engine.stream.execution import Execution
+from bot.engine.stream.generation import Generation
 from bot.engine.stream.layout import Geometry
-from bot.engine.stream.residency import Residency
+from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.weights import Additions, WeightStore
 
 
 class BlockCompiler:
-    """Begins to compile what a picture needs, and says whether it is drawn by it already."""
+    """Has blocks compiled where a picture is prepared, so that its steps find them ready.
+
+    A structure is compiled once a process: the usual one at loading (see warming.py), that of one
+    branch and that of each rank of a LoRA with the first picture that needs it.
+    """
 
     def __init__(
-        self, geometry: Geometry, weights: WeightStore, execution: Execution, residency: Residency
+        self, geometry: Geometry, outer: OuterLayers, weights: WeightStore, execution: Execution
     ) -> None:
         self._geometry = geometry
+        self._outer = outer
         self._weights = weights
         self._execution = execution
-        self._residency = residency
 
-    def choose(
+    def compile(
         self,
-        work: Work,
-        texts: Sequence[Tensor],
-        image_rope: Tensor,
-        text_ropes: Sequence[Tensor],
+        generation: Generation,
         additions: Additions,
+        on_compile: Callable[[], None] | None = None,
     ) -> None:
-        """Have a block of `work`'s structure compiled; wait for it as long as is allowed.
+        """Visit a block of each structure of `generation` that was not visited before.
 
-        `texts` are [tokens, dim], the ropes [tokens, head_dim / 2, 2], one a guidance branch.
+        The visit is that of a step, in the memory of a step. `on_compile` is called before each
+        structure; it may raise to give up. Raises `torch.OutOfMemoryError` where compiling found no
+        memory: what was compiled until then stays.
         """
-        execution = self._execution
-        together = len(texts) if work.joint else 1
-        structures = self._weights.structures(additions)
-        key = (together, execution.matmul, frozenset(structures))
-        kernels = execution.kernels
-        if not kernels.busy and not kernels.is_ready(key):
-            blocks = tuple(structures.values())
-            # Not all of them: the thread must not keep those of a job that is over.
-            needed = {at: pair for at, pair in additions.items() if at[0] in blocks}
-            ropes = text_ropes[:together]
-            self._begin(key, work, blocks, texts[:together], image_rope, ropes, needed)
-        wait_s = execution.settings.compile_wait
-        if not kernels.choose(key, wait_s) and not self._residency.fits(work):
-            # The budget is too small for both: the picture waits.
-            kernels.choose(key, math.inf)
-        self._weights.widen = kernels.widen
-
-    def _begin(
-        self,
-        key: Hashable,
-        work: Work,
-        blocks: Sequence[int],
-        texts: Sequence[Tensor],
-        image_rope: Tensor,
-        text_ropes: Sequence[Tensor],
-        additions: Additions,
-    ) -> None:
-        """Make room for compiling and begin it; `blocks` has one of each structure."""
-        execution, weights, geometry = self._execution, self._weights, self._geometry
-        wide, kernel = execution.wide, execution.kernel
-        modulation = texts[0].new_zeros(12, geometry.dim)
-        image = texts[0].new_zeros(len(texts), len(image_rope), geometry.dim)
-        those, ropes = list(texts), list(text_ropes)
-
-        def sample(block: Run, widen: Widen) -> None:
-            mark_lengths(image, those, [image_rope, *ropes])
-            for index in blocks:
-                matrices = weights.sample(index, additions, widen, wide=wide)
-                block(kernel, image, those, modulation, matrices, image_rope, ropes)
-                del matrices  # before the next are made
-
-        # Blocks make room for it, whether or not a picture is drawn meanwhile.
-        element = execution.settings.dtype.itemsize
-        more = activation_bytes(work, geometry, element, compiled=True)
-        more += weights.sample_bytes(wide=wide)
-        execution.compiling_bytes = more
-        fits = self._residency.fits(work, more)
-        spare = self._residency.plan(work, more=more).resident if fits else frozenset[int]()
-        self._residency.keep(spare)
-        execution.kernels.compile(key, sample)
+        execution, weights = self._execution, self._weights
+        kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
+        branches = len(generation.texts) if generation.work.joint else 1
+        missing = {
+            (branches, kernel, structure): index
+            for structure, index in weights.structures(additions).items()
+            if (branches, kernel, structure) not in kernels.ready
+        }
+        if not missing or not kernels.compiled:
+            return
+        height, width = generation.work.height // 8, generation.work.width // 8
+        unit = self._outer.units(generation, torch.zeros(1, 16, height, width))[0]
+        modulation = unit.image.new_zeros(12, self._geometry.dim)
+        mark_lengths(unit.image, unit.texts, [generation.image_rope, *unit.ropes])
+        weights.begin("block")
+        for key, index in missing.items():
+            if on_compile is not None:
+                on_compile()
+            with weights.block(index, additions, wide=wide) as matrices:
+                rope = generation.image_rope
+                kernels.block(
+                    kernel, unit.image, unit.texts, modulation, matrices, rope, unit.ropes
+                )
+            kernels.ready.add(key)

@@ -6,15 +6,19 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from torch import Tensor
 
+from bot.engine.options import Activity
 from bot.engine.stream.finite import finite
 from bot.engine.stream.transformer import StreamedDiT
 
+OnStage = Callable[[Activity], None]
+"""Called with what is done from now on: `COMPILE`, where it must be, and `DENOISE`; may raise."""
 OnStep = Callable[[int, int], None]
 """Called with the number of steps done (1-based) and in total; may raise to cancel."""
 OnLatents = Callable[[int, Tensor], None]
@@ -84,6 +88,7 @@ def denoise(
     dit: StreamedDiT,
     inputs: DenoiseInputs,
     *,
+    on_stage: OnStage | None = None,
     on_step: OnStep | None = None,
     on_latents: OnLatents | None = None,
 ) -> Tensor:
@@ -110,7 +115,10 @@ def denoise(
         width=inputs.width,
         height=inputs.height,
         pictures=len(inputs.seeds),
+        on_compile=None if on_stage is None else partial(on_stage, Activity.COMPILE),
     )
+    if on_stage is not None:
+        on_stage(Activity.DENOISE)
     total = len(scheduler.timesteps)
     for step in range(total):
         started = time.perf_counter()

@@ -28,8 +28,6 @@ class Execution:
     ) -> None:
         self.settings = settings
         self.matmul = Matmul.WEIGHT_ONLY
-        self.compiling_bytes = 0
-        """What the compiling that was begun last takes while it lasts; see `compiling`."""
         self._geometry = geometry
         self._device = device
         self._weights = weights
@@ -44,7 +42,6 @@ class Execution:
         self.settings = replace(self.settings, budget=budget, precision=precision, compile=compiled)
         self.kernels = self._kernels_for(compiled)
         self._weights.widen = self.kernels.widen
-        self.compiling_bytes = 0
         self.matmul = Matmul.WEIGHT_ONLY
         if precision is Precision.FP8_FAST:
             if self._probed is None:
@@ -70,11 +67,6 @@ class Execution:
     def uncompiled(self) -> str | None:
         """Why blocks are not compiled, for people; None where they are, or are to be."""
         return self.kernels.uncompiled if self.settings.compile else "IMAGE_COMPILE=false"
-
-    @property
-    def compiling(self) -> int:
-        """Bytes on the device that are taken by what is being compiled at the moment."""
-        return self.compiling_bytes if self.kernels.busy else 0
 
     @property
     def wide(self) -> bool:

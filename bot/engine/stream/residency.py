@@ -44,16 +44,13 @@ class Residency:
         self._withheld = 0
         self._paging = False
 
-    def plan(self, work: Work, lora_bytes: int | None = None, more: int | None = None) -> Plan:
+    def plan(self, work: Work, lora_bytes: int | None = None) -> Plan:
         """Return how the budget would be shared for `work`; see `budget.plan`.
 
-        `lora_bytes` is what the LoRAs take, those in use unless it is given; `more` what else
-        needs room, what is being compiled unless it is given.
+        `lora_bytes` is what the LoRAs take, those in use unless it is given.
 
         Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for `work`.
         """
-        if more is None:
-            more = self._execution.compiling
         if lora_bytes is None:
             lora_bytes = self.lora_bytes
         settings, weights = self._execution.settings, self._weights
@@ -66,7 +63,7 @@ class Residency:
             scratch=block.elements * element if widened else 0,
             small=self._small + weights.small_size,
             hole=self._device.hole,
-            others=settings.others + more,
+            others=settings.others,
             others_working=max(settings.others_working, modulation.elements * element),
         )
         try:
@@ -76,7 +73,7 @@ class Residency:
                 fixed,
                 settings.budget,
                 element,
-                compiled=self._execution.kernels.active,
+                compiled=self._execution.compiled,
                 lora_bytes=lora_bytes,
                 most=weights.most if weights.complete else 0,
             )
@@ -106,14 +103,6 @@ class Residency:
         """Let blocks come back that gave way during the job before."""
         self._withheld = self._withheld // 2 if self._paging else 0
         self._paging = self._withheld > 0
-
-    def fits(self, work: Work, more: int | None = None) -> bool:
-        """Tell whether the budget has room for `work`, with `more` bytes beside it; see `plan`."""
-        try:
-            self.plan(work, more=more)
-        except EngineError:
-            return False
-        return True
 
     def keep(self, wanted: frozenset[int]) -> None:
         """Evict and bring back blocks until `wanted` are resident, or as many as have room."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +20,7 @@ class TransformerSettings:
     `usual` is the picture that the resident set is chosen for at loading; a larger one evicts
     blocks for as long as it lasts. `others` and `others_working` are bytes of the budget that
     other networks take, always and while the transformer rests. `cache` is a folder for compiled
-    code, and `compile_wait` how many seconds a picture waits for that at most.
+    code.
     """
 
     device: str = "cpu"
@@ -31,7 +30,6 @@ class TransformerSettings:
     budget: int | None = None
     foreign: int = 0
     compile: bool = False
-    compile_wait: float = math.inf
     cache: Path | None = None
     usual: Work = field(default_factory=lambda: Work(1344, 768))
     others: int = 0

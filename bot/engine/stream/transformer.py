@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ class StreamedDiT:
             geometry, self.device, self.outer, self.weights, self.execution, self.residency
         )
         self._step_times = StepTimes()
-        self._compiler = BlockCompiler(geometry, self.weights, self.execution, self.residency)
+        self._compiler = BlockCompiler(geometry, self.outer, self.weights, self.execution)
         if self.device.torch.type == "cuda":
             work = settings.usual
             attention.choose_kernel(
@@ -138,34 +138,41 @@ class StreamedDiT:
         width: int,
         height: int,
         pictures: int = 1,
+        on_compile: Callable[[], None] | None = None,
     ) -> Generation:
-        """Make room, and compute what every step shares.
+        """Make room, compile what is not compiled yet, and compute what every step shares.
 
         `prompts` are the text encoder's [tokens, width] for the prompt and, with guidance, for
-        the negative prompt; `timesteps` [steps] are the scheduler's, from 1000 down.
+        the negative prompt; `timesteps` [steps] are the scheduler's, from 1000 down. `on_compile`
+        is called before each structure that has to be compiled first; it may raise to cancel.
 
         Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the pictures.
         """
         self.residency.begin_job()
+        work = Work(width, height, pictures, tuple(prompt.shape[0] for prompt in prompts))
         while True:
             try:
-                return self._prepared(prompts, timesteps, width, height, pictures)
+                return self._prepared(prompts, timesteps, work, on_compile)
             except torch.OutOfMemoryError:
                 if not self.residency.give_way():
                     raise
 
     def _prepared(
-        self, prompts: Sequence[Tensor], timesteps: Tensor, width: int, height: int, pictures: int
+        self,
+        prompts: Sequence[Tensor],
+        timesteps: Tensor,
+        work: Work,
+        on_compile: Callable[[], None] | None,
     ) -> Generation:
-        lengths = tuple(prompt.shape[0] for prompt in prompts)
-        work = Work(width, height, pictures, lengths)
         texts = self.outer.texts(prompts)
-        image_rope, text_ropes = self.outer.ropes(width, height, lengths)
+        image_rope, text_ropes = self.outer.ropes(work.width, work.height, work.text_tokens)
         additions = self._loras.additions
-        self._compiler.choose(work, texts, image_rope, text_ropes, additions)
         self.residency.make_room(work)
         table = self.modulation.table(timesteps, self._loras.names, additions)
-        return Generation(work, texts, image_rope, text_ropes, table)
+        generation = Generation(work, texts, image_rope, text_ropes, table)
+        self._compiler.compile(generation, additions, on_compile)
+        self.residency.make_room(work)  # again: where compiling failed, plain code takes more
+        return generation
 
     @torch.no_grad()
     def predict(
@@ -185,7 +192,7 @@ class StreamedDiT:
 
     def note_step(self, work: Work, seconds: float) -> None:
         """Take note of how long a step of `work` took; blocks leave where the driver pages."""
-        kind = (work, self.execution.kernels.active, self._loras.names)
+        kind = (work, self.execution.compiled, self._loras.names)
         if self._step_times.is_slow(kind, seconds) and self.residency.give_way(paging=True):
             log.warning(
                 "A step took %.1f s instead of %.1f s, as when the driver moves the card's memory "
@@ -203,7 +210,7 @@ class StreamedDiT:
         execution = self.execution
         kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
         units = self.outer.units(generation, latents)
-        if kernels.active:
+        if kernels.compiled:
             for unit in units:
                 mark_lengths(unit.image, unit.texts, [generation.image_rope, *unit.ropes])
         self.weights.begin("block")

@@ -1,4 +1,4 @@
-"""The warm-up: an empty step that compiles what the usual picture needs, before anyone waits."""
+"""The warm-up: an empty step, for which all is compiled that the usual picture needs."""
 
 from __future__ import annotations
 

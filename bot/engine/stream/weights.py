@@ -32,7 +32,7 @@ Structure = tuple[tuple[str, torch.Size], ...]
 class WeightStore:
     """Hands out a block's matrices from the device, or from main memory through the streamer.
 
-    `widen` writes FP8 out in the activations' type; whoever switches compiling replaces it.
+    `widen` writes FP8 out in the activations' type; `Execution` replaces it by the compiled one.
     """
 
     def __init__(self, geometry: Geometry, settings: TransformerSettings, device: Device) -> None:
@@ -147,26 +147,6 @@ class WeightStore:
         for index, pieces in enumerate(added):
             found.setdefault(tuple(sorted(pieces)), index)
         return found
-
-    def sample(self, index: int, additions: Additions, widen: Widen, *, wide: bool) -> Weights:
-        """Return weights like block `index`'s, all zero, in memory of their own: for compiling."""
-        layout, small = self.layouts["block"], self._small["block", index]
-        flat = torch.zeros(layout.size, dtype=torch.uint8, device=self._device.torch)
-        stored = layout.stored(flat)
-        if layout.quantized and wide:
-            out = torch.empty(stored.numel(), dtype=self._dtype, device=self._device.torch)
-            width = self._geometry.dim
-            widen(stored.view(-1, width), small["scales"], out.view(-1, width))
-            stored, scaled = out, False
-        else:
-            scaled = layout.quantized
-        return _bound(index, layout.matrices(stored), small, additions, scaled=scaled)
-
-    def sample_bytes(self, *, wide: bool) -> int:
-        """Return how much memory a `sample` takes."""
-        layout = self.layouts["block"]
-        widened = layout.elements * self._dtype.itemsize if layout.quantized and wide else 0
-        return layout.size + widened
 
     def _widened(self, stored: Tensor, small: Mapping[str, Tensor]) -> Tensor:
         """Write FP8 elements out in the activations' type, over what was widened before."""

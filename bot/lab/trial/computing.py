@@ -74,7 +74,7 @@ def steps(bench: Bench) -> Figures:
     """Time blocks that stay and blocks that are streamed, with the card as full as it will be."""
     dit, execution = bench.dit, bench.dit.execution
     bench.share = share = bench.whole.share(
-        bench.budget.bytes, compiled=execution.kernels.active, matmul=execution.matmul
+        bench.budget.bytes, compiled=execution.compiled, matmul=execution.matmul
     )
     dit.weights.keep(_ALL, scratch=True)
     ballast = _fill(dit.device, bench.whole.block_bytes, share.resident - BLOCKS)

@@ -26,7 +26,7 @@ def seconds(bench: Bench) -> Figures:
     execution = bench.dit.execution
     with_file = whole.share(
         bench.budget.bytes,
-        compiled=execution.kernels.active,
+        compiled=execution.compiled,
         matmul=execution.matmul,
         lora_bytes=LORA_BYTES,
     )

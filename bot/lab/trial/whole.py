@@ -125,7 +125,7 @@ class Whole:
         execution = dit.execution
         execution.settings = replace(execution.settings, budget=budget)
         execution.matmul = matmul
-        execution.kernels.active = compiled
+        execution.kernels.compiled = compiled
         plan = dit.residency.plan(self.usual if work is None else work, lora_bytes)
         blocks = self.geometry.layers
         streamed = blocks - len(plan.resident)
