@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.layout import Layout, Packed, Piece
+from bot.engine.stream.storage import Storage
 
 NORMS: Final = ("input_layernorm", "post_attention_layernorm")
 _BIASED: Final = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
@@ -36,7 +37,7 @@ class TextGeometry:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextLayout(Layout):
     """A `Layout` whose pieces are single linear layers of any width, few of them with a bias.
 
@@ -65,7 +66,7 @@ class TextLayout(Layout):
         return Packed(flat, small)
 
 
-def text_layout(geometry: TextGeometry, dtype: torch.dtype, *, quantized: bool) -> TextLayout:
+def text_layout(geometry: TextGeometry, dtype: torch.dtype, storage: Storage) -> TextLayout:
     """Return the layout of one layer."""
     dim, inner, key_value = geometry.dim, geometry.inner, geometry.key_value_dim
     shapes = {
@@ -78,4 +79,4 @@ def text_layout(geometry: TextGeometry, dtype: torch.dtype, *, quantized: bool) 
         "mlp.down_proj": (dim, inner),
     }
     pieces = tuple(Piece(name, (name,), rows, cols) for name, (rows, cols) in shapes.items())
-    return TextLayout(pieces, dim, dtype, quantized)
+    return TextLayout(pieces, dim, dtype, storage)
