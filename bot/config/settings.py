@@ -136,11 +136,12 @@ class Settings(BaseSettings):
             "stock (DiffSynth's offloading: minutes a picture, for comparison)."
         ),
     )
-    image_precision: Literal["fp8", "fp8-fast", "bf16"] = Field(
+    image_precision: Literal["int8", "int8-fast", "fp8", "fp8-fast", "bf16"] = Field(
         "fp8",
         description=(
-            "Weights in FP8 and arithmetic in bfloat16 (fp8), both in FP8 (fp8-fast: faster, less "
-            "exact), or all in bfloat16 (bf16: twice the memory)."
+            "Weights in 8-bit integers and arithmetic in bfloat16 (int8), both in 8-bit integers "
+            "(int8-fast: faster), the same in FP8 (fp8, fp8-fast: less exact), or all in bfloat16 "
+            "(bf16: twice the memory). Each form of weights has a cache of its own."
         ),
     )
     image_compile: bool = Field(

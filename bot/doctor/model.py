@@ -15,7 +15,7 @@ from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
 from bot.engine.files.download import noted_hashes, partial_files
-from bot.engine.files.find import CACHE_FOLDER, cache_home, find, holder, home, known_as
+from bot.engine.files.find import cache_folder, find, holder, home, known_as
 
 _GB: Final = 1e9
 _LONGEST_HEADER: Final = 100_000_000
@@ -84,11 +84,13 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
 
 
 def cache_to_come(settings: Settings) -> int:
-    """Return the bytes of the FP8 cache that is still to be made."""
+    """Return the bytes of the weights cache that is still to be made."""
     published = settings.model.published
     if published is None or settings.image_offload != "stream":
         return 0
-    cache = cache_home(settings.image_model_path, settings.image_model_name) / CACHE_FOLDER
+    cache = cache_folder(
+        settings.image_model_path, settings.image_model_name, settings.image_precision
+    )
     return 0 if cache.is_dir() else published.cache_bytes
 
 

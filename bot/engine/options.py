@@ -17,11 +17,11 @@ class EngineOptions:
 
     The budget is that of `card_budget`: at most `vram_gb` GiB (None: as much as is free) and
     `gpu_memory_utilization` (0 to 1, None: not set) of the card. `offload` is "stream" (this
-    project's streaming) or "stock" (DiffSynth's offloading); `precision` ("fp8", "fp8-fast",
-    "bf16") and `compile` apply to the former. LoRA files lie in `lora_path`; missing files of the
-    model come from `model_source` (see bot/engine/files/download.py). `pipeline` names the code
-    that draws, as `module:function`; the function is called with the model's name and these
-    options, in the child.
+    project's streaming) or "stock" (DiffSynth's offloading); `precision` ("int8", "int8-fast",
+    "fp8", "fp8-fast", "bf16") and `compile` apply to the former. LoRA files lie in `lora_path`;
+    missing files of the model come from `model_source` (see bot/engine/files/download.py).
+    `pipeline` names the code that draws, as `module:function`; the function is called with the
+    model's name and these options, in the child.
     """
 
     model_path: Path

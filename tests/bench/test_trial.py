@@ -17,6 +17,7 @@ from bot.engine.options import EngineOptions
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.layout import Precision
+from bot.engine.stream.storage import Storage
 from bot.lab.trial.projection import Pace, picture_seconds, step_seconds
 from bot.lab.trial.run import Outcome, run
 from bot.lab.trial.whole import Whole
@@ -115,7 +116,7 @@ def test_it_plans_as_the_engine_does(tmp_path):
         resident.add(share.resident)
     assert resident == set(range(7))
     encoder = StreamedTextEncoder.from_module(
-        untrained().text_encoder, Device(), torch.float32, quantized=True
+        untrained().text_encoder, Device(), torch.float32, storage=Storage.FP8
     )
     assert encoder.geometry.layers * encoder.layout.small_size == encoder.small_bytes
 

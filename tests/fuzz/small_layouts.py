@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save
 
 from bot.engine.stream.layout import Geometry, Layout, block_layout, modulation_layout
+from bot.engine.stream.storage import Storage
 
 LAYERS = 2
 _DIM, _RANK = 16, 2
@@ -23,8 +24,7 @@ _TARGETS = {
 def layouts() -> tuple[Layout, ...]:
     geometry = Geometry(dim=_DIM, heads=1, layers=LAYERS)
     return tuple(
-        make(geometry, torch.bfloat16, quantized=False)
-        for make in (block_layout, modulation_layout)
+        make(geometry, torch.bfloat16, Storage.PLAIN) for make in (block_layout, modulation_layout)
     )
 
 

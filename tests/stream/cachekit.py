@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bot.engine.child.quick_imports import quick_imports
+from bot.engine.stream.storage import Storage
 
 with quick_imports():
     import torch
@@ -19,11 +20,9 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 
 
-def opened(root, *, folder=True, quantized=True, part="transformer", **options):
+def opened(root, *, folder=True, storage=Storage.FP8, part="transformer", **options):
     sources = Sources(sorted((root / part).glob("*.safetensors")))
-    items = transformer_items(
-        sources, torch.bfloat16, quantized=quantized, modulation_quantized=quantized
-    )
+    items = transformer_items(sources, torch.bfloat16, storage=storage, modulation_storage=storage)
     place = root / "fp8-cache" if folder else None
     return Checkpoint(part, sources, items, place, **options)
 

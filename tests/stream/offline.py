@@ -21,9 +21,10 @@ import torch
 
 CAPABILITY = int(sys.argv[1])
 # Multiprocessors, and threads that one holds.
-SIZES = {80: (108, 2048), 86: (82, 1536), 89: (128, 1536), 120: (170, 1536)}
+SIZES = {80: (108, 2048), 86: (82, 1536), 89: (128, 1536), 90: (132, 2048), 120: (170, 1536)}
 MULTIPROCESSORS, THREADS = SIZES[CAPABILITY]
-SHARED_BYTES = 101_376
+# A program's, of CUDA's table of compute capabilities: what a multiprocessor has, less 1 KiB.
+SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024}.get(CAPABILITY, 99 * 1024)
 FULL = (60, 3072, 24)
 KERNEL = re.compile(r"async_compile\.triton\('[^']+', '''(.*?)''', device_str='cuda'\)", re.DOTALL)
 
@@ -175,11 +176,11 @@ def traced(variant: str) -> tuple[Any, list[torch.Tensor]]:
         stored = empty(rows, dim, dtype=torch.uint8)
         return widen, [stored, empty(rows, 1, dtype=torch.float32), empty(rows, dim)]
     matmul = Matmul(variant)
-    fp8 = matmul is not Matmul.WEIGHT_ONLY
+    kinds = {Matmul.WEIGHT_ONLY: torch.bfloat16, Matmul.INT8: torch.int8}
+    kind = kinds.get(matmul, torch.float8_e4m3fn)
 
     def matrix(rows: int, columns: int) -> blocks.Matrix:
-        kind = torch.float8_e4m3fn if fp8 else torch.bfloat16
-        scale = empty(rows, dtype=torch.float32) if fp8 else None
+        scale = None if kind is torch.bfloat16 else empty(rows, dtype=torch.float32)
         return blocks.Matrix(empty(rows, columns, dtype=kind), empty(rows), scale)
 
     def side() -> blocks.Stream:
@@ -247,6 +248,65 @@ def a_pointer_to_fp8() -> dict[str, Any]:
     return {"kernels": 1, "refused": []}
 
 
+def int8_kernels() -> dict[str, Any]:
+    """Compile the INT8 kernels at the model's widths, products in all tiles that a card may try."""
+    from bot.engine.stream import int8_kernels as kernels
+    from bot.engine.stream import int8_launch as launch
+
+    widen = {"numbers": "*i8", "scales": "*fp32", "turn": "*bf16", "out": "*bf16"}
+    widen |= {"groups": "i32", "in_row": "i32"}
+    tokens = {"x": "*bf16", "turn": "*bf16", "numbers": "*i8", "scales": "*fp32", "width": "i32"}
+    product = {"tokens": "*i8", "weight": "*i8", "token_scales": "*fp32", "scales": "*fp32"}
+    product |= {"bias": "*bf16", "out": "*bf16", "count": "i32", "rows": "i32", "width": "i32"}
+    dim = FULL[1]
+    fitting = [t for wide in (dim, 4 * dim) for t in launch.fitting(SHARED_BYTES, wide)]
+    jobs = [(kernels.widen_kernel, widen, {"GROUP": 64, "BLOCK": 128}, (4, 3))]
+    jobs += [
+        (kernels.tokens_kernel, tokens, {"GROUP": 64, "GROUPS": n, "SILU": silu}, (warps, 3))
+        for n, warps in ((64, 4), (256, 8))
+        for silu in (False, True)
+    ]
+    jobs += [
+        (
+            kernels.product_kernel,
+            product,
+            {"ROWS": t.rows, "COLUMNS": t.columns, "DEPTH": t.depth, "BAND": 8},
+            (t.warps, t.stages),
+        )
+        for t in dict.fromkeys(fitting)
+    ]
+    refused: list[str] = []
+    whole = 0
+    for kernel, signature, constants, (warps, stages) in jobs:
+        try:
+            found = _compiled(kernel, signature, constants, warps, stages)
+        except Exception as error:  # noqa: BLE001
+            refused.append(f"{constants}: {str(error).strip().splitlines()[-1]}")
+            continue
+        if found.metadata.shared > SHARED_BYTES:
+            refused.append(f"{constants}: {found.metadata.shared} bytes of shared memory")
+        whole += bool(re.search(r"mma[\w.:]*\.s8\.s8", found.asm["ptx"]))
+    return {"kernels": len(jobs), "refused": refused, "whole": whole, "tiles": len(set(fitting))}
+
+
+def _compiled(kernel: Any, signature: Any, constants: Any, warps: int, stages: int) -> Any:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = [*signature, *constants]
+    # As at a launch: what is a multiple of 16 is known to be one, but for the number of tokens.
+    aligned = [(i,) for i, name in enumerate(names) if name in signature and name != "count"]
+    source = ASTSource(
+        kernel,
+        signature | dict.fromkeys(constants, "constexpr"),
+        {(names.index(name),): value for name, value in constants.items()},
+        {at: [["tt.divisibility", 16]] for at in aligned},
+    )
+    options = {"num_warps": warps, "num_stages": stages}
+    return triton.compile(source, target=GPUTarget("cuda", CAPABILITY, 32), options=options)
+
+
 def say(result: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(result) + "\n")
 
@@ -260,6 +320,9 @@ def main() -> None:
 
     say({"an FP8 pointer": a_pointer_to_fp8()})
     for variant in sys.argv[2:]:
+        if variant == "int8 kernels":
+            say({variant: int8_kernels()})
+            continue
         written.clear()
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             function, tensors = traced(variant)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bot.engine.child.quick_imports import quick_imports
+from bot.engine.stream.storage import Storage
 
 with quick_imports():
     import torch
@@ -38,7 +39,7 @@ def test_the_published_files_become_the_packed_blocks_of_the_layout(pipe, publis
     for i, block in enumerate(pipe.dit.transformer_blocks):
         state = {name: value.bfloat16() for name, value in block.state_dict().items()}
         for layout, kind in kinds:
-            want = layout(geometry, torch.bfloat16, quantized=True).pack(state, CPU)
+            want = layout(geometry, torch.bfloat16, Storage.FP8).pack(state, CPU)
             assert same({"": got.pop(f"{kind}.{i}")}, {"": want})
     rest = got.pop("outer").small
     assert not got
@@ -98,7 +99,7 @@ def test_blocks_are_views_of_the_mapped_file_and_small_tensors_are_not(model) ->
 
 
 def test_without_a_folder_or_in_plain_precision_nothing_is_written(model) -> None:
-    plain = loaded(opened(model, folder=False, quantized=False))
+    plain = loaded(opened(model, folder=False, storage=Storage.PLAIN))
     assert (
         plain["block.0"].flat.numel()
         == 2 * loaded(opened(model, folder=False))["block.0"].flat.numel()
@@ -138,7 +139,7 @@ def test_no_more_than_one_block_is_alive_beside_what_the_reader_keeps(model, mon
 
     alive: list[weakref.ref] = []
     peak = []
-    pack = type(block_layout(Geometry(1, 128, 2), torch.bfloat16, quantized=True)).pack
+    pack = type(block_layout(Geometry(1, 128, 2), torch.bfloat16, Storage.FP8)).pack
 
     def counting(self, state, device):
         peak.append(sum(ref() is not None for ref in alive))
@@ -167,7 +168,7 @@ def test_other_files_or_another_layout_get_a_cache_of_their_own(model) -> None:
     touched = opened(model)
     assert touched.path != first.path
     assert not touched.cached
-    assert opened(model, quantized=False).path != touched.path
+    assert opened(model, storage=Storage.PLAIN).path != touched.path
     loaded(touched)
     assert files_in(model) == [touched.path.name]  # the old one would never be read again
 
@@ -178,7 +179,7 @@ def test_a_cache_of_other_content_under_the_right_name_is_made_anew(model, tmp_p
     want = loaded(checkpoint)
     other = Path(shutil.copytree(model, tmp_path / "other"))
     shutil.rmtree(other / "fp8-cache")
-    foreign = opened(other, quantized=False)
+    foreign = opened(other, storage=Storage.PLAIN)
     loaded(foreign)
     shutil.copy(foreign.path, checkpoint.path)
     again = opened(model)

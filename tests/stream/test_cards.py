@@ -14,7 +14,7 @@ import pytest
 import torch
 
 STAND_IN = Path(__file__).with_name("stand_in.c")
-FEWEST_KERNELS = {"widen": 1, "weight-only": 10, "row": 10}
+FEWEST_KERNELS = {"widen": 1, "weight-only": 10, "row": 10, "int8": 8}
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +28,11 @@ def stand_in(tmp_path_factory) -> Path:
     return made
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize(
-    ("capability", "variants"),
-    [
-        (80, ["widen", "weight-only"]),  # A100
-        (86, ["widen", "weight-only"]),  # RTX 30
-        (89, ["widen", "weight-only", "row"]),  # RTX 40, whose FP8 products begin here
-        (120, ["widen", "weight-only", "row"]),  # RTX 50
-    ],
-)
-def test_every_kernel_compiles(stand_in, tmp_path, capability, variants):
+def compiled(stand_in, folder, capability, variants) -> dict[str, dict]:
+    """Compile in a process of its own; return what is told of each of `variants`."""
     places = {
-        "TORCHINDUCTOR_CACHE_DIR": tmp_path / "inductor",
-        "TRITON_CACHE_DIR": tmp_path / "triton",
+        "TORCHINDUCTOR_CACHE_DIR": folder / "inductor",
+        "TRITON_CACHE_DIR": folder / "triton",
     }
     command = [sys.executable, "-m", "tests.stream.offline", str(capability), *variants]
     done = subprocess.run(
@@ -59,9 +49,35 @@ def test_every_kernel_compiles(stand_in, tmp_path, capability, variants):
     for line in done.stdout.splitlines():
         found |= json.loads(line)
     assert list(found) == ["an FP8 pointer", *variants]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("capability", "variants"),
+    [
+        (80, ["widen", "weight-only", "int8"]),  # A100
+        (86, ["widen", "weight-only", "int8"]),  # RTX 30
+        (89, ["widen", "weight-only", "row", "int8"]),  # RTX 40, whose FP8 products begin here
+        (120, ["widen", "weight-only", "row", "int8"]),  # RTX 50
+    ],
+)
+def test_every_kernel_compiles(stand_in, tmp_path, capability, variants):
+    found = compiled(stand_in, tmp_path, capability, variants)
     # What Triton itself refuses shows that it compiles for this card, and not for another.
     refused = found.pop("an FP8 pointer")["refused"]
     assert ("fp8e4nv" in str(refused)) == (capability < 89), refused
     for variant, result in found.items():
         assert result["refused"] == [], variant
         assert result["kernels"] >= FEWEST_KERNELS[variant]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("capability", [80, 86, 89, 90, 120])
+def test_the_int8_kernels_compile_within_the_cards_shared_memory(stand_in, tmp_path, capability):
+    result = compiled(stand_in, tmp_path, capability, ["int8 kernels"])["int8 kernels"]
+    assert result["refused"] == []
+    # In each of a product's tiles the tensor cores multiply whole numbers.
+    assert result["whole"] == result["tiles"] >= 4

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bot.engine.child.quick_imports import quick_imports
+from bot.engine.stream.storage import Storage
 
 with quick_imports():
     import torch
@@ -37,9 +38,9 @@ def relative(got, want):
     return ((got.float() - want.float()).norm() / want.float().norm()).item()
 
 
-def streamed(pipe, *, quantized=False, resident=False, dtype=torch.float32):
+def streamed(pipe, *, storage=Storage.PLAIN, resident=False, dtype=torch.float32):
     return StreamedTextEncoder.from_module(
-        pipe.text_encoder, Device(), dtype, quantized=quantized, resident=resident
+        pipe.text_encoder, Device(), dtype, storage=storage, resident=resident
     )
 
 
@@ -69,7 +70,7 @@ def test_in_bfloat16_it_differs_from_diffsynth_by_no_more_than_rounding(pipe) ->
 
 
 def test_fp8_differs_only_by_the_rounding_of_weights(pipe) -> None:
-    encoder = streamed(pipe, quantized=True)
+    encoder = streamed(pipe, storage=Storage.FP8)
     got = embedder(pipe, encoder).embed(PROMPTS)
     # Random weights; each is off by up to 6 %, 2.6 % in the mean, over two layers of 7 products.
     errors = [relative(g, w) for g, w in zip(got, stock(pipe, PROMPTS), strict=True)]
@@ -85,12 +86,10 @@ def test_fp8_differs_only_by_the_rounding_of_weights(pipe) -> None:
         assert relative(one, want) < 1e-6
 
 
-@pytest.mark.parametrize("quantized", [False, True])
-def test_streamed_and_resident_layers_give_the_same_bits(pipe, quantized) -> None:
+@pytest.mark.parametrize("storage", list(Storage))
+def test_streamed_and_resident_layers_give_the_same_bits(pipe, storage) -> None:
     ids = [torch.arange(n) % 200 for n in (50, 7)]
-    one, two = (
-        streamed(pipe, quantized=quantized, resident=resident) for resident in (False, True)
-    )
+    one, two = (streamed(pipe, storage=storage, resident=resident) for resident in (False, True))
     assert one.host_bytes > 0
     assert two.host_bytes == 0
     for _ in range(2):  # from the second pass on, slots hold something else at its beginning
@@ -101,7 +100,7 @@ def test_streamed_and_resident_layers_give_the_same_bits(pipe, quantized) -> Non
 
 
 def test_a_prompt_does_not_depend_on_those_beside_it(pipe) -> None:
-    encoder = streamed(pipe, quantized=True)
+    encoder = streamed(pipe, storage=Storage.FP8)
     alone = [embedder(pipe, encoder).embed([prompt])[0] for prompt in PROMPTS]
     for a, b in zip(alone, embedder(pipe, encoder).embed(PROMPTS), strict=True):
         assert torch.equal(a, b)
@@ -122,7 +121,7 @@ def test_what_comes_next_is_copied_ahead(pipe) -> None:
     assert not encoder._streamer._slots  # its own are given back
     streamer = Streamer(Device())
     encoder = StreamedTextEncoder.from_module(
-        pipe.text_encoder, Device(), torch.float32, quantized=False, streamer=streamer
+        pipe.text_encoder, Device(), torch.float32, storage=Storage.PLAIN, streamer=streamer
     )
     for i in range(3):
         streamer.add(("block", i), torch.full((64,), i, dtype=torch.uint8), resident=i == 0)
@@ -157,7 +156,7 @@ def test_a_reroll_and_the_empty_negative_prompt_run_no_encoder(pipe) -> None:
 
 def test_the_memory_keeps_models_apart_and_shares_between_embedders(pipe) -> None:
     memory = PromptMemory()
-    plain, fp8 = Counting(streamed(pipe)), Counting(streamed(pipe, quantized=True))
+    plain, fp8 = Counting(streamed(pipe)), Counting(streamed(pipe, storage=Storage.FP8))
     one = PromptEmbedder(pipe.tokenizer, plain, model="plain", memory=memory)
     two = PromptEmbedder(pipe.tokenizer, fp8, model="fp8", memory=memory)
     assert not torch.equal(one.embed(["x"])[0], two.embed(["x"])[0])
@@ -193,7 +192,7 @@ def test_from_files_neither_the_vision_tower_nor_the_head_is_read(pipe, tmp_path
     config = pipe.text_encoder.config.text_config
     sources = Sources(files)
     encoder, _ = load_text_encoder(
-        sources, config, Device(), torch.float32, None, lambda *_: None, quantized=False
+        sources, config, Device(), torch.float32, None, lambda *_: None, storage=Storage.PLAIN
     )
     layers = 12 * config.num_hidden_layers  # 7 weights, 3 biases, 2 norms
     assert len(sources.read) == layers + 2
@@ -223,9 +222,7 @@ def test_the_full_size_encoder_has_the_widths_the_layout_expects() -> None:
     with skip_model_initialization():
         encoder = QwenImageTextEncoder()
     model = encoder.model.language_model
-    layout = text_layout(
-        TextGeometry.of(encoder.config.text_config), torch.bfloat16, quantized=True
-    )
+    layout = text_layout(TextGeometry.of(encoder.config.text_config), torch.bfloat16, Storage.FP8)
     state = model.layers[0].state_dict()
     assert sorted(layout.inputs) == sorted(state)
     packed = layout.pack(state, torch.device("meta"))

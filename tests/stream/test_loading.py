@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bot.engine.child.quick_imports import quick_imports
+from bot.engine.stream.storage import Storage
 
 with quick_imports():
     import torch
@@ -65,7 +66,7 @@ def test_the_transformer_of_the_files_predicts_as_the_one_in_memory(
         )
         origins.append(stats.source)
         assert torch.equal(predicted(dit), want)
-    assert origins == ["files", "cache" if precision.quantized else "files"]
+    assert origins == ["files", "cache" if precision.storage.quantized else "files"]
 
 
 def test_text_encoder_and_vae_of_the_files_are_those_in_memory(pipe, root, tmp_path) -> None:
@@ -77,7 +78,7 @@ def test_text_encoder_and_vae_of_the_files_are_those_in_memory(pipe, root, tmp_p
         torch.float32,
         tmp_path / "cache",
         lambda *_: None,
-        quantized=False,
+        storage=Storage.PLAIN,
     )
     assert stats.source == "files"
     (got,) = PromptEmbedder(pipe.tokenizer, encoder, model="tiny").embed(["a cat"])

@@ -54,7 +54,7 @@ def test_fp8_stays_near(precision, bound):
 def test_fp8_modulation_costs_little():
     exact = stock_prediction(stock())
     coarse = error(predicted(streamed(Precision.FP8)), exact)
-    fine = error(predicted(streamed(Precision.FP8, modulation_fp8=False)), exact)
+    fine = error(predicted(streamed(Precision.FP8, modulation_quantized=False)), exact)
     assert fine < coarse < 1.5 * fine
 
 

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.engine.stream.int8 import rotate
 from bot.engine.stream.layout import QUICK_GELU, Geometry, block_layout, modulation_layout
 from bot.engine.stream.quantize import (
     Matmul,
@@ -15,6 +16,7 @@ from bot.engine.stream.quantize import (
     quantize_rows,
     quantize_tokens,
 )
+from bot.engine.stream.storage import Storage
 from bot.lab.step import random_weights
 from tests.stream.kit import CPU
 
@@ -85,15 +87,15 @@ def test_the_probe_believes_values_and_not_promises(monkeypatch, caplog):
     assert "weights are widened" in caplog.text
 
 
-@pytest.mark.parametrize("quantized", [True, False])
-def test_a_packed_block_holds_every_weight(quantized):
+@pytest.mark.parametrize("storage", list(Storage))
+def test_a_packed_block_holds_every_weight(storage):
     geometry = random_weights.SMALL
     state = random_weights.random_block(geometry, 0, CPU, torch.float32)
-    bound = 0.04 if quantized else 1e-6
+    bound = {Storage.FP8: 0.04, Storage.INT8: 0.012, Storage.PLAIN: 1e-6}[storage]
     seen: set[str] = set()
     for layout in (
-        block_layout(geometry, torch.float32, quantized=quantized),
-        modulation_layout(geometry, torch.float32, quantized=quantized),
+        block_layout(geometry, torch.float32, storage),
+        modulation_layout(geometry, torch.float32, storage),
     ):
         packed = layout.pack(state, CPU)
         assert packed.flat.numel() == layout.size
@@ -102,7 +104,9 @@ def test_a_packed_block_holds_every_weight(quantized):
         matrices = layout.matrices(layout.stored(packed.flat))
         for piece in layout.pieces:
             matrix = matrices[piece.name].float()
-            if quantized:
+            if storage is Storage.INT8:
+                matrix = rotate(matrix)
+            if storage.quantized:
                 matrix = matrix * packed.small[f"{piece.name}.scale"][:, None]
             matrix = matrix * (piece.in_gain / piece.out_gain)
             exact = torch.cat([state[f"{source}.weight"] for source in piece.sources])
@@ -119,7 +123,7 @@ def test_a_packed_block_holds_every_weight(quantized):
 
 
 def test_pieces_are_aligned_for_fp8_products():
-    layout = block_layout(random_weights.FULL, torch.bfloat16, quantized=True)
+    layout = block_layout(random_weights.FULL, torch.bfloat16, Storage.FP8)
     assert layout.size == 24 * 3072 * 3072
     start = 0
     for piece in layout.pieces:
@@ -129,4 +133,4 @@ def test_pieces_are_aligned_for_fp8_products():
     assert gains["img_up"] == (QUICK_GELU, 1.0)
     assert gains["img_down"] == (1.0, QUICK_GELU)
     with pytest.raises(ValueError, match="divisible by 16"):
-        block_layout(Geometry(1, 40, 1), torch.bfloat16, quantized=True)
+        block_layout(Geometry(1, 40, 1), torch.bfloat16, Storage.FP8)

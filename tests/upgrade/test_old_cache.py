@@ -17,7 +17,7 @@ with quick_imports():
 
 from safetensors.torch import load_file
 
-from bot.engine.files.find import CACHE_FOLDER, cache_home
+from bot.engine.files.find import CACHE_FOLDERS, cache_home
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import load_text_encoder, load_transformer
@@ -58,7 +58,7 @@ def model(old, unpacked) -> OldModel:
     home = cache_home(old.settings().image_model_path, REPOSITORY)
     config = Qwen2_5_VLTextConfig(**old.reference("text_config.json"))
     noted = load_file(old.root / "expected" / "reference.safetensors")
-    return OldModel(home, home / CACHE_FOLDER, config, noted)
+    return OldModel(home, home / CACHE_FOLDERS["fp8"], config, noted)
 
 
 def close(out: torch.Tensor, noted: torch.Tensor) -> bool:

@@ -13,9 +13,8 @@ from bot.engine.confinement.confine import Confinement, confine, say
 from bot.engine.confinement.policy import AccessPolicy, access_policy
 from bot.engine.files.fetcher import Fetch
 from bot.engine.files.find import (
-    CACHE_FOLDER,
     COMPILED_FOLDER,
-    cache_home,
+    cache_folder,
     delegate_downloads,
     home,
 )
@@ -54,7 +53,7 @@ def engine_policy(model: str, options: EngineOptions, work: Path) -> AccessPolic
     published = _published(model)
     if published:
         reads.append(home(root, model))
-        caches.append(cache_home(root, model) / CACHE_FOLDER)
+        caches.append(cache_folder(root, model, options.precision))
         for folder in (*reads, *caches):
             # Only what is there can be allowed, and files may come later. A read-only model folder
             # does without caches.

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import bot
+from bot.engine.files.find import CACHE_FOLDERS
 
 ROOT: Final = Path(bot.__file__).resolve().parents[1]
 """The bot's folder on this machine; relative paths in the settings begin there."""
 _KINDS: Final = frozenset({".safetensors", ".json", ".txt"})
-_OWN: Final = "fp8-cache"
+_OWN: Final = frozenset(CACHE_FOLDERS.values())
 _SAMPLE: Final = 2**16
 _FILES: Final = 2000
 
@@ -72,7 +73,7 @@ def differences(here: Mapping[str, Any], there: Mapping[str, Any], node: str) ->
 def _walk(root: Path) -> Iterator[Path]:
     count = 0
     for folder, names, found in os.walk(root):
-        names[:] = sorted(name for name in names if name != _OWN and not name.startswith("."))
+        names[:] = sorted(name for name in names if name not in _OWN and not name.startswith("."))
         for name in sorted(found):
             if Path(name).suffix in _KINDS and count < _FILES:
                 count += 1

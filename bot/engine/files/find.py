@@ -28,8 +28,8 @@ FIRST: Final = "Qwen/Qwen-Image"
 """The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
 MARKER: Final = ".model"
 """A file in a model's folder with the model's name; one without it is judged by its contents."""
-CACHE_FOLDER: Final = "fp8-cache"
-"""The folder, beside a model's files, of what is made from them."""
+CACHE_FOLDERS: Final = {"fp8": "fp8-cache", "int8": "int8-cache"}
+"""The folders, beside a model's files, of what is made from them: one for each form of weights."""
 COMPILED_FOLDER: Final = "compiled"
 """The folder of compiled code in IMAGE_MODEL_PATH."""
 _INDUCTOR_FOLDER: Final = "TORCHINDUCTOR_CACHE_DIR"
@@ -150,9 +150,17 @@ def cache_home(root: Path, repository: str) -> Path:
     It is beside the files. For a nested Qwen-Image, earlier versions had it in `root`, where it
     stays.
     """
-    if repository == FIRST and (root / CACHE_FOLDER).is_dir():
+    if repository == FIRST and (root / CACHE_FOLDERS["fp8"]).is_dir():
         return root
     return home(root, repository)
+
+
+def cache_folder(root: Path, repository: str, precision: str) -> Path:
+    """Return the weights cache of `precision`, a value of IMAGE_PRECISION.
+
+    `fp8` and `fp8-fast` share one, and so do `int8` and `int8-fast`; bf16 has none and names FP8's.
+    """
+    return cache_home(root, repository) / CACHE_FOLDERS.get(precision[:4], CACHE_FOLDERS["fp8"])
 
 
 def find(root: Path, repository: str = FIRST) -> tuple[ModelFiles | None, list[Path]]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 
 from bot.engine.card_budget import CardBudget
-from bot.engine.files.find import CACHE_FOLDER, COMPILED_FOLDER, cache_home, ensure
+from bot.engine.files.find import COMPILED_FOLDER, cache_folder, ensure
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import require_gpu, take_budget
 from bot.engine.options import EngineOptions, LoadProgress
@@ -39,7 +39,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     require_gpu()
     files = ensure(options.model_path, progress, repository=model, source=options.model_source)
     budget = take_budget(options)
-    cache = cache_home(options.model_path, model) / CACHE_FOLDER
+    cache = cache_folder(options.model_path, model, options.precision)
     device, dtype = open_device("cuda"), torch.bfloat16
     precision = precision_of(options.precision)
     # The small ones first: the transformer takes what they leave.
@@ -51,7 +51,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         dtype,
         cache,
         progress,
-        quantized=precision.quantized,
+        storage=precision.storage,
     )
     settings = transformer_settings(
         options,

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bot.engine.stream.attention import attend
+from bot.engine.stream.int8 import int8_linear
 from bot.engine.stream.layout import QUICK_GELU, Geometry
 from bot.engine.stream.quantize import Matmul, fp8_linear
 
@@ -25,7 +26,7 @@ _TEXT: Final = 6
 
 
 class Matrix(NamedTuple):
-    """A linear layer. `scale` is there when the product itself runs in FP8.
+    """A linear layer. `scale` is there when the product itself runs in eight bits.
 
     `down` [rank, columns] and `up` [rows, rank] add a low-rank product.
     """
@@ -139,8 +140,15 @@ def _norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def _linear(kernel: Kernel, x: Tensor, matrix: Matrix) -> Tensor:
     if matrix.scale is None:
         out = functional.linear(x, matrix.weight, matrix.bias)
+    elif kernel.matmul is Matmul.INT8:
+        out = int8_linear(x, matrix.weight, matrix.scale, matrix.bias)
     else:
         out = fp8_linear(x, matrix.weight, matrix.scale, matrix.bias, kernel.matmul)
+    return _added(out, x, matrix)
+
+
+def _added(out: Tensor, x: Tensor, matrix: Matrix) -> Tensor:
+    """Add the low-rank product of `x`, where there is one."""
     if matrix.down is not None and matrix.up is not None:
         out = out + functional.linear(functional.linear(x, matrix.down), matrix.up)
     return out
@@ -148,11 +156,16 @@ def _linear(kernel: Kernel, x: Tensor, matrix: Matrix) -> Tensor:
 
 def _mlp(kernel: Kernel, x: Tensor, stream: Stream) -> Tensor:
     hidden = _linear(kernel, x, stream.up)
+    down = stream.down
+    if kernel.matmul is Matmul.INT8 and down.scale is not None:
+        # The activation is a part of the pass that rounds; only additions need it as it is.
+        out = int8_linear(hidden, down.weight, down.scale, down.bias, silu=True)
+        return out if down.down is None else _added(out, functional.silu(hidden), down)
     if kernel.quick_gelu_folded:
         hidden = functional.silu(hidden, inplace=True)
     else:
         hidden = hidden * torch.sigmoid(QUICK_GELU * hidden)
-    return _linear(kernel, hidden, stream.down)
+    return _linear(kernel, hidden, down)
 
 
 def _turned(x: Tensor, norm: Tensor, rope: Tensor) -> Tensor:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
-import shutil
-import sys
 from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Final
@@ -15,26 +12,14 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.block import Run, run_block
-from bot.engine.stream.quantize import dequantize, dequantize_bytes
+from bot.engine.stream.lacking import lacking_to_compile
+from bot.engine.stream.quantize import dequantize_bytes
+from bot.engine.stream.storage import dequantize
 
 log = logging.getLogger(__name__)
 
 Widen = Callable[[Tensor, Tensor, Tensor], None]
 _VARIANTS: Final = 32
-
-
-def lacking_to_compile(device: torch.device) -> str | None:
-    """Return what `torch.compile` lacks here: a C compiler, or Triton for a GPU; None if nothing.
-
-    Triton for Windows brings a C compiler of its own (https://github.com/triton-lang/triton-windows).
-    """
-    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        return "Triton"
-    if device.type == "cuda" and sys.platform == "win32":
-        return None
-    if os.environ.get("CC") or shutil.which("cc") or shutil.which("cl"):
-        return None
-    return "a C compiler"
 
 
 class Kernels:
@@ -68,6 +53,9 @@ class Kernels:
         widen = torch.compile(dequantize_bytes)
 
         def widen_bytes(quantized: Tensor, scale: Tensor, out: Tensor) -> None:
+            if quantized.dtype is torch.int8:
+                dequantize(quantized, scale, out)  # a kernel of its own, where there is one
+                return
             widen(quantized.view(torch.uint8), scale, out)
 
         self.widen = self._guarded(widen_bytes, dequantize)

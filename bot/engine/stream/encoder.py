@@ -24,7 +24,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Packed
-from bot.engine.stream.quantize import dequantize
+from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.text_layout import NORMS, TextGeometry, text_layout
 
@@ -44,7 +44,7 @@ class Pass:
 
 
 class _Streamed(nn.Module):
-    """A linear layer whose weight is there during a visit; FP8 is widened at each use."""
+    """A linear layer whose weight is there during a visit; eight bits are widened at each use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,13 +78,13 @@ class StreamedTextEncoder:
         device: Device,
         dtype: torch.dtype,
         *,
-        quantized: bool,
+        storage: Storage,
         streamer: Streamer | None = None,
     ) -> None:
         config = copy.deepcopy(config)
         config._attn_implementation = "sdpa"  # noqa: SLF001 - as the whole model would choose
         self.geometry = TextGeometry.of(config)
-        self.layout = text_layout(self.geometry, dtype, quantized=quantized)
+        self.layout = text_layout(self.geometry, dtype, storage)
         self.passes: list[Pass] = []
         self._device = device
         self._dtype = dtype
@@ -118,14 +118,14 @@ class StreamedTextEncoder:
         device: Device,
         dtype: torch.dtype,
         *,
-        quantized: bool,
+        storage: Storage,
         resident: bool = False,
         streamer: Streamer | None = None,
     ) -> StreamedTextEncoder:
         """Build it from a whole `QwenImageTextEncoder`."""
         model = encoder.model.language_model
         config = encoder.config.text_config
-        made = cls(config, device, dtype, quantized=quantized, streamer=streamer)
+        made = cls(config, device, dtype, storage=storage, streamer=streamer)
         made.set_outer(model.embed_tokens.weight.detach(), model.norm.weight.detach())
         for index, layer in enumerate(model.layers):
             packed = made.layout.pack(layer.state_dict(), device.torch)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
+
+import torch
 
 from bot.engine.stream.block import Kernel
 from bot.engine.stream.compiling import Kernels
 from bot.engine.stream.device import Device
+from bot.engine.stream.int8_probe import probe_int8_matmul
 from bot.engine.stream.layout import Geometry, Precision
 from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.weights import WeightStore
 
+_Probe = Callable[[list[tuple[int, int]], torch.device], Matmul]
+_PROBES: Final[dict[Precision, _Probe]] = {
+    Precision.FP8_FAST: probe_fp8_matmul,
+    Precision.INT8_FAST: probe_int8_matmul,
+}
+
 
 class Execution:
     """What can be changed between two pictures without loading the weights anew.
 
-    `matmul` is how products with FP8 weights run; `kernels` are the compiled or the plain code.
+    `matmul` is how products with quantised weights run; `kernels` are compiled or plain code.
     """
 
     def __init__(
@@ -38,16 +49,17 @@ class Execution:
 
     def configure(self, budget: int | None, precision: Precision, *, compiled: bool) -> None:
         """See `StreamedDiT.configure`."""
-        assert precision.quantized == self.settings.precision.quantized
+        assert precision.storage is self.settings.precision.storage
         self.settings = replace(self.settings, budget=budget, precision=precision, compile=compiled)
         self.kernels = self._kernels_for(compiled)
         self._weights.widen = self.kernels.widen
         self.matmul = Matmul.WEIGHT_ONLY
-        if precision is Precision.FP8_FAST:
+        probe = _PROBES.get(precision)
+        if probe is not None:
             if self._probed is None:
                 pieces = self._weights.layouts["block"].pieces
                 shapes = {(piece.rows, piece.columns) for piece in pieces}
-                self._probed = probe_fp8_matmul(sorted(shapes), self._device.torch)
+                self._probed = probe(sorted(shapes), self._device.torch)
             self.matmul = self._probed
 
     def _kernels_for(self, wanted: bool) -> Kernels:
@@ -70,7 +82,7 @@ class Execution:
 
     @property
     def wide(self) -> bool:
-        """Whether FP8 weights are widened to the activations' type for each visit of a block."""
+        """Whether quantised weights are widened for each visit of a block."""
         return self.matmul is Matmul.WEIGHT_ONLY
 
     @property

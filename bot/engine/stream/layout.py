@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from bot.engine.stream.quantize import FP8, quantize_rows
+from bot.engine.stream.storage import Storage
 
 # DiffSynth's activation is x * sigmoid(1.702 x). With 1.702 moved into the scales of the layer
 # before it and out of those of the layer after it, it is SiLU: one pass instead of three.
@@ -23,6 +23,10 @@ _ROWS: Final = 2048
 class Precision(StrEnum):
     """How block weights are stored and multiplied."""
 
+    INT8 = "int8"
+    """Stored in INT8, widened once a visit, multiplied in the activations' type."""
+    INT8_FAST = "int8-fast"
+    """Stored in INT8 and multiplied in INT8, activations scaled per token."""
     FP8 = "fp8"
     """Stored in FP8, widened once a visit, multiplied in the activations' type."""
     FP8_FAST = "fp8-fast"
@@ -31,9 +35,11 @@ class Precision(StrEnum):
     """Stored and multiplied in the activations' type (bfloat16, or float32 on a CPU)."""
 
     @property
-    def quantized(self) -> bool:
-        """Whether the weights are FP8."""
-        return self is not Precision.PLAIN
+    def storage(self) -> Storage:
+        """How the weights are stored."""
+        if self is Precision.PLAIN:
+            return Storage.PLAIN
+        return Storage.INT8 if self in (Precision.INT8, Precision.INT8_FAST) else Storage.FP8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +84,39 @@ class Packed(NamedTuple):
     small: dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layout:
-    """The order of `pieces` in a flat buffer of `dtype` elements, FP8 or not."""
+    """The order of `pieces` in a flat buffer; `dtype` is the activations' type."""
 
     pieces: tuple[Piece, ...]
     width: int
     dtype: torch.dtype
-    quantized: bool
+    storage: Storage
     norms: tuple[tuple[str, tuple[str, str]], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.width % 16:
-            raise ValueError(f"FP8 products need widths divisible by 16, not {self.width}")
+        multiple = self.storage.multiple
+        if self.width % multiple:
+            raise ValueError(
+                f"{self.storage} needs widths divisible by {multiple}, not {self.width}"
+            )
+
+    def __repr__(self) -> str:
+        """Return all that a packed block depends on: caches are named by it.
+
+        FP8 and plain weights say what they said before there was INT8.
+        """
+        old = {Storage.FP8: True, Storage.PLAIN: False}
+        return (
+            f"{type(self).__qualname__}(pieces={self.pieces!r}, width={self.width!r}, "
+            f"dtype={self.dtype!r}, quantized={old.get(self.storage, str(self.storage))!r}, "
+            f"norms={self.norms!r})"
+        )
+
+    @property
+    def quantized(self) -> bool:
+        """Whether an element takes one byte, and rows have scales."""
+        return self.storage.quantized
 
     @cached_property
     def elements(self) -> int:
@@ -121,7 +147,7 @@ class Layout:
 
     def stored(self, flat: Tensor) -> Tensor:
         """Return the used bytes of `flat` as elements of the stored type."""
-        return flat[: self.size].view(FP8 if self.quantized else self.dtype)
+        return flat[: self.size].view(self.storage.element(self.dtype))
 
     def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
         """Build the block from its layers' tensors (names without the block's prefix).
@@ -154,7 +180,7 @@ class Layout:
             moved, place = rows.to(view.device), view[start : start + len(rows)]
             start += len(rows)
             if self.quantized:
-                quantized, scale = quantize_rows(moved, gain)
+                quantized, scale = self.storage.quantize_rows(moved, gain)
                 place.copy_(quantized.view(torch.uint8))
                 scales.append(scale)
             else:
@@ -172,9 +198,9 @@ class Layout:
         return views
 
 
-def block_layout(geometry: Geometry, dtype: torch.dtype, *, quantized: bool) -> Layout:
+def block_layout(geometry: Geometry, dtype: torch.dtype, storage: Storage) -> Layout:
     """Return the layout of a block's matrices that every step needs."""
-    dim, gain = geometry.dim, QUICK_GELU if quantized else 1.0
+    dim, gain = geometry.dim, QUICK_GELU if storage.quantized else 1.0
     pieces: list[Piece] = []
     for side, query, key, value, out in (
         ("img", "to_q", "to_k", "to_v", "to_out.0"),
@@ -191,11 +217,11 @@ def block_layout(geometry: Geometry, dtype: torch.dtype, *, quantized: bool) -> 
         ("img_norms", ("attn.norm_q", "attn.norm_k")),
         ("txt_norms", ("attn.norm_added_q", "attn.norm_added_k")),
     )
-    return Layout(tuple(pieces), dim, dtype, quantized, norms)
+    return Layout(tuple(pieces), dim, dtype, storage, norms)
 
 
-def modulation_layout(geometry: Geometry, dtype: torch.dtype, *, quantized: bool) -> Layout:
+def modulation_layout(geometry: Geometry, dtype: torch.dtype, storage: Storage) -> Layout:
     """Return the layout of the matrices that only a new schedule of timesteps needs."""
     dim = geometry.dim
     piece = Piece("modulation", ("img_mod.1", "txt_mod.1"), 12 * dim, dim)
-    return Layout((piece,), dim, dtype, quantized)
+    return Layout((piece,), dim, dtype, storage)

@@ -26,6 +26,7 @@ from bot.engine.stream.parts import (
 )
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.storage import Storage
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.text_layout import TextGeometry
 from bot.engine.stream.transformer import StreamedDiT
@@ -35,16 +36,16 @@ from bot.engine.stream.weights import Kind
 def load_transformer(
     sources: Sources, settings: TransformerSettings, cache: Path | None, progress: Progress
 ) -> tuple[StreamedDiT, LoadStats]:
-    """Build the transformer block by block; with FP8 weights from and to the folder `cache`."""
-    quantized = settings.precision.quantized
+    """Build the transformer block by block; what is quantised from and to the folder `cache`."""
+    storage = settings.precision.storage
     geometry = transformer_geometry(sources)
     items = transformer_items(
         sources,
         settings.dtype,
-        quantized=quantized,
-        modulation_quantized=quantized and settings.modulation_fp8,
+        storage=storage,
+        modulation_storage=settings.modulation_storage,
     )
-    checkpoint = Checkpoint("transformer", sources, items, cache if quantized else None)
+    checkpoint = Checkpoint("transformer", sources, items, cache if storage.quantized else None)
     made: StreamedDiT | None = None
     for key, packed in checkpoint.load(torch.device(settings.device), progress):
         kind, index = key_of(key)
@@ -76,13 +77,13 @@ def load_text_encoder(
     cache: Path | None,
     progress: Progress,
     *,
-    quantized: bool = True,
+    storage: Storage = Storage.FP8,
     streamer: Streamer | None = None,
 ) -> tuple[StreamedTextEncoder, LoadStats]:
-    """Build the text encoder layer by layer; with FP8 weights from and to the folder `cache`."""
-    items = text_items(sources, TextGeometry.of(config), dtype, quantized=quantized)
-    checkpoint = Checkpoint("text encoder", sources, items, cache if quantized else None)
-    made = StreamedTextEncoder(config, device, dtype, quantized=quantized, streamer=streamer)
+    """Build the text encoder layer by layer; what is quantised from and to the folder `cache`."""
+    items = text_items(sources, TextGeometry.of(config), dtype, storage)
+    checkpoint = Checkpoint("text encoder", sources, items, cache if storage.quantized else None)
+    made = StreamedTextEncoder(config, device, dtype, storage=storage, streamer=streamer)
     for key, packed in checkpoint.load(device.torch, progress):
         kind, index = key_of(key)
         if kind == OUTER:

@@ -11,6 +11,7 @@ from torch import Tensor
 from bot.engine.stream.cache import Item, Plain
 from bot.engine.stream.layout import Geometry, block_layout, modulation_layout
 from bot.engine.stream.published import Sources
+from bot.engine.stream.storage import Storage
 from bot.engine.stream.text_layout import TextGeometry, text_layout
 
 OUTER: Final = "outer"
@@ -27,7 +28,7 @@ def transformer_geometry(sources: Sources) -> Geometry:
 
 
 def transformer_items(
-    sources: Sources, dtype: torch.dtype, *, quantized: bool, modulation_quantized: bool
+    sources: Sources, dtype: torch.dtype, *, storage: Storage, modulation_storage: Storage
 ) -> list[Item]:
     """Return "outer" (everything but the blocks, in `dtype`), then "block.i", "modulation.i"."""
     geometry = transformer_geometry(sources)
@@ -41,8 +42,8 @@ def transformer_items(
         else:
             kinds = modulations if match[2].startswith(_MODULATION) else blocks
             kinds[int(match[1])][match[2]] = full
-    whole = block_layout(geometry, dtype, quantized=quantized)
-    steps = modulation_layout(geometry, dtype, quantized=modulation_quantized)
+    whole = block_layout(geometry, dtype, storage)
+    steps = modulation_layout(geometry, dtype, modulation_storage)
     items = [Item(OUTER, outer, Plain(dtype))]
     for index, (block, modulation) in enumerate(zip(blocks, modulations, strict=True)):
         items.append(Item(f"block.{index}", block, whole))
@@ -63,11 +64,11 @@ def _text_prefix(sources: Sources) -> str:
 
 
 def text_items(
-    sources: Sources, geometry: TextGeometry, dtype: torch.dtype, *, quantized: bool
+    sources: Sources, geometry: TextGeometry, dtype: torch.dtype, storage: Storage
 ) -> list[Item]:
     """Return "outer" (the last norm) and "layer.i"; no vision tower, no `lm_head`, no table."""
     prefix = _text_prefix(sources)
-    layout = text_layout(geometry, dtype, quantized=quantized)
+    layout = text_layout(geometry, dtype, storage)
     items = [Item(OUTER, {"norm.weight": f"{prefix}norm.weight"}, Plain(dtype))]
     for index in range(geometry.layers):
         start = f"{prefix}layers.{index}."

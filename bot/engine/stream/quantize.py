@@ -18,7 +18,7 @@ _TINY: Final = 1e-12
 
 
 class Matmul(StrEnum):
-    """How a product with FP8 weights is computed."""
+    """How a product with weights in eight bits is computed."""
 
     ROW = "row"
     """FP8 x FP8, scales applied inside the kernel, accumulators promoted."""
@@ -26,6 +26,8 @@ class Matmul(StrEnum):
     """The same with the tensor cores' short accumulators: faster on some cards, less exact."""
     TENSOR = "tensor"
     """FP8 x FP8 with unit scales, the rows' scales applied afterwards."""
+    INT8 = "int8"
+    """INT8 x INT8, sums in int32; see `int8`."""
     WEIGHT_ONLY = "weight-only"
     """The weights are widened first and the product runs in the activations' type."""
 

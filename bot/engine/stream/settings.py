@@ -9,6 +9,7 @@ import torch
 
 from bot.engine.stream.budget import Work
 from bot.engine.stream.layout import Precision
+from bot.engine.stream.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class TransformerSettings:
     device: str = "cpu"
     dtype: torch.dtype = torch.bfloat16
     precision: Precision = Precision.FP8
-    modulation_fp8: bool = True
+    modulation_quantized: bool = True
     budget: int | None = None
     foreign: int = 0
     compile: bool = False
@@ -34,3 +35,8 @@ class TransformerSettings:
     usual: Work = field(default_factory=lambda: Work(1344, 768))
     others: int = 0
     others_working: int = 0
+
+    @property
+    def modulation_storage(self) -> Storage:
+        """How the modulation's weights are stored."""
+        return self.precision.storage if self.modulation_quantized else Storage.PLAIN

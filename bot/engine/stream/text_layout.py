@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from bot.engine.stream.layout import Layout, Packed, Piece
+from bot.engine.stream.storage import Storage
 
 NORMS: Final = ("input_layernorm", "post_attention_layernorm")
 _BIASED: Final = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
@@ -37,7 +38,7 @@ class TextGeometry:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextLayout(Layout):
     """A `Layout` whose pieces are single linear layers of any width, few of them with a bias.
 
@@ -75,7 +76,7 @@ class TextLayout(Layout):
         return Packed(flat, small)
 
 
-def text_layout(geometry: TextGeometry, dtype: torch.dtype, *, quantized: bool) -> TextLayout:
+def text_layout(geometry: TextGeometry, dtype: torch.dtype, storage: Storage) -> TextLayout:
     """Return the layout of one layer."""
     dim, inner, key_value = geometry.dim, geometry.inner, geometry.key_value_dim
     shapes = {
@@ -88,4 +89,4 @@ def text_layout(geometry: TextGeometry, dtype: torch.dtype, *, quantized: bool) 
         "mlp.down_proj": (dim, inner),
     }
     pieces = tuple(Piece(name, (name,), rows, cols) for name, (rows, cols) in shapes.items())
-    return TextLayout(pieces, dim, dtype, quantized)
+    return TextLayout(pieces, dim, dtype, storage)

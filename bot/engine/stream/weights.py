@@ -15,8 +15,8 @@ from bot.engine.stream.compiling import Widen
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Layout, Packed, block_layout, modulation_layout
 from bot.engine.stream.lora import LowRank
-from bot.engine.stream.quantize import dequantize
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.storage import dequantize
 from bot.engine.stream.streamer import Streamer
 
 log = logging.getLogger(__name__)
@@ -32,15 +32,15 @@ Structure = tuple[tuple[str, torch.Size], ...]
 class WeightStore:
     """Hands out a block's matrices from the device, or from main memory through the streamer.
 
-    `widen` writes FP8 out in the activations' type; `Execution` replaces it by the compiled one.
+    `widen` writes eight bits out in the activations' type; `Execution` replaces it by the compiled
+    one.
     """
 
     def __init__(self, geometry: Geometry, settings: TransformerSettings, device: Device) -> None:
-        quantized = settings.precision.quantized
-        coarse = quantized and settings.modulation_fp8
+        storage = settings.precision.storage
         self.layouts: dict[Kind, Layout] = {
-            "block": block_layout(geometry, settings.dtype, quantized=quantized),
-            "modulation": modulation_layout(geometry, settings.dtype, quantized=coarse),
+            "block": block_layout(geometry, settings.dtype, storage),
+            "modulation": modulation_layout(geometry, settings.dtype, settings.modulation_storage),
         }
         self.widen: Widen = dequantize
         self.most = 0
@@ -125,7 +125,7 @@ class WeightStore:
 
     @contextmanager
     def block(self, index: int, additions: Additions, *, wide: bool) -> Generator[Weights]:
-        """Give block `index` while the context lasts, as FP8 or, if `wide`, as activations are."""
+        """Give block `index` while the context lasts, as stored or, if `wide`, widened."""
         layout, small = self.layouts["block"], self._small["block", index]
         if layout.quantized and wide:
             with self._streamer.visit(("block", index)) as flat:
@@ -149,7 +149,7 @@ class WeightStore:
         return found
 
     def _widened(self, stored: Tensor, small: Mapping[str, Tensor]) -> Tensor:
-        """Write FP8 elements out in the activations' type, over what was widened before."""
+        """Write stored elements out in the activations' type, over what was widened before."""
         if self._scratch is None or self._scratch.numel() < stored.numel():
             self._scratch = torch.empty(
                 stored.numel(), dtype=self._dtype, device=self._device.torch

@@ -17,9 +17,10 @@ from bot.engine.tiny import model as tiny
 
 
 def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks:
-    """Return the toy networks, on the CPU in float32, their weights in FP8 unless plain is set.
+    """Return the toy networks, on the CPU in float32, their weights as `options` say.
 
-    `fp8-fast` is there for its numerics: on a CPU it is slower than widening the weights.
+    `int8-fast` and `fp8-fast` are there for their numerics: on a CPU they are slower than widening
+    the weights.
     """
     pipe: Any = tiny.assemble(progress)
     precision = precision_of(options.precision)
@@ -27,7 +28,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         pipe.dit, TransformerSettings(device="cpu", dtype=torch.float32, precision=precision)
     )
     encoder = StreamedTextEncoder.from_module(
-        pipe.text_encoder, dit.device, torch.float32, quantized=precision.quantized
+        pipe.text_encoder, dit.device, torch.float32, storage=precision.storage
     )
     codec = PictureCodec(pipe.vae, dit.device, torch.float32)
     embedder = PromptEmbedder(pipe.tokenizer, encoder, model=f"{model} {precision}")

@@ -62,7 +62,7 @@ def _add_confined(parser: argparse.ArgumentParser) -> None:
         "--random", action="store_true", help="write random files, if none are there"
     )
     parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
-    parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
+    parser.add_argument("--precision", default="fp8", help="a value of IMAGE_PRECISION")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
     parser.add_argument("--device", default="cuda", help="where random files are made")
@@ -86,7 +86,7 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=10, help="for each engine")
     parser.add_argument("--warm", type=int, default=2, help="jobs of each engine before")
     parser.add_argument("--steps", type=int, help="instead of the model's standard")
-    parser.add_argument("--precision", default="fp8", help="fp8, fp8-fast or bf16")
+    parser.add_argument("--precision", default="fp8", help="a value of IMAGE_PRECISION")
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 

@@ -1,4 +1,4 @@
-"""Loading of the transformer from its FP8 cache, compared with bare reading and pinning.
+"""Loading of the transformer from its weights cache, compared with bare reading and pinning.
 
 `python -m bot.lab.step.load FOLDER` prints one JSON object; `bench picture` runs it. The
 bare work is on the same bytes. The cache must be there already (one start of the engine writes it).
@@ -82,7 +82,7 @@ def measure(root: Path, device: str, budget_gib: float, model: str = find.FIRST)
     settings = TransformerSettings(
         device=device, dtype=DTYPE, budget=int(budget_gib * GIB), usual=Work(1344, 768)
     )
-    folder = find.cache_home(root, model) / find.CACHE_FOLDER
+    folder = find.cache_folder(root, model, settings.precision)
     _, pinned = _load(sources, settings, folder)
     if device != "cpu":
         torch.cuda.empty_cache()

@@ -17,6 +17,7 @@ from bot.engine.stream.denoise import denoise
 from bot.engine.stream.layout import Precision, modulation_layout
 from bot.engine.stream.lora import parse
 from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.storage import Storage
 from bot.lab.step import parts, random_weights
 from bot.lab.step.context import DTYPE, Context, Variant
 
@@ -155,7 +156,7 @@ def precise_modulation(context: Context) -> None:
     if exact is None:
         return
     dit = context.dit
-    _pack_modulation(context, quantized=False)
+    _pack_modulation(context, Storage.PLAIN)
     for variant in context.ours():
         started = time.perf_counter()
         step = context.stepper(variant)
@@ -166,11 +167,11 @@ def precise_modulation(context: Context) -> None:
         figures = {"error": error, "new_schedule_s": seconds}
         context.figures.setdefault("modulation_bf16", {})[variant.name] = figures
         context.say(f"    {variant.name}", figures)
-    _pack_modulation(context, quantized=True)
+    _pack_modulation(context, Storage.FP8)
 
 
-def _pack_modulation(context: Context, *, quantized: bool) -> None:
-    layout = modulation_layout(context.geometry, DTYPE, quantized=quantized)
+def _pack_modulation(context: Context, storage: Storage) -> None:
+    layout = modulation_layout(context.geometry, DTYPE, storage)
     context.dit.weights.layouts["modulation"] = layout
     for index in range(context.geometry.layers):
         state = random_weights.random_block(context.geometry, index, context.device, DTYPE)

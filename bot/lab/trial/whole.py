@@ -22,6 +22,7 @@ from bot.engine.stream.layout import Geometry, Precision
 from bot.engine.stream.loading import text_config
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import random_weights
 from bot.lab.trial import vae
@@ -55,9 +56,11 @@ class Whole:
     @classmethod
     def of(cls, options: EngineOptions, *, toy: bool) -> Whole:
         """Return it for the precision of `options`."""
-        quantized = precision_of(options.precision).quantized
-        # On the CPU products with FP8 weights would be tried for minutes; `share` is told of them.
-        precision = Precision.FP8 if quantized else Precision.PLAIN
+        storage = precision_of(options.precision).storage
+        # On the CPU products with eight bits would be tried for minutes; `share` is told of them.
+        precision = {Storage.FP8: Precision.FP8, Storage.INT8: Precision.INT8}.get(
+            storage, Precision.PLAIN
+        )
         if toy:
             geometry, width = random_weights.SMALL, random_weights.SMALL_TEXT
             settings = TransformerSettings(dtype=torch.float32, usual=Work(128, 96, 1, (11, 5)))
@@ -66,7 +69,7 @@ class Whole:
             geometry, width = random_weights.FULL, random_weights.FULL_TEXT
             config = text_config()
             dtype = torch.bfloat16
-            encoder = StreamedTextEncoder(config, Device(), dtype, quantized=quantized)
+            encoder = StreamedTextEncoder(config, Device(), dtype, storage=storage)
             layers = encoder.geometry.layers
             text = layers * encoder.layout.size
             table = config.vocab_size * config.hidden_size * dtype.itemsize

@@ -1,0 +1,159 @@
+"""Launching of the INT8 kernels, and the tiles of products. Imported where Triton is.
+
+Which tiles are the fastest is tried for each shape: they change the time and no bit, since sums of
+whole numbers are exact in any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import torch
+import triton
+from torch import Tensor
+
+from bot.engine.stream import int8_kernels
+
+
+class Tiles(NamedTuple):
+    """How a product is cut up: a program's `rows` (tokens) x `columns`, and `depth` at a time."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Return the shared memory that the stages of both factors take."""
+        return self.stages * (self.rows + self.columns) * self.depth
+
+
+CANDIDATES: Final = (
+    Tiles(128, 128, 64, 4, 4),
+    Tiles(128, 256, 128, 8, 3),
+    Tiles(256, 128, 128, 8, 3),
+    Tiles(128, 128, 128, 8, 3),
+    Tiles(128, 256, 64, 8, 4),
+    Tiles(256, 128, 64, 8, 4),
+    Tiles(128, 128, 128, 4, 3),
+    Tiles(64, 128, 128, 4, 3),
+    Tiles(64, 64, 128, 4, 4),
+)
+"""The first has room on every card and is what is used before others were tried."""
+FEW_TOKENS: Final = 512
+"""Up to here a product is a small one, as the text's, and has tiles of its own."""
+_FEWEST: Final = 16  # rows of the smallest tensor-core product
+_WIDEN_GROUPS: Final = 128
+_BAND: Final = 8  # tiles of rows that are worked off together, so that they share columns in L2
+_TRIALS: Final = 5
+_WIDE_GROUPS: Final = 64  # a token of more groups gets eight warps
+
+_chosen: dict[tuple[torch.device, int, int, bool], Tiles] = {}
+
+
+def widen(numbers: Tensor, scale: Tensor, turn: Tensor, out: Tensor) -> None:
+    """See `int8.dequantize`; `turn` [64, 64] is the rotation, in any type."""
+    group = len(turn)
+    groups = numbers.numel() // group
+    programs = (triton.cdiv(groups, _WIDEN_GROUPS),)
+    kernel: Any = int8_kernels.widen_kernel
+    kernel[programs](
+        numbers, scale, turn, out, groups, numbers.shape[1] // group,
+        GROUP=group, BLOCK=_WIDEN_GROUPS,
+    )  # fmt: skip
+
+
+def quantize_tokens(x: Tensor, turn: Tensor, *, silu: bool) -> tuple[Tensor, Tensor]:
+    """See `int8.quantize_tokens`; `turn` [64, 64] is the rotation in the type of `x`."""
+    x = x.contiguous()
+    count, width = x.shape
+    numbers = torch.empty_like(x, dtype=torch.int8)
+    scales = torch.empty(count, dtype=torch.float32, device=x.device)
+    groups = max(_FEWEST, triton.next_power_of_2(width // len(turn)))
+    kernel: Any = int8_kernels.tokens_kernel
+    kernel[count,](
+        x, turn, numbers, scales, width,
+        GROUP=len(turn), GROUPS=groups, SILU=silu, num_warps=8 if groups > _WIDE_GROUPS else 4,
+    )  # fmt: skip
+    return numbers, scales
+
+
+def product(
+    tokens: Tensor,
+    token_scale: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """See `int8.scaled_product`."""
+    rows, width = weight.shape
+    key = (tokens.device, rows, width, len(tokens) <= FEW_TOKENS)
+    tiles = _chosen.get(key, CANDIDATES[0])
+    out = torch.empty(len(tokens), rows, dtype=dtype, device=tokens.device)
+    launch(tiles, tokens, token_scale, weight, scale, bias, out)
+    return out
+
+
+def launch(
+    tiles: Tiles,
+    tokens: Tensor,
+    token_scale: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    out: Tensor,
+) -> None:
+    """Write the product into `out` [tokens, rows], cut into `tiles`."""
+    (count, width), rows = tokens.shape, len(weight)
+    programs = (triton.cdiv(count, tiles.rows) * triton.cdiv(rows, tiles.columns),)
+    kernel: Any = int8_kernels.product_kernel
+    kernel[programs](
+        tokens, weight, token_scale, scale, bias, out, count, rows, width,
+        ROWS=tiles.rows, COLUMNS=tiles.columns, DEPTH=tiles.depth, BAND=_BAND,
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
+
+
+def fitting(shared_bytes: int, width: int) -> list[Tiles]:
+    """Return the candidates for products of `width` where a program has that much shared memory."""
+    return [
+        tiles
+        for tiles in CANDIDATES
+        if tiles.shared_bytes <= shared_bytes and width % tiles.depth == 0
+    ]
+
+
+def choose(rows: int, width: int, count: int, device: torch.device) -> Tiles:
+    """Try the candidates on `count` tokens times [rows, width]; keep and return the fastest."""
+    properties: Any = torch.cuda.get_device_properties(device)
+    tokens = torch.ones(count, width, dtype=torch.int8, device=device)
+    weight = torch.ones(rows, width, dtype=torch.int8, device=device)
+    token_scale, scale = (torch.ones(n, device=device) for n in (count, rows))
+    bias = torch.zeros(rows, dtype=torch.bfloat16, device=device)
+    out = torch.empty(count, rows, dtype=torch.bfloat16, device=device)
+    found: dict[Tiles, float] = {}
+    for tiles in fitting(properties.shared_memory_per_block_optin, width):
+        given = (tiles, tokens, token_scale, weight, scale, bias, out)
+        try:
+            found[tiles] = _milliseconds(given)
+        except triton.runtime.errors.OutOfResources:  # the compiler needed more than it seemed
+            continue
+    best = min(found, key=found.__getitem__)
+    _chosen[device, rows, width, count <= FEW_TOKENS] = best
+    return best
+
+
+def _milliseconds(given: tuple[Any, ...]) -> float:
+    launch(*given)
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    took: list[float] = []
+    for _ in range(_TRIALS):
+        began.record()
+        launch(*given)
+        ended.record()
+        ended.synchronize()
+        took.append(began.elapsed_time(ended))
+    return min(took)
