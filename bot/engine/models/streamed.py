@@ -101,6 +101,7 @@ class StreamedQwenImage:
                 source=source,
                 strength=strength,
                 shift=request.shift,
+                cfg_norm=request.cfg_norm,
             ),
             on_step=report.step,
             on_latents=show,
