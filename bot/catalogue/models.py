@@ -92,6 +92,13 @@ class ModelSpec:
 
     So it is where the family has a streamed module (bot/engine/models/families.py).
     """
+    negative: str = ""
+    """The negative prompt that its authors draw with where nobody names one."""
+    cfg_norm: bool = False
+    """Whether guidance keeps the norm of the conditional prediction; streamed models alone can.
+
+    See bot/engine/stream/guidance.py.
+    """
 
     @property
     def built_in(self) -> bool:
@@ -209,6 +216,14 @@ _SDXL_FILES: Final = Published(
     licence="CreativeML Open RAIL++-M",
 )
 
+# As their model cards draw their examples, at a `true_cfg_scale` of 4 in diffusers' pipeline, which
+# keeps the norm of the conditional prediction.
+_QWEN_NEGATIVE: Final = " "
+_QWEN_2512_NEGATIVE: Final = (
+    "低分辨率，低画质，肢体畸形，手指畸形，画面过饱和，蜡像感，人脸无细节，过度光滑，"
+    "画面具有AI感。构图混乱。文字模糊，扭曲。"
+)
+
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
     for spec in (
@@ -220,6 +235,8 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             2048,
             published=_QWEN_FILES,
             streamed=True,
+            negative=_QWEN_NEGATIVE,
+            cfg_norm=True,
         ),
         # The same networks, trained further: the same sizes and settings.
         ModelSpec(
@@ -230,6 +247,8 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             2048,
             published=_QWEN_FILES,
             streamed=True,
+            negative=_QWEN_2512_NEGATIVE,
+            cfg_norm=True,
         ),
         # 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters";
         # the page of QwenImage21Pipeline in diffusers' documentation).

@@ -144,6 +144,13 @@ class Settings(BaseSettings):
             "(bf16: twice the memory). Each form of weights has a cache of its own."
         ),
     )
+    image_cfg_norm: bool = Field(
+        True,
+        description=(
+            "Keep the norm of the conditional prediction under guidance, as Qwen-Image's authors "
+            "do; false is stronger in contrast and colour at the same guidance."
+        ),
+    )
     image_compile: bool = Field(
         True,
         description=(
@@ -339,7 +346,7 @@ class Settings(BaseSettings):
 
     @property
     def model(self) -> ModelSpec:
-        """The model, with the quality levels as they are set."""
+        """The model, with the quality levels as they are set and what its engine can do."""
         spec = find_model(self.image_model_name)
         levels = {
             "fast": self.image_quality_fast,
@@ -347,7 +354,9 @@ class Settings(BaseSettings):
             "high": self.image_quality_high,
         }
         own = {name: read_quality(value) for name, value in levels.items() if value}
-        return replace(spec, qualities={**spec.qualities, **own})
+        # DiffSynth's own pipeline has plain guidance.
+        norm = spec.cfg_norm and self.image_cfg_norm and self.image_offload == "stream"
+        return replace(spec, qualities={**spec.qualities, **own}, cfg_norm=norm)
 
     @property
     def local_engines(self) -> int | None:

@@ -97,6 +97,10 @@ class ImageRequest:
     """What the style and the model's recommended suffix add to the prompt."""
     added_negative: str = ""
     """What the style adds to the negative prompt."""
+    model_negative: str = ""
+    """The model's own negative prompt, drawn with where the user gave none."""
+    cfg_norm: bool = False
+    """Whether guidance keeps the norm of the conditional prediction."""
     parent: str | None = None
     input_image: str | None = None
     strength: float | None = None
@@ -169,7 +173,15 @@ class ImageRequest:
     @property
     def full_negative_prompt(self) -> str:
         """The negative prompt as it is drawn."""
-        return ", ".join(text for text in (self.negative_prompt, self.added_negative) if text)
+        own = self.negative_prompt or self.model_negative
+        if own.strip() and self.added_negative:
+            return f"{own}, {self.added_negative}"
+        return self.added_negative or own
+
+    @property
+    def wished_away(self) -> bool:
+        """Whether the user or the style says what the picture should not show."""
+        return bool(self.negative_prompt or self.added_negative)
 
     @property
     def megapixel_steps(self) -> float:

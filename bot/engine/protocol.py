@@ -43,6 +43,8 @@ class EngineRequest:
     """Names and strengths of the LoRAs to add."""
     shift: float | None = None
     """How far noise levels are moved up, at every size alike; None: by the model's own rule."""
+    cfg_norm: bool = False
+    """Whether guidance keeps the norm of the conditional prediction."""
     time_limit_s: float | None = None
     """The most seconds that drawing may take, loading and compiling apart; None: no limit."""
 

@@ -45,6 +45,7 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "strength": request.strength,
         "loras": [list(lora) for lora in request.loras],
         "shift": request.shift,
+        "cfg_norm": request.cfg_norm,
     }
 
 
@@ -65,6 +66,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         strength=header["strength"],
         loras=tuple((name, strength) for name, strength in header["loras"]),
         shift=_shift(header["shift"]),
+        cfg_norm=header["cfg_norm"] is True,
     )
 
 

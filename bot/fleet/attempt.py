@@ -7,9 +7,11 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from bot.catalogue.models import find_model
 from bot.domain.job import ImageRecord, Job
 from bot.engine.protocol import EngineRequest, Finished, Picture
 from bot.errors import EngineError, EngineErrorKind
+from bot.jobs.compose import suited
 from bot.pictures.parameters_written import png_texts
 from bot.rules.verdicts import ImageCheck, Verdict
 from storage.images import ImageStore
@@ -43,21 +45,23 @@ def engine_request(
     if not job.readable:
         raise ValueError("the stored request cannot be read")
     folder = store.work_dir(job.id)
+    request = suited(job.request, find_model(model))
     return EngineRequest(
         job_id=job.id,
-        prompt=job.request.full_prompt,
-        negative_prompt=job.request.full_negative_prompt,
-        width=job.request.width,
-        height=job.request.height,
-        steps=job.request.steps,
-        guidance=job.request.guidance,
-        seeds=job.request.seeds(),
+        prompt=request.full_prompt,
+        negative_prompt=request.full_negative_prompt,
+        width=request.width,
+        height=request.height,
+        steps=request.steps,
+        guidance=request.guidance,
+        seeds=request.seeds(),
         output_dir=folder,
-        texts=png_texts(job.id, job.request, model),
-        input_image=folder / "input" if job.request.input_image else None,
-        strength=job.request.strength,
-        loras=job.request.lora_strengths(),
-        shift=job.request.shift,
+        texts=png_texts(job.id, request, model),
+        input_image=folder / "input" if request.input_image else None,
+        strength=request.strength,
+        loras=request.lora_strengths(),
+        shift=request.shift,
+        cfg_norm=request.cfg_norm,
         time_limit_s=time_limit_s,
     )
 

@@ -13,7 +13,7 @@ from bot.catalogue.lora_rules import LoraChoice
 from bot.catalogue.loras import NO_LORAS, Loras
 from bot.catalogue.models import ModelSpec, Quality
 from bot.catalogue.styles import Style, find_style
-from bot.domain.request import ImageRequest, random_seed
+from bot.domain.request import GUIDANCE_MIN, ImageRequest, random_seed
 from bot.errors import InvalidRequest
 from bot.rules.preferences import UNSET, Defaults
 from bot.words import _
@@ -79,11 +79,9 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     if lora is not None and not (lightning and lora.file == lightning.file):
         files.append(f"{lora.file}:{lora.strength:g}")
     style = _style(asked.style, around)
-    negative = asked.negative
-    if negative is None:
-        negative = default_negative(around)
-    elif is_none(negative):
-        negative = ""
+    guidance = level.guidance if asked.guidance is None else asked.guidance
+    negative = default_negative(around) if asked.negative is None else asked.negative
+    guided_away = guidance > GUIDANCE_MIN and lightning is None and not says_none(negative)
     private = next(
         (p for p in (asked.private, own.private, shared.private) if p is not None), False
     )
@@ -95,11 +93,11 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         added.append(SUFFIX_ZH if chinese else SUFFIX_EN)
     return ImageRequest(
         prompt=asked.prompt,
-        negative_prompt=negative,
+        negative_prompt="" if is_none(negative) else negative,
         width=width,
         height=height,
         steps=level.steps if asked.steps is None else asked.steps,
-        guidance=level.guidance if asked.guidance is None else asked.guidance,
+        guidance=guidance,
         seed=random_seed() if asked.seed is None else asked.seed,
         count=asked.count,
         aspect=aspect,
@@ -107,6 +105,8 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         style=style.name if style else None,
         added=", ".join(added),
         added_negative=style.negative if style else "",
+        model_negative=model.negative if guided_away else "",
+        cfg_norm=model.cfg_norm and guidance > GUIDANCE_MIN,
         strength=asked.strength,
         loras=tuple(files),
         shift=SHIFT if lightning else None,
@@ -132,7 +132,12 @@ def default_negative(around: Surroundings) -> str:
 
 def is_none(text: str) -> bool:
     """Tell whether a user says that a default is not to count."""
-    return text.strip().casefold() in {"", "none", _("none").casefold()}
+    return not text.strip() or says_none(text)
+
+
+def says_none(text: str) -> bool:
+    """Tell whether a user says so in words, which leaves the model's own default out too."""
+    return text.strip().casefold() in {"none", _("none").casefold()}
 
 
 def shaped_like(
@@ -147,6 +152,14 @@ def shaped_like(
     aspect = min(distances, key=distances.__getitem__)
     width, height = sizes[aspect]
     return request.with_changes(aspect=aspect, width=width, height=height)
+
+
+def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
+    """Return a request of another model's time without what this one is not drawn with."""
+    return request.with_changes(
+        model_negative=model.negative if request.model_negative else "",
+        cfg_norm=request.cfg_norm and model.cfg_norm,
+    )
 
 
 def _known(choices: Container[str], *names: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from bot.domain.job import ImageRecord, Job
 from bot.domain.request import SIZE_MULTIPLE, ImageRequest, random_seed
 from bot.errors import InvalidRequest
+from bot.jobs.compose import is_none, says_none
 from bot.words import _
 
 # Shares of the noise that image to image begins with: enough for another composition, and little
@@ -44,9 +45,11 @@ def varied(job: Job, picture: ImageRecord) -> ImageRequest:
 
 def edited(job: Job, prompt: str, negative_prompt: str) -> ImageRequest:
     """Return the request with other words; it starts from the same picture, if from any."""
-    return _request(job).with_changes(
+    request = _request(job)
+    return request.with_changes(
         prompt=prompt,
-        negative_prompt=negative_prompt,
+        negative_prompt="" if is_none(negative_prompt) else negative_prompt,
+        model_negative="" if says_none(negative_prompt) else request.model_negative,
         seed=random_seed(),
         input_image=None,
         parent=job.id,

@@ -19,11 +19,14 @@ def code_block(text: str) -> str:
 
 
 def details(job: Job, model: str, position: int | None = None) -> str:
-    """Return the parameters as they stand in the PNG, and what else is known, as markdown."""
+    """Return the parameters as they stand in the PNG, and what else is known, as markdown.
+
+    The model's own negative prompt stands apart, since nobody typed it.
+    """
     if not job.readable:
         unknown = _("How this was made can no longer be read; another version of the bot noted it.")
         return "\n".join([unknown, *_life(job)])
-    texts = png_texts(job.id, job.request, model)
+    texts = png_texts(job.id, job.request.with_changes(model_negative=""), model)
     parameters = texts[min(position or 0, len(texts) - 1)]["parameters"]
     lines = [code_block(parameters)]
     request = job.request
@@ -31,8 +34,12 @@ def details(job: Job, model: str, position: int | None = None) -> str:
         lines.append(_("Style: {style}").format(style=safe(request.style, 100)))
     if (lightning := drawn_with_lightning(request)) is not None:
         lines.append(_("Drawn fast, with {file}").format(file=f"`{lightning}`"))
-    if request.guidance == GUIDANCE_MIN and request.full_negative_prompt:
+    if request.guidance == GUIDANCE_MIN and request.wished_away:
         lines.append(_("At guidance 1, what it should not show has no effect."))
+    if not request.negative_prompt and (model_negative := request.model_negative.strip()):
+        lines.append(
+            _("Not to show, by the model's authors: {text}").format(text=safe(model_negative, 500))
+        )
     if loras := own_loras(request):
         listed = ", ".join(f"`{name}` ({strength:g})" for name, strength in loras)
         lines.append(_("LoRA: {names}").format(names=listed))

@@ -62,15 +62,16 @@ def exif_of(texts: Mapping[str, str]) -> bytes:
 def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     loras = "".join(f" <lora:{name}:{weight:g}>" for name, weight in request.lora_strengths())
     lines = [_harmless(request.full_prompt) + loras]
-    if request.full_negative_prompt:
+    if request.full_negative_prompt.strip():
         lines.append(f"Negative prompt: {_harmless(request.full_negative_prompt)}")
     shift = "" if request.shift is None else f", Shift: {request.shift:g}"
+    norm = ", CFG norm: on" if request.cfg_norm else ""
     strength = ""
     if request.input_image is not None and request.strength is not None:
         strength = f", Denoising strength: {request.strength:g}"
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
-        f"Size: {request.width}x{request.height}, Model: {model}{shift}{strength}"
+        f"Size: {request.width}x{request.height}, Model: {model}{shift}{norm}{strength}"
     )
     return "\n".join(lines)
 

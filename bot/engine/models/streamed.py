@@ -104,6 +104,7 @@ class StreamedQwenImage:
                 source=source,
                 strength=strength,
                 shift=request.shift,
+                cfg_norm=request.cfg_norm,
             ),
             on_stage=report.stage,
             on_step=report.step,

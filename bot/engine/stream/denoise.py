@@ -31,7 +31,7 @@ class DenoiseInputs:
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.
-    `shift` moves the noise levels as `schedule` says.
+    `shift` moves the noise levels as `schedule` says, `cfg_norm` is that of `guided`.
     """
 
     positive: Tensor
@@ -44,6 +44,7 @@ class DenoiseInputs:
     source: Tensor | None = None
     strength: float = 1.0
     shift: float | None = None
+    cfg_norm: bool = False
 
 
 def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
@@ -122,7 +123,9 @@ def denoise(
     total = len(scheduler.timesteps)
     for step in range(total):
         started = time.perf_counter()
-        predicted = finite(dit.predict(generation, step, latents, inputs.guidance))
+        predicted = finite(
+            dit.predict(generation, step, latents, inputs.guidance, norm=inputs.cfg_norm)
+        )
         if on_latents is not None:
             on_latents(step + 1, latents - scheduler.sigmas[step] * predicted)
         latents = scheduler.step(predicted, scheduler.timesteps[step], latents)

@@ -16,6 +16,7 @@ from bot.engine.stream.compiling import mark_lengths
 from bot.engine.stream.device import Device, open_device
 from bot.engine.stream.execution import Execution
 from bot.engine.stream.generation import Generation
+from bot.engine.stream.guidance import guided
 from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
 from bot.engine.stream.lora_placement import LoraPlacement
 from bot.engine.stream.modulation import Modulation
@@ -176,16 +177,26 @@ class StreamedDiT:
 
     @torch.no_grad()
     def predict(
-        self, generation: Generation, step: int, latents: Tensor, guidance: float = 1.0
+        self,
+        generation: Generation,
+        step: int,
+        latents: Tensor,
+        guidance: float = 1.0,
+        *,
+        norm: bool = False,
     ) -> Tensor:
         """Return the predicted noise of `latents` [pictures, 16, height / 8, width / 8].
 
-        With two prompts the result is negative + guidance * (positive - negative). Should memory
-        run out after all, blocks are evicted and the step is tried again.
+        With two prompts the result is what `guided` makes of their predictions. Should memory run
+        out after all, blocks are evicted and the step is tried again.
         """
         while True:
             try:
-                return self._predict(generation, step, latents, guidance)
+                images = self._predict(generation, step, latents)
+                if len(generation.texts) == 1:
+                    return images
+                positive, negative = images.unflatten(0, (len(latents), -1)).unbind(1)
+                return guided(positive, negative, guidance, norm=norm)
             except torch.OutOfMemoryError:
                 if not self.residency.give_way():
                     raise
@@ -203,9 +214,8 @@ class StreamedDiT:
                 self.geometry.layers,
             )
 
-    def _predict(
-        self, generation: Generation, step: int, latents: Tensor, guidance: float
-    ) -> Tensor:
+    def _predict(self, generation: Generation, step: int, latents: Tensor) -> Tensor:
+        """Return each branch's prediction [pictures * branches, 16, height / 8, width / 8]."""
         modulation, final = self.modulation.step(generation.table, step)
         execution = self.execution
         kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
@@ -227,9 +237,4 @@ class StreamedDiT:
                         unit.ropes,
                     )
         height, width = latents.shape[-2:]
-        images = torch.cat([self.outer.finished(unit, final, height, width) for unit in units])
-        branches = len(generation.texts)
-        if branches == 1:
-            return images
-        positive, negative = images.unflatten(0, (-1, branches)).unbind(1)
-        return negative + guidance * (positive - negative)
+        return torch.cat([self.outer.finished(unit, final, height, width) for unit in units])
