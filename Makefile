@@ -1,5 +1,5 @@
 # `make demo` and `make test` do their own set-up, once: a virtual environment in .venv and the
-# packages in it. Without make: see "Without make" in README.md.
+# packages in it. Without make: docs/installing.md.
 
 PYTHON ?= python3
 VENV ?= .venv

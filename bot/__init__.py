@@ -2,7 +2,7 @@
 
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if sys.version_info < (3, 11):  # noqa: UP036 - older ones would show a traceback
     raise SystemExit(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}.")

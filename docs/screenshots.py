@@ -1,4 +1,4 @@
-"""Makes the screenshots of the documentation from a real run: `make screenshots`.
+"""Makes the pictures of the documentation from a real run: `make screenshots`.
 
 The whole bot with its tiny engine on the sandbox, seen in headless Chromium.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from bot.app.app import App
 from bot.app.beside import demo_settings, run_beside
 from bot.sandbox.server import Sandbox
+from docs.animation import recorded, write_gif
 from tests.browser.chromium import Page, browser, find_chromium
 from tests.wire.kit import is_outcome
 
@@ -53,6 +54,8 @@ async def _arrive(sandbox: Sandbox, page: Page, theme: str) -> None:
 async def channel(sandbox: Sandbox, page: Page) -> None:
     """A finished picture with its buttons, and a batch on its way with its preview."""
     await _arrive(sandbox, page, "dark")
+    await _press(page, "general", "button.channel")
+    await page.until("document.activeElement.id === 'text'", 30)
     await page.type("/imagine a lighthouse aspect: 16:9 seed: 5 \n")
     await page.until(f"{PICTURES} === 1", 120)
     bob = sandbox.user("bob")
@@ -61,6 +64,26 @@ async def channel(sandbox: Sandbox, page: Page) -> None:
     await page.until(f"{TEXT}.includes('Step ') && {PICTURES} === 2", 60)
     await page.screenshot(IMAGES / "sandbox.png")
     await page.until(f"{TEXT}.includes('Take one out')", 120)
+
+
+async def moving(sandbox: Sandbox, page: Page) -> None:
+    """The front page's moving picture: a command as it is typed, a picture that comes, a grid."""
+    await _arrive(sandbox, page, "dark")
+    await _press(page, "art", "button.channel")
+    await page.size(900, 760)
+    # Its blinking would be frames of nothing else.
+    await page.js("document.documentElement.style.setProperty('caret-color', 'transparent')")
+    await page.until("document.querySelector('.channel[aria-current]')?.innerText.includes('art')")
+    await page.until("document.activeElement.id === 'text'", 30)
+    async with recorded(page) as recording:
+        await page.type("/imagine a red heart on a white background")
+        await page.type("\n")
+        await page.until(f"{PICTURES} === 1 && {TEXT}.includes('Reroll')", 120)
+        recording.hold()
+        await page.type("/imagine an orange cat face count: 4 ")
+        await page.type("\n")
+        await page.until(f"{PICTURES} === 2 && {TEXT}.includes('Take one out')", 120)
+    write_gif(recording, IMAGES / "demo.gif")
 
 
 async def batch(_: Sandbox, page: Page) -> None:
@@ -109,11 +132,11 @@ async def phone(_: Sandbox, page: Page) -> None:
     await page.screenshot(IMAGES / "phone.png")
 
 
-FLOWS = (channel, batch, form, history, chinese, phone)
+FLOWS = (moving, channel, batch, form, history, chinese, phone)
 
 
-async def main() -> int:
-    """Take the screenshots; return the exit code."""
+async def main(names: list[str]) -> int:
+    """Take the pictures, or those of the flows that are named; return the exit code."""
     executable = find_chromium()
     if executable is None:
         sys.stderr.write("Chromium is not installed.\n")
@@ -124,7 +147,8 @@ async def main() -> int:
             async def work(_: App) -> None:
                 async with up.page() as page:
                     for flow in FLOWS:
-                        await flow(sandbox, page)
+                        if not names or flow.__name__ in names:
+                            await flow(sandbox, page)
 
             settings = demo_settings(sandbox, Path(folder) / "data")
             await run_beside(App(settings, guild_ready_timeout=0.01), work)
@@ -132,4 +156,4 @@ async def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(asyncio.run(main(sys.argv[1:])))

@@ -24,7 +24,7 @@ KNOWN = {
     ("requirements-dev.lock", "Hex High Entropy String"),
     ("requirements.lock", "Hex High Entropy String"),
     ("tests/wire/test_unforeseen.py", "Hex High Entropy String"),
-    ("docs/running.md", "Basic Auth Credentials"),
+    ("docs/proxy.md", "Basic Auth Credentials"),
     ("tests/http/test_outside.py", "Secret Keyword"),
     ("tests/process/proxy_kit.py", "Basic Auth Credentials"),
     ("tests/process/proxy_kit.py", "Secret Keyword"),

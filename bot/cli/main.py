@@ -33,13 +33,15 @@ first steps:
   python -m bot doctor      what this machine still lacks
   python -m bot run         the bot itself, with DISCORD_TOKEN in .env
 """
+_PROGRAM: Final = "imagine-bot"  # its name where the package is installed
 
 
 def _parser() -> argparse.ArgumentParser:
+    program = _PROGRAM if Path(sys.argv[0]).stem == _PROGRAM else "python -m bot"
     parser = argparse.ArgumentParser(
-        prog="python -m bot",
+        prog=program,
         description="A Discord bot that draws with Qwen-Image.",
-        epilog=_FIRST_STEPS,
+        epilog=_FIRST_STEPS.replace("python -m bot", program),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=__version__)

@@ -7,18 +7,21 @@ from: a simple portrait, Chinese text, a complex scene with English text.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from PIL import Image, ImageStat
 
 from bot.app.engines import build_engine
 from bot.catalogue.models import ModelSpec
 from bot.config.settings import Settings
+from bot.doctor.smoke import keep
 from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading, Picture
 from bot.errors import BotError, DatabaseError
 from bot.pictures.grid import make_grid
@@ -52,13 +55,17 @@ _PROMPTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: how long each stage took (seconds) and the most GPU memory used (bytes)."""
+    """One picture: how long each stage took (seconds) and the most GPU memory used (bytes).
+
+    `report` is what the doctor tells of it.
+    """
 
     name: str
     path: Path
     timings: Mapping[str, float]
     peak_gpu_bytes: int | None
     flat: bool
+    report: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bool:
@@ -91,6 +98,8 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
         sheet = folder / SHEET
         sheet.write_bytes(make_grid([shot.path.read_bytes() for shot in shots], columns=len(shots)))
         say(f"All of them: {sheet}")
+    if kept := await asyncio.to_thread(keep, settings, shots[0].report):
+        say(f"Kept in {kept} for `python -m bot doctor --json`, which is what a report wants.")
     empty = [shot.path.name for shot in shots if shot.flat]
     if empty:
         say(
@@ -124,6 +133,7 @@ async def _shoot(
     quality = spec.qualities[spec.default_quality]
     width, height = spec.sizes[spec.default_aspect]
     told: tuple[str, int] | None = None
+    loaded: Loaded | None = None
     finished: Finished | None = None
     sha256: str | None = None
     request = EngineRequest(
@@ -145,6 +155,7 @@ async def _shoot(
                 told = tenth
                 say(f"  {event.stage} … {event.fraction or 0.0:.0%}".removesuffix(" 0%"))
         elif isinstance(event, Loaded):
+            loaded = event
             say(f"  loaded in {event.seconds:.1f} s on {event.device}")
         elif isinstance(event, Picture):
             sha256 = event.sha256
@@ -156,8 +167,33 @@ async def _shoot(
     path.write_bytes(read_plain(work, "0.png", _PICTURE_BYTES, sha256))
     say(f"  {path.name}: {prompt}")
     with Image.open(path) as image:
-        flat = max(ImageStat.Stat(image.convert("RGB")).stddev) < _FLAT
-    return Shot(name, path, finished.timings, finished.peak_gpu_bytes, flat)
+        pixels = image.convert("RGB")
+    flat = max(ImageStat.Stat(pixels).stddev) < _FLAT
+    report = _report(request, loaded, finished, pixels)
+    return Shot(name, path, finished.timings, finished.peak_gpu_bytes, flat, report)
+
+
+def _report(
+    request: EngineRequest, loaded: Loaded | None, finished: Finished, pixels: Image.Image
+) -> dict[str, Any]:
+    """Return what the doctor reports of a picture; seconds by stage, sizes in bytes.
+
+    The hash is of the pixels, 8 bits of red, green and blue each, since packers of PNG differ.
+    """
+    return {
+        "drawn_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": loaded.device if loaded else None,
+        "load_seconds": round(loaded.seconds, 3) if loaded else None,
+        "prompt": request.prompt,
+        "seed": request.seeds[0],
+        "width": request.width,
+        "height": request.height,
+        "steps": request.steps,
+        "guidance": request.guidance,
+        "seconds": {stage: round(seconds, 3) for stage, seconds in finished.timings.items()},
+        "peak_gpu_bytes": finished.peak_gpu_bytes,
+        "sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
+    }
 
 
 def table(shots: Sequence[Shot]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from bot.config.settings import Settings
 from bot.doctor.budget import SMI_S, graphics_memory, pinned_wanted
 from bot.doctor.finding import Finding, Level
+from bot.engine.parent.environment import child_environment
 from bot.machine import nvidia
 
 _PROBE_S: Final = 150.0
@@ -141,7 +142,7 @@ def probe(pin_bytes: int) -> dict[str, Any] | str:
     try:
         done = subprocess.run(  # noqa: S603 - our own module and a number
             [sys.executable, "-m", "bot.engine.child.probe", str(pin_bytes)],
-            cwd=Path(__file__).parents[2],
+            env=child_environment(),
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -19,6 +19,7 @@ from bot.doctor.model import model_disk, model_files, model_hashes
 from bot.doctor.names import setting_names
 from bot.doctor.packages import optional_packages
 from bot.doctor.pictures import pictures
+from bot.doctor.smoke import last_smoke
 
 
 class Depth(IntEnum):
@@ -75,4 +76,5 @@ CHECKS: Final[dict[str, Entry]] = {
     "pictures": Entry(pictures, Depth.USUAL, _HOUR_S),
     "temporary files": Entry(temporary_files),
     "last engine error": Entry(last_fault),
+    "last smoke": Entry(last_smoke),
 }

@@ -42,7 +42,7 @@ def integrity(settings: Settings) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("database", Level.OK, f"{path} is made at the first start")
         return
-    step = "stop the bot and put a backup in its place (docs/running.md)"
+    step = "stop the bot and put a backup in its place (docs/backup.md)"
     try:
         with closing(connect_read_only(path)) as connection:
             rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # The report has to appear even where pydantic is missing.
     from bot.config.settings import Settings
@@ -23,12 +23,16 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report. `step` says what to do next; empty where there is nothing to do."""
+    """One line of the report. `step` says what to do next; empty where there is nothing to do.
+
+    `facts` are the figures behind the line, for programs alone.
+    """
 
     check: str
     level: Level
     text: str
     step: str = ""
+    facts: Mapping[str, Any] | None = None
 
 
 Check = Callable[["Settings"], Iterable[Finding]]
@@ -77,5 +81,9 @@ def _show_plain(finding: Finding) -> None:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """Return the report for programs."""
-    return json.dumps([asdict(finding) for finding in findings], indent=2) + "\n"
+    """Return the report for programs: a list of findings, `facts` where there are any."""
+    told = [asdict(finding) for finding in findings]
+    for item in told:
+        if item["facts"] is None:
+            del item["facts"]
+    return json.dumps(told, indent=2) + "\n"

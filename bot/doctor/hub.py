@@ -85,7 +85,7 @@ def _reached(endpoint: str, url: str, model: str) -> Finding:
             Level.OK,
             f"{endpoint} answers{_through(endpoint)}; not logged in, which {model} does not need",
         )
-    hint = "compare IMAGE_MODEL_NAME and the hub's address (docs/running.md)"
+    hint = "compare IMAGE_MODEL_NAME and the hub's address (docs/downloading.md)"
     if status in {401, 403}:
         hint = "hf auth login, where it is Hugging Face; ModelScope's logins are not supported"
     return Finding("model hub", Level.WARNING, f"{endpoint} answered {status} for {model}", hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
+import shlex
 import struct
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # pydantic may be what is missing.
     from bot.config.settings import Settings
 
 _ROOT: Final = Path(__file__).parents[2]
+_DISTRIBUTION: Final = "imagine-bot"
+EXTRAS: Final = ("moderation", "ray")
+"""The package's extras that settings ask for; a checkout has a requirements file of each."""
 _BITS: Final = 64
 _PINNED: Final = re.compile(r"^([\w.-]+)==([^\s;\\]+)(?:\s*;\s*([^\\\n]+))?", re.MULTILINE)
 
@@ -35,20 +39,43 @@ def python() -> Iterator[Finding]:
         yield Finding("Python", Level.OK, version)
 
 
-def packages(file: str = "requirements.txt") -> Iterator[Finding]:
-    """Compare the installed packages with a requirements file."""
+def packages(extra: str = "") -> Iterator[Finding]:
+    """Compare the installed packages with the ranges of the bot, or of one of its extras.
+
+    They stand in a requirements file in a checkout, and in the metadata of an installed package.
+    """
+    file = f"requirements-{extra}.txt" if extra else "requirements.txt"
     path = _ROOT / file
-    if not path.is_file():
+    if path.is_file():
+        step = f'"{sys.executable}" -m pip install -r "{path}"'
+        wanted = [line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
+        lines, where = [line for line in wanted if line and not line.startswith("-")], file
+    elif (ranges := _of_package(extra)) is not None:
+        lines, where = ranges, f"{_DISTRIBUTION}[{extra}]" if extra else _DISTRIBUTION
+        step = f'"{sys.executable}" -m pip install {" ".join(map(shlex.quote, lines))}'
+    else:
         yield Finding("packages", Level.WARNING, f"{path} is missing", "restore it from the source")
         return
-    step = f'"{sys.executable}" -m pip install -r "{path}"'
-    wanted = [line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
-    lines = [line for line in wanted if line and not line.startswith("-")]
     wrong = [problem for line in lines if (problem := _problem(line))]
     for problem in wrong:
         yield Finding("packages", Level.ERROR, problem, step)
     if not wrong:
-        yield Finding("packages", Level.OK, f"all {len(lines)} of {file} are installed")
+        yield Finding("packages", Level.OK, f"all {len(lines)} of {where} are installed")
+
+
+def _of_package(extra: str) -> list[str] | None:
+    """Return the ranges in the installed package's metadata; None where it is not installed."""
+    try:
+        lines = metadata.requires(_DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return None
+    found: list[str] = []
+    for line in lines:
+        text, _, marker = line.partition(";")
+        of_extra = re.search(r"extra\s*==\s*['\"]([\w-]+)", marker)
+        if (of_extra[1] if of_extra else "") == extra:
+            found.append(text.strip())
+    return found
 
 
 def tested_versions() -> Iterator[Finding]:
@@ -125,12 +152,9 @@ def _problem(line: str) -> str | None:
 
 def optional_packages(settings: Settings) -> Iterator[Finding]:
     """Look for what IMAGE_CHECK=true and ENGINES=ray need in addition."""
-    asked = {
-        "requirements-moderation.txt": settings.image_check,
-        "requirements-ray.txt": settings.engines == "ray",
-    }
+    asked = dict(zip(EXTRAS, (settings.image_check, settings.engines == "ray"), strict=True))
     if not any(asked.values()):
         yield Finding("optional packages", Level.OK, "none is asked for")
-    for name in (name for name, wanted in asked.items() if wanted):
-        for found in packages(name):
+    for extra in (extra for extra, wanted in asked.items() if wanted):
+        for found in packages(extra):
             yield Finding("optional packages", found.level, found.text, found.step)

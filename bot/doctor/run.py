@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bot.config.proxy import proxy_secrets
@@ -82,7 +83,7 @@ def _of(
         text = found.text
         for secret in secrets:
             text = text.replace(secret, "[secret]")
-        yield Finding(found.check, found.level, text, found.step)
+        yield replace(found, text=text)
 
 
 def _bounded(name: str, check: Callable[[], Iterable[Finding]], limit_s: float) -> list[Finding]:

@@ -31,8 +31,8 @@ def require_package() -> None:
     """Raise `StartupError` where the check's package is not installed."""
     if importlib.util.find_spec(_PACKAGE) is None:
         raise StartupError(
-            "IMAGE_CHECK=true needs a package that is not installed: "
-            "pip install -r requirements-moderation.txt"
+            "IMAGE_CHECK=true needs a package that is not installed: pip install -r "
+            "requirements-moderation.txt, or the bot with its extra `moderation`"
         )
 
 

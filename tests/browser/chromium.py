@@ -164,9 +164,13 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         await self.call("Emulation.setEmulatedMedia", features=features)
 
-    async def screenshot(self, path: Path) -> None:
+    async def picture(self) -> bytes:
+        """Return a PNG of what is seen."""
         reply = await self.call("Page.captureScreenshot", format="png")
-        await asyncio.to_thread(path.write_bytes, base64.b64decode(reply["data"]))
+        return base64.b64decode(reply["data"])
+
+    async def screenshot(self, path: Path) -> None:
+        await asyncio.to_thread(path.write_bytes, await self.picture())
 
 
 class Browser:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+from importlib import metadata
+
 import pytest
 from PIL import Image
 
+import bot
 from bot.cli.main import main
 from bot.cli.smoke import SHEET, Shot, require_idle, table
 from bot.config.settings import load_settings
+from bot.doctor.smoke import FILE
 from bot.errors import BotError
 from storage.database import Database
+from tests.process.doctor_kit import program
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -34,6 +42,41 @@ def test_full_draws_three_and_a_sheet(tmp_path, capsys):
         assert sheet.width > 3 * 256
     assert "loaded in" in said
     assert "denoise" in said
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_the_doctor_tells_what_it_drew(tmp_path, monkeypatch, capsys):
+    """The same prompt and seed give the same pixels, by which two machines can be compared."""
+    program(tmp_path / "bin", "nvidia-smi", "echo 'NVIDIA GeForce RTX 3060, 580.65, 12288, 11000'")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    hashes = set()
+    for _ in range(2):
+        assert main(["smoke"]) == 0
+        capsys.readouterr()
+        assert main(["doctor", "--json", "--only", "last smoke"]) == 0
+        (found,) = [one for one in json.loads(capsys.readouterr().out) if "facts" in one]
+        facts = found["facts"]
+        hashes.add(facts["sha256"])
+    with Image.open(tmp_path / "test-output" / "portrait.png") as image:
+        assert hashes == {hashlib.sha256(image.convert("RGB").tobytes()).hexdigest()}
+    (card,) = facts["cards"]
+    assert card == {"name": "NVIDIA GeForce RTX 3060", "bytes": 12288 * 2**20, "driver": "580.65"}
+    assert facts["versions"]["bot"] == bot.__version__
+    assert facts["versions"]["torch"] == metadata.version("torch")
+    assert facts["seconds"]["total"] >= facts["seconds"]["denoise"] > 0
+    assert (facts["seed"], facts["model"], facts["width"]) == (12345, "tiny", 256)
+    assert facts["sha256"] in found["text"]
+
+
+def test_without_a_picture_the_doctor_says_how_to_draw_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    assert main(["doctor", "--only", "last smoke"]) == 0
+    assert "OK       last smoke: none yet: python -m bot smoke draws" in capsys.readouterr().out
+    for broken in ("{", "[]", '{"seconds": {"total": "x"}}'):
+        (tmp_path / FILE).write_text(broken)
+        assert main(["doctor", "--only", "last smoke"]) == 0
+        assert "WARNING  last smoke" in capsys.readouterr().out
 
 
 @pytest.mark.slow

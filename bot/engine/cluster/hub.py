@@ -47,7 +47,8 @@ def require_ray(address: str | None) -> None:
     """Raise `StartupError` where Ray is not installed or the address is of the wrong kind."""
     if importlib.util.find_spec("ray") is None:
         raise StartupError(
-            "ENGINES=ray needs a package that is not installed: pip install -r requirements-ray.txt"
+            "ENGINES=ray needs a package that is not installed: pip install -r "
+            "requirements-ray.txt, or the bot with its extra `ray`"
         )
     if address and "://" in address:
         raise StartupError(

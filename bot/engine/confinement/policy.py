@@ -81,7 +81,7 @@ def access_policy(
     `scratch`, which is for temporary files and its home. `compiled` is for what the card's driver
     compiles.
     """
-    shut = (_ROOT / ".env", *(Path(os.path.abspath(one)) for one in closed))  # noqa: PTH100 - not resolved
+    shut = (*_settings(), *(Path(os.path.abspath(one)) for one in closed))  # noqa: PTH100 - not resolved
     rules: dict[Path, Access] = {}
 
     def allow(paths: Iterable[Path], access: Access) -> None:
@@ -112,6 +112,12 @@ def access_policy(
     if mps:
         allow([Path(mps)], DEVICE)
     return AccessPolicy(rules, shut, environment, connect=bool(mps))
+
+
+def _settings() -> Iterator[Path]:
+    """Yield the checkout's `.env`; an installed package lies among the libraries, where none is."""
+    if _ROOT.name not in {"site-packages", "dist-packages"}:
+        yield _ROOT / ".env"
 
 
 def _opens(path: Path, closed: Iterable[Path]) -> bool:

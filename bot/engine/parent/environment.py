@@ -41,6 +41,8 @@ def child_environment(parent: Mapping[str, str] | None = None) -> dict[str, str]
     }
     root = str(Path(__file__).resolve().parents[3])
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))
+    # Not the folder that the bot was started in: another program's `bot` may lie there.
+    kept["PYTHONSAFEPATH"] = "1"
     kept["PYTHONUNBUFFERED"] = "1"
     kept["PYTHONIOENCODING"] = "utf-8"
     # OpenMP's threads spin at every barrier. On two cores with other work to do, a tiny picture
