@@ -181,7 +181,9 @@ def test_a_shifted_picture_follows_the_shifted_levels():
     dit = streamed()
     seen: list[torch.Tensor] = []
 
-    def constant(_generation: Any, _step: int, latents: torch.Tensor, _guidance: float):
+    def constant(
+        _generation: Any, _step: int, latents: torch.Tensor, _guidance: float, **_options: Any
+    ):
         seen.append(latents)
         return torch.ones_like(latents)
 
