@@ -30,6 +30,7 @@ KNOWN = {
     ("tests/process/proxy_kit.py", "Secret Keyword"),
     ("tests/process/test_flood.py", "Secret Keyword"),
     ("tests/process/test_proxy.py", "Basic Auth Credentials"),
+    ("tests/process/test_start_lines.py", "Secret Keyword"),
     ("tests/storage/test_plans.py", "Hex High Entropy String"),
     ("tests/wire/test_unreadable.py", "Secret Keyword"),
 }
