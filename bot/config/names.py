@@ -43,6 +43,6 @@ def idle_lines(file: Path = Path(".env")) -> Iterator[Idle]:
             or _OTHERS.fullmatch(line.name)
         ):
             near = get_close_matches(line.name.upper(), known, 1)
-            what = f"{line.name} in {file.name} (line {line.number}) is no setting"
+            what = f"{line.name} in {file.name} is no setting and does nothing"
             step = f"did you mean {near[0]}?" if near else "delete the line"
-            yield Idle(f"{what} and does nothing", step)
+            yield Idle(f"{what} (line {line.number})", step)

@@ -52,10 +52,9 @@ def test_an_engine_error_keeps_its_sentence() -> None:
 
 
 def _raised(error: Exception, cause: Exception | None) -> str:
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error from cause
-    except Exception as caught:  # noqa: BLE001 - as `_raised` was given it
-        return account_of(caught)
+    return account_of(caught.value)
 
 
 def test_what_is_foreseen_is_told_without_a_traceback() -> None:

@@ -72,7 +72,7 @@ def test_names_in_env_that_are_no_settings(look, tmp_path, monkeypatch):
         ("API_KEY", "did you mean API_KEYS?"),
     ]
     assert [name for name, _ in texts][2:] == ["image_steps_max", "XYZZY", "line"]
-    assert "XYZZY in .env (line 7) is no setting" in found[3][1]
+    assert "XYZZY in .env is no setting and does nothing (line 7)" in found[3][1]
     assert found[4][1].startswith("line 10 of .env is not of the form NAME=VALUE")
     assert "secret" not in str(found)
 

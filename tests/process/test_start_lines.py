@@ -83,7 +83,7 @@ async def test_lines_of_env_that_do_nothing_are_warned_of(tmp_path):
     (tmp_path / ".env").write_text(text)
     misspelt, unread, *_ = await started(tmp_path)
     assert misspelt == (
-        "WARNING - bot.cli.main: IMAGE_VRM_GB in .env (line 3) is no setting and does nothing: "
+        "WARNING - bot.cli.main: IMAGE_VRM_GB in .env is no setting and does nothing (line 3): "
         "did you mean IMAGE_VRAM_GB? (.env.example has them all)"
     )
     assert "line 4 of .env is not of the form NAME=VALUE" in unread
