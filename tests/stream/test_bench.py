@@ -22,10 +22,26 @@ def test_the_benchmark_runs_at_toy_size(tmp_path, capsys):
     more = f"--steps 1 --schedule 3 --no-compile --json {target}"
     assert run(parser.parse_args([*options.split(), *more.split()])) == 0
     figures = json.loads(target.read_text(encoding="utf-8"))
-    ours = figures["variants"]["fp8 0.5 GiB eager"]
-    assert ours["identical_to_resident"]
-    assert 0 < ours["error"] < 0.1
-    assert ours["rounds_s"][0] > 0
+    ours = {
+        name: figures["variants"][f"{name} 0.5 GiB eager"]
+        for name in ("fp8", "fp8-fast", "int8", "int8-fast")
+    }
+    for variant in ours.values():
+        assert variant["identical_to_resident"]
+        assert 0 < variant["error"] < 0.1
+        assert variant["rounds_s"][0] > 0
+    assert 0 < figures["variants"]["DiffSynth bf16 eager"]["error_float32"] < 0.02
+    # A network as narrow as this one says less than the real widths; the order holds here too.
+    assert ours["int8"]["excess"] < 0.45 * ours["fp8"]["excess"]
+    assert ours["int8-fast"]["excess"] < ours["fp8"]["excess"]
+    for found in figures["depth"].values():
+        last = found["3"]
+        excess = {n: (last[n] ** 2 - last["bf16"] ** 2) ** 0.5 for n in ours}
+        assert excess["int8"] < 0.45 * excess["fp8"]
+        assert excess["int8-fast"] < 0.65 * excess["fp8"] < excess["fp8-fast"]
+    assert len(figures["matrices"]) == 8
+    for product in figures["matrices"].values():
+        assert product["int8 error"] < product["fp8 row error"]
     assert figures["cancel_s"] > 0
     assert "DiffSynth bf16 eager" in capsys.readouterr().out
 

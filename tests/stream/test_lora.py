@@ -143,8 +143,11 @@ def test_integers_are_no_lora(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [Precision.FP8, Precision.FP8_FAST])
-def test_on_fp8_weights_it_adds_what_it_adds_to_exact_ones(precision, capsys):
+@pytest.mark.parametrize(
+    "precision",
+    [Precision.INT8, Precision.INT8_FAST, Precision.FP8, Precision.FP8_FAST],
+)
+def test_on_quantised_weights_it_adds_what_it_adds_to_exact_ones(precision, capsys):
     exact, bare = stock_prediction(fused()), stock_prediction(stock())
     dit = streamed(precision)
     use(dit, file(lambda t: t))

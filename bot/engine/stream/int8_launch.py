@@ -48,9 +48,11 @@ _FEWEST: Final = 16  # rows of the smallest tensor-core product
 _WIDEN_GROUPS: Final = 128
 _BAND: Final = 8  # tiles of rows that are worked off together, so that they share columns in L2
 _TRIALS: Final = 5
+_LEAST_SHARED: Final = 99 * 1024  # of cards from the RTX 30 series on
 _WIDE_GROUPS: Final = 64  # a token of more groups gets eight warps
 
-_chosen: dict[tuple[torch.device, int, int, bool], Tiles] = {}
+chosen: dict[tuple[torch.device, int, int, bool], Tiles] = {}
+"""By device, rows, columns, and whether there are few tokens."""
 
 
 def widen(numbers: Tensor, scale: Tensor, turn: Tensor, out: Tensor) -> None:
@@ -91,7 +93,7 @@ def product(
     """See `int8.scaled_product`."""
     rows, width = weight.shape
     key = (tokens.device, rows, width, len(tokens) <= FEW_TOKENS)
-    tiles = _chosen.get(key, CANDIDATES[0])
+    tiles = chosen.get(key, CANDIDATES[0])
     out = torch.empty(len(tokens), rows, dtype=dtype, device=tokens.device)
     launch(tiles, tokens, token_scale, weight, scale, bias, out)
     return out
@@ -135,14 +137,15 @@ def choose(rows: int, width: int, count: int, device: torch.device) -> Tiles:
     bias = torch.zeros(rows, dtype=torch.bfloat16, device=device)
     out = torch.empty(count, rows, dtype=torch.bfloat16, device=device)
     found: dict[Tiles, float] = {}
-    for tiles in fitting(properties.shared_memory_per_block_optin, width):
+    shared = getattr(properties, "shared_memory_per_block_optin", _LEAST_SHARED)
+    for tiles in fitting(shared, width):
         given = (tiles, tokens, token_scale, weight, scale, bias, out)
         try:
             found[tiles] = _milliseconds(given)
         except triton.runtime.errors.OutOfResources:  # the compiler needed more than it seemed
             continue
     best = min(found, key=found.__getitem__)
-    _chosen[device, rows, width, count <= FEW_TOKENS] = best
+    chosen[device, rows, width, count <= FEW_TOKENS] = best
     return best
 
 

@@ -29,6 +29,7 @@ from bot.lab.tiny.train.scenes.sheet import contact_sheet
 
 _SIZE: Final = 256
 _SHEET: Final = 64
+_OTHERS: Final = ("fp8-fast", "int8", "int8-fast")
 
 
 @dataclass
@@ -150,9 +151,11 @@ async def bench_tiny(options: argparse.Namespace) -> dict[str, Any]:
             if options.psnr:
                 some = prompts[: options.psnr]
                 plain = await _draw(options, some, folder / "plain", "bf16")
-                fast = await _draw(options, some, folder / "fast", "fp8-fast")
                 figures["fp8_psnr_db"] = _likeness(plain, drawn)
-                figures["fp8_fast_psnr_db"] = _likeness(plain, fast)
+                for precision in _OTHERS:
+                    other = await _draw(options, some, folder / precision, precision)
+                    name = precision.replace("-", "_")
+                    figures[f"{name}_psnr_db"] = _likeness(plain, other)
     sys.stderr.write(f"{text}\n")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, ensure_ascii=False, indent=1), "utf-8")

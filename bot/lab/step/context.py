@@ -19,6 +19,7 @@ from bot.engine.stream.denoise import DenoiseInputs, noise
 from bot.engine.stream.device import open_device
 from bot.engine.stream.layout import Geometry, Precision
 from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import parts, random_weights
 
@@ -62,7 +63,10 @@ class Context:
         self.figures: dict[str, Any] = {"machine": parts.machine(self.cuda)}
         self.variants = self._variants()
         self.failed = 0
-        self.loaded: StreamedDiT | None = None
+        self.loaded: dict[Storage, StreamedDiT] = {}
+        self.exact: Tensor | None = None
+        """The prediction in float32, once it is known."""
+        self._current: Storage | None = None
         self.reference: Any = None
         self._started = time.monotonic()
 
@@ -70,11 +74,11 @@ class Context:
         made: list[Variant] = []
         budgets = [int(float(x) * GIB) for x in self.options.budgets.split(",")]
         for compiled in (True, False):
-            if compiled and self.options.no_compile:
+            if self.options.no_compile if compiled else self.options.no_eager:
                 continue
             kind = "compiled" if compiled else "eager"
             made.append(Variant(f"DiffSynth bf16 {kind}", None, None, compiled))
-            for precision in (Precision.FP8, Precision.FP8_FAST):
+            for precision in self.precisions:
                 if precision is Precision.FP8_FAST and not compiled and self.cuda:
                     continue  # eight passes a product: nobody should use it
                 for budget in (*budgets, None):
@@ -83,10 +87,22 @@ class Context:
         return made
 
     @property
+    def precisions(self) -> list[Precision]:
+        """Ours that are measured."""
+        return [Precision(name) for name in self.options.precisions.split(",")]
+
+    @property
     def dit(self) -> StreamedDiT:
-        """Our transformer, loaded."""
-        assert self.loaded is not None
-        return self.loaded
+        """Our transformer, loaded: that of the variant which was settled last."""
+        assert self._current is not None
+        return self.loaded[self._current]
+
+    def use(self, storage: Storage) -> None:
+        """Take the transformer whose weights are so stored; the blocks of others leave the card."""
+        for other, dit in self.loaded.items():
+            if other is not storage and dit.resident:
+                dit.weights.keep(frozenset(), scratch=False)
+        self._current = storage
 
     def ours(self) -> list[Variant]:
         """Return our variants at the first budget, compiled where possible."""
@@ -160,6 +176,7 @@ class Context:
     def settled(self, variant: Variant) -> StreamedDiT:
         """Configure `variant`; blocks that an earlier, larger one kept leave the device."""
         assert variant.precision is not None
+        self.use(variant.precision.storage)
         dit = self.dit
         dit.configure(variant.budget, variant.precision, compiled=variant.compiled)
         dit.execution.matmul = variant.matmul or dit.execution.matmul

@@ -20,12 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--budgets", default="14,8,4", help="GiB, with commas; fractions are allowed"
     )
+    parser.add_argument(
+        "--precisions", default="fp8,fp8-fast,int8,int8-fast", help="of ours, with commas"
+    )
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT of the picture")
     parser.add_argument("--large", default="2048x2048", help="the largest picture")
     parser.add_argument("--rounds", type=int, default=3, help="alternated rounds")
     parser.add_argument("--steps", type=int, default=3, help="timed steps a round")
     parser.add_argument("--schedule", type=int, default=40, help="steps of a whole picture")
     parser.add_argument("--no-compile", action="store_true", help="leave out compiled variants")
+    parser.add_argument("--no-eager", action="store_true", help="leave out what is not compiled")
     parser.add_argument("--no-pinning", action="store_true", help="as if the driver refused it")
     parser.add_argument("--limit", type=float, default=1e9, help="start nothing after SECONDS")
     parser.add_argument("--phases", help="only these phases, with commas")

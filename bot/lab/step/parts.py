@@ -40,6 +40,24 @@ def error(out: Tensor, exact: Tensor) -> float:
     return ((out - exact).norm() / exact.norm()).item()
 
 
+def seconds(device: torch.device, work: Callable[[], Any], repeats: int = 20) -> float:
+    """Return what `work` takes once it is warm: the median of three series of `repeats`."""
+
+    def synchronised() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    work()
+    series: list[float] = []
+    for _ in range(3):
+        started = synchronised()
+        for _ in range(repeats):
+            work()
+        series.append((synchronised() - started) / repeats)
+    return sorted(series)[1]
+
+
 def _seconds(work: Callable[[], Any], repeats: int = 5) -> float:
     work()
     torch.cuda.synchronize()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import time
 from typing import Any
@@ -11,11 +12,15 @@ import torch
 
 from bot.engine.stream import pinned
 from bot.engine.stream.budget import GIB, activation_bytes
-from bot.engine.stream.layout import Precision
+from bot.engine.stream.denoise import noise
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import parts, random_weights, unpinned
-from bot.lab.step.context import DTYPE, Context, Variant
+from bot.lab.step.context import DTYPE, GUIDANCE, Context, Variant
+from bot.lab.step.depth import depth
+from bot.lab.step.exact import prediction
+from bot.lab.step.matrices import matrices
 from bot.lab.step.peers import group_offloading
 from bot.lab.step.single import SINGLE
 
@@ -26,7 +31,8 @@ def run(options: argparse.Namespace) -> int:
     if options.no_pinning:
         pinned.register = unpinned.refuse
     context.say("machine", context.figures["machine"])
-    phases = {"ceilings": ceilings, "load": load, "alone": alone, "rounds": rounds} | SINGLE
+    phases = {"ceilings": ceilings, "matrices": matrices, "depth": depth}
+    phases |= {"load": load, "exact": exact, "alone": alone, "rounds": rounds} | SINGLE
     phases["group offload"] = group_offloading
     for name, phase in phases.items():
         if options.phases is None or name in options.phases.split(",") or name == "load":
@@ -46,14 +52,21 @@ def ceilings(context: Context) -> None:
 
 
 def load(context: Context) -> None:
-    """Make and pack random weights; say how much main memory each budget needs."""
+    """Make and pack random weights in each form; say how much main memory each budget needs."""
+    for storage in dict.fromkeys(precision.storage for precision in context.precisions):
+        _load(context, storage)
+
+
+def _load(context: Context, storage: Storage) -> None:
     started = time.perf_counter()
     geometry, device = context.geometry, context.device
     outer = random_weights.random_dit(geometry, context.text, device, DTYPE, blocks=False)
-    first = next(v for v in context.variants if v.precision is not None)
+    precisions = [p for p in context.precisions if p.storage is storage]
+    first = next(v for v in context.variants if v.precision in precisions)
     settings = TransformerSettings(
         device=str(device),
         dtype=DTYPE,
+        precision=precisions[0],
         budget=first.budget,
         compile=first.compiled,
         usual=context.usual,
@@ -62,18 +75,34 @@ def load(context: Context) -> None:
     for index in range(geometry.layers):
         dit.add_block(index, random_weights.random_block(geometry, index, device, DTYPE))
     dit.device.release_cache()
-    context.loaded = dit
+    context.loaded[storage] = dit
+    context.use(storage)
     figures: dict[str, Any] = {"seconds": time.perf_counter() - started}
     figures["host_bytes"] = dit.weights.host_bytes
     block, modulation = (layout.size for layout in dit.layouts)
-    for precision in (Precision.FP8, Precision.FP8_FAST):
+    for precision in precisions:
         for gib in (4, 8, 12, 14, 16, 24):
             dit.configure(gib * GIB, precision, compiled=first.compiled)
             streamed = geometry.layers - len(dit.plan(context.usual).resident)
             size = streamed * block + geometry.layers * modulation
             figures[f"host GiB, {precision} {gib} GiB"] = round(size / GIB, 2)
-    context.figures["load"] = figures
-    context.say("load", figures)
+    context.figures.setdefault("load", {})[storage] = figures
+    context.say(f"load {storage}", figures)
+
+
+def exact(context: Context) -> None:
+    """Compute what all variants are compared with: the same prediction in float32."""
+    width, height = context.usual.width, context.usual.height
+    latents = noise(range(1), width, height, DTYPE).to(context.device)
+    context.exact = prediction(
+        context.geometry,
+        context.text,
+        context.prompts,
+        latents,
+        context.schedule(width, height),
+        GUIDANCE,
+        DTYPE,
+    )
 
 
 def alone(context: Context) -> None:
@@ -132,10 +161,19 @@ def rounds(context: Context) -> None:
             if variant.precision is None or variant.output is not None:
                 name = f"round {number + 1}, {variant.name}"
                 context.guarded(name, lambda v=variant: _one_round(context, v))
-    exact = next((v.output for v in context.variants if v.precision is None), None)
+    bf16 = next((v.output for v in context.variants if v.precision is None), None)
+    known = context.exact
     for variant in context.variants:
-        if variant.output is not None and exact is not None:
-            variant.figures["error"] = parts.error(variant.output, exact)
+        if variant.output is None:
+            continue
+        if bf16 is not None:
+            variant.figures["error"] = parts.error(variant.output, bf16)
+        if known is not None:
+            error = variant.figures["error_float32"] = parts.error(variant.output, known)
+            if bf16 is not None:
+                # What the arithmetic of bf16 alone leaves is no fault of a way to store weights.
+                own = parts.error(bf16, known)
+                variant.figures["excess"] = math.sqrt(max(0.0, error**2 - own**2))
 
 
 def _one_round(context: Context, variant: Variant) -> None:
@@ -153,7 +191,8 @@ def table(context: Context) -> None:
     """Print the variants' medians and ratios to the first reference."""
     base = next((v for v in context.variants if v.precision is None), None)
     reference = base.seconds if base else []
-    lines = [f"{'variant':34s} {'s/step':>8s} {'x ref':>6s} {'peak GiB':>11s} {'error':>7s}"]
+    head = f"{'variant':34s} {'s/step':>8s} {'x ref':>6s} {'peak GiB':>11s} {'error':>7s}"
+    lines = [f"{head} {'float32':>8s} {'excess':>7s}"]
     for variant in context.variants:
         if not variant.seconds:
             continue
@@ -167,6 +206,12 @@ def table(context: Context) -> None:
         )
         median = statistics.median(variant.seconds)
         error = variant.figures.get("error", float("nan"))
-        lines.append(f"{variant.name:34s} {median:8.4f} {ratio:6.2f} {peaks:>11s} {error:7.4f}")
+        exact, excess = (
+            variant.figures.get(key, float("nan")) for key in ("error_float32", "excess")
+        )
+        lines.append(
+            f"{variant.name:34s} {median:8.4f} {ratio:6.2f} {peaks:>11s} {error:7.4f}"
+            f" {exact:8.4f} {excess:7.4f}"
+        )
     print("\n".join(lines), flush=True)  # noqa: T201
     context.save()

@@ -63,7 +63,9 @@ def _sized(context: Context, variant: Variant, size: str, pictures: int, name: s
 def products(context: Context) -> None:
     """Compare the ways to multiply in FP8: speed, error."""
     exact = next((v.output for v in context.variants if v.precision is None), None)
-    fast = next(v for v in context.ours() if v.precision is Precision.FP8_FAST)
+    fast = next((v for v in context.ours() if v.precision is Precision.FP8_FAST), None)
+    if fast is None:
+        return
     context.stepper(fast)
     if context.dit.execution.matmul is Matmul.WEIGHT_ONLY:
         return
@@ -151,23 +153,27 @@ def low_rank(context: Context) -> None:
 
 
 def precise_modulation(context: Context) -> None:
-    """Measure how much of the error comes from FP8 in the modulation's weights."""
-    exact = next((v.output for v in context.variants if v.precision is None), None)
+    """Measure how much of the error comes from eight bits in the modulation's weights."""
+    bf16 = next((v.output for v in context.variants if v.precision is None), None)
+    exact = bf16 if context.exact is None else context.exact
     if exact is None:
         return
-    dit = context.dit
-    _pack_modulation(context, Storage.PLAIN)
-    for variant in context.ours():
-        started = time.perf_counter()
-        step = context.stepper(variant)
-        dit.device.synchronise()
-        seconds = time.perf_counter() - started
-        error = parts.error(step().float().cpu(), exact)
-        dit.modulation.forget()
-        figures = {"error": error, "new_schedule_s": seconds}
-        context.figures.setdefault("modulation_bf16", {})[variant.name] = figures
-        context.say(f"    {variant.name}", figures)
-    _pack_modulation(context, Storage.FP8)
+    for storage in list(context.loaded):
+        context.use(storage)
+        _pack_modulation(context, Storage.PLAIN)
+        for variant in context.ours():
+            if variant.precision is None or variant.precision.storage is not storage:
+                continue
+            started = time.perf_counter()
+            step = context.stepper(variant)
+            context.dit.device.synchronise()
+            seconds = time.perf_counter() - started
+            error = parts.error(step().float().cpu(), exact)
+            context.dit.modulation.forget()
+            figures = {"error": error, "new_schedule_s": seconds}
+            context.figures.setdefault("modulation_bf16", {})[variant.name] = figures
+            context.say(f"    {variant.name}", figures)
+        _pack_modulation(context, storage)
 
 
 def _pack_modulation(context: Context, storage: Storage) -> None:
