@@ -13,13 +13,22 @@ from typing import Final
 
 from bot.errors import ConfigError
 
+BALANCED: Final = "balanced"
+"""The quality whose steps are spared where the prediction hardly changes."""
+REUSE: Final = 0.1
+"""Its threshold, unless it is set otherwise: measured with the tiny model (docs/performance.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Denoising steps and guidance (`cfg_scale`) of one quality level."""
+    """Denoising steps and guidance (`cfg_scale`) of one quality level.
+
+    Above a `reuse` of 0 some steps use the last prediction again (bot/engine/stream/reuse.py).
+    """
 
     steps: int
     guidance: float
+    reuse: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +233,13 @@ _QWEN_2512_NEGATIVE: Final = (
     "画面具有AI感。构图混乱。文字模糊，扭曲。"
 )
 
+_QWEN_QUALITIES: Final = {
+    "fast": Quality(20, 4.0),
+    BALANCED: Quality(40, 4.0, REUSE),
+    "standard": Quality(40, 4.0),
+    "high": Quality(50, 4.0),
+}
+
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
     for spec in (
@@ -231,7 +247,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             "Qwen/Qwen-Image",
             "qwen-image",
             _QWEN_SIZES,
-            {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
+            _QWEN_QUALITIES,
             2048,
             published=_QWEN_FILES,
             streamed=True,
@@ -243,7 +259,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             "Qwen/Qwen-Image-2512",
             "qwen-image",
             _QWEN_SIZES,
-            {"fast": Quality(20, 4.0), "standard": Quality(40, 4.0), "high": Quality(50, 4.0)},
+            _QWEN_QUALITIES,
             2048,
             published=_QWEN_FILES,
             streamed=True,
@@ -276,7 +292,12 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             "tiny",
             "tiny",
             _TINY_SIZES,
-            {"fast": Quality(6, 4.0), "standard": Quality(10, 4.0), "high": Quality(16, 4.0)},
+            {
+                "fast": Quality(6, 4.0),
+                BALANCED: Quality(10, 4.0, REUSE),
+                "standard": Quality(10, 4.0),
+                "high": Quality(16, 4.0),
+            },
             512,
             streamed=True,
         ),

@@ -19,7 +19,9 @@ async def panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str
     else:
         defaults = await preferences.guild(interaction.guild_id)
     styles = await preferences.styles(interaction.guild_id)
-    return Panel(scope, bot.services.model, defaults, styles, ASPECT_NAMES, QUALITY_NAMES)
+    model = bot.services.model
+    qualities = {name: title for name, title in QUALITY_NAMES.items() if name in model.qualities}
+    return Panel(scope, model, defaults, styles, ASPECT_NAMES, qualities)
 
 
 async def show_panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -20,7 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.catalogue.lora_rules import ALL, checked
-from bot.catalogue.models import MODELS, ModelSpec, find_model
+from bot.catalogue.models import MODELS, REUSE, ModelSpec
 from bot.config.api_keys import Keys
 from bot.config.checks import (
     Gigabytes,
@@ -30,13 +29,14 @@ from bot.config.checks import (
     loopback_only,
     no_real_token_elsewhere,
     nobody_else_without_keys,
-    read_quality,
     readable_engines,
     user_ids,
 )
+from bot.config.levels import model_as_set
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant
 from bot.config.web_addresses import origins, public_url
 from bot.config.wrong import wrong_settings
+from bot.domain.request import REUSE_MAX
 from bot.errors import ConfigError
 
 _PATHS_AS_TEXT: Final = frozenset({"log_dir"})
@@ -180,10 +180,16 @@ class Settings(BaseSettings):
             "file in IMAGE_LORA_PATH, else the model's."
         ),
     )
-    image_quality_standard: QualityLevel = Field(
-        "", description="The same for the quality `standard`, which is the default."
+    image_quality_balanced: QualityLevel = Field(
+        "", description="The same for `balanced`, which spares some of its steps."
     )
-    image_quality_high: QualityLevel = Field("", description="The same for the quality `high`.")
+    image_reuse_threshold: Annotated[float, Field(ge=0, le=REUSE_MAX)] = Field(
+        REUSE, description="The change up to which `balanced` uses a prediction again; 0 never."
+    )
+    image_quality_standard: QualityLevel = Field(
+        "", description="The same for `standard`, which is the default."
+    )
+    image_quality_high: QualityLevel = Field("", description="The same for `high`.")
     image_prompt_suffix: bool = Field(
         False,
         description=(
@@ -347,16 +353,7 @@ class Settings(BaseSettings):
     @property
     def model(self) -> ModelSpec:
         """The model, with the quality levels as they are set and what its engine can do."""
-        spec = find_model(self.image_model_name)
-        levels = {
-            "fast": self.image_quality_fast,
-            "standard": self.image_quality_standard,
-            "high": self.image_quality_high,
-        }
-        own = {name: read_quality(value) for name, value in levels.items() if value}
-        # DiffSynth's own pipeline has plain guidance.
-        norm = spec.cfg_norm and self.image_cfg_norm and self.image_offload == "stream"
-        return replace(spec, qualities={**spec.qualities, **own}, cfg_norm=norm)
+        return model_as_set(self)
 
     @property
     def local_engines(self) -> int | None:

@@ -23,6 +23,9 @@ COUNT_MAX: Final = 4
 SEED_LIMIT: Final = 2**53
 LORA_STRENGTH_MAX: Final = 4.0
 SHIFT_MAX: Final = 100.0
+REUSE_MAX: Final = 1.0
+_COMPUTED: Final = 0.65
+"""The share of steps that are computed where predictions are used again, as it was measured."""
 LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
 REQUEST_VERSION: Final = 1
 
@@ -101,6 +104,8 @@ class ImageRequest:
     """The model's own negative prompt, drawn with where the user gave none."""
     cfg_norm: bool = False
     """Whether guidance keeps the norm of the conditional prediction."""
+    reuse: float = 0.0
+    """The relative change up to which a step uses the last prediction again; 0 never does."""
     parent: str | None = None
     input_image: str | None = None
     strength: float | None = None
@@ -153,6 +158,10 @@ class ImageRequest:
             raise InvalidRequest(
                 _("The shift must be above 0 and at most {high}.").format(high=f"{SHIFT_MAX:g}")
             )
+        if not 0.0 <= self.reuse <= REUSE_MAX:
+            raise InvalidRequest(
+                _("The threshold of reuse must be from 0 to {high}.").format(high=f"{REUSE_MAX:g}")
+            )
         object.__setattr__(self, "guidance", float(self.guidance))
         object.__setattr__(self, "loras", tuple(self.loras))
         self.lora_strengths()
@@ -188,9 +197,10 @@ class ImageRequest:
         """The size of the work: megapixels x steps x pictures.
 
         At guidance 1 a step is one pass of the model and counts half: there is nothing to be guided
-        away from.
+        away from. Where predictions are used again, what is usually computed counts.
         """
         passes = 0.5 if self.guidance == GUIDANCE_MIN else 1.0
+        passes *= _COMPUTED if self.reuse else 1.0
         return self.width * self.height / 1e6 * self.steps * self.count * passes
 
     def with_changes(self, **changes: Any) -> Self:

@@ -45,6 +45,8 @@ class EngineRequest:
     """How far noise levels are moved up, at every size alike; None: by the model's own rule."""
     cfg_norm: bool = False
     """Whether guidance keeps the norm of the conditional prediction."""
+    reuse: float = 0.0
+    """The relative change up to which a step uses the last prediction again; 0 never does."""
     time_limit_s: float | None = None
     """The most seconds that drawing may take, loading and compiling apart; None: no limit."""
 

@@ -46,6 +46,7 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "loras": [list(lora) for lora in request.loras],
         "shift": request.shift,
         "cfg_norm": request.cfg_norm,
+        "reuse": request.reuse,
     }
 
 
@@ -67,6 +68,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         loras=tuple((name, strength) for name, strength in header["loras"]),
         shift=_shift(header["shift"]),
         cfg_norm=header["cfg_norm"] is True,
+        reuse=float(header["reuse"]),
     )
 
 

@@ -62,6 +62,7 @@ def engine_request(
         loras=request.lora_strengths(),
         shift=request.shift,
         cfg_norm=request.cfg_norm,
+        reuse=request.reuse,
         time_limit_s=time_limit_s,
     )
 

@@ -110,6 +110,7 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         strength=asked.strength,
         loras=tuple(files),
         shift=SHIFT if lightning else None,
+        reuse=level.reuse,
         private=private,
         parent=asked.parent,
     )
@@ -159,6 +160,7 @@ def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
     return request.with_changes(
         model_negative=model.negative if request.model_negative else "",
         cfg_norm=request.cfg_norm and model.cfg_norm,
+        reuse=request.reuse if model.streamed else 0.0,
     )
 
 

@@ -18,4 +18,9 @@ ASPECT_NAMES: Final = {
 }
 
 
-QUALITY_NAMES: Final = {"fast": mark("Fast"), "standard": mark("Standard"), "high": mark("High")}
+QUALITY_NAMES: Final = {
+    "fast": mark("Fast"),
+    "balanced": mark("Balanced"),
+    "standard": mark("Standard"),
+    "high": mark("High"),
+}

@@ -14,6 +14,7 @@ from bot.catalogue.styles import Style
 from bot.config.settings import Settings
 from bot.domain.job import Job, JobState, Target
 from bot.domain.request import ImageRequest
+from bot.errors import InvalidRequest
 from bot.jobs.compose import Asked, Surroundings, compose, suited
 from bot.jobs.derive import again, edited
 from bot.messages.details import details
@@ -119,6 +120,31 @@ def test_a_setting_turns_the_norm_off_and_only_our_engine_has_it(changes, kept):
     settings = Settings(_env_file=None, **changes)
     assert composed(Surroundings(settings.model)).cfg_norm is kept
     assert all(spec.streamed for spec in MODELS.values() if spec.cfg_norm)
+
+
+def test_balanced_spares_steps_as_it_is_set_and_no_other_quality_does():
+    settings = Settings(_env_file=None, image_reuse_threshold=0.2, image_quality_balanced="30:3")
+    around = Surroundings(settings.model)
+    request = composed(around, quality="balanced")
+    assert (request.steps, request.guidance, request.reuse) == (30, 3.0, 0.2)
+    others = [composed(around, quality=name) for name in ("fast", "standard", "high")]
+    assert [other.reuse for other in others] == [0.0] * 3
+    assert request.megapixel_steps < replace(request, reuse=0.0).megapixel_steps
+    texts = png_texts("abcdefghijkm", request, NEWER.name)[0]
+    assert texts["parameters"].endswith("CFG norm: on, Reuse: 0.2")
+    assert again(job_of(request)).reuse == 0.2
+    assert suited(request, find_model("Qwen/Qwen-Image-2.1")).reuse == 0.0
+    assert list(settings.model.qualities) == ["fast", "balanced", "standard", "high"]
+    for changes in ({"image_offload": "stock"}, {"image_model_name": "Qwen/Qwen-Image-2.1"}):
+        model = Settings(_env_file=None, image_quality_balanced="30:3", **changes).model
+        assert "balanced" not in model.qualities
+        assert composed(Surroundings(model), quality="balanced").quality == "standard"
+
+
+@pytest.mark.parametrize("reuse", [-0.1, 1.1, float("nan")])
+def test_a_threshold_out_of_range_is_refused(reuse):
+    with pytest.raises(InvalidRequest, match="threshold"):
+        ImageRequest("a fox", reuse=reuse)
 
 
 def test_an_old_picture_is_drawn_again_as_it_was():

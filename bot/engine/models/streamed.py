@@ -105,6 +105,7 @@ class StreamedQwenImage:
                 strength=strength,
                 shift=request.shift,
                 cfg_norm=request.cfg_norm,
+                reuse=request.reuse,
             ),
             on_stage=report.stage,
             on_step=report.step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bot.engine.options import Activity
 from bot.engine.stream.finite import finite
+from bot.engine.stream.reuse import Reuse
 from bot.engine.stream.transformer import StreamedDiT
 
 OnStage = Callable[[Activity], None]
@@ -31,7 +32,8 @@ class DenoiseInputs:
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.
-    `shift` moves the noise levels as `schedule` says, `cfg_norm` is that of `guided`.
+    `shift` moves the noise levels as `schedule` says, `cfg_norm` is that of `guided`,
+    `reuse` the threshold of `Reuse`; 0 computes every step.
     """
 
     positive: Tensor
@@ -45,6 +47,7 @@ class DenoiseInputs:
     strength: float = 1.0
     shift: float | None = None
     cfg_norm: bool = False
+    reuse: float = 0.0
 
 
 def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
@@ -121,16 +124,23 @@ def denoise(
     if on_stage is not None:
         on_stage(Activity.DENOISE)
     total = len(scheduler.timesteps)
+    reuse = Reuse(inputs.reuse, scheduler.sigmas, len(latents))
     for step in range(total):
         started = time.perf_counter()
-        predicted = finite(
-            dit.predict(generation, step, latents, inputs.guidance, norm=inputs.cfg_norm)
-        )
+        due = reuse.due(step)
+        if due:
+            some = latents if len(due) == len(latents) else latents[due]
+            fresh = dit.predict(generation, step, some, inputs.guidance, norm=inputs.cfg_norm)
+            reuse.note(step, due, finite(fresh))
+        predicted = reuse.predictions()
         if on_latents is not None:
             on_latents(step + 1, latents - scheduler.sigmas[step] * predicted)
         latents = scheduler.step(predicted, scheduler.timesteps[step], latents)
         if on_step is not None:
             dit.device.synchronise()
-            dit.note_step(generation.work, time.perf_counter() - started)
+            if due:
+                # Fewer pictures are other work: a step of all of them is not slow beside it.
+                work = replace(generation.work, pictures=len(due))
+                dit.note_step(work, time.perf_counter() - started)
             on_step(step + 1, total)
     return finite(latents)

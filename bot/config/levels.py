@@ -1,0 +1,34 @@
+"""The model with the quality levels as they are set, and what its engine can do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bot.catalogue.models import BALANCED, ModelSpec, find_model
+from bot.config.checks import read_quality
+
+if TYPE_CHECKING:
+    from bot.config.settings import Settings
+
+
+def model_as_set(settings: Settings) -> ModelSpec:
+    """Return the model of the settings.
+
+    DiffSynth's own pipelines have plain guidance and compute every step: there is no `balanced`.
+    """
+    spec = find_model(settings.image_model_name)
+    levels = {
+        "fast": settings.image_quality_fast,
+        BALANCED: settings.image_quality_balanced,
+        "standard": settings.image_quality_standard,
+        "high": settings.image_quality_high,
+    }
+    own = {name: read_quality(value) for name, value in levels.items() if value}
+    qualities = {**spec.qualities, **own}
+    ours = spec.streamed and settings.image_offload == "stream"
+    if (balanced := qualities.pop(BALANCED, None)) is not None and ours:
+        spared = replace(balanced, reuse=settings.image_reuse_threshold)
+        qualities = {"fast": qualities["fast"], BALANCED: spared, **qualities}
+    norm = spec.cfg_norm and ours and settings.image_cfg_norm
+    return replace(spec, qualities=qualities, cfg_norm=norm)
