@@ -26,6 +26,7 @@ from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import NORMS, TextGeometry, text_layout
 
 # Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
@@ -67,9 +68,9 @@ class _Streamed(nn.Module):
 class StreamedTextEncoder:
     """Answers as DiffSynth's `QwenImageTextEncoder` does to text, by its last hidden state.
 
-    `config` is the language model's part of the encoder's. Give it the embedding table and the
-    last norm (`set_outer`) and every layer (`add_packed`) before the first prompt. It may share
-    a `streamer`, and so its slots; slots of its own are given back after each pass.
+    `config` is the language model's part of the encoder's. Give it the embedding table, the last
+    norm and every layer (`set_table`, `set_norm`, `add_packed`) before the first prompt. It may
+    share a `streamer`, and so its slots; slots of its own are given back after each pass.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class StreamedTextEncoder:
         self._streamer = Streamer(device) if streamer is None else streamer
         self._shared = streamer is not None
         self._small: dict[int, dict[str, Tensor]] = {}
-        self._table = torch.empty(0)
+        self._table: Tensor | StoredTable = torch.empty(0)
         self._rotary = Qwen2_5_VLRotaryEmbedding(config).to(device.torch)
         with torch.device("meta"):
             self._layer = Qwen2_5_VLDecoderLayer(config, 0).eval()
@@ -100,9 +101,12 @@ class StreamedTextEncoder:
         for name, linear in self._linears.items():
             self._layer.set_submodule(name, linear)
 
-    def set_outer(self, table: Tensor, norm: Tensor) -> None:
-        """Take the embedding table [words, width], which stays where it is, and the last norm."""
+    def set_table(self, table: Tensor | StoredTable) -> None:
+        """Take the embedding table [words, width], which stays where it is."""
         self._table = table
+
+    def set_norm(self, norm: Tensor) -> None:
+        """Take the last norm [width]."""
         self._norm.weight = _parameter(norm.to(self._device.torch, self._dtype))
 
     @torch.no_grad()
@@ -126,7 +130,8 @@ class StreamedTextEncoder:
         model = encoder.model.language_model
         config = encoder.config.text_config
         made = cls(config, device, dtype, storage=storage, streamer=streamer)
-        made.set_outer(model.embed_tokens.weight.detach(), model.norm.weight.detach())
+        made.set_table(model.embed_tokens.weight.detach())
+        made.set_norm(model.norm.weight.detach())
         for index, layer in enumerate(model.layers):
             packed = made.layout.pack(layer.state_dict(), device.torch)
             made.add_packed(index, packed, resident=resident)
@@ -210,7 +215,11 @@ class StreamedTextEncoder:
         return (nn.utils.rnn.pad_sequence(self.encode(rows, then), batch_first=True),)
 
     def _embedded(self, ids: Tensor) -> Tensor:
-        rows = functional.embedding(ids.to(self._table.device), self._table)
+        table = self._table
+        if isinstance(table, StoredTable):
+            rows = table.rows(ids)
+        else:
+            rows = functional.embedding(ids.to(table.device), table)
         return rows[None].to(self._device.torch, self._dtype)
 
     def _rope(self, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,9 +18,10 @@ from bot.engine.stream.flat_vae import flatten, planar
 from bot.engine.stream.network import AnyDiT
 from bot.engine.stream.parts import (
     OUTER,
+    TABLE,
+    TABLE_WEIGHT,
     key_of,
     text_items,
-    text_table,
     transformer_geometry,
     transformer_items,
 )
@@ -28,6 +29,7 @@ from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import TextGeometry
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.weights import Kind
@@ -87,10 +89,11 @@ def load_text_encoder(
     for key, packed in checkpoint.load(device.torch, progress):
         kind, index = key_of(key)
         if kind == OUTER:
-            made.set_outer(text_table(sources), packed.small["norm.weight"])
+            made.set_norm(packed.small["norm.weight"])
         else:
             made.add_packed(index, packed)
         del packed
+    made.set_table(StoredTable(checkpoint.place(TABLE, TABLE_WEIGHT)))
     return made, checkpoint.stats
 
 
@@ -101,7 +104,6 @@ def load_vae(
     with skip_model_initialization():
         vae: Any = network()
         flatten(vae)
-    # Copies: the published file shouldn't stay mapped for its whole life.
     state = {name: planar(sources.tensor(name)) for name in vae.state_dict()}
     vae.load_state_dict(state, assign=True)
     return PictureCodec(vae.requires_grad_(False), device, dtype)
