@@ -26,10 +26,10 @@ from bot.engine.files.cache_index import CacheIndex, stem_of
 from bot.engine.files.lock import folder_lock
 from bot.engine.files.stages import CONVERTING, LOADING
 from bot.engine.stream.cachefile import CacheDamaged, WeightsCache, parts
-from bot.engine.stream.items import Forms, Item, Use
+from bot.engine.stream.items import Item, PackedForms, Use
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.old_cache import adopt
-from bot.engine.stream.published import Place, Sources, load_error
+from bot.engine.stream.published import Sources, TensorPlace, load_error
 from bot.words import mark
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Checkpoint:
     stats: LoadStats = field(default_factory=LoadStats)
 
     def __post_init__(self) -> None:
-        forms = Forms(self.sources)
+        forms = PackedForms(self.sources)
         self._forms = {item.key: forms.form(item) for item in self.items}
         self._sizes = {
             item.key: sum(tensor.nbytes for tensor in parts(forms.shapes(item)).values())
@@ -115,7 +115,7 @@ class Checkpoint:
             finally:
                 self._save()
 
-    def place(self, key: str, name: str) -> Place:
+    def place(self, key: str, name: str) -> TensorPlace:
         """Return where the tensor `name` of a loaded item lies: in the cache, else in its file."""
         if self._cache is not None and self._cache.has(key, self._forms[key]):
             return self._cache.place(key, name)
@@ -172,19 +172,13 @@ class Checkpoint:
         ahead: deque[tuple[Item, _Reading | None]] = deque()
         while True:
             for item in islice(coming, _READERS + 1 - len(ahead)):
-                ahead.append((item, pool.submit(self._stored, item) if item.key in there else None))
+                reading: _Reading | None = None
+                if cache is not None and item.key in there:
+                    reading = pool.submit(_stored, cache, item, verify=self.verify)
+                ahead.append((item, reading))
             if not ahead:
                 return
             yield ahead.popleft()
-
-    def _stored(self, item: Item) -> Packed:
-        """Read an item, or only compare its checksum; raise `CacheDamaged`."""
-        assert self._cache is not None
-        if item.use is Use.LOADED:
-            return self._cache.read(item.key, verify=self.verify)
-        if self.verify:
-            self._cache.check(item.key)
-        return Packed(torch.empty(0), {})
 
     def _read(self, item: Item, reading: _Reading | None) -> Packed | None:
         """Return what was read ahead; None where there is nothing, or nothing of use."""
@@ -245,10 +239,11 @@ class Checkpoint:
             if missing:
                 free = shutil.disk_usage(cache.index.folder).free
                 if free < wanted + _SPARE_BYTES:
-                    self._do_without(
+                    _do_without(
+                        self.stats,
                         f"The FP8 cache of the {self.part} needs {wanted / 1e9:.1f} GB on the disk "
                         f"of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without it "
-                        "every start takes longer."
+                        "every start takes longer.",
                     )
                     return False
         except OSError as error:
@@ -287,14 +282,25 @@ class Checkpoint:
             with suppress(OSError):
                 cache.clear()
         cache.close()
-        self._do_without(
+        _do_without(
+            self.stats,
             f"The FP8 cache of the {self.part} could not be written to {cache.index.folder} "
-            f"({error.strerror or error}); without it every start takes longer."
+            f"({error.strerror or error}); without it every start takes longer.",
         )
 
-    def _do_without(self, sentence: str) -> None:
-        self.stats.notice = sentence
-        log.warning("%s", sentence)
+
+def _stored(cache: WeightsCache, item: Item, *, verify: bool) -> Packed:
+    """Read an item, or only compare its checksum; raise `CacheDamaged`."""
+    if item.use is Use.LOADED:
+        return cache.read(item.key, verify=verify)
+    if verify:
+        cache.check(item.key)
+    return Packed(torch.empty(0), {})
+
+
+def _do_without(stats: LoadStats, sentence: str) -> None:
+    stats.notice = sentence
+    log.warning("%s", sentence)
 
 
 def _ignore(stage: str, fraction: float | None) -> None:

@@ -27,7 +27,7 @@ from bot.engine.files.cache_index import (
 )
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.pinned import page_aligned
-from bot.engine.stream.published import DTYPE_NAMES, DTYPES, Place, read_tensor
+from bot.engine.stream.published import DTYPE_NAMES, DTYPES, TensorPlace, read_tensor
 
 _FLAT: Final = "flat"
 _SMALL: Final = "small."
@@ -107,7 +107,7 @@ class WeightsCache:
         if f"{crc:08x}" != item.crc32:
             raise CacheDamaged("its checksum is wrong")
 
-    def place(self, key: str, name: str) -> Place:
+    def place(self, key: str, name: str) -> TensorPlace:
         """Return where the small tensor `name` of an item lies."""
         item = self.index.items[key]
         return self._place(item, item.tensors[f"{_SMALL}{name}"])
@@ -174,9 +174,9 @@ class WeightsCache:
             self._file.seek(0, os.SEEK_END)
         return self._file
 
-    def _place(self, item: StoredItem, stored: StoredTensor) -> Place:
+    def _place(self, item: StoredItem, stored: StoredTensor) -> TensorPlace:
         path = self.index.folder / item.file
-        return Place(path, stored.offset, DTYPES[stored.dtype], stored.shape)
+        return TensorPlace(path, stored.offset, DTYPES[stored.dtype], stored.shape)
 
 
 def _written(file: BinaryIO, name: str, form: str, packed: Packed) -> StoredItem:

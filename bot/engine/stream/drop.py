@@ -31,7 +31,7 @@ from bot.engine.files.lock import folder_lock
 from bot.engine.files.stages import DOWNLOADING_AND_CONVERTING
 from bot.engine.options import LoadProgress
 from bot.engine.stream.cachefile import WeightsCache
-from bot.engine.stream.items import Forms, Item
+from bot.engine.stream.items import Item, PackedForms
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.parts import text_geometry, text_items, transformer_items
 from bot.engine.stream.published import DTYPE_NAMES, Sources, load_error
@@ -149,7 +149,7 @@ class Dropper:
 
     def _pack(self, cache: WeightsCache, sources: Sources, items: Sequence[Item]) -> bool:
         """Write the items whose tensors are all there; tell whether the cache has all items now."""
-        forms, whole = Forms(sources), True
+        forms, whole = PackedForms(sources), True
         for item in items:
             names = item.tensors.values()
             known = all(sources.knows(name) for name in names)

@@ -68,9 +68,9 @@ class _Streamed(nn.Module):
 class StreamedTextEncoder:
     """Answers as DiffSynth's `QwenImageTextEncoder` does to text, by its last hidden state.
 
-    `config` is the language model's part of the encoder's. Give it the embedding table, the last
-    norm and every layer (`set_table`, `set_norm`, `add_packed`) before the first prompt. It may
-    share a `streamer`, and so its slots; slots of its own are given back after each pass.
+    `config` is the language model's part of the encoder's. Give it the embedding table and the
+    last norm (`set_outer`) and every layer (`add_packed`) before the first prompt. It may share
+    a `streamer`, and so its slots; slots of its own are given back after each pass.
     """
 
     def __init__(
@@ -101,12 +101,9 @@ class StreamedTextEncoder:
         for name, linear in self._linears.items():
             self._layer.set_submodule(name, linear)
 
-    def set_table(self, table: Tensor | StoredTable) -> None:
-        """Take the embedding table [words, width], which stays where it is."""
+    def set_outer(self, table: Tensor | StoredTable, norm: Tensor) -> None:
+        """Take the embedding table [words, width], which stays where it is, and the last norm."""
         self._table = table
-
-    def set_norm(self, norm: Tensor) -> None:
-        """Take the last norm [width]."""
         self._norm.weight = _parameter(norm.to(self._device.torch, self._dtype))
 
     @torch.no_grad()
@@ -130,8 +127,7 @@ class StreamedTextEncoder:
         model = encoder.model.language_model
         config = encoder.config.text_config
         made = cls(config, device, dtype, storage=storage, streamer=streamer)
-        made.set_table(model.embed_tokens.weight.detach())
-        made.set_norm(model.norm.weight.detach())
+        made.set_outer(model.embed_tokens.weight.detach(), model.norm.weight.detach())
         for index, layer in enumerate(model.layers):
             packed = made.layout.pack(layer.state_dict(), device.torch)
             made.add_packed(index, packed, resident=resident)

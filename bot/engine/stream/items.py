@@ -66,7 +66,7 @@ class Item:
     use: Use = Use.LOADED
 
 
-class Forms:
+class PackedForms:
     """How items are made of published files: hashes of it, and the shapes that come out."""
 
     def __init__(self, sources: Sources) -> None:

@@ -9,6 +9,7 @@ import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.models.qwen_image_vae import QwenImageVAE
+from torch import Tensor
 
 from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
 from bot.engine.stream.decode import PictureCodec
@@ -86,14 +87,16 @@ def load_text_encoder(
     items = text_items(sources, TextGeometry.of(config), dtype, storage)
     checkpoint = Checkpoint("text encoder", sources, items, cache if storage.quantized else None)
     made = StreamedTextEncoder(config, device, dtype, storage=storage, streamer=streamer)
+    norm: Tensor | None = None
     for key, packed in checkpoint.load(device.torch, progress):
         kind, index = key_of(key)
         if kind == OUTER:
-            made.set_norm(packed.small["norm.weight"])
+            norm = packed.small["norm.weight"]
         else:
             made.add_packed(index, packed)
         del packed
-    made.set_table(StoredTable(checkpoint.place(TABLE, TABLE_WEIGHT)))
+    assert norm is not None
+    made.set_outer(StoredTable(checkpoint.place(TABLE, TABLE_WEIGHT)), norm)
     return made, checkpoint.stats
 
 

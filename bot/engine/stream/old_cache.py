@@ -16,7 +16,7 @@ from typing import Final
 from bot.engine.files.cache_index import StoredItem, StoredTensor
 from bot.engine.files.header import read_header
 from bot.engine.stream.cachefile import WeightsCache
-from bot.engine.stream.items import Forms, Item, Use
+from bot.engine.stream.items import Item, PackedForms, Use
 from bot.engine.stream.published import Sources
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _PAD: Final = ".pad"
 
 def adopt(cache: WeightsCache, sources: Sources, items: Sequence[Item]) -> None:
     """Have `cache`, an empty one, hold what an older version made of the same published files."""
-    forms = Forms(sources)
+    forms = PackedForms(sources)
     loaded = [item for item in items if item.use is Use.LOADED]
     path = cache.index.folder / f"{cache.index.stem}-{_identity(sources, forms, loaded)[:16]}"
     path = path.with_name(f"{path.name}.safetensors")
@@ -63,7 +63,7 @@ def adopt(cache: WeightsCache, sources: Sources, items: Sequence[Item]) -> None:
             cache.commit()
 
 
-def _identity(sources: Sources, forms: Forms, items: Sequence[Item]) -> str:
+def _identity(sources: Sources, forms: PackedForms, items: Sequence[Item]) -> str:
     """Return what an older version named its file by."""
     files = hashlib.sha256()
     for name, file in sorted(sources.published.items()):

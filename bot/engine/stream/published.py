@@ -37,7 +37,7 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
 DTYPE_NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
 
 
-class Place(NamedTuple):
+class TensorPlace(NamedTuple):
     """Where a tensor's bytes lie."""
 
     path: Path
@@ -61,7 +61,7 @@ def load_error(sentence: str, detail: str | None = None, **values: str) -> Engin
     )
 
 
-def read_tensor(place: Place, whole: Tensor | None = None) -> Tensor:
+def read_tensor(place: TensorPlace, whole: Tensor | None = None) -> Tensor:
     """Read a tensor into `whole`, flat bytes of its size, or into memory of its own.
 
     Raises `OSError`, `EOFError` where the file is too short.
@@ -94,7 +94,7 @@ class Sources:
         """Names of the tensors that were asked for so far."""
         self.published: dict[str, PublishedFile] = {}
         """All files by name, whether they are there or gone."""
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, TensorPlace] = {}
         for path in self.files:
             self.published[path.name] = self._opened(path)
         fits = index is not None and index.fits(self.published)
@@ -149,7 +149,7 @@ class Sources:
             for name, entry in header.entries.items():
                 if name != "__metadata__":
                     shape, begin = tuple(entry["shape"]), entry["data_offsets"][0]
-                    place = Place(path, header.begin + begin, DTYPES[entry["dtype"]], shape)
+                    place = TensorPlace(path, header.begin + begin, DTYPES[entry["dtype"]], shape)
                     self._places.setdefault(name, place)
                     tensors[name] = entry["dtype"], shape
         except FileNotFoundError as error:
@@ -184,7 +184,7 @@ class Sources:
         """Tell whether a tensor's bytes are there."""
         return name in self._places
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> TensorPlace:
         """Return where a tensor's bytes lie."""
         self._require(name)
         place = self._places.get(name)

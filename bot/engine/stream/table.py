@@ -7,7 +7,7 @@ import weakref
 import torch
 from torch import Tensor
 
-from bot.engine.stream.published import Place
+from bot.engine.stream.published import TensorPlace
 
 
 class StoredTable:
@@ -16,7 +16,7 @@ class StoredTable:
     Raises `OSError` where the file cannot be opened.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: TensorPlace) -> None:
         self.place = place
         self._file = place.path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
