@@ -23,7 +23,7 @@ from rich.progress import (
 from bot.catalogue.lightning import SERIES
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
-from bot.doctor.model import cache_to_come, damage
+from bot.doctor.model import cache_bytes, cache_to_come, damage, stored_precision
 from bot.errors import BotError, EngineError
 
 _EVERY: Final = 0.05
@@ -51,25 +51,42 @@ class _Shown:
             _say(f"{stage}: {done:.0%}{of}")
 
 
-def download_model(settings: Settings) -> str:
+def download_model(settings: Settings, *, drop: bool = False) -> str:
     """Make the model's folder complete; return what to tell.
 
+    With `drop`, each file is packed into the weights cache as it arrives, and deleted.
     Raises `BotError` with one sentence.
     """
     if settings.model.built_in:
         return "The tiny model is part of the bot: there is nothing to download."
-    from bot.engine.files.find import ensure  # noqa: PLC0415 - safetensors takes a moment
+    from bot.engine.files.find import ensure  # noqa: PLC0415 - the hub's client takes a moment
 
     root, published = settings.image_model_path, settings.model.published
+    name, precision = settings.image_model_name, stored_precision(settings)
+    if drop and precision is None:
+        raise BotError(
+            f"Only what the FP8 cache holds can be dropped, and {name} has none with these "
+            "settings (IMAGE_OFFLOAD, IMAGE_PRECISION): python -m bot download, without --drop."
+        )
     size = None if published is None else published.download_bytes
     if size is not None:
-        _say(f"{settings.image_model_name}: {size / 1e9:.1f} GB in all, to {root.absolute()}")
-    with _progress(size) as shown:
-        files = ensure(
-            root, shown, repository=settings.image_model_name, source=settings.model_source
-        )
+        _say(f"{name}: {size / 1e9:.1f} GB in all, to {root.absolute()}")
+    # Where bytes arrive and are converted in turns, a rate would say nothing.
+    with _progress(None if drop else size) as shown:
+        if drop and precision is not None:
+            from bot.engine.stream.drop import download_and_drop  # noqa: PLC0415 - imports torch
+
+            files = download_and_drop(
+                root, shown, repository=name, source=settings.model_source, precision=precision
+            )
+        else:
+            files = ensure(
+                root, shown, repository=name, source=settings.model_source, precision=precision
+            )
     size = sum(path.stat().st_size for path in files.weights)
     told = f"{len(files.weights)} files of weights, {size / 1e9:.1f} GB, in {files.folder}"
+    if cached := cache_bytes(settings):
+        told += f", and {cached / 1e9:.1f} GB in the FP8 cache beside them"
     return f"Complete: {told}.{_cache_sentence(settings)}"
 
 
@@ -81,7 +98,8 @@ def _cache_sentence(settings: Settings) -> str:
         return ""
     return (
         f" The FP8 cache needs {wanted / 1e9:.0f} GB more there, and {free / 1e9:.0f} GB are free: "
-        "until there is room, every start converts the model anew."
+        "until there is room, every start converts the model anew. python -m bot download --drop "
+        "makes it now, and deletes the files that it is made of."
     )
 
 

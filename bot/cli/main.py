@@ -71,7 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     download = commands.add_parser(
         "download", help="get the model's files now; goes on where it ended"
     )
-    download.add_argument(
+    kind = download.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--drop",
+        action="store_true",
+        help="convert each file as it arrives and delete it: needs a third of the disk",
+    )
+    kind.add_argument(
         "--lightning",
         metavar="STEPS",
         type=int,
@@ -129,7 +135,7 @@ def _run_command(arguments: list[str] | None) -> int:
             case "doctor":
                 return _examine(options)
             case "download":
-                _download(options.lightning)
+                _download(options.lightning, drop=options.drop)
             case "smoke":
                 return asyncio.run(_smoke(options.out, full=options.full))
             case "bench":
@@ -249,12 +255,16 @@ def _back_up(target: Path | None, *, images: bool) -> None:
     sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))
 
 
-def _download(lightning: int | None) -> None:
+def _download(lightning: int | None, *, drop: bool) -> None:
     from bot.cli.download import download_lightning, download_model  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    told = download_lightning(settings, lightning) if lightning else download_model(settings)
+    told = (
+        download_lightning(settings, lightning)
+        if lightning
+        else download_model(settings, drop=drop)
+    )
     sys.stdout.write(f"{told}\n")
 
 

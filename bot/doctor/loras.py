@@ -11,7 +11,8 @@ from bot.catalogue.lora_format import read_format
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
-from bot.doctor.model import damage, safetensors_header
+from bot.doctor.model import damage
+from bot.engine.files.header import read_header
 from bot.errors import EngineError
 
 _CHECK: Final = "LoRA files"
@@ -61,7 +62,7 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
 
 def _not_understood(name: str, path: Path) -> str | None:
     """Return why no picture can be drawn with a file, by its header."""
-    header = safetensors_header(path)
+    header = read_header(path).entries
     metadata = header.pop("__metadata__", {})
     try:
         read_format(name, {key: tensor["shape"] for key, tensor in header.items()}, metadata)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bot.catalogue.models import Published
 from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
-from bot.engine.files.download import noted_hashes, partial_files
-from bot.engine.files.find import cache_folder, find, holder, home, known_as
+from bot.engine.files.arrivals import partial_files
+from bot.engine.files.cache_index import CacheIndex
+from bot.engine.files.download import noted_hashes
+from bot.engine.files.find import (
+    cache_indexes,
+    cached_precision,
+    find,
+    holder,
+    home,
+    known_as,
+)
+from bot.engine.files.header import read_header
 
 _GB: Final = 1e9
-_LONGEST_HEADER: Final = 100_000_000
 _SHA256_DIGITS: Final = 64
 _TINY: Final = Path(__file__).parents[1] / "engine" / "tiny" / "weights"
 
@@ -54,12 +62,10 @@ def model_files(settings: Settings) -> Iterator[Finding]:
         yield _absent(settings, folder, files, missing, published)
     elif not broken:
         size = sum(path.stat().st_size for path in files)
-        yield Finding(
-            "model files",
-            Level.OK,
-            f"{settings.image_model_name}: {len(files)} files, {size / _GB:.1f} GB, complete in "
-            f"{folder}",
-        )
+        text = f"{settings.image_model_name}: {len(files)} files, {size / _GB:.1f} GB, "
+        if taken := len(_taken(settings)):
+            text += f"and the FP8 cache, which has {taken} more in it, "
+        yield Finding("model files", Level.OK, f"{text}complete in {folder}")
 
 
 def model_disk(settings: Settings) -> Iterator[Finding]:
@@ -70,7 +76,7 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
         return
     folder = _home(settings)
     files = [*_weights(folder, published), *partial_files(folder)]
-    there = sum(path.stat().st_size for path in files)
+    there = sum(path.stat().st_size for path in files) + sum(_taken(settings).values())
     wanted = max(0, published.download_bytes - there) if _missing(settings) else 0
     wanted += cache_to_come(settings)
     place = existing(folder)
@@ -80,18 +86,34 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
         yield Finding("model disk", Level.OK, text)
     else:
         step = "make room, or set IMAGE_MODEL_PATH to a larger disk"
+        if stored_precision(settings) is not None:
+            # One published file at a time takes less than compiled code does later.
+            least = max(0, published.cache_bytes - cache_bytes(settings))
+            step += (
+                f"; python -m bot download --drop needs {least / _GB:.0f} GB: it keeps no files "
+                "that the FP8 cache has"
+            )
         yield Finding("model disk", Level.ERROR, text, step)
 
 
 def cache_to_come(settings: Settings) -> int:
-    """Return the bytes of the weights cache that is still to be made."""
-    published = settings.model.published
-    if published is None or settings.image_offload != "stream":
+    """Return the bytes of the FP8 cache that is still to be made."""
+    published, indexes = settings.model.published, _indexes(settings)
+    stored = [index for index in indexes.values() if index.items]
+    if published is None or not indexes or (stored and all(index.complete for index in stored)):
         return 0
-    cache = cache_folder(
-        settings.image_model_path, settings.image_model_name, settings.image_precision
-    )
-    return 0 if cache.is_dir() else published.cache_bytes
+    return max(0, published.cache_bytes - cache_bytes(settings))
+
+
+def cache_bytes(settings: Settings) -> int:
+    """Return the bytes of the FP8 cache that is there."""
+    return sum(index.size for index in _indexes(settings).values())
+
+
+def stored_precision(settings: Settings) -> str | None:
+    """Return the precision of the weights cache that these settings have; None: they have none."""
+    name, offload = settings.image_model_name, settings.image_offload
+    return cached_precision(name, offload, settings.image_precision)
 
 
 def model_hashes(settings: Settings) -> Iterator[Finding]:
@@ -132,38 +154,10 @@ def model_hashes(settings: Settings) -> Iterator[Finding]:
 def damage(path: Path) -> str | None:
     """Return what is wrong with a safetensors file, by its header and size."""
     try:
-        safetensors_header(path)
+        read_header(path)
     except ValueError as error:
         return str(error)
     return None
-
-
-def safetensors_header(path: Path) -> dict[str, Any]:
-    """Return a file's header: each tensor's place, shape and type, and `__metadata__`.
-
-    The format: 8 bytes with the header's length, the header in JSON with each tensor's place after
-    it, the tensors (https://huggingface.co/docs/safetensors). Raises `ValueError` that says what is
-    wrong with the file, its size included.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= min(max(0, size - 8), _LONGEST_HEADER):
-                raise ValueError("is cut off, or no safetensors file")
-            text = file.read(length)
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from None
-    try:
-        header: dict[str, Any] = json.loads(text)
-        ends = [part["data_offsets"][1] for key, part in header.items() if key != "__metadata__"]
-        wanted = 8 + length + max(ends, default=0)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        raise ValueError("has a damaged header") from None
-    if size != wanted:
-        cut = f"is cut off: {size:,} of {wanted:,} bytes" if size < wanted else "is too long"
-        raise ValueError(cut)
-    return header
 
 
 def _home(settings: Settings) -> Path:
@@ -179,7 +173,26 @@ def _weights(folder: Path, published: Published | None) -> list[Path]:
 
 
 def _missing(settings: Settings) -> list[Path]:
-    return find(settings.image_model_path, settings.image_model_name)[1]
+    root, name = settings.image_model_path, settings.image_model_name
+    return find(root, name, stored_precision(settings))[1]
+
+
+def _indexes(settings: Settings) -> dict[str, CacheIndex]:
+    root, name = settings.image_model_path, settings.image_model_name
+    return cache_indexes(root, name, stored_precision(settings))
+
+
+def _taken(settings: Settings) -> dict[Path, int]:
+    """Return the published files that are gone and in the cache, and how large each was."""
+    published = settings.model.published
+    files = {
+        _home(settings) / network.folder / name: file.size
+        for network in (published.networks if published else ())
+        if (index := _indexes(settings).get(network.part)) is not None
+        for name, file in index.published.items()
+        if file.taken
+    }
+    return {path: size for path, size in files.items() if not path.is_file()}
 
 
 def _absent(

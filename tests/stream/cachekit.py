@@ -11,8 +11,8 @@ with quick_imports():
     import torch
 
 
+from bot.engine.files.cache_index import CacheIndex
 from bot.engine.stream.cache import Checkpoint
-from bot.engine.stream.layout import Packed
 from bot.engine.stream.parts import transformer_items
 from bot.engine.stream.published import Sources
 
@@ -21,17 +21,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def opened(root, *, folder=True, storage=Storage.FP8, part="transformer", **options):
-    sources = Sources(sorted((root / part).glob("*.safetensors")))
-    items = transformer_items(sources, torch.bfloat16, storage=storage, modulation_storage=storage)
     place = root / "fp8-cache" if folder else None
+    index = CacheIndex.load(place, part) if folder else None
+    sources = Sources(sorted((root / part).glob("*.safetensors")), index)
+    items = transformer_items(sources, torch.bfloat16, storage=storage, modulation_storage=storage)
     return Checkpoint(part, sources, items, place, **options)
 
 
 def loaded(checkpoint, progress=lambda *_: None):
-    items = {}
-    for key, packed in checkpoint.load(CPU, progress):
-        items[key] = Packed(packed.flat.clone(), dict(packed.small))
-    return items
+    return dict(checkpoint.load(CPU, progress))
 
 
 def same(one, two):

@@ -4,7 +4,7 @@ import json
 import os
 import queue
 import shutil
-import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,16 +17,16 @@ with quick_imports():
     import torch
 
 
-from safetensors import safe_open
-from safetensors.torch import load_file
-
 from bot.engine.files import lock
 from bot.engine.stream.cache import measure
+from bot.engine.stream.cachefile import parts
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, block_layout, modulation_layout
 from bot.engine.stream.loading import load_text_encoder
 from bot.engine.stream.parts import key_of, transformer_geometry
+from bot.engine.stream.pinned import fills_pages
 from bot.engine.stream.published import Sources
+from bot.engine.stream.streamer import Streamer
 from tests.stream.cachekit import CPU, files_in, loaded, opened, same
 
 
@@ -56,46 +56,48 @@ def test_the_cache_is_written_once_and_then_used(model) -> None:
     first = opened(model)
     assert not first.cached
     built = loaded(first)
-    (name,) = files_in(model)
-    assert name == first.path.name
+    assert files_in(model) == ["transformer.json", "transformer.weights"]
     assert first.stats.source == "files"
-    written = first.path.stat()
+    written = [path.stat() for path in (model / "fp8-cache").iterdir()]
 
     second = opened(model)
     assert second.cached
     again = loaded(second)
     assert same(built, again)
     assert second.stats.source == "cache"
+    assert (second.stats.packed, second.stats.written_s) == (0, 0)
     assert second.sources.read == set()
     assert second.stats.bytes == second.size == first.size
-    after = second.path.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    after = [path.stat() for path in (model / "fp8-cache").iterdir()]
+    assert [(s.st_ino, s.st_mtime_ns) for s in after] == [
+        (s.st_ino, s.st_mtime_ns) for s in written
+    ]
     assert measure(second, CPU).items == len(built)
 
 
-def test_the_cache_is_an_ordinary_safetensors_file(model) -> None:
-    checkpoint = opened(model)
-    built = loaded(checkpoint)
-    tensors = load_file(checkpoint.path)
-    assert torch.equal(tensors["block.2/flat"], built["block.2"].flat)
-    for name, value in built["modulation.1"].small.items():
-        assert torch.equal(tensors[f"modulation.1/small.{name}"], value)
-    with safe_open(checkpoint.path, framework="pt") as file:
-        assert set(json.loads(file.metadata()["crc32"])) == set(built)
+def test_the_cache_is_plain_bytes_where_its_index_says(model) -> None:
+    built = loaded(opened(model))
+    data = (model / "fp8-cache" / "transformer.weights").read_bytes()
+    items = json.loads((model / "fp8-cache" / "transformer.json").read_text())["items"]
+    assert set(items) == set(built)
+    for key, item in items.items():
+        crc = 0
+        for name, tensor in item["tensors"].items():
+            want = built[key].flat if name == "flat" else built[key].small[name[len("small.") :]]
+            raw = want.reshape(-1).view(torch.uint8).numpy().tobytes()
+            assert data[tensor["offset"] :][: len(raw)] == raw
+            crc = zlib.crc32(raw, crc)
+        assert item["crc32"] == f"{crc:08x}"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_blocks_are_views_of_the_mapped_file_and_small_tensors_are_not(model) -> None:
+def test_what_is_read_may_stay_and_be_pinned_where_it_is(model) -> None:
     loaded(opened(model))
-    checkpoint = opened(model)
-    for _, packed in checkpoint.load(CPU, lambda *_: None):
-        maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
-        spans = [line[0].split("-") for line in maps if line[-1] == str(checkpoint.path)]
-        inside = [range(int(start, 16), int(end, 16)) for start, end in spans]
-        if packed.flat.numel():
-            assert any(packed.flat.data_ptr() in span for span in inside)
-        for tensor in packed.small.values():
-            assert not any(tensor.data_ptr() in span for span in inside)
+    for key, packed in loaded(opened(model)).items():
+        if key != "outer":
+            assert fills_pages(packed.flat)
+            streamer = Streamer(Device())
+            streamer.add(key, packed.flat, resident=False)
+            assert streamer._homes[key].host.tensor.data_ptr() == packed.flat.data_ptr()
 
 
 def test_without_a_folder_or_in_plain_precision_nothing_is_written(model) -> None:
@@ -119,8 +121,7 @@ def test_the_text_encoder_from_the_cache_is_the_one_from_the_files(pipe, model) 
     (first, one), (second, two) = states
     assert (first, second) == ("files", "cache")
     assert torch.equal(one, two)
-    # The table is looked up in the published file, not copied.
-    assert sources.read == {"model.embed_tokens.weight"}
+    assert sources.read == set()
 
 
 def test_progress_only_grows_within_a_stage_and_ends_at_one(model) -> None:
@@ -159,29 +160,31 @@ def test_no_more_than_one_block_is_alive_beside_what_the_reader_keeps(model, mon
 # What makes another cache
 
 
-def test_other_files_or_another_layout_get_a_cache_of_their_own(model) -> None:
+def test_of_other_files_or_another_layout_nothing_is_used(model) -> None:
     first = opened(model)
-    loaded(first)
+    want = loaded(first)
     shard = first.sources.files[1]
     status = shard.stat()
     os.utime(shard, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     touched = opened(model)
-    assert touched.path != first.path
     assert not touched.cached
-    assert opened(model, storage=Storage.PLAIN).path != touched.path
-    loaded(touched)
-    assert files_in(model) == [touched.path.name]  # the old one would never be read again
+    assert not opened(model, storage=Storage.PLAIN).cached
+    assert same(loaded(touched), want)
+    assert touched.stats.packed == len(want)
+    assert opened(model).cached
+    # Begun anew, and not written behind what would never be read again.
+    size = (model / "fp8-cache" / "transformer.weights").stat().st_size
+    assert size == sum(t.nbytes for packed in want.values() for t in parts(packed).values())
 
 
 @pytest.mark.slow
 def test_a_cache_of_other_content_under_the_right_name_is_made_anew(model, tmp_path) -> None:
-    checkpoint = opened(model)
-    want = loaded(checkpoint)
+    want = loaded(opened(model))
     other = Path(shutil.copytree(model, tmp_path / "other"))
     shutil.rmtree(other / "fp8-cache")
-    foreign = opened(other, storage=Storage.PLAIN)
-    loaded(foreign)
-    shutil.copy(foreign.path, checkpoint.path)
+    loaded(opened(other, storage=Storage.PLAIN))
+    for path in (other / "fp8-cache").glob("transformer.*"):
+        shutil.copy(path, model / "fp8-cache" / path.name)
     again = opened(model)
     assert same(loaded(again), want)
     assert again.stats.source == "files"

@@ -16,10 +16,9 @@ with quick_imports():
     import torch
 
 
-from safetensors import safe_open
-
 from bot.engine.stream import cache, cachefile
-from bot.engine.stream.cache import Checkpoint, Item, Plain
+from bot.engine.stream.cache import Checkpoint
+from bot.engine.stream.items import Item, Plain
 from bot.engine.stream.published import Sources
 from bot.errors import EngineError, EngineErrorKind
 from tests.stream.cachekit import CPU, ROOT, files_in, loaded, opened, same
@@ -42,47 +41,65 @@ def empty(path):
 
 
 def junk(path):
-    path.write_bytes(b"not a safetensors file at all" * 10)
+    path.write_bytes(b"nothing that anybody wrote" * 10)
+
+
+def weights(root):
+    return root / "fp8-cache" / "transformer.weights"
+
+
+def index(root):
+    return root / "fp8-cache" / "transformer.json"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "damage",
-    [lambda p: flip(p, 8), lambda p: flip(p, p.stat().st_size - 1), cut, empty, junk],
-    ids=["header", "one bit", "cut", "empty", "junk"],
+    ("file", "damage", "packed"),
+    [
+        (index, lambda p: flip(p, 0), 9),
+        (index, cut, 9),
+        (index, empty, 9),
+        (index, os.unlink, 9),
+        (weights, lambda p: flip(p, p.stat().st_size - 1), 1),
+        (weights, cut, 1),
+        (weights, empty, 9),
+        (weights, junk, 9),
+        (weights, os.unlink, 9),
+    ],
 )
-def test_a_damaged_cache_is_made_anew_in_the_same_pass(model, damage, caplog) -> None:
+def test_what_is_damaged_of_a_cache_is_made_anew_in_the_same_pass(
+    model, file, damage, packed, caplog
+) -> None:
     want = loaded(opened(model))
-    damage(opened(model).path)
+    damage(file(model))
     broken = opened(model)
     with caplog.at_level(logging.WARNING):
         got = loaded(broken)
     assert same(got, want)
-    assert "damaged and made anew" in caplog.text
-    assert broken.stats.source == "files"
+    assert (broken.stats.source, broken.stats.packed) == ("files", packed)
     mended = opened(model)
+    assert mended.cached
     assert same(loaded(mended), want)
     assert mended.stats.source == "cache"
 
 
 @pytest.mark.slow
-def test_each_item_is_handed_out_once_though_damage_is_found_halfway(model) -> None:
+def test_each_item_is_handed_out_once_though_damage_is_found_halfway(model, caplog) -> None:
     want = loaded(opened(model))
-    path = opened(model).path
-    with safe_open(path, framework="pt") as file:
-        data = file.get_slice("block.2/flat")
-        assert data.get_shape() == [want["block.2"].flat.numel()]
-    header = json.loads(cachefile.read_header(path))
-    base = 8 + int.from_bytes(path.read_bytes()[:8], "little")
-    flip(path, base + header["block.2/flat"]["data_offsets"][0] + 5)
-    seen: list[tuple[str, float | None]] = []
-    keys = [key for key, _ in opened(model).load(CPU, lambda *event: seen.append(event))]
-    assert keys == list(want)
-    assert [name for name, _ in seen].count("loading the transformer") == keys.index("block.2")
+    place = json.loads(index(model).read_text())["items"]["block.2"]["tensors"]["flat"]["offset"]
+    flip(weights(model), place + 5)
     unchecked = opened(model, verify=False)
-    flip(path, base + header["block.2/flat"]["data_offsets"][0] + 5)
     assert not same(loaded(unchecked), want)
     assert unchecked.stats.source == "cache"
+    seen: list[tuple[str, float | None]] = []
+    checkpoint = opened(model)
+    with caplog.at_level(logging.WARNING):
+        keys = [key for key, _ in checkpoint.load(CPU, lambda *event: seen.append(event))]
+    assert keys == list(want)
+    assert "is damaged and made anew: block.2, its checksum is wrong" in caplog.text
+    assert [name for name, _ in seen].count("loading the transformer") == len(keys) - 1
+    assert checkpoint.stats.packed == 1
+    assert same(loaded(opened(model)), want)
 
 
 # Published files
@@ -170,22 +187,32 @@ def test_a_folder_that_cannot_be_written_is_done_without(model) -> None:
     assert "could not be written" in checkpoint.stats.notice
 
 
-def test_a_reader_that_stops_leaves_nothing_behind(model) -> None:
+def test_a_reader_that_stops_is_gone_on_from(model, caplog) -> None:
     reader = opened(model).load(CPU, lambda *_: None)
-    next(reader)
-    next(reader)
-    assert files_in(model)[0].endswith(".partial")
+    first = [next(reader) for _ in range(3)]
     reader.close()
-    assert files_in(model) == []
+    after = opened(model)
+    assert not after.cached
+    with caplog.at_level(logging.INFO):
+        got = loaded(after)
+    assert "The FP8 cache of the transformer has 3 of 9 parts" in caplog.text
+    assert (after.stats.packed, after.stats.source) == (6, "files")
+    assert same(dict(first), {key: got[key] for key, _ in first})
+    assert same(got, loaded(opened(model, folder=False)))
+    assert opened(model).cached
 
 
 @pytest.mark.slow
-def test_a_kill_while_writing_leaves_no_cache_and_the_next_start_cleans_up(model) -> None:
+def test_a_kill_while_writing_costs_what_was_not_on_the_disk_yet(model) -> None:
     script = """
 import sys
 from pathlib import Path
+from bot.engine.stream import cachefile
 from tests.stream.test_cache import CPU, opened
+cachefile._SAVE_BYTES = 1
 for key, _ in opened(Path(sys.argv[1])).load(CPU, lambda *_: None):
+    if key == "block.1":
+        cachefile._SAVE_BYTES = 2**40
     if key == "block.2":
         print("here", flush=True)
         sys.stdin.read()
@@ -203,10 +230,12 @@ for key, _ in opened(Path(sys.argv[1])).load(CPU, lambda *_: None):
         child.stdin.close()
     if os.name == "posix":
         assert child.returncode == -signal.SIGKILL
-    (name,) = files_in(model)
-    assert name.endswith(".partial")
     after = opened(model)
     assert not after.cached
-    want = loaded(after)
-    assert files_in(model) == [after.path.name]
+    want = loaded(opened(model, folder=False))
+    assert same(loaded(after), want)
+    # outer, block.0, modulation.0, block.1; modulation.1 and block.2 were not said to be there.
+    assert after.stats.packed == 5
+    size = sum(t.nbytes for packed in want.values() for t in cachefile.parts(packed).values())
+    assert weights(model).stat().st_size == size
     assert same(loaded(opened(model)), want)

@@ -11,7 +11,7 @@ from bot.engine import host_memory
 from bot.engine.stream import pinned
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.pinned import PAGE, HostBuffer, PinnedMemory
+from bot.engine.stream.pinned import PAGE, HostBuffer, PinnedMemory, page_aligned
 from tests.stream.kit import predicted, streamed
 
 OUT_OF_MEMORY = 2
@@ -58,8 +58,8 @@ class Pinning(Device):
         super().__init__("cpu")
         self.pinned = PinnedMemory()
 
-    def host_buffer(self, size, *, pinned=False):
-        return HostBuffer(size, self.pinned if pinned else None)
+    def host_buffer(self, size, *, pinned=False, held=None):
+        return HostBuffer(size, self.pinned if pinned else None, held)
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 3, 100])
@@ -111,6 +111,21 @@ def test_buffers_share_no_page_and_are_released(driver):
     gc.collect()
     assert made.held == []
     assert account.bytes == 0
+
+
+def test_what_fills_its_pages_is_pinned_where_it_lies(driver):
+    made = driver(100)
+    device = Pinning()
+    read, other = (
+        page_aligned(2 * PAGE - 5)[: 2 * PAGE - 5],
+        torch.ones(4 * PAGE)[1:].view(torch.uint8),
+    )
+    kept = [device.keep(flat, pinned=True) for flat in (read, other[: PAGE + 1])]
+    assert kept[0].tensor.data_ptr() == read.data_ptr() == made.asked[0].data_ptr()
+    assert made.asked[0].numel() == 2 * PAGE
+    assert kept[1].tensor.data_ptr() != other.data_ptr()
+    assert torch.equal(kept[1].tensor, other[: PAGE + 1])
+    assert len(made.held) == 2
 
 
 def test_no_more_is_pinned_than_the_system_bears(driver):

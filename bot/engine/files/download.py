@@ -12,14 +12,21 @@ import hashlib
 import os
 import shutil
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
+from bot.engine.files.arrivals import (
+    RemoteFile,
+    Taker,
+    Tally,
+    is_complete,
+    partial_bytes,
+    partial_place,
+)
 from bot.engine.files.fetch import fetch, status_of, why
 from bot.engine.files.lock import folder_lock
 from bot.engine.options import LoadProgress
@@ -33,15 +40,6 @@ _PATIENCE_S: Final = 30.0
 _HASHES: Final = "SHA256SUMS"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """A published file: its path in the repository, bytes, SHA-256 (None: small, not hashed)."""
-
-    path: str
-    size: int
-    sha256: str | None
 
 
 def load_error(sentence: str, detail: str | None = None, **values: str) -> EngineError:
@@ -63,48 +61,41 @@ def download(
     patterns: Sequence[str],
     lacking: str = "",
     setting: str = "IMAGE_MODEL_PATH",
+    taken: frozenset[str] = frozenset(),
+    taker: Taker | None = None,
 ) -> None:
     """Download the files of `repository` that match one of `patterns` into `root`.
 
     `setting` names that folder to users. Files of the right size are kept, partial ones continue
-    where they ended. Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such model,
-    a login required, no network (the sentence then names the file `lacking`), a wrong hash.
+    where they ended; those that are `taken` are not needed. A `taker` is given each as it arrives.
+    Raises `EngineError` (`LOAD_FAILED`) with a sentence: no room, no such model, a login required,
+    no network (the sentence then names the file `lacking`), a wrong hash.
     """
-    with _explained(repository, source, lacking, setting), folder_lock(root, "download", progress):
-        _download(root, repository, source, progress, lacking, patterns, setting)
+    with explained(repository, source, lacking, setting), folder_lock(root, "download", progress):
+        client = _CLIENTS[source]
+        listing = client.listing(repository)
+        files = [file for file in listing if _wanted(file.path, patterns)]
+        tally = Tally(root, files, taken, taker)
+        partial_place(root, "").mkdir(parents=True, exist_ok=True)
+        _check_room(root, tally.room() - partial_bytes(root), setting)
+        with _watched(tally, progress):
+            for file in tally.todo:
+                if not is_complete(root, file):
+                    with explained(repository, source, file.path, setting):
+                        _bring(client, repository, file, root)
+                tally.arrived.add(file.path)
+                if taker is not None and taker.takes(file.path):
+                    taker.take(file.path)
+        with suppress(OSError):  # what another version of the repository left unfinished
+            partial_place(root, "").rmdir()
 
 
-def _download(
-    root: Path,
-    repository: str,
-    source: str,
-    progress: LoadProgress,
-    lacking: str,
-    patterns: Sequence[str],
-    setting: str,
-) -> None:
-    client = _CLIENTS[source]
-    with _explained(repository, source, lacking, setting):
-        files = [file for file in client.listing(repository) if _wanted(file.path, patterns)]
-    todo = [file for file in files if not _complete(root, file)]
-    total = sum(file.size for file in files)
-    there = total - sum(file.size for file in todo)
-    _partial(root, "").mkdir(parents=True, exist_ok=True)
-    _check_room(root, sum(file.size for file in todo) - _partial_bytes(root), setting)
-    with _watched(lambda: there + _partial_bytes(root) + _sizes(root, todo), total, progress):
-        for file in todo:
-            with _explained(repository, source, file.path, setting):
-                digest = _fetch(client, repository, file, _partial(root, file.path))
-            (root / file.path).parent.mkdir(parents=True, exist_ok=True)
-            _partial(root, file.path).replace(root / file.path)
-            _note_hash(root, file.path, digest)
-    with suppress(OSError):  # what another version of the repository left unfinished
-        _partial(root, "").rmdir()
-
-
-def _partial(root: Path, path: str) -> Path:
-    """Return where a file lies until it is complete and its hash compared."""
-    return root / ".download" / path.replace("/", "--")
+def _bring(client: _Client, repository: str, file: RemoteFile, root: Path) -> None:
+    """Fetch a file and give it its name once it is complete and its hash compared."""
+    digest = _fetch(client, repository, file, partial_place(root, file.path))
+    (root / file.path).parent.mkdir(parents=True, exist_ok=True)
+    partial_place(root, file.path).replace(root / file.path)
+    _note_hash(root, file.path, digest)
 
 
 def _fetch(client: _Client, repository: str, file: RemoteFile, partial: Path) -> str:
@@ -192,30 +183,6 @@ def _wanted(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(path, pattern) for pattern in patterns)
 
 
-def _complete(root: Path, file: RemoteFile) -> bool:
-    path = root / file.path
-    return path.is_file() and path.stat().st_size == file.size
-
-
-def _sizes(root: Path, files: Sequence[RemoteFile]) -> int:
-    return sum(file.size for file in files if _complete(root, file))
-
-
-def partial_files(root: Path) -> list[Path]:
-    """Return the unfinished files of a download to `root`."""
-    return sorted(path for path in _partial(root, "").glob("*") if path.is_file())
-
-
-def _partial_bytes(root: Path) -> int:
-    """Return how many bytes the unfinished files hold."""
-    total = 0
-    for path in _partial(root, "").glob("*"):
-        # It may have been completed and moved to its place meanwhile.
-        with suppress(FileNotFoundError):
-            total += path.stat().st_size
-    return total
-
-
 def _check_room(root: Path, wanted: int, setting: str) -> None:
     free = shutil.disk_usage(root).free
     if wanted > 0 and free < wanted + _SPARE_BYTES:
@@ -266,7 +233,7 @@ def noted_hashes(root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _explained(repository: str, source: str, lacking: str, setting: str) -> Generator[None]:
+def explained(repository: str, source: str, lacking: str, setting: str) -> Generator[None]:
     """Turn whatever the clients raise (their HTTP library's errors, too) into one sentence."""
     try:
         yield
@@ -311,16 +278,16 @@ def _explained(repository: str, source: str, lacking: str, setting: str) -> Gene
 
 
 @contextmanager
-def _watched(size: Callable[[], int], total: int, progress: LoadProgress) -> Generator[None]:
+def _watched(tally: Tally, progress: LoadProgress) -> Generator[None]:
     """Report the growth of what is being downloaded; only growth counts as progress."""
     done = threading.Event()
 
     def watch() -> None:
         last = -1
         while True:
-            if (now := size()) != last:
+            if (now := tally.done()) != last:
                 last = now
-                progress(mark("downloading the model"), min(1.0, now / max(1, total)))
+                progress(tally.stage, min(1.0, now / max(1, tally.total)))
             if done.wait(_POLL_S):
                 return
 

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Self, cast
 
-from bot.engine.files.find import ensure, find
+from bot.engine.files.find import cached_precision, ensure, find
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.errors import EngineError, EngineErrorKind
@@ -37,7 +37,8 @@ class Fetch:
 
         To be called on the main thread: the kernel ends the process when that ends.
         """
-        if find(options.model_path, model)[0] is not None:
+        precision = cached_precision(model, options.offload, options.precision)
+        if find(options.model_path, model, precision)[0] is not None:
             return None
         process = subprocess.Popen(  # noqa: S603 - this very program
             [*_COMMAND, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -93,12 +94,14 @@ def main() -> None:
             send("loading", stage=stage, fraction=fraction)
 
         options = EngineOptions.from_header(request.header["options"])
+        model: str = request.header["model"]
         try:
             ensure(
                 options.model_path,
                 progress,
-                repository=request.header["model"],
+                repository=model,
                 source=options.model_source,
+                precision=cached_precision(model, options.offload, options.precision),
             )
         except EngineError as error:
             send("failed", detail=error.detail, sentence=error.template, values=error.values)

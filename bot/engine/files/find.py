@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from bot.catalogue.models import MODELS, Network, find_model
+from bot.engine.files.cache_index import CacheIndex
 from bot.engine.files.download import download, load_error
+from bot.engine.files.header import read_header
 from bot.engine.options import LoadProgress
 from bot.words import mark
 
@@ -44,7 +46,10 @@ _delegate: Callable[[LoadProgress], None] | None = None
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """The complete set of files of one model: each network's, by the network's `part`."""
+    """The complete set of files of one model: each network's, by the network's `part`.
+
+    Those are left out that are gone, and whose weights are in the cache.
+    """
 
     folder: Path
     networks: Mapping[str, tuple[Path, ...]]
@@ -88,22 +93,38 @@ def keep_compiled_code(root: Path) -> None:
         os.environ.setdefault(_INDUCTOR_FOLDER, str(folder))
 
 
-def _shards(folder: Path, network: Network) -> tuple[list[Path], list[Path]]:
-    """Return which of one network's files are present and which are missing."""
+def _shards(folder: Path, network: Network, taken: frozenset[str]) -> tuple[list[Path], list[Path]]:
+    """Return which of one network's files are present and which are missing and not `taken`."""
     stem = network.stem
     if not network.sharded:
         path = folder / f"{stem}.safetensors"
         return ([path], []) if path.is_file() else ([], [path])
     present = sorted(folder.glob(f"{stem}*.safetensors"))
-    if not present:
+    known = {path.name for path in present} | taken
+    if not known:
         return [], [folder / f"{stem}-00001-of-*.safetensors"]
     missing: list[Path] = []
-    for path in present:
-        if match := _SHARD.fullmatch(path.name):
+    for name in known:
+        if match := _SHARD.fullmatch(name):
             head, count = match[1], match[2]
             names = (f"{head}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1))
-            missing = [folder / name for name in names if not (folder / name).is_file()]
+            missing = [folder / name for name in names if name not in known]
     return present, missing
+
+
+def cached_precision(model: str, offload: str, precision: str) -> str | None:
+    """Return the precision if an engine with these settings has a weights cache, else None."""
+    streamed = find_model(model).streamed and offload == "stream"
+    return precision if streamed and precision != "bf16" else None
+
+
+def cache_indexes(root: Path, repository: str, precision: str | None) -> dict[str, CacheIndex]:
+    """Return what the model's weights cache holds, by the network's `part`."""
+    published = find_model(repository).published
+    if precision is None or published is None:
+        return {}
+    folder = cache_folder(root, repository, precision)
+    return {each.part: CacheIndex.load(folder, each.part) for each in published.networks}
 
 
 def holder(folder: Path) -> str | None:
@@ -163,15 +184,22 @@ def cache_folder(root: Path, repository: str, precision: str) -> Path:
     return cache_home(root, repository) / CACHE_FOLDERS.get(precision[:4], CACHE_FOLDERS["fp8"])
 
 
-def find(root: Path, repository: str = FIRST) -> tuple[ModelFiles | None, list[Path]]:
-    """Return the model's files under `root` and nothing missing, or None and what is missing."""
+def find(
+    root: Path, repository: str = FIRST, precision: str | None = None
+) -> tuple[ModelFiles | None, list[Path]]:
+    """Return the model's files under `root` and nothing missing, or None and what is missing.
+
+    What the weights cache of `precision` has (see `cached_precision`) may be gone.
+    """
     published = find_model(repository).published
     assert published is not None, "the tiny model has no published files"
     folder = home(root, repository)
     networks: dict[str, tuple[Path, ...]] = {}
     missing: list[Path] = []
+    indexes = cache_indexes(root, repository, precision)
     for network in published.networks:
-        present, lacks = _shards(folder / network.folder, network)
+        taken = indexes[network.part].taken if indexes else frozenset[str]()
+        present, lacks = _shards(folder / network.folder, network, taken)
         networks[network.part] = tuple(present)
         missing += lacks
     missing += [
@@ -186,13 +214,14 @@ def ensure(
     *,
     repository: str = FIRST,
     source: str = "huggingface",
+    precision: str | None = None,
 ) -> ModelFiles:
-    """Return the model's files, downloading what is missing.
+    """Return the model's files, downloading what is missing; see `find` for `precision`.
 
     Raises `EngineError` (`LOAD_FAILED`) that names the file which is missing or damaged, or says
     why it could not be downloaded.
     """
-    files, missing = find(root, repository)
+    files, missing = find(root, repository, precision)
     if files is None:
         folder = home(root, repository)
         if folder != root and (other := holder(root)) is not None:
@@ -202,12 +231,17 @@ def ensure(
         if _delegate is not None:
             _delegate(progress)
         else:
-            lacking = known_as(missing[0])
             download(
-                folder, repository, source, progress, patterns=published.patterns, lacking=lacking
+                folder,
+                repository,
+                source,
+                progress,
+                patterns=published.patterns,
+                lacking=known_as(missing[0]),
+                taken=taken_files(root, repository, precision),
             )
             (folder / MARKER).write_text(f"{repository}\n", "utf-8")
-        files, missing = find(root, repository)
+        files, missing = find(root, repository, precision)
     if files is None:
         raise load_error(
             mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
@@ -215,6 +249,19 @@ def ensure(
     for path in files.weights:
         _check_file(path)
     return files
+
+
+def taken_files(root: Path, repository: str, precision: str | None) -> frozenset[str]:
+    """Return the paths in the repository of the files that the weights cache has all of."""
+    published = find_model(repository).published
+    assert published is not None
+    indexes = cache_indexes(root, repository, precision)
+    return frozenset(
+        f"{network.folder}/{name}"
+        for network in published.networks
+        if indexes
+        for name in indexes[network.part].taken
+    )
 
 
 def delegate_downloads(to: Callable[[LoadProgress], None]) -> None:
@@ -229,12 +276,9 @@ def known_as(path: Path) -> str:
 
 
 def _check_file(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - child only
-
     try:
-        with safe_open(path, framework="pt", device="cpu") as opened:
-            opened.keys()
-    except (SafetensorError, OSError) as error:
+        read_header(path)
+    except ValueError as error:
         raise load_error(
             mark("The model file {file} is damaged; deleted, it is downloaded again."),
             f"{path}: {error}",

@@ -13,6 +13,7 @@ LOADING: Final = {
     "U-Net": mark("loading the U-Net"),
     "second text encoder": mark("loading the second text encoder"),
 }
+DOWNLOADING_AND_CONVERTING: Final = mark("downloading and converting the model")
 CONVERTING: Final = {
     "transformer": mark("converting the transformer"),
     "text encoder": mark("converting the text encoder"),

@@ -8,7 +8,13 @@ from typing import Any, Final
 import torch
 
 from bot.engine.card_budget import CardBudget
-from bot.engine.files.find import COMPILED_FOLDER, cache_folder, ensure
+from bot.engine.files.find import (
+    COMPILED_FOLDER,
+    cache_folder,
+    cache_indexes,
+    cached_precision,
+    ensure,
+)
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import require_gpu, take_budget
 from bot.engine.options import EngineOptions, LoadProgress
@@ -37,15 +43,19 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
     require_gpu()
-    files = ensure(options.model_path, progress, repository=model, source=options.model_source)
+    root, stored = options.model_path, cached_precision(model, "stream", options.precision)
+    files = ensure(root, progress, repository=model, source=options.model_source, precision=stored)
     budget = take_budget(options)
-    cache = cache_folder(options.model_path, model, options.precision)
+    cache, indexes = (
+        cache_folder(root, model, options.precision),
+        cache_indexes(root, model, stored),
+    )
     device, dtype = open_device("cuda"), torch.bfloat16
     precision = precision_of(options.precision)
     # The small ones first: the transformer takes what they leave.
     codec = load_vae(Sources(files.vae), device, dtype)
     encoder, _ = load_text_encoder(
-        Sources(files.text_encoder),
+        Sources(files.text_encoder, indexes.get("text encoder")),
         text_config(),
         device,
         dtype,
@@ -59,7 +69,8 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
         others=codec.weight_bytes + encoder.small_bytes,
         encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
     )
-    dit, _ = load_transformer(Sources(files.transformer), settings, cache, progress)
+    transformer = Sources(files.transformer, indexes.get("transformer"))
+    dit, _ = load_transformer(transformer, settings, cache, progress)
     if dit.execution.compiled:
         progress(mark("compiling the blocks (once; later starts use the cache)"), None)
         warm_up(dit)

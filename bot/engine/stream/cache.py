@@ -1,70 +1,44 @@
-"""The weights cache: published bf16 files are packed once, and later a cache file is mapped.
+"""The weights cache: published bf16 files are packed once, and later what came of them is read.
 
-The cache is one safetensors file per network, named by a hash of the published files' identity and
-of the layout. A block of it is handed out only after its checksum was compared; threads do that
-ahead of the reader, which also brings the next blocks from the disk. A cache that is damaged is
-made anew in the same pass; where none can be written, loading does without.
+A block is handed out only after its checksum was compared; threads read ahead. What is damaged is
+made anew in the same pass, a conversion that was cut off goes on, and where none can be written,
+loading does without. A whole cache needs none of the files that it was made of.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import torch
 from torch import Tensor
 
+from bot.engine.files.cache_index import CacheIndex, stem_of
 from bot.engine.files.lock import folder_lock
 from bot.engine.files.stages import CONVERTING, LOADING
-from bot.engine.stream.cachefile import CacheDamaged, CacheReader, CacheWriter, FilePlan, parts
+from bot.engine.stream.cachefile import CacheDamaged, WeightsCache, parts
+from bot.engine.stream.items import Item, PackedForms, Use
 from bot.engine.stream.layout import Packed
-from bot.engine.stream.published import Sources
+from bot.engine.stream.old_cache import adopt
+from bot.engine.stream.published import Sources, TensorPlace, load_error
 from bot.words import mark
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[str, float | None], None]
-_FORMAT: Final = 1
-_CHECKERS: Final = 4
+_Reading = Future[Packed]
+_READERS: Final = 4
 # What is left free on the disk, for the database and the pictures.
 _SPARE_BYTES: Final = 2**30
-
-
-class Packer(Protocol):
-    """Turns tensors into a `Packed`; its `repr` contains all that the result depends on."""
-
-    def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
-        """See `Layout.pack`."""
-        ...
-
-
-@dataclass(frozen=True)
-class Plain:
-    """A `Packer` that keeps every tensor as it is, in `dtype`."""
-
-    dtype: torch.dtype
-
-    def pack(self, state: Mapping[str, Tensor], device: torch.device) -> Packed:
-        """Return them all as small tensors."""
-        small = {name: tensor.to(device, self.dtype) for name, tensor in state.items()}
-        return Packed(torch.empty(0, dtype=torch.uint8, device=device), small)
-
-
-@dataclass(frozen=True)
-class Item:
-    """What is handed out at once. `tensors` maps the packer's names to those in the files."""
-
-    key: str
-    tensors: Mapping[str, str]
-    packer: Packer
 
 
 @dataclass
@@ -72,13 +46,16 @@ class LoadStats:
     """What a load did. `seconds` is the loader's own share, without the consumer's."""
 
     source: str = ""
+    """"cache", or "files" where anything that was handed out had to be packed."""
     seconds: float = 0.0
     waited_s: float = 0.0
-    """Of `seconds`, what was spent waiting for checksums."""
+    """Of `seconds`, what was spent waiting for the cache to be read and compared."""
     written_s: float = 0.0
     """Of `seconds`, what was spent writing the cache."""
     bytes: int = 0
     items: int = 0
+    packed: int = 0
+    """Of `items`, those that were made of the published files."""
     notice: str | None = None
     """Why there is no cache, in one sentence."""
 
@@ -98,182 +75,232 @@ class Checkpoint:
     stats: LoadStats = field(default_factory=LoadStats)
 
     def __post_init__(self) -> None:
-        identity = hashlib.sha256(f"{_FORMAT} {self.sources.identity}".encode())
-        shapes: dict[tuple[object, ...], Packed] = {}
-        planned: dict[str, Packed] = {}
-        for item in self.items:
-            specs = {name: self.sources.spec(full) for name, full in item.tensors.items()}
-            form = (repr(item.packer), *specs.items())
-            identity.update(f"{item.key} {form}\n".encode())
-            if form not in shapes:
-                meta = torch.device("meta")
-                state = {n: torch.empty(s, dtype=d, device=meta) for n, (d, s) in specs.items()}
-                shapes[form] = item.packer.pack(state, meta)
-            planned[item.key] = shapes[form]
-        self._plan = FilePlan(planned, identity.hexdigest())
-
-    @property
-    def path(self) -> Path | None:
-        """Where the cache is or would be."""
-        if self.folder is None:
-            return None
-        return self.folder / f"{self._stem}-{self._plan.identity[:16]}.safetensors"
+        forms = PackedForms(self.sources)
+        self._forms = {item.key: forms.form(item) for item in self.items}
+        self._sizes = {
+            item.key: sum(tensor.nbytes for tensor in parts(forms.shapes(item)).values())
+            for item in self.items
+        }
+        self._cache: WeightsCache | None = None
+        self._writes = False
 
     @property
     def cached(self) -> bool:
-        """Whether a cache of the right name is there."""
-        return self.path is not None and self.path.is_file()
+        """Whether a cache is there that needs no more work."""
+        cache = self._opened()
+        return cache is not None and cache.index.complete and not self._missing(cache)
 
     @property
     def size(self) -> int:
-        """Bytes of all packed items."""
-        return sum(self._plan.sizes.values())
-
-    @property
-    def _stem(self) -> str:
-        return self.part.replace(" ", "-")
+        """Bytes of all items that a load hands out."""
+        return sum(self._sizes[item.key] for item in self.items if item.use is Use.LOADED)
 
     def load(self, device: torch.device, progress: Progress) -> Iterator[tuple[str, Packed]]:
-        """Yield every item once, in order, with its key.
+        """Yield every item that is to be loaded once, in order, with its key.
 
-        Tensors are valid until the next item is asked for: they may be views of the mapped file.
-        `progress` is told a stage and the share done, which only grows within a stage.
+        What is yielded is the reader's own. `progress` is told a stage and the share done, which
+        only grows within a stage.
         """
-        if self.folder is None or self.cached:
-            yield from self._load(device, progress)
-            return
-        with folder_lock(self.folder, self._stem, progress):
-            yield from self._load(device, progress)
+        turn: AbstractContextManager[None] = nullcontext()
+        if self.folder is not None and not self.cached:
+            turn = folder_lock(self.folder, stem_of(self.part), progress)
+        with turn:
+            self.stats = LoadStats(source="files" if self.folder is None else "cache")
+            cache = self._cache = self._opened()
+            if cache is not None and not cache.index.items:
+                adopt(cache, self.sources, self.items)
+            self._writes = cache is not None and self._may_write(cache)
+            try:
+                yield from self._load(device, progress)
+            finally:
+                self._save()
+
+    def place(self, key: str, name: str) -> TensorPlace:
+        """Return where the tensor `name` of a loaded item lies: in the cache, else in its file."""
+        if self._cache is not None and self._cache.has(key, self._forms[key]):
+            return self._cache.place(key, name)
+        item = next(item for item in self.items if item.key == key)
+        return self.sources.place(item.tensors[name])
+
+    def _opened(self) -> WeightsCache | None:
+        """Return the cache in `folder`; of what was made of other files nothing counts."""
+        if self.folder is None:
+            return None
+        cache = WeightsCache(self.folder, self.part)
+        if not cache.index.fits(self.sources.published):
+            cache.index = CacheIndex(self.folder, cache.index.stem)
+        return cache
+
+    def _missing(self, cache: WeightsCache) -> list[Item]:
+        return [item for item in self.items if not cache.has(item.key, self._forms[item.key])]
 
     def _load(self, device: torch.device, progress: Progress) -> Iterator[tuple[str, Packed]]:
-        self.stats = LoadStats()
-        given: set[str] = set()
-        if self.path is not None and self.path.is_file():
-            try:
-                for key, packed in self._stored(self.path, progress):
-                    given.add(key)
-                    yield key, packed
-            except CacheDamaged as error:
-                log.warning("%s is damaged and made anew: %s.", self.path, error)
-            else:
-                return
-        yield from self._packed(device, progress, given)
-
-    def _stored(self, path: Path, progress: Progress) -> Iterator[tuple[str, Packed]]:
-        stats, stage = self.stats, LOADING[self.part]
-        stats.source = "cache"
+        stats = self.stats
         started = time.perf_counter()
-        reader = CacheReader(path, self._plan)
-        pool = ThreadPoolExecutor(_CHECKERS, "cache-check")
-        ahead: deque[tuple[str, Packed, Future[None] | None]] = deque()
+        pool = ThreadPoolExecutor(_READERS, "cache-reader")
         try:
-            coming = iter(self._plan.sizes)
-            while True:
-                for key in coming:
-                    packed = reader.item(key)
-                    check = pool.submit(reader.check, key, packed) if self.verify else None
-                    ahead.append((key, packed, check))
-                    if len(ahead) > _CHECKERS:
-                        break
-                if not ahead:
-                    break
-                key, packed, check = ahead.popleft()
-                if check is not None:
-                    waiting = time.perf_counter()
-                    check.result()
-                    stats.waited_s += time.perf_counter() - waiting
-                # Small tensors are kept as they come; they shouldn't hold the mapping.
-                packed = Packed(packed.flat, {n: t.clone() for n, t in packed.small.items()})
-                self._count(key)
-                progress(stage, stats.bytes / max(1, self.size))
+            for item, reading in self._read_ahead(pool):
+                packed, stages = self._read(item, reading), LOADING
+                if packed is None:
+                    if item.use is not Use.LOADED and not self._writes:
+                        continue
+                    packed, stages = self._packed(item, device), CONVERTING
+                if item.use is not Use.LOADED:
+                    continue
+                stats.items += 1
+                stats.bytes += self._sizes[item.key]
+                progress(stages[self.part], stats.bytes / max(1, self.size))
                 stats.seconds += time.perf_counter() - started
-                yield key, packed
+                yield item.key, packed
+                # No second block while the next one is made.
+                del packed
                 started = time.perf_counter()
+            if self._writes and self._cache is not None and not self._cache.index.complete:
+                progress(mark("writing the FP8 cache"), None)
+                self._save(complete=True)
+            stats.seconds += time.perf_counter() - started
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _packed(
-        self, device: torch.device, progress: Progress, given: set[str]
-    ) -> Iterator[tuple[str, Packed]]:
-        stats, stage = self.stats, CONVERTING[self.part]
-        stats.source, stats.bytes, stats.items = "files", 0, 0
-        started = time.perf_counter()
-        writer = self._writer()
-        try:
-            for item in self.items:
-                state = {name: self.sources.tensor(full) for name, full in item.tensors.items()}
-                packed = item.packer.pack(state, device)
-                writer = self._write(writer, item.key, packed)
-                self._count(item.key)
-                progress(stage, stats.bytes / max(1, self.size))
-                stats.seconds += time.perf_counter() - started
-                if item.key not in given:
-                    yield item.key, packed
-                # No second block while the next one is made.
-                del packed, state
-                started = time.perf_counter()
-            if writer is not None:
-                progress(mark("writing the FP8 cache"), None)
-            writer = self._write(writer, None, None)
-            stats.seconds += time.perf_counter() - started
-        finally:
-            if writer is not None:
-                writer.abort()
+    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, _Reading | None]]:
+        """Yield the items with what they are read by; None: they are to be packed."""
+        cache = self._cache
+        there = {item.key for item in self.items} if cache is not None else set[str]()
+        if cache is not None:
+            there -= {item.key for item in self._missing(cache)}
+        coming = (i for i in self.items if i.use is not Use.KEPT or i.key not in there)
+        ahead: deque[tuple[Item, _Reading | None]] = deque()
+        while True:
+            for item in islice(coming, _READERS + 1 - len(ahead)):
+                reading: _Reading | None = None
+                if cache is not None and item.key in there:
+                    reading = pool.submit(_stored, cache, item, verify=self.verify)
+                ahead.append((item, reading))
+            if not ahead:
+                return
+            yield ahead.popleft()
 
-    def _count(self, key: str) -> None:
-        self.stats.items += 1
-        self.stats.bytes += self._plan.sizes[key]
-
-    def _writer(self) -> CacheWriter | None:
-        if self.folder is None or self.path is None:
-            return None
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Left over from interrupted writes, and from other files or layouts.
-            for stale in self.folder.glob(f"{self._stem}-*.safetensors*"):
-                stale.unlink(missing_ok=True)
-            free, wanted = shutil.disk_usage(self.folder).free, self._plan.size
-            if free < wanted + _SPARE_BYTES:
-                self._do_without(
-                    f"The FP8 cache of the {self.part} needs {wanted / 1e9:.1f} GB on the disk of "
-                    f"{self.folder}, where {free / 1e9:.1f} GB are free; without it every start "
-                    "takes longer."
-                )
-                return None
-            temporary = self.path.with_name(f"{self.path.name}.partial")
-            return CacheWriter(self.path, temporary, self._plan)
-        except OSError as error:
-            self._fail(error)
-            return None
-
-    def _write(
-        self, writer: CacheWriter | None, key: str | None, packed: Packed | None
-    ) -> CacheWriter | None:
-        """Write an item, or commit without one; return None once there is nothing to write to."""
-        if writer is None:
+    def _read(self, item: Item, reading: _Reading | None) -> Packed | None:
+        """Return what was read ahead; None where there is nothing, or nothing of use."""
+        if reading is None:
             return None
         started = time.perf_counter()
         try:
-            if key is not None and packed is not None:
-                writer.write(key, packed)
-                return writer
-            writer.commit()
-        except OSError as error:
-            self._fail(error)
-            writer.abort()
+            return reading.result()
+        except CacheDamaged as error:
+            assert self._cache is not None
+            log.warning(
+                "%s is damaged and made anew: %s, %s.", self._cache.index.path, item.key, error
+            )
+            del self._cache.index.items[item.key]
+            self._cache.index.complete = False
+            return None
         finally:
+            self.stats.waited_s += time.perf_counter() - started
+
+    def _packed(self, item: Item, device: torch.device) -> Packed:
+        """Make an item of the published files, and write it where that is possible."""
+        state = {name: self._published(full) for name, full in item.tensors.items()}
+        packed = item.packer.pack(state, device)
+        self.stats.packed += 1
+        if item.use is Use.LOADED:
+            self.stats.source = "files"
+        if self._writes and self._cache is not None:
+            started = time.perf_counter()
+            try:
+                self._cache.write(item.key, self._forms[item.key], packed)
+            except OSError as error:
+                self._fail(self._cache, error)
             self.stats.written_s += time.perf_counter() - started
-        return None
+        return packed
 
-    def _fail(self, error: OSError) -> None:
-        self._do_without(
-            f"The FP8 cache of the {self.part} could not be written to {self.folder} "
-            f"({error.strerror or error}); without it every start takes longer."
+    def _published(self, name: str) -> Tensor:
+        cache = self._cache
+        if cache is not None and not self.sources.readable(name):
+            # Whoever looks for the model's files the next time finds that they are needed.
+            with suppress(OSError):
+                cache.clear()
+            raise load_error(
+                mark(
+                    "The FP8 cache is damaged or of another version, and the model's files that it "
+                    "was made of are gone: they are downloaded again."
+                ),
+                f"{cache.index.path}: lacks what was made of {name}",
+            )
+        return self.sources.tensor(name)
+
+    def _may_write(self, cache: WeightsCache) -> bool:
+        """Make ready to write what is missing; tell whether there is room for it."""
+        missing = self._missing(cache)
+        try:
+            if missing and not cache.index.items:
+                cache.clear()  # of other files or layouts
+            wanted = sum(self._sizes[item.key] for item in missing)
+            if missing:
+                free = shutil.disk_usage(cache.index.folder).free
+                if free < wanted + _SPARE_BYTES:
+                    _do_without(
+                        self.stats,
+                        f"The FP8 cache of the {self.part} needs {wanted / 1e9:.1f} GB on the disk "
+                        f"of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without it "
+                        "every start takes longer.",
+                    )
+                    return False
+        except OSError as error:
+            self._fail(cache, error)
+            return False
+        if missing and cache.index.items:
+            there = len(self.items) - len(missing)
+            log.info(
+                "The FP8 cache of the %s has %d of %d parts: the others are made now.",
+                self.part,
+                there,
+                len(self.items),
+            )
+        cache.made_of(self.sources.published, taken=False)
+        return True
+
+    def _save(self, *, complete: bool = False) -> None:
+        """Have what was written count."""
+        cache = self._cache
+        if cache is None or not self._writes or cache.index.complete:
+            return
+        started = time.perf_counter()
+        try:
+            if complete:
+                cache.finish(self.sources.published)
+            else:
+                cache.commit()
+        except OSError as error:
+            self._fail(cache, error)
+        cache.close()
+        self.stats.written_s += time.perf_counter() - started
+
+    def _fail(self, cache: WeightsCache, error: OSError) -> None:
+        self._writes = False
+        if not cache.index.taken:  # All that it is made of is there.
+            with suppress(OSError):
+                cache.clear()
+        cache.close()
+        _do_without(
+            self.stats,
+            f"The FP8 cache of the {self.part} could not be written to {cache.index.folder} "
+            f"({error.strerror or error}); without it every start takes longer.",
         )
 
-    def _do_without(self, sentence: str) -> None:
-        self.stats.notice = sentence
-        log.warning("%s", sentence)
+
+def _stored(cache: WeightsCache, item: Item, *, verify: bool) -> Packed:
+    """Read an item, or only compare its checksum; raise `CacheDamaged`."""
+    if item.use is Use.LOADED:
+        return cache.read(item.key, verify=verify)
+    if verify:
+        cache.check(item.key)
+    return Packed(torch.empty(0), {})
+
+
+def _do_without(stats: LoadStats, sentence: str) -> None:
+    stats.notice = sentence
+    log.warning("%s", sentence)
 
 
 def _ignore(stage: str, fraction: float | None) -> None:

@@ -1,32 +1,39 @@
-"""One safetensors file of packed blocks: written front to back, checked block by block.
+"""The weights cache of one network: plain bytes in files, and an index that says what lies where.
 
-Each item is a contiguous run of tensors with a CRC-32 in the header's metadata. The header's
-length is known beforehand, so the sums are filled in at the end, in place.
+Each tensor is read with plain reads into the buffer where it stays, and compared with its item's
+CRC-32 there. Items are only ever appended.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bot.engine.files.cache_index import (
+    CacheIndex,
+    PublishedFile,
+    StoredItem,
+    StoredTensor,
+    stem_of,
+    sync_folder,
+)
 from bot.engine.stream.layout import Packed
-from bot.engine.stream.published import DTYPES, read_header
+from bot.engine.stream.pinned import page_aligned
+from bot.engine.stream.published import DTYPE_NAMES, DTYPES, TensorPlace, read_tensor
 
-_NAMES: Final = {dtype: name for name, dtype in DTYPES.items()}
-_PAGE: Final = 4096
-_ALIGNMENT: Final = 64
 _FLAT: Final = "flat"
 _SMALL: Final = "small."
-_UNKNOWN: Final = "0" * 8
+_PIECE: Final = 2**24
+# What a cut-off conversion loses at most. Each saving waits until all is on the disk.
+_SAVE_BYTES: Final = 2**30
 
 
 class CacheDamaged(Exception):
@@ -34,129 +41,157 @@ class CacheDamaged(Exception):
 
 
 def parts(packed: Packed) -> dict[str, Tensor]:
-    """Return an item's tensors by their names in the file."""
+    """Return an item's tensors by their names in the index."""
     small = {f"{_SMALL}{name}": tensor for name, tensor in packed.small.items()}
     return {**small, _FLAT: packed.flat}
 
 
-class FilePlan:
-    """Where everything lies. `items` has tensors of the right shapes and types, without values."""
+class WeightsCache:
+    """The items of the network `part` in `folder`. Threads may read; one writes, and is alone.
 
-    def __init__(self, items: Mapping[str, Packed], identity: str) -> None:
-        self.identity = identity
-        self.sizes = {key: sum(t.nbytes for t in parts(p).values()) for key, p in items.items()}
-        self.tensors: dict[str, dict[str, Any]] = {}
-        self._pads: dict[str, int] = {}
-        end = 0
-        for key, packed in items.items():
-            for name, tensor in parts(packed).items():
-                full = f"{key}/{name}"
-                # The format knows no gaps, so a gap is a tensor of its own.
-                if gap := -end % _ALIGNMENT:
-                    end = self._place(f"{full}.pad", "U8", [gap], end, gap)
-                    self._pads[full] = gap
-                kind, shape = _NAMES[tensor.dtype], list(tensor.shape)
-                end = self._place(full, kind, shape, end, tensor.nbytes)
-        self.size = len(self.header({})) + end
+    What is written counts once `commit` has saved the index. Writing raises OSError.
+    """
 
-    def _place(self, name: str, kind: str, shape: list[int], start: int, size: int) -> int:
-        span = [start, start + size]
-        self.tensors[name] = {"dtype": kind, "shape": shape, "data_offsets": span}
-        return start + size
+    def __init__(self, folder: Path, part: str) -> None:
+        self.index = CacheIndex.load(folder, part)
+        self._data = folder / f"{stem_of(part)}.weights"
+        self._file: BinaryIO | None = None
+        self._unsaved = 0
 
-    def header(self, sums: Mapping[str, str]) -> bytes:
-        """Return the file's beginning, whose length doesn't depend on `sums`."""
-        crc = {key: sums.get(key, _UNKNOWN) for key in self.sizes}
-        metadata = {"format": "pt", "identity": self.identity, "crc32": json.dumps(crc)}
-        text = json.dumps({"__metadata__": metadata, **self.tensors}).encode()
-        text += b" " * (-(8 + len(text)) % _PAGE)
-        return len(text).to_bytes(8, "little") + text
+    @property
+    def carried(self) -> Path:
+        """Where tensors wait whose files are gone and whose items are not complete."""
+        return self.index.folder / f"{self.index.stem}.carried.safetensors"
 
-    def gap(self, name: str) -> bytes:
-        """Return the bytes between tensor `name` and what comes before it."""
-        return bytes(self._pads.get(name, 0))
+    def has(self, key: str, form: str) -> bool:
+        """Tell whether an item is there that was made in this way."""
+        item = self.index.items.get(key)
+        return item is not None and item.form == form
 
+    def read(self, key: str, *, verify: bool = True) -> Packed:
+        """Read an item into memory of its own; `flat` begins with a page, and fills whole ones.
 
-class CacheWriter:
-    """Writes to `temporary`; only `commit` makes it `path`. Raises OSError."""
-
-    def __init__(self, path: Path, temporary: Path, plan: FilePlan) -> None:
-        self._path = path
-        self._temporary = temporary
-        self._plan = plan
-        self._sums: dict[str, str] = {}
-        self._file: BinaryIO = temporary.open("xb")
-        self._file.write(plan.header({}))
-
-    def write(self, key: str, packed: Packed) -> None:
-        """Append the next item."""
-        crc = 0
-        for name, tensor in parts(packed).items():
-            data = _bytes(tensor.cpu())
-            self._file.write(self._plan.gap(f"{key}/{name}"))
-            self._file.write(data)
-            crc = zlib.crc32(data, crc)
-        self._sums[key] = f"{crc:08x}"
-
-    def commit(self) -> None:
-        """Finish the file and give it its name."""
-        assert self._file.tell() == self._plan.size
-        self._file.seek(0)
-        self._file.write(self._plan.header(self._sums))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.replace(self._path)
-        if os.name == "posix":
-            folder = os.open(self._path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-
-    def abort(self) -> None:
-        """Remove what was written, if it was not committed."""
-        with suppress(OSError):  # what is still buffered can't be written either
-            self._file.close()
-        with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
-
-
-class CacheReader:
-    """The mapped file; raises `CacheDamaged` unless its header and size are those of `plan`."""
-
-    def __init__(self, path: Path, plan: FilePlan) -> None:
+        Raises `CacheDamaged`.
+        """
+        item, crc = self.index.items[key], 0
+        tensors: dict[str, Tensor] = {}
         try:
-            size = path.stat().st_size
-            header: dict[str, Any] = json.loads(read_header(path))
-            metadata = header.pop("__metadata__")
-            self._sums: dict[str, str] = json.loads(metadata["crc32"])
-            self._file: Any = safe_open(path, framework="pt", device="cpu")
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            for name, stored in item.tensors.items():
+                place = self._place(item, stored)
+                whole = page_aligned(place.size)[: place.size] if name == _FLAT else None
+                tensors[name] = read_tensor(place, whole)
+                if verify:
+                    crc = zlib.crc32(_bytes(tensors[name]), crc)
+            flat = tensors.pop(_FLAT)
+        except (OSError, EOFError, KeyError) as error:
             raise CacheDamaged(repr(error)) from error
-        if size != plan.size:
-            raise CacheDamaged(f"{size} bytes instead of {plan.size}")
-        if metadata["identity"] != plan.identity or header != plan.tensors:
-            raise CacheDamaged("its header is another model's")
-        self._names: dict[str, list[str]] = {key: [] for key in plan.sizes}
-        for full in plan.tensors:
-            if not full.endswith(".pad"):
-                key, name = full.rsplit("/", 1)
-                self._names[key].append(name)
-
-    def item(self, key: str) -> Packed:
-        """Return views of the file."""
-        tensors = {name: self._file.get_tensor(f"{key}/{name}") for name in self._names[key]}
-        flat = tensors.pop(_FLAT)
+        if verify and f"{crc:08x}" != item.crc32:
+            raise CacheDamaged("its checksum is wrong")
         return Packed(flat, {name.removeprefix(_SMALL): t for name, t in tensors.items()})
 
-    def check(self, key: str, packed: Packed) -> None:
-        """Read the whole item; raise `CacheDamaged` if its sum is wrong. Threads may call it."""
-        crc = 0
-        for tensor in parts(packed).values():
-            crc = zlib.crc32(_bytes(tensor), crc)
-        if self._sums.get(key) != f"{crc:08x}":
-            raise CacheDamaged(f"the checksum of {key} is wrong")
+    def check(self, key: str) -> None:
+        """Compare an item's checksum without keeping it in memory; raise `CacheDamaged`."""
+        item, crc = self.index.items[key], 0
+        piece = bytearray(_PIECE)
+        try:
+            for stored in item.tensors.values():
+                place = self._place(item, stored)
+                left = place.size
+                with place.path.open("rb", buffering=0) as file:
+                    file.seek(place.offset)
+                    while left and (size := file.readinto(memoryview(piece)[:left])):
+                        crc = zlib.crc32(memoryview(piece)[:size], crc)
+                        left -= size
+        except (OSError, KeyError) as error:
+            raise CacheDamaged(repr(error)) from error
+        if f"{crc:08x}" != item.crc32:
+            raise CacheDamaged("its checksum is wrong")
+
+    def place(self, key: str, name: str) -> TensorPlace:
+        """Return where the small tensor `name` of an item lies."""
+        item = self.index.items[key]
+        return self._place(item, item.tensors[f"{_SMALL}{name}"])
+
+    def write(self, key: str, form: str, packed: Packed) -> None:
+        """Write an item behind the others."""
+        self.index.items[key] = _written(self._opened(), self._data.name, form, packed)
+        self._unsaved += sum(tensor.nbytes for tensor in parts(packed).values())
+        if self._unsaved >= _SAVE_BYTES:
+            self.commit()
+
+    def commit(self) -> None:
+        """Have all that was written count."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+        self.index.save()
+        self._unsaved = 0
+
+    def finish(self, files: Mapping[str, PublishedFile]) -> None:
+        """Have it count as the whole of what was made of these files, which may go from now on."""
+        self.made_of(files, taken=True)
+        self.index.complete, self.index.carried = True, None
+        self.commit()
+        self.carried.unlink(missing_ok=True)
+
+    def made_of(self, files: Mapping[str, PublishedFile], *, taken: bool) -> None:
+        """Remember published files, and that all of each is `taken`, if it was not before."""
+        before = self.index.taken
+        for name, file in files.items():
+            self.index.published[name] = replace(file, taken=taken or name in before)
+
+    def close(self) -> None:
+        """Close what is being written to; what was not committed is of no use."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+
+    def clear(self) -> None:
+        """Remove all of it, and what other versions of it have left; raise OSError."""
+        self.close()
+        folder, stem = self.index.folder, self.index.stem
+        folder.mkdir(parents=True, exist_ok=True)
+        # The index first: it must never name what another conversion wrote.
+        for pattern in (f"{stem}.json*", f"{stem}.weights", f"{stem}.carried.*", f"{stem}-*"):
+            for path in folder.glob(pattern):
+                if path.suffix in {".json", ".partial", ".weights", ".safetensors"}:
+                    path.unlink(missing_ok=True)
+        sync_folder(folder)
+        self.index = CacheIndex(folder, stem)
+        self._unsaved = 0
+
+    def _opened(self) -> BinaryIO:
+        """Open the file that is appended to, after the last item that counts."""
+        if self._file is None:
+            items = self.index.items.values()
+            ends = [item.end for item in items if item.file == self._data.name]
+            self.index.folder.mkdir(parents=True, exist_ok=True)
+            if not ends:
+                # Not cut off: another engine may still read an older one.
+                self._data.unlink(missing_ok=True)
+            self._file = self._data.open("r+b" if ends else "x+b", buffering=0)
+            self._file.truncate(max(ends, default=0))
+            self._file.seek(0, os.SEEK_END)
+        return self._file
+
+    def _place(self, item: StoredItem, stored: StoredTensor) -> TensorPlace:
+        path = self.index.folder / item.file
+        return TensorPlace(path, stored.offset, DTYPES[stored.dtype], stored.shape)
+
+
+def _written(file: BinaryIO, name: str, form: str, packed: Packed) -> StoredItem:
+    """Write an item's tensors one after the other; return what the index says of it."""
+    crc, offset = 0, file.tell()
+    tensors: dict[str, StoredTensor] = {}
+    for key, tensor in parts(packed).items():
+        data = _bytes(tensor.cpu())
+        left = memoryview(data)
+        while left.nbytes:
+            left = left[file.write(left) :]
+        crc = zlib.crc32(data, crc)
+        tensors[key] = StoredTensor(DTYPE_NAMES[tensor.dtype], tuple(tensor.shape), offset)
+        offset += tensor.nbytes
+    return StoredItem(form, name, f"{crc:08x}", offset, tensors)
 
 
 def _bytes(tensor: Tensor) -> Any:

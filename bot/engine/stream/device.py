@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from bot.engine.host_memory import most_pinned, total_memory
-from bot.engine.stream.pinned import HostBuffer, PinnedMemory, Staging, forget_error
+from bot.engine.stream.pinned import HostBuffer, PinnedMemory, Staging, fills_pages, forget_error
 
 
 class Event(Protocol):
@@ -54,13 +54,29 @@ class Device:
         """Whether the driver has refused to pin main memory."""
         return False
 
-    def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
-        """Return `size` bytes of main memory that `copying` may read.
+    def host_buffer(
+        self, size: int, *, pinned: bool = False, held: torch.Tensor | None = None
+    ) -> HostBuffer:
+        """Return `size` bytes of main memory that `copying` may read: `held` itself, or others.
 
         Where they are wanted `pinned` and may be, the device fetches them by itself.
         """
         del pinned
-        return HostBuffer(size)
+        return HostBuffer(size, held=held)
+
+    def keep(self, flat: torch.Tensor, *, pinned: bool = False) -> HostBuffer:
+        """Return `flat` in main memory: itself where it lies there already, else a copy.
+
+        No copy either where it is to be pinned and has its pages for itself.
+        """
+        size = flat.numel()
+        if flat.device.type == "cpu" and not pinned:
+            return HostBuffer(size, held=flat)
+        if flat.device.type == "cpu" and fills_pages(flat):
+            return self.host_buffer(size, pinned=True, held=flat)
+        host = self.host_buffer(size, pinned=pinned)
+        host.tensor.copy_(flat)
+        return host
 
     def buffer(self, size: int) -> torch.Tensor:
         """Return `size` uninitialised bytes of the device's memory, flat uint8."""
@@ -111,9 +127,11 @@ class CudaDevice(Device):
         """See `Device`."""
         return self.pinned.refused
 
-    def host_buffer(self, size: int, *, pinned: bool = False) -> HostBuffer:
+    def host_buffer(
+        self, size: int, *, pinned: bool = False, held: torch.Tensor | None = None
+    ) -> HostBuffer:
         """See `Device`."""
-        return HostBuffer(size, self.pinned if pinned else None)
+        return HostBuffer(size, self.pinned if pinned else None, held)
 
     def copying(self) -> AbstractContextManager[Any]:
         """See `Device`."""

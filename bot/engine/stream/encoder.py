@@ -26,6 +26,7 @@ from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import NORMS, TextGeometry, text_layout
 
 # Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
@@ -91,7 +92,7 @@ class StreamedTextEncoder:
         self._streamer = Streamer(device) if streamer is None else streamer
         self._shared = streamer is not None
         self._small: dict[int, dict[str, Tensor]] = {}
-        self._table = torch.empty(0)
+        self._table: Tensor | StoredTable = torch.empty(0)
         self._rotary = Qwen2_5_VLRotaryEmbedding(config).to(device.torch)
         with torch.device("meta"):
             self._layer = Qwen2_5_VLDecoderLayer(config, 0).eval()
@@ -100,7 +101,7 @@ class StreamedTextEncoder:
         for name, linear in self._linears.items():
             self._layer.set_submodule(name, linear)
 
-    def set_outer(self, table: Tensor, norm: Tensor) -> None:
+    def set_outer(self, table: Tensor | StoredTable, norm: Tensor) -> None:
         """Take the embedding table [words, width], which stays where it is, and the last norm."""
         self._table = table
         self._norm.weight = _parameter(norm.to(self._device.torch, self._dtype))
@@ -210,7 +211,11 @@ class StreamedTextEncoder:
         return (nn.utils.rnn.pad_sequence(self.encode(rows, then), batch_first=True),)
 
     def _embedded(self, ids: Tensor) -> Tensor:
-        rows = functional.embedding(ids.to(self._table.device), self._table)
+        table = self._table
+        if isinstance(table, StoredTable):
+            rows = table.rows(ids)
+        else:
+            rows = functional.embedding(ids.to(table.device), table)
         return rows[None].to(self._device.torch, self._dtype)
 
     def _rope(self, state: Tensor) -> tuple[Tensor, Tensor]:

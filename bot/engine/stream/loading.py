@@ -9,6 +9,7 @@ import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.models.qwen_image_vae import QwenImageVAE
+from torch import Tensor
 
 from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
 from bot.engine.stream.decode import PictureCodec
@@ -18,9 +19,10 @@ from bot.engine.stream.flat_vae import flatten, planar
 from bot.engine.stream.network import AnyDiT
 from bot.engine.stream.parts import (
     OUTER,
+    TABLE,
+    TABLE_WEIGHT,
     key_of,
     text_items,
-    text_table,
     transformer_geometry,
     transformer_items,
 )
@@ -28,6 +30,7 @@ from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import TextGeometry
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.weights import Kind
@@ -84,13 +87,16 @@ def load_text_encoder(
     items = text_items(sources, TextGeometry.of(config), dtype, storage)
     checkpoint = Checkpoint("text encoder", sources, items, cache if storage.quantized else None)
     made = StreamedTextEncoder(config, device, dtype, storage=storage, streamer=streamer)
+    norm: Tensor | None = None
     for key, packed in checkpoint.load(device.torch, progress):
         kind, index = key_of(key)
         if kind == OUTER:
-            made.set_outer(text_table(sources), packed.small["norm.weight"])
+            norm = packed.small["norm.weight"]
         else:
             made.add_packed(index, packed)
         del packed
+    assert norm is not None
+    made.set_outer(StoredTable(checkpoint.place(TABLE, TABLE_WEIGHT)), norm)
     return made, checkpoint.stats
 
 
@@ -101,7 +107,6 @@ def load_vae(
     with skip_model_initialization():
         vae: Any = network()
         flatten(vae)
-    # Copies: the published file shouldn't stay mapped for its whole life.
     state = {name: planar(sources.tensor(name)) for name in vae.state_dict()}
     vae.load_state_dict(state, assign=True)
     return PictureCodec(vae.requires_grad_(False), device, dtype)

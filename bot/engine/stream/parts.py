@@ -6,9 +6,8 @@ import re
 from typing import Final
 
 import torch
-from torch import Tensor
 
-from bot.engine.stream.cache import Item, Plain
+from bot.engine.stream.items import AsPublished, Item, Plain, Use
 from bot.engine.stream.layout import Geometry, block_layout, modulation_layout
 from bot.engine.stream.published import Sources
 from bot.engine.stream.storage import Storage
@@ -17,6 +16,9 @@ from bot.engine.stream.text_layout import TextGeometry, text_layout
 OUTER: Final = "outer"
 _BLOCK: Final = re.compile(r"transformer_blocks\.(\d+)\.(.+)")
 _MODULATION: Final = ("img_mod.", "txt_mod.")
+TABLE: Final = "table"
+TABLE_WEIGHT: Final = "embed_tokens.weight"
+_VISION: Final = re.compile(r"(?:model\.)?visual\.((?:blocks\.(\d+)\.)?.+)")
 
 
 def transformer_geometry(sources: Sources) -> Geometry:
@@ -59,14 +61,29 @@ def key_of(key: str) -> tuple[str, int]:
 
 def _text_prefix(sources: Sources) -> str:
     """Return how the language model's names begin: published files and newer ones differ."""
-    end = "embed_tokens.weight"
+    end = TABLE_WEIGHT
     return next((n.removesuffix(end) for n in sources.names if n.endswith(end)), "model.")
+
+
+def text_geometry(sources: Sources) -> TextGeometry:
+    """Return the widths of the language model, by the files' headers."""
+    prefix = _text_prefix(sources)
+    layer = re.compile(rf"{re.escape(prefix)}layers\.(\d+)\..+")
+    layers = {int(match[1]) for name in sources.names if (match := layer.fullmatch(name))}
+    first = f"{prefix}layers.{min(layers)}."
+    _, (inner, dim) = sources.spec(f"{first}mlp.gate_proj.weight")
+    _, (key_value, _) = sources.spec(f"{first}self_attn.k_proj.weight")
+    return TextGeometry(max(layers) + 1, dim, inner, key_value)
 
 
 def text_items(
     sources: Sources, geometry: TextGeometry, dtype: torch.dtype, storage: Storage
 ) -> list[Item]:
-    """Return "outer" (the last norm) and "layer.i"; no vision tower, no `lm_head`, no table."""
+    """Return "outer" (the last norm) and "layer.i"; then what no load hands out: see `Use`.
+
+    That is the embedding table, of which a prompt's words are looked up, the vision tower by its
+    blocks, and the language head. Nothing reads the latter two yet.
+    """
     prefix = _text_prefix(sources)
     layout = text_layout(geometry, dtype, storage)
     items = [Item(OUTER, {"norm.weight": f"{prefix}norm.weight"}, Plain(dtype))]
@@ -74,9 +91,14 @@ def text_items(
         start = f"{prefix}layers.{index}."
         names = {name: f"{start}{name}" for name in layout.inputs}
         items.append(Item(f"layer.{index}", names, layout))
+    table = {TABLE_WEIGHT: f"{prefix}{TABLE_WEIGHT}"}
+    items.append(Item(TABLE, table, AsPublished(), Use.LOOKED_UP))
+    if "lm_head.weight" in sources.names:
+        items.append(Item("head", {"weight": "lm_head.weight"}, AsPublished(), Use.KEPT))
+    tower: dict[str, dict[str, str]] = {}
+    for full in sources.names:
+        if match := _VISION.fullmatch(full):
+            key = "vision" if match[2] is None else f"vision.{match[2]}"
+            tower.setdefault(key, {})[match[1]] = full
+    items += [Item(key, names, AsPublished(), Use.KEPT) for key, names in tower.items()]
     return items
-
-
-def text_table(sources: Sources) -> Tensor:
-    """Return the embedding table [words, width] as a view of its file: a look-up reads its rows."""
-    return sources.tensor(f"{_text_prefix(sources)}embed_tokens.weight")

@@ -56,10 +56,20 @@ class PinnedMemory:
 
 
 class HostBuffer:
-    """Flat bytes in main memory, `pinned` where an account is given and agrees."""
+    """Flat bytes in main memory, `pinned` where an account is given and agrees.
 
-    def __init__(self, size: int, pinned: PinnedMemory | None = None) -> None:
-        whole = _pages(size) if pinned is not None else torch.empty(size, dtype=torch.uint8)
+    With `held`, they are those very bytes; to be pinned, they have to fill pages (`fills_pages`).
+    """
+
+    def __init__(
+        self, size: int, pinned: PinnedMemory | None = None, held: torch.Tensor | None = None
+    ) -> None:
+        if held is not None:
+            whole = held if pinned is None else _whole_pages(held)
+        else:
+            whole = (
+                page_aligned(size) if pinned is not None else torch.empty(size, dtype=torch.uint8)
+            )
         self.tensor = whole[:size]
         self.pinned = pinned is not None and pinned.pin(whole)
         if pinned is not None and self.pinned:
@@ -118,12 +128,27 @@ def forget_error() -> None:
         log.debug("cleared: %s", error)
 
 
-def _pages(size: int) -> torch.Tensor:
+def page_aligned(size: int) -> torch.Tensor:
     """Return `size` uninitialised bytes, rounded up to whole pages that nothing else lies in.
 
     A page of which two buffers have a part can be registered for one of them only.
     """
-    whole = -(-size // PAGE) * PAGE
+    whole = _rounded(size)
     raw = torch.empty(whole + PAGE, dtype=torch.uint8)
     start = -raw.data_ptr() % PAGE
     return raw[start : start + whole]
+
+
+def fills_pages(flat: torch.Tensor) -> bool:
+    """Tell whether flat bytes in main memory begin with a page and have their last one alone."""
+    room = flat.untyped_storage().nbytes() - flat.storage_offset()
+    return bool(flat.data_ptr() % PAGE == 0 and room >= _rounded(flat.numel()))
+
+
+def _whole_pages(flat: torch.Tensor) -> torch.Tensor:
+    """Return all of the pages that flat bytes fill."""
+    return flat.as_strided((_rounded(flat.numel()),), (1,))
+
+
+def _rounded(size: int) -> int:
+    return -(-size // PAGE) * PAGE

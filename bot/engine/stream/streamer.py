@@ -48,7 +48,7 @@ class Streamer:
         self._places: dict[Hashable, int] = {}
 
     def add(self, key: Hashable, flat: Tensor, *, resident: bool, pinned: bool = False) -> None:
-        """Take over the bytes of `flat` (uint8)."""
+        """Take over the bytes of `flat` (uint8), without a copy where they may stay there."""
         home = _Home()
         for slot in self._slots:
             if slot.key == key:  # what it holds is of before
@@ -58,8 +58,7 @@ class Streamer:
         if resident:
             home.device = flat.to(self._device.torch)
         else:
-            home.host = self._device.host_buffer(flat.numel(), pinned=pinned)
-            home.host.tensor.copy_(flat)
+            home.host = self._device.keep(flat, pinned=pinned)
         self._homes[key] = home
 
     def is_resident(self, key: Hashable) -> bool:
@@ -84,9 +83,7 @@ class Streamer:
         if home.device is None:
             return
         if home.host is None:
-            host = self._device.host_buffer(home.device.numel(), pinned=key in self._pinned)
-            host.tensor.copy_(home.device)
-            home.host = host
+            home.host = self._device.keep(home.device, pinned=key in self._pinned)
         home.device = None
 
     def promote(self, key: Hashable) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 
 from bot.engine.files import find
+from bot.engine.files.cache_index import CacheIndex
 from bot.engine.stream.budget import GIB, Work
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.device import open_device
@@ -75,10 +76,11 @@ def _load(
 
 def measure(root: Path, device: str, budget_gib: float, model: str = find.FIRST) -> dict[str, Any]:
     """Load twice (the first opens the device), then do the bare work; return the figures."""
-    files, missing = find.find(root, model)
+    files, missing = find.find(root, model, "fp8")
     if files is None:
         raise SystemExit(f"There is no model in that folder: {missing[0].name} is missing.")
-    sources = Sources(files.transformer)
+    index = find.cache_indexes(root, model, "fp8")["transformer"]
+    sources = Sources(files.transformer, index)
     settings = TransformerSettings(
         device=device, dtype=DTYPE, budget=int(budget_gib * GIB), usual=Work(1344, 768)
     )
@@ -87,8 +89,8 @@ def measure(root: Path, device: str, budget_gib: float, model: str = find.FIRST)
     if device != "cpu":
         torch.cuda.empty_cache()
     found, _ = _load(sources, settings, folder)
-    cache = next(path for path in folder.glob("transformer-*.safetensors"))
-    found["bare"] = bare(cache, pinned, device)
+    first = next(iter(CacheIndex.load(folder, "transformer").items.values()))
+    found["bare"] = bare(folder / first.file, pinned, device)
     bare_s = sum(found["bare"].values())
     found["load_ratio"] = found["load_s"] / bare_s
     found["to_first_step_ratio"] = (found["load_s"] + found["modulation_and_first_step_s"]) / bare_s
