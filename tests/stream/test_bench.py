@@ -30,7 +30,7 @@ def test_the_benchmark_runs_at_toy_size(tmp_path, capsys):
         assert variant["identical_to_resident"]
         assert 0 < variant["error"] < 0.1
         assert variant["rounds_s"][0] > 0
-    assert 0 < figures["variants"]["DiffSynth bf16 eager"]["error_float32"] < 0.02
+    assert 0 < figures["variants"]["DiffSynth bf16 eager"]["error_float32"] < 0.05
     # A network as narrow as this one says less than the real widths; the order holds here too.
     assert ours["int8"]["excess"] < 0.45 * ours["fp8"]["excess"]
     assert ours["int8-fast"]["excess"] < ours["fp8"]["excess"]
