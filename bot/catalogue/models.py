@@ -97,7 +97,7 @@ class ModelSpec:
     """
 
     streamed: bool = False
-    """Whether this bot's own engine draws it: LoRAs, previews, FP8 cache, streamed blocks.
+    """Whether this bot's own engine draws it: LoRAs, previews, weights cache, streamed blocks.
 
     So it is where the family has a streamed module (bot/engine/models/families.py).
     """

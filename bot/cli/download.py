@@ -65,7 +65,7 @@ def download_model(settings: Settings, *, drop: bool = False) -> str:
     name, precision = settings.image_model_name, stored_precision(settings)
     if drop and precision is None:
         raise BotError(
-            f"Only what the FP8 cache holds can be dropped, and {name} has none with these "
+            f"Only what the weights cache holds can be dropped, and {name} has none with these "
             "settings (IMAGE_OFFLOAD, IMAGE_PRECISION): python -m bot download, without --drop."
         )
     size = None if published is None else published.download_bytes
@@ -86,19 +86,19 @@ def download_model(settings: Settings, *, drop: bool = False) -> str:
     size = sum(path.stat().st_size for path in files.weights)
     told = f"{len(files.weights)} files of weights, {size / 1e9:.1f} GB, in {files.folder}"
     if cached := cache_bytes(settings):
-        told += f", and {cached / 1e9:.1f} GB in the FP8 cache beside them"
+        told += f", and {cached / 1e9:.1f} GB in the weights cache beside them"
     return f"Complete: {told}.{_cache_sentence(settings)}"
 
 
 def _cache_sentence(settings: Settings) -> str:
-    """Return what to tell where the FP8 cache that the first picture makes has no room."""
+    """Return what to tell where the weights cache that the first picture makes has no room."""
     wanted, root = cache_to_come(settings), settings.image_model_path
     free = shutil.disk_usage(root).free
     if free >= wanted:
         return ""
     return (
-        f" The FP8 cache needs {wanted / 1e9:.0f} GB more there, and {free / 1e9:.0f} GB are free: "
-        "until there is room, every start converts the model anew. python -m bot download --drop "
+        f" The weights cache needs {wanted / 1e9:.0f} GB more there, and {free / 1e9:.0f} GB are "
+        "free: until there is room, every start converts the model anew. python -m bot download --drop "
         "makes it now, and deletes the files that it is made of."
     )
 

@@ -159,6 +159,7 @@ class Settings(BaseSettings):
             "use the cache."
         ),
     )
+    image_compile_wait_seconds: float = Field(60.0, ge=0, description="Not used any more.")
     image_time_factor: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         10.0,
         description=(

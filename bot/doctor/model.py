@@ -64,7 +64,7 @@ def model_files(settings: Settings) -> Iterator[Finding]:
         size = sum(path.stat().st_size for path in files)
         text = f"{settings.image_model_name}: {len(files)} files, {size / _GB:.1f} GB, "
         if taken := len(_taken(settings)):
-            text += f"and the FP8 cache, which has {taken} more in it, "
+            text += f"and the weights cache, which has {taken} more in it, "
         yield Finding("model files", Level.OK, f"{text}complete in {folder}")
 
 
@@ -91,13 +91,13 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
             least = max(0, published.cache_bytes - cache_bytes(settings))
             step += (
                 f"; python -m bot download --drop needs {least / _GB:.0f} GB: it keeps no files "
-                "that the FP8 cache has"
+                "that the weights cache has"
             )
         yield Finding("model disk", Level.ERROR, text, step)
 
 
 def cache_to_come(settings: Settings) -> int:
-    """Return the bytes of the FP8 cache that is still to be made."""
+    """Return the bytes of the weights cache that is still to be made."""
     published, indexes = settings.model.published, _indexes(settings)
     stored = [index for index in indexes.values() if index.items]
     if published is None or not indexes or (stored and all(index.complete for index in stored)):
@@ -106,7 +106,7 @@ def cache_to_come(settings: Settings) -> int:
 
 
 def cache_bytes(settings: Settings) -> int:
-    """Return the bytes of the FP8 cache that is there."""
+    """Return the bytes of the weights cache that is there."""
     return sum(index.size for index in _indexes(settings).values())
 
 

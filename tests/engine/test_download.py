@@ -179,7 +179,7 @@ def test_a_cache_that_will_not_fit_is_told(tmp_path, monkeypatch):
     for free, told in ((35e9, False), (20e9, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
         said = download_model(settings)
-        assert ("The FP8 cache needs 35 GB more there, and 20 GB are free" in said) is told
+        assert ("The weights cache needs 35 GB more there, and 20 GB are free" in said) is told
 
 
 @pytest.mark.slow

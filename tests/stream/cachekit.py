@@ -1,4 +1,4 @@
-"""What the tests of the FP8 cache share."""
+"""What the tests of the weights cache share."""
 
 from __future__ import annotations
 

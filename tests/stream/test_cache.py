@@ -132,7 +132,7 @@ def test_progress_only_grows_within_a_stage_and_ends_at_one(model) -> None:
         assert len(shares) == 9
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
-        assert {name for name, _ in seen} <= {stage, "writing the FP8 cache"}
+        assert {name for name, _ in seen} <= {stage, "writing the weights cache"}
 
 
 def test_no_more_than_one_block_is_alive_beside_what_the_reader_keeps(model, monkeypatch) -> None:

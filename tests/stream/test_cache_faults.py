@@ -152,7 +152,10 @@ def test_a_full_disk_is_said_in_one_sentence_and_the_model_is_loaded_all_the_sam
     checkpoint = opened(model)
     with caplog.at_level(logging.WARNING):
         assert same(loaded(checkpoint), want)
-    assert "The FP8 cache of the transformer needs 0.0 GB on the disk of" in checkpoint.stats.notice
+    assert (
+        "The weights cache of the transformer needs 0.0 GB on the disk of"
+        in checkpoint.stats.notice
+    )
     assert "without it every start takes longer" in caplog.text
     assert files_in(model) == []
 
@@ -195,7 +198,7 @@ def test_a_reader_that_stops_is_gone_on_from(model, caplog) -> None:
     assert not after.cached
     with caplog.at_level(logging.INFO):
         got = loaded(after)
-    assert "The FP8 cache of the transformer has 3 of 9 parts" in caplog.text
+    assert "The weights cache of the transformer has 3 of 9 parts" in caplog.text
     assert (after.stats.packed, after.stats.source) == (6, "files")
     assert same(dict(first), {key: got[key] for key, _ in first})
     assert same(got, loaded(opened(model, folder=False)))

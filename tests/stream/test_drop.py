@@ -261,7 +261,9 @@ def test_another_revision_is_noticed_beside_the_cache(pipe, hub, tmp_path) -> No
     (home / one).write_bytes(hub.files[one])  # at another time: it may be another's
     with pytest.raises(EngineError) as caught:
         networks(pipe, home, home / "fp8-cache")
-    assert f"The model file {one} is not what the FP8 cache was made of" in caught.value.sentence
+    assert (
+        f"The model file {one} is not what the weights cache was made of" in caught.value.sentence
+    )
     assert CacheIndex.load(home / "fp8-cache", "transformer").complete  # it is not thrown away
     for name, data in hub.files.items():
         if name.startswith("transformer"):

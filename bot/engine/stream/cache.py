@@ -156,7 +156,7 @@ class Checkpoint:
                 del packed
                 started = time.perf_counter()
             if self._writes and self._cache is not None and not self._cache.index.complete:
-                progress(mark("writing the FP8 cache"), None)
+                progress(mark("writing the weights cache"), None)
                 self._save(complete=True)
             stats.seconds += time.perf_counter() - started
         finally:
@@ -222,8 +222,8 @@ class Checkpoint:
                 cache.clear()
             raise load_error(
                 mark(
-                    "The FP8 cache is damaged or of another version, and the model's files that it "
-                    "was made of are gone: they are downloaded again."
+                    "The weights cache is damaged or of another version, and the model's files that "
+                    "it was made of are gone: they are downloaded again."
                 ),
                 f"{cache.index.path}: lacks what was made of {name}",
             )
@@ -241,8 +241,8 @@ class Checkpoint:
                 if free < wanted + _SPARE_BYTES:
                     _do_without(
                         self.stats,
-                        f"The FP8 cache of the {self.part} needs {wanted / 1e9:.1f} GB on the disk "
-                        f"of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without it "
+                        f"The weights cache of the {self.part} needs {wanted / 1e9:.1f} GB on the "
+                        f"disk of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without it "
                         "every start takes longer.",
                     )
                     return False
@@ -252,7 +252,7 @@ class Checkpoint:
         if missing and cache.index.items:
             there = len(self.items) - len(missing)
             log.info(
-                "The FP8 cache of the %s has %d of %d parts: the others are made now.",
+                "The weights cache of the %s has %d of %d parts: the others are made now.",
                 self.part,
                 there,
                 len(self.items),
@@ -284,7 +284,7 @@ class Checkpoint:
         cache.close()
         _do_without(
             self.stats,
-            f"The FP8 cache of the {self.part} could not be written to {cache.index.folder} "
+            f"The weights cache of the {self.part} could not be written to {cache.index.folder} "
             f"({error.strerror or error}); without it every start takes longer.",
         )
 

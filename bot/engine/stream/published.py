@@ -129,8 +129,8 @@ class Sources:
                     if strange:
                         raise load_error(
                             mark(
-                                "The model file {file} is not what the FP8 cache was made of, and "
-                                "others are missing: delete it, or the cache, which is made anew."
+                                "The model file {file} is not what the weights cache was made of, "
+                                "and others are missing: delete it, or the cache, which is made anew."
                             ),
                             f"{self.files}, without {file}",
                             file=known_as(self.files[0]),
