@@ -87,6 +87,10 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
     elif is_rate_limit(error):
         # Whatever is said now would only be refused too.
         log.warning("an interaction is left without an answer: %s", explain(error))
+    elif interaction.client.services.queue.control.closed:
+        # What it needed was closed under it. What was accepted is answered after the next start.
+        cause = type(error.__cause__ or error).__name__
+        log.warning("an interaction is left without an answer: the bot stops (%s)", cause)
     else:
         short_id = secrets.token_hex(3)
         log.error("unexpected error %s in an interaction", short_id, exc_info=error)

@@ -379,13 +379,11 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings.
+    """Read the settings; raise `ConfigError` with a sentence that shows no secret.
 
-    Raises `ConfigError` with a sentence; `WrongSettings` is the one that names settings. Neither
-    shows a secret.
+    `WrongSettings` is the one that names settings.
     """
-    env_file = overrides.get("_env_file", ".env")
-    file = None if env_file is None else Path(env_file)
+    file = overrides.get("_env_file", ".env") and Path(overrides.get("_env_file", ".env"))
     if file is not None:
         check_encoding(file)
     check_libraries()

@@ -58,6 +58,21 @@ async def test_in_a_command(stage, monkeypatch, caplog):
     assert (await stage.outcome(await stage.imagine("alice", "goes on"))).files
 
 
+async def test_in_a_command_while_the_bot_stops(stage, monkeypatch, caplog):
+    """What a stop closes under a command is no fault: no id, no traceback."""
+
+    def closing(*_, **__):
+        stage.queue.close()
+        raise Unforeseen
+
+    monkeypatch.setattr(stage.app.client.services.courier, "kept_for", closing)
+    with logged("the bot stops (Unforeseen)") as told:
+        await stage.sandbox.user("alice").slash("art", "queue")
+        await soon(told.wait())
+    assert "left without an answer: the bot stops (Unforeseen)" in caplog.text
+    assert not any(record.exc_info for record in caplog.records)
+
+
 async def test_in_the_arithmetic_of_places(stage, monkeypatch, caplog):
     monkeypatch.setattr(stage.queue.forecast, "look", breaks)
     asked = await stage.imagine("alice", "goes on")
