@@ -98,8 +98,8 @@ def _cache_sentence(settings: Settings) -> str:
         return ""
     return (
         f" The weights cache needs {wanted / 1e9:.0f} GB more there, and {free / 1e9:.0f} GB are "
-        "free: until there is room, every start converts the model anew. python -m bot download --drop "
-        "makes it now, and deletes the files that it is made of."
+        "free: until there is room, every start converts the model anew. python -m bot download "
+        "--drop makes it now, and deletes the files that it is made of."
     )
 
 

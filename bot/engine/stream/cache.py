@@ -222,8 +222,8 @@ class Checkpoint:
                 cache.clear()
             raise load_error(
                 mark(
-                    "The weights cache is damaged or of another version, and the model's files that "
-                    "it was made of are gone: they are downloaded again."
+                    "The weights cache is damaged or of another version, and the model's files "
+                    "that it was made of are gone: they are downloaded again."
                 ),
                 f"{cache.index.path}: lacks what was made of {name}",
             )
@@ -242,8 +242,8 @@ class Checkpoint:
                     _do_without(
                         self.stats,
                         f"The weights cache of the {self.part} needs {wanted / 1e9:.1f} GB on the "
-                        f"disk of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without it "
-                        "every start takes longer.",
+                        f"disk of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without "
+                        "it every start takes longer.",
                     )
                     return False
         except OSError as error:

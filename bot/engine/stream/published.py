@@ -130,7 +130,8 @@ class Sources:
                         raise load_error(
                             mark(
                                 "The model file {file} is not what the weights cache was made of, "
-                                "and others are missing: delete it, or the cache, which is made anew."
+                                "and others are missing: delete it, or the cache, which is made "
+                                "anew."
                             ),
                             f"{self.files}, without {file}",
                             file=known_as(self.files[0]),
