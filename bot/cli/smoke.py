@@ -22,6 +22,7 @@ from bot.app.engines import build_engine
 from bot.catalogue.models import ModelSpec
 from bot.config.settings import Settings
 from bot.doctor.smoke import keep
+from bot.domain.request import GUIDANCE_MIN
 from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading, Picture
 from bot.errors import BotError, DatabaseError
 from bot.pictures.grid import make_grid
@@ -139,7 +140,7 @@ async def _shoot(
     request = EngineRequest(
         job_id=f"smoke-{name}",
         prompt=prompt,
-        negative_prompt="",
+        negative_prompt=spec.negative if quality.guidance > GUIDANCE_MIN else "",
         width=width,
         height=height,
         steps=quality.steps,
@@ -147,6 +148,7 @@ async def _shoot(
         seeds=(_SEED,),
         output_dir=work,
         texts=({"prompt": prompt},),
+        cfg_norm=spec.cfg_norm and quality.guidance > GUIDANCE_MIN,
     )
     async for event in engine.generate(request):
         if isinstance(event, Loading):

@@ -137,9 +137,11 @@ def _add_storm(parser: argparse.ArgumentParser) -> None:
 
 def _add_tiny(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=500, help="prompts (default and most 500)")
-    parser.add_argument("--quality", default="standard", help="fast, standard or high")
+    parser.add_argument("--quality", default="standard", help="fast, balanced, standard or high")
     parser.add_argument("--steps", type=int, help="instead of the quality's")
     parser.add_argument("--guidance", type=float, help="instead of the quality's")
+    parser.add_argument("--reuse", type=float, help="its threshold, instead of the quality's")
+    parser.add_argument("--cfg-norm", action="store_true", help="keep the norm under guidance")
     parser.add_argument("--psnr", type=int, default=32, help="prompts drawn without FP8 too")
     parser.add_argument("--sheet", type=Path, help="PNG of the first 64 pictures")
     parser.add_argument("--keep", metavar="DIR", type=Path, help="where the pictures stay")

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from bot.catalogue.models import find_model
+from bot.catalogue.models import BALANCED, find_model
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import EngineRequest, Finished, Loaded
@@ -55,9 +55,16 @@ def _opened(path: Path) -> Image.Image:
 
 
 async def _draw(
-    options: argparse.Namespace, prompts: list[Prompt], folder: Path, precision: str
+    options: argparse.Namespace,
+    prompts: list[Prompt],
+    folder: Path,
+    precision: str,
+    *,
+    whole: bool = False,
 ) -> Drawn:
+    """Draw in `folder`; with `whole` every step is computed, whatever the threshold of reuse."""
     quality = find_model("tiny").qualities[options.quality]
+    threshold = quality.reuse if options.reuse is None else options.reuse
     engine = EngineProcess(
         "tiny", options=EngineOptions(Path("models"), precision=precision, compile=False)
     )
@@ -75,6 +82,8 @@ async def _draw(
                 seeds=(prompt.seed,),
                 output_dir=folder / "one",
                 texts=({},),
+                cfg_norm=options.cfg_norm,
+                reuse=0.0 if whole else threshold,
             )
             request.output_dir.mkdir(parents=True, exist_ok=True)
             async for event in engine.generate(request):
@@ -156,6 +165,10 @@ async def bench_tiny(options: argparse.Namespace) -> dict[str, Any]:
                     other = await _draw(options, some, folder / precision, precision)
                     name = precision.replace("-", "_")
                     figures[f"{name}_psnr_db"] = _likeness(plain, other)
+                if options.reuse or options.quality == BALANCED:
+                    whole = await _draw(options, some, folder / "whole", "fp8", whole=True)
+                    figures["reuse_psnr_db"] = _likeness(whole, drawn)
+                    figures["whole_seconds_an_image"] = _timings(whole)["seconds_an_image"]
     sys.stderr.write(f"{text}\n")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, ensure_ascii=False, indent=1), "utf-8")
