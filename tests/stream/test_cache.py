@@ -188,6 +188,7 @@ def test_a_cache_of_other_content_under_the_right_name_is_made_anew(model, tmp_p
     again = opened(model)
     assert same(loaded(again), want)
     assert again.stats.source == "files"
+    assert opened(model).cached
 
 
 # Damage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -252,6 +253,22 @@ def test_a_damaged_cache_without_its_files_says_so_and_they_are_wanted_again(
     assert [path.parent.name for path in missing] == ["transformer"]
     dropped(tmp_path)
     assert networks(pipe, home, home / "fp8-cache")
+
+
+def test_a_disk_that_fails_for_once_costs_no_cache(pipe, hub, tmp_path, monkeypatch) -> None:
+    dropped(tmp_path)
+    home = tmp_path / REPOSITORY
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cachefile, "read_tensor", failing)
+        with pytest.raises(EngineError) as caught:
+            networks(pipe, home, home / "fp8-cache")
+    assert "fp8-cache/transformer.weights is damaged" in caught.value.sentence
+    _, stats = networks(pipe, home, home / "fp8-cache")
+    assert [each.source for each in stats] == ["cache", "cache"]
 
 
 def test_another_revision_is_noticed_beside_the_cache(pipe, hub, tmp_path) -> None:

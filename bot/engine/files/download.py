@@ -298,3 +298,4 @@ def _watched(tally: Tally, progress: LoadProgress) -> Generator[None]:
     finally:
         done.set()
         thread.join()
+    progress(tally.stage, 1.0)

@@ -29,7 +29,7 @@ from bot.engine.stream.cachefile import CacheDamaged, WeightsCache, parts
 from bot.engine.stream.items import Item, PackedForms, Use
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.old_cache import adopt
-from bot.engine.stream.published import Sources, TensorPlace, load_error
+from bot.engine.stream.published import Sources, TensorPlace, damaged, load_error
 from bot.words import mark
 
 log = logging.getLogger(__name__)
@@ -189,6 +189,11 @@ class Checkpoint:
             return reading.result()
         except CacheDamaged as error:
             assert self._cache is not None
+            gone = not all(self.sources.readable(name) for name in item.tensors.values())
+            if gone and isinstance(error.__cause__, OSError):
+                # The disk may be well again at the next try, and nothing here can be made anew.
+                path = self._cache.index.folder / self._cache.index.items[item.key].file
+                raise damaged(path, error) from error
             log.warning(
                 "%s is damaged and made anew: %s, %s.", self._cache.index.path, item.key, error
             )
@@ -233,8 +238,10 @@ class Checkpoint:
         """Make ready to write what is missing; tell whether there is room for it."""
         missing = self._missing(cache)
         try:
-            if missing and not cache.index.items:
+            if missing and len(missing) == len(self.items):
                 cache.clear()  # of other files or layouts
+            elif missing:
+                cache.index.complete = False
             wanted = sum(self._sizes[item.key] for item in missing)
             if missing:
                 free = shutil.disk_usage(cache.index.folder).free

@@ -158,7 +158,7 @@ class Sources:
                 mark("The model file {file} is missing."), str(path), file=known_as(path)
             ) from error
         except (OSError, ValueError, KeyError) as error:
-            raise _damaged(path, error) from error
+            raise damaged(path, error) from error
         digest = hashlib.sha256(header.text).hexdigest()
         return PublishedFile(status.st_size, status.st_mtime_ns, digest, tensors)
 
@@ -203,7 +203,7 @@ class Sources:
         try:
             return read_tensor(place)
         except (OSError, EOFError) as error:
-            raise _damaged(place.path, error) from error
+            raise damaged(place.path, error) from error
 
     def _require(self, name: str) -> None:
         if name not in self._specs:
@@ -225,7 +225,8 @@ class Sources:
             )
 
 
-def _damaged(path: Path, error: Exception) -> EngineError:
+def damaged(path: Path, error: Exception) -> EngineError:
+    """Return an `EngineError` (`LOAD_FAILED`) that names a file which cannot be read."""
     return load_error(
         mark("The model file {file} is damaged; deleted, it is downloaded again."),
         f"{path}: {error!r}",
