@@ -249,8 +249,8 @@ class Checkpoint:
                     _do_without(
                         self.stats,
                         f"The weights cache of the {self.part} needs {wanted / 1e9:.1f} GB on the "
-                        f"disk of {cache.index.folder}, where {free / 1e9:.1f} GB are free; without "
-                        "it every start takes longer.",
+                        f"disk of {cache.index.folder}, where {free / 1e9:.1f} GB are free; "
+                        "without it every start takes longer.",
                     )
                     return False
         except OSError as error:
