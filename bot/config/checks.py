@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from bot.catalogue.models import Quality, find_model
 from bot.config.api_keys import NONE, Keys
 from bot.config.hosts import is_loopback
-from bot.domain.request import ImageRequest
+from bot.domain.request import REUSE_MAX, ImageRequest
 from bot.errors import ConfigError, InvalidRequest
 
 # Three base64url parts: the bot's id, a timestamp, a signature.
@@ -142,3 +142,5 @@ Gigabytes = Annotated[Annotated[float, Field(ge=2)] | None, BeforeValidator(giga
 """A setting that is a number of GiB, or `auto`, which is None."""
 Share = Annotated[float, Field(gt=0, le=1)] | None
 """A setting that is a share, or not set."""
+Threshold = Annotated[float, Field(ge=0, le=REUSE_MAX)] | None
+"""A setting that is a threshold of reuse, or not set."""

@@ -28,7 +28,10 @@ def model_as_set(settings: Settings) -> ModelSpec:
     qualities = {**spec.qualities, **own}
     ours = spec.streamed and settings.image_offload == "stream"
     if (balanced := qualities.pop(BALANCED, None)) is not None and ours:
-        spared = replace(balanced, reuse=settings.image_reuse_threshold)
-        qualities = {"fast": qualities["fast"], BALANCED: spared, **qualities}
+        threshold = settings.image_reuse_threshold
+        if threshold is None:
+            threshold = spec.qualities[BALANCED].reuse
+        balanced = replace(balanced, reuse=threshold)
+        qualities = {"fast": qualities["fast"], BALANCED: balanced, **qualities}
     norm = spec.cfg_norm and ours and settings.image_cfg_norm
     return replace(spec, qualities=qualities, cfg_norm=norm)

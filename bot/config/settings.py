@@ -19,12 +19,13 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from bot.catalogue.lora_rules import ALL, checked
-from bot.catalogue.models import MODELS, REUSE, ModelSpec
+from bot.catalogue.models import MODELS, ModelSpec
 from bot.config.api_keys import Keys
 from bot.config.checks import (
     Gigabytes,
     QualityLevel,
     Share,
+    Threshold,
     known_model,
     loopback_only,
     no_real_token_elsewhere,
@@ -36,7 +37,6 @@ from bot.config.levels import model_as_set
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant
 from bot.config.web_addresses import origins, public_url
 from bot.config.wrong import wrong_settings
-from bot.domain.request import REUSE_MAX
 from bot.errors import ConfigError
 
 _PATHS_AS_TEXT: Final = frozenset({"log_dir"})
@@ -184,8 +184,10 @@ class Settings(BaseSettings):
     image_quality_balanced: QualityLevel = Field(
         "", description="The same for `balanced`, which spares some of its steps."
     )
-    image_reuse_threshold: Annotated[float, Field(ge=0, le=REUSE_MAX)] = Field(
-        REUSE, description="The change up to which `balanced` uses a prediction again; 0 never."
+    image_reuse_threshold: Threshold = Field(
+        None,
+        description="The change up to which `balanced` uses a prediction again; 0 never.",
+        examples=[0.15],
     )
     image_quality_standard: QualityLevel = Field(
         "", description="The same for `standard`, which is the default."

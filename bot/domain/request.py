@@ -24,7 +24,7 @@ SEED_LIMIT: Final = 2**53
 LORA_STRENGTH_MAX: Final = 4.0
 SHIFT_MAX: Final = 100.0
 REUSE_MAX: Final = 1.0
-_COMPUTED: Final = 0.65
+_COMPUTED: Final = 0.7
 """The share of steps that are computed where predictions are used again, as it was measured."""
 LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
 REQUEST_VERSION: Final = 1

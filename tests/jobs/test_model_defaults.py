@@ -133,6 +133,10 @@ def test_balanced_spares_steps_as_it_is_set_and_no_other_quality_does():
     texts = png_texts("abcdefghijkm", request, NEWER.name)[0]
     assert texts["parameters"].endswith("CFG norm: on, Reuse: 0.2")
     assert again(job_of(request)).reuse == 0.2
+    own = Settings(_env_file=None, image_quality_balanced="30:3").model
+    assert own.qualities["balanced"].reuse == NEWER.qualities["balanced"].reuse > 0
+    never = Settings(_env_file=None, image_reuse_threshold=0.0).model
+    assert never.qualities["balanced"] == never.qualities["standard"]
     assert suited(request, find_model("Qwen/Qwen-Image-2.1")).reuse == 0.0
     assert list(settings.model.qualities) == ["fast", "balanced", "standard", "high"]
     for changes in ({"image_offload": "stock"}, {"image_model_name": "Qwen/Qwen-Image-2.1"}):
