@@ -7,6 +7,7 @@ import sqlite3
 import time
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,17 @@ class Backup:
     unusable: list[str] = field(default_factory=list[str])
 
 
+def _new_folder(home: Path) -> Path:
+    """Return a folder named by the time, which no other backup of the same second has."""
+    name = time.strftime("%Y%m%d-%H%M%S")
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(
+        home / one
+        for one in names
+        if not (home / one).exists() and not (home / (one + _PARTIAL)).exists()
+    )
+
+
 def back_up(settings: Settings, target: Path | None, *, images: bool) -> Backup:
     """Copy the database, and with `images` the pictures it names, to the new folder `target`.
 
@@ -50,7 +62,7 @@ def back_up(settings: Settings, target: Path | None, *, images: bool) -> Backup:
     source = settings.database_path
     if not source.is_file():
         raise BotError(f"There is no database {source}: nothing to back up.")
-    folder = target or settings.data_dir / "backups" / time.strftime("%Y%m%d-%H%M%S")
+    folder = target or _new_folder(settings.data_dir / "backups")
     if folder.exists():
         raise BotError(f"{folder} exists already: name a new folder.")
     partial = folder.with_name(folder.name + _PARTIAL)

@@ -103,6 +103,14 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_two_backups_of_one_second_are_two_folders(here, monkeypatch):
+    prepare(here / "bot.sqlite3", read_migrations())
+    monkeypatch.setattr("bot.cli.backup.time.strftime", lambda *_: "20261128-120000")
+    assert [main(["backup"]) for _ in range(3)] == [0, 0, 0]
+    names = {folder.name for folder in (here / "backups").iterdir()}
+    assert names == {"20261128-120000", "20261128-120000-2", "20261128-120000-3"}
+
+
 def test_what_cannot_be_backed_up_is_one_sentence(here, capsys):
     assert main(["backup"]) == 1
     assert "nothing to back up" in capsys.readouterr().err
