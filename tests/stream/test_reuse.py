@@ -156,10 +156,12 @@ def test_a_cancel_ends_it_at_a_spared_step_too(monkeypatch):
     assert max(counted.steps) < spared
 
 
-def test_a_spared_step_says_nothing_about_the_pace(monkeypatch):
+@pytest.mark.parametrize("threshold", [THRESHOLD, 1.0])
+def test_a_spared_step_says_nothing_about_the_pace(monkeypatch, threshold):
     dit = streamed()
     counted = Counted(dit, monkeypatch)
     noted: list[int] = []
     monkeypatch.setattr(dit, "note_step", lambda work, _seconds: noted.append(work.pictures))
-    denoise(dit, drawing(seeds=SEEDS), on_step=lambda _step, _total: None)
+    denoise(dit, drawing(seeds=SEEDS, reuse=threshold), on_step=lambda _step, _total: None)
+    assert sum(noted) < STEPS * len(SEEDS)
     assert noted == [counted.steps[step] for step in sorted(counted.steps)]
