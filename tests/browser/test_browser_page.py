@@ -136,7 +136,7 @@ async def test_options_are_checked_before_sending(sandbox: Sandbox, bot: Bot, pa
     await page.type("/")
     await page.until(find(".panel-item", "/admin queue"))
     await page.type("draw ")
-    await page.until("document.querySelector('#option-prompt')?.value === 'a lighthouse'")
+    await page.until("document.activeElement.id === 'option-prompt'")
     await page.type("\n")
     await page.until(find(".chip-problem", "needed"))
     await page.type("an owl steps: many")
@@ -256,7 +256,7 @@ async def test_a_notice_is_in_the_users_language_and_can_be_put_away(
     await page.click("#notice button")
     assert await page.js(f"{notice}.hidden && {notice}.innerText") == ""
     assert await page.js("document.activeElement.id") == "text"
-    await page.js("location.reload()")
+    await page.open(sandbox.url)  # Anew, in the same tab.
     await page.until("document.activeElement?.id === 'text'")
     assert await page.js(f"{notice}.hidden")
 
