@@ -20,6 +20,9 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python
 
+# Set in many containers; without what was compiled once, each process that a test starts does it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo run test quick check latest lock sbom audit fuzz screenshots words lint setup setup-dev clean
 
 help:

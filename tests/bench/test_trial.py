@@ -62,6 +62,7 @@ def outcome(tmp_path_factory) -> tuple[Outcome, list[str]]:
     return found, lines
 
 
+@pytest.mark.slow
 def test_every_part_tells_its_figures(outcome):
     found, lines = outcome
     assert found.failed == {}
@@ -72,6 +73,7 @@ def test_every_part_tells_its_figures(outcome):
     assert [name for name in found.parts if name not in {"confinement", "libraries"}] == parts
 
 
+@pytest.mark.slow
 def test_what_has_no_room_streams(outcome):
     plan, steps = outcome[0].parts["plan"], outcome[0].parts["steps"]
     assert plan["blocks"] == 6
@@ -83,6 +85,7 @@ def test_what_has_no_room_streams(outcome):
     assert outcome[0].parts["card"]["bound"] == "IMAGE_VRAM_GB"
 
 
+@pytest.mark.slow
 def test_the_seconds_are_the_written_formula_of_the_blocks_timed(outcome):
     parts = outcome[0].parts
     steps, found = parts["steps"], parts["seconds"]
@@ -94,6 +97,7 @@ def test_the_seconds_are_the_written_formula_of_the_blocks_timed(outcome):
     assert found["once_s"] > parts["decoding"]["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_it_says_why_blocks_are_not_compiled_and_what_would_help(outcome):
     found, lines = outcome
     assert found.parts["compiling"]["why_not"] == "a C compiler is missing"
@@ -127,6 +131,7 @@ def test_steps_are_as_long_as_the_arithmetic_or_the_copies():
     assert step_seconds(60, 0, Pace(0.02, 9.0, 0.1)) == pytest.approx(1.3)
 
 
+@pytest.mark.slow
 def test_a_budget_without_room_is_the_answer(tmp_path):
     lines: list[str] = []
     found = run(wish(tmp_path, vram_gb=0.01, compile=False), lines.append)
@@ -193,6 +198,7 @@ def test_the_process_goes_with_whoever_listens(tmp_path):
     assert "bot.lab.trial.child" not in mine.stdout
 
 
+@pytest.mark.slow
 def test_without_a_card_it_is_one_sentence(tmp_path):
     done = doctor(tmp_path, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 1
@@ -201,6 +207,7 @@ def test_without_a_card_it_is_one_sentence(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_programs_read_json_and_people_may_watch(tmp_path):
     done = doctor(tmp_path, "--json", IMAGE_MODEL_NAME="tiny", IMAGE_COMPILE="false")
     told = json.loads(done.stdout)

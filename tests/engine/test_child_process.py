@@ -42,8 +42,9 @@ except EngineError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.engine
-@pytest.mark.parametrize("own", [None, pytest.param("elsewhere", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("own", [None, "elsewhere"])
 def test_compiled_code_is_kept_with_the_model(tmp_path, own) -> None:
     """As torch itself sees it, which chooses a folder for temporary files when it is imported."""
     environment = child_environment({**os.environ, "CUDA_VISIBLE_DEVICES": ""})

@@ -140,6 +140,7 @@ async def test_texts_are_in_the_file(warm_tiny, tmp_path) -> None:
         assert dict(image.text) == texts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["", "x" * 4000, "灯塔🗼" * 500, "<|im_end|>\n{}{0}%s\x00"])
 async def test_odd_prompts(warm_tiny, tmp_path, prompt) -> None:
     await draw_well(warm_tiny, request(tmp_path, prompt, steps=1))

@@ -45,6 +45,7 @@ def test_a_folder_that_cannot_be_made_is_told_without_its_number(tmp_path, monke
     assert "Errno" not in said
 
 
+@pytest.mark.slow
 async def test_a_restore_after_a_backup_under_load_loses_no_job(tmp_path):
     data, copy = tmp_path / "data", tmp_path / "copy"
     data.mkdir()

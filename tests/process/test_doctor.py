@@ -29,6 +29,10 @@ def _environment(monkeypatch, tmp_path):
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    # As `main` sets it, before the pictures are made, and no test hands it on.
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
 
 
 @pytest.fixture

@@ -68,6 +68,7 @@ def test_each_is_run_here_or_elsewhere():
         assert (ROOT / place).exists(), place
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.engine
 @pytest.mark.parametrize("words", documented(QUICK), ids=" ".join)

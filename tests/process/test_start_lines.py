@@ -51,6 +51,7 @@ async def test_a_toys_start(tmp_path):
     assert online == "INFO - bot.client.bot: online as Imagine; servers: 1"
 
 
+@pytest.mark.slow
 async def test_the_budget_of_each_card(tmp_path):
     cards = SMI.format(first=f"{24 * GIB}, {23 * GIB}", second=f"{12 * GIB}, {12 * GIB}")
     program(tmp_path / "bin", "nvidia-smi", cards)
@@ -64,6 +65,7 @@ async def test_the_budget_of_each_card(tmp_path):
     assert second.endswith(f"local-1 {by}")
 
 
+@pytest.mark.slow
 async def test_without_a_card_it_says_so(tmp_path):
     program(tmp_path / "bin", "nvidia-smi", "exit 9")
     path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
@@ -72,12 +74,14 @@ async def test_without_a_card_it_says_so(tmp_path):
     assert none.startswith("WARNING - bot.app.opening: NVIDIA's driver shows no graphics card")
 
 
+@pytest.mark.slow
 async def test_the_rest_is_there_at_debug(tmp_path):
     said = "\n".join(await started(tmp_path, LOG_LEVEL="DEBUG"))
     for words in ("engine local-0 joined", "synced", "discord.client: logging in"):
         assert words in said
 
 
+@pytest.mark.slow
 async def test_lines_of_env_that_do_nothing_are_warned_of(tmp_path):
     text = "LOG_LEVEL=INFO\n\nIMAGE_VRM_GB=8\nDISCORD_TOKEN: not-to-be-shown\n"
     (tmp_path / ".env").write_text(text)
@@ -90,6 +94,7 @@ async def test_lines_of_env_that_do_nothing_are_warned_of(tmp_path):
     assert "not-to-be-shown" not in misspelt + unread
 
 
+@pytest.mark.slow
 async def test_jobs_that_were_left_running_are_counted_in_words(tmp_path):
     async with Sandbox() as sandbox, bot_process(sandbox, tmp_path, "misbehaving") as process:
         await sandbox.ready(PATIENCE_S)
@@ -101,6 +106,7 @@ async def test_jobs_that_were_left_running_are_counted_in_words(tmp_path):
     assert "1 wait again, 0 failed, 0 were cancelled" in lines[0]
 
 
+@pytest.mark.slow
 async def test_a_lost_connection_is_one_line(tmp_path):
     async with Sandbox() as sandbox:
         bot = bot_process(sandbox, tmp_path)

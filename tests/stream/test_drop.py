@@ -174,6 +174,7 @@ def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
     assert hub.asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["transformer", "text_encoder"])
 def test_an_interrupted_one_goes_on_where_it_was(
     pipe, files, hub, tmp_path, monkeypatch, after
@@ -202,6 +203,7 @@ def test_an_interrupted_one_goes_on_where_it_was(
     assert all(torch.equal(one, two) for one, two in zip(got, want, strict=True))
 
 
+@pytest.mark.slow
 def test_files_that_are_there_are_dropped_without_a_hub(pipe, files, tmp_path) -> None:
     home = tmp_path / REPOSITORY
     for name, data in files.items():

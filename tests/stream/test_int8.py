@@ -125,6 +125,7 @@ def test_compilers_take_the_operations_as_they_are():
     torch.library.opcheck(int8.scaled_product, given)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_the_kernels_give_the_plain_codes_numbers():
     done = subprocess.run(

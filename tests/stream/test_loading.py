@@ -53,7 +53,9 @@ def predicted(dit):
     return dit.predict(generation, 1, latents, 4.0)
 
 
-@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+@pytest.mark.parametrize(
+    "precision", [pytest.param(Precision.PLAIN, marks=pytest.mark.slow), Precision.FP8]
+)
 def test_the_transformer_of_the_files_predicts_as_the_one_in_memory(
     root, tmp_path, precision
 ) -> None:

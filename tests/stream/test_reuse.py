@@ -67,6 +67,7 @@ def test_steps_are_spared_and_the_first_and_the_last_never(monkeypatch):
     assert not torch.equal(spared, whole)
 
 
+@pytest.mark.slow
 def test_a_lower_threshold_spares_less_and_stays_nearer(monkeypatch):
     dit = streamed()
     whole = denoise(dit, drawing(reuse=0.0))
@@ -80,6 +81,7 @@ def test_a_lower_threshold_spares_less_and_stays_nearer(monkeypatch):
     assert found[0][0] > found[1][0] > found[2][0]
 
 
+@pytest.mark.slow
 def test_without_it_each_step_is_computed_and_nothing_is_another_number(monkeypatch):
     dit = streamed()
     inputs = drawing(reuse=0.0, seeds=SEEDS)
@@ -98,6 +100,7 @@ def test_without_it_each_step_is_computed_and_nothing_is_another_number(monkeypa
     assert torch.equal(denoise(dit, drawing(reuse=1e-9, seeds=SEEDS)), whole)
 
 
+@pytest.mark.slow
 def test_each_picture_of_a_batch_is_the_one_drawn_alone(monkeypatch):
     dit = streamed()
     alone = []
@@ -115,6 +118,7 @@ def test_each_picture_of_a_batch_is_the_one_drawn_alone(monkeypatch):
     assert set(counted.steps.values()) > {len(SEEDS)}
 
 
+@pytest.mark.slow
 def test_streamed_blocks_draw_the_same(monkeypatch):
     dit = streamed(usual=Work(WIDTH, HEIGHT, len(SEEDS), (11, 5)))
     resident = denoise(dit, drawing(seeds=SEEDS))
@@ -125,6 +129,7 @@ def test_streamed_blocks_draw_the_same(monkeypatch):
     assert set(counted.steps.values()) > {len(SEEDS)}
 
 
+@pytest.mark.slow
 def test_from_a_picture_and_without_guidance(monkeypatch):
     dit = streamed()
     source = torch.randn(1, 16, HEIGHT // 8, WIDTH // 8)

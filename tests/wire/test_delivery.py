@@ -69,7 +69,7 @@ async def test_a_deleted_message_is_followed_by_a_new_one(held, engine):
 async def test_a_closed_channel_is_followed_by_a_direct_message(held, engine):
     _, message, job_id = await asked(held, engine)
     held.sandbox.world.delete_message(message)
-    held.sandbox.faults.respond(*POST, 403, code=50013)
+    held.sandbox.faults.respond(*POST, 403, code=50013, when=is_answer)
     engine.release.set()
     delivery = await held.delivered(job_id)
     assert delivery.rung == "dm"
@@ -114,7 +114,7 @@ async def test_a_private_picture_never_takes_a_public_way(held, engine):
 async def test_a_server_error_is_retried(held, engine, status):
     _, message, job_id = await asked(held, engine)
     # discord.py itself repeats a webhook call five times with pauses; one answer is enough here.
-    fault = held.sandbox.faults.respond(*EDIT_BY_TOKEN, status)
+    fault = held.sandbox.faults.respond(*EDIT_BY_TOKEN, status, when=is_answer)
     engine.release.set()
     delivery = await held.delivered(job_id)
     assert fault.hits == 1
@@ -126,7 +126,7 @@ async def test_a_server_error_is_retried(held, engine, status):
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_a_cut_connection_at_the_edit(held, engine, after):
     _, message, job_id = await asked(held, engine)
-    held.sandbox.faults.reset(*EDIT_BY_TOKEN, after=after)
+    held.sandbox.faults.reset(*EDIT_BY_TOKEN, after=after, when=is_answer)
     engine.release.set()
     delivery = await held.delivered(job_id)
     assert delivery.attempts == 2
@@ -138,7 +138,7 @@ async def test_a_cut_connection_at_the_edit(held, engine, after):
 async def test_a_cut_connection_at_a_new_message_makes_no_second_one(held, engine, after):
     _, message, job_id = await asked(held, engine)
     held.sandbox.world.delete_message(message)
-    held.sandbox.faults.reset(*POST, after=after)
+    held.sandbox.faults.reset(*POST, after=after, when=is_answer)
     engine.release.set()
     delivery = await held.delivered(job_id)
     assert (delivery.rung, delivery.attempts) == ("channel", 4)
@@ -149,7 +149,7 @@ async def test_a_cut_connection_at_a_new_message_makes_no_second_one(held, engin
 @pytest.mark.parametrize("via", [True, False], ids=["discord", "proxy"])
 async def test_a_rate_limit_is_obeyed(held, engine, via):
     _, message, job_id = await asked(held, engine)
-    held.sandbox.faults.rate_limit(*EDIT_BY_TOKEN, 0.2, via=via)
+    held.sandbox.faults.rate_limit(*EDIT_BY_TOKEN, 0.2, via=via, when=is_answer)
     engine.release.set()
     assert (await held.delivered(job_id)).state == "delivered"
     assert visible(held) == [message]
@@ -157,7 +157,7 @@ async def test_a_rate_limit_is_obeyed(held, engine, via):
 
 async def test_too_large_an_upload_is_made_smaller(held, engine):
     _, message, job_id = await asked(held, engine)
-    held.sandbox.faults.respond(*EDIT_BY_TOKEN, 413, code=40005)
+    held.sandbox.faults.respond(*EDIT_BY_TOKEN, 413, code=40005, when=is_answer)
     engine.release.set()
     delivery = await held.delivered(job_id)
     assert delivery.state == "delivered"

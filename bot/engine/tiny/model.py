@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -153,7 +152,7 @@ def assemble(progress: LoadProgress, folder: Path = stored.WEIGHTS) -> QwenImage
     Their weights are those in `folder`, or random ones, the same each time, where it has none.
     """
     # More threads don't help at this size. (At full size they do: they convert idle weights.)
-    torch.set_num_threads(min(os.cpu_count() or 1, _THREADS))
+    torch.set_num_threads(min(torch.get_num_threads(), _THREADS))
     progress(mark("building the tiny model"), None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
