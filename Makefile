@@ -6,8 +6,8 @@ VENV ?= .venv
 # The package index that torch comes from. `auto`: PyTorch's CPU builds where there is no NVIDIA
 # card and that index can be reached (200 MB instead of several GB), else pip's usual index.
 TORCH_INDEX ?= auto
-# Processes that share the quick tests.
-WORKERS ?= 2
+# Processes that share the quick tests, which wait for disks and sockets now and then.
+WORKERS ?= 3
 # `locked`: the packages that were tested, by hash; `newest`: the newest that the ranges allow.
 PACKAGES ?= locked
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -47,13 +47,13 @@ quick: setup-dev
 
 # Storms and browsers want the machine to themselves; the other slow tests share it.
 check: test
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m slow --ignore=tests/crash --ignore=tests/browser
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow --ignore=tests/crash --ignore=tests/browser
 	$(RUN) -m pytest -m "slow or browser" tests/crash tests/browser
 
 # Hours of what `make check` does for ten seconds each; the corpus stays in .fuzz.
 FUZZ_SECONDS ?= 3600
 fuzz: setup-dev
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -m pytest -n $(WORKERS) -m slow tests/fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -m pytest -n 2 -m slow tests/fuzz
 
 screenshots: setup-dev
 	$(RUN) -m docs.screenshots

@@ -47,6 +47,8 @@ class Script:
     error_at: int = 0
     hold_at: int | None = None
     """Wait after this step (0: before the first) until `ScriptedEngine.release` is set."""
+    busy: bool = False
+    """A cancel does not end the wait: it acts when that is over, as with a step that takes long."""
     preview: bytes | None = None
     """A small picture of the unfinished result, sent where it waits."""
     pictures: int | None = None
@@ -153,7 +155,7 @@ class ScriptedEngine:
                 if step == script.hold_at:
                     if script.preview:
                         yield Preview(step, script.preview)
-                    await self._hold()
+                    await self._hold(script)
                 self._check_open()
                 if self._cancelled.is_set():
                     raise GenerationCancelled
@@ -212,9 +214,11 @@ class ScriptedEngine:
             error.loading = True
             raise
 
-    async def _hold(self) -> None:
+    async def _hold(self, script: Script) -> None:
         self.holding.set()
-        events = (self.release, self._cancelled, self._ended)
+        events = [self.release, self._ended]
+        if not script.busy:
+            events.append(self._cancelled)
         waits = [asyncio.ensure_future(event.wait()) for event in events]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ import gettext
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ LANGUAGES: Final = {"en": "English", "zh_CN": "简体中文"}
 _language: ContextVar[str] = ContextVar("language", default=DEFAULT)
 
 
+@lru_cache(maxsize=64)
 def language_of(locale: str) -> str:
     """Return the language that serves a Discord locale such as `en-GB` or `zh-TW` best."""
     name = locale.replace("-", "_")

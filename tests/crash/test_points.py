@@ -222,6 +222,7 @@ async def test_sent_and_looked_for_when_the_nonce_is_forgotten(tmp_path, monkeyp
     assert await killed_at(tmp_path, 1, way="channel", plan=plan, again=again)
 
 
+@pytest.mark.slow
 async def test_nothing_was_accepted_before_the_commit(tmp_path):
     async with Sandbox() as sandbox, bot_on(sandbox, tmp_path) as bot:
         life = Life(bot, WAYS["token"])

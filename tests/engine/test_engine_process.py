@@ -108,6 +108,7 @@ async def test_compiling_is_told_and_is_not_the_jobs_time(tmp_path, monkeypatch)
         assert len(told) == 1
 
 
+@pytest.mark.slow
 async def test_compiling_after_the_first_step_gains_no_time(tmp_path, monkeypatch) -> None:
     async with misbehaving(tmp_path, monkeypatch) as engine:
         await engine.load()

@@ -50,6 +50,7 @@ async def test_golden_slice(warm_tiny, tmp_path) -> None:
     assert distance(golden_slice(tmp_path / "1.png"), GOLDEN) > 10 * TOLERANCE
 
 
+@pytest.mark.slow
 async def test_events_of_a_batch(warm_tiny, tmp_path) -> None:
     events = await draw_well(warm_tiny, request(tmp_path, PROMPT, steps=3, seeds=(1, 2)))
     assert [e for e in events if isinstance(e, Step)] == [Step(i, 3) for i in range(1, 4)]
@@ -133,6 +134,7 @@ async def test_an_input_picture_of_any_shape_is_fitted(warm_tiny, tmp_path) -> N
     assert pictures[0] != pictures[1]
 
 
+@pytest.mark.slow
 async def test_texts_are_in_the_file(warm_tiny, tmp_path) -> None:
     texts = ({"parameters": "灯塔\nSteps: 4", "request": "{}"},)
     await draw_well(warm_tiny, request(tmp_path, PROMPT, texts=texts))

@@ -139,6 +139,7 @@ async def test_torchs_own_lack_of_memory(sandbox, tmp_path, monkeypatch) -> None
         assert stage.engine.pid == pid
 
 
+@pytest.mark.slow
 async def test_a_poison_job_among_twenty_good_ones(sandbox, tmp_path, monkeypatch) -> None:
     async with unruly(sandbox, tmp_path, monkeypatch) as stage:
         asked: dict[str, Invocation] = {}

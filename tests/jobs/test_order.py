@@ -108,6 +108,7 @@ async def work(queue: JobQueue, clock: Clock, rate: float):
     return job
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=2, max_size=20))
 def test_nobody_gets_far_ahead(pile):

@@ -66,6 +66,7 @@ async def test_it_begins_with_a_right_picture_and_opens_the_browser(tmp_path):
     assert verdicts == {"background": True, "thing": True, "colour": True}
 
 
+@pytest.mark.slow
 @unix
 async def test_no_open_opens_none(tmp_path):
     mark = tmp_path / "opened"

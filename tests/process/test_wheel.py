@@ -63,6 +63,7 @@ def program(wheel, tmp_path_factory):
     return folder / "bin" / "imagine-bot"
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_file_that_the_bot_reads(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -76,6 +77,7 @@ def test_the_wheel_has_every_file_that_the_bot_reads(wheel):
     assert wheel.name.startswith(f"imagine_bot-{bot.__version__}-")
 
 
+@pytest.mark.slow
 def test_the_program_has_a_name_and_a_version(program, tmp_path):
     done = run(program, "--version", folder=tmp_path)
     assert (done.stdout.strip(), done.returncode) == (bot.__version__, 0)
@@ -85,6 +87,7 @@ def test_the_program_has_a_name_and_a_version(program, tmp_path):
     assert example == (ROOT / ".env.example").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_folder_that_it_is_started_in_has_its_settings(program, tmp_path):
     (tmp_path / ".env").write_text("LIMIT_OPEN_JOBS=many\n")
     done = run(program, "doctor", "--quick", folder=tmp_path)
@@ -92,6 +95,7 @@ def test_the_folder_that_it_is_started_in_has_its_settings(program, tmp_path):
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_the_doctor_knows_its_packages_without_a_requirements_file(program, tmp_path):
     done = run(program, "doctor", "--quick", "--json", folder=tmp_path, IMAGE_MODEL_NAME="tiny",
                IMAGE_CHECK="true")  # fmt: skip
@@ -102,6 +106,7 @@ def test_the_doctor_knows_its_packages_without_a_requirements_file(program, tmp_
     assert told["engine confinement"]["level"] == "ok"
 
 
+@pytest.mark.slow
 def test_its_confined_child_reads_the_libraries_around_it(program, tmp_path):
     """Those that it imports late, which lie in the same folder as the package."""
     own = program.parent.parent / Path(SITE).relative_to(sys.prefix)

@@ -27,6 +27,7 @@ def held() -> int:
     return sum(storages.values())
 
 
+@pytest.mark.slow
 def test_many_sizes_take_no_more_memory_than_one():
     dit = streamed()
 

@@ -123,6 +123,7 @@ def test_text_is_judged_relative_to_the_judge():
     assert reached("size", (0, 100), (100, 100)) is None
 
 
+@pytest.mark.slow
 def test_pictures_made_elsewhere_are_judged(tmp_path, pictures, capsys):
     prompts, figures, sheet = (tmp_path / name for name in ("p.json", "f.json", "sheet.png"))
     assert main(["bench", "tiny", "--count", "6", "--write-prompts", str(prompts)]) == 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
+
 from storage.migrate import read_migrations
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB
@@ -62,6 +64,7 @@ async def test_a_second_start_sends_nothing_again(sandbox, old):
     )
 
 
+@pytest.mark.slow
 async def test_the_queue_of_then_can_be_looked_at_and_cancelled(sandbox, old):
     engine = ScriptedEngine(Script(hold_at=1))
     async with upgraded(sandbox, old, engine) as drill:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.wire.kit import controls, job_id_of, staged, text_of
 
 
@@ -13,6 +15,7 @@ async def draw(stage, name, *prompts):
     return [await stage.outcome(await stage.imagine(name, prompt)) for prompt in prompts]
 
 
+@pytest.mark.slow
 async def test_pages_of_ones_own_pictures(sandbox, tmp_path):
     bob = sandbox.user("bob")
     async with staged(sandbox, tmp_path) as stage:

@@ -236,6 +236,7 @@ async def test_a_command_that_meets_a_refusal_asks_no_second_time(stage, caplog)
     assert "429" in caplog.text
 
 
+@pytest.mark.slow
 async def test_no_progress_is_shown_while_the_breaker_is_open(held, engine):
     editor = held.app.client.services.courier._progress
     message, job_id = await held.asked()
