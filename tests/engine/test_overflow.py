@@ -55,7 +55,7 @@ def test_a_streamed_model_whose_weights_overflow(tmp_path) -> None:
     backend.load(lambda *_: None)
     networks, quiet = backend._networks, Quiet()
     assert pictures(backend, tmp_path, quiet) == 1
-    weight = networks.dit.outer.network.proj_out.weight.data
+    weight = networks.dit.network.outer.proj_out.weight.data
     kept = weight.clone()
     weight.fill_(torch.inf)
     spoilt = Quiet()

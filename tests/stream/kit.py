@@ -10,8 +10,9 @@ from PIL import Image
 from bot.engine.stream.budget import GIB
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
+from bot.engine.stream.network import Generation
 from bot.engine.stream.settings import TransformerSettings
-from bot.engine.stream.transformer import Generation, StreamedDiT
+from bot.engine.stream.transformer import StreamedDiT
 from bot.errors import EngineError
 from bot.lab.step import random_weights
 

@@ -50,7 +50,9 @@ def test_blocks_that_find_no_room_when_they_come_back_cost_no_job(dit, monkeypat
 @pytest.mark.parametrize("where", ["table", "texts", "_predict", "use"])
 def test_no_room_at_any_point_costs_blocks(dit, monkeypatch, where):
     plain = predicted(dit)
-    owner = {"table": dit.modulation, "texts": dit.outer, "_predict": dit, "use": dit._loras}[where]
+    network = dit.network
+    owners = {"table": network.modulation, "texts": network.layers, "_predict": dit}
+    owner = owners.get(where, dit._loras)
     real, refusals = getattr(owner, where), [torch.OutOfMemoryError("CUDA out of memory")] * 2
 
     def refusing(*arguments, **options):
@@ -71,16 +73,16 @@ def test_no_room_at_any_point_costs_blocks(dit, monkeypatch, where):
 
 
 def test_a_card_that_is_full_fails_the_job_and_no_other(dit, monkeypatch):
-    real = dit.modulation.table
+    real = dit.network.modulation.table
 
     def refusing(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(dit.modulation, "table", refusing)
+    monkeypatch.setattr(dit.network.modulation, "table", refusing)
     with pytest.raises(torch.OutOfMemoryError):
         prepared(dit)
     assert dit.resident == frozenset()
-    monkeypatch.setattr(dit.modulation, "table", real)
+    monkeypatch.setattr(dit.network.modulation, "table", real)
     predicted(dit)
     assert len(dit.resident) == LAYERS
 

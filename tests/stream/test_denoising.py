@@ -133,7 +133,7 @@ def test_modulation_is_computed_once_a_schedule():
     dit = streamed(Precision.FP8)
     first, again = prepared(dit), prepared(dit)
     assert first.table is again.table
-    dit.modulation.forget()
+    dit.network.forget()
     assert prepared(dit).table is not first.table
     before = predicted(dit)
     other = dit.prepare(PROMPTS, torch.tensor([10.0]), width=WIDTH, height=HEIGHT)

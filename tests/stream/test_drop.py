@@ -23,10 +23,10 @@ from bot.config.settings import load_settings
 from bot.engine.files import find
 from bot.engine.files.cache_index import CacheIndex
 from bot.engine.stream import cachefile, drop
+from bot.engine.stream.any_dit import AnyDiT
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import load_text_encoder, load_transformer
-from bot.engine.stream.network import AnyDiT
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
 from bot.errors import BotError, EngineError

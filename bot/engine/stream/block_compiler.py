@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
-from bot.engine.stream.compiling import mark_lengths
 from bot.engine.stream.execution import Execution
-from bot.engine.stream.generation import Generation
-from bot.engine.stream.layout import Geometry
-from bot.engine.stream.outer import OuterLayers
+from bot.engine.stream.network import Generation, TransformerNetwork
 from bot.engine.stream.weights import Additions, WeightStore
 
 
@@ -22,10 +17,9 @@ class BlockCompiler:
     """
 
     def __init__(
-        self, geometry: Geometry, outer: OuterLayers, weights: WeightStore, execution: Execution
+        self, network: TransformerNetwork, weights: WeightStore, execution: Execution
     ) -> None:
-        self._geometry = geometry
-        self._outer = outer
+        self._network = network
         self._weights = weights
         self._execution = execution
 
@@ -43,7 +37,8 @@ class BlockCompiler:
         """
         execution, weights = self._execution, self._weights
         kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
-        branches = len(generation.texts) if generation.work.joint else 1
+        work = generation.work
+        branches = len(work.text_tokens) if work.joint else 1
         missing = {
             (branches, kernel, structure): index
             for structure, index in weights.structures(additions).items()
@@ -51,17 +46,13 @@ class BlockCompiler:
         }
         if not missing or not kernels.compiled:
             return
-        height, width = generation.work.height // 8, generation.work.width // 8
-        unit = self._outer.units(generation, torch.zeros(1, 16, height, width))[0]
-        modulation = unit.image.new_zeros(12, self._geometry.dim)
-        mark_lengths(unit.image, unit.texts, [generation.image_rope, *unit.ropes])
+        network = self._network
+        unit, moment = network.sample(generation)
+        network.mark_lengths(generation, [unit])
         weights.begin("block")
         for key, index in missing.items():
             if on_compile is not None:
                 on_compile()
             with weights.block(index, additions, wide=wide) as matrices:
-                rope = generation.image_rope
-                kernels.block(
-                    kernel, unit.image, unit.texts, modulation, matrices, rope, unit.ropes
-                )
+                network.run(kernels.block, kernel, unit, generation, moment, index, matrices)
             kernels.ready.add(key)

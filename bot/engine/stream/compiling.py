@@ -11,7 +11,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from bot.engine.stream.block import Run, run_block
 from bot.engine.stream.lacking import lacking_to_compile
 from bot.engine.stream.quantize import dequantize_bytes
 from bot.engine.stream.storage import dequantize
@@ -30,7 +29,14 @@ class Kernels:
     warning; the other goes on.
     """
 
-    def __init__(self, device: torch.device, *, wanted: bool, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        block: Callable[..., Any],
+        device: torch.device,
+        *,
+        wanted: bool,
+        cache: Path | None = None,
+    ) -> None:
         lacking = lacking_to_compile(device) if wanted else None
         if lacking is not None:
             log.warning("Blocks are not compiled: %s is missing.", lacking)
@@ -38,7 +44,7 @@ class Kernels:
         """Whether blocks are compiled, or are to be."""
         self.uncompiled = None if lacking is None else f"{lacking} is missing"
         """Why blocks are not compiled; None where they are, or are to be."""
-        self.block: Run = run_block
+        self.block = self._plain = block
         self.widen: Widen = dequantize
         self.ready: set[Hashable] = set()
         """The structures that `block` is compiled for already."""
@@ -49,7 +55,7 @@ class Kernels:
         dynamo: Any = torch._dynamo  # noqa: SLF001 - the limit has no public name
         # One graph for one branch, two branches, each with and without additions …
         dynamo.config.recompile_limit = max(_VARIANTS, dynamo.config.recompile_limit)
-        self.block = self._guarded(torch.compile(run_block, fullgraph=True), run_block)
+        self.block = self._guarded(torch.compile(block, fullgraph=True), block)
         widen = torch.compile(dequantize_bytes)
 
         def widen_bytes(quantized: Tensor, scale: Tensor, out: Tensor) -> None:
@@ -75,7 +81,7 @@ class Kernels:
                 cause = _cause(error)
                 log.warning("%s cannot be compiled, going on without: %s", plain.__name__, cause)
                 refused = True
-                if plain is run_block:
+                if plain is self._plain:
                     self.compiled, self.uncompiled = False, cause
                 return plain(*arguments)
 
@@ -87,11 +93,3 @@ def _cause(error: Exception) -> str:
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line or "error:" in line]
     return f"{type(error).__name__}: {(named or lines or [''])[-1]}"
-
-
-def mark_lengths(image: Tensor, texts: list[Tensor], ropes: list[Tensor]) -> None:
-    """Tell the compiler which sizes change from picture to picture: numbers of tokens."""
-    dynamo: Any = torch._dynamo  # noqa: SLF001
-    dynamo.maybe_mark_dynamic(image, 1)
-    for tensor in (*texts, *ropes):
-        dynamo.maybe_mark_dynamic(tensor, 0)

@@ -14,7 +14,9 @@ from diffsynth.diffusion import FlowMatchScheduler
 from torch import Tensor
 
 from bot.engine.options import Activity
+from bot.engine.stream.double_stream import LATENTS
 from bot.engine.stream.finite import finite
+from bot.engine.stream.layout import LatentShape
 from bot.engine.stream.reuse import Reuse
 from bot.engine.stream.transformer import StreamedDiT
 
@@ -76,9 +78,15 @@ def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
     return scheduler
 
 
-def noise(seeds: Sequence[int], width: int, height: int, dtype: torch.dtype) -> Tensor:
+def noise(
+    seeds: Sequence[int],
+    width: int,
+    height: int,
+    dtype: torch.dtype,
+    latents: LatentShape = LATENTS,
+) -> Tensor:
     """Return each picture's noise, as the pipeline draws it: on the CPU, in `dtype`."""
-    shape = (1, 16, height // 8, width // 8)
+    shape = latents.of(1, width, height)
     return torch.cat(
         [
             torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
@@ -105,7 +113,11 @@ def denoise(
     scheduler = schedule(inputs)
     # The noise is the pipeline's own; what is added to it stays whole: in bfloat16 each of forty
     # steps would round away what the next ones cannot give back.
-    latents = noise(inputs.seeds, inputs.width, inputs.height, dtype).to(device).float()
+    latents = (
+        noise(inputs.seeds, inputs.width, inputs.height, dtype, dit.network.latents)
+        .to(device)
+        .float()
+    )
     if inputs.source is not None:
         latents = scheduler.add_noise(
             inputs.source.to(device, torch.float32), latents, timestep=scheduler.timesteps[0]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import torch
 
-from bot.engine.stream.block import Kernel
 from bot.engine.stream.compiling import Kernels
 from bot.engine.stream.device import Device
 from bot.engine.stream.int8_probe import probe_int8_matmul
-from bot.engine.stream.layout import Geometry, Precision
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.network import TransformerNetwork
 from bot.engine.stream.quantize import Matmul, probe_fp8_matmul
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.weights import WeightStore
@@ -32,14 +32,14 @@ class Execution:
 
     def __init__(
         self,
-        geometry: Geometry,
+        network: TransformerNetwork,
         settings: TransformerSettings,
         device: Device,
         weights: WeightStore,
     ) -> None:
         self.settings = settings
         self.matmul = Matmul.WEIGHT_ONLY
-        self._geometry = geometry
+        self._network = network
         self._device = device
         self._weights = weights
         self._made: dict[bool, Kernels] = {}
@@ -66,7 +66,10 @@ class Execution:
         # Both kinds are kept: what one has compiled is there when it is switched back on.
         if wanted not in self._made:
             self._made[wanted] = Kernels(
-                self._device.torch, wanted=wanted, cache=self.settings.cache
+                self._network.block,
+                self._device.torch,
+                wanted=wanted,
+                cache=self.settings.cache,
             )
         return self._made[wanted]
 
@@ -86,6 +89,6 @@ class Execution:
         return self.matmul is Matmul.WEIGHT_ONLY
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> Any:
         """What the block's code is specialised on at the moment."""
-        return Kernel(self._geometry, self.matmul, self._weights.layouts["block"].quantized)
+        return self._network.kernel(self.matmul)

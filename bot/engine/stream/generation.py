@@ -1,4 +1,4 @@
-"""Generations: what all steps of a request share, and the activations of one block visit."""
+"""A double stream's generations: what all steps of a request share, and what visits a block."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class DoubleGeneration:
     """What all steps of one request share. `texts` has a [tokens, dim] per guidance branch."""
 
     work: Work

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -42,9 +42,29 @@ class Precision(StrEnum):
         return Storage.INT8 if self in (Precision.INT8, Precision.INT8_FAST) else Storage.FP8
 
 
+Kind = Literal["block", "modulation"]
+"""A block's parts: what every step needs, and what only a new schedule needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatentShape:
+    """Latents of a VAE: `channels` numbers for each square of `pixels` x `pixels`.
+
+    A transformer's token is a square of `patch` x `patch` of them.
+    """
+
+    channels: int
+    pixels: int
+    patch: int
+
+    def of(self, pictures: int, width: int, height: int) -> tuple[int, int, int, int]:
+        """Return the shape of so many pictures' latents; sizes in pixels."""
+        return (pictures, self.channels, height // self.pixels, width // self.pixels)
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The widths of a Qwen-Image transformer."""
+    """The widths of a transformer."""
 
     layers: int
     dim: int

@@ -11,12 +11,13 @@ from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.models.qwen_image_vae import QwenImageVAE
 from torch import Tensor
 
+from bot.engine.stream.any_dit import AnyDiT
 from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.flat_vae import flatten, planar
-from bot.engine.stream.network import AnyDiT
+from bot.engine.stream.layout import Kind
 from bot.engine.stream.parts import (
     OUTER,
     TABLE,
@@ -33,7 +34,6 @@ from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import TextGeometry
 from bot.engine.stream.transformer import StreamedDiT
-from bot.engine.stream.weights import Kind
 
 
 def load_transformer(

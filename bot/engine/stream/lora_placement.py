@@ -9,8 +9,7 @@ import torch
 from bot.engine.stream import lora
 from bot.engine.stream.device import Device
 from bot.engine.stream.execution import Execution
-from bot.engine.stream.layout import Geometry
-from bot.engine.stream.outer import OuterLayers
+from bot.engine.stream.network import TransformerNetwork
 from bot.engine.stream.residency import Residency
 from bot.engine.stream.weights import WeightStore
 
@@ -20,20 +19,19 @@ class LoraPlacement:
 
     def __init__(
         self,
-        geometry: Geometry,
+        network: TransformerNetwork,
         device: Device,
-        outer: OuterLayers,
         weights: WeightStore,
         execution: Execution,
         residency: Residency,
     ) -> None:
         self.additions: dict[tuple[int, str], lora.LowRank] = {}
-        self._geometry = geometry
+        self._geometry = network.geometry
         self._device = device
         self._weights = weights
         self._execution = execution
         self._residency = residency
-        self._patch = lora.OuterPatch(outer.network)
+        self._patch = lora.OuterPatch(network.outer)
         self._loras: tuple[lora.Lora, ...] = ()
 
     @property

@@ -19,6 +19,7 @@ from torch.nn import functional
 from bot.engine.stream.device import Device
 from bot.engine.stream.generation import Table
 from bot.engine.stream.layout import Geometry
+from bot.engine.stream.network import Inputs
 from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.weights import Additions, WeightStore
 
@@ -36,13 +37,11 @@ class Modulation:
         device: Device,
         dtype: torch.dtype,
         outer: OuterLayers,
-        weights: WeightStore,
     ) -> None:
         self._geometry = geometry
         self._device = device
         self._dtype = dtype
         self._outer = outer
-        self._weights = weights
         self._tables: OrderedDict[tuple[Any, ...], Table] = OrderedDict()
         self._rows = geometry.layers * ROWS + 2
         self._now = torch.empty(self._rows, geometry.dim, dtype=dtype, device=device.torch)
@@ -52,20 +51,17 @@ class Modulation:
         """Size of one timestep's rows."""
         return self._rows * self._geometry.dim * self._dtype.itemsize
 
-    def table(self, timesteps: Tensor, loras: tuple[str, ...], additions: Additions) -> Table:
-        """Return the table of `timesteps` [steps], computing it if it isn't among the last few.
-
-        `loras` names the LoRAs in use, whose `additions` change what is computed.
-        """
-        key = (tuple(timesteps.tolist()), loras)
+    def table(self, inputs: Inputs, weights: WeightStore) -> Table:
+        """Return the table of `inputs`' timesteps, computing it if it isn't among the last few."""
+        key = (tuple(inputs.timesteps.tolist()), inputs.loras)
         if key in self._tables:
             self._tables.move_to_end(key)
             return self._tables[key]
         # As the pipeline does: rounded to the activations' type, then divided.
-        scaled = timesteps.to(self._device.torch, self._dtype) / 1000
-        self._weights.begin("modulation")
+        scaled = inputs.timesteps.to(self._device.torch, self._dtype) / 1000
+        weights.begin("modulation")
         embedding = functional.silu(self._outer.embedded(scaled))
-        table = self._compute(embedding, additions)
+        table = self._compute(embedding, inputs.additions, weights)
         self._tables[key] = table
         while len(self._tables) > _TABLES_KEPT:
             self._tables.popitem(last=False)
@@ -75,11 +71,11 @@ class Modulation:
         """Drop all tables."""
         self._tables.clear()
 
-    def _compute(self, embedding: Tensor, additions: Additions) -> Table:
+    def _compute(self, embedding: Tensor, additions: Additions, weights: WeightStore) -> Table:
         steps, dim = embedding.shape
         by_block = torch.empty(self._rows * steps * dim, dtype=self._dtype)
         start = 0
-        for values in self._values(embedding, additions):
+        for values in self._values(embedding, additions, weights):
             end = start + values.numel()
             by_block[start:end].copy_(values.reshape(-1))
             start = end
@@ -91,10 +87,12 @@ class Modulation:
         table[:, -2:].copy_(by_block[last:].view(steps, 2, dim))
         return Table(buffer, table)
 
-    def _values(self, embedding: Tensor, additions: Additions) -> Iterator[Tensor]:
+    def _values(
+        self, embedding: Tensor, additions: Additions, weights: WeightStore
+    ) -> Iterator[Tensor]:
         steps, dim = embedding.shape
         for index in range(self._geometry.layers):
-            with self._product(index, embedding, additions) as flat:
+            with _product(index, embedding, additions, weights) as flat:
                 values = flat.view(steps, ROWS, dim)
                 for row in _SCALE_ROWS:
                     values[:, row] += 1
@@ -103,18 +101,21 @@ class Modulation:
         final[:, 0] += 1
         yield final
 
-    @contextmanager
-    def _product(self, index: int, embedding: Tensor, additions: Additions) -> Generator[Tensor]:
-        """Give block `index`'s [steps, 12 dim] while the context lasts."""
-        with self._weights.modulation(index) as matrix:
-            out = functional.linear(embedding, matrix.weight, matrix.bias)
-            addition = additions.get((index, "modulation"))
-            if addition is not None:
-                out += functional.linear(functional.linear(embedding, addition.down), addition.up)
-            yield out
-
     def step(self, table: Table, index: int) -> tuple[list[Tensor], Tensor]:
         """Bring timestep `index` to the device: each block's [12, dim], the end's [2, dim]."""
         self._now.copy_(table.values[index], non_blocking=True)
         blocks = self._now[:-2].view(self._geometry.layers, ROWS, self._geometry.dim)
         return list(blocks.unbind()), self._now[-2:]
+
+
+@contextmanager
+def _product(
+    index: int, embedding: Tensor, additions: Additions, weights: WeightStore
+) -> Generator[Tensor]:
+    """Give block `index`'s [steps, 12 dim] while the context lasts."""
+    with weights.modulation(index) as matrix:
+        out = functional.linear(embedding, matrix.weight, matrix.bias)
+        addition = additions.get((index, "modulation"))
+        if addition is not None:
+            out += functional.linear(functional.linear(embedding, addition.down), addition.up)
+        yield out

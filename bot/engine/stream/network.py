@@ -1,33 +1,139 @@
-"""DiffSynth's transformer of Qwen-Image at any width."""
+"""The seam between kinds of transformers: what each does in its own way.
+
+`StreamedDiT` does for all of them what does not differ: the plan, streaming, LoRAs, precision,
+compiling, giving way, guidance. A family of models brings a class of this protocol.
+"""
 
 from __future__ import annotations
 
-from diffsynth.models.general_modules import AdaLayerNorm, RMSNorm, TimestepEmbeddings
-from diffsynth.models.qwen_image_dit import QwenEmbedRope, QwenImageDiT, QwenImageTransformerBlock
-from torch import nn
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from bot.engine.stream.layout import Geometry
+import torch
+from torch import Tensor
+
+from bot.engine.stream.budget import Work
+from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout
+from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.weights import Additions, WeightStore
 
 
-class AnyDiT(QwenImageDiT):
-    """`QwenImageDiT` of the given widths; at `FULL` it is the same network."""
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a generation begins with.
 
-    def __init__(self, geometry: Geometry, text: int, *, blocks: bool = True) -> None:
-        nn.Module.__init__(self)
-        dim, head = geometry.dim, geometry.head_dim
-        axes = [head // 8, head * 7 // 16, head * 7 // 16]
-        self.pos_embed = QwenEmbedRope(theta=10000, axes_dim=axes, scale_rope=True)
-        self.time_text_embed = TimestepEmbeddings(
-            256, dim, diffusers_compatible_format=True, scale=1000, align_dtype_to_timestep=False
-        )
-        self.txt_norm = RMSNorm(text, eps=1e-6)
-        self.img_in = nn.Linear(64, dim)
-        self.txt_in = nn.Linear(text, dim)
-        self.transformer_blocks = nn.ModuleList(
-            QwenImageTransformerBlock(
-                dim=dim, num_attention_heads=geometry.heads, attention_head_dim=head
-            )
-            for _ in range(geometry.layers if blocks else 0)
-        )
-        self.norm_out = AdaLayerNorm(dim, single=True)
-        self.proj_out = nn.Linear(dim, 64)
+    `prompts` are the text encoder's [tokens, width], one for each guidance branch; `timesteps`
+    [steps] are the scheduler's, from 1000 down. `loras` names the LoRAs in use, which bring
+    `additions`.
+    """
+
+    prompts: Sequence[Tensor]
+    timesteps: Tensor
+    work: Work
+    loras: tuple[str, ...]
+    additions: Additions
+
+
+class Generation(Protocol):
+    """What all steps of one request share; more of it is the network's own."""
+
+    @property
+    def work(self) -> Work:
+        """What is drawn."""
+        ...
+
+
+class TransformerNetwork(Protocol):
+    """A kind of transformer: layers around its blocks, on the device, and a block's code.
+
+    A unit is what goes through a block at once, a moment what a step's timestep brings, and a
+    block's weights what `bind` made of them; each is the network's own.
+    """
+
+    geometry: Geometry
+    latents: LatentShape
+    layouts: Mapping[Kind, Layout]
+    """How the parts of a block are stored; every network has "block"."""
+    block: Callable[..., Any]
+    """The block as a function, which compilers take; `run` calls it, or what was compiled."""
+
+    @property
+    def outer(self) -> torch.nn.Module:
+        """The layers around the blocks, by the names that LoRAs know."""
+        ...
+
+    @property
+    def text_width(self) -> int:
+        """Numbers that the text encoder gives for a token."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes that stay on the device beside the blocks."""
+        ...
+
+    def kernel(self, matmul: Matmul) -> Any:
+        """Return what a compiled block is specialised on; it can be hashed."""
+        ...
+
+    def bind(
+        self,
+        index: int,
+        views: Mapping[str, Tensor],
+        small: Mapping[str, Tensor],
+        additions: Additions,
+        *,
+        scaled: bool,
+    ) -> Any:
+        """Return block `index`'s weights for `run`.
+
+        `views` are its matrices, `small` its tensors that stay; `scaled`: the products themselves
+        run in eight bits.
+        """
+        ...
+
+    def begin(self, inputs: Inputs, weights: WeightStore) -> Generation:
+        """Compute what every step shares."""
+        ...
+
+    def moment(self, generation: Any, step: int) -> Any:
+        """Return what timestep `step` brings, on the device; good until the next call."""
+        ...
+
+    def units(self, generation: Any, latents: Tensor) -> list[Any]:
+        """Cut `latents` [pictures, channels, height, width] into what visits a block at once."""
+        ...
+
+    def mark_lengths(self, generation: Any, units: Sequence[Any]) -> None:
+        """Tell the compiler which sizes change from picture to picture."""
+        ...
+
+    def sample(self, generation: Any) -> tuple[Any, Any]:
+        """Return an empty unit and moment for block 0 and all others, to compile with."""
+        ...
+
+    def run(
+        self,
+        block: Callable[..., Any],
+        kernel: Any,
+        unit: Any,
+        generation: Any,
+        moment: Any,
+        index: int,
+        weights: Any,
+    ) -> None:
+        """Take `unit` through block `index`: `block` is this network's, or compiled from it."""
+        ...
+
+    def finish(self, units: Sequence[Any], moment: Any, height: int, width: int) -> Tensor:
+        """Return the prediction [pictures * branches, channels, height, width], in latents."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what is kept of earlier generations."""
+        ...
+
+
+NetworkKind = Callable[[Any, Geometry, Any, Any], TransformerNetwork]
+"""Makes one of the layers around the blocks, the widths, the `Device` and the settings."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from bot.engine.stream.block import EPSILON
 from bot.engine.stream.device import Device
-from bot.engine.stream.generation import Generation, Unit, from_patches, to_patches
+from bot.engine.stream.generation import DoubleGeneration, Unit, from_patches, to_patches
 from bot.engine.stream.layout import Geometry
 
 
@@ -68,7 +68,7 @@ class OuterLayers:
         """Return the last layer's scale and shift [steps, 2 dim] of silu(embedding)."""
         return self.network.norm_out.linear(embedding)
 
-    def units(self, generation: Generation, latents: Tensor) -> list[Unit]:
+    def units(self, generation: DoubleGeneration, latents: Tensor) -> list[Unit]:
         """Cut `latents` [pictures, 16, height / 8, width / 8] into what visits a block at once."""
         units: list[Unit] = []
         texts, ropes = generation.texts, generation.text_ropes

@@ -55,16 +55,19 @@ class Residency:
             lora_bytes = self.lora_bytes
         settings, weights = self._execution.settings, self._weights
         element = settings.dtype.itemsize
-        block, modulation = weights.layouts.values()
+        block = weights.layouts["block"]
+        others = [each for kind, each in weights.layouts.items() if kind != "block"]
         widened = block.quantized and self._execution.wide
         fixed = Fixed(
             block=block.size,
-            slot=max(block.size, modulation.size),
+            slot=max(each.size for each in (block, *others)),
             scratch=block.elements * element if widened else 0,
             small=self._small + weights.small_size,
             hole=self._device.hole,
             others=settings.others,
-            others_working=max(settings.others_working, modulation.elements * element),
+            others_working=max(
+                settings.others_working, *(each.elements * element for each in others), 0
+            ),
         )
         try:
             return plan(

@@ -1,4 +1,4 @@
-"""Qwen-Image's transformer within a byte budget: DiffSynth's weights, streamed by the block."""
+"""A transformer within a byte budget: DiffSynth's weights, streamed by the block."""
 
 from __future__ import annotations
 
@@ -12,48 +12,53 @@ from torch import Tensor
 from bot.engine.stream import attention, lora
 from bot.engine.stream.block_compiler import BlockCompiler
 from bot.engine.stream.budget import Plan, Work
-from bot.engine.stream.compiling import mark_lengths
 from bot.engine.stream.device import Device, open_device
+from bot.engine.stream.double_stream import DoubleStream
 from bot.engine.stream.execution import Execution
-from bot.engine.stream.generation import Generation
 from bot.engine.stream.guidance import guided
-from bot.engine.stream.layout import Geometry, Layout, Packed, Precision
+from bot.engine.stream.layout import Geometry, Kind, Layout, Packed, Precision
 from bot.engine.stream.lora_placement import LoraPlacement
-from bot.engine.stream.modulation import Modulation
-from bot.engine.stream.outer import OuterLayers
+from bot.engine.stream.network import Generation, Inputs, NetworkKind, TransformerNetwork
 from bot.engine.stream.residency import Residency
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.step_times import StepTimes
-from bot.engine.stream.weights import Kind, WeightStore
+from bot.engine.stream.weights import WeightStore
 
 log = logging.getLogger(__name__)
 
 
 class StreamedDiT:
-    """Predicts noise as DiffSynth's `QwenImageDiT` does, for a batch and both guidance branches.
+    """Predicts noise as DiffSynth's network does, for a batch and both guidance branches.
 
-    `outer` is a `QwenImageDiT` whose weights outside of the blocks are loaded; its blocks are not
-    used. Give every block to `add_block` before the first prediction.
+    `outer` is that network, whose weights outside of the blocks are loaded; its blocks are not
+    used. Give every block to `add_block` before the first prediction. `kind` is its kind:
+    Qwen-Image's unless another is given.
 
-    Its parts: `outer` (the layers around the blocks), `weights` (the blocks'), `modulation`,
-    `execution` (how a block is computed) and `residency` (which blocks stay on the device).
+    Its parts: `network` (what is its kind's own), `weights` (the blocks'), `execution` (how a
+    block is computed) and `residency` (which blocks stay on the device).
     """
 
-    def __init__(self, outer: Any, geometry: Geometry, settings: TransformerSettings) -> None:
+    def __init__(
+        self,
+        outer: Any,
+        geometry: Geometry,
+        settings: TransformerSettings,
+        kind: NetworkKind = DoubleStream,
+    ) -> None:
         self.geometry = geometry
         self.device: Device = open_device(settings.device)
-        dtype = settings.dtype
-        self.outer = OuterLayers(outer, geometry, self.device, dtype)
-        self.weights = WeightStore(geometry, settings, self.device)
-        self.modulation = Modulation(geometry, self.device, dtype, self.outer, self.weights)
-        self.execution = Execution(geometry, settings, self.device, self.weights)
-        small = self.outer.size + self.modulation.bytes_per_step
-        self.residency = Residency(geometry, self.device, self.weights, self.execution, small)
+        self.network: TransformerNetwork = kind(outer, geometry, self.device, settings)
+        network = self.network
+        self.weights = WeightStore(geometry, network.layouts, network.bind, self.device)
+        self.execution = Execution(network, settings, self.device, self.weights)
+        self.residency = Residency(
+            geometry, self.device, self.weights, self.execution, network.size
+        )
         self._loras = LoraPlacement(
-            geometry, self.device, self.outer, self.weights, self.execution, self.residency
+            network, self.device, self.weights, self.execution, self.residency
         )
         self._step_times = StepTimes()
-        self._compiler = BlockCompiler(geometry, self.outer, self.weights, self.execution)
+        self._compiler = BlockCompiler(network, self.weights, self.execution)
         if self.device.torch.type == "cuda":
             work = settings.usual
             attention.choose_kernel(
@@ -82,7 +87,7 @@ class StreamedDiT:
 
     @property
     def layouts(self) -> tuple[Layout, ...]:
-        """How a block's two halves are stored."""
+        """How a block's parts are stored."""
         return tuple(self.weights.layouts.values())
 
     @property
@@ -97,7 +102,7 @@ class StreamedDiT:
             self.add_packed(kind, index, layout.pack(state, self.device.torch))
 
     def add_packed(self, kind: Kind, index: int, packed: Packed) -> None:
-        """Place one half of block `index` as `Layout.pack` made it."""
+        """Place one part of block `index` as `Layout.pack` made it."""
         resident = kind == "block" and index in self.plan(self.settings.usual).resident
         self.weights.add(kind, index, packed, resident=resident)
 
@@ -165,12 +170,10 @@ class StreamedDiT:
         work: Work,
         on_compile: Callable[[], None] | None,
     ) -> Generation:
-        texts = self.outer.texts(prompts)
-        image_rope, text_ropes = self.outer.ropes(work.width, work.height, work.text_tokens)
-        additions = self._loras.additions
+        loras, additions = self._loras.names, self._loras.additions
         self.residency.make_room(work)
-        table = self.modulation.table(timesteps, self._loras.names, additions)
-        generation = Generation(work, texts, image_rope, text_ropes, table)
+        inputs = Inputs(prompts, timesteps, work, loras, additions)
+        generation = self.network.begin(inputs, self.weights)
         self._compiler.compile(generation, additions, on_compile)
         self.residency.make_room(work)  # again: where compiling failed, plain code takes more
         return generation
@@ -185,7 +188,7 @@ class StreamedDiT:
         *,
         norm: bool = False,
     ) -> Tensor:
-        """Return the predicted noise of `latents` [pictures, 16, height / 8, width / 8].
+        """Return the predicted noise of `latents` [pictures, channels, height, width].
 
         With two prompts the result is what `guided` makes of their predictions. Should memory run
         out after all, blocks are evicted and the step is tried again.
@@ -193,7 +196,7 @@ class StreamedDiT:
         while True:
             try:
                 images = self._predict(generation, step, latents)
-                if len(generation.texts) == 1:
+                if len(generation.work.text_tokens) == 1:
                     return images
                 positive, negative = images.unflatten(0, (len(latents), -1)).unbind(1)
                 return guided(positive, negative, guidance, norm=norm)
@@ -215,26 +218,16 @@ class StreamedDiT:
             )
 
     def _predict(self, generation: Generation, step: int, latents: Tensor) -> Tensor:
-        """Return each branch's prediction [pictures * branches, 16, height / 8, width / 8]."""
-        modulation, final = self.modulation.step(generation.table, step)
-        execution = self.execution
+        """Return each branch's prediction [pictures * branches, channels, height, width]."""
+        network, execution = self.network, self.execution
         kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
-        units = self.outer.units(generation, latents)
+        moment = network.moment(generation, step)
+        units = network.units(generation, latents)
         if kernels.compiled:
-            for unit in units:
-                mark_lengths(unit.image, unit.texts, [generation.image_rope, *unit.ropes])
+            network.mark_lengths(generation, units)
         self.weights.begin("block")
         for index in range(self.geometry.layers):
             with self.weights.block(index, self._loras.additions, wide=wide) as weights:
                 for unit in units:
-                    unit.image, unit.texts = kernels.block(
-                        kernel,
-                        unit.image,
-                        unit.texts,
-                        modulation[index],
-                        weights,
-                        generation.image_rope,
-                        unit.ropes,
-                    )
-        height, width = latents.shape[-2:]
-        return torch.cat([self.outer.finished(unit, final, height, width) for unit in units])
+                    network.run(kernels.block, kernel, unit, generation, moment, index, weights)
+        return network.finish(units, moment, *latents.shape[-2:])

@@ -13,11 +13,11 @@ def warm_up(dit: StreamedDiT) -> None:
     Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for that picture.
     """
     work = dit.settings.usual
-    prompts = [torch.zeros(n, dit.outer.text_width) for n in work.text_tokens]
+    prompts = [torch.zeros(n, dit.network.text_width) for n in work.text_tokens]
     schedule = torch.tensor([1000.0])
     generation = dit.prepare(
         prompts, schedule, width=work.width, height=work.height, pictures=work.pictures
     )
-    latents = torch.zeros(work.pictures, 16, work.height // 8, work.width // 8)
+    latents = torch.zeros(dit.network.latents.of(work.pictures, work.width, work.height))
     dit.predict(generation, 0, latents, 4.0)
     dit.device.synchronise()

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bot.engine.stream.block import Matrix, Stream, Weights
+from bot.engine.stream.block import Matrix
 from bot.engine.stream.compiling import Widen
 from bot.engine.stream.device import Device
-from bot.engine.stream.layout import Geometry, Layout, Packed, block_layout, modulation_layout
+from bot.engine.stream.layout import Geometry, Kind, Layout, Packed
 from bot.engine.stream.lora import LowRank
-from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.storage import dequantize
 from bot.engine.stream.streamer import Streamer
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["block", "modulation"]
-"""A block's two halves: what every step needs, and what only a new schedule needs."""
+Bind = Callable[..., Any]
+"""Makes a block's weights of its matrices; see `TransformerNetwork.bind`."""
 Additions = Mapping[tuple[int, str], LowRank]
 """Low-rank additions by block and piece."""
 Structure = tuple[tuple[str, torch.Size], ...]
@@ -36,24 +35,23 @@ class WeightStore:
     one.
     """
 
-    def __init__(self, geometry: Geometry, settings: TransformerSettings, device: Device) -> None:
-        storage = settings.precision.storage
-        self.layouts: dict[Kind, Layout] = {
-            "block": block_layout(geometry, settings.dtype, storage),
-            "modulation": modulation_layout(geometry, settings.dtype, settings.modulation_storage),
-        }
+    def __init__(
+        self, geometry: Geometry, layouts: Mapping[Kind, Layout], bind: Bind, device: Device
+    ) -> None:
+        self.layouts = dict(layouts)
         self.widen: Widen = dequantize
         self.most = 0
         """How many blocks were ever resident together."""
         self._geometry = geometry
-        self._dtype = settings.dtype
+        self._bind = bind
+        self._dtype = layouts["block"].dtype
         self._device = device
         self._streamer = Streamer(device)
         self._small: dict[tuple[Kind, int], dict[str, Tensor]] = {}
         self._scratch: Tensor | None = None
 
     def add(self, kind: Kind, index: int, packed: Packed, *, resident: bool) -> None:
-        """Place one half of block `index`."""
+        """Place one part of block `index`."""
         # Modulation is fetched once a schedule, 6 GiB of it: not worth as much pinned memory.
         pinned = kind == "block"
         self._streamer.add((kind, index), packed.flat, resident=resident, pinned=pinned)
@@ -78,7 +76,7 @@ class WeightStore:
     @property
     def complete(self) -> bool:
         """Whether every block was added."""
-        return len(self._small) == 2 * self._geometry.layers
+        return len(self._small) == len(self.layouts) * self._geometry.layers
 
     @property
     def resident(self) -> frozenset[int]:
@@ -111,7 +109,7 @@ class WeightStore:
         self._device.synchronise()
 
     def begin(self, kind: Kind) -> None:
-        """Say that all blocks' halves of `kind` will be visited in order, again and again."""
+        """Say that all blocks' parts of `kind` will be visited in order, again and again."""
         self._streamer.begin([(kind, i) for i in range(self._geometry.layers)])
 
     @contextmanager
@@ -124,18 +122,18 @@ class WeightStore:
             yield Matrix(layout.matrices(wide)["modulation"], small["modulation.bias"])
 
     @contextmanager
-    def block(self, index: int, additions: Additions, *, wide: bool) -> Generator[Weights]:
+    def block(self, index: int, additions: Additions, *, wide: bool) -> Generator[Any]:
         """Give block `index` while the context lasts, as stored or, if `wide`, widened."""
         layout, small = self.layouts["block"], self._small["block", index]
         if layout.quantized and wide:
             with self._streamer.visit(("block", index)) as flat:
                 views = layout.matrices(self._widened(layout.stored(flat), small))
             # The slot is free already: what follows uses the scratch.
-            yield _bound(index, views, small, additions, scaled=False)
+            yield self._bind(index, views, small, additions, scaled=False)
         else:
             with self._streamer.visit(("block", index)) as flat:
                 views = layout.matrices(layout.stored(flat))
-                yield _bound(index, views, small, additions, scaled=layout.quantized)
+                yield self._bind(index, views, small, additions, scaled=layout.quantized)
 
     def structures(self, additions: Additions) -> dict[Structure, int]:
         """Return the first block of each structure: each is compiled for itself."""
@@ -157,23 +155,3 @@ class WeightStore:
         out, width = self._scratch[: stored.numel()], self._geometry.dim
         self.widen(stored.view(-1, width), small["scales"], out.view(-1, width))
         return out
-
-
-def _bound(
-    index: int,
-    views: Mapping[str, Tensor],
-    small: Mapping[str, Tensor],
-    additions: Additions,
-    *,
-    scaled: bool,
-) -> Weights:
-    def matrix(name: str) -> Matrix:
-        scale = small[f"{name}.scale"] if scaled else None
-        addition = additions.get((index, name)) or (None, None)
-        return Matrix(views[name], small[f"{name}.bias"], scale, *addition)
-
-    def side(name: str) -> Stream:
-        parts = (matrix(f"{name}_{part}") for part in ("out", "up", "down"))
-        return Stream(matrix(f"{name}_qkv"), small[f"{name}_norms"], *parts)
-
-    return Weights(side("img"), side("txt"))

@@ -54,7 +54,7 @@ def _load(
     loaded = time.perf_counter()
     work = settings.usual
     generator = torch.Generator().manual_seed(1)
-    width = dit.outer.text_width
+    width = dit.network.text_width
     prompts = [torch.randn(n, width, generator=generator) for n in TEXT_TOKENS]
     timesteps = torch.linspace(1000, 25, 40)
     generation = dit.prepare(prompts, timesteps, width=work.width, height=work.height)

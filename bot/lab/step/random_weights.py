@@ -11,8 +11,8 @@ from diffsynth.core.vram.initialization import skip_model_initialization
 from diffsynth.models.qwen_image_dit import QwenImageTransformerBlock
 from torch import Tensor
 
+from bot.engine.stream.any_dit import AnyDiT
 from bot.engine.stream.layout import Geometry
-from bot.engine.stream.network import AnyDiT
 
 FULL: Final = Geometry(layers=60, dim=3072, heads=24)
 FULL_TEXT: Final = 3584

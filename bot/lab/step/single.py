@@ -88,12 +88,12 @@ def whole_picture(context: Context) -> None:
     for variant in context.ours():
         context.stepper(variant)
         marks: list[float] = []
-        context.dit.modulation.forget()
+        context.dit.network.forget()
         for seed in (1, 2):
             started = time.perf_counter()
             denoise(context.dit, context.drawing(seed), on_step=lambda _done, _total: None)
             marks.append(time.perf_counter() - started)
-        context.dit.modulation.forget()
+        context.dit.network.forget()
         started = time.perf_counter()
         context.stepper(variant)
         context.dit.device.synchronise()
@@ -169,7 +169,7 @@ def precise_modulation(context: Context) -> None:
             context.dit.device.synchronise()
             seconds = time.perf_counter() - started
             error = parts.error(step().float().cpu(), exact)
-            context.dit.modulation.forget()
+            context.dit.network.forget()
             figures = {"error": error, "new_schedule_s": seconds}
             context.figures.setdefault("modulation_bf16", {})[variant.name] = figures
             context.say(f"    {variant.name}", figures)
@@ -182,7 +182,7 @@ def _pack_modulation(context: Context, storage: Storage) -> None:
     for index in range(context.geometry.layers):
         state = random_weights.random_block(context.geometry, index, context.device, DTYPE)
         context.dit.add_packed("modulation", index, layout.pack(state, context.device))
-    context.dit.modulation.forget()
+    context.dit.network.forget()
 
 
 def profile(context: Context) -> None:

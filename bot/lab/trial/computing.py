@@ -15,8 +15,8 @@ from bot.engine.files.find import COMPILED_FOLDER
 from bot.engine.models.streamed_networks import precision_of
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.device import Device
-from bot.engine.stream.generation import Generation
 from bot.engine.stream.layout import Geometry
+from bot.engine.stream.network import Generation
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.warming import warm_up
 from bot.lab.step import random_weights
@@ -42,7 +42,7 @@ def blocks(bench: Bench) -> Figures:
     )
     geometry = Geometry(BLOCKS, whole.geometry.dim, whole.geometry.heads)
     target, dtype = torch.device(device), settings.dtype
-    width = whole.dit.outer.text_width
+    width = whole.dit.network.text_width
     outer = random_weights.random_dit(geometry, width, target, dtype, blocks=False)
     bench.dit = dit = StreamedDiT(outer, geometry, settings)
     for index in range(BLOCKS):
@@ -140,9 +140,8 @@ def _around(bench: Bench, generation: Generation) -> Callable[[], Any]:
 
     @torch.no_grad()
     def work() -> None:
-        _, final = dit.modulation.step(generation.table, 0)
-        for unit in dit.outer.units(generation, latents):
-            dit.outer.finished(unit, final, height, width)
+        moment = dit.network.moment(generation, 0)
+        dit.network.finish(dit.network.units(generation, latents), moment, height, width)
 
     return work
 
@@ -160,7 +159,7 @@ def _prepared(bench: Bench, *, guided: bool) -> Generation:
     dit, work = bench.dit, bench.whole.usual
     lengths = work.text_tokens if guided else work.text_tokens[:1]
     generator = torch.Generator().manual_seed(1)
-    prompts = [torch.randn(n, dit.outer.text_width, generator=generator) for n in lengths]
+    prompts = [torch.randn(n, dit.network.text_width, generator=generator) for n in lengths]
     timesteps = torch.tensor([1000.0])
     return dit.prepare(prompts, timesteps, width=work.width, height=work.height)
 

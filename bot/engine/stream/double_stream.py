@@ -1,0 +1,154 @@
+"""Qwen-Image's transformer: image and text in blocks of two halves, each with its modulation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bot.engine.stream.block import Kernel, Matrix, Run, Stream, Weights, run_block
+from bot.engine.stream.device import Device
+from bot.engine.stream.generation import DoubleGeneration, Unit
+from bot.engine.stream.layout import (
+    Geometry,
+    Kind,
+    LatentShape,
+    Layout,
+    block_layout,
+    modulation_layout,
+)
+from bot.engine.stream.modulation import ROWS, Modulation
+from bot.engine.stream.network import Inputs
+from bot.engine.stream.outer import OuterLayers
+from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.weights import Additions, WeightStore
+
+LATENTS: Final = LatentShape(channels=16, pixels=8, patch=2)
+
+
+class Moment(NamedTuple):
+    """A timestep's shifts, scales and gates: each block's [12, dim], the last layer's [2, dim]."""
+
+    blocks: Sequence[Tensor]
+    final: Tensor | None
+
+
+class DoubleStream:
+    """A `TransformerNetwork`: DiffSynth's `QwenImageDiT`, of which `outer` has no blocks."""
+
+    latents = LATENTS
+    block: Run = staticmethod(run_block)
+
+    def __init__(
+        self, outer: Any, geometry: Geometry, device: Device, settings: TransformerSettings
+    ) -> None:
+        self.geometry = geometry
+        dtype = settings.dtype
+        self.layouts: Mapping[Kind, Layout] = {
+            "block": block_layout(geometry, dtype, settings.precision.storage),
+            "modulation": modulation_layout(geometry, dtype, settings.modulation_storage),
+        }
+        self.layers = OuterLayers(outer, geometry, device, dtype)
+        self.modulation = Modulation(geometry, device, dtype, self.layers)
+
+    @property
+    def outer(self) -> torch.nn.Module:
+        """See `TransformerNetwork`."""
+        return self.layers.network
+
+    @property
+    def text_width(self) -> int:
+        """See `TransformerNetwork`."""
+        return self.layers.text_width
+
+    @property
+    def size(self) -> int:
+        """See `TransformerNetwork`."""
+        return self.layers.size + self.modulation.bytes_per_step
+
+    def kernel(self, matmul: Matmul) -> Kernel:
+        """See `TransformerNetwork`."""
+        return Kernel(self.geometry, matmul, self.layouts["block"].quantized)
+
+    @staticmethod
+    def bind(
+        index: int,
+        views: Mapping[str, Tensor],
+        small: Mapping[str, Tensor],
+        additions: Additions,
+        *,
+        scaled: bool,
+    ) -> Weights:
+        """See `TransformerNetwork`."""
+
+        def matrix(name: str) -> Matrix:
+            scale = small[f"{name}.scale"] if scaled else None
+            addition = additions.get((index, name)) or (None, None)
+            return Matrix(views[name], small[f"{name}.bias"], scale, *addition)
+
+        def side(name: str) -> Stream:
+            parts = (matrix(f"{name}_{part}") for part in ("out", "up", "down"))
+            return Stream(matrix(f"{name}_qkv"), small[f"{name}_norms"], *parts)
+
+        return Weights(side("img"), side("txt"))
+
+    def begin(self, inputs: Inputs, weights: WeightStore) -> DoubleGeneration:
+        """See `TransformerNetwork`."""
+        work, layers = inputs.work, self.layers
+        texts = layers.texts(inputs.prompts)
+        image_rope, text_ropes = layers.ropes(work.width, work.height, work.text_tokens)
+        table = self.modulation.table(inputs, weights)
+        return DoubleGeneration(work, texts, image_rope, text_ropes, table)
+
+    def moment(self, generation: DoubleGeneration, step: int) -> Moment:
+        """See `TransformerNetwork`."""
+        return Moment(*self.modulation.step(generation.table, step))
+
+    def units(self, generation: DoubleGeneration, latents: Tensor) -> list[Unit]:
+        """See `TransformerNetwork`."""
+        return self.layers.units(generation, latents)
+
+    def mark_lengths(self, generation: DoubleGeneration, units: Sequence[Unit]) -> None:
+        """See `TransformerNetwork`."""
+        dynamo: Any = torch._dynamo  # noqa: SLF001
+        for unit in units:
+            dynamo.maybe_mark_dynamic(unit.image, 1)
+            for tensor in (*unit.texts, generation.image_rope, *unit.ropes):
+                dynamo.maybe_mark_dynamic(tensor, 0)
+
+    def sample(self, generation: DoubleGeneration) -> tuple[Unit, Moment]:
+        """See `TransformerNetwork`."""
+        work = generation.work
+        unit = self.units(generation, torch.zeros(LATENTS.of(1, work.width, work.height)))[0]
+        rows = unit.image.new_zeros(ROWS, self.geometry.dim)
+        return unit, Moment([rows] * self.geometry.layers, None)
+
+    def run(
+        self,
+        block: Run,
+        kernel: Kernel,
+        unit: Unit,
+        generation: DoubleGeneration,
+        moment: Moment,
+        index: int,
+        weights: Weights,
+    ) -> None:
+        """See `TransformerNetwork`."""
+        rows = moment.blocks[index]
+        unit.image, unit.texts = block(
+            kernel, unit.image, unit.texts, rows, weights, generation.image_rope, unit.ropes
+        )
+
+    def finish(self, units: Sequence[Unit], moment: Moment, height: int, width: int) -> Tensor:
+        """See `TransformerNetwork`."""
+        assert moment.final is not None
+        return torch.cat(
+            [self.layers.finished(unit, moment.final, height, width) for unit in units]
+        )
+
+    def forget(self) -> None:
+        """See `TransformerNetwork`."""
+        self.modulation.forget()
