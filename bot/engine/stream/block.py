@@ -88,8 +88,10 @@ def run_block(
     mod_i, mod_t = modulation[:_TEXT], modulation[_TEXT:]
     dim = image.shape[-1]
 
-    image_qkv = _linear(kernel, _norm(image, mod_i[_SCALE1], mod_i[_SHIFT1]), weights.image.qkv)
-    text_qkv = _linear(kernel, _norm(text, mod_t[_SCALE1], mod_t[_SHIFT1]), weights.text.qkv)
+    image_qkv = linear(
+        kernel.matmul, _norm(image, mod_i[_SCALE1], mod_i[_SHIFT1]), weights.image.qkv
+    )
+    text_qkv = linear(kernel.matmul, _norm(text, mod_t[_SCALE1], mod_t[_SHIFT1]), weights.text.qkv)
     heads = (3, kernel.geometry.heads, kernel.geometry.head_dim)
     image_heads = image_qkv.unflatten(-1, heads)
     image_out: list[Tensor] = []
@@ -99,8 +101,8 @@ def run_block(
         query, key = (
             torch.cat(
                 (
-                    _turned(text_heads[:, which], weights.text.norms[which], text_rope),
-                    _turned(image_heads[row, :, which], weights.image.norms[which], image_rope),
+                    turned(text_heads[:, which], weights.text.norms[which], text_rope),
+                    turned(image_heads[row, :, which], weights.image.norms[which], image_rope),
                 )
             )
             for which in (0, 1)
@@ -111,10 +113,10 @@ def run_block(
         image_out.append(joint[lengths[row] :])
 
     image = torch.addcmul(
-        image, mod_i[_GATE1], _linear(kernel, _stack(image_out), weights.image.out)
+        image, mod_i[_GATE1], linear(kernel.matmul, _stack(image_out), weights.image.out)
     )
     text = torch.addcmul(
-        text, mod_t[_GATE1], _linear(kernel, torch.cat(text_out), weights.text.out)
+        text, mod_t[_GATE1], linear(kernel.matmul, torch.cat(text_out), weights.text.out)
     )
     image = torch.addcmul(
         image,
@@ -137,13 +139,14 @@ def _norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return functional.layer_norm(x, (x.shape[-1],), scale, shift, EPSILON)
 
 
-def _linear(kernel: Kernel, x: Tensor, matrix: Matrix) -> Tensor:
+def linear(matmul: Matmul, x: Tensor, matrix: Matrix) -> Tensor:
+    """Return `x` [..., columns] times the matrix, as it is stored, plus its additions."""
     if matrix.scale is None:
         out = functional.linear(x, matrix.weight, matrix.bias)
-    elif kernel.matmul is Matmul.INT8:
+    elif matmul is Matmul.INT8:
         out = int8_linear(x, matrix.weight, matrix.scale, matrix.bias)
     else:
-        out = fp8_linear(x, matrix.weight, matrix.scale, matrix.bias, kernel.matmul)
+        out = fp8_linear(x, matrix.weight, matrix.scale, matrix.bias, matmul)
     return _added(out, x, matrix)
 
 
@@ -155,7 +158,7 @@ def _added(out: Tensor, x: Tensor, matrix: Matrix) -> Tensor:
 
 
 def _mlp(kernel: Kernel, x: Tensor, stream: Stream) -> Tensor:
-    hidden = _linear(kernel, x, stream.up)
+    hidden = linear(kernel.matmul, x, stream.up)
     down = stream.down
     if kernel.matmul is Matmul.INT8 and down.scale is not None:
         # The activation is a part of the pass that rounds; only additions need it as it is.
@@ -165,10 +168,10 @@ def _mlp(kernel: Kernel, x: Tensor, stream: Stream) -> Tensor:
         hidden = functional.silu(hidden, inplace=True)
     else:
         hidden = hidden * torch.sigmoid(QUICK_GELU * hidden)
-    return _linear(kernel, hidden, down)
+    return linear(kernel.matmul, hidden, down)
 
 
-def _turned(x: Tensor, norm: Tensor, rope: Tensor) -> Tensor:
+def turned(x: Tensor, norm: Tensor, rope: Tensor) -> Tensor:
     """Normalise [tokens, heads, head_dim] and turn it by `rope` [tokens, head_dim / 2, 2].
 
     Each query and key is handled on its own and goes into one joint tensor, so that a compiler

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.block import Kernel, Matrix, Run, Stream, Weights, run_block
+from bot.engine.stream.budget import Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.generation import DoubleGeneration, Unit
 from bot.engine.stream.layout import (
@@ -68,6 +69,11 @@ class DoubleStream:
     def size(self) -> int:
         """See `TransformerNetwork`."""
         return self.layers.size + self.modulation.bytes_per_step
+
+    def kept_bytes(self, work: Work) -> int:
+        """See `TransformerNetwork`: the plan's share for activations counts it."""
+        del work
+        return 0
 
     def kernel(self, matmul: Matmul) -> Kernel:
         """See `TransformerNetwork`."""

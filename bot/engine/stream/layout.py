@@ -77,9 +77,9 @@ class Geometry:
 
     @classmethod
     def of(cls, dit: Any) -> Self:
-        """Return those of a `QwenImageDiT`."""
-        blocks = dit.transformer_blocks
-        return cls(len(blocks), dit.img_in.out_features, blocks[0].attn.num_heads)
+        """Return those of a network of DiffSynth's."""
+        blocks, dim = dit.transformer_blocks, dit.img_in.out_features
+        return cls(len(blocks), dim, dim // blocks[0].attn.norm_q.weight.shape[0])
 
 
 class Piece(NamedTuple):
@@ -113,6 +113,8 @@ class Layout:
     dtype: torch.dtype
     storage: Storage
     norms: tuple[tuple[str, tuple[str, str]], ...] = ()
+    biased: bool = True
+    """Whether the layers have biases; else zeros stand for them, which products add anyhow."""
 
     def __post_init__(self) -> None:
         multiple = self.storage.multiple
@@ -130,7 +132,7 @@ class Layout:
         return (
             f"{type(self).__qualname__}(pieces={self.pieces!r}, width={self.width!r}, "
             f"dtype={self.dtype!r}, quantized={old.get(self.storage, str(self.storage))!r}, "
-            f"norms={self.norms!r})"
+            f"norms={self.norms!r}{'' if self.biased else ', biased=False'})"
         )
 
     @property
@@ -178,8 +180,7 @@ class Layout:
         small: dict[str, Tensor] = {}
         scales: list[Tensor] = []
         for piece, view in zip(self.pieces, self._rows(flat), strict=True):
-            bias = torch.cat([state[f"{source}.bias"].to(device) for source in piece.sources])
-            small[f"{piece.name}.bias"] = (bias.float() * piece.out_gain).to(self.dtype)
+            small[f"{piece.name}.bias"] = self._bias(piece, state, device)
             weights = [state[f"{source}.weight"] for source in piece.sources]
             scale = self._fill(view, weights, piece.out_gain / piece.in_gain)
             if scale is not None:
@@ -191,6 +192,12 @@ class Layout:
             pair = torch.stack([state[f"{query}.weight"], state[f"{key}.weight"]])
             small[name] = pair.to(device, torch.float32)
         return Packed(flat, small)
+
+    def _bias(self, piece: Piece, state: Mapping[str, Tensor], device: torch.device) -> Tensor:
+        if not self.biased:
+            return torch.zeros(piece.rows, dtype=self.dtype, device=device)
+        bias = torch.cat([state[f"{source}.bias"].to(device) for source in piece.sources])
+        return (bias.float() * piece.out_gain).to(self.dtype)
 
     def _fill(self, view: Tensor, weights: Iterable[Tensor], gain: float = 1.0) -> Tensor | None:
         """Write matrices below one another into `view`, as bytes; return the rows' scales."""
@@ -245,3 +252,16 @@ def modulation_layout(geometry: Geometry, dtype: torch.dtype, storage: Storage) 
     dim = geometry.dim
     piece = Piece("modulation", ("img_mod.1", "txt_mod.1"), 12 * dim, dim)
     return Layout((piece,), dim, dtype, storage)
+
+
+def single_layout(geometry: Geometry, dtype: torch.dtype, storage: Storage) -> Layout:
+    """Return the layout of a block of Qwen-Image-2.1, whose modulation all blocks share."""
+    dim = geometry.dim
+    pieces = (
+        Piece("qkv", ("attn.to_q", "attn.to_k", "attn.to_v"), 3 * dim, dim),
+        Piece("out", ("attn.to_out.0",), dim, dim),
+        Piece("up", ("img_mlp.gate_layer", "img_mlp.proj"), 6 * dim, dim),
+        Piece("down", ("img_mlp.out",), dim, 3 * dim),
+    )
+    norms = (("norms", ("attn.norm_q", "attn.norm_k")),)
+    return Layout(pieces, dim, dtype, storage, norms, biased=False)

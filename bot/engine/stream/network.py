@@ -25,7 +25,7 @@ class Inputs:
 
     `prompts` are the text encoder's [tokens, width], one for each guidance branch; `timesteps`
     [steps] are the scheduler's, from 1000 down. `loras` names the LoRAs in use, which bring
-    `additions`.
+    `additions`; `kernel` and `wide` say how blocks are computed.
     """
 
     prompts: Sequence[Tensor]
@@ -33,6 +33,8 @@ class Inputs:
     work: Work
     loras: tuple[str, ...]
     additions: Additions
+    kernel: Any
+    wide: bool
 
 
 class Generation(Protocol):
@@ -71,6 +73,10 @@ class TransformerNetwork(Protocol):
     @property
     def size(self) -> int:
         """Bytes that stay on the device beside the blocks."""
+        ...
+
+    def kept_bytes(self, work: Work) -> int:
+        """Bytes on the device that a generation of `work` holds while its steps run."""
         ...
 
     def kernel(self, matmul: Matmul) -> Any:

@@ -8,7 +8,7 @@ from typing import Final
 from bot.engine.stream.budget import GIB, Fixed, Plan, Work, plan, spread
 from bot.engine.stream.device import Device
 from bot.engine.stream.execution import Execution
-from bot.engine.stream.layout import Geometry
+from bot.engine.stream.network import TransformerNetwork
 from bot.engine.stream.weights import WeightStore
 from bot.errors import EngineError
 from bot.words import mark
@@ -21,26 +21,24 @@ _NOTICED: Final = GIB // 4
 class Residency:
     """Decides which blocks stay on the device, and evicts and brings back until it is so.
 
-    `small` is what the layers around the blocks and a step's modulation take, in bytes. Blocks that
-    had to give way stay off the device until the next job, or for some jobs where they left for a
-    driver that pages in silence: there what is free says nothing.
+    Blocks that had to give way stay off the device until the next job, or for some jobs where they
+    left for a driver that pages in silence: there what is free says nothing.
     """
 
     def __init__(
         self,
-        geometry: Geometry,
+        network: TransformerNetwork,
         device: Device,
         weights: WeightStore,
         execution: Execution,
-        small: int,
     ) -> None:
         self.lora_bytes = 0
         """What the additions of the LoRAs in use take on the device."""
-        self._geometry = geometry
+        self._network = network
+        self._geometry = network.geometry
         self._device = device
         self._weights = weights
         self._execution = execution
-        self._small = small
         self._withheld = 0
         self._paging = False
 
@@ -62,7 +60,7 @@ class Residency:
             block=block.size,
             slot=max(each.size for each in (block, *others)),
             scratch=block.elements * element if widened else 0,
-            small=self._small + weights.small_size,
+            small=self._network.size + weights.small_size + self._network.kept_bytes(work),
             hole=self._device.hole,
             others=settings.others,
             others_working=max(

@@ -51,9 +51,7 @@ class StreamedDiT:
         network = self.network
         self.weights = WeightStore(geometry, network.layouts, network.bind, self.device)
         self.execution = Execution(network, settings, self.device, self.weights)
-        self.residency = Residency(
-            geometry, self.device, self.weights, self.execution, network.size
-        )
+        self.residency = Residency(network, self.device, self.weights, self.execution)
         self._loras = LoraPlacement(
             network, self.device, self.weights, self.execution, self.residency
         )
@@ -69,12 +67,14 @@ class StreamedDiT:
             )
 
     @classmethod
-    def from_module(cls, dit: Any, settings: TransformerSettings) -> StreamedDiT:
-        """Build it from a whole `QwenImageDiT`, whose blocks are emptied on the way."""
+    def from_module(
+        cls, dit: Any, settings: TransformerSettings, kind: NetworkKind = DoubleStream
+    ) -> StreamedDiT:
+        """Build it from a whole network of DiffSynth's, whose blocks are emptied on the way."""
         geometry = Geometry.of(dit)
         states = [dict(block.state_dict()) for block in dit.transformer_blocks]
         dit.transformer_blocks = torch.nn.ModuleList()
-        made = cls(dit, geometry, settings)
+        made = cls(dit, geometry, settings, kind)
         for index in range(geometry.layers):
             made.add_block(index, states[index])
             states[index] = {}
@@ -170,9 +170,17 @@ class StreamedDiT:
         work: Work,
         on_compile: Callable[[], None] | None,
     ) -> Generation:
-        loras, additions = self._loras.names, self._loras.additions
+        additions = self._loras.additions
         self.residency.make_room(work)
-        inputs = Inputs(prompts, timesteps, work, loras, additions)
+        inputs = Inputs(
+            prompts=prompts,
+            timesteps=timesteps,
+            work=work,
+            loras=self._loras.names,
+            additions=additions,
+            kernel=self.execution.kernel,
+            wide=self.execution.wide,
+        )
         generation = self.network.begin(inputs, self.weights)
         self._compiler.compile(generation, additions, on_compile)
         self.residency.make_room(work)  # again: where compiling failed, plain code takes more

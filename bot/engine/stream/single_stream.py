@@ -1,0 +1,223 @@
+"""Qwen-Image-2.1's transformer: one stream of tokens, the prompt's before the picture's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bot.engine.stream.block import EPSILON, Matrix
+from bot.engine.stream.budget import Work
+from bot.engine.stream.device import Device
+from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout, single_layout
+from bot.engine.stream.network import Inputs
+from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.single_block import (
+    KeysValues,
+    SingleKernel,
+    SingleWeights,
+    read_prefix,
+    run_single_block,
+)
+from bot.engine.stream.weights import Additions, WeightStore
+
+LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1)
+_ROWS: Final = 4
+_GATES: Final = (1, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleGeneration:
+    """What all steps of one request share.
+
+    `prefixes` has the keys and values of each block, for each guidance branch; `ropes` the
+    picture's rotations for each branch; `rows` [steps, 4, dim] and `final` [steps, dim] are the
+    timesteps' modulation.
+    """
+
+    work: Work
+    prefixes: tuple[tuple[KeysValues, ...], ...]
+    ropes: tuple[Tensor, ...]
+    rows: Tensor
+    final: Tensor
+
+
+@dataclass(slots=True)
+class SingleUnit:
+    """What goes through a block at once: branches of one picture."""
+
+    image: Tensor
+    branches: tuple[int, ...]
+
+
+class SingleMoment(NamedTuple):
+    """A timestep's scales and gates, [4, dim] for all blocks, and the last layer's scale [dim]."""
+
+    rows: Tensor
+    final: Tensor
+
+
+class SingleStream:
+    """A `TransformerNetwork`: DiffSynth's `QwenImage21DiT`, of which `outer` has no blocks."""
+
+    latents = LATENTS
+    block: Callable[..., Any] = staticmethod(run_single_block)
+
+    def __init__(
+        self, outer: Any, geometry: Geometry, device: Device, settings: TransformerSettings
+    ) -> None:
+        self.geometry = geometry
+        self._device, self._dtype = device.torch, settings.dtype
+        layout = single_layout(geometry, settings.dtype, settings.precision.storage)
+        self.layouts: Mapping[Kind, Layout] = {"block": layout}
+        self.outer = outer.to(device=device.torch, dtype=settings.dtype)
+
+    @property
+    def text_width(self) -> int:
+        """See `TransformerNetwork`."""
+        return self.outer.txt_in.in_layer.in_features
+
+    @property
+    def size(self) -> int:
+        """See `TransformerNetwork`."""
+        return sum(p.numel() for p in self.outer.parameters()) * self._dtype.itemsize
+
+    def kept_bytes(self, work: Work) -> int:
+        """See `TransformerNetwork`: keys and values, half a MiB a token at full size."""
+        return (
+            2
+            * self.geometry.layers
+            * self.geometry.dim
+            * self._dtype.itemsize
+            * sum(work.text_tokens)
+        )
+
+    def kernel(self, matmul: Matmul) -> SingleKernel:
+        """See `TransformerNetwork`."""
+        return SingleKernel(self.geometry, matmul)
+
+    @staticmethod
+    def bind(
+        index: int,
+        views: Mapping[str, Tensor],
+        small: Mapping[str, Tensor],
+        additions: Additions,
+        *,
+        scaled: bool,
+    ) -> SingleWeights:
+        """See `TransformerNetwork`."""
+
+        def matrix(name: str) -> Matrix:
+            scale = small[f"{name}.scale"] if scaled else None
+            addition = additions.get((index, name)) or (None, None)
+            return Matrix(views[name], small[f"{name}.bias"], scale, *addition)
+
+        qkv, out, up, down = map(matrix, ("qkv", "out", "up", "down"))
+        return SingleWeights(qkv, small["norms"], out, up, down)
+
+    def begin(self, inputs: Inputs, weights: WeightStore) -> SingleGeneration:
+        """See `TransformerNetwork`. One pass over the prompts' tokens, through all blocks."""
+        work = inputs.work
+        # As the pipeline does: rounded to the activations' type, then divided; 0 is the prompt's.
+        scaled = inputs.timesteps.to(self._device, self._dtype) / 1000
+        embedded = self.outer.time_text_embed(
+            torch.cat([scaled, scaled.new_zeros(1)]), self.outer.proj_out.weight
+        )
+        rows = self.outer.modulation(embedded).unflatten(-1, (_ROWS, -1))
+        rows = torch.stack(
+            [r.tanh() if n in _GATES else 1 + r for n, r in enumerate(rows.unbind(1))], dim=1
+        )
+        norm_out = self.outer.norm_out
+        final = 1 + norm_out.linear(functional.silu(embedded[:-1]))
+        ropes = [self._ropes(work, len(prompt)) for prompt in inputs.prompts]
+        texts = [
+            self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
+            for prompt in inputs.prompts
+        ]
+        prefixes: list[list[KeysValues]] = [[] for _ in texts]
+        weights.begin("block")
+        for index in range(self.geometry.layers):
+            with weights.block(index, inputs.additions, wide=inputs.wide) as bound:
+                for branch, (text_rope, _) in enumerate(ropes):
+                    texts[branch], read = read_prefix(
+                        inputs.kernel, texts[branch], rows[-1], bound, text_rope
+                    )
+                    prefixes[branch].append(read)
+        images = tuple(image for _, image in ropes)
+        return SingleGeneration(work, tuple(map(tuple, prefixes)), images, rows[:-1], final)
+
+    def moment(self, generation: SingleGeneration, step: int) -> SingleMoment:
+        """See `TransformerNetwork`."""
+        return SingleMoment(generation.rows[step], generation.final[step])
+
+    def units(self, generation: SingleGeneration, latents: Tensor) -> list[SingleUnit]:
+        """See `TransformerNetwork`."""
+        branches = tuple(range(len(generation.prefixes)))
+        units: list[SingleUnit] = []
+        for tokens in latents.to(self._device, self._dtype).flatten(2).transpose(1, 2):
+            image = self.outer.img_in(tokens)
+            if generation.work.joint:
+                units.append(SingleUnit(torch.stack([image] * len(branches)), branches))
+            else:
+                units += [SingleUnit(image[None], (branch,)) for branch in branches]
+        return units
+
+    def mark_lengths(self, generation: SingleGeneration, units: Sequence[SingleUnit]) -> None:
+        """See `TransformerNetwork`."""
+        dynamo: Any = torch._dynamo  # noqa: SLF001
+        for unit in units:
+            dynamo.maybe_mark_dynamic(unit.image, 1)
+        for rope in generation.ropes:
+            dynamo.maybe_mark_dynamic(rope, 0)
+        for prefix in generation.prefixes:
+            for tensor in (tensor for block in prefix for tensor in block):
+                dynamo.maybe_mark_dynamic(tensor, 0)
+
+    def sample(self, generation: SingleGeneration) -> tuple[SingleUnit, SingleMoment]:
+        """See `TransformerNetwork`."""
+        work = generation.work
+        unit = self.units(generation, torch.zeros(LATENTS.of(1, work.width, work.height)))[0]
+        return unit, self.moment(generation, 0)
+
+    def run(
+        self,
+        block: Callable[..., Any],
+        kernel: SingleKernel,
+        unit: SingleUnit,
+        generation: SingleGeneration,
+        moment: SingleMoment,
+        index: int,
+        weights: SingleWeights,
+    ) -> None:
+        """See `TransformerNetwork`."""
+        ropes = [generation.ropes[branch] for branch in unit.branches]
+        prefixes = [generation.prefixes[branch][index] for branch in unit.branches]
+        unit.image = block(kernel, unit.image, moment.rows, weights, ropes, prefixes)
+
+    def finish(
+        self, units: Sequence[SingleUnit], moment: SingleMoment, height: int, width: int
+    ) -> Tensor:
+        """See `TransformerNetwork`."""
+        dim = (self.geometry.dim,)
+        normed = [
+            functional.layer_norm(unit.image, dim, moment.final, None, EPSILON) for unit in units
+        ]
+        tokens = torch.cat([self.outer.proj_out(each) for each in normed])
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+    def forget(self) -> None:
+        """See `TransformerNetwork`: nothing is kept."""
+
+    def _ropes(self, work: Work, length: int) -> tuple[Tensor, Tensor]:
+        """Return the rotations of a prompt of `length` tokens, and of the picture after it."""
+        height, width = work.height // LATENTS.pixels, work.width // LATENTS.pixels
+        pad = torch.zeros(length + height * width, dtype=torch.bool)
+        pad[length:] = True
+        turns = self.outer.pos_embed([(1, height, width)], pad, device=self._device)
+        real = torch.view_as_real(turns)
+        return real[:length].contiguous(), real[length:].contiguous()

@@ -1,0 +1,182 @@
+"""Qwen-Image-2.1's streamed transformer against DiffSynth's own, small and random."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from diffsynth.models.qwen_image_21_dit import QwenImage21DiT
+from diffsynth.pipelines.qwen_image_21 import model_fn_qwen_image_21
+
+from bot.engine.models import qwen_image_21
+from bot.engine.stream.budget import Work
+from bot.engine.stream.denoise import DenoiseInputs, denoise, noise
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.single_stream import LATENTS, SingleStream
+from bot.engine.stream.transformer import StreamedDiT
+from bot.lab.step import random_weights
+from tests.stream.kit import budget_for, error
+
+TEXT, LAYERS = 48, 4
+WIDTH, HEIGHT = 160, 96
+TIMESTEPS = torch.tensor([1000.0, 700.3, 333.3])
+
+qwen_image_21._mend_attention()
+
+
+@cache
+def prompts() -> list[torch.Tensor]:
+    return [torch.randn(n, TEXT, generator=torch.Generator().manual_seed(n)) for n in (11, 5)]
+
+
+@torch.no_grad()
+def stock(dtype: torch.dtype = torch.float32) -> QwenImage21DiT:
+    dit = QwenImage21DiT(
+        num_layers=LAYERS,
+        attention_head_dim=32,
+        num_attention_heads=4,
+        context_in_dim=TEXT,
+        axes_dims_rope=(8, 12, 12),
+    )
+    generator = torch.Generator().manual_seed(7)
+    for parameter in dit.parameters():
+        spread = 0.5 / parameter.shape[-1] ** 0.5 if parameter.ndim > 1 else 0.3
+        parameter.copy_(torch.randn(parameter.shape, generator=generator) * spread)
+    for name, parameter in dit.named_parameters():
+        if name.endswith(("norm_q.weight", "norm_k.weight")):
+            parameter.add_(1)
+    return dit.to(dtype).eval().requires_grad_(False)
+
+
+def streamed(
+    precision: Precision = Precision.PLAIN, dtype: torch.dtype = torch.float32, **settings: object
+) -> StreamedDiT:
+    return StreamedDiT.from_module(
+        stock(dtype),
+        TransformerSettings(precision=precision, dtype=dtype, **settings),
+        SingleStream,
+    )
+
+
+def latents(*seeds: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return noise(seeds, WIDTH, HEIGHT, dtype, LATENTS)
+
+
+@torch.no_grad()
+def stock_branch(dit: QwenImage21DiT, prompt: torch.Tensor, step: int = 1) -> torch.Tensor:
+    dtype = dit.img_in.weight.dtype
+    return model_fn_qwen_image_21(
+        dit,
+        latents(3, dtype=dtype),
+        TIMESTEPS[step : step + 1].to(dtype),
+        prompt[None].to(dtype),
+        None,
+        torch.zeros(1, len(prompt), dtype=torch.bool),
+    )
+
+
+def predicted(dit: StreamedDiT, *seeds: int, guidance: float = 1.0, step: int = 1) -> torch.Tensor:
+    texts = prompts() if guidance != 1.0 else prompts()[:1]
+    generation = dit.prepare(texts, TIMESTEPS, width=WIDTH, height=HEIGHT, pictures=len(seeds) or 1)
+    return dit.predict(
+        generation, step, latents(*(seeds or (3,)), dtype=dit.settings.dtype), guidance
+    )
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_it_predicts_as_diffsynths(step):
+    exact = stock_branch(stock(), prompts()[0], step)
+    assert exact.shape == latents(3).shape
+    assert error(predicted(streamed(), step=step), exact) < 1e-5
+
+
+def test_guidance_takes_each_branch_behind_its_own_prompt():
+    dit = stock()
+    positive, negative = (stock_branch(dit, prompt) for prompt in prompts())
+    assert error(predicted(streamed(), guidance=3.0), negative + 3 * (positive - negative)) < 1e-5
+
+
+def test_a_batch_is_its_single_pictures():
+    dit = streamed()
+    singly = torch.cat([predicted(dit, seed) for seed in (3, 4)])
+    assert torch.allclose(predicted(dit, 3, 4), singly, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_eight_bits_stay_near(precision):
+    exact = stock_branch(stock(), prompts()[0])
+    bound = {"plain": 1e-5, "int8": 0.02, "int8-fast": 0.03, "fp8": 0.05, "fp8-fast": 0.07}
+    assert error(predicted(streamed(precision)), exact) < bound[precision]
+
+
+@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8, Precision.INT8_FAST])
+def test_streamed_is_bit_identical_to_resident(precision):
+    dit = streamed(precision, usual=Work(WIDTH, HEIGHT, 1, (11, 5)))
+    resident = predicted(dit, guidance=3.0)
+    for count in range(LAYERS, -1, -1):
+        dit.configure(budget_for(dit, count), precision, compiled=False)
+        assert torch.equal(predicted(dit, guidance=3.0), resident)
+        assert len(dit.resident) == count
+
+
+def test_the_plan_counts_the_prompts_keys_and_values():
+    dit = streamed()
+    work = dit.settings.usual
+    longer = type(work)(work.width, work.height, 1, (1024, 16))
+    dim = dit.geometry.dim
+    more = dit.network.kept_bytes(longer) - dit.network.kept_bytes(work)
+    assert more == (1024 - work.text_tokens[0]) * LAYERS * 2 * dim * 4
+    generation = dit.prepare(prompts()[:1], TIMESTEPS, width=WIDTH, height=HEIGHT)
+    kept = sum(t.nbytes for prefix in generation.prefixes for block in prefix for t in block)
+    assert kept == dit.network.kept_bytes(generation.work)
+
+
+def test_the_loop_draws_as_the_pipelines():
+    """Of the same noise, in as many steps, with the pipeline's own noise levels."""
+    from diffsynth.diffusion import FlowMatchScheduler
+
+    scheduler = FlowMatchScheduler("Qwen-Image")
+    scheduler.set_timesteps(3, dynamic_shift_len=(HEIGHT // 16) * (WIDTH // 16))
+    dit, expected = stock(), latents(3)
+    for timestep in scheduler.timesteps:
+        with torch.no_grad():
+            prediction = model_fn_qwen_image_21(
+                dit,
+                expected,
+                timestep.reshape(1),
+                prompts()[0][None],
+                None,
+                torch.zeros(1, len(prompts()[0]), dtype=torch.bool),
+            )
+        expected = scheduler.step(prediction, timestep, expected)
+    drawn = denoise(
+        streamed(),
+        DenoiseInputs(
+            positive=prompts()[0],
+            negative=None,
+            seeds=[3],
+            width=WIDTH,
+            height=HEIGHT,
+            steps=3,
+            guidance=1.0,
+        ),
+    )
+    assert error(drawn, expected) < 1e-5
+
+
+def test_the_published_network_has_the_layouts_layers():
+    """The names and shapes at full size, without the numbers."""
+    with torch.device("meta"):
+        dit = QwenImage21DiT(num_layers=1)
+    block = dict(dit.transformer_blocks[0].state_dict())
+    geometry = random_weights.Geometry(32, 4096, 32)
+    layout = SingleStream(
+        torch.nn.Module(), geometry, streamed().device, TransformerSettings()
+    ).layouts["block"]
+    packed = layout.pack(block, torch.device("meta"))
+    taken = {f"{source}.weight" for piece in layout.pieces for source in piece.sources}
+    taken |= {f"{source}.weight" for _, pair in layout.norms for source in pair}
+    assert taken == set(block)
+    assert packed.flat.numel() == sum(t.numel() for t in block.values() if t.ndim == 2)
