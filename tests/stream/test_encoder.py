@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from bot.engine.child.quick_imports import quick_imports
@@ -18,6 +20,8 @@ from bot.engine.stream.prompts import PromptEmbedder, PromptMemory
 from bot.engine.stream.published import Sources
 from bot.engine.stream.quantize import quantize_rows
 from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.text_layout import QWEN3
+from tests.engine.small_models import TEXT
 from tests.engine.toy_files import untrained
 from tests.stream.files import published_text, write_shards
 
@@ -231,3 +235,33 @@ def test_the_full_size_encoder_has_the_widths_the_layout_expects() -> None:
     assert packed.flat.numel() == 233_046_016
     for piece in layout.pieces:
         assert state[f"{piece.name}.weight"].shape == (piece.rows, piece.columns)
+
+
+@pytest.fixture
+def qwen3(monkeypatch):
+    """DiffSynth's encoder of Qwen-Image-2.1, small and random."""
+    from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
+
+    monkeypatch.setattr(QwenImage21TextEncoder, "QWEN_IMAGE_21_TEXT_ENCODER_CONFIG", TEXT)
+    torch.manual_seed(3)
+    return QwenImage21TextEncoder().eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(("storage", "bound"), [(Storage.PLAIN, 1e-6), (Storage.FP8, 0.1)])
+def test_qwen3_answers_before_its_last_norm(qwen3, storage, bound):
+    """Whose layers have no biases, and norms of queries and keys instead."""
+    encoder = StreamedTextEncoder.from_module(
+        SimpleNamespace(model=qwen3.model.model, config=qwen3.config),
+        Device(),
+        torch.float32,
+        storage=storage,
+        family=QWEN3,
+    )
+    ids = [torch.arange(7), torch.arange(40, 60)]
+    for one, got in zip(ids, encoder.encode(ids), strict=True):
+        want = qwen3(input_ids=one[None], attention_mask=torch.ones(1, len(one)))[0]
+        assert got.shape == want.shape
+        assert relative(got, want) < bound
+    small = {name: t for name, t in encoder._small[0].items() if not name.endswith(".scale")}
+    scales = 4 * sum(p.rows for p in encoder.layout.pieces) * encoder.layout.quantized
+    assert sum(t.nbytes for t in small.values()) + scales == encoder.layout.small_size

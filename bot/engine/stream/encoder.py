@@ -1,4 +1,4 @@
-"""The text encoder: Qwen2.5-VL's language model, layer by layer through the streamer.
+"""The text encoder: a language model of Qwen's, layer by layer through the streamer.
 
 Every layer is computed by transformers' own decoder layer; only its linear layers are ours, and
 find their weights in the streamed buffer. Prompts share each visit of a layer but are multiplied
@@ -8,6 +8,7 @@ one after the other, so that a prompt's result doesn't depend on those beside it
 from __future__ import annotations
 
 import copy
+import importlib
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,18 +17,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
-    Qwen2_5_VLDecoderLayer,
-    Qwen2_5_VLRMSNorm,
-    Qwen2_5_VLRotaryEmbedding,
-)
 
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
-from bot.engine.stream.text_layout import NORMS, TextGeometry, text_layout
+from bot.engine.stream.text_layout import QWEN25, TextFamily, TextGeometry, text_layout
 
 # Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
 # the feed-forward part are 3 x 5.3 of them, norms are computed in float32.
@@ -66,7 +62,7 @@ class _Streamed(nn.Module):
 
 
 class StreamedTextEncoder:
-    """Answers as DiffSynth's `QwenImageTextEncoder` does to text, by its last hidden state.
+    """Answers as DiffSynth's text encoder of the `family` does to text, by its last hidden state.
 
     `config` is the language model's part of the encoder's. Give it the embedding table and the
     last norm (`set_outer`) and every layer (`add_packed`) before the first prompt. It may share
@@ -81,11 +77,12 @@ class StreamedTextEncoder:
         *,
         storage: Storage,
         streamer: Streamer | None = None,
+        family: TextFamily = QWEN25,
     ) -> None:
         config = copy.deepcopy(config)
         config._attn_implementation = "sdpa"  # noqa: SLF001 - as the whole model would choose
         self.geometry = TextGeometry.of(config)
-        self.layout = text_layout(self.geometry, dtype, storage)
+        self.layout = text_layout(self.geometry, dtype, storage, family)
         self.passes: list[Pass] = []
         self._device = device
         self._dtype = dtype
@@ -93,10 +90,12 @@ class StreamedTextEncoder:
         self._shared = streamer is not None
         self._small: dict[int, dict[str, Tensor]] = {}
         self._table: Tensor | StoredTable = torch.empty(0)
-        self._rotary = Qwen2_5_VLRotaryEmbedding(config).to(device.torch)
+        self._last_norm = family.last_norm
+        parts = importlib.import_module(family.module)
+        self._rotary = getattr(parts, family.rotary)(config).to(device.torch)
         with torch.device("meta"):
-            self._layer = Qwen2_5_VLDecoderLayer(config, 0).eval()
-            self._norm = Qwen2_5_VLRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+            self._layer = getattr(parts, family.layer)(config, 0).eval()
+            self._norm = getattr(parts, family.norm)(config.hidden_size, eps=config.rms_norm_eps)
         self._linears = {piece.name: _Streamed() for piece in self.layout.pieces}
         for name, linear in self._linears.items():
             self._layer.set_submodule(name, linear)
@@ -122,11 +121,12 @@ class StreamedTextEncoder:
         storage: Storage,
         resident: bool = False,
         streamer: Streamer | None = None,
+        family: TextFamily = QWEN25,
     ) -> StreamedTextEncoder:
-        """Build it from a whole `QwenImageTextEncoder`."""
+        """Build it from a whole encoder, a network of transformers' with a language model."""
         model = encoder.model.language_model
         config = encoder.config.text_config
-        made = cls(config, device, dtype, storage=storage, streamer=streamer)
+        made = cls(config, device, dtype, storage=storage, streamer=streamer, family=family)
         made.set_outer(model.embed_tokens.weight.detach(), model.norm.weight.detach())
         for index, layer in enumerate(model.layers):
             packed = made.layout.pack(layer.state_dict(), device.torch)
@@ -182,7 +182,7 @@ class StreamedTextEncoder:
                         states[row], attention_mask=None, position_embeddings=rope
                     )
         self._unbind()
-        states = [self._norm(state)[0] for state in states]
+        states = [(self._norm(state) if self._last_norm else state)[0] for state in states]
         if self._shared:
             self._streamer.begin(then or self.order)
             self._device.synchronise()
@@ -230,7 +230,7 @@ class StreamedTextEncoder:
             linear.bias = small.get(f"{name}.bias")
             linear.scale = small.get(f"{name}.scale")
             linear.scratch = scratch
-        for name in NORMS:
+        for name in self.layout.normed:
             self._layer.get_submodule(name).weight = _parameter(small[f"{name}.weight"])
 
     def _unbind(self) -> None:
