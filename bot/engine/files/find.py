@@ -19,7 +19,7 @@ from typing import Final
 
 from bot.catalogue.models import MODELS, Network, find_model
 from bot.engine.files.cache_index import CacheIndex
-from bot.engine.files.download import download, load_error
+from bot.engine.files.download import Taker, download, load_error
 from bot.engine.files.header import read_header
 from bot.engine.options import LoadProgress
 from bot.words import mark
@@ -226,28 +226,55 @@ def ensure(
         folder = home(root, repository)
         if folder != root and (other := holder(root)) is not None:
             log.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
-        published = find_model(repository).published
-        assert published is not None
         if _delegate is not None:
             _delegate(progress)
         else:
-            download(
-                folder,
-                repository,
-                source,
-                progress,
-                patterns=published.patterns,
-                lacking=known_as(missing[0]),
-                taken=taken_files(root, repository, precision),
-            )
-            (folder / MARKER).write_text(f"{repository}\n", "utf-8")
-        files, missing = find(root, repository, precision)
+            fetch_missing(root, repository, source, progress, missing[0], precision)
+    files = found(root, repository, precision)
+    for path in files.weights:
+        _check_file(path)
+    return files
+
+
+def fetch_missing(
+    root: Path,
+    repository: str,
+    source: str,
+    progress: LoadProgress,
+    missing: Path,
+    precision: str | None,
+    taker: Taker | None = None,
+) -> None:
+    """Download what the model lacks, of which `missing` is named to people; see `download`.
+
+    Raises `EngineError` (`LOAD_FAILED`) as `download` does.
+    """
+    published = find_model(repository).published
+    assert published is not None
+    folder = home(root, repository)
+    download(
+        folder,
+        repository,
+        source,
+        progress,
+        patterns=published.patterns,
+        lacking=known_as(missing),
+        taken=taken_files(root, repository, precision),
+        taker=taker,
+    )
+    (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+
+
+def found(root: Path, repository: str, precision: str | None) -> ModelFiles:
+    """Return the model's files; see `find`.
+
+    Raises `EngineError` (`LOAD_FAILED`) that names the file which is missing.
+    """
+    files, missing = find(root, repository, precision)
     if files is None:
         raise load_error(
             mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
         )
-    for path in files.weights:
-        _check_file(path)
     return files
 
 

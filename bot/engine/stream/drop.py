@@ -17,16 +17,8 @@ import torch
 from bot.catalogue.models import Network, find_model
 from bot.engine.files.arrivals import RemoteFile
 from bot.engine.files.cache_index import stem_of, sync_folder
-from bot.engine.files.download import download, explained
-from bot.engine.files.find import (
-    MARKER,
-    ModelFiles,
-    cache_folder,
-    find,
-    home,
-    known_as,
-    taken_files,
-)
+from bot.engine.files.download import explained
+from bot.engine.files.find import ModelFiles, cache_folder, fetch_missing, find, found, home
 from bot.engine.files.lock import folder_lock
 from bot.engine.files.stages import DOWNLOADING_AND_CONVERTING
 from bot.engine.options import LoadProgress
@@ -34,10 +26,9 @@ from bot.engine.stream.cachefile import WeightsCache
 from bot.engine.stream.items import Item, PackedForms
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.parts import text_geometry, text_items, transformer_items
-from bot.engine.stream.published import DTYPE_NAMES, Sources, load_error
+from bot.engine.stream.published import DTYPE_NAMES, Sources
 from bot.engine.stream.storage import Storage
 from bot.errors import EngineError
-from bot.words import mark
 
 # What an engine on a GPU computes in, and so the form that it looks for.
 _DTYPE: Final = torch.bfloat16
@@ -237,22 +228,7 @@ def download_and_drop(
     dropper = Dropper(folder, cache, published.networks, share, progress, storage)
     files, missing = find(root, repository, precision)
     if files is None:
-        download(
-            folder,
-            repository,
-            source,
-            progress,
-            patterns=published.patterns,
-            lacking=known_as(missing[0]),
-            taken=taken_files(root, repository, precision),
-            taker=dropper,
-        )
-        (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+        fetch_missing(root, repository, source, progress, missing[0], precision, dropper)
     with explained(repository, source, "", "IMAGE_MODEL_PATH"):
         dropper.finish()
-    files, missing = find(root, repository, precision)
-    if files is None:
-        raise load_error(
-            mark("The model file {file} is missing."), f"{missing[0]}", file=known_as(missing[0])
-        )
-    return files
+    return found(root, repository, precision)
