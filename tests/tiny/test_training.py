@@ -14,7 +14,7 @@ with quick_imports():
     from bot.engine.tiny import model as tiny
     from bot.engine.tiny import stored
     from bot.engine.tiny.tokenizer import ByteTokenizer
-    from bot.lab.tiny.train import flow
+    from bot.lab.tiny.train import flow, report
     from bot.lab.tiny.train.__main__ import main, parse
     from bot.lab.tiny.train.autoencoder import normalise
     from bot.lab.tiny.train.networks import Painter, trained_vae
@@ -91,7 +91,8 @@ def test_updates_are_nearly_orthogonal() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_run_and_its_continuation(tmp_path) -> None:
+def test_a_run_and_its_continuation(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(report, "SAMPLES", report.SAMPLES[:2])  # of many, which take their time
     options = ["--device", "cpu", "--workers", "1", "--vae-steps", "2", "--vae-batch", "2"]
     options += ["--steps", "2", "--batch", "2", "--pixels", "64", "--scenes", "64"]
     options += ["--odd-share", "0", "--seed", "3", "--no-half"]
