@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # pydantic may be what is missing.
 
 _ROOT: Final = Path(__file__).parents[2]
 _DISTRIBUTION: Final = "imagine-bot"
+# What `python -m venv` puts into every environment, in whatever version that Python has.
+_OF_PYTHON: Final = {"pip", "setuptools"}
 EXTRAS: Final = ("moderation", "ray")
 """The package's extras that settings ask for; a checkout has a requirements file of each."""
 _BITS: Final = 64
@@ -93,7 +95,7 @@ def tested_versions() -> Iterator[Finding]:
     for lock in locks:
         for name, version in _pinned(lock.read_text("utf-8")):
             installed = _installed(name)
-            if installed is None or name in compared:
+            if installed is None or name in compared or name in _OF_PYTHON:
                 continue
             compared.add(name)
             # A build's own part, as in 2.14.1+cu130, is the index's.

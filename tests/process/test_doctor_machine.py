@@ -85,7 +85,7 @@ def test_versions_that_were_not_tested_are_named(tmp_path, monkeypatch):
     rich, torch = metadata.version("rich"), metadata.version("torch").partition("+")[0]
     lock = tmp_path / "requirements.lock"
     lock.write_text(
-        f"# made\nrich=={rich} \\\n    --hash=sha256:00\n    # via -r x\nno-such-thing==1\n"
+        f"# made\nrich=={rich} \\\n    --hash=sha256:00\n    # via -r x\nno-such-thing==1\npip==1.0\n"
         "pillow==1.0 ; sys_platform == 'nowhere' \\\n    --hash=sha256:00\n"
     )
     (tmp_path / "requirements-torch.lock").write_text(f"torch=={torch}\n")

@@ -114,23 +114,23 @@ class Peak:
             monkeypatch.setattr(owner, name, looked)
 
 
-def dropped(root: Path, progress=QUIET):
+def dropped(root: Path, progress=QUIET, precision: str = "fp8"):
     return drop.download_and_drop(
-        root, progress, repository=REPOSITORY, source="huggingface", precision="fp8"
+        root, progress, repository=REPOSITORY, source="huggingface", precision=precision
     )
 
 
-def networks(pipe, home: Path, cache: Path):
+def networks(pipe, home: Path, cache: Path, precision: Precision = Precision.FP8):
     """Load both, and say what they say."""
 
     def sources(folder, part):
         return Sources(sorted((home / folder).glob("*.safetensors")), CacheIndex.load(cache, part))
 
-    settings = TransformerSettings(dtype=torch.bfloat16, precision=Precision.FP8)
+    settings = TransformerSettings(dtype=torch.bfloat16, precision=precision)
     dit, one = load_transformer(sources("transformer", "transformer"), settings, cache, QUIET)
     encoder, two = load_text_encoder(
         sources("text_encoder", "text encoder"), pipe.text_encoder.config.text_config,
-        Device(), torch.bfloat16, cache, QUIET,
+        Device(), torch.bfloat16, cache, QUIET, storage=precision.storage,
     )  # fmt: skip
     prompts = [torch.randn(n, 64, generator=torch.Generator().manual_seed(n)) for n in (9, 5)]
     ready = dit.prepare(prompts, torch.tensor([1000.0, 500.0]), width=64, height=96)
@@ -140,23 +140,27 @@ def networks(pipe, home: Path, cache: Path):
     return said, (one, two)
 
 
+@pytest.mark.parametrize(
+    "precision", [Precision.FP8, pytest.param(Precision.INT8, marks=pytest.mark.slow)]
+)
 def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
-    pipe, files, hub, tmp_path, monkeypatch
+    pipe, files, hub, tmp_path, monkeypatch, precision
 ) -> None:
+    folder = find.CACHE_FOLDERS[precision]
     plain, small = tmp_path / "plain", tmp_path / "small"
     weights = sum(len(data) for name, data in files.items() if name.split("/")[0] in STEMS)
     with monkeypatch.context() as patch:
         peak = Peak(plain, patch)
         found = find.ensure(plain, QUIET, repository=REPOSITORY)
-        want, _ = networks(pipe, found.folder, found.folder / "fp8-cache")
+        want, _ = networks(pipe, found.folder, found.folder / folder, precision)
     kept = peak.bytes
-    cache = used(plain / REPOSITORY / "fp8-cache")
+    cache = used(plain / REPOSITORY / folder)
     assert kept >= weights + cache
 
     with monkeypatch.context() as patch:
         peak = Peak(small, patch)
         shares: list[float] = []
-        left = dropped(small, lambda _, share: shares.append(share or 0.0))
+        left = dropped(small, lambda _, share: shares.append(share or 0.0), precision)
     assert [path.name for path in left.weights] == ["diffusion_pytorch_model.safetensors"]
     largest = max(len(data) for data in files.values())
     rest = sum(len(data) for name, data in files.items() if name.split("/")[0] not in STEMS)
@@ -165,11 +169,11 @@ def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
     assert peak.bytes < 0.65 * kept
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    got, stats = networks(pipe, small / REPOSITORY, small / REPOSITORY / "fp8-cache")
+    got, stats = networks(pipe, small / REPOSITORY, small / REPOSITORY / folder, precision)
     assert [each.source for each in stats] == ["cache", "cache"]
     assert all(torch.equal(one, two) for one, two in zip(got, want, strict=True))
     hub.asked.clear()
-    dropped(small)
+    dropped(small, precision=precision)
     assert find.find(small, REPOSITORY)[0] is None  # bfloat16 needs the files
     assert hub.asked == []
 
