@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import time
+from typing import Any
 
 import discord
 from discord import app_commands
@@ -94,6 +95,14 @@ class ImageBot(commands.Bot):
         waiting = {job.server for job in (await queue.standing.now()).order if job.server}
         for guild_id in waiting - {guild.id for guild in self.guilds}:
             await queue.leave_guild(guild_id)
+
+    @override
+    async def on_error(self, event_method: str, /, *args: Any, **kwargs: Any) -> None:
+        """Log what went wrong in an event, unless it was cut off by the end of the bot."""
+        if self.is_closed():
+            log.debug("%s was not finished: the bot stops", event_method)
+            return
+        await super().on_error(event_method, *args, **kwargs)
 
     async def on_resumed(self) -> None:
         """Log that the gateway's session goes on after it was cut."""

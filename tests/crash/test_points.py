@@ -210,7 +210,7 @@ async def test_every_sending_of_a_way(tmp_path, way, acted):
     assert await killed_at(tmp_path, 1, way=way, route=WAYS[way].route, acted=acted)
 
 
-@pytest.mark.parametrize("way", ["token", "channel"])
+@pytest.mark.parametrize("way", ["token", pytest.param("channel", marks=pytest.mark.slow)])
 async def test_sent_and_not_recorded(tmp_path, way):
     assert await killed_at(tmp_path, 1, way=way, plan=Plan(die_at=1, die_in="delivered"))
 

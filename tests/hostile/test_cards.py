@@ -24,6 +24,8 @@ from cogs.help import help_text
 from cogs.history import _content, _view
 from tests.hostile.test_texts import TEXTS, request_of
 
+pytestmark = pytest.mark.slow
+
 ID = "0" * 18
 
 

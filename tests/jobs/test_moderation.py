@@ -145,6 +145,7 @@ def test_a_rule_that_is_none_is_refused(rule):
         checked_rule(rule)
 
 
+@pytest.mark.slow
 @given(st.text(max_size=300), st.text(min_size=1, max_size=40))
 def test_any_text_and_any_rule(text, rule):
     assert broken_rule([rule], text) in {None, rule}

@@ -73,6 +73,7 @@ piles = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(piles, st.sampled_from([0.5, 3.0, 40.0]))
 def test_the_predicted_order_and_times_come_true(pile, rate):

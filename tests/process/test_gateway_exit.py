@@ -9,6 +9,8 @@ import pytest
 from bot.sandbox.server import Sandbox
 from tests.process.test_run import PATIENCE_S, bot_process
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("code", [4004, 4014])
 async def test_the_exit_code_is_78(tmp_path, code):

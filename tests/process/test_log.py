@@ -6,9 +6,13 @@ import asyncio
 import json
 import signal
 
+import pytest
+
 from bot.sandbox.server import Sandbox
 from tests.process.kit import PATIENCE_S, bot_process
 from tests.wire.kit import is_outcome, job_id_of
+
+pytestmark = pytest.mark.slow
 
 
 async def test_every_line_of_a_job_has_its_id(tmp_path):

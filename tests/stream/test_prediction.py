@@ -71,7 +71,9 @@ def test_guidance_one_runs_one_branch():
 
 
 @pytest.mark.parametrize("precision", list(Precision))
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16]
+)
 def test_streamed_is_bit_identical_to_resident(precision, dtype):
     dit = streamed(precision, dtype, usual=USUAL)
     exact = predicted(dit)

@@ -11,6 +11,8 @@ import pytest
 from bot.sandbox.scene import ADMIN_ROLE_ID, FOREIGN_CHANNEL_ID
 from tests.upgrade.kit import upgraded
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = {
     ("bob", "settings"): (
         "Shape: 1:1 square",
@@ -99,7 +101,6 @@ async def test_a_chosen_language_wins_over_discords(drill):
     assert "Waiting or running" in await drill.say("chen", "limits")
 
 
-@pytest.mark.slow
 async def test_an_engine_paused_by_its_name_is_resumed_by_it(drill):
     told = await drill.say("alice", "admin engine resume", engine="local-1")
     assert "**local-1** takes jobs again" in told
@@ -119,7 +120,6 @@ async def test_what_was_used_counts_on(sandbox, old):
         assert "19 of 600 pictures" in await drill.say("alice", "limits")
 
 
-@pytest.mark.slow
 async def test_a_role_and_a_server_style_can_be_edited_on(drill):
     await drill.say("alice", "admin style remove", name="House Look")
     assert "no styles of its own" in await drill.say("alice", "admin style list")

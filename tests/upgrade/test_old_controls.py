@@ -13,6 +13,8 @@ from bot.sandbox.people import NoResponse
 from tests.upgrade.scene import digests, filled_in, find, ids, old_controls, said
 from tests.wire.kit import PATIENCE_S, is_outcome
 
+pytestmark = pytest.mark.slow
+
 KINDS = {
     *("cancel", "reroll", "vary", "edit", "upscale", "details", "delete", "pick"),
     *("refresh", "open", "page", "everyone", "endjob", "audit", "prefs", "pref"),
@@ -40,7 +42,6 @@ def start_of(drill, request) -> str:
     return hashlib.sha256(drill.engine.inputs[request.job_id]).hexdigest()
 
 
-@pytest.mark.slow
 async def test_every_kind_of_control_of_then_is_answered(drill):
     """One of each kind, pressed by whoever saw it; what is unknown gets no answer at all."""
     kinds = {}
@@ -96,7 +97,6 @@ async def test_vary_and_upscale_start_from_the_old_picture(drill):
         assert job.parent_id == drill.old.jobs[name]
 
 
-@pytest.mark.slow
 async def test_one_picture_of_a_batch_is_picked_and_varied(drill):
     chen, batch = drill.sandbox.user("chen"), drill.message("batch")
     wanted = drill.old.pictures("batch")
@@ -139,7 +139,6 @@ async def test_delete_takes_message_and_files(drill):
     assert "deleted" in await drill.say("chen", "show", job=drill.old.jobs["to delete"])
 
 
-@pytest.mark.slow
 async def test_moderators_act_on_an_old_report(drill):
     picture, report = drill.message("to report"), drill.message("report")
     assert "it bites" in said(report)
@@ -153,7 +152,6 @@ async def test_moderators_act_on_an_old_report(drill):
     assert (await again.response()).modal is not None
 
 
-@pytest.mark.slow
 async def test_open_forms_can_be_sent(drill):
     alice, bob, chen = (drill.sandbox.user(name) for name in ("alice", "bob", "chen"))
     sent = await bob.submit_modal(drill.form("new"), {"prompt": "a long road"})
@@ -189,7 +187,6 @@ async def test_a_users_data_of_then_is_deleted_at_their_wish(drill):
     assert not drill.old.rows("SELECT 1 FROM jobs WHERE id = ?", drill.old.jobs["mallorys"])
 
 
-@pytest.mark.slow
 async def test_pages_of_the_audit_and_the_queue_of_then_turn(drill):
     alice = drill.sandbox.user("alice")
     turned = await drill.press("alice", "audit", "audit:older")

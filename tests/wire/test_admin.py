@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import discord
+import pytest
 from PIL import Image
 
 from bot.domain.job import JobState
@@ -137,6 +138,7 @@ async def test_a_drain_tells_those_who_ask_and_ends_with_resume(sandbox, tmp_pat
         assert [action for action, _ in await audited(stage)] == ["drain", "resume"]
 
 
+@pytest.mark.slow
 async def test_statistics_as_a_picture(stage):
     await stage.outcome(await stage.imagine("bob", "a house"))
     shown = await answer(stage, "alice", "admin stats", days=7)

@@ -9,6 +9,8 @@ from bot.sandbox.people import Invocation
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import soon, staged, text_of
 
+pytestmark = pytest.mark.slow
+
 # One custom_id for each registered class, with what is chosen where it is a menu.
 SAMPLES: dict[str, tuple[str, str | None]] = {
     "RefreshButton": ("refresh:queue", None),

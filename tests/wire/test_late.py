@@ -10,6 +10,8 @@ from bot.sandbox.permissions import Permission
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import controls, job_id_of, staged, text_of
 
+pytestmark = pytest.mark.slow
+
 HOUR = 3600
 
 

@@ -10,6 +10,8 @@ from bot.sandbox.scene import ADMIN_ROLE_ID, GUILD_ID
 from tests.sandbox.sandbox_bot import png
 from tests.wire.kit import text_of
 
+pytestmark = pytest.mark.slow
+
 PLACES = ("general", "sketches", "dm", "friends", "lounge")
 
 

@@ -7,6 +7,8 @@ import pytest
 from bot.sandbox.errors import Refusal
 from tests.wire.kit import controls, job_id_of, soon, text_of
 
+pytestmark = pytest.mark.slow
+
 
 async def choose(stage, **options):
     alice = stage.sandbox.user("alice")

@@ -102,3 +102,25 @@ async def test_the_start_takes_old_files_from_other_users(sandbox, tmp_path, cap
         await soon(asyncio.gather(*mending))
     assert not [path for path in loose if path.stat().st_mode & 0o077]
     assert "no longer open to other users" in caplog.text
+
+
+async def test_an_event_that_the_end_cuts_off_is_no_error(sandbox, tmp_path, caplog, monkeypatch):
+    """Whoever presses Ctrl+C as the bot comes online reads no traceback."""
+    caplog.set_level("DEBUG", "bot")
+    closed = asyncio.Event()
+    async with staged(sandbox, tmp_path) as stage:
+        standing = stage.queue.standing
+        now = standing.now
+
+        async def late():
+            await closed.wait()
+            return await now()
+
+        monkeypatch.setattr(standing, "now", late)
+        before = asyncio.all_tasks()
+        stage.app.client.dispatch("ready")
+        (event,) = asyncio.all_tasks() - before
+    closed.set()
+    await event
+    assert "on_ready was not finished" in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.budget import Work
+from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout
 from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.weights import Additions, WeightStore
 
 
@@ -141,5 +143,5 @@ class TransformerNetwork(Protocol):
         ...
 
 
-NetworkKind = Callable[[Any, Geometry, Any, Any], TransformerNetwork]
-"""Makes one of the layers around the blocks, the widths, the `Device` and the settings."""
+NetworkKind = Callable[[Any, Geometry, Device, TransformerSettings], TransformerNetwork]
+"""Makes one of the layers around the blocks, the widths, the device and the settings."""
