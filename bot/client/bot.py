@@ -97,6 +97,12 @@ class ImageBot(commands.Bot):
             await queue.leave_guild(guild_id)
 
     @override
+    def dispatch(self, event_name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begin an event's work unless the bot has ended: discord.py waits with `ready`."""
+        if not self.is_closed():
+            super().dispatch(event_name, *args, **kwargs)
+
+    @override
     async def on_error(self, event_method: str, /, *args: Any, **kwargs: Any) -> None:
         """Log what went wrong in an event, unless it was cut off by the end of the bot."""
         if self.is_closed():

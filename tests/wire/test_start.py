@@ -124,3 +124,11 @@ async def test_an_event_that_the_end_cuts_off_is_no_error(sandbox, tmp_path, cap
     await event
     assert "on_ready was not finished" in caplog.text
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+async def test_coming_online_after_the_end_is_no_error(sandbox, tmp_path, caplog):
+    """discord.py waits for servers that are announced late, and then says that it is ready."""
+    async with staged(sandbox, tmp_path) as stage:
+        client = stage.app.client
+    client.dispatch("ready")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
