@@ -87,7 +87,12 @@ class Invocation:
         return found
 
     async def answer(self, timeout: float = WAIT_SECONDS) -> Message:  # noqa: ASYNC109
-        """Return the answer once the bot no longer thinks."""
+        """Return the answer once the bot has responded and no longer thinks.
+
+        What a deferral hides is waited for, so that a slow machine reads the same answer. Raises
+        `NoResponse` when the user is told of none.
+        """
+        await self.response(timeout)
         return await self.until(lambda message: not message.thinking, timeout)
 
 

@@ -219,7 +219,7 @@ async def test_a_child_that_ignores_a_cancel_is_replaced(
         drawing = asyncio.create_task(until_step(stage))
         invocation = await stage.imagine("alice", prompt)
         await drawing
-        message = (await invocation.response()).message
+        message = await invocation.answer()
         await sandbox.user("alice").press(message, "Cancel")
         message = await stage.outcome(invocation)
         job = await stage.job_of(message)

@@ -164,7 +164,7 @@ async def test_lists_hold_any_prompt(sandbox, tmp_path):
         assert 0 < len(listed.message.content) <= 2000
         everyone = await (await sandbox.user("alice").slash("general", "admin queue")).response()
         assert 0 < len(everyone.message.content) <= 2000
-        waiting = job_id_of((await last.response()).message)
+        waiting = job_id_of(await last.answer())
         shown = await (await sandbox.user("alice").slash("general", "show", job=waiting)).response()
         assert "paused" in text_of(shown.message)
         engine.release.set()

@@ -92,7 +92,7 @@ async def test_no_token_turns_up_anywhere(sandbox, tmp_path, monkeypatch, log):
 
         await (await sandbox.user("alice").slash("general", "admin pause")).response()
         waiting = await stage.imagine("bob", "later")
-        pending = await stage.job_of((await waiting.response()).message)
+        pending = await stage.job_of(await waiting.answer())
         delivery = await stage.delivery(pending.id)
         assert delivery.token.startswith(CANARY), "the canary is in its place"
         assert CANARY not in dump(data / "bot.sqlite3")

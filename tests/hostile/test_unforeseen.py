@@ -61,7 +61,7 @@ async def test_a_stored_request_that_cannot_be_read(sandbox, tmp_path, log):
         await soon(engine.holding.wait())
         broken = [await stage.imagine("bob", f"broken {number}") for number in range(3)]
         for invocation, text in zip(broken, ["{}", "[1]", '{"prompt": 5}'], strict=True):
-            message = (await invocation.response()).message
+            message = await invocation.answer()
             job = await stage.job_of(message)
             await stage.database.write(
                 lambda tx, row=(text, job.id): tx.execute(

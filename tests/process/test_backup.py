@@ -60,7 +60,7 @@ async def test_a_restore_after_a_backup_under_load_loses_no_job(tmp_path):
             async def load(name: str) -> None:
                 while True:
                     invocation = await sandbox.user(name).slash("art", "imagine", prompt="a moon")
-                    job_id = job_id_of((await invocation.response()).message)
+                    job_id = job_id_of(await invocation.answer())
                     invocations[job_id] = invocation
                     accepted.append(job_id)
                     if len(accepted) >= 10:

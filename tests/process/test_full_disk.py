@@ -31,9 +31,9 @@ async def test_pictures_that_the_disk_refuses_are_drawn_again(tmp_path):
         state = "SELECT state, attempts, engine_faults, interruptions FROM jobs WHERE id = ?"
         assert row(tmp_path, state, job_id) == ("queued", 0, 0, 0)
         listed = await sandbox.user("alice").slash("art", "admin queue")
-        assert "disk is full" in text_of((await listed.response()).message)
+        assert "disk is full" in text_of(await listed.answer())
         resumed = await sandbox.user("alice").slash("art", "admin resume")
-        assert "Still waiting" in text_of((await resumed.response()).message)
+        assert "Still waiting" in text_of(await resumed.answer())
         for pid in (child, process.pid):
             limit(pid, resource.RLIM_INFINITY)
         await second.until(is_outcome, PATIENCE_S)

@@ -56,7 +56,7 @@ async def test_a_stop_while_drawing_gives_the_job_back(tmp_path):
     async with Sandbox() as sandbox, bot_process(sandbox, tmp_path) as process:
         await sandbox.ready(PATIENCE_S)
         invocation = await sandbox.user("bob").slash("art", "imagine", prompt="a moon")
-        job_id = job_id_of((await invocation.response()).message)
+        job_id = job_id_of(await invocation.answer())
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             assert await process.wait() == 0

@@ -90,7 +90,7 @@ async def test_a_command_during_the_stop_is_told_so(tmp_path):
         process.send_signal(signal.SIGTERM)
         await logged(process, "stopping")
         late = await sandbox.user("alice").slash("art", "imagine", prompt="too late")
-        assert "shutting down" in text_of((await late.response()).message)
+        assert "shutting down" in text_of(await late.answer())
         async with asyncio.timeout(10):
             assert await process.wait() == 0
     assert row(tmp_path, "SELECT count(*) FROM jobs") == (1,)
@@ -113,7 +113,7 @@ async def test_a_second_signal_ends_at_once_and_a_paused_start_waits(tmp_path):
             await sandbox.ready(PATIENCE_S)
             assert row(tmp_path, JOB, job_id) == ("queued", 1, 1, 0)
             listed = await sandbox.user("alice").slash("art", "admin queue")
-            said = text_of((await listed.response()).message)
+            said = text_of(await listed.answer())
             assert "/admin resume" in said
             assert job_id in said
         # Killed while paused: the pause is durable, whatever the setting says now.

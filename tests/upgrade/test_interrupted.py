@@ -70,7 +70,7 @@ async def test_the_queue_of_then_can_be_looked_at_and_cancelled(sandbox, old):
     async with upgraded(sandbox, old, engine) as drill:
         await soon(engine.holding.wait())
         listed = await drill.press("chen", "chen's queue", "refresh")
-        assert (await listed.response()).message.id == drill.message("chen's queue").id
+        assert (await listed.answer()).id == drill.message("chen's queue").id
         assert "patience" in drill.message("chen's queue").content
         everyone = await drill.press("alice", "admin queue", "everyone:stay")
         await everyone.response()

@@ -11,7 +11,9 @@ import discord.http
 import discord.webhook.async_
 import pytest
 
+from bot.client import accept
 from bot.delivery import courier
+from bot.sandbox.interactions import FIRST_RESPONSE_SECONDS
 from bot.sandbox.server import Sandbox
 from tests.wire.kit import Stage, staged
 from tests.wire.openapi import Judge
@@ -31,6 +33,18 @@ def _route() -> Iterator[None]:
     old = discord.http.Route.BASE, gateway.DEFAULT_GATEWAY
     yield
     discord.http.Route.BASE, gateway.DEFAULT_GATEWAY = old
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let answers be direct, and refusals private, on a slow machine as on a quick one."""
+    monkeypatch.setattr(accept, "DIRECT_ANSWER_S", FIRST_RESPONSE_SECONDS)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch, unhurried: None) -> None:
+    """Let an answer that is not there at once be deferred."""
+    monkeypatch.setattr(accept, "DIRECT_ANSWER_S", 0.05)
 
 
 @pytest.fixture

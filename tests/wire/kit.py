@@ -107,7 +107,7 @@ class Stage:
     async def asked(self, name: str = "alice", channel: str = "general", **options: Any):
         """Ask for a picture whose drawing waits; return its message and job id."""
         invocation = await self.imagine(name, "a house", channel, **options)
-        message = (await invocation.response()).message
+        message = await invocation.answer()
         await soon(self.engine.holding.wait())
         # Also where Discord's reply to the first response was lost, and is asked for again.
         await soon(self.app.client.services.intake.settled())
@@ -179,6 +179,8 @@ async def staged(
     finally:
         ready.cancel()
         app.stop()
-        await asyncio.gather(run, return_exceptions=True)
+        # A failed test may have left something held for which the bot would wait for ever.
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(run, return_exceptions=True)
     if not run.cancelled() and (error := run.exception()):
         raise error

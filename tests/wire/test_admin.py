@@ -32,8 +32,7 @@ async def answer(stage, name, command, place="general", **options):
 
 async def ask(stage, count, name="bob"):
     return [
-        job_id_of((await (await stage.imagine(name, f"house {n}")).response()).message)
-        for n in range(count)
+        job_id_of(await (await stage.imagine(name, f"house {n}")).answer()) for n in range(count)
     ]
 
 
@@ -95,7 +94,7 @@ async def test_a_server_sees_nothing_of_another(stage):
     mallory = moderator(stage.sandbox, "mallory")
     await stage.queue.control.pause("elsewhere's reason", by=5, guild_id=12345)
     other = await stage.imagine("bob", "a secret house", "dm")
-    job_id = job_id_of((await other.response()).message)
+    job_id = job_id_of(await other.answer())
     page = await (await mallory.slash("general", "admin queue")).answer()
     assert job_id not in page.content
     assert "queue is empty" in page.content
@@ -109,7 +108,7 @@ async def test_the_owner_sees_all_of_it(sandbox, tmp_path):
     async with staged(sandbox, tmp_path) as stage:
         await stage.queue.control.pause("elsewhere's reason", by=5, guild_id=12345)
         other = await stage.imagine("bob", "a secret house", "dm")
-        job_id = job_id_of((await other.response()).message)
+        job_id = job_id_of(await other.answer())
         assert job_id in (await answer(stage, "alice", "admin queue")).content
         listing = (await answer(stage, "alice", "admin audit")).content
         assert "elsewhere's reason" in listing

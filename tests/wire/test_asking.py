@@ -132,7 +132,7 @@ async def test_own_defaults_win_over_the_servers_and_survive_a_restart(sandbox, 
         assert fields["Shape"] == "3:4 portrait"
         assert fields["Private"] == "yes"
         invocation = await stage.imagine("bob", "a fish")
-        assert (await invocation.response()).message.ephemeral
+        assert (await invocation.answer()).ephemeral
         request = await request_of(stage, invocation)
         assert (request.aspect, request.quality, request.style) == ("3:4", "high", "ink")
         assert request.negative_prompt == "fog"

@@ -26,7 +26,7 @@ async def held(sandbox, tmp_path, engine):
 
 async def test_cancel_while_running(held, engine):
     invocation = await held.imagine("alice", "never mind")
-    message = (await invocation.response()).message
+    message = await invocation.answer()
     await soon(engine.holding.wait())
     press = await held.sandbox.user("alice").press(message, "Cancel")
     assert "stops at the next step" in (await press.answer()).content
@@ -43,7 +43,7 @@ async def test_cancel_while_waiting(held, engine):
     await running.response()
     await soon(engine.holding.wait())
     invocation = await held.imagine("alice", "waiting")
-    message = (await invocation.response()).message
+    message = await invocation.answer()
     press = await held.sandbox.user("alice").press(message, "Cancel")
     assert (await press.answer()).content == "Cancelled."
     message = await held.outcome(invocation)
@@ -55,7 +55,7 @@ async def test_cancel_while_waiting(held, engine):
 
 async def test_nobody_cancels_another_ones_job_but_a_moderator(held, engine):
     invocation = await held.imagine("bob", "mine")
-    message = (await invocation.response()).message
+    message = await invocation.answer()
     await soon(engine.holding.wait())
     press = await held.sandbox.user("mallory").press(message, "Cancel")
     refusal = await press.answer()
@@ -130,13 +130,13 @@ async def test_an_admin_pauses_resumes_and_cancels(stage):
     alice = stage.sandbox.user("alice")
     await (await alice.slash("general", "admin pause", reason="new @everyone driver")).answer()
     invocation = await stage.imagine("bob", "later")
-    message = (await invocation.response()).message
+    message = await invocation.answer()
     assert "paused: new" in text_of(message)
     assert "@everyone" not in text_of(message)
     listing = await (await alice.slash("general", "admin queue")).answer()
     assert job_id_of(message) in listing.content
     other = await stage.imagine("bob", "cancelled")
-    other_id = job_id_of((await other.response()).message)
+    other_id = job_id_of(await other.answer())
     answer = await (await alice.slash("general", "admin cancel", job=other_id)).answer()
     assert answer.content == "Cancelled."
     assert "Cancelled" in text_of(await stage.outcome(other))

@@ -25,14 +25,14 @@ async def test_waiting_drawing_and_the_answer(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=2))
     async with staged(sandbox, tmp_path, engine) as stage:
         first = await stage.imagine("chen", "灯塔")
-        message = (await first.response()).message
+        message = await first.answer()
         judge(text_of(message))
         assert labels(message) == ["取消"]
         await soon(engine.holding.wait())
         second = await stage.imagine("chen", "小船", count=2)
-        waiting = (await second.response()).message
+        waiting = await second.answer()
         judge(text_of(waiting))
-        english = (await (await stage.imagine("bob", "a boat")).response()).message
+        english = await (await stage.imagine("bob", "a boat")).answer()
         assert "job ahead" in text_of(english)
         listing = await (await sandbox.user("chen").slash("general", "queue")).answer()
         judge(listing.content)
@@ -69,7 +69,7 @@ async def test_pauses_and_blocks_speak_to_whom_they_concern(sandbox, tmp_path):
         said = await (await alice.slash("general", "admin pause")).answer()
         assert "maintenance" in said.content
         waiting = await stage.imagine("chen", "灯塔")
-        judge(text_of((await waiting.response()).message))
+        judge(text_of(await waiting.answer()))
         await (await alice.slash("general", "admin block add", user=chen.id, hours=1)).answer()
         judge(text_of(await stage.outcome(waiting)))
         refused = (await (await stage.imagine("chen", "灯塔")).answer()).content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -37,7 +38,7 @@ def visible(stage, name="alice", channel="general"):
 async def asked(stage, engine, name="alice", **options):
     """Ask for a picture whose drawing waits; return the invocation, its message and job id."""
     invocation = await stage.imagine(name, "a house", **options)
-    message = (await invocation.response()).message
+    message = await invocation.answer()
     await soon(engine.holding.wait())
     return invocation, message, job_id_of(message)
 
@@ -179,28 +180,33 @@ async def test_a_lost_first_response_loses_no_picture(sandbox, tmp_path, after):
         assert len(visible(stage)) == 1
 
 
-async def test_a_slow_database_defers_and_then_answers(stage):
-    entered, release = held_write(stage)
-    await soon(entered.wait())
-    invocation = await stage.imagine("bob", "patience")
-    response = await invocation.response()
-    assert response.deferred
-    release.set()
-    message = await stage.outcome(invocation)
+async def test_a_slow_database_defers_and_then_answers(stage, impatient):
+    async with held_write(stage) as release:
+        invocation = await stage.imagine("bob", "patience")
+        response = await invocation.response()
+        assert response.deferred
+        release.set()
+        message = await stage.outcome(invocation)
     assert "patience" in text_of(message)
     assert (await stage.delivered(job_id_of(message))).message_id == message.id
 
 
-def held_write(stage):
-    """Keep the writing connection busy until the second event is set."""
+@asynccontextmanager
+async def held_write(stage):
+    """Keep the writing connection busy until the event is set, or the test has failed."""
     entered, release = asyncio.Event(), asyncio.Event()
 
     async def hold(tx):
         entered.set()
         await release.wait()
 
-    stage.held = asyncio.create_task(stage.database.write(hold))
-    return entered, release
+    held = asyncio.create_task(stage.database.write(hold))
+    try:
+        await soon(entered.wait())
+        yield release
+    finally:
+        release.set()
+        await held
 
 
 def direct(stage, name="bob"):

@@ -32,7 +32,7 @@ async def test_a_full_disk_refuses_commands_and_keeps_the_queue(sandbox, tmp_pat
         waiting = await stage.imagine("bob", "two")
         await waiting.response()
         await pragma(stage, f"max_page_count = {await pragma(stage, 'page_count')}")
-        refused = (await (await stage.imagine("alice", "three")).response()).message
+        refused = await (await stage.imagine("alice", "three")).answer()
         assert refused.ephemeral
         assert "Not accepted: the bot's disk is full." in text_of(refused)
         assert await stage.jobs_made() == 2
@@ -43,7 +43,7 @@ async def test_a_full_disk_refuses_commands_and_keeps_the_queue(sandbox, tmp_pat
             assert (await stage.job_of(message)).state is JobState.GENERATED
 
 
-async def test_a_locked_database_lets_a_command_wait_with_an_answer(sandbox, tmp_path):
+async def test_a_locked_database_lets_a_command_wait_with_an_answer(sandbox, tmp_path, impatient):
     async with staged(sandbox, tmp_path) as stage:
         with closing(sqlite3.connect(stage.database.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -60,10 +60,10 @@ async def test_a_database_locked_for_too_long_is_said(sandbox, tmp_path):
         await pragma(stage, "busy_timeout = 10")
         with closing(sqlite3.connect(stage.database.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            refused = (await (await stage.imagine("alice", "a boat")).response()).message
+            refused = await (await stage.imagine("alice", "a boat")).answer()
             assert "the bot's database is held by another program" in text_of(refused)
             admin = await stage.sandbox.user("alice").slash("general", "admin pause")
-            said = text_of((await admin.response()).message)
+            said = text_of(await admin.answer())
             assert said.startswith("Not done: the bot's database is held")
             other.execute("ROLLBACK")
         assert await stage.jobs_made() == 0

@@ -83,7 +83,7 @@ async def test_by_direct_message_and_the_channel_is_told_why(flagging):
     assert "other channels: By direct message" in told.content
     assert "age-restricted channels: Behind a spoiler" in told.content
     invocation = await stage.imagine("bob", "a fish")
-    job_id = job_id_of((await invocation.response()).message)
+    job_id = job_id_of(await invocation.answer())
     delivery = await stage.delivered(job_id)
     assert (delivery.state, delivery.rung) == ("delivered", "dm")
     told = await invocation.until(lambda m: "Sent to you by direct message" in text_of(m))
@@ -102,7 +102,7 @@ async def test_by_direct_message_to_someone_who_takes_none(flagging):
     bob.user.accepts_dms = False
     await set_policy(stage, elsewhere="dm")
     invocation = await stage.imagine("bob", "a fish")
-    job_id = job_id_of((await invocation.response()).message)
+    job_id = job_id_of(await invocation.answer())
     assert (await stage.delivered(job_id)).state == "undeliverable"
     told = await invocation.until(lambda m: "only `/show` brings" in text_of(m))
     assert not told.files

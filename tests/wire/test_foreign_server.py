@@ -37,7 +37,7 @@ async def test_past_the_token_it_comes_by_direct_message(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=2))
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("bob", "a fish", "lounge")
-        job_id = job_id_of((await invocation.response()).message)
+        job_id = job_id_of(await invocation.answer())
         await soon(engine.holding.wait())
         stage.advance(HOUR)
         engine.release.set()

@@ -59,7 +59,7 @@ async def test_a_form_can_be_sent_after_a_restart(sandbox, tmp_path):
         assert not stage.app.client._connection._view_store._modals
     async with staged(sandbox, tmp_path):
         sent = await alice.submit_modal(opened, {"kind": ["Ode"], "file": [("a.png", png())]})
-        message = (await sent.response()).message
+        message = await sent.answer()
     assert message is not None
     assert text_of(message) == "a:b: typed / ['Ode'] / a.png"
 
@@ -72,7 +72,7 @@ async def test_a_form_of_another_version_is_answered(sandbox, tmp_path, monkeypa
         await opened.response()
         monkeypatch.delitem(Form.known, "survey")
         sent = await alice.submit_modal(opened, {"kind": ["Ode"]})
-        message = (await sent.response()).message
+        message = await sent.answer()
     assert message is not None
     assert "older version" in text_of(message)
     assert message.ephemeral

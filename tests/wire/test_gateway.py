@@ -51,7 +51,7 @@ async def test_a_job_outlives_its_gateway(sandbox, tmp_path, trouble):
     engine = ScriptedEngine(Script(hold_at=1))
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("alice", "a house")
-        message = (await invocation.response()).message
+        message = await invocation.answer()
         await soon(engine.holding.wait())
         if trouble == "silence":
             # The connection after this one notices soon that nothing comes.

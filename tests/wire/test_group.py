@@ -36,7 +36,7 @@ async def test_past_the_token_it_comes_by_direct_message(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=2))
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("bob", "a fish", "friends")
-        job_id = job_id_of((await invocation.response()).message)
+        job_id = job_id_of(await invocation.answer())
         await soon(engine.holding.wait())
         stage.advance(HOUR)
         engine.release.set()
@@ -52,7 +52,7 @@ async def test_with_closed_direct_messages_it_is_kept_and_spoken_of(sandbox, tmp
     bob = sandbox.user("bob")
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("bob", "a fish", "friends")
-        job_id = job_id_of((await invocation.response()).message)
+        job_id = job_id_of(await invocation.answer())
         await soon(engine.holding.wait())
         bob.user.accepts_dms = False
         stage.advance(HOUR)

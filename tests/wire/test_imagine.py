@@ -150,7 +150,7 @@ async def test_the_limit_of_open_jobs(sandbox, tmp_path):
         refused = await (await stage.imagine("alice", "one more")).answer()
         assert "limit" in refused.content
         assert refused.ephemeral
-        assert (await (await stage.imagine("bob", "mine")).response()).message.embeds
+        assert (await (await stage.imagine("bob", "mine")).answer()).embeds
         engine.release.set()
         for invocation in accepted:
             await stage.outcome(invocation)

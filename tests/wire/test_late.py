@@ -146,7 +146,7 @@ async def test_a_server_that_the_bot_was_removed_from(held, engine):
     """What waits for it is cancelled, what is being drawn goes to its author."""
     _, job_id = await held.asked()
     waiting = await held.imagine("bob", "never drawn")
-    waiting_id = job_id_of((await waiting.response()).message)
+    waiting_id = job_id_of(await waiting.answer())
     held.sandbox.world.remove_bot()
     message = await held.outcome(waiting)
     assert "removed from the server" in text_of(message)

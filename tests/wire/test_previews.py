@@ -30,7 +30,7 @@ async def test_a_preview_is_shown_until_the_answer_comes(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=4, preview=jpeg()))
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("alice", "a fish")
-        message = (await invocation.response()).message
+        message = await invocation.answer()
         await soon(engine.holding.wait())
         await sandbox.wait(lambda: files(message) == ["preview.jpg"])
         assert message.files[0].data == jpeg()
@@ -50,7 +50,7 @@ async def test_where_files_are_not_taken_the_words_go_on(sandbox, tmp_path):
         shows = lambda exchange: "preview.jpg" in str(exchange.request)  # noqa: E731
         sandbox.faults.respond("PATCH", "/webhooks/*", 413, code=40005, when=shows)
         invocation = await stage.imagine("alice", "a fish")
-        message = (await invocation.response()).message
+        message = await invocation.answer()
         await soon(engine.holding.wait())
         await sandbox.wait(lambda: any(e.status == 413 for e in sandbox.exchanges))
         engine.release.set()
@@ -66,7 +66,7 @@ async def test_a_second_attempt_does_not_show_the_firsts_preview(sandbox, tmp_pa
     )
     async with staged(sandbox, tmp_path, engine) as stage:
         invocation = await stage.imagine("alice", "a fish")
-        message = (await invocation.response()).message
+        message = await invocation.answer()
         await soon(engine.holding.wait())
         await sandbox.wait(lambda: files(message) == ["preview.jpg"])
         engine.holding.clear()

@@ -53,7 +53,7 @@ def pictures(stage, channel: str = "general"):
 async def test_a_long_limit_puts_answers_off_and_holds_up_no_others(held, engine, way, late):
     """As many answers as the courier has places are limited for half an hour in one channel."""
     asked = [await held.imagine("alice", f"house {n}") for n in range(courier._AT_ONCE)]
-    ids = [job_id_of((await invocation.response()).message) for invocation in asked]
+    ids = [job_id_of(await invocation.answer()) for invocation in asked]
     held.advance(late)
     limited = held.sandbox.faults.rate_limit(*way, HALF_AN_HOUR, when=is_answer, times=len(ids))
     engine.release.set()
@@ -262,7 +262,7 @@ async def test_no_progress_is_shown_while_the_breaker_is_open(held, engine):
 async def test_progress_is_edited_a_few_messages_at_a_time(held, engine):
     editor = held.app.client.services.courier._progress
     asked = [await held.imagine("alice", f"house {n}") for n in range(progress._AT_ONCE + 4)]
-    ids = [job_id_of((await invocation.response()).message) for invocation in asked]
+    ids = [job_id_of(await invocation.answer()) for invocation in asked]
     slow = held.sandbox.faults.hold(*EDIT_BY_TOKEN, times=None)
     for job_id in ids:
         await editor._follow(job_id)
@@ -300,7 +300,7 @@ async def test_a_ban_of_five_minutes_over_480_jobs(sandbox, tmp_path, monkeypatc
         ids = []
         for number in range(JOBS):
             invocation = await stage.imagine("alice", f"house {number}")
-            ids.append(job_id_of((await invocation.response()).message))
+            ids.append(job_id_of(await invocation.answer()))
         ban = sandbox.faults.rate_limit("*", "*", 1 / SCALE, via=False, times=None)
         over = asyncio.Event()
         sandbox.clock.call_later(BAN_S / SCALE, over.set)

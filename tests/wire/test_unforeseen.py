@@ -76,7 +76,7 @@ async def test_in_a_command_while_the_bot_stops(stage, monkeypatch, caplog):
 async def test_in_the_arithmetic_of_places(stage, monkeypatch, caplog):
     monkeypatch.setattr(stage.queue.forecast, "look", breaks)
     asked = await stage.imagine("alice", "goes on")
-    assert "In the queue" in text_of((await asked.response()).message)
+    assert "In the queue" in text_of(await asked.answer())
     assert "its place could not be worked out" in caplog.text
     assert (await stage.outcome(asked)).files
 

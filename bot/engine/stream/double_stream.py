@@ -25,7 +25,7 @@ from bot.engine.stream.network import Inputs
 from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.settings import TransformerSettings
-from bot.engine.stream.weights import Additions, WeightStore
+from bot.engine.stream.weights import WeightStore
 
 LATENTS: Final = LatentShape(channels=16, pixels=8, patch=2)
 
@@ -80,24 +80,12 @@ class DoubleStream:
         return Kernel(self.geometry, matmul, self.layouts["block"].quantized)
 
     @staticmethod
-    def bind(
-        index: int,
-        views: Mapping[str, Tensor],
-        small: Mapping[str, Tensor],
-        additions: Additions,
-        *,
-        scaled: bool,
-    ) -> Weights:
+    def bind(matrices: Mapping[str, Matrix], small: Mapping[str, Tensor]) -> Weights:
         """See `TransformerNetwork`."""
 
-        def matrix(name: str) -> Matrix:
-            scale = small[f"{name}.scale"] if scaled else None
-            addition = additions.get((index, name)) or (None, None)
-            return Matrix(views[name], small[f"{name}.bias"], scale, *addition)
-
         def side(name: str) -> Stream:
-            parts = (matrix(f"{name}_{part}") for part in ("out", "up", "down"))
-            return Stream(matrix(f"{name}_qkv"), small[f"{name}_norms"], *parts)
+            parts = (matrices[f"{name}_{part}"] for part in ("out", "up", "down"))
+            return Stream(matrices[f"{name}_qkv"], small[f"{name}_norms"], *parts)
 
         return Weights(side("img"), side("txt"))
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from bot.engine.stream.block import Matrix
 from bot.engine.stream.budget import Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout
@@ -85,20 +86,8 @@ class TransformerNetwork(Protocol):
         """Return what a compiled block is specialised on; it can be hashed."""
         ...
 
-    def bind(
-        self,
-        index: int,
-        views: Mapping[str, Tensor],
-        small: Mapping[str, Tensor],
-        additions: Additions,
-        *,
-        scaled: bool,
-    ) -> Any:
-        """Return block `index`'s weights for `run`.
-
-        `views` are its matrices, `small` its tensors that stay; `scaled`: the products themselves
-        run in eight bits.
-        """
+    def bind(self, matrices: Mapping[str, Matrix], small: Mapping[str, Tensor]) -> Any:
+        """Return a block's weights for `run`, of its matrices and its tensors that stay."""
         ...
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> Generation:

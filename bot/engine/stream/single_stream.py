@@ -24,7 +24,7 @@ from bot.engine.stream.single_block import (
     read_prefix,
     run_single_block,
 )
-from bot.engine.stream.weights import Additions, WeightStore
+from bot.engine.stream.weights import WeightStore
 
 LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1)
 _ROWS: Final = 4
@@ -102,22 +102,9 @@ class SingleStream:
         return SingleKernel(self.geometry, matmul)
 
     @staticmethod
-    def bind(
-        index: int,
-        views: Mapping[str, Tensor],
-        small: Mapping[str, Tensor],
-        additions: Additions,
-        *,
-        scaled: bool,
-    ) -> SingleWeights:
+    def bind(matrices: Mapping[str, Matrix], small: Mapping[str, Tensor]) -> SingleWeights:
         """See `TransformerNetwork`."""
-
-        def matrix(name: str) -> Matrix:
-            scale = small[f"{name}.scale"] if scaled else None
-            addition = additions.get((index, name)) or (None, None)
-            return Matrix(views[name], small[f"{name}.bias"], scale, *addition)
-
-        qkv, out, up, down = map(matrix, ("qkv", "out", "up", "down"))
+        qkv, out, up, down = (matrices[name] for name in ("qkv", "out", "up", "down"))
         return SingleWeights(qkv, small["norms"], out, up, down)
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> SingleGeneration:

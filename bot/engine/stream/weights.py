@@ -20,7 +20,7 @@ from bot.engine.stream.streamer import Streamer
 
 log = logging.getLogger(__name__)
 
-Bind = Callable[..., Any]
+Bind = Callable[[Mapping[str, Matrix], Mapping[str, Tensor]], Any]
 """Makes a block's weights of its matrices; see `TransformerNetwork.bind`."""
 Additions = Mapping[tuple[int, str], LowRank]
 """Low-rank additions by block and piece."""
@@ -129,11 +129,12 @@ class WeightStore:
             with self._streamer.visit(("block", index)) as flat:
                 views = layout.matrices(self._widened(layout.stored(flat), small))
             # The slot is free already: what follows uses the scratch.
-            yield self._bind(index, views, small, additions, scaled=False)
+            yield self._bind(_matrices(index, views, small, additions, scaled=False), small)
         else:
             with self._streamer.visit(("block", index)) as flat:
                 views = layout.matrices(layout.stored(flat))
-                yield self._bind(index, views, small, additions, scaled=layout.quantized)
+                scaled = layout.quantized
+                yield self._bind(_matrices(index, views, small, additions, scaled=scaled), small)
 
     def structures(self, additions: Additions) -> dict[Structure, int]:
         """Return the first block of each structure: each is compiled for itself."""
@@ -155,3 +156,20 @@ class WeightStore:
         out, width = self._scratch[: stored.numel()], self._geometry.dim
         self.widen(stored.view(-1, width), small["scales"], out.view(-1, width))
         return out
+
+
+def _matrices(
+    index: int,
+    views: Mapping[str, Tensor],
+    small: Mapping[str, Tensor],
+    additions: Additions,
+    *,
+    scaled: bool,
+) -> dict[str, Matrix]:
+    """Return block `index`'s matrices; `scaled`: the products themselves run in eight bits."""
+    found: dict[str, Matrix] = {}
+    for name, view in views.items():
+        scale = small[f"{name}.scale"] if scaled else None
+        addition = additions.get((index, name)) or (None, None)
+        found[name] = Matrix(view, small[f"{name}.bias"], scale, *addition)
+    return found

@@ -76,6 +76,7 @@ def rows(steps: int) -> dict[str, Row]:
     found = [
         Row("fp8", at(14), (*twice, (steps, 4))),
         Row("fp8-auto", at(None), twice),
+        Row("fp8-24", at(24), twice),
         Row("fp8-8", at(8), twice),
         Row("fp8-4", at(4), twice),
         Row("fp8-fast", at(14, precision="fp8-fast"), (*twice, (steps, 4))),

@@ -31,6 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-compile", action="store_true", help="leave out compiled variants")
     parser.add_argument("--no-eager", action="store_true", help="leave out what is not compiled")
     parser.add_argument("--no-pinning", action="store_true", help="as if the driver refused it")
+    parser.add_argument(
+        "--refuse-rowwise", action="store_true", help="as if the card had no row-wise FP8 product"
+    )
     parser.add_argument("--limit", type=float, default=1e9, help="start nothing after SECONDS")
     parser.add_argument("--phases", help="only these phases, with commas")
     parser.add_argument("--json", type=Path, help="where the figures go")

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from bot.engine.stream import pinned
+from bot.engine.stream import pinned, quantize
 from bot.engine.stream.budget import GIB, activation_bytes
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
-from bot.lab.step import parts, random_weights, unpinned
+from bot.lab.step import parts, random_weights, rowless, unpinned
 from bot.lab.step.context import DTYPE, GUIDANCE, Context, Variant
 from bot.lab.step.depth import depth
 from bot.lab.step.exact import prediction
@@ -30,6 +30,8 @@ def run(options: argparse.Namespace) -> int:
     context = Context(options)
     if options.no_pinning:
         pinned.register = unpinned.refuse
+    if options.refuse_rowwise:
+        quantize.scaled_mm = rowless.scaled_mm
     context.say("machine", context.figures["machine"])
     phases = {"ceilings": ceilings, "matrices": matrices, "depth": depth}
     phases |= {"load": load, "exact": exact, "alone": alone, "rounds": rounds} | SINGLE
