@@ -35,6 +35,8 @@ def test_more_memory_streams_less_and_a_faster_card_draws_faster(whole):
         assert one.resident * whole.block_bytes < one.budget < one.card.gib * 2**30
         assert one.streamed == (one.blocks - one.resident) * whole.block_bytes
         assert one.fast_s[0] < one.standard_s[0] < one.standard_s[1]
+        assert one.int8_s[0] < one.standard_s[0]
+        assert one.int8_s[1] < one.standard_s[1]
     by_peak = sorted(found, key=lambda one: one.card.peak)
     seconds = [one.standard_s[1] for one in by_peak]
     assert seconds == sorted(seconds, reverse=True)

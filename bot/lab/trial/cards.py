@@ -30,6 +30,11 @@ _SHARES: Final = (0.85, 0.5)
 # core in bfloat16 with float32 sums, without sparsity (NVIDIA's GA102, Ada and RTX Blackwell
 # whitepapers: 71 TFLOP/s for the 3090, 165 for the 4090, 210 for the 5090).
 _OPERATIONS: Final = 4
+# INT8 products have four times the rate of bfloat16 on these cards (the same whitepapers: 284, 660 and
+# 838 TOP/s). What they reach of it, rounding of tokens included, against bfloat16 in the same run: an
+# H200, where the rate is twice that of bfloat16, took 0.225 s a step instead of 0.261 s
+# (docs/performance.md); attention, which stays, leaves 0.6 of its share.
+_INT8_RATE: Final = 4 * 0.6
 # Gigabytes a second that pinned memory reaches by the kind of slot: of 16 lanes of PCIe 4 the 25
 # of docs/performance.md, the others in proportion. Pageable memory: through the processor.
 _PCIE4_X16: Final = 25.0
@@ -86,15 +91,20 @@ class Expected:
     """Bytes that cross the bus at each step."""
     main_memory: int
     standard_s: tuple[float, float]
+    int8_s: tuple[float, float]
+    """As `standard_s`, with INT8 products (`int8-fast`)."""
     fast_s: tuple[float, float]
 
 
-def block_operations(geometry: Geometry, work: Work) -> float:
-    """Return the multiplications and additions of one block: products and attention."""
+def block_operations(geometry: Geometry, work: Work, *, product_rate: float = 1.0) -> float:
+    """Return the multiplications and additions of one block: products and attention.
+
+    Products that run at `product_rate` times the peak count for as much less.
+    """
     dim = geometry.dim
     products = 24.0 * dim * dim * work.tokens
     attention = sum(4.0 * dim * (work.image_tokens + text) ** 2 for text in work.text_tokens)
-    return products + attention
+    return products / product_rate + attention
 
 
 def expected(whole: Whole, card: Card) -> Expected:
@@ -108,10 +118,13 @@ def expected(whole: Whole, card: Card) -> Expected:
     copy_s = whole.block_bytes / (card.bus * 1e9)
     once_s = _DECODE_S + (whole.text_bytes + whole.modulation_bytes) / (_PAGEABLE * 1e9)
 
-    def seconds(steps: int, work: Work, streamed: int, cost: float) -> tuple[float, float]:
+    def seconds(
+        steps: int, work: Work, streamed: int, *, cost: float = 1.0, rate: float = 1.0
+    ) -> tuple[float, float]:
         found: list[float] = []
+        operations = cost * block_operations(whole.geometry, work, product_rate=rate)
         for reached in _SHARES:
-            block_s = cost * block_operations(whole.geometry, work) / (reached * card.peak)
+            block_s = operations / (reached * card.peak)
             pace = Pace(block_s, max(block_s, copy_s))
             step_s = step_seconds(whole.geometry.layers, streamed, pace)
             found.append(picture_seconds(steps, step_s, once_s))
@@ -124,8 +137,9 @@ def expected(whole: Whole, card: Card) -> Expected:
         share.resident,
         share.streamed_bytes,
         whole.pageable_bytes + share.streamed_bytes,
-        seconds(STANDARD_STEPS, usual, share.streamed, 1.0),
-        seconds(FAST_STEPS, alone, with_file.streamed, LORA_COST),
+        seconds(STANDARD_STEPS, usual, share.streamed),
+        seconds(STANDARD_STEPS, usual, share.streamed, rate=_INT8_RATE),
+        seconds(FAST_STEPS, alone, with_file.streamed, cost=LORA_COST),
     )
 
 
@@ -133,14 +147,14 @@ def table(whole: Whole) -> Iterator[str]:
     """Yield the lines of the table in Markdown."""
     yield (
         "| card | budget, GiB | blocks that stay | streams a step, GB | main memory, GiB "
-        "| 40 steps, s | `fast`, 8 steps, s |"
+        "| 40 steps, s | the same, `int8-fast`, s | `fast`, 8 steps, s |"
     )
-    yield "|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|"
     for one in (expected(whole, card) for card in CARDS):
         yield (
             f"| {one.card.name} | {one.budget / GIB:.1f} | {one.resident} of {one.blocks} "
             f"| {one.streamed / 1e9:.1f} | {one.main_memory / GIB:.0f} "
-            f"| {_range(one.standard_s)} | {_range(one.fast_s)} |"
+            f"| {_range(one.standard_s)} | {_range(one.int8_s)} | {_range(one.fast_s)} |"
         )
 
 
