@@ -30,9 +30,9 @@ _SHARES: Final = (0.85, 0.5)
 # core in bfloat16 with float32 sums, without sparsity (NVIDIA's GA102, Ada and RTX Blackwell
 # whitepapers: 71 TFLOP/s for the 3090, 165 for the 4090, 210 for the 5090).
 _OPERATIONS: Final = 4
-# INT8 products have four times the rate of bfloat16 on these cards (the same whitepapers: 284, 660 and
-# 838 TOP/s). What they reach of it, rounding of tokens included, against bfloat16 in the same run: an
-# H200, where the rate is twice that of bfloat16, took 0.225 s a step instead of 0.261 s
+# INT8 products have four times the rate of bfloat16 on these cards (the same whitepapers: 284, 660
+# and 838 TOP/s). What they reach of it, rounding of tokens included, against bfloat16 in the same
+# run: an H200, where the rate is twice that of bfloat16, took 0.225 s a step instead of 0.261 s
 # (docs/performance.md); attention, which stays, leaves 0.6 of its share.
 _INT8_RATE: Final = 4 * 0.6
 # Gigabytes a second that pinned memory reaches by the kind of slot: of 16 lanes of PCIe 4 the 25
