@@ -26,7 +26,7 @@ from bot.engine.stream.single_block import (
 )
 from bot.engine.stream.weights import WeightStore
 
-LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1)
+LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1, sides=32)
 _ROWS: Final = 4
 _GATES: Final = (1, 3)
 
