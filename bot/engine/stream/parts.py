@@ -78,7 +78,8 @@ def transformer_items(
 ) -> list[Item]:
     """Return "outer" (everything but the blocks, in `dtype`), then "block.i", "modulation.i".
 
-    The latter where there is such a part.
+    The latter where there is such a part. Raises `EngineError` (`LOAD_FAILED`) that names a weight
+    which a block lacks: the files are another kind's.
     """
     geometry = transformer_geometry(sources)
     blocks: list[dict[str, str]] = [{} for _ in range(geometry.layers)]
@@ -95,10 +96,18 @@ def transformer_items(
     steps = parts.modulation and parts.modulation(geometry, dtype, modulation_storage)
     items = [Item(OUTER, outer, Plain(dtype))]
     for index, (block, modulation) in enumerate(zip(blocks, modulations, strict=True)):
+        _require(sources, index, whole, block)
         items.append(Item(f"block.{index}", block, whole))
         if steps is not None:
+            _require(sources, index, steps, modulation)
             items.append(Item(f"modulation.{index}", modulation, steps))
     return items
+
+
+def _require(sources: Sources, index: int, layout: Layout, there: Mapping[str, str]) -> None:
+    for name in (f"{source}.weight" for piece in layout.pieces for source in piece.sources):
+        if name not in there:
+            sources.spec(f"transformer_blocks.{index}.{name}")  # raises
 
 
 def key_of(key: str) -> tuple[str, int]:
