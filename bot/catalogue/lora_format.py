@@ -12,27 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from bot.catalogue.lora_layers import QWEN_IMAGE, LoraTarget
 from bot.catalogue.lora_scales import Scales, other_model
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
 
-BLOCK_LAYERS: Final = (
-    *(f"attn.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
-    *(f"attn.{name}" for name in ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")),
-    *(f"{side}_mlp.net.{place}" for side in ("img", "txt") for place in ("0.proj", "2")),
-    "img_mod.1",
-    "txt_mod.1",
-)
-"""The linear layers of each of Qwen-Image's blocks."""
-OUTER_LAYERS: Final = (
-    "img_in",
-    "txt_in",
-    "proj_out",
-    "norm_out.linear",
-    "time_text_embed.timestep_embedder.linear_1",
-    "time_text_embed.timestep_embedder.linear_2",
-)
-"""The linear layers around the blocks."""
 _PREFIXES: Final = (
     "base_model.model.",
     "model.diffusion_model.",
@@ -100,11 +84,15 @@ class LoraLayer:
 
 
 def read_format(
-    name: str, shapes: Mapping[str, Sequence[int]], metadata: Mapping[str, str]
+    name: str,
+    shapes: Mapping[str, Sequence[int]],
+    metadata: Mapping[str, str],
+    target: LoraTarget = QWEN_IMAGE,
 ) -> list[LoraLayer]:
     """Return the layers that the LoRA `name` changes; each of its tensors belongs to one of them.
 
-    `shapes` are its tensors' by key, `metadata` is its header's. DiffSynth's, PEFT's, diffusers'
+    `shapes` are its tensors' by key, `metadata` is its header's, `target` is what it has to be made
+    for. DiffSynth's, PEFT's, diffusers'
     and kohya's ways of naming are read. Raises `EngineError` (`REFUSED`) with a sentence that names
     what is not understood.
     """
@@ -115,12 +103,12 @@ def read_format(
         )
         refuse(sentence, name, kind=", ".join(sorted(kinds)))
     if (model := other_model(metadata)) is not None:
-        refuse(_OTHER_MODEL, name, model=model)
+        refuse(_OTHER_MODEL, name, model=model, wanted=target.model)
     scales = _scales(name, metadata, kohya=any(map(_KOHYA.search, shapes)))
     layers = _grouped(name, shapes)
     if not layers:
         refuse(mark("The LoRA {name} is empty."), name)
-    _place(name, layers.values())
+    _place(name, layers.values(), target)
     for layer in layers.values():
         _check(name, layer, shapes)
         scale = scales.of(layer.module)
@@ -138,7 +126,7 @@ def refuse(sentence: str, name: str, **values: str) -> NoReturn:
     )
 
 
-_OTHER_MODEL: Final = mark("The LoRA {name} is made for {model}, not for Qwen-Image.")
+_OTHER_MODEL: Final = mark("The LoRA {name} is made for {model}, not for {wanted}.")
 
 
 def _scales(name: str, metadata: Mapping[str, str], *, kohya: bool) -> Scales:
@@ -187,34 +175,30 @@ def _without_prefix(key: str) -> str:
     return key
 
 
-_FLAT_BLOCK: Final = {layer.replace(".", "_"): layer for layer in BLOCK_LAYERS}
-_FLAT_OUTER: Final = {layer.replace(".", "_"): layer for layer in OUTER_LAYERS}
-
-
-def _place(name: str, layers: Iterable[LoraLayer]) -> None:
+def _place(name: str, layers: Iterable[LoraLayer], target: LoraTarget) -> None:
     """Find the model's layer of each target."""
     unknown: list[str] = []
     for layer in layers:
         if (block := _BLOCK.fullmatch(layer.target)) is not None:
             layer.block = int(block[1])
-            layer.layer = _FLAT_BLOCK.get(block[2].replace(".", "_"), "")
+            layer.layer = target.flat_blocks.get(block[2].replace(".", "_"), "")
         else:
-            layer.layer = _FLAT_OUTER.get(layer.target.replace(".", "_"), "")
+            layer.layer = target.flat_outer.get(layer.target.replace(".", "_"), "")
         if not layer.layer:
             unknown.append(layer.target)
     if not unknown:
         return
     if (model := other_model({}, unknown)) is not None:
-        refuse(_OTHER_MODEL, name, model=model)
-    not_there(name, unknown[0])
+        refuse(_OTHER_MODEL, name, model=model, wanted=target.model)
+    not_there(name, unknown[0], target.model)
 
 
-def not_there(name: str, target: str) -> NoReturn:
-    """Refuse the LoRA `name`, which changes a layer that the model has not."""
+def not_there(name: str, target: str, wanted: str) -> NoReturn:
+    """Refuse the LoRA `name`, which changes a layer that the model `wanted` has not."""
     sentence = mark(
-        "The LoRA {name} is not made for Qwen-Image: it changes {target}, which is not there."
+        "The LoRA {name} is not made for {wanted}: it changes {target}, which is not there."
     )
-    refuse(sentence, name, target=target)
+    refuse(sentence, name, target=target, wanted=wanted)
 
 
 def _check(name: str, layer: LoraLayer, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def model_as_set(settings: Settings) -> ModelSpec:
     """Return the model of the settings.
 
-    DiffSynth's own pipelines have plain guidance and compute every step: there is no `balanced`.
+    DiffSynth's own pipelines have plain guidance and compute every step: there is no `balanced`,
+    nor where the model itself has none.
     """
     spec = find_model(settings.image_model_name)
     levels = {
@@ -27,10 +28,11 @@ def model_as_set(settings: Settings) -> ModelSpec:
     own = {name: read_quality(value) for name, value in levels.items() if value}
     qualities = {**spec.qualities, **own}
     ours = spec.streamed and settings.image_offload == "stream"
-    if (balanced := qualities.pop(BALANCED, None)) is not None and ours:
+    balanced, known = qualities.pop(BALANCED, None), spec.qualities.get(BALANCED)
+    if balanced is not None and known is not None and ours:
         threshold = settings.image_reuse_threshold
         if threshold is None:
-            threshold = spec.qualities[BALANCED].reuse
+            threshold = known.reuse
         balanced = replace(balanced, reuse=threshold)
         qualities = {"fast": qualities["fast"], BALANCED: balanced, **qualities}
     norm = spec.cfg_norm and ours and settings.image_cfg_norm

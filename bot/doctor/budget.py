@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from bot.config.settings import Settings
@@ -14,9 +14,9 @@ from bot.machine import nvidia
 
 SMI_S: Final = 15.0
 _GIB: Final = 2**30
-# From this budget on every block of Qwen-Image stays on the card; below it each missing GiB of
-# blocks waits in main memory (docs/performance.md).
-_ALL_RESIDENT_GIB: Final = 14.9
+ALL_RESIDENT_GIB: Final[Mapping[str, float]] = {"qwen-image": 14.9, "qwen-image-21": 9.5}
+"""From these budgets on every block of a family stays on the card; below it each missing GiB of
+blocks waits in main memory (docs/performance.md; that of Qwen-Image-2.1 is the plan's)."""
 
 
 def budgets(settings: Settings, card: nvidia.Gpu) -> tuple[CardBudget, CardBudget]:
@@ -64,7 +64,8 @@ def pinned_wanted(settings: Settings) -> int | None:
     if isinstance(cards, str):
         return None
     now, _ = budgets(settings, min(cards, key=lambda card: card.free))
-    streamed = max(0, int(_ALL_RESIDENT_GIB * _GIB) - now.bytes)
+    resident = ALL_RESIDENT_GIB.get(settings.model.family, 0.0)
+    streamed = max(0, int(resident * _GIB) - now.bytes)
     most = most_pinned(total_memory())
     return streamed if most is None else min(streamed, most)
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from bot.catalogue.lightning import SERIES
 from bot.catalogue.lora_format import read_format
+from bot.catalogue.lora_layers import LoraTarget, lora_target
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.doctor.finding import Finding, Level
@@ -22,6 +23,7 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
     """Compare IMAGE_LORAS with what lies in IMAGE_LORA_PATH; read the files' headers and sizes."""
     folder = lora_folder(settings)
     found = folder.look()
+    target = lora_target(settings.model.family)
     wrong = 0
     for file in found.missing:
         wrong += 1
@@ -45,9 +47,9 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
         if problem := damage(path):
             wrong += 1
             yield Finding(_CHECK, Level.WARNING, f"{path} {problem}", "delete it, and get it again")
-        elif found.refusal is None and (problem := _not_understood(file, path)):
+        elif found.refusal is None and (problem := _not_understood(file, path, target)):
             wrong += 1
-            step = "get it for Qwen-Image as a plain LoRA, or take it away (docs/loras.md)"
+            step = f"get it for {target.model} as a plain LoRA, or take it away (docs/loras.md)"
             yield Finding(_CHECK, Level.WARNING, f"{path}: {problem}", step)
     if found.refusal is not None:
         yield Finding(_CHECK, Level.OK, "not used: the model or IMAGE_OFFLOAD draws without")
@@ -60,12 +62,13 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
         yield Finding(_CHECK, Level.OK, text)
 
 
-def _not_understood(name: str, path: Path) -> str | None:
+def _not_understood(name: str, path: Path, target: LoraTarget) -> str | None:
     """Return why no picture can be drawn with a file, by its header."""
     header = read_header(path).entries
     metadata = header.pop("__metadata__", {})
     try:
-        read_format(name, {key: tensor["shape"] for key, tensor in header.items()}, metadata)
+        shapes = {key: tensor["shape"] for key, tensor in header.items()}
+        read_format(name, shapes, metadata, target)
     except EngineError as error:
         return error.sentence
     except (KeyError, TypeError, AttributeError):

@@ -11,7 +11,7 @@ from typing import Final
 from bot.catalogue.lightning import GUIDANCE, SHIFT
 from bot.catalogue.lora_rules import LoraChoice
 from bot.catalogue.loras import NO_LORAS, Loras
-from bot.catalogue.models import ModelSpec, Quality
+from bot.catalogue.models import BALANCED, ModelSpec, Quality
 from bot.catalogue.styles import Style, find_style
 from bot.domain.request import GUIDANCE_MIN, ImageRequest, random_seed
 from bot.errors import InvalidRequest
@@ -160,7 +160,7 @@ def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
     return request.with_changes(
         model_negative=model.negative if request.model_negative else "",
         cfg_norm=request.cfg_norm and model.cfg_norm,
-        reuse=request.reuse if model.streamed else 0.0,
+        reuse=request.reuse if BALANCED in model.qualities else 0.0,
     )
 
 

@@ -10,14 +10,18 @@ import importlib
 import json
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bot.catalogue.models import find_model
+from bot.engine.card_budget import GIB, Bound, CardBudget
 from bot.engine.child.quick_imports import quick_imports
 from bot.engine.models.diffsynth import DiffSynthModel
+from bot.engine.models.streamed import StreamedQwenImage
 
 QWEN = "Qwen/Qwen-Image-2.1"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -30,10 +34,10 @@ TEMPLATE = (
 TEXT = {
     "text_config": {
         "head_dim": 16,
-        "hidden_size": 32,
-        "intermediate_size": 64,
+        "hidden_size": 64,
+        "intermediate_size": 128,
         "max_position_embeddings": 4096,
-        "num_attention_heads": 2,
+        "num_attention_heads": 4,
         "num_hidden_layers": 2,
         "num_key_value_heads": 1,
         "rms_norm_eps": 1e-6,
@@ -54,7 +58,7 @@ TEXT = {
         "intermediate_size": 32,
         "num_heads": 2,
         "num_position_embeddings": 16,
-        "out_hidden_size": 32,
+        "out_hidden_size": 64,
     },
     "image_token_id": 500,
     "video_token_id": 501,
@@ -66,10 +70,10 @@ CLIP = {"num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 600}
 WIDTHS: dict[str, dict[str, Any]] = {
     "qwen_image_21_dit": {
         "num_layers": 2,
-        "attention_head_dim": 16,
+        "attention_head_dim": 32,
         "num_attention_heads": 2,
-        "context_in_dim": 32,
-        "axes_dims_rope": (4, 6, 6),
+        "context_in_dim": 64,
+        "axes_dims_rope": (4, 14, 14),
     },
     "qwen_image_21_text_encoder": {},
     "qwen_image_21_vae": {"base_dim": 8, "decoder_base_dim": 8, "num_res_blocks": 1},
@@ -218,7 +222,7 @@ _KEPT = ExitStack()
 
 
 def build(model: str, options: Any) -> DiffSynthModel:
-    """The real backend; the networks stay small for the rest of the process."""
+    """The real backend of DiffSynth's; the networks stay small for the rest of the process."""
     _KEPT.enter_context(small())
     import torch
 
@@ -233,3 +237,43 @@ def build(model: str, options: Any) -> DiffSynthModel:
 
     module.load = load
     return DiffSynthModel(model, options)
+
+
+def build_streamed(model: str, options: Any) -> StreamedQwenImage:
+    """The real streamed backend likewise."""
+    _KEPT.enter_context(small())
+    return streamed(model, options)
+
+
+def streamed(model: str, options: Any) -> StreamedQwenImage:
+    """The streamed backend of Qwen-Image-2.1 within 4 GiB; call it within `small`."""
+    with quick_imports():
+        import torch
+        from diffsynth.models.qwen_image_21_vae import QwenImage21VAE
+
+        from bot.engine.models import qwen_image_21_streamed as family
+        from bot.engine.models.streamed_card import assemble
+        from bot.engine.stream.loading import load_vae_21
+
+    from bot.engine.files.find import cached_precision, ensure
+
+    torch.set_num_threads(1)
+    vae = partial(QwenImage21VAE, **WIDTHS["qwen_image_21_vae"])
+    narrow = replace(family.FAMILY, vae=partial(load_vae_21, network=vae))
+
+    def load(model: str, options: Any, progress: Any) -> Any:
+        stored = cached_precision(model, "stream", options.precision)
+        files = ensure(options.model_path, progress, repository=model, precision=stored)
+        budget = CardBudget(4 * GIB, Bound.CEILING, 0)
+        return assemble(model, files, options, progress, narrow, budget, device())
+
+    backend = StreamedQwenImage(model, options)
+    backend.load = partial(_loaded, backend, family, load)
+    return backend
+
+
+def _loaded(backend: StreamedQwenImage, family: Any, load: Any, progress: Any) -> Any:
+    """Load with `load` in the place of the family's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(family, "load", load)
+        return StreamedQwenImage.load(backend, progress)

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from bot.catalogue.lora_format import BLOCK_LAYERS, OUTER_LAYERS, LoraLayer, read_format
+from bot.catalogue.lora_format import LoraLayer, read_format
+from bot.catalogue.lora_layers import BLOCK_LAYERS, OUTER_LAYERS
 from bot.errors import EngineError, EngineErrorKind
 
 DOWN, UP = (4, 128), (128, 4)

@@ -47,6 +47,15 @@ def test_the_norm_of_each_token_is_that_of_the_formula(dtype, bound):
     assert (ours - plain).norm() > 0.1 * plain.norm()
 
 
+def test_a_token_may_be_a_single_latent_pixel():
+    """As Qwen-Image-2.1's are."""
+    positive, negative = predictions()
+    ours = guided(positive, negative, 4.0, norm=True, patch=1)
+    comb = negative + 4.0 * (positive - negative)
+    exact = comb * (positive.norm(dim=1, keepdim=True) / comb.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(ours, exact, rtol=1e-6, atol=1e-6)
+
+
 def test_a_token_of_nothing_stays_nothing():
     positive, negative = predictions()
     positive[0, :, :2, :2] = negative[0, :, :2, :2] = 0.0

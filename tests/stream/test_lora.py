@@ -8,7 +8,7 @@ import torch
 from diffsynth.utils.lora.general import GeneralLoRALoader
 from safetensors.torch import save_file
 
-from bot.catalogue.lora_format import BLOCK_LAYERS, OUTER_LAYERS
+from bot.catalogue.lora_layers import BLOCK_LAYERS, OUTER_LAYERS
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.lora import parse

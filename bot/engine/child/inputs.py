@@ -80,5 +80,13 @@ def flattened(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return the middle of a picture, of `size` (width, height); the same picture if it has it."""
+    if image.size == size:
+        return image
+    left, top = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
+    return image.crop((left, top, left + size[0], top + size[1]))
+
+
 def _refused(sentence: str, detail: str) -> EngineError:
     return EngineError(EngineErrorKind.REFUSED, f"the input picture: {detail}", sentence=sentence)

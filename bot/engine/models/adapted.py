@@ -14,7 +14,7 @@ from typing import Any
 from diffsynth.diffusion.base_pipeline import PipelineUnit
 from PIL import Image, ImageOps
 
-from bot.engine.child.inputs import flattened
+from bot.engine.child.inputs import cut, flattened
 
 Encode = Callable[[Any, Any], Any]
 """(pipeline, picture as a tensor) -> the latents as its transformer or U-Net takes them."""
@@ -113,13 +113,8 @@ class Adapted:
             **tiling,
             **others,
         )
-        return _cut(flattened(image), (width, height))
+        return cut(flattened(image), (width, height))
 
 
 def _multiple(value: int, of: int) -> int:
     return -(-value // of) * of
-
-
-def _cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    left, top = ((have - want) // 2 for have, want in zip(image.size, size, strict=True))
-    return image.crop((left, top, left + size[0], top + size[1]))

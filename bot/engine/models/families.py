@@ -59,7 +59,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "qwen-image": Family(
         "bot.engine.models.qwen_image", streamed="bot.engine.models.qwen_image_streamed"
     ),
-    "qwen-image-21": Family("bot.engine.models.qwen_image_21"),
+    "qwen-image-21": Family(
+        "bot.engine.models.qwen_image_21", streamed="bot.engine.models.qwen_image_21_streamed"
+    ),
     "sdxl": Family("bot.engine.models.sdxl"),
     "tiny": Family("bot.engine.tiny.model", streamed="bot.engine.tiny.streamed"),
 }

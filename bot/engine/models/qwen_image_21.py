@@ -1,7 +1,6 @@
 """Qwen-Image-2.1 by DiffSynth: a single-stream transformer, Qwen3-VL and a VAE with transparency.
 
-Its transformer differs from Qwen-Image's (32 single-stream blocks, one modulation for all of them),
-so the streaming engine does not draw it.
+The streaming engine draws it unless `IMAGE_OFFLOAD=stock`; this is its reference.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Qwen-Image with its blocks streamed: the backend around bot/engine/stream.
+"""Models with their blocks streamed: the backend around bot/engine/stream.
 
 It encodes, denoises a whole batch in one pass, and decodes picture by picture, within one budget.
 """
@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from bot.catalogue.lora_layers import lora_target
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
+from bot.engine.child.inputs import cut
 from bot.engine.files.find import keep_compiled_code
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import overflowed
@@ -20,7 +22,7 @@ from bot.words import mark
 
 
 class StreamedQwenImage:
-    """A `Backend` on the streamed networks, at full size or tiny."""
+    """A `Backend` on the streamed networks of any family, at full size or tiny."""
 
     def __init__(self, model: str, options: EngineOptions) -> None:
         self._spec = find_model(model)
@@ -41,7 +43,7 @@ class StreamedQwenImage:
         from bot.engine.stream.preview import LatentPreview  # noqa: PLC0415 - these import torch
 
         self._networks = load(self._spec.name, self._options, progress)
-        self._loras = LoraFiles(self._options.lora_path)
+        self._loras = LoraFiles(self._options.lora_path, lora_target(self._spec.family))
         self._preview = LatentPreview.fit(self._networks.codec)
         networks = self._networks
         return LoadInfo(self._spec.name, networks.device_name, imports_s, networks.card_use())
@@ -85,10 +87,12 @@ class StreamedQwenImage:
         if request.guidance != 1.0:
             prompts.append(request.negative_prompt)
         embeddings = self._embedded(prompts)
-        room = networks.room(request.width, request.height, tuple(map(len, embeddings)))
+        size = request.width, request.height
+        width, height = networks.dit.network.latents.covering(*size)
+        room = networks.room(width, height, tuple(map(len, embeddings)))
         source, strength = None, 1.0
         if request.input_image is not None:
-            source = networks.codec.encode(request.input_image, request.width, request.height, room)
+            source = networks.codec.encode(request.input_image, width, height, room)
             strength = 1.0 if request.strength is None else request.strength
         marks.append(time.perf_counter())
         latents = denoise(
@@ -97,8 +101,8 @@ class StreamedQwenImage:
                 positive=embeddings[0],
                 negative=embeddings[1] if len(embeddings) > 1 else None,
                 seeds=request.seeds,
-                width=request.width,
-                height=request.height,
+                width=width,
+                height=height,
                 steps=request.steps,
                 guidance=request.guidance,
                 source=source,
@@ -118,6 +122,6 @@ class StreamedQwenImage:
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
             timings |= {"decode": now - marks[-1]}
-            yield Drawn(image, timings, peak or None, networks.card_use())
+            yield Drawn(cut(image, size), timings, peak or None, networks.card_use())
             timings = {}
             marks.append(time.perf_counter())

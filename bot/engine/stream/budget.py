@@ -11,10 +11,6 @@ from bot.words import mark
 
 MIB: Final = 2**20
 GIB: Final = 2**30
-# Live tensors of a block visit at their peak, in units of tokens x dim x element size. Measured on
-# full-size blocks: 11.4 and 7.5; the benchmark prints what it sees beside what was planned.
-_EAGER_PEAK: Final = 12.5
-_COMPILED_PEAK: Final = 9.0
 _LORA_PEAK: Final = 8.0
 # Workspaces of the matrix libraries, and what the allocator loses to rounding.
 _SLACK: Final = 160 * MIB
@@ -22,6 +18,19 @@ _SLACK_SHARE: Final = 0.01
 # Up to here two branches in one visit save launches and small products; past it they only
 # take memory.
 _JOINT_TOKENS: Final = 12_000
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Live tensors of a block visit at their peak, in units of tokens x dim x element size."""
+
+    eager: float
+    compiled: float
+
+
+DOUBLE_PEAK: Final = Peak(12.5, 9.0)
+"""Qwen-Image's. Measured on full-size blocks: 11.4 and 7.5; the benchmark prints what it sees
+beside what was planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +84,18 @@ class Plan:
 
 
 def activation_bytes(
-    work: Work, geometry: Geometry, element: int, *, compiled: bool, lora: bool = False
+    work: Work,
+    geometry: Geometry,
+    element: int,
+    *,
+    compiled: bool,
+    lora: bool = False,
+    peak: Peak = DOUBLE_PEAK,
 ) -> int:
     """Return the peak of activations of a step, in bytes."""
     tokens = work.tokens if work.joint else work.image_tokens + max(work.text_tokens)
-    peak = (_COMPILED_PEAK if compiled else _EAGER_PEAK) + (_LORA_PEAK if lora else 0.0)
-    visit = tokens * geometry.dim * element * peak
+    live = (peak.compiled if compiled else peak.eager) + (_LORA_PEAK if lora else 0.0)
+    visit = tokens * geometry.dim * element * live
     kept = work.tokens * work.pictures * geometry.dim * element
     latents = 8 * work.pictures * work.width * work.height
     return int(visit) + 2 * kept + latents
@@ -96,6 +111,7 @@ def plan(
     compiled: bool,
     lora_bytes: int = 0,
     most: int = 0,
+    peak: Peak = DOUBLE_PEAK,
 ) -> Plan:
     """Share the budget out; None means that everything stays.
 
@@ -103,7 +119,9 @@ def plan(
 
     Raises `EngineError` (`OUT_OF_MEMORY`) when not even two blocks at a time have room.
     """
-    activations = activation_bytes(work, geometry, element, compiled=compiled, lora=lora_bytes > 0)
+    activations = activation_bytes(
+        work, geometry, element, compiled=compiled, lora=lora_bytes > 0, peak=peak
+    )
     working = max(activations, fixed.others_working)
     if budget is None:
         return Plan(frozenset(range(geometry.layers)), working, 0)

@@ -7,43 +7,37 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bot.engine.child.inputs import read_input
+from bot.engine.child.inputs import flattened, read_input
 from bot.engine.stream.device import Device
 from bot.engine.stream.finite import finite
+from bot.engine.stream.vae_kind import QWEN_IMAGE_VAE, VaeKind
 
 log = logging.getLogger(__name__)
 
-# Measured in bf16 above the weights: 1.29 GiB at 1344x768, 2.21 at 1328x1328, 5.25 at 2048x2048, so
-# 1.25 to 1.26 GiB a million pixels for decoding, and a quarter less for encoding.
-_BYTES_PER_PIXEL: Final = 682
-"""For each byte of an element."""
-# Latent pixels. A tile of 512x512 pixels and a quarter of it as overlap.
-TILE: Final = 64
-STRIDE: Final = 48
-_PIXELS: Final = 8
-# The whole picture in pixels, its weights, and a quotient of both: 3 + 1 + 3 channels.
-_ASSEMBLY: Final = 7
 
-
-def working_bytes(width: int, height: int, element: int, *, tiled: bool) -> int:
+def working_bytes(
+    width: int, height: int, element: int, *, tiled: bool, kind: VaeKind = QWEN_IMAGE_VAE
+) -> int:
     """Return the peak above the VAE's weights, in bytes; `element` is the size of a number."""
     if not tiled:
-        return _BYTES_PER_PIXEL * element * width * height
-    side = TILE * _PIXELS
-    tile = _BYTES_PER_PIXEL * element * min(width, side) * min(height, side)
-    return tile + _ASSEMBLY * element * width * height
+        return kind.bytes_per_pixel * element * width * height
+    side = kind.tile_pixels
+    tile = kind.bytes_per_pixel * element * min(width, side) * min(height, side)
+    return tile + kind.assembly * element * width * height
 
 
-def needs_tiles(width: int, height: int, element: int, room: int | None) -> bool:
+def needs_tiles(
+    width: int, height: int, element: int, room: int | None, kind: VaeKind = QWEN_IMAGE_VAE
+) -> bool:
     """Tell whether a picture is worked on in tiles when `room` bytes are free (None: plenty)."""
-    return room is not None and working_bytes(width, height, element, tiled=False) > room
+    return room is not None and working_bytes(width, height, element, tiled=False, kind=kind) > room
 
 
 def fitted(picture: Path | Image.Image, width: int, height: int) -> Image.Image:
@@ -67,11 +61,17 @@ class Stage:
 
 
 class PictureCodec:
-    """The VAE, under a budget. `room` below is how many more bytes may be taken."""
+    """The VAE, under a budget. `room` below is how many more bytes may be taken.
 
-    def __init__(self, vae: Any, device: Device, dtype: torch.dtype) -> None:
+    Pictures have no transparency: what is transparent is laid on white.
+    """
+
+    def __init__(
+        self, vae: Any, device: Device, dtype: torch.dtype, kind: VaeKind = QWEN_IMAGE_VAE
+    ) -> None:
         self._vae = vae.to(device=device.torch, dtype=dtype).eval()
         self.device = device
+        self.kind = kind
         self._dtype = dtype
         self.last: Stage | None = None
         self.give_way: Callable[[], bool] = lambda: False
@@ -83,11 +83,11 @@ class PictureCodec:
         return sum(parameter.nbytes for parameter in self._vae.parameters())
 
     def decode(self, latents: Tensor, room: int | None = None) -> Iterator[Image.Image]:
-        """Yield the pictures of `latents` [pictures, 16, height / 8, width / 8], one by one.
+        """Yield the pictures of `latents`, of the shape that its kind says, one by one.
 
         Raises `NotFinite` where the VAE gives no numbers.
         """
-        height, width = (_PIXELS * size for size in latents.shape[-2:])
+        height, width = (self.kind.latents.pixels * size for size in latents.shape[-2:])
         for one in latents.split(1):
             moved = one.to(self.device.torch, self._dtype)
             yield _picture(finite(self._run(self._vae.decode, moved, width, height, room)))
@@ -95,8 +95,11 @@ class PictureCodec:
     def encode(
         self, picture: Path | Image.Image, width: int, height: int, room: int | None = None
     ) -> Tensor:
-        """Return the latents [1, 16, height / 8, width / 8] of a picture fitted to that size."""
-        pixels = torch.from_numpy(np.array(fitted(picture, width, height), dtype=np.float32))
+        """Return the latents of a picture fitted to that size, one picture's."""
+        image = fitted(picture, width, height)
+        if self.kind.channels > len(image.getbands()):
+            image = image.convert("RGBA")
+        pixels = torch.from_numpy(np.array(image, dtype=np.float32))
         # Rounded once: in bfloat16 from the start, 255 levels are some 190.
         values = (pixels.to(self.device.torch) * (2 / 255) - 1).to(self._dtype)
         return self._run(self._vae.encode, values.permute(2, 0, 1)[None], width, height, room)
@@ -111,7 +114,7 @@ class PictureCodec:
         room: int | None,
     ) -> Tensor:
         element = self._dtype.itemsize
-        tiled = needs_tiles(width, height, element, room)
+        tiled = needs_tiles(width, height, element, room, self.kind)
         started = time.perf_counter()
         try:
             out = self._in_tiles(work, x) if tiled else work(x, tiled=False)
@@ -126,28 +129,30 @@ class PictureCodec:
             out = self._in_tiles(work, x)
         self.device.synchronise()
         seconds = time.perf_counter() - started
-        expected = working_bytes(width, height, element, tiled=tiled)
+        expected = working_bytes(width, height, element, tiled=tiled, kind=self.kind)
         peak, _ = self.device.peak()
         self.last = Stage(width, height, tiled, seconds, expected, peak)
         return out
 
     def _in_tiles(self, work: Callable[..., Tensor], x: Tensor) -> Tensor:
+        kind = self.kind
         while True:
             try:
-                return work(x, tiled=True, tile_size=TILE, tile_stride=STRIDE)
+                return work(x, tiled=True, tile_size=kind.tile, tile_stride=kind.stride)
             except torch.OutOfMemoryError:
                 if not self.give_way():
                     raise
 
 
 def _picture(values: Tensor) -> Image.Image:
-    """Return [1, 3, height, width] from -1 to 1 as a picture, each value rounded to the nearest.
+    """Return [1, channels, height, width] from -1 to 1 as a picture, each rounded to the nearest.
 
     Cut off in bfloat16 instead, as DiffSynth does it, a picture loses 0.4 of its 255 levels each
     time that it is drawn from itself.
     """
     pixels = ((values[0].permute(1, 2, 0).float() + 1) * (255 / 2)).round().clip(0, 255)
-    return Image.fromarray(pixels.to("cpu", torch.uint8).numpy())
+    image = Image.fromarray(pixels.to("cpu", torch.uint8).numpy())
+    return image if image.mode == "RGB" else flattened(image)
 
 
 def measure(codec: PictureCodec, sizes: list[tuple[int, int]]) -> list[Stage]:
@@ -157,7 +162,7 @@ def measure(codec: PictureCodec, sizes: list[tuple[int, int]]) -> list[Stage]:
     """
     stages: list[Stage | None] = []
     for width, height in sizes:
-        latents = torch.zeros(1, 16, height // _PIXELS, width // _PIXELS)
+        latents = torch.zeros(codec.kind.latents.of(1, width, height))
         for room in (None, 0):
             codec.device.reset_peak()
             (picture,) = codec.decode(latents, room)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.block import Kernel, Matrix, Run, Stream, Weights, run_block
-from bot.engine.stream.budget import Work
+from bot.engine.stream.budget import DOUBLE_PEAK, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.generation import DoubleGeneration, Unit
 from bot.engine.stream.layout import (
@@ -41,6 +41,7 @@ class DoubleStream:
     """A `TransformerNetwork`: DiffSynth's `QwenImageDiT`, of which `outer` has no blocks."""
 
     latents = LATENTS
+    peak = DOUBLE_PEAK
     block: Run = staticmethod(run_block)
 
     def __init__(

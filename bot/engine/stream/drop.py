@@ -25,7 +25,13 @@ from bot.engine.options import LoadProgress
 from bot.engine.stream.cachefile import WeightsCache
 from bot.engine.stream.items import Item, PackedForms
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.parts import text_geometry, text_items, transformer_items
+from bot.engine.stream.parts import (
+    PARTS,
+    ModelParts,
+    text_geometry,
+    text_items,
+    transformer_items,
+)
 from bot.engine.stream.published import DTYPE_NAMES, Sources
 from bot.engine.stream.storage import Storage
 from bot.errors import EngineError
@@ -34,15 +40,17 @@ from bot.errors import EngineError
 _DTYPE: Final = torch.bfloat16
 
 
-def _transformer(sources: Sources, storage: Storage) -> list[Item]:
-    return transformer_items(sources, _DTYPE, storage=storage, modulation_storage=storage)
+def _transformer(sources: Sources, storage: Storage, parts: ModelParts) -> list[Item]:
+    return transformer_items(
+        sources, _DTYPE, storage=storage, modulation_storage=storage, parts=parts.blocks
+    )
 
 
-def _text(sources: Sources, storage: Storage) -> list[Item]:
-    return text_items(sources, text_geometry(sources), _DTYPE, storage)
+def _text(sources: Sources, storage: Storage, parts: ModelParts) -> list[Item]:
+    return text_items(sources, text_geometry(sources), _DTYPE, storage, parts.text)
 
 
-_ITEMS: Final[Mapping[str, Callable[[Sources, Storage], list[Item]]]] = {
+_ITEMS: Final[Mapping[str, Callable[[Sources, Storage, ModelParts], list[Item]]]] = {
     "transformer": _transformer,
     "text encoder": _text,
 }
@@ -60,6 +68,7 @@ class Dropper:
         share: float,
         progress: LoadProgress,
         storage: Storage,
+        parts: ModelParts,
     ) -> None:
         """`share` is how many bytes of cache come of a byte of the files, about."""
         self._folder = folder
@@ -68,6 +77,7 @@ class Dropper:
         self._share = share
         self._progress = progress
         self._storage = storage
+        self._parts = parts
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._taken = {part: _taken(WeightsCache(cache, part)) for part in _ITEMS}
         self._packed = 0
@@ -120,7 +130,7 @@ class Dropper:
         sources = Sources(files, cache.index, arriving=not all_there)
         if not cache.index.fits(sources.published):
             cache.clear()
-        items = _items(network.part, sources, self._storage, all_there=all_there)
+        items = self._items(network.part, sources, all_there=all_there)
         if items is None:
             return
         try:
@@ -137,6 +147,17 @@ class Dropper:
             path.unlink()
         self._packed = 0
         self._taken[network.part] = _taken(cache)
+
+    def _items(self, part: str, sources: Sources, *, all_there: bool) -> list[Item] | None:
+        """Return the network's items; None while it is not known which there are, or how wide."""
+        if all_there:
+            return _ITEMS[part](sources, self._storage, self._parts)
+        if not sources.listed:
+            return None
+        try:
+            return _ITEMS[part](sources, self._storage, self._parts)
+        except EngineError:  # The first block is still to come.
+            return None
 
     def _pack(self, cache: WeightsCache, sources: Sources, items: Sequence[Item]) -> bool:
         """Write the items whose tensors are all there; tell whether the cache has all items now."""
@@ -163,18 +184,6 @@ class Dropper:
 
 def _taken(cache: WeightsCache) -> int:
     return sum(file.size for file in cache.index.published.values() if file.taken)
-
-
-def _items(part: str, sources: Sources, storage: Storage, *, all_there: bool) -> list[Item] | None:
-    """Return the network's items; None while it is not known which there are, or how wide."""
-    if all_there:
-        return _ITEMS[part](sources, storage)
-    if not sources.listed:
-        return None
-    try:
-        return _ITEMS[part](sources, storage)
-    except EngineError:  # The first block is still to come.
-        return None
 
 
 def _carry(cache: WeightsCache, sources: Sources, items: Sequence[Item]) -> None:
@@ -220,12 +229,14 @@ def download_and_drop(
     Returns what is left of them. Goes on where it ended before; what lies there already is not
     downloaded. Raises `EngineError` (`LOAD_FAILED`) as `ensure` does.
     """
-    published = find_model(repository).published
+    model = find_model(repository)
+    published = model.published
     folder, cache = home(root, repository), cache_folder(root, repository, precision)
     assert published is not None
     storage = Precision(precision).storage
     share = published.cache_bytes / published.download_bytes
-    dropper = Dropper(folder, cache, published.networks, share, progress, storage)
+    parts = PARTS[model.family]
+    dropper = Dropper(folder, cache, published.networks, share, progress, storage, parts)
     files, missing = find(root, repository, precision)
     if files is None:
         fetch_missing(root, repository, source, progress, missing[0], precision, dropper)

@@ -161,14 +161,22 @@ class StreamedTextEncoder:
         return [("text", index) for index in range(self.geometry.layers)]
 
     @torch.no_grad()
-    def encode(self, prompts: Sequence[Tensor], then: Sequence[Hashable] = ()) -> list[Tensor]:
+    def encode(
+        self,
+        prompts: Sequence[Tensor],
+        then: Sequence[Hashable] = (),
+        places: Sequence[Tensor] | None = None,
+    ) -> list[Tensor]:
         """Return the last hidden state [tokens, width] of each prompt's ids [tokens].
 
-        `then` names what is visited next, if the streamer is shared: it is copied meanwhile.
+        `places` are the tokens' positions, where they are not one after the other. `then` names
+        what is visited next, if the streamer is shared: it is copied meanwhile.
         """
         started = time.perf_counter()
         states = [self._embedded(ids) for ids in prompts]
-        ropes = [self._rope(state) for state in states]
+        if places is None:
+            places = [torch.arange(len(ids)) for ids in prompts]
+        ropes = [self._rope(state, at) for state, at in zip(states, places, strict=True)]
         widest = self.scratch_bytes // self._dtype.itemsize
         scratch = torch.empty(widest, dtype=self._dtype, device=self._device.torch)
         streamed = [key for key in self.order if not self._streamer.is_resident(key)]
@@ -205,10 +213,14 @@ class StreamedTextEncoder:
         then: Sequence[Hashable] = (),
         **_: Any,
     ) -> tuple[Tensor]:
-        """Stand in for `QwenImageTextEncoder`: right-padded ids and mask [prompts, tokens]."""
-        lengths = attention_mask.sum(1).tolist()
-        rows = [ids[:length].cpu() for ids, length in zip(input_ids, lengths, strict=True)]
-        return (nn.utils.rnn.pad_sequence(self.encode(rows, then), batch_first=True),)
+        """Stand in for `QwenImageTextEncoder`: ids and mask [prompts, tokens].
+
+        The mask is 0 for what is not read: what fills up the shorter ones, and what was cut out,
+        whose positions stay free. States are right-padded.
+        """
+        places = [mask.nonzero()[:, 0].cpu() for mask in attention_mask]
+        rows = [ids.cpu()[at] for ids, at in zip(input_ids, places, strict=True)]
+        return (nn.utils.rnn.pad_sequence(self.encode(rows, then, places), batch_first=True),)
 
     def _embedded(self, ids: Tensor) -> Tensor:
         table = self._table
@@ -218,10 +230,9 @@ class StreamedTextEncoder:
             rows = functional.embedding(ids.to(table.device), table)
         return rows[None].to(self._device.torch, self._dtype)
 
-    def _rope(self, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _rope(self, state: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         # Text has the same position on all three axes.
-        places = torch.arange(state.shape[1], device=state.device).view(1, 1, -1).expand(3, 1, -1)
-        return self._rotary(state, places)
+        return self._rotary(state, places.to(state.device).view(1, 1, -1).expand(3, 1, -1))
 
     def _bind(self, flat: Tensor, small: Mapping[str, Tensor], scratch: Tensor) -> None:
         views = self.layout.matrices(self.layout.stored(flat))

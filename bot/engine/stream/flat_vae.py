@@ -9,7 +9,7 @@ the memory (https://github.com/pytorch/pytorch/issues/166643).
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import torch
 from diffsynth.models.qwen_image_vae import QwenImageCausalConv3d
@@ -17,9 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from typing_extensions import override
 
+_FILM: Final = 5
+"""Dimensions of a kernel that has one of time."""
+
 
 class PlanarConvolution(nn.Module):
-    """What a `QwenImageCausalConv3d` does to a single frame."""
+    """What a causal convolution of DiffSynth's VAEs does to a single frame.
+
+    Without a padded copy of it. Qwen-Image-2.1's kernels are planes from the start.
+    """
 
     def __init__(
         self,
@@ -37,9 +43,10 @@ class PlanarConvolution(nn.Module):
     @classmethod
     def of(cls, causal: Any) -> Self:
         """Return it with the last slice of the kernel, without a gradient."""
-        weight = nn.Parameter(causal.weight[:, :, -1], requires_grad=False)
+        kernel = causal.weight[:, :, -1] if causal.weight.ndim == _FILM else causal.weight
+        weight = nn.Parameter(kernel, requires_grad=False)
         left, _right, top, *_rest = causal._padding  # noqa: SLF001 - kept nowhere else
-        return cls(weight, causal.bias, causal.stride[1:], (top, left))
+        return cls(weight, causal.bias, causal.stride[-2:], (top, left))
 
     @override
     def forward(self, x: Tensor, cache_x: None = None) -> Tensor:
@@ -62,6 +69,5 @@ def flatten(vae: Any) -> None:
 
 def planar(tensor: Tensor) -> Tensor:
     """Return of a published tensor what a flattened VAE keeps, as a copy."""
-    kernels = 5
-    kept = tensor[:, :, -1] if tensor.ndim == kernels else tensor
+    kept = tensor[:, :, -1] if tensor.ndim == _FILM else tensor
     return torch.clone(kept, memory_format=torch.contiguous_format)

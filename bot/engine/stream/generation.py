@@ -38,13 +38,14 @@ class Unit:
     ropes: list[Tensor]
 
 
-def to_patches(latents: Tensor) -> Tensor:
-    """Return [pictures, tokens, 64] of [pictures, 16, height, width]."""
-    grid = latents.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
+def to_patches(latents: Tensor, patch: int = 2) -> Tensor:
+    """Return [pictures, tokens, channels * patch**2] of [pictures, channels, height, width]."""
+    grid = latents.unflatten(2, (-1, patch)).unflatten(4, (-1, patch))
     return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def from_patches(patches: Tensor, height: int, width: int) -> Tensor:
-    """Return [pictures, 16, height, width] of [pictures, tokens, 64]."""
-    grid = patches.unflatten(1, (height // 2, width // 2)).unflatten(-1, (-1, 2, 2))
+def from_patches(patches: Tensor, height: int, width: int, patch: int = 2) -> Tensor:
+    """Return [pictures, channels, height, width] of [pictures, tokens, channels * patch**2]."""
+    grid = patches.unflatten(1, (height // patch, width // patch))
+    grid = grid.unflatten(-1, (-1, patch, patch))
     return grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)

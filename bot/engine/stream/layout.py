@@ -50,16 +50,22 @@ Kind = Literal["block", "modulation"]
 class LatentShape:
     """Latents of a VAE: `channels` numbers for each square of `pixels` x `pixels`.
 
-    A transformer's token is a square of `patch` x `patch` of them.
+    A transformer's token is a square of `patch` x `patch` of them. `sides` is what a picture's
+    sides are multiples of, in pixels.
     """
 
     channels: int
     pixels: int
     patch: int
+    sides: int = 16
 
     def of(self, pictures: int, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the shape of so many pictures' latents; sizes in pixels."""
         return (pictures, self.channels, height // self.pixels, width // self.pixels)
+
+    def covering(self, width: int, height: int) -> tuple[int, int]:
+        """Return the smallest size in pixels that can be drawn and has this one within it."""
+        return -(-width // self.sides) * self.sides, -(-height // self.sides) * self.sides
 
 
 @dataclass(frozen=True, slots=True)

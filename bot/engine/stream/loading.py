@@ -7,11 +7,12 @@ from typing import Any, cast
 
 import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
+from diffsynth.models.qwen_image_21_vae import QwenImage21VAE
 from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.models.qwen_image_vae import QwenImageVAE
 from torch import Tensor
 
-from bot.engine.stream.any_dit import AnyDiT
 from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.device import Device
@@ -29,17 +30,27 @@ from bot.engine.stream.parts import (
 )
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.slim_vae import slim
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
-from bot.engine.stream.text_layout import TextGeometry
+from bot.engine.stream.text_layout import QWEN25, TextFamily, TextGeometry
 from bot.engine.stream.transformer import StreamedDiT
+from bot.engine.stream.transformer_kind import DOUBLE, TransformerKind
+from bot.engine.stream.vae_kind import QWEN_IMAGE_21_VAE
 
 
 def load_transformer(
-    sources: Sources, settings: TransformerSettings, cache: Path | None, progress: Progress
+    sources: Sources,
+    settings: TransformerSettings,
+    cache: Path | None,
+    progress: Progress,
+    kind: TransformerKind = DOUBLE,
 ) -> tuple[StreamedDiT, LoadStats]:
-    """Build the transformer block by block; what is quantised from and to the folder `cache`."""
+    """Build the transformer block by block; what is quantised from and to the folder `cache`.
+
+    Raises `EngineError` (`LOAD_FAILED`) where the files are damaged or another kind's.
+    """
     storage = settings.precision.storage
     geometry = transformer_geometry(sources)
     items = transformer_items(
@@ -47,20 +58,20 @@ def load_transformer(
         settings.dtype,
         storage=storage,
         modulation_storage=settings.modulation_storage,
+        parts=kind.parts,
     )
     checkpoint = Checkpoint("transformer", sources, items, cache if storage.quantized else None)
     made: StreamedDiT | None = None
     for key, packed in checkpoint.load(torch.device(settings.device), progress):
-        kind, index = key_of(key)
+        part, index = key_of(key)
         if made is None:
-            assert kind == OUTER
-            _, (_, text) = sources.spec("txt_in.weight")
-            with skip_model_initialization():
-                outer: Any = AnyDiT(geometry, text, blocks=False)
+            assert part == OUTER
+            outer = kind.outer(geometry, sources)
             outer.load_state_dict(packed.small, assign=True)
-            made = StreamedDiT(outer.eval().requires_grad_(False), geometry, settings)
+            outer = outer.eval().requires_grad_(False)
+            made = StreamedDiT(outer, geometry, settings, kind.network)
         else:
-            made.add_packed(cast("Kind", kind), index, packed)
+            made.add_packed(cast("Kind", part), index, packed)
         del packed  # or it would live while the next one is made
     assert made is not None
     return made, checkpoint.stats
@@ -70,6 +81,14 @@ def text_config() -> Any:
     """Return the full-size language model's `Qwen2_5_VLTextConfig`, as DiffSynth has it."""
     with skip_model_initialization():
         return QwenImageTextEncoder().config.text_config
+
+
+def text_config_21() -> Any:
+    """Return the `Qwen3VLTextConfig` of Qwen-Image-2.1's language model, as DiffSynth has it."""
+    from transformers import Qwen3VLConfig  # noqa: PLC0415 - slow to import
+
+    values: dict[str, Any] = QwenImage21TextEncoder.QWEN_IMAGE_21_TEXT_ENCODER_CONFIG
+    return Qwen3VLConfig(**values).text_config
 
 
 def load_text_encoder(
@@ -82,11 +101,14 @@ def load_text_encoder(
     *,
     storage: Storage = Storage.FP8,
     streamer: Streamer | None = None,
+    family: TextFamily = QWEN25,
 ) -> tuple[StreamedTextEncoder, LoadStats]:
     """Build the text encoder layer by layer; what is quantised from and to the folder `cache`."""
-    items = text_items(sources, TextGeometry.of(config), dtype, storage)
+    items = text_items(sources, TextGeometry.of(config), dtype, storage, family)
     checkpoint = Checkpoint("text encoder", sources, items, cache if storage.quantized else None)
-    made = StreamedTextEncoder(config, device, dtype, storage=storage, streamer=streamer)
+    made = StreamedTextEncoder(
+        config, device, dtype, storage=storage, streamer=streamer, family=family
+    )
     norm: Tensor | None = None
     for key, packed in checkpoint.load(device.torch, progress):
         kind, index = key_of(key)
@@ -103,10 +125,25 @@ def load_text_encoder(
 def load_vae(
     sources: Sources, device: Device, dtype: torch.dtype, *, network: type[Any] = QwenImageVAE
 ) -> PictureCodec:
-    """Build the VAE on the device, in `dtype`, without what films need."""
+    """Build Qwen-Image's VAE on the device, in `dtype`, without what films need."""
     with skip_model_initialization():
         vae: Any = network()
         flatten(vae)
+    return PictureCodec(_filled(vae, sources), device, dtype)
+
+
+def load_vae_21(
+    sources: Sources, device: Device, dtype: torch.dtype, *, network: type[Any] = QwenImage21VAE
+) -> PictureCodec:
+    """Build Qwen-Image-2.1's VAE on the device, in `dtype`, without what films need."""
+    with skip_model_initialization():
+        vae: Any = network()
+        slim(vae)
+    return PictureCodec(_filled(vae, sources), device, dtype, QWEN_IMAGE_21_VAE)
+
+
+def _filled(vae: Any, sources: Sources) -> Any:
+    """Give an empty VAE its published weights."""
     state = {name: planar(sources.tensor(name)) for name in vae.state_dict()}
     vae.load_state_dict(state, assign=True)
-    return PictureCodec(vae.requires_grad_(False), device, dtype)
+    return vae.requires_grad_(False)

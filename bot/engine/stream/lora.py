@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bot.catalogue.lora_format import not_there, read_format, refuse
+from bot.catalogue.lora_layers import QWEN_IMAGE, LoraTarget
 from bot.engine.stream.layout import Layout, Piece
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
@@ -43,11 +44,15 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A parsed file. `name` distinguishes it from others and from its other strengths."""
+    """A parsed file. `name` distinguishes it from others and from its other strengths.
+
+    `model` is what it was read as made for.
+    """
 
     name: str
     blocks: Mapping[tuple[int, str], Pair]
     outer: Mapping[str, Pair]
+    model: str = QWEN_IMAGE.model
 
     @property
     def file(self) -> str:
@@ -61,6 +66,7 @@ def parse(
     strength: float = 1.0,
     version: int = 0,
     metadata: Mapping[str, str] | None = None,
+    target: LoraTarget = QWEN_IMAGE,
 ) -> Lora:
     """Read a LoRA's tensors and its header's `metadata`; see `read_format` for the names.
 
@@ -71,7 +77,7 @@ def parse(
     blocks: dict[tuple[int, str], Pair] = {}
     outer: dict[str, Pair] = {}
     shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
-    for found in read_format(name, shapes, metadata or {}):
+    for found in read_format(name, shapes, metadata or {}, target):
         down, up = state[found.down_key].flatten(1), state[found.up_key].flatten(1)
         alpha = None if found.alpha_key is None else float(state[found.alpha_key])
         pair = Pair(down, up, strength * found.scale(alpha))
@@ -79,7 +85,7 @@ def parse(
             outer[found.layer] = pair
         else:
             blocks[found.block, found.layer] = pair
-    return Lora(f"{name}@{strength}@{version}", blocks, outer)
+    return Lora(f"{name}@{strength}@{version}", blocks, outer, target.model)
 
 
 def check_numbers(name: str, state: Mapping[str, Tensor]) -> None:
@@ -107,7 +113,7 @@ def joined_ranks(
     for lora in loras:
         for block, layer in lora.blocks:
             if block >= layers:
-                not_there(lora.file, f"transformer_blocks.{block}.{layer}")
+                not_there(lora.file, f"transformer_blocks.{block}.{layer}", lora.model)
     pieces = [piece for layout in layouts for piece in layout.pieces]
     ranks = {
         (block, piece): _joined_rank(loras, block, piece)

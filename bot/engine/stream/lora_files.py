@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from bot.catalogue.lora_layers import QWEN_IMAGE, LoraTarget
 from bot.engine.stream.lora import Lora, check_numbers, parse
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
@@ -26,21 +27,25 @@ class _File(NamedTuple):
     metadata: dict[str, str]
 
 
-def _read(name: str, path: Path) -> _File:
+def _read(name: str, path: Path, target: LoraTarget) -> _File:
     with safe_open(path, framework="pt") as opened:
         metadata: dict[str, str] = opened.metadata() or {}
     tensors = load_file(path)
     # Names first: they tell more, and a file of another model need not be read.
-    parse(name, tensors, metadata=metadata)
+    parse(name, tensors, metadata=metadata, target=target)
     check_numbers(name, tensors)
     return _File(tensors, metadata)
 
 
 class LoraFiles:
-    """The LoRAs of a folder, each by its file's name without `.safetensors`."""
+    """The LoRAs of a folder, each by its file's name without `.safetensors`.
 
-    def __init__(self, folder: Path) -> None:
+    `target` is what they have to be made for.
+    """
+
+    def __init__(self, folder: Path, target: LoraTarget = QWEN_IMAGE) -> None:
         self._folder = folder
+        self._target = target
         self._kept: OrderedDict[tuple[str, int, int], _File] = OrderedDict()
 
     def names(self) -> list[str]:
@@ -68,9 +73,10 @@ class LoraFiles:
             about = path.stat()
             key = (name, about.st_mtime_ns, about.st_size)
             if key not in self._kept:
-                self._kept[key] = _read(name, path)
+                self._kept[key] = _read(name, path, self._target)
             file = self._kept[key]
-            lora = parse(name, file.tensors, strength, about.st_mtime_ns, file.metadata)
+            version, target = about.st_mtime_ns, self._target
+            lora = parse(name, file.tensors, strength, version, file.metadata, target)
         except (OSError, SafetensorError) as error:
             sentence = mark("The file {file} is damaged or cannot be read.")
             raise _refused(sentence, type(error).__name__, file=path.name) from error

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.block import Matrix
-from bot.engine.stream.budget import Work
+from bot.engine.stream.budget import Peak, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout
 from bot.engine.stream.quantize import Matmul
@@ -58,6 +58,7 @@ class TransformerNetwork(Protocol):
 
     geometry: Geometry
     latents: LatentShape
+    peak: Peak
     layouts: Mapping[Kind, Layout]
     """How the parts of a block are stored; every network has "block"."""
     block: Callable[..., Any]

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from bot.engine.stream.items import AsPublished, Item, Plain, Use
-from bot.engine.stream.layout import Geometry, block_layout, modulation_layout
+from bot.engine.stream.layout import (
+    Geometry,
+    Layout,
+    block_layout,
+    modulation_layout,
+    single_layout,
+)
 from bot.engine.stream.published import Sources
 from bot.engine.stream.storage import Storage
-from bot.engine.stream.text_layout import TextGeometry, text_layout
+from bot.engine.stream.text_layout import QWEN3, QWEN25, TextFamily, TextGeometry, text_layout
 
 OUTER: Final = "outer"
 _BLOCK: Final = re.compile(r"transformer_blocks\.(\d+)\.(.+)")
@@ -19,6 +27,37 @@ _MODULATION: Final = ("img_mod.", "txt_mod.")
 TABLE: Final = "table"
 TABLE_WEIGHT: Final = "embed_tokens.weight"
 _VISION: Final = re.compile(r"(?:model\.)?visual\.((?:blocks\.(\d+)\.)?.+)")
+
+MakeLayout = Callable[[Geometry, torch.dtype, Storage], Layout]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockParts:
+    """The parts of a transformer's blocks; `modulation` is None where blocks have none."""
+
+    block: MakeLayout
+    modulation: MakeLayout | None = None
+
+
+DOUBLE_PARTS: Final = BlockParts(block_layout, modulation_layout)
+"""Qwen-Image's."""
+SINGLE_PARTS: Final = BlockParts(single_layout)
+"""Qwen-Image-2.1's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParts:
+    """How the published files of a family of models are cut."""
+
+    blocks: BlockParts = DOUBLE_PARTS
+    text: TextFamily = QWEN25
+
+
+PARTS: Final[Mapping[str, ModelParts]] = {
+    "qwen-image": ModelParts(),
+    "qwen-image-21": ModelParts(SINGLE_PARTS, QWEN3),
+}
+"""By the family's name in the catalogue; those alone have a weights cache."""
 
 
 def transformer_geometry(sources: Sources) -> Geometry:
@@ -30,9 +69,18 @@ def transformer_geometry(sources: Sources) -> Geometry:
 
 
 def transformer_items(
-    sources: Sources, dtype: torch.dtype, *, storage: Storage, modulation_storage: Storage
+    sources: Sources,
+    dtype: torch.dtype,
+    *,
+    storage: Storage,
+    modulation_storage: Storage,
+    parts: BlockParts = DOUBLE_PARTS,
 ) -> list[Item]:
-    """Return "outer" (everything but the blocks, in `dtype`), then "block.i", "modulation.i"."""
+    """Return "outer" (everything but the blocks, in `dtype`), then "block.i", "modulation.i".
+
+    The latter where there is such a part. Raises `EngineError` (`LOAD_FAILED`) that names a weight
+    which a block lacks: the files are another kind's.
+    """
     geometry = transformer_geometry(sources)
     blocks: list[dict[str, str]] = [{} for _ in range(geometry.layers)]
     modulations: list[dict[str, str]] = [{} for _ in range(geometry.layers)]
@@ -44,13 +92,22 @@ def transformer_items(
         else:
             kinds = modulations if match[2].startswith(_MODULATION) else blocks
             kinds[int(match[1])][match[2]] = full
-    whole = block_layout(geometry, dtype, storage)
-    steps = modulation_layout(geometry, dtype, modulation_storage)
+    whole = parts.block(geometry, dtype, storage)
+    steps = parts.modulation and parts.modulation(geometry, dtype, modulation_storage)
     items = [Item(OUTER, outer, Plain(dtype))]
     for index, (block, modulation) in enumerate(zip(blocks, modulations, strict=True)):
+        _require(sources, index, whole, block)
         items.append(Item(f"block.{index}", block, whole))
-        items.append(Item(f"modulation.{index}", modulation, steps))
+        if steps is not None:
+            _require(sources, index, steps, modulation)
+            items.append(Item(f"modulation.{index}", modulation, steps))
     return items
+
+
+def _require(sources: Sources, index: int, layout: Layout, there: Mapping[str, str]) -> None:
+    for name in (f"{source}.weight" for piece in layout.pieces for source in piece.sources):
+        if name not in there:
+            sources.spec(f"transformer_blocks.{index}.{name}")  # raises
 
 
 def key_of(key: str) -> tuple[str, int]:
@@ -77,7 +134,11 @@ def text_geometry(sources: Sources) -> TextGeometry:
 
 
 def text_items(
-    sources: Sources, geometry: TextGeometry, dtype: torch.dtype, storage: Storage
+    sources: Sources,
+    geometry: TextGeometry,
+    dtype: torch.dtype,
+    storage: Storage,
+    family: TextFamily = QWEN25,
 ) -> list[Item]:
     """Return "outer" (the last norm) and "layer.i"; then what no load hands out: see `Use`.
 
@@ -85,7 +146,7 @@ def text_items(
     blocks, and the language head. Nothing reads the latter two yet.
     """
     prefix = _text_prefix(sources)
-    layout = text_layout(geometry, dtype, storage)
+    layout = text_layout(geometry, dtype, storage, family)
     items = [Item(OUTER, {"norm.weight": f"{prefix}norm.weight"}, Plain(dtype))]
     for index in range(geometry.layers):
         start = f"{prefix}layers.{index}."

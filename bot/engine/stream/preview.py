@@ -1,8 +1,8 @@
 """Small pictures of the unfinished result: a linear map from latent channels to colours.
 
 The map is fitted to the VAE at hand by least squares, from a few synthetic pictures and their
-latents; each latent pixel stands for 8 x 8 pixels. ComfyUI and AUTOMATIC1111 show such previews
-with maps that were fitted once for each published VAE.
+latents; each latent pixel stands for 8 x 8 pixels, or for 16 x 16. ComfyUI and AUTOMATIC1111 show
+such previews with maps that were fitted once for each published VAE.
 """
 
 from __future__ import annotations
@@ -18,48 +18,54 @@ from torch import Tensor
 
 from bot.engine.stream.decode import PictureCodec
 
-_SIDE: Final = 128
-_LATENT: Final = 8
-_SCALES: Final = (8, 16, 32, 64)
-"""Sides of the patches in the synthetic pictures, in pixels."""
+_SIDE: Final = 16
+_SCALES: Final = (1, 2, 4, 8)
+"""Sides of the synthetic pictures and of the patches in them, in latent pixels."""
 _SEED: Final = 1
 _SHOWN: Final = 8
 """Previews of one generation, at most."""
-_ENLARGED: Final = 2
+_REDUCED: Final = 4
+"""A preview's sides are a picture's, divided by it."""
 _QUALITY: Final = 80
 
 
 class LatentPreview:
-    """Turns latents into small JPEG pictures. `weight` is [16, 3] and `bias` [3], for 0 to 255."""
+    """Turns latents into small JPEG pictures.
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    `weight` is [channels, 3] and `bias` [3], for 0 to 255; a latent pixel stands for `pixels` x
+    `pixels` of the picture.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, pixels: int = 8) -> None:
         self._weight = weight
         self._bias = bias
+        self._enlarged = pixels // _REDUCED
 
     @classmethod
     @torch.no_grad()
     def fit(cls, codec: PictureCodec) -> LatentPreview:
-        """Fit the map to `codec`; takes the encoding of four pictures of 128 x 128."""
+        """Fit the map to `codec`; takes the encoding of four pictures of 16 x 16 latent pixels."""
         latents, colours = [], []
-        for picture in synthetic_pictures():
-            encoded = codec.encode(picture, _SIDE, _SIDE)[0].float().cpu()
+        pixels = codec.kind.latents.pixels
+        for picture in synthetic_pictures(pixels):
+            encoded = codec.encode(picture, *picture.size)[0].float().cpu()
             latents.append(encoded.flatten(1).T)
-            small = picture.resize((_SIDE // _LATENT, _SIDE // _LATENT), Image.Resampling.BOX)
+            small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
             colours.append(torch.from_numpy(np.asarray(small, np.float32)).flatten(0, 1))
         x, y = torch.cat(latents), torch.cat(colours)
         x = torch.cat([x, torch.ones(len(x), 1)], 1)
         solution = torch.linalg.lstsq(x, y).solution
-        return cls(solution[:-1], solution[-1])
+        return cls(solution[:-1], solution[-1], pixels)
 
     def picture(self, latents: Tensor) -> Image.Image:
-        """Return the picture of [16, height / 8, width / 8], at a latent's resolution."""
+        """Return the picture of [channels, height, width], at the latents' resolution."""
         device = latents.device
         mapped = latents.float().permute(1, 2, 0) @ self._weight.to(device) + self._bias.to(device)
         pixels = mapped.clamp(0, 255).to("cpu", torch.uint8)
         return Image.fromarray(pixels.numpy())
 
     def encoded(self, latents: Tensor) -> bytes:
-        """Return a JPEG of [pictures, 16, height / 8, width / 8], several side by side."""
+        """Return a JPEG of [pictures, channels, height, width], several side by side."""
         pictures = [self.picture(one) for one in latents]
         columns = math.ceil(math.sqrt(len(pictures)))
         rows = math.ceil(len(pictures) / columns)
@@ -67,7 +73,7 @@ class LatentPreview:
         sheet = Image.new("RGB", (columns * width, rows * height))
         for index, picture in enumerate(pictures):
             sheet.paste(picture, (index % columns * width, index // columns * height))
-        size = (sheet.width * _ENLARGED, sheet.height * _ENLARGED)
+        size = (sheet.width * self._enlarged, sheet.height * self._enlarged)
         out = io.BytesIO()
         sheet.resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", quality=_QUALITY)
         return out.getvalue()
@@ -78,18 +84,22 @@ def is_shown(step: int, total: int) -> bool:
     return step < total and step * _SHOWN // total != (step - 1) * _SHOWN // total
 
 
-def synthetic_pictures() -> list[Image.Image]:
-    """Return pictures of random colours in patches, each with smaller patches beside larger."""
+def synthetic_pictures(pixels: int = 8) -> list[Image.Image]:
+    """Return pictures of random colours in patches, each with smaller patches beside larger.
+
+    Of 16 x 16 latent pixels, each of which stands for `pixels` x `pixels`.
+    """
     generator = np.random.default_rng(_SEED)
     pictures: list[Image.Image] = []
+    side = _SIDE * pixels
     for scale in _SCALES:
         count = _SIDE // scale
         patches = generator.integers(0, 256, (count, count, 3), dtype=np.uint8)
         # Some whole rows are grey or dark, which random colours rarely are.
         patches[:: max(2, count // 4)] = patches[:: max(2, count // 4), :, :1]
         patches[1 :: max(2, count // 4)] //= 3
-        soft = Image.fromarray(patches).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-        hard = Image.fromarray(patches).resize((_SIDE, _SIDE), Image.Resampling.NEAREST)
-        soft.paste(hard.crop((0, 0, _SIDE, _SIDE // 2)), (0, 0))
+        soft = Image.fromarray(patches).resize((side, side), Image.Resampling.BICUBIC)
+        hard = Image.fromarray(patches).resize((side, side), Image.Resampling.NEAREST)
+        soft.paste(hard.crop((0, 0, side, side // 2)), (0, 0))
         pictures.append(soft)
     return pictures

@@ -1,9 +1,9 @@
-"""Embeddings of prompts, with DiffSynth's template, and a memory of those computed before."""
+"""Embeddings of prompts, with DiffSynth's templates, and a memory of those computed before."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
@@ -13,6 +13,9 @@ from diffsynth.pipelines.qwen_image import QwenImageUnit_PromptEmbedder
 from torch import Tensor
 
 _MEMORY_BYTES: Final = 128 * 2**20
+
+Read = Callable[[Any, Any, Sequence[str]], list[Tensor]]
+"""(tokenizer, encoder, prompts) -> each prompt's [tokens, width], by the template of a model."""
 
 
 class PromptMemory:
@@ -51,21 +54,35 @@ class PromptMemory:
         self.bytes = 0
 
 
+def read_qwen_image(tokenizer: Any, encoder: Any, prompts: Sequence[str]) -> list[Tensor]:
+    """Return each prompt's [tokens, width], as `QwenImagePipeline` does."""
+    pipe: Any = SimpleNamespace(
+        tokenizer=tokenizer, text_encoder=encoder, device=torch.device("cpu")
+    )
+    return QwenImageUnit_PromptEmbedder().encode_prompt(pipe, prompts)
+
+
 class PromptEmbedder:
-    """Embeds prompts as `QwenImagePipeline` does.
+    """Embeds prompts as `read` does, Qwen-Image's way unless another is given.
 
     `encoder` is called as DiffSynth's text encoder is; `model` names it and its precision, since
     the memory may outlive it.
     """
 
     def __init__(
-        self, tokenizer: Any, encoder: Any, *, model: str, memory: PromptMemory | None = None
+        self,
+        tokenizer: Any,
+        encoder: Any,
+        *,
+        model: str,
+        memory: PromptMemory | None = None,
+        read: Read = read_qwen_image,
     ) -> None:
         self.memory = PromptMemory() if memory is None else memory
         self._tokenizer = tokenizer
         self._encoder = encoder
         self._model = model
-        self._unit = QwenImageUnit_PromptEmbedder()
+        self._read = read
 
     def embed(self, prompts: Sequence[str], then: Sequence[Hashable] = ()) -> list[Tensor]:
         """Return each prompt's [tokens, width], in main memory; don't write into them.
@@ -77,10 +94,7 @@ class PromptEmbedder:
         missing = [prompt for prompt, embedding in found.items() if embedding is None]
         if missing:
             encoder = partial(self._encoder, then=then) if then else self._encoder
-            pipe: Any = SimpleNamespace(
-                tokenizer=self._tokenizer, text_encoder=encoder, device=torch.device("cpu")
-            )
-            embeddings: list[Tensor] = self._unit.encode_prompt(pipe, missing)
+            embeddings = self._read(self._tokenizer, encoder, missing)
             for prompt, embedding in zip(missing, embeddings, strict=True):
                 # A copy of its own, since these are views of the whole batch.
                 found[prompt] = kept = embedding.to("cpu", copy=True)

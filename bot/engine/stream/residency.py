@@ -77,6 +77,7 @@ class Residency:
                 compiled=self._execution.compiled,
                 lora_bytes=lora_bytes,
                 most=weights.most if weights.complete else 0,
+                peak=self._network.peak,
             )
         except EngineError as error:
             if settings.foreign < _FOREIGN_SHOWN:

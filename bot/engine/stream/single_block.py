@@ -59,6 +59,19 @@ def run_single_block(
     `modulation` [4, dim] is 1 + scale and tanh(gate), twice; the branches' ropes are [pixels,
     head_dim / 2, 2] (cosine, sine), for the picture's place follows the prompt's length.
     """
+    joint = _attended(kernel, image, modulation, weights, ropes, prefixes)
+    return _finished(kernel, image, joint, modulation, weights)
+
+
+def _attended(
+    kernel: SingleKernel,
+    image: Tensor,
+    modulation: Tensor,
+    weights: SingleWeights,
+    ropes: list[Tensor],
+    prefixes: list[KeysValues],
+) -> Tensor:
+    """Return what attention finds [branches, pixels, dim]; queries and keys are gone by then."""
     heads = _heads(kernel, image, modulation, weights)
     rows: list[Tensor] = []
     for row, (rope, prefix) in enumerate(zip(ropes, prefixes, strict=True)):
@@ -66,8 +79,7 @@ def run_single_block(
         keys = torch.cat((prefix.keys, key))
         values = torch.cat((prefix.values, heads[row, :, 2]))
         rows.append(attend(query, keys, values).flatten(1))
-    joint = rows[0][None] if len(rows) == 1 else torch.stack(rows)
-    return _finished(kernel, image, joint, modulation, weights)
+    return rows[0][None] if len(rows) == 1 else torch.stack(rows)
 
 
 def read_prefix(

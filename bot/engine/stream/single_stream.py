@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bot.engine.stream.block import EPSILON, Matrix
-from bot.engine.stream.budget import Work
+from bot.engine.stream.budget import Peak, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout, single_layout
 from bot.engine.stream.network import Inputs
@@ -26,7 +26,11 @@ from bot.engine.stream.single_block import (
 )
 from bot.engine.stream.weights import WeightStore
 
-LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1)
+LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1, sides=32)
+# Not measured yet but derived, and a tenth more. In the feed-forward layers there are the image
+# before the block and after attention, what attention found, gate and value (6), the activated gate
+# (3) and its product (3): 15, and 12 where the last two are one.
+_PEAK: Final = Peak(16.5, 13.0)
 _ROWS: Final = 4
 _GATES: Final = (1, 3)
 
@@ -66,6 +70,7 @@ class SingleStream:
     """A `TransformerNetwork`: DiffSynth's `QwenImage21DiT`, of which `outer` has no blocks."""
 
     latents = LATENTS
+    peak = _PEAK
     block: Callable[..., Any] = staticmethod(run_single_block)
 
     def __init__(

@@ -207,7 +207,8 @@ class StreamedDiT:
                 if len(generation.work.text_tokens) == 1:
                     return images
                 positive, negative = images.unflatten(0, (len(latents), -1)).unbind(1)
-                return guided(positive, negative, guidance, norm=norm)
+                patch = self.network.latents.patch
+                return guided(positive, negative, guidance, norm=norm, patch=patch)
             except torch.OutOfMemoryError:
                 if not self.residency.give_way():
                     raise

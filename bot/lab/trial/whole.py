@@ -12,7 +12,7 @@ from typing import Final
 import torch
 
 from bot.engine.card_budget import Bound, CardBudget
-from bot.engine.models.qwen_image_streamed import USUAL_TEXT_TOKENS, transformer_settings
+from bot.engine.models.streamed_card import USUAL_TEXT_TOKENS, transformer_settings
 from bot.engine.models.streamed_networks import precision_of
 from bot.engine.options import EngineOptions
 from bot.engine.stream.budget import Work

@@ -1,0 +1,184 @@
+"""Qwen-Image-2.1 streamed, from files as they are published: small networks, most in a real child."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from bot.engine.files import find
+from bot.engine.options import EngineOptions
+from bot.engine.parent.process import EngineProcess
+from bot.engine.protocol import Finished, Loading, Picture, Preview, Step
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
+from tests.engine.kit import Quiet, draw, draw_well, react, request
+from tests.engine.small_models import QWEN, small, streamed, write
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.engine]
+in_a_child = pytest.mark.asyncio(loop_scope="module")
+PROMPT = "a lighthouse at night"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    write(QWEN, root)
+    (root / "loras").mkdir()
+    return root
+
+
+def options(folder: Path, precision: str = "fp8") -> EngineOptions:
+    return EngineOptions(
+        folder,
+        lora_path=folder / "loras",
+        pipeline="tests.engine.small_models:build_streamed",
+        precision=precision,
+        compile=False,
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        running = EngineProcess(QWEN, options=options(folder))
+        try:
+            yield running
+        finally:
+            await running.close()
+
+
+async def drawn(engine, folder, **changes) -> bytes:
+    await draw_well(engine, request(folder, changes.pop("prompt", PROMPT), **changes))
+    return (folder / "0.png").read_bytes()
+
+
+@pytest.mark.slow
+@in_a_child
+async def test_a_batch_is_one_pass_with_previews(engine, tmp_path) -> None:
+    events = await draw_well(engine, request(tmp_path, PROMPT, steps=3, seeds=(1, 2)))
+    parts = {event.stage for event in events if isinstance(event, Loading)}
+    assert {"converting the text encoder", "converting the transformer"} <= parts
+    assert [e for e in events if isinstance(e, Step)] == [Step(i, 3) for i in range(1, 4)]
+    assert [e.seed for e in events if isinstance(e, Picture)] == [1, 2]
+    assert isinstance(events[-1], Finished)
+    shown = [e for e in events if isinstance(e, Preview)]
+    assert shown
+    with Image.open(io.BytesIO(shown[-1].data)) as sheet:
+        assert sheet.size == (128, 64)  # two of 256 x 256, side by side, a quarter as large
+    first, second = ((tmp_path / f"{i}.png").read_bytes() for i in range(2))
+    assert first != second
+    assert await drawn(engine, tmp_path, steps=3, seeds=(2,)) == second
+
+
+@pytest.mark.slow
+@in_a_child
+async def test_every_setting_reaches_the_picture(engine, tmp_path) -> None:
+    source = tmp_path / "red.png"
+    Image.new("RGB", (100, 301), "red").save(source)
+    settings = (
+        {},
+        {"prompt": "a lighthouse at noon"},
+        {"negative_prompt": "blurry"},
+        {"guidance": 1.0},
+        {"steps": 5},
+        {"input_image": source, "strength": 0.3},
+        {"input_image": source, "strength": 0.8},
+    )
+    pictures = {await drawn(engine, tmp_path, **changes) for changes in settings}
+    assert len(pictures) == len(settings)
+
+
+@pytest.mark.slow
+@in_a_child
+@pytest.mark.parametrize(("width", "height", "steps"), [(336, 272, 2), (256, 272, 1)])
+async def test_a_picture_has_the_size_that_was_asked_for(
+    engine, tmp_path, width, height, steps
+) -> None:
+    """Sides of this model's are multiples of 32, the bot's of 16."""
+    await drawn(engine, tmp_path, width=width, height=height, steps=steps)
+    with Image.open(tmp_path / "0.png") as image:
+        assert (image.size, image.mode) == ((width, height), "RGB")
+
+
+@pytest.mark.slow
+@in_a_child
+async def test_cancel_acts_at_the_next_step_and_a_missing_lora_has_a_sentence(
+    engine, tmp_path
+) -> None:
+    await engine.load()
+    pid, steps = engine.pid, []
+
+    async def on_event(event) -> None:
+        if isinstance(event, Step):
+            steps.append(event.index)
+            if event.index == 2:
+                await engine.cancel("job1")
+
+    with pytest.raises(GenerationCancelled):
+        await react(engine, request(tmp_path, PROMPT, steps=100), on_event)
+    assert 2 <= steps[-1] < 50
+    with pytest.raises(EngineError) as caught:
+        await draw(engine, request(tmp_path, loras=(("style", 1.0),)))
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert caught.value.sentence == "There is no LoRA style; there are none."
+    await drawn(engine, tmp_path)
+    assert engine.pid == pid
+
+
+def picture(folder: Path, precision: str, work: Path, **changes) -> bytes:
+    """Load in this process, and draw."""
+    with small():
+        backend = streamed(QWEN, options(folder, precision))
+        backend.load(lambda *_: None)
+        wanted = request(work, PROMPT, steps=2, guidance=1.0, **changes)
+        (made,) = backend.generate(wanted, Quiet())
+    return made.image.tobytes()
+
+
+def test_from_its_cache_alone_it_draws_the_same(tmp_path) -> None:
+    from bot.engine.stream.drop import download_and_drop
+
+    write(QWEN, tmp_path)
+    first = picture(tmp_path, "fp8", tmp_path)
+    assert (tmp_path / QWEN / "fp8-cache" / "transformer.weights").is_file()
+    assert picture(tmp_path, "fp8", tmp_path) == first  # from the cache
+    left = download_and_drop(
+        tmp_path, lambda *_: None, repository=QWEN, source="huggingface", precision="fp8"
+    )
+    assert [path.parent.name for path in left.weights] == ["vae"]
+    assert find.find(tmp_path, QWEN)[0] is None
+    assert picture(tmp_path, "fp8", tmp_path) == first
+
+
+@pytest.mark.slow
+def test_every_precision_draws_nearly_the_same(tmp_path) -> None:
+    import numpy as np
+
+    write(QWEN, tmp_path)
+
+    def pixels(precision: str) -> np.ndarray:
+        return np.frombuffer(picture(tmp_path, precision, tmp_path), np.uint8).astype(float)
+
+    exact = pixels("bf16")
+    for precision in ("fp8", "fp8-fast", "int8", "int8-fast"):
+        assert 0 < np.abs(pixels(precision) - exact).mean() < 30, precision
+    assert (tmp_path / QWEN / "int8-cache").is_dir()
+
+
+def test_files_of_qwen_image_are_refused_by_a_weight_that_they_lack(tmp_path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    write(QWEN, tmp_path)
+    for path in (tmp_path / QWEN / "transformer").glob("*.safetensors"):
+        state = load_file(path)
+        save_file({k.replace("img_mlp.gate_layer", "img_mod.1"): v for k, v in state.items()}, path)
+    with pytest.raises(EngineError) as caught:
+        picture(tmp_path, "fp8", tmp_path)
+    assert caught.value.kind is EngineErrorKind.LOAD_FAILED
+    assert "lacks the weight" in caught.value.sentence
+    assert "img_mlp.gate_layer" in caught.value.sentence

@@ -1,0 +1,224 @@
+"""A whole picture of Qwen-Image-2.1, streamed, against DiffSynth's pipeline, small and random."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bot.engine.child.quick_imports import quick_imports
+
+with quick_imports():
+    import torch
+    from diffsynth.models.qwen_image_21_dit import QwenImage21DiT
+    from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
+    from diffsynth.models.qwen_image_21_vae import QwenImage21VAE
+    from diffsynth.pipelines.qwen_image_21 import (
+        QwenImage21Pipeline,
+        QwenImage21Unit_InputImageEmbedder,
+    )
+    from diffsynth.utils.lora.general import GeneralLoRALoader
+
+from PIL import Image
+
+from bot.catalogue.lora_layers import QWEN_IMAGE_21
+from bot.engine.child.inputs import flattened
+from bot.engine.models import qwen_image_21
+from bot.engine.models.adapted import Adapted, StartingLatents
+from bot.engine.stream.budget import Work
+from bot.engine.stream.decode import PictureCodec
+from bot.engine.stream.denoise import DenoiseInputs, denoise
+from bot.engine.stream.device import Device
+from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.layout import Precision
+from bot.engine.stream.lora import parse
+from bot.engine.stream.prompts import PromptEmbedder
+from bot.engine.stream.prompts_21 import read_qwen_image_21
+from bot.engine.stream.settings import TransformerSettings
+from bot.engine.stream.single_stream import SingleStream
+from bot.engine.stream.slim_vae import slim
+from bot.engine.stream.storage import Storage
+from bot.engine.stream.text_layout import QWEN3
+from bot.engine.stream.transformer import StreamedDiT
+from bot.engine.stream.vae_kind import QWEN_IMAGE_21_VAE
+from bot.errors import EngineError
+from tests.engine.small_models import TEXT, WIDTHS, _write_processor
+from tests.stream.kit import budget_for, error
+
+WIDTH, HEIGHT, STEPS = 160, 96, 3
+PROMPT, NEGATIVE = "a cat on a mat, in oil", "fog"
+
+
+class Kept(QwenImage21VAE):
+    """Remembers what it decoded last."""
+
+    def decode(self, z, **options):
+        self.latents = z
+        return super().decode(z, **options)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    from transformers import AutoProcessor
+
+    folder = tmp_path_factory.mktemp("words") / "processor"
+    _write_processor(folder)
+    return AutoProcessor.from_pretrained(str(folder))
+
+
+def networks() -> dict[str, Any]:
+    """The same ones at each call."""
+    qwen_image_21._mend_attention()
+    torch.set_num_threads(1)
+    torch.manual_seed(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(QwenImage21TextEncoder, "QWEN_IMAGE_21_TEXT_ENCODER_CONFIG", TEXT)
+        made = {
+            "dit": QwenImage21DiT(**WIDTHS["qwen_image_21_dit"]),
+            "text_encoder": QwenImage21TextEncoder(),
+            "vae": Kept(**WIDTHS["qwen_image_21_vae"]),
+        }
+    return {k: one.eval().requires_grad_(requires_grad=False) for k, one in made.items()}
+
+
+def pipeline(words) -> QwenImage21Pipeline:
+    pipe: Any = QwenImage21Pipeline(device="cpu", torch_dtype=torch.float32)
+    for name, network in networks().items():
+        setattr(pipe, name, network)
+    pipe.processor = words
+    return pipe
+
+
+def stock(pipe, guidance: float = 1.0, seed: int = 5) -> tuple[torch.Tensor, Image.Image]:
+    image = pipe(
+        prompt=PROMPT, negative_prompt=NEGATIVE, cfg_scale=guidance, width=WIDTH, height=HEIGHT,
+        seed=seed, num_inference_steps=STEPS, progress_bar_cmd=lambda steps: steps,
+    )  # fmt: skip
+    return pipe.vae.latents, flattened(image)
+
+
+class Streamed:
+    """The streamed engine's parts of the same networks."""
+
+    def __init__(self, words, precision: Precision = Precision.PLAIN) -> None:
+        made = networks()
+        encoder = made["text_encoder"]
+        work = Work(WIDTH, HEIGHT, 1, (42, 24))
+        settings = TransformerSettings(precision=precision, dtype=torch.float32, usual=work)
+        self.dit = StreamedDiT.from_module(made["dit"], settings, SingleStream)
+        text = StreamedTextEncoder.from_module(
+            SimpleNamespace(model=encoder.model.model, config=encoder.config),
+            Device(),
+            torch.float32,
+            storage=Storage.PLAIN,
+            family=QWEN3,
+        )
+        self.embedder = PromptEmbedder(
+            words.tokenizer, text, model="small", read=read_qwen_image_21
+        )
+        slim(made["vae"])
+        self.codec = PictureCodec(made["vae"], Device(), torch.float32, QWEN_IMAGE_21_VAE)
+
+    def latents(self, guidance: float = 1.0, seeds: tuple[int, ...] = (5,), **changes: Any):
+        positive, negative = self.embedder.embed([PROMPT, NEGATIVE])
+        inputs = DenoiseInputs(
+            positive=positive, negative=negative, seeds=seeds, width=WIDTH, height=HEIGHT,
+            steps=STEPS, guidance=guidance, **changes,
+        )  # fmt: skip
+        return denoise(self.dit, inputs)
+
+
+def apart(one: Image.Image, other: Image.Image) -> int:
+    return int(np.abs(np.asarray(one).astype(int) - np.asarray(other)).max())
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_picture_is_the_pipelines(words, guidance):
+    exact, image = stock(pipeline(words), guidance)
+    made = Streamed(words)
+    latents = made.latents(guidance)
+    assert error(latents, exact) < 1e-5
+    (drawn,) = made.codec.decode(latents)
+    assert drawn.size == image.size == (WIDTH, HEIGHT)
+    assert apart(drawn, image) <= 1  # theirs is cut off, ours is rounded
+
+
+def test_a_batch_is_its_single_pictures(words):
+    made, pipe = Streamed(words), pipeline(words)
+    batch = made.latents(seeds=(5, 6))
+    for one, seed in zip(batch.split(1), (5, 6), strict=True):
+        assert error(one, stock(pipe, seed=seed)[0]) < 1e-5
+
+
+@pytest.mark.parametrize("strength", [0.4, 0.8])
+def test_a_picture_to_start_from_is_taken_as_by_diffsynths_parts(words, strength):
+    pipe: Any = pipeline(words)
+    start = StartingLatents(qwen_image_21._encode, "RGBA")
+    source = Image.effect_noise((WIDTH, HEIGHT), 80).convert("RGB")
+    adapted = Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start)
+    adapted(
+        prompt=PROMPT, negative_prompt="", cfg_scale=1.0, width=WIDTH, height=HEIGHT, seed=5,
+        num_inference_steps=STEPS, input_image=source, denoising_strength=strength,
+        progress_bar_cmd=lambda steps: steps,
+    )  # fmt: skip
+    made = Streamed(words)
+    latents = made.latents(source=made.codec.encode(source, WIDTH, HEIGHT), strength=strength)
+    assert error(latents, pipe.vae.latents) < 1e-5
+
+
+@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+def test_streamed_is_bit_identical_to_resident(words, precision):
+    made = Streamed(words, precision)
+    resident = made.latents(3.0)
+    for count in (1, 0):
+        made.dit.configure(budget_for(made.dit, count), precision, compiled=False)
+        assert torch.equal(made.latents(3.0), resident)
+        assert len(made.dit.resident) == count
+
+
+def lora(scale: float = 0.3) -> dict[str, torch.Tensor]:
+    """Every layer that a LoRA of 2.1 may change, changed."""
+    dit, generator = networks()["dit"], torch.Generator().manual_seed(11)
+    names = [f"transformer_blocks.{i}.{layer}" for i in (0, 1) for layer in QWEN_IMAGE_21.blocks]
+    state = {}
+    for name in (*names, *QWEN_IMAGE_21.outer):
+        rows, columns = dit.get_submodule(name).weight.shape
+        state[f"{name}.lora_A.weight"] = scale * torch.randn(4, columns, generator=generator)
+        state[f"{name}.lora_B.weight"] = scale * torch.randn(rows, 4, generator=generator)
+    return state
+
+
+def test_a_lora_is_added_as_diffsynth_adds_it(words, capsys):
+    pipe: Any = pipeline(words)
+    plain = stock(pipe)[0]
+    GeneralLoRALoader().fuse_lora_to_base_model(pipe.dit, lora(), alpha=0.5)
+    exact = stock(pipe)[0]
+    made = Streamed(words)
+    made.dit.use([parse("ink", lora(), 0.5, target=QWEN_IMAGE_21)])
+    assert error(made.latents(), exact) < 1e-4
+    assert error(plain, exact) > 1e-2
+    made.dit.use([])
+    assert error(made.latents(), plain) < 1e-5
+
+
+def test_loras_know_all_linear_layers_of_the_transformer():
+    named = networks()["dit"].named_modules()
+    linear = {name for name, module in named if isinstance(module, torch.nn.Linear)}
+    assert {n for n in linear if n.startswith("transformer_blocks.0.")} == {
+        f"transformer_blocks.0.{layer}" for layer in QWEN_IMAGE_21.blocks
+    }
+    outer = {name for name in linear if not name.startswith("transformer_blocks.")}
+    assert outer == set(QWEN_IMAGE_21.outer)
+
+
+@pytest.mark.parametrize("target", ["transformer_blocks.0.img_mod.1", "txt_in"])
+def test_a_lora_of_qwen_image_is_refused_by_name(target):
+    state = {
+        f"{target}.lora_A.weight": torch.ones(4, 8),
+        f"{target}.lora_B.weight": torch.ones(8, 4),
+    }
+    with pytest.raises(EngineError) as caught:
+        parse("ink", state, target=QWEN_IMAGE_21)
+    assert "is not made for Qwen-Image-2.1: it changes" in caught.value.sentence
