@@ -107,6 +107,16 @@ class ModelSpec:
 
     See bot/engine/stream/guidance.py.
     """
+    noise_levels: tuple[float, ...] = ()
+    """The noise levels that a distilled model was trained on: its steps, no more and no fewer."""
+
+    def levels_of(self, strength: float) -> tuple[float, ...]:
+        """Return the noise levels that redraw `strength` (0 to 1) of a picture; () where free.
+
+        The last ones, one at least: so diffusers begins where levels are given.
+        """
+        count = len(self.noise_levels)
+        return self.noise_levels[min(int(count - count * strength), count - 1) :] if count else ()
 
     @property
     def built_in(self) -> bool:
@@ -243,6 +253,8 @@ _QWEN_QUALITIES: Final = {
     "high": Quality(50, 4.0),
 }
 
+_TURBO_LEVELS: Final = (1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568)
+
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
     for spec in (
@@ -279,6 +291,17 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             2048,
             published=_QWEN_21_FILES,
             streamed=True,
+        ),
+        # Another transformer, distilled for eight steps (`sample_sigmas` of its model_index.json).
+        ModelSpec(
+            "Qwen/Qwen-Image-2.1-Turbo",
+            "qwen-image-21",
+            _QWEN_21_SIZES,
+            {"standard": Quality(len(_TURBO_LEVELS), 1.0)},
+            2048,
+            published=_QWEN_21_FILES,
+            streamed=True,
+            noise_levels=_TURBO_LEVELS,
         ),
         # 40 steps and, in diffusers' pipeline for it, a guidance of 5 (model card of
         # stabilityai/stable-diffusion-xl-base-1.0).

@@ -16,9 +16,11 @@ def model_as_set(settings: Settings) -> ModelSpec:
     """Return the model of the settings.
 
     DiffSynth's own pipelines have plain guidance and compute every step: there is no `balanced`,
-    nor where the model itself has none.
+    nor where the model itself has none. A model with noise levels of its own has its own steps.
     """
     spec = find_model(settings.image_model_name)
+    if spec.noise_levels:
+        return spec
     levels = {
         "fast": settings.image_quality_fast,
         BALANCED: settings.image_quality_balanced,

@@ -79,6 +79,12 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     if lora is not None and not (lightning and lora.file == lightning.file):
         files.append(f"{lora.file}:{lora.strength:g}")
     style = _style(asked.style, around)
+    if model.noise_levels and asked.steps not in (None, level.steps):
+        raise InvalidRequest(
+            _("{model} was made for {steps} steps and draws in no other number.").format(
+                model=model.name, steps=level.steps
+            )
+        )
     guidance = level.guidance if asked.guidance is None else asked.guidance
     negative = default_negative(around) if asked.negative is None else asked.negative
     guided_away = guidance > GUIDANCE_MIN and lightning is None and not says_none(negative)
@@ -158,6 +164,7 @@ def shaped_like(
 def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
     """Return a request of another model's time without what this one is not drawn with."""
     return request.with_changes(
+        steps=len(model.noise_levels) or request.steps,
         model_negative=model.negative if request.model_negative else "",
         cfg_norm=request.cfg_norm and model.cfg_norm,
         reuse=request.reuse if BALANCED in model.qualities else 0.0,

@@ -25,7 +25,9 @@ from bot.engine.models.streamed import StreamedQwenImage
 
 QWEN = "Qwen/Qwen-Image-2.1"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
-MODULES = {QWEN: "bot.engine.models.qwen_image_21", SDXL: "bot.engine.models.sdxl"}
+TURBO = f"{QWEN}-Turbo"
+MODULES = dict.fromkeys((QWEN, TURBO), "bot.engine.models.qwen_image_21")
+MODULES |= {SDXL: "bot.engine.models.sdxl"}
 SPECIAL = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -148,7 +150,7 @@ def _write(model: str, root: Path, entries: dict[str, dict[str, Any]]) -> None:
         }
         target = folder / network.folder
         target.mkdir(parents=True)
-        dtype = torch.bfloat16 if model == QWEN else torch.float16
+        dtype = torch.float16 if model == SDXL else torch.bfloat16
         items = [(name, value.to(dtype).contiguous()) for name, value in state.items()]
         if network.sharded:
             for i in (1, 2):
@@ -157,7 +159,7 @@ def _write(model: str, root: Path, entries: dict[str, dict[str, Any]]) -> None:
                 )
         else:
             save_file(dict(items), target / f"{network.stem}.safetensors")
-    if model == QWEN:
+    if model != SDXL:
         _write_processor(folder / "processor")
     else:
         for name in ("tokenizer", "tokenizer_2"):

@@ -9,13 +9,14 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
+from bot.catalogue.models import find_model
 from bot.engine.files import find
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Preview, Step
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import Quiet, draw, draw_well, react, request
-from tests.engine.small_models import QWEN, small, streamed, write
+from tests.engine.small_models import QWEN, TURBO, small, streamed, write
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.engine]
@@ -138,6 +139,33 @@ def picture(folder: Path, precision: str, work: Path, **changes) -> bytes:
         wanted = request(work, PROMPT, steps=2, guidance=1.0, **changes)
         (made,) = backend.generate(wanted, Quiet())
     return made.image.tobytes()
+
+
+@pytest.mark.parametrize("strength", [None, 0.3])
+def test_turbo_draws_at_its_own_levels(tmp_path, monkeypatch, strength) -> None:
+    from bot.engine.stream import denoise
+
+    seen: list[list[float]] = []
+    real = denoise.schedule
+
+    def noted(inputs):
+        scheduler = real(inputs)
+        seen.append(scheduler.sigmas.tolist())
+        return scheduler
+
+    monkeypatch.setattr(denoise, "schedule", noted)
+    write(TURBO, tmp_path)
+    source = tmp_path / "red.png"
+    Image.new("RGB", (100, 301), "red").save(source)
+    changes = {} if strength is None else {"input_image": source, "strength": strength}
+    with small():
+        backend = streamed(TURBO, options(tmp_path))
+        backend.load(lambda *_: None)
+        wanted = request(tmp_path, PROMPT, steps=8, guidance=1.0, **changes)
+        (made,) = backend.generate(wanted, Quiet())
+    levels = find_model(TURBO).noise_levels
+    assert seen == [pytest.approx(levels if strength is None else levels[-3:])]
+    assert made.image.getextrema() != ((0, 0),) * 3
 
 
 def test_from_its_cache_alone_it_draws_the_same(tmp_path) -> None:

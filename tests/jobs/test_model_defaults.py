@@ -23,6 +23,7 @@ from bot.rules.preferences import Defaults
 
 QWEN, NEWER = find_model("Qwen/Qwen-Image"), find_model("Qwen/Qwen-Image-2512")
 TEXT = NEWER.negative
+TURBO = "Qwen/Qwen-Image-2.1-Turbo"
 HERE = Surroundings(NEWER)
 
 
@@ -143,6 +144,18 @@ def test_balanced_spares_steps_as_it_is_set_and_no_other_quality_does():
         model = Settings(_env_file=None, image_quality_balanced="30:3", **changes).model
         assert "balanced" not in model.qualities
         assert composed(Surroundings(model), quality="balanced").quality == "standard"
+
+
+def test_a_distilled_model_has_its_own_steps_and_says_so():
+    for changes in ({}, {"image_quality_standard": "30:4"}, {"image_offload": "stock"}):
+        turbo = Settings(_env_file=None, image_model_name=TURBO, **changes).model
+        request = composed(Surroundings(turbo), quality="high")
+        assert (request.steps, request.guidance, request.quality) == (8, 1.0, "standard")
+    here = Surroundings(turbo)
+    assert composed(here, steps=8).steps == 8
+    with pytest.raises(InvalidRequest, match="was made for 8 steps and draws in no other number"):
+        composed(here, steps=9)
+    assert suited(composed(steps=40), turbo).steps == 8
 
 
 @pytest.mark.parametrize("reuse", [-0.1, 1.1, float("nan")])

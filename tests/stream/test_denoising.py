@@ -13,6 +13,7 @@ from diffsynth.models.qwen_image_vae import QwenImageVAE
 from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from PIL import Image
 
+from bot.catalogue.models import find_model
 from bot.engine.stream.denoise import DenoiseInputs, denoise, schedule
 from bot.engine.stream.layout import Precision
 from tests.stream.kit import HEIGHT, PROMPTS, WIDTH, error, predicted, prepared, stock, streamed
@@ -174,6 +175,18 @@ def test_a_shift_gives_the_noise_levels_of_the_published_lightning_settings():
     own: Any = FlowMatchScheduler("Qwen-Image")
     own.set_timesteps(4, dynamic_shift_len=(WIDTH // 16) * (HEIGHT // 16))
     assert torch.equal(schedule(drawing()).sigmas, own.sigmas)
+
+
+def test_a_distilled_model_has_its_own_levels_at_every_size():
+    turbo = find_model("Qwen/Qwen-Image-2.1-Turbo")
+    for width in (WIDTH, 2 * WIDTH):
+        ours = schedule(drawing(width=width, steps=8, noise_levels=turbo.levels_of(1.0)))
+        assert torch.allclose(ours.sigmas, torch.tensor(turbo.noise_levels))
+        assert torch.allclose(ours.timesteps, 1000 * torch.tensor(turbo.noise_levels))
+    lasts = {strength: len(turbo.levels_of(strength)) for strength in (0.0, 0.1, 0.5, 0.6, 1.0)}
+    assert lasts == {0.0: 1, 0.1: 1, 0.5: 4, 0.6: 5, 1.0: 8}
+    assert turbo.levels_of(0.25) == (0.704534, 0.414568)
+    assert find_model("tiny").levels_of(0.5) == ()
 
 
 def test_a_shifted_picture_follows_the_shifted_levels():

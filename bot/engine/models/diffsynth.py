@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from bot.catalogue.models import find_model
+from bot.catalogue.models import ModelSpec, find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import read_input
 from bot.engine.models.families import FAMILIES
@@ -40,7 +40,7 @@ class DiffSynthModel:
         load = FAMILIES[self._spec.family].stock_load()
         imports_s = time.perf_counter() - started
         self._pipe, self._budget_gib = load(self._spec.name, self._options, progress)
-        _allow_single_step(self._pipe.scheduler)
+        _set_levels(self._pipe.scheduler, self._spec)
         watch_output(getattr(self._pipe, "stock", self._pipe), self._options.precision)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)
@@ -128,13 +128,18 @@ def _forget_sizes(pipe: Any) -> None:
         kept.clear()
 
 
-def _allow_single_step(scheduler: Any) -> None:
-    """Give a single step its noise level; DiffSynth's flow matching divides 0 by 0: all black."""
+def _set_levels(scheduler: Any, spec: ModelSpec) -> None:
+    """Give a single step its noise level, and a model that has levels of its own those.
+
+    Of a single step DiffSynth's flow matching divides 0 by 0: all black.
+    """
     stock = getattr(scheduler, "set_timesteps_fn", None)
     if stock is None:
         return
 
     def schedule(num_inference_steps: int, denoising_strength: float, **options: Any) -> Any:
+        if levels := spec.levels_of(denoising_strength):
+            return stock(len(levels), sigmas=list(levels))
         if num_inference_steps == 1:
             options["sigmas"] = [denoising_strength]
         return stock(num_inference_steps, denoising_strength, **options)

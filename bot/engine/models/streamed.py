@@ -108,6 +108,7 @@ class StreamedQwenImage:
                 source=source,
                 strength=strength,
                 shift=request.shift,
+                noise_levels=self._spec.levels_of(strength),
                 cfg_norm=request.cfg_norm,
                 reuse=request.reuse,
             ),

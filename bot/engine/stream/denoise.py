@@ -34,7 +34,7 @@ class DenoiseInputs:
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.
-    `shift` moves the noise levels as `schedule` says, `cfg_norm` is that of `guided`,
+    `shift` and `noise_levels` are what `schedule` says, `cfg_norm` is that of `guided`,
     `reuse` the threshold of `Reuse`; 0 computes every step.
     """
 
@@ -48,6 +48,7 @@ class DenoiseInputs:
     source: Tensor | None = None
     strength: float = 1.0
     shift: float | None = None
+    noise_levels: tuple[float, ...] = ()
     cfg_norm: bool = False
     reuse: float = 0.0
 
@@ -58,8 +59,13 @@ def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
     Without a `shift` they are Qwen-Image's: moved up further for larger pictures, and stretched so
     that the last one is 0.02. With one, they are t -> shift * t / (1 + (shift - 1) * t) of evenly
     spaced t for every size, and not stretched, as the Lightning distillations were trained.
+    `noise_levels` are a model's own (`ModelSpec.levels_of`), whatever the size.
     """
     strength = 1.0 if inputs.source is None else inputs.strength
+    if inputs.noise_levels:
+        scheduler = FlowMatchScheduler("Qwen-Image")
+        scheduler.set_timesteps(len(inputs.noise_levels), sigmas=list(inputs.noise_levels))
+        return scheduler
     if inputs.shift is None:
         scheduler = FlowMatchScheduler("Qwen-Image")
         tokens = (inputs.height // 16) * (inputs.width // 16)

@@ -40,7 +40,7 @@ class Wish:
             width,
             height,
             model.qualities[_DEFAULT],
-            model.qualities["fast"],
+            model.qualities.get("fast", model.qualities[_DEFAULT]),
             STEPS if model.name in SERIES else (),
             model.built_in,
         )
