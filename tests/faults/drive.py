@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.weights import WEIGHTS
 
 FAULTS = [
     (errno.ENOSPC, False),
@@ -69,17 +70,20 @@ async def main(folder: Path, name: str) -> dict[str, object]:
     shim.fault_root(str(folder).encode())
     problems: list[str] = []
     faults = 0
-    for fault in FAULTS[:: 2 if SCENARIOS[name].long else 1]:
-        number = 0
+    kind = {**SCENARIOS, **WEIGHTS}[name]
+    kinds = FAULTS[:: 2 if kind.long else 1]
+    stride = len(kinds) if kind.longest else 1
+    for turn, fault in enumerate(kinds):
+        number = turn + 1 - stride if kind.longest else 0
         hit = True
         scenario: Scenario | None = None
         while hit and len(problems) < 5:
-            number += 1
+            number += stride
             place = folder / f"{number}"
             try:
                 if scenario is None or scenario.anew:
                     place.mkdir()
-                    scenario = SCENARIOS[name](place)
+                    scenario = kind(place)
                     await scenario.set_up()
                 hit = await one(shim, scenario, fault, number)
             except Exception:  # noqa: BLE001 - it is told below

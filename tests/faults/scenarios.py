@@ -46,6 +46,8 @@ class Scenario:
     """Whether each fault meets a new folder; not where opening it takes most of the time."""
     long = False
     """Whether it makes so many calls that not all kinds of faults are met."""
+    longest = False
+    """Whether it makes so many that each call meets only one of those kinds, in turn."""
     clock: Any = Clock()
     lasting = False
     """Whether the present fault lasts until `act` ends."""

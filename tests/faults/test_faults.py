@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.scenarios import SCENARIOS
+from tests.faults.weights import WEIGHTS
 
 HERE = Path(__file__).parent
 COMPILER = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
@@ -32,6 +33,10 @@ LEAST = {
     "Copy": 400,
     "BackUp": 400,
     "Start": 600,
+    "Convert": 600,
+    "Mend": 450,
+    "Load": 300,
+    "Drop": 400,
 }
 QUICK = {"KeepInput"}
 
@@ -53,9 +58,10 @@ def folder():
         yield Path(made).resolve()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in SCENARIOS]
+    "name",
+    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in (*SCENARIOS, *WEIGHTS)],
 )
 def test_each_call_fails_in_turn(shim, folder, name):
     done = subprocess.run(
@@ -65,7 +71,7 @@ def test_each_call_fails_in_turn(shim, folder, name):
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -188,6 +190,43 @@ def test_a_folder_that_cannot_be_written_is_done_without(model) -> None:
     checkpoint = opened(model)
     assert loaded(checkpoint)
     assert "could not be written" in checkpoint.stats.notice
+
+
+def failing(of):
+    """Make a method of `Path` fail at the weights cache's files as a broken disk does."""
+    real = getattr(Path, of)
+
+    def fails(path, *given, **named):
+        if path.parent.name == "fp8-cache" and path.suffix in {".json", ".weights"}:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *given, **named)
+
+    return fails
+
+
+@pytest.mark.parametrize("of", ["read_text", "stat"])
+def test_a_cache_at_which_the_disk_fails_is_not_taken_for_none(model, monkeypatch, of) -> None:
+    want, there = loaded(opened(model)), files_in(model)
+    with_files, path = opened(model), index(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, of, failing(of))
+        assert not with_files.cached
+        assert same(loaded(with_files), want)
+        assert "could not be read (Input/output error)" in with_files.stats.notice
+    assert files_in(model) == there
+    shutil.rmtree(model / "transformer")
+    without = opened(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, of, failing(of))
+        with pytest.raises(EngineError) as caught:
+            loaded(without)
+    assert str(path) in caught.value.detail
+    assert (
+        caught.value.sentence
+        == "The model file fp8-cache/transformer.json cannot be read: Input/output error."
+    )
+    assert files_in(model) == there
+    assert same(loaded(opened(model)), want)
 
 
 def test_a_reader_that_stops_is_gone_on_from(model, caplog) -> None:

@@ -277,6 +277,31 @@ def test_a_disk_that_fails_for_once_costs_no_cache(pipe, hub, tmp_path, monkeypa
     assert [each.source for each in stats] == ["cache", "cache"]
 
 
+def test_a_disk_that_fails_for_once_downloads_nothing_again(pipe, hub, tmp_path, monkeypatch):
+    dropped(tmp_path)
+    hub.asked.clear()
+    real = Path.read_text
+
+    def failing(path: Path, *given: object, **named: object) -> str:
+        if path.name == "transformer.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *given, **named)  # pyright: ignore[reportArgumentType]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", failing)
+        with pytest.raises(EngineError) as caught:
+            find.ensure(tmp_path, QUIET, repository=REPOSITORY, precision="fp8")
+        with pytest.raises(EngineError):
+            dropped(tmp_path)
+    assert (
+        caught.value.sentence
+        == "The model file fp8-cache/transformer.json cannot be read: Input/output error."
+    )
+    assert hub.asked == []
+    find.ensure(tmp_path, QUIET, repository=REPOSITORY, precision="fp8")
+    assert hub.asked == []
+
+
 def test_another_revision_is_noticed_beside_the_cache(pipe, hub, tmp_path) -> None:
     dropped(tmp_path)
     home = tmp_path / REPOSITORY

@@ -8,14 +8,17 @@ replaced as a whole, after what it names has reached the disk: a conversion goes
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
+from bot.engine.files.replacing import replacing
+
 FORMAT: Final = 2
 """To be raised when older items are of no use any more. (1 was one safetensors file a network.)"""
+
+_ABSENT: Final = (FileNotFoundError, NotADirectoryError)
 
 Spec = tuple[str, tuple[int, ...]]
 """A tensor's type, as safetensors calls it, and its shape."""
@@ -105,7 +108,8 @@ class CacheIndex:
     def load(cls, folder: Path, part: str) -> Self:
         """Return the index of the network `part`, an empty one if there is none that can be read.
 
-        Items whose bytes are not there are left out; the cache is not complete then.
+        Items whose bytes are not there are left out; the cache is not complete then. Raises
+        OSError where the disk fails: what may be there must not be taken for nothing.
         """
         stem = stem_of(part)
         empty = cls(folder, stem)
@@ -122,7 +126,7 @@ class CacheIndex:
                 read["carried"],
             )
             made.forget_what_is_gone()
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (*_ABSENT, ValueError, KeyError, TypeError, AttributeError):
             return empty
         return made
 
@@ -147,28 +151,13 @@ class CacheIndex:
                 "carried": self.carried,
             }
         )
-        partial = self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
-        sync_folder(self.folder)
+        with replacing(self.path) as file:
+            file.write(text.encode())
 
 
 def stem_of(part: str) -> str:
     """Return how the names of the cache's files of a network begin."""
     return part.replace(" ", "-")
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the folder's names reach the disk, where the system can be told to."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 def _files(index: CacheIndex) -> Iterable[str]:
@@ -181,10 +170,10 @@ def _files(index: CacheIndex) -> Iterable[str]:
 
 
 def _size(path: Path) -> int:
-    """Return a file's bytes, -1 if there is none."""
+    """Return a file's bytes, -1 if there is none; raise OSError."""
     try:
         return path.stat().st_size
-    except OSError:
+    except _ABSENT:
         return -1
 
 

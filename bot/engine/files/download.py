@@ -29,6 +29,7 @@ from bot.engine.files.arrivals import (
 )
 from bot.engine.files.fetch import fetch, status_of, why
 from bot.engine.files.lock import folder_lock
+from bot.engine.files.replacing import replacing
 from bot.engine.options import LoadProgress
 from bot.errors import EngineError, EngineErrorKind, filled
 from bot.words import mark
@@ -40,6 +41,7 @@ _PATIENCE_S: Final = 30.0
 _HASHES: Final = "SHA256SUMS"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+_BROKEN: Final = frozenset({errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 def load_error(sentence: str, detail: str | None = None, **values: str) -> EngineError:
@@ -94,8 +96,8 @@ def _bring(client: _Client, repository: str, file: RemoteFile, root: Path) -> No
     """Fetch a file and give it its name once it is complete and its hash compared."""
     digest = _fetch(client, repository, file, partial_place(root, file.path))
     (root / file.path).parent.mkdir(parents=True, exist_ok=True)
+    _note_hash(root, file.path, digest)  # First: what is in its place is not looked at again.
     partial_place(root, file.path).replace(root / file.path)
-    _note_hash(root, file.path, digest)
 
 
 def _fetch(client: _Client, repository: str, file: RemoteFile, partial: Path) -> str:
@@ -215,19 +217,25 @@ def _check_hash(path: Path, file: RemoteFile) -> str:
 
 def _note_hash(root: Path, path: str, digest: str) -> None:
     """Record a downloaded file's SHA-256, for the doctor and for `sha256sum -c`."""
-    noted = {**noted_hashes(root), path: digest}
+    try:
+        noted = {**_hashes(root), path: digest}
+    except FileNotFoundError:
+        noted = {path: digest}
     lines = (f"{digest}  {path}\n" for path, digest in sorted(noted.items()))
-    part = root / f"{_HASHES}.part"
-    part.write_text("".join(lines), encoding="utf-8")
-    part.replace(root / _HASHES)
+    with replacing(root / _HASHES) as file:
+        file.write("".join(lines).encode())
 
 
 def noted_hashes(root: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that was downloaded to `root`, by its path there."""
     try:
-        lines = (root / _HASHES).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
+        return _hashes(root)
+    except OSError:
         return {}
+
+
+def _hashes(root: Path) -> dict[str, str]:
+    lines = (root / _HASHES).read_text("utf-8", errors="replace").splitlines()
     pairs = (line.split("  ", 1) for line in lines if "  " in line)
     return {path: digest for digest, path in pairs}
 
@@ -248,7 +256,7 @@ def explained(repository: str, source: str, lacking: str, setting: str) -> Gener
                 detail,
                 setting=setting,
             ) from error
-        if isinstance(error, OSError) and error.errno in _CLOSED:
+        if isinstance(error, OSError) and error.errno in _CLOSED | _BROKEN:
             raise load_error(
                 mark("The folder of {setting} cannot be written: {why}."),
                 f"{detail} {error.strerror}: {error.filename}",

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from bot.catalogue.models import MODELS, Network, find_model
-from bot.engine.files.cache_index import CacheIndex
-from bot.engine.files.download import Taker, download, load_error
+from bot.engine.files.cache_index import CacheIndex, stem_of
+from bot.engine.files.download import Taker, download, explained, load_error
 from bot.engine.files.header import read_header
+from bot.engine.files.replacing import replacing
 from bot.engine.options import LoadProgress
+from bot.errors import EngineError
 from bot.words import mark
 
 log = logging.getLogger(__name__)
@@ -119,12 +121,19 @@ def cached_precision(model: str, offload: str, precision: str) -> str | None:
 
 
 def cache_indexes(root: Path, repository: str, precision: str | None) -> dict[str, CacheIndex]:
-    """Return what the model's weights cache holds, by the network's `part`."""
+    """Return what the model's weights cache holds, by the network's `part`.
+
+    Those are left out that cannot be read.
+    """
     published = find_model(repository).published
     if precision is None or published is None:
         return {}
     folder = cache_folder(root, repository, precision)
-    return {each.part: CacheIndex.load(folder, each.part) for each in published.networks}
+    indexes: dict[str, CacheIndex] = {}
+    for each in published.networks:
+        with suppress(OSError):
+            indexes[each.part] = CacheIndex.load(folder, each.part)
+    return indexes
 
 
 def holder(folder: Path) -> str | None:
@@ -198,7 +207,8 @@ def find(
     missing: list[Path] = []
     indexes = cache_indexes(root, repository, precision)
     for network in published.networks:
-        taken = indexes[network.part].taken if indexes else frozenset[str]()
+        index = indexes.get(network.part)
+        taken = frozenset[str]() if index is None else index.taken
         present, lacks = _shards(folder / network.folder, network, taken)
         networks[network.part] = tuple(present)
         missing += lacks
@@ -262,7 +272,11 @@ def fetch_missing(
         taken=taken_files(root, repository, precision),
         taker=taker,
     )
-    (folder / MARKER).write_text(f"{repository}\n", "utf-8")
+    with (
+        explained(repository, source, MARKER, "IMAGE_MODEL_PATH"),
+        replacing(folder / MARKER) as file,
+    ):
+        file.write(f"{repository}\n".encode())
 
 
 def found(root: Path, repository: str, precision: str | None) -> ModelFiles:
@@ -279,16 +293,23 @@ def found(root: Path, repository: str, precision: str | None) -> ModelFiles:
 
 
 def taken_files(root: Path, repository: str, precision: str | None) -> frozenset[str]:
-    """Return the paths in the repository of the files that the weights cache has all of."""
+    """Return the paths in the repository of the files that the weights cache has all of.
+
+    Raises `EngineError` (`LOAD_FAILED`) where that cannot be read: tens of gigabytes would be
+    downloaded again.
+    """
     published = find_model(repository).published
     assert published is not None
-    indexes = cache_indexes(root, repository, precision)
-    return frozenset(
-        f"{network.folder}/{name}"
-        for network in published.networks
-        if indexes
-        for name in indexes[network.part].taken
-    )
+    if precision is None:
+        return frozenset()
+    folder, taken = cache_folder(root, repository, precision), set[str]()
+    for network in published.networks:
+        try:
+            index = CacheIndex.load(folder, network.part)
+        except OSError as error:
+            raise unreadable(CacheIndex(folder, stem_of(network.part)).path, error) from error
+        taken |= {f"{network.folder}/{name}" for name in index.taken}
+    return frozenset(taken)
 
 
 def delegate_downloads(to: Callable[[LoadProgress], None]) -> None:
@@ -300,6 +321,16 @@ def delegate_downloads(to: Callable[[LoadProgress], None]) -> None:
 def known_as(path: Path) -> str:
     """Return a model file's name as users may see it: its network's folder and its own name."""
     return "/".join(path.parts[-2:])
+
+
+def unreadable(path: Path, error: OSError) -> EngineError:
+    """Return an `EngineError` (`LOAD_FAILED`) that names a file at which the disk failed."""
+    return load_error(
+        mark("The model file {file} cannot be read: {why}."),
+        f"{path}: {error!r}",
+        file=known_as(path),
+        why=error.strerror or type(error).__name__,
+    )
 
 
 def _check_file(path: Path) -> None:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from bot.engine.files.cache_index import CacheIndex, stem_of
+from bot.engine.files.find import unreadable
 from bot.engine.files.lock import folder_lock
 from bot.engine.files.stages import CONVERTING, LOADING
 from bot.engine.stream.cachefile import CacheDamaged, WeightsCache, parts
@@ -83,11 +84,15 @@ class Checkpoint:
         }
         self._cache: WeightsCache | None = None
         self._writes = False
+        self._needed = False
 
     @property
     def cached(self) -> bool:
         """Whether a cache is there that needs no more work."""
-        cache = self._opened()
+        try:
+            cache = _opened(self.folder, self.part, self.sources)
+        except OSError:
+            return False
         return cache is not None and cache.index.complete and not self._missing(cache)
 
     @property
@@ -106,9 +111,10 @@ class Checkpoint:
             turn = folder_lock(self.folder, stem_of(self.part), progress)
         with turn:
             self.stats = LoadStats(source="files" if self.folder is None else "cache")
-            cache = self._cache = self._opened()
+            cache = self._cache = self._readable()
             if cache is not None and not cache.index.items:
                 adopt(cache, self.sources, self.items)
+            self._needed = cache is not None and bool(cache.index.taken)
             self._writes = cache is not None and self._may_write(cache)
             try:
                 yield from self._load(device, progress)
@@ -122,14 +128,22 @@ class Checkpoint:
         item = next(item for item in self.items if item.key == key)
         return self.sources.place(item.tensors[name])
 
-    def _opened(self) -> WeightsCache | None:
-        """Return the cache in `folder`; of what was made of other files nothing counts."""
-        if self.folder is None:
+    def _readable(self) -> WeightsCache | None:
+        """Return the cache; None where the disk fails and all that it was made of is there."""
+        try:
+            return _opened(self.folder, self.part, self.sources)
+        except OSError as error:
+            assert self.folder is not None
+            names = (name for item in self.items for name in item.tensors.values())
+            if not all(map(self.sources.readable, names)):
+                raise unreadable(CacheIndex(self.folder, stem_of(self.part)).path, error) from error
+            self.stats.source = "files"
+            _do_without(
+                self.stats,
+                f"The weights cache of the {self.part} in {self.folder} could not be read "
+                f"({error.strerror or error}); without it every start takes longer.",
+            )
             return None
-        cache = WeightsCache(self.folder, self.part)
-        if not cache.index.fits(self.sources.published):
-            cache.index = CacheIndex(self.folder, cache.index.stem)
-        return cache
 
     def _missing(self, cache: WeightsCache) -> list[Item]:
         return [item for item in self.items if not cache.has(item.key, self._forms[item.key])]
@@ -194,10 +208,9 @@ class Checkpoint:
                 # The disk may be well again at the next try, and nothing here can be made anew.
                 path = self._cache.index.folder / self._cache.index.items[item.key].file
                 raise damaged(path, error) from error
-            log.warning(
-                "%s is damaged and made anew: %s, %s.", self._cache.index.path, item.key, error
-            )
-            del self._cache.index.items[item.key]
+            if self._cache.index.items.pop(item.key, None) is not None:
+                path = self._cache.index.path
+                log.warning("%s is damaged and made anew: %s, %s.", path, item.key, error)
             self._cache.index.complete = False
             return None
         finally:
@@ -285,15 +298,29 @@ class Checkpoint:
 
     def _fail(self, cache: WeightsCache, error: OSError) -> None:
         self._writes = False
-        if not cache.index.taken:  # All that it is made of is there.
+        cache.give_up()
+        if not self._needed:  # All that it is made of is there.
             with suppress(OSError):
                 cache.clear()
-        cache.close()
+            cache.index = CacheIndex(cache.index.folder, cache.index.stem)
         _do_without(
             self.stats,
             f"The weights cache of the {self.part} could not be written to {cache.index.folder} "
             f"({error.strerror or error}); without it every start takes longer.",
         )
+
+
+def _opened(folder: Path | None, part: str, sources: Sources) -> WeightsCache | None:
+    """Return the cache in `folder`; of what was made of other files nothing counts.
+
+    Raises OSError where it cannot be read.
+    """
+    if folder is None:
+        return None
+    cache = WeightsCache(folder, part)
+    if not cache.index.fits(sources.published):
+        cache.index = CacheIndex(folder, cache.index.stem)
+    return cache
 
 
 def _stored(cache: WeightsCache, item: Item, *, verify: bool) -> Packed:

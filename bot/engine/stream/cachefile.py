@@ -23,8 +23,8 @@ from bot.engine.files.cache_index import (
     StoredItem,
     StoredTensor,
     stem_of,
-    sync_folder,
 )
+from bot.engine.files.replacing import sync_folder
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.pinned import page_aligned
 from bot.engine.stream.published import DTYPE_NAMES, DTYPES, TensorPlace, read_tensor
@@ -49,14 +49,15 @@ def parts(packed: Packed) -> dict[str, Tensor]:
 class WeightsCache:
     """The items of the network `part` in `folder`. Threads may read; one writes, and is alone.
 
-    What is written counts once `commit` has saved the index. Writing raises OSError.
+    What is written counts once `commit` has saved the index. Writing raises OSError, and so does
+    opening an index that is there and cannot be read.
     """
 
     def __init__(self, folder: Path, part: str) -> None:
         self.index = CacheIndex.load(folder, part)
         self._data = folder / f"{stem_of(part)}.weights"
         self._file: BinaryIO | None = None
-        self._unsaved = 0
+        self._unsaved: dict[str, int] = {}
 
     @property
     def carried(self) -> Path:
@@ -73,11 +74,11 @@ class WeightsCache:
 
         Raises `CacheDamaged`.
         """
-        item, crc = self.index.items[key], 0
         tensors: dict[str, Tensor] = {}
         try:
+            item, crc = self.index.items[key], 0
             for name, stored in item.tensors.items():
-                place = self._place(item, stored)
+                place = _place(self.index.folder, item, stored)
                 whole = page_aligned(place.size)[: place.size] if name == _FLAT else None
                 tensors[name] = read_tensor(place, whole)
                 if verify:
@@ -91,11 +92,11 @@ class WeightsCache:
 
     def check(self, key: str) -> None:
         """Compare an item's checksum without keeping it in memory; raise `CacheDamaged`."""
-        item, crc = self.index.items[key], 0
         piece = bytearray(_PIECE)
         try:
+            item, crc = self.index.items[key], 0
             for stored in item.tensors.values():
-                place = self._place(item, stored)
+                place = _place(self.index.folder, item, stored)
                 left = place.size
                 with place.path.open("rb", buffering=0) as file:
                     file.seek(place.offset)
@@ -110,13 +111,13 @@ class WeightsCache:
     def place(self, key: str, name: str) -> TensorPlace:
         """Return where the small tensor `name` of an item lies."""
         item = self.index.items[key]
-        return self._place(item, item.tensors[f"{_SMALL}{name}"])
+        return _place(self.index.folder, item, item.tensors[f"{_SMALL}{name}"])
 
     def write(self, key: str, form: str, packed: Packed) -> None:
         """Write an item behind the others."""
         self.index.items[key] = _written(self._opened(), self._data.name, form, packed)
-        self._unsaved += sum(tensor.nbytes for tensor in parts(packed).values())
-        if self._unsaved >= _SAVE_BYTES:
+        self._unsaved[key] = sum(tensor.nbytes for tensor in parts(packed).values())
+        if sum(self._unsaved.values()) >= _SAVE_BYTES:
             self.commit()
 
     def commit(self) -> None:
@@ -124,14 +125,22 @@ class WeightsCache:
         if self._file is not None:
             os.fsync(self._file.fileno())
         self.index.save()
-        self._unsaved = 0
+        self._unsaved.clear()
 
     def finish(self, files: Mapping[str, PublishedFile]) -> None:
         """Have it count as the whole of what was made of these files, which may go from now on."""
         self.made_of(files, taken=True)
         self.index.complete, self.index.carried = True, None
         self.commit()
-        self.carried.unlink(missing_ok=True)
+        with suppress(OSError):  # It is all there, whatever else lies beside it.
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what a whole cache has no need of; raise OSError."""
+        if self.index.complete:
+            for pattern in (f"{self.index.stem}.carried.*", f"{self.index.stem}.json.*"):
+                for path in self.index.folder.glob(pattern):
+                    path.unlink(missing_ok=True)
 
     def made_of(self, files: Mapping[str, PublishedFile], *, taken: bool) -> None:
         """Remember published files, and that all of each is `taken`, if it was not before."""
@@ -146,6 +155,14 @@ class WeightsCache:
                 self._file.close()
             self._file = None
 
+    def give_up(self) -> None:
+        """Have nothing count that was written since the last `commit`: it may not be there."""
+        self.close()
+        for key in self._unsaved:
+            self.index.items.pop(key, None)
+        self._unsaved.clear()
+        self.index.complete = False
+
     def clear(self) -> None:
         """Remove all of it, and what other versions of it have left; raise OSError."""
         self.close()
@@ -158,7 +175,7 @@ class WeightsCache:
                     path.unlink(missing_ok=True)
         sync_folder(folder)
         self.index = CacheIndex(folder, stem)
-        self._unsaved = 0
+        self._unsaved.clear()
 
     def _opened(self) -> BinaryIO:
         """Open the file that is appended to, after the last item that counts."""
@@ -174,9 +191,9 @@ class WeightsCache:
             self._file.seek(0, os.SEEK_END)
         return self._file
 
-    def _place(self, item: StoredItem, stored: StoredTensor) -> TensorPlace:
-        path = self.index.folder / item.file
-        return TensorPlace(path, stored.offset, DTYPES[stored.dtype], stored.shape)
+
+def _place(folder: Path, item: StoredItem, stored: StoredTensor) -> TensorPlace:
+    return TensorPlace(folder / item.file, stored.offset, DTYPES[stored.dtype], stored.shape)
 
 
 def _written(file: BinaryIO, name: str, form: str, packed: Packed) -> StoredItem:

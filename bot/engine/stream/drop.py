@@ -7,7 +7,6 @@ is carried in a file of its own until the rest arrives, so one published file at
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -16,10 +15,11 @@ import torch
 
 from bot.catalogue.models import Network, find_model
 from bot.engine.files.arrivals import RemoteFile
-from bot.engine.files.cache_index import stem_of, sync_folder
+from bot.engine.files.cache_index import stem_of
 from bot.engine.files.download import explained
 from bot.engine.files.find import ModelFiles, cache_folder, fetch_missing, find, found, home
 from bot.engine.files.lock import folder_lock
+from bot.engine.files.replacing import replacing
 from bot.engine.files.stages import DOWNLOADING_AND_CONVERTING
 from bot.engine.options import LoadProgress
 from bot.engine.stream.cachefile import WeightsCache
@@ -70,7 +70,10 @@ class Dropper:
         storage: Storage,
         parts: ModelParts,
     ) -> None:
-        """`share` is how many bytes of cache come of a byte of the files, about."""
+        """`share` is how many bytes of cache come of a byte of the files, about.
+
+        Raises OSError where what is cached already cannot be read.
+        """
         self._folder = folder
         self._cache = cache
         self._networks = {net.folder: net for net in networks if net.part in _ITEMS}
@@ -124,9 +127,10 @@ class Dropper:
     def _take(self, network: Network, *, all_there: bool = False) -> None:
         """Pack what can be packed of the network's files, and delete them."""
         files = sorted((self._folder / network.folder).glob(f"{network.stem}*.safetensors"))
-        if not files:
-            return
         cache = WeightsCache(self._cache, network.part)
+        if not files:
+            cache.sweep()
+            return
         sources = Sources(files, cache.index, arriving=not all_there)
         if not cache.index.fits(sources.published):
             cache.clear()
@@ -195,13 +199,8 @@ def _carry(cache: WeightsCache, sources: Sources, items: Sequence[Item]) -> None
         for name in item.tensors.values()
         if sources.readable(name)
     ]
-    partial = cache.carried.with_name(f"{cache.carried.name}.partial")
-    with partial.open("wb") as file:
+    with replacing(cache.carried) as file:
         write_tensors(file, sources, names)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(cache.carried)
-    sync_folder(cache.index.folder)
     cache.index.carried = cache.carried.name
 
 
@@ -236,7 +235,8 @@ def download_and_drop(
     storage = Precision(precision).storage
     share = published.cache_bytes / published.download_bytes
     parts = PARTS[model.family]
-    dropper = Dropper(folder, cache, published.networks, share, progress, storage, parts)
+    with explained(repository, source, "", "IMAGE_MODEL_PATH"):
+        dropper = Dropper(folder, cache, published.networks, share, progress, storage, parts)
     files, missing = find(root, repository, precision)
     if files is None:
         fetch_missing(root, repository, source, progress, missing[0], precision, dropper)
