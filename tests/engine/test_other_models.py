@@ -248,7 +248,6 @@ def test_sdxl_reads_prompts_as_transformers_do() -> None:
 
     from bot.engine.models.sdxl import mend_pooling
 
-    mend_pooling()
     shape = {
         "hidden_size": 32, "intermediate_size": 64, "projection_dim": 32, "vocab_size": 600,
         "num_hidden_layers": 3, "num_attention_heads": 2, "hidden_act": "gelu",
@@ -256,15 +255,22 @@ def test_sdxl_reads_prompts_as_transformers_do() -> None:
     torch.manual_seed(0)
     theirs = CLIPTextModelWithProjection(CLIPTextConfig(**shape, eos_token_id=599)).eval()
     ours = SDXLTextEncoder2(**shape).eval()
+    stock = SDXLTextEncoder2(**shape).eval()
+    mend_pooling(ours)
     names = set(ours.state_dict())
-    ours.load_state_dict({f"model.{k}": v for k, v in theirs.state_dict().items()})
+    for each in (ours, stock):
+        each.load_state_dict({f"model.{k}": v for k, v in theirs.state_dict().items()})
     assert names == {f"model.{k}" for k in theirs.state_dict()}
     ids = torch.tensor([[598, 5, 9, 7, 599, 599], [598, 1, 599, 0, 0, 0]])
     with torch.no_grad():
         wanted = theirs(ids, output_hidden_states=True)
         pooled, hidden = ours(ids)
+        first, states = stock(ids)
     torch.testing.assert_close(pooled, wanted.text_embeds, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(hidden[-2], wanted.hidden_states[-2], atol=1e-5, rtol=1e-4)
+    # DiffSynth's own is as it was, for whoever else uses it.
+    torch.testing.assert_close(states[-1], hidden[-1])
+    assert not torch.allclose(first, pooled, atol=1e-2), "DiffSynth pools right: no mending needed"
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))

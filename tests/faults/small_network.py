@@ -41,10 +41,10 @@ def _share_shapes(forms: Any, begin: Any, shapes: Any, sources: Sources) -> None
 
 torch.set_num_threads(1)
 # Folders in memory are smaller than disks are.
-caches._SPARE_BYTES = downloads._SPARE_BYTES = 0  # pyright: ignore[reportAttributeAccessIssue]
+caches._SPARE_BYTES = downloads._SPARE_BYTES = 0
 
 # Far fewer than there are items: the last are asked for long after the first.
-caches._READERS = 1  # pyright: ignore[reportAttributeAccessIssue]
+caches._READERS = 1
 # What comes out of an item takes most of the time, and no disk.
 PackedForms.__init__ = partialmethod(_share_shapes, PackedForms.__init__, {})
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bot.engine.stream.block import Kernel, Matrix, Stream, _mlp
 from bot.engine.stream.int8 import rotate
 from bot.engine.stream.layout import QUICK_GELU, Geometry, block_layout, modulation_layout
 from bot.engine.stream.quantize import (
@@ -17,6 +21,7 @@ from bot.engine.stream.quantize import (
     quantize_tokens,
 )
 from bot.engine.stream.storage import Storage
+from bot.engine.stream.storage import dequantize as widen
 from bot.lab.step import random_weights
 from tests.stream.kit import CPU
 
@@ -134,3 +139,44 @@ def test_pieces_are_aligned_for_fp8_products():
     assert gains["img_down"] == (1.0, QUICK_GELU)
     with pytest.raises(ValueError, match="divisible by 16"):
         block_layout(Geometry(1, 40, 1), torch.bfloat16, Storage.FP8)
+
+
+@pytest.mark.parametrize("storage", [Storage.FP8, Storage.INT8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_activation_in_the_scales_is_the_models_to_rounding(storage, dtype) -> None:
+    """The same stored weights, with 1.702 in their scales and biases and without."""
+    geometry = random_weights.SMALL
+    state = random_weights.random_block(geometry, 0, CPU, dtype)
+    folded = block_layout(geometry, dtype, storage)
+    plain = replace(
+        folded, pieces=tuple(each._replace(out_gain=1.0, in_gain=1.0) for each in folded.pieces)
+    )
+    x = torch.randn(200, geometry.dim, generator=torch.Generator().manual_seed(2)).to(dtype)
+
+    def through(layout, kind) -> torch.Tensor:
+        packed = layout.pack(state, CPU)
+        wide = torch.empty(layout.elements, dtype=kind)
+        rows = (-1, layout.width)
+        stored = layout.stored(packed.flat)
+        widen(stored.view(rows), packed.small["scales"], wide.view(rows))
+        matrices = layout.matrices(wide)
+        up, down = (
+            Matrix(matrices[name], packed.small[f"{name}.bias"].to(kind))
+            for name in ("img_up", "img_down")
+        )
+        none: Any = None
+        kernel = Kernel(geometry, Matmul.WEIGHT_ONLY, quick_gelu_folded=layout is folded)
+        return _mlp(kernel, x.to(kind), Stream(none, none, none, up, down))
+
+    stored = [layout.pack(state, CPU).flat for layout in (folded, plain)]
+    assert torch.equal(*stored)
+    exact = through(plain, torch.float32)
+    if dtype is torch.float32:
+        torch.testing.assert_close(through(folded, dtype), exact, atol=2e-6, rtol=2e-5)
+    else:
+        errors = [
+            float((through(layout, dtype).float() - exact).norm() / exact.norm())
+            for layout in (folded, plain)
+        ]
+        assert errors[0] < 1.15 * errors[1]
+        assert errors[1] < 0.01

@@ -8,6 +8,7 @@ with the end token's, and with the last state but one (Podell et al. 2023, arXiv
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any, Final
 
 import torch
@@ -49,12 +50,12 @@ def assemble(
     """Load the networks for `device`."""
     from transformers import CLIPTokenizer  # noqa: PLC0415 - slow to import
 
-    mend_pooling()
     found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
     pipe: Any = StableDiffusionXLPipeline(device=device, torch_dtype=torch.bfloat16)
     pipe.unet = found["stable_diffusion_xl_unet"]
     pipe.text_encoder = found["stable_diffusion_text_encoder"]
     pipe.text_encoder_2 = found["stable_diffusion_xl_text_encoder"]
+    mend_pooling(pipe.text_encoder_2)
     pipe.vae = found["stable_diffusion_xl_vae"]
     pipe.tokenizer = CLIPTokenizer.from_pretrained(str(files.folder / "tokenizer"))
     pipe.tokenizer_2 = CLIPTokenizer.from_pretrained(str(files.folder / "tokenizer_2"))
@@ -64,9 +65,14 @@ def assemble(
     return Adapted(pipe, SDXLUnit_InputImageEmbedder, start, clip_skip=_LAST_BUT_ONE)
 
 
-def mend_pooling() -> None:
-    """Take the pooled embedding from the end of the prompt."""
-    CLIPTextModelWithProjection.forward = _projected  # pyright: ignore[reportAttributeAccessIssue]
+def mend_pooling(encoder: Any) -> None:
+    """Have this `SDXLTextEncoder2` take the pooled embedding from the end of the prompt.
+
+    Raises `AssertionError` where it has no part that pools as it is known to.
+    """
+    parts = [part for part in encoder.modules() if isinstance(part, CLIPTextModelWithProjection)]
+    assert len(parts) == 1, f"DiffSynth's second text encoder has {len(parts)} parts that pool"
+    parts[0].forward = MethodType(_projected, parts[0])
 
 
 def _projected(self: Any, input_ids: torch.Tensor, **options: Any) -> tuple[Any, Any, Any]:
