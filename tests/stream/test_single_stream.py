@@ -180,3 +180,40 @@ def test_the_published_network_has_the_layouts_layers():
     taken |= {f"{source}.weight" for _, pair in layout.norms for source in pair}
     assert taken == set(block)
     assert packed.flat.numel() == sum(t.numel() for t in block.values() if t.ndim == 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+def test_compiled_blocks_predict_the_same(precision):
+    dit = streamed(precision, compile=True)
+    assert dit.execution.compiled
+    ours, plain = predicted(dit, guidance=3.0), predicted(streamed(precision), guidance=3.0)
+    assert error(ours, plain) < 1e-4
+    assert dit.execution.compiled  # it did not fall back
+
+
+@pytest.mark.slow
+def test_one_compiled_block_serves_every_size_and_prompt():
+    """Each number of branches has its own."""
+    graphs = []
+
+    def backend(graph, _inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    dit = streamed(Precision.FP8)
+    exact = predicted(dit, guidance=3.0)
+    kernels = dit.execution.kernels
+    kernels.compiled = True
+    torch._dynamo.reset()
+    kernels.block = torch.compile(kernels.block, fullgraph=True, backend=backend)
+    assert torch.equal(predicted(dit, guidance=3.0), exact)
+    predicted(dit, guidance=3.0, step=2)
+    for width, height in ((128, 64), (192, 192)):
+        for lengths in ((7, 3), (30, 9)):
+            texts = [torch.randn(n, TEXT) for n in lengths]
+            generation = dit.prepare(texts, TIMESTEPS, width=width, height=height)
+            dit.predict(generation, 1, noise((1,), width, height, torch.float32, LATENTS), 3.0)
+    assert len(graphs) == 1
+    predicted(dit)
+    assert len(graphs) == 2
