@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.job import JobState
+from bot.jobs.costs import Costs, ModelCost
+from bot.jobs.outlook import Outlook
 from bot.jobs.schedule import running_order
 from storage import jobs, usage
 from storage.jobs import Unfinished
@@ -25,6 +27,9 @@ ADD_JOB = (
     "INSERT INTO jobs (id, source_id, user_id, guild_id, target, request, seed, images, work,"
     " created_at) VALUES (?1, ?1, ?2, ?3, 'cli', '', 0, 1, 40, ?1)"
 )
+
+
+NO_ENGINE = Outlook(0.0, Costs({"": ModelCost(1.0)}), None, False, lambda _: 0.0, [])
 
 
 def instructions(connection: sqlite3.Connection, sql: str, params: object) -> int:
@@ -114,4 +119,4 @@ def test_the_order_is_the_rule_played_forward(pile, users, servers):
         for number, (user, server, work, weight) in enumerate(pile)
     ]
     served = Served(users, servers)
-    assert running_order(waiting, served, 1.0) == plain_order(waiting, served)
+    assert running_order(waiting, served, NO_ENGINE) == plain_order(waiting, served)
