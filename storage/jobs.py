@@ -220,9 +220,9 @@ async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:
 
 async def pass_over(tx: Transaction, job_ids: Sequence[str], seconds: float) -> None:
     """Note that queued jobs were passed over by one of so many expected GPU seconds."""
-    marks = ", ".join("?" * len(job_ids))
     await tx.execute(
-        f"UPDATE jobs SET passed_s = passed_s + ? WHERE id IN ({marks})", (seconds, *job_ids)
+        "UPDATE jobs SET passed_s = passed_s + ? WHERE id IN (SELECT value FROM json_each(?))",
+        (seconds, json.dumps(job_ids)),
     )
 
 

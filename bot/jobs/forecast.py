@@ -13,7 +13,7 @@ from bot.jobs.costs import Costs, ModelCost
 from bot.jobs.feed import Feed
 from bot.jobs.outlook import EngineOutlook, Outlook, QueuePlace
 from bot.jobs.schedule import fair_order, model_cost, places, running_order
-from bot.jobs.turns import Bounds, Turn, next_turn
+from bot.jobs.turns import Leeway, Turn, next_turn
 from storage import facts, jobs, usage
 from storage.database import Database, Transaction
 from storage.usage import Window
@@ -59,7 +59,7 @@ class Forecast:
     ) -> None:
         self.engines: Callable[[], Sequence[EngineOutlook]] = lambda: [EngineOutlook()]
         """The engines as they stand; the fleet sets it."""
-        self.bounds = Bounds()
+        self.leeway = Leeway()
         """How far the order gives way to the loaded models, for each engine."""
         self.load_s: float | None = None
         """How long the model took to load the last time that anyone asked for places, in s."""
@@ -76,7 +76,7 @@ class Forecast:
         outlook, free = found.outlook, self._free(found.outlook.engines)
         order = fair_order(found.jobs, found.served, outlook)
         passed_s = {job.id: job.passed_s for job in found.jobs}
-        return next_turn(order, free, outlook.bounds, passed_s)
+        return next_turn(order, free, outlook.leeway, passed_s)
 
     async def look(self, tx: Transaction) -> Observed:
         """Return what order and places rest on."""
@@ -93,7 +93,7 @@ class Forecast:
             paused=self._control.paused is not None,
             progress=self._progress,
             engines=engines,
-            bounds=self.bounds.of(max(1, sum(engine.taking for engine in engines))),
+            leeway=self.leeway.of(max(1, sum(engine.taking for engine in engines))),
         )
         served = await usage.served(tx, Window(outlook.now, FAIR_WINDOW_S))
         return Observed(waiting, served, outlook)

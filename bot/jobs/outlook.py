@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bot.jobs.costs import Costs
-from bot.jobs.turns import PLAIN, Bounds
+from bot.jobs.turns import PLAIN, Leeway
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Outlook:
     """What the estimates rest on. Times are seconds.
 
     `costs` are those of the jobs' models, `load_s` is the time of loading a model, None if never
-    measured. `progress` tells how far a running job is, 0 to 1. `bounds` are those of all engines
+    measured. `progress` tells how far a running job is, 0 to 1. `leeway` is that of all engines
     together.
     """
 
@@ -53,4 +53,4 @@ class Outlook:
     paused: bool
     progress: Callable[[str], float]
     engines: Sequence[EngineOutlook]
-    bounds: Bounds = PLAIN
+    leeway: Leeway = PLAIN

@@ -88,7 +88,7 @@ def running_order(jobs: Sequence[Unfinished], served: Served, outlook: Outlook) 
     order, waiting = list(running), fair_order(jobs, served, outlook)
     seats = Seats(running, outlook)
     passed_s = {job.id: job.passed_s for job in jobs}
-    while turn := next_turn(waiting, seats.models(), outlook.bounds, passed_s):
+    while turn := next_turn(waiting, seats.models(), outlook.leeway, passed_s):
         for job_id in turn.passed:
             passed_s[job_id] += turn.seconds
         switch_s = (seats.sit(turn.job).switch_s or 0.0) if seats else 0.0

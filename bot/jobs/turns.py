@@ -21,7 +21,7 @@ _LOOKED_AT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class Leeway:
     """How far the order may give way to the loaded models, in expected GPU seconds.
 
     A job is passed over for `passed_s` at most, all in all, and only by jobs whose user or server
@@ -31,12 +31,12 @@ class Bounds:
     passed_s: float = 360.0
     near_s: float = 900.0
 
-    def of(self, engines: int) -> Bounds:
-        """Return the bounds of so many engines, which draw as many seconds at once."""
-        return Bounds(self.passed_s * engines, self.near_s * engines)
+    def of(self, engines: int) -> Leeway:
+        """Return that of so many engines, which draw as many seconds at once."""
+        return Leeway(self.passed_s * engines, self.near_s * engines)
 
 
-PLAIN: Final = Bounds(0.0, 0.0)
+PLAIN: Final = Leeway(0.0, 0.0)
 """Nobody is ever passed over."""
 
 
@@ -52,7 +52,7 @@ class Turn:
 def next_turn(
     order: FairOrder,
     loaded: Collection[str | None],
-    bounds: Bounds,
+    leeway: Leeway,
     passed_s: Mapping[str, float],
 ) -> Turn | None:
     """Return whose turn it is on the free engines, or None if nobody waits.
@@ -61,23 +61,23 @@ def next_turn(
     seconds for which jobs were passed over already; those that are not in it never were.
 
     That is the first in fair order, unless its model is on no free engine: then the next one whose
-    model is, if nobody before it is passed over beyond the bounds. So a switch is made for the
+    model is, if nobody before it is passed over beyond `leeway`. So a switch is made for the
     first in fair order only, and being passed over costs nobody a switch.
     """
     first = order.first()
     if first is None:
         return None
-    if not loaded or None in loaded or first.model in loaded or not bounds.passed_s:
+    if not loaded or None in loaded or first.model in loaded or not leeway.passed_s:
         return Turn(first)
     before: list[Unfinished] = []
-    room = bounds.passed_s
+    room = leeway.passed_s
     for number, job in enumerate(order.walk()):
         if number == _LOOKED_AT or room <= 0:
             break
         if job.model in loaded:
             seconds = order.cost(job)
-            if seconds <= room and all(order.lead(job, one) <= bounds.near_s for one in before):
+            if seconds <= room and all(order.lead(job, one) <= leeway.near_s for one in before):
                 return Turn(job, tuple(one.id for one in before), seconds)
         before.append(job)
-        room = min(room, bounds.passed_s - passed_s.get(job.id, 0.0))
+        room = min(room, leeway.passed_s - passed_s.get(job.id, 0.0))
     return Turn(first)
