@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from storage import jobs, usage
 from storage.jobs import Unfinished
 from storage.migrate import MIGRATIONS
 from storage.usage import Served
+from tests.jobs.plain import plain_order
 
 ADD_USAGE = (
     "INSERT INTO usage (job_id, user_id, guild_id, charged_at, images, gpu_seconds, served_at)"
@@ -70,32 +70,6 @@ def test_the_cost_grows_with_the_queue_and_not_with_its_product_with_the_hour(sq
 
     alone = cost(1, 2000) + cost(200, 1)
     assert cost(200, 2000) < 3 * alone
-
-
-def plain_order(waiting: list[Unfinished], served: Served) -> list[Unfinished]:
-    """The rule as it is said: the least served user's oldest job in the least served server."""
-    users, servers = defaultdict(float, served.users), defaultdict(float, served.servers)
-    left, order = list(enumerate(waiting)), []
-    while left:
-
-        def share(item: tuple[int, Unfinished]) -> tuple[float, int]:
-            age, job = item
-            return round(users[job.user_id] / job.weight, 3), age
-
-        def need(item: tuple[int, Unfinished]) -> tuple[float, int]:
-            age, job = item
-            return round(max(servers[job.server], users[job.user_id]), 3), age
-
-        first = [
-            min((item for item in left if item[1].server == server), key=share)
-            for server in {job.server for _, job in left}
-        ]
-        chosen = min(first, key=need)
-        left.remove(chosen)
-        order.append(chosen[1])
-        users[chosen[1].user_id] += chosen[1].work
-        servers[chosen[1].server] += chosen[1].work
-    return order
 
 
 one_job = st.tuples(
