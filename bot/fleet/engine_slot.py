@@ -81,6 +81,7 @@ class EngineSlot:
             taking=self.able,
             rate=None if alone or speed is None else 1 / speed,
             model=session.model,
+            waits=self.free,
             switched=self.worker.current is not None and session.switched,
         )
 

@@ -128,7 +128,9 @@ class Forecast:
     def _free(engines: Iterable[EngineOutlook]) -> set[str | None]:
         """Return the models of the engines that wait for a job; None for one that has none."""
         return {
-            one.model if one.ready else None for one in engines if one.taking and one.job_id is None
+            one.model if one.ready else None
+            for one in engines
+            if one.waits and one.taking and one.job_id is None
         }
 
     def _progress(self, job_id: str) -> float:

@@ -34,6 +34,8 @@ class EngineOutlook:
     rate: float | None = None
     model: str | None = None
     """The model that is loaded, or was last; None: the configured one."""
+    waits: bool = True
+    """Whether it could be handed a job right now, if it draws none."""
     switched: bool = False
     """Whether its job had it change its model."""
 

@@ -29,7 +29,7 @@ class Leeway:
     """
 
     passed_s: float = 360.0
-    near_s: float = 1200.0
+    near_s: float = 1800.0
 
     def of(self, engines: int) -> Leeway:
         """Return that of so many engines, which draw as many seconds at once."""
