@@ -23,7 +23,8 @@ _COLUMNS: Final = """
 """
 
 UNFINISHED: Final = f"""
-SELECT id, user_id, coalesce(guild_id, 0) AS server, state, work, weight, started_at FROM jobs
+SELECT id, user_id, coalesce(guild_id, 0) AS server, state, work, weight, started_at, model,
+    passed_s FROM jobs
 WHERE {_OPEN} ORDER BY created_at, rowid
 """
 
@@ -50,6 +51,10 @@ class Unfinished:
     weight: float
     """What the user's served time is divided by, within the server."""
     started_at: float | None
+    model: str = ""
+    """What draws it."""
+    passed_s: float = 0.0
+    """The GPU seconds of jobs behind it that were begun before it."""
 
 
 def _job(row: sqlite3.Row) -> Job:
@@ -75,12 +80,13 @@ async def insert(
     now: float,
     *,
     weight: float = 1.0,
+    model: str | None = None,
 ) -> None:
-    """Add a queued job and the address of its answer."""
+    """Add a queued job and the address of its answer; `model` None: of the configured model."""
     await tx.execute(
         "INSERT INTO jobs (id, source_id, user_id, guild_id, channel_id, target, locale, private,"
-        " request, seed, images, work, created_at, parent_id, weight, parent_channel_id)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, seed, images, work, created_at, parent_id, weight, parent_channel_id, model)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_id,
             origin.source_id,
@@ -98,6 +104,7 @@ async def insert(
             request.parent,
             weight,
             origin.parent_channel_id,
+            model,
         ),
     )
     await tx.execute(
@@ -156,8 +163,11 @@ async def start(tx: Transaction, job_id: str, now: float) -> None:
     )
 
 
-async def unfinished(tx: Transaction) -> list[Unfinished]:
-    """Return every queued and running job in short, oldest first."""
+async def unfinished(tx: Transaction, configured: str = "") -> list[Unfinished]:
+    """Return every queued and running job in short, oldest first.
+
+    Those without a model of their own have the `configured` one.
+    """
     return [
         Unfinished(
             row["id"],
@@ -167,6 +177,8 @@ async def unfinished(tx: Transaction) -> list[Unfinished]:
             row["work"],
             row["weight"],
             row["started_at"],
+            row["model"] or configured,
+            row["passed_s"],
         )
         for row in await tx.all(UNFINISHED)
     ]
@@ -204,6 +216,14 @@ async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:
     """Start a queued job, and return it as it stands then."""
     await start(tx, job_id, now)
     return await find(tx, job_id)
+
+
+async def pass_over(tx: Transaction, job_ids: Sequence[str], seconds: float) -> None:
+    """Note that queued jobs were passed over by one of so many expected GPU seconds."""
+    await tx.execute(
+        "UPDATE jobs SET passed_s = passed_s + ? WHERE id IN (SELECT value FROM json_each(?))",
+        (seconds, json.dumps(job_ids)),
+    )
 
 
 async def running(tx: Transaction, job: Job) -> Job | None:

@@ -14,9 +14,9 @@ from bot.domain.ids import JOB_ID_PATTERN
 from bot.domain.job import Job
 from bot.errors import JobNotFound, NotAllowed
 from bot.jobs.queue import CancelOutcome, JobQueue
-from bot.jobs.schedule import Unfinished
 from bot.messages.queue_lines import MOST_SHOWN, describe
 from bot.words import _, mark
+from storage.jobs import Unfinished
 
 CANCEL_SENTENCES: Final = {
     CancelOutcome.CANCELLED: mark("Cancelled."),

@@ -18,8 +18,8 @@ from bot.delivery.ladder import BY_DISCORD, Ladder, token_lives
 from bot.delivery.visibility import Visibility
 from bot.domain.job import Job, JobState
 from bot.jobs.feed import JobUpdate
+from bot.jobs.outlook import QueuePlace
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import QueuePlace
 from bot.logs import job_context
 from bot.messages.card import Card
 from bot.messages.outcome import progress

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class EngineState(StrEnum):
@@ -18,6 +18,10 @@ class EngineState(StrEnum):
     IDLE = "idle"
     BUSY = "busy"
     BACKOFF = "backoff"
+
+
+READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
+"""The states in which a model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,8 @@ class Picture:
 class Finished:
     """The batch is complete.
 
-    `timings` are seconds by stage (encode, denoise, decode, save, total); `peak_gpu_bytes` is None
-    on the CPU.
+    `timings` are seconds by stage (encode, denoise, decode, save, total, and switch where the
+    engine had another model before); `peak_gpu_bytes` is None on the CPU.
     """
 
     timings: Mapping[str, float]

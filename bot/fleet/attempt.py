@@ -38,7 +38,9 @@ class Attempt:
 def engine_request(
     job: Job, store: ImageStore, model: str, time_limit_s: float | None
 ) -> EngineRequest:
-    """Return what the engine is asked for; raises `ValueError` if the stored request is damaged.
+    """Return what the engine is asked for to draw a job by `model`.
+
+    Raises `ValueError` if the stored request is damaged.
 
     Its input is a copy in the job's work folder, which is still to be made.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from bot.domain.job import Job
 from bot.fleet.engine_slot import EngineSlot
@@ -32,7 +33,7 @@ class Dispatcher:
             if job is None:
                 continue
             if free:
-                _best(free, job).hand(job)
+                self._best(free, job).hand(job)
             else:  # The last free engine was paused, or left, while the job was being claimed.
                 await unbroken(self._queue.commits.give_back_surely(job))
 
@@ -64,6 +65,7 @@ class Dispatcher:
             return None
         return claim.result()
 
-
-def _best(free: list[EngineSlot], job: Job) -> EngineSlot:
-    return min(free, key=lambda slot: slot.suits(job))
+    def _best(self, free: list[EngineSlot], job: Job) -> EngineSlot:
+        model = job.model or self._queue.model
+        copies = Counter(slot.loaded for slot in self._roster.slots.values())
+        return min(free, key=lambda slot: slot.suits(job, model, copies))

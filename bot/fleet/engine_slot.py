@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
 
 from bot.domain.job import Job
-from bot.engine.protocol import CardUse, Engine, EngineState
+from bot.engine.protocol import READY, CardUse, Engine
 from bot.fleet.worker import GpuWorker
-from bot.jobs.schedule import EngineOutlook
+from bot.jobs.outlook import EngineOutlook
+from bot.jobs.seats import misfit
 from bot.jobs.tasks import unbroken
-
-_READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
 
 
 class Standby(StrEnum):
@@ -45,7 +45,7 @@ class EngineSlot:
     @property
     def card_use(self) -> CardUse | None:
         """How it uses its card, while its model is loaded and that is known."""
-        return self.worker.session.card_use if self.engine.state in _READY else None
+        return self.worker.session.card_use if self.engine.state in READY else None
 
     @property
     def job(self) -> Job | None:
@@ -67,22 +67,42 @@ class EngineSlot:
         """Whether it takes jobs: the next one, or another when it has ended its own."""
         return self.standby is None and not self.standing_back and not self.worker.pausing
 
+    @property
+    def loaded(self) -> str | None:
+        """The model that it holds, None where none is, or none drew yet."""
+        return self.worker.session.model if self.engine.state in READY else None
+
     def outlook(self, *, alone: bool) -> EngineOutlook:
         """Return the engine as the estimates see it; one of several draws at a speed of its own."""
-        job, speed = self.worker.current, self.speed
+        job, speed, session = self.worker.current or self._in_hand, self.speed, self.worker.session
         return EngineOutlook(
             job_id=None if job is None else job.id,
-            ready=self.engine.state in _READY,
+            ready=self.engine.state in READY,
             taking=self.able,
             rate=None if alone or speed is None else 1 / speed,
+            model=session.model,
+            waits=self.free,
+            switched=self.worker.current is not None and session.switched,
         )
 
-    def suits(self, job: Job) -> tuple[bool, bool, bool, float]:
-        """Return a key that is smallest for the engine which `job` should go to."""
+    @property
+    def _in_hand(self) -> Job | None:
+        """The job that it was handed, and has not begun."""
+        handed = self._handed
+        return handed.result() if handed and handed.done() and not handed.cancelled() else None
+
+    def suits(
+        self, job: Job, model: str, copies: Counter[str | None]
+    ) -> tuple[bool, bool, tuple[bool, int], bool, float]:
+        """Return a key that is smallest for the engine which `job`, of `model`, should go to.
+
+        `copies` counts the engines that hold each model.
+        """
         wanted = frozenset(name for name, _strength in job.request.lora_strengths())
         return (
             self.worker.crashes > 0,
-            self.engine.state not in _READY,
+            self.engine.state not in READY,
+            misfit(self.loaded, model, copies),
             self.worker.session.loras != wanted,
             -(self.speed or 0.0),
         )

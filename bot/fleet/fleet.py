@@ -1,7 +1,7 @@
 """The fleet: several engines on one queue, each with a worker of its own.
 
-The order is the queue's. An engine takes no part in it: whichever is free first gets the next fair
-job, and where several are free, the one that is loaded and already holds the job's LoRAs.
+The order is the queue's, which looks at the models that the free engines hold. Where several are
+free, a job goes to one that holds its model, and already its LoRAs.
 """
 
 from __future__ import annotations

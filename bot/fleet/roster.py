@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from bot.fleet.engine_slot import EngineSlot
+from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import EngineOutlook
 
 
 class Roster:

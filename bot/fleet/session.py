@@ -11,6 +11,7 @@ from typing import cast
 
 from bot.domain.job import Job
 from bot.engine.protocol import (
+    READY,
     CardUse,
     Compiling,
     Engine,
@@ -56,6 +57,10 @@ class EngineSession:
         """What the engine said of it last: once loaded, or at the end of a job."""
         self.loras: frozenset[str] = frozenset()
         """The LoRAs of its last job, which it still holds."""
+        self.model: str | None = None
+        """The model of its last job, which it still holds; None before its first one."""
+        self.switched = False
+        """Whether it held another model when its last job began."""
         self.cancel_asked = asyncio.Event()
         """Set when the job in hand is to be given up; the caller clears it for the next one."""
         self._queue = queue
@@ -77,11 +82,14 @@ class EngineSession:
         if row is None or row.cancel_requested_at is not None:
             raise GenerationCancelled
         limit_s = await until_stored(lambda: self._limit_s(attempt.job), self._retry_s)
-        request = engine_request(attempt.job, self._store, self._queue.model, limit_s)
+        model = attempt.job.model or self._queue.model
+        request = engine_request(attempt.job, self._store, model, limit_s)
         if request.input_image is not None:
             lend = self._store.inputs.lend
             await asyncio.to_thread(lend, attempt.job.id, request.input_image)
         self.loras = frozenset(name for name, _strength in request.loras)
+        held = self.model if self._engine.state in READY else None
+        self.model, self.switched = model, held not in {None, model}
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
         try:
             # Every engine is an async generator: closing it early ends the engine's work.

@@ -22,7 +22,7 @@ from bot.fleet.attempt import Attempt, keep
 from bot.fleet.obstacles import CRASHES, NOT_LOADED, Obstacles
 from bot.fleet.session import EngineSession
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import gpu_seconds, time_limit
+from bot.jobs.schedule import drawn_seconds, time_limit
 from bot.jobs.tasks import being_cancelled, unbroken, until_stored
 from bot.logs import job_context
 from bot.rules.verdicts import ImageCheck
@@ -67,7 +67,7 @@ class GpuWorker:
     ) -> None:
         self.current: Job | None = None
         self.speed: float | None = None
-        """Megapixel steps a second, of late."""
+        """Megapixel steps a second, of late and of its present model."""
         self.crashes = 0
         """How often in a row the engine broke down under a job."""
         self.left: str | None = None
@@ -213,7 +213,7 @@ class GpuWorker:
         peak = attempt.finished.peak_gpu_bytes
         recorded = await self._stored(
             lambda: self._queue.commits.record_generated(
-                attempt.job, images, timings, peak, self._queue.model
+                attempt.job, images, timings, peak, attempt.job.model or self._queue.model
             )
         )
         if not recorded:
@@ -223,15 +223,18 @@ class GpuWorker:
                     await self._store.drop(images)
 
     def _measure(self, job: Job, finished: Finished) -> None:
-        if (seconds := gpu_seconds(finished.timings)) > 0:
-            now = job.request.megapixel_steps / seconds
-            self.speed = now if self.speed is None else 0.7 * self.speed + 0.3 * now
+        if (seconds := drawn_seconds(finished.timings)) > 0:
+            now, before = job.request.megapixel_steps / seconds, self.speed
+            if before is None or self.session.switched:
+                self.speed = now
+            else:
+                self.speed = 0.7 * before + 0.3 * now
 
     async def _limit_s(self, factor: float, job: Job) -> float | None:
         """Return the most seconds that a job may be drawn; None: no limit."""
         if not factor:
             return None
-        rates = [await self._queue.forecast.measured(), self.speed and 1 / self.speed]
+        rates = [await self._queue.forecast.measured(job.model), self.speed and 1 / self.speed]
         return time_limit(job.request.megapixel_steps, rates, factor)
 
     async def _fault(self, attempt: Attempt, kind: str, sentence: str, detail: str) -> None:

@@ -7,6 +7,7 @@ from typing import Self
 
 from bot.domain.job import Job, Origin
 from bot.domain.request import ImageRequest
+from bot.jobs.costs import ModelCost
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
@@ -88,28 +89,37 @@ async def examine(
     limits: Limits,
     verdict: PromptVerdict,
     *,
-    rate: float | None,
+    cost: ModelCost,
     now: float,
 ) -> Admission:
     """Ask all that the database knows against a request.
 
-    `rate` is the measured seconds for a megapixel step. Raises `UserBlocked`, `ChannelClosed`,
+    `cost` is that of the job's model. Raises `UserBlocked`, `ChannelClosed`,
     `PromptRuleBroken`, `RulesDiffer`, `QueueFull` or a `LimitReached`.
     """
     settings = await server_settings(tx, origin, verdict)
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
-    needed = Charge(now, request.count, request.megapixel_steps * (rate or 0.0))
+    needed = Charge(now, request.count, cost.charge(request.megapixel_steps))
     await limits_.check(tx, limits, ServerLimits.read(settings), origin, needed)
     return Admission(needed, settings)
 
 
 async def admit(
-    tx: Transaction, job_id: str, request: ImageRequest, origin: Origin, admission: Admission
+    tx: Transaction,
+    job_id: str,
+    request: ImageRequest,
+    origin: Origin,
+    admission: Admission,
+    *,
+    model: str | None = None,
 ) -> Job:
-    """Add the job, its charge, and whom it is for, in the transaction that examined it."""
+    """Add the job, its charge, and whom it is for, in the transaction that examined it.
+
+    `model` is the one that draws it, None: the configured one.
+    """
     needed, own = admission.needed, ServerLimits.read(admission.settings)
     weight = own.weight({*origin.role_ids, origin.guild_id or 0})
-    await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight)
+    await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight, model=model)
     await usage.charge(
         tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, needed.at
     )

@@ -1,4 +1,4 @@
-"""Claims: the next job in fair order is started for the worker that asks."""
+"""Claims: the job whose turn it is on the free engines is started for the worker that asks."""
 
 from __future__ import annotations
 
@@ -61,13 +61,16 @@ class Claims:
                 return None, []
             now = self._clock()
             dropped: list[str] = []
-            job_id = await self._forecast.next(tx)
-            if job_id is not None and await outcomes.is_forbidden(tx, job_id, now):
+            turn = await self._forecast.next(tx)
+            if turn is not None and await outcomes.is_forbidden(tx, turn.job.id, now):
                 # Where one has to go, others have to as well; looking at all is seldom needed.
                 dropped = await outcomes.drop_forbidden(tx, now)
-                job_id = await self._forecast.next(tx)
-            job = None if job_id is None else await jobs.claim(tx, job_id, now)
-            return job, dropped
+                turn = await self._forecast.next(tx)
+            if turn is None:
+                return None, dropped
+            if turn.passed:
+                await jobs.pass_over(tx, turn.passed, turn.seconds)
+            return await jobs.claim(tx, turn.job.id, now), dropped
 
         def told(result: tuple[Job | None, list[str]]) -> None:
             self._commits.tell_all(result[1], "final")

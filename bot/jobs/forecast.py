@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bot.jobs.control import QueueControl
+from bot.jobs.costs import Costs, ModelCost
 from bot.jobs.feed import Feed
-from bot.jobs.schedule import (
-    EngineOutlook,
-    Outlook,
-    QueuePlace,
-    places,
-    queued_order,
-    running_order,
-    seconds_per_unit,
-)
+from bot.jobs.outlook import EngineOutlook, Outlook, QueuePlace
+from bot.jobs.schedule import fair_order, model_cost, places, running_order
+from bot.jobs.turns import Leeway, Turn, next_turn
 from storage import facts, jobs, usage
 from storage.database import Database, Transaction
 from storage.usage import Window
@@ -46,7 +41,7 @@ class Observed:
 
     def worked_out(self) -> OpenQueue:
         """Return order and places: arithmetic, for which no transaction has to stay open."""
-        order = running_order(self.jobs, self.served, self.outlook.rate)
+        order = running_order(self.jobs, self.served, self.outlook)
         return OpenQueue(order, places(order, self.outlook))
 
 
@@ -64,6 +59,8 @@ class Forecast:
     ) -> None:
         self.engines: Callable[[], Sequence[EngineOutlook]] = lambda: [EngineOutlook()]
         """The engines as they stand; the fleet sets it."""
+        self.leeway = Leeway()
+        """How far the order gives way to the loaded models, for each engine."""
         self.load_s: float | None = None
         """How long the model took to load the last time that anyone asked for places, in s."""
         self._database = database
@@ -73,30 +70,33 @@ class Forecast:
         self._load_fact = f"load_seconds:{model}"
         self._clock = clock
 
-    async def next(self, tx: Transaction) -> str | None:
-        """Return the next job in fair order, if one waits."""
-        served = await usage.served(tx, Window(self._clock(), FAIR_WINDOW_S))
-        order = queued_order(await jobs.unfinished(tx), served, await self.rate(tx))
-        first = next(order, None)
-        return None if first is None else first.id
+    async def next(self, tx: Transaction) -> Turn | None:
+        """Return whose turn it is on the engines that are free, if anyone waits."""
+        found = await self.look(tx)
+        outlook, free = found.outlook, self._free(found.outlook.engines)
+        order = fair_order(found.jobs, found.served, outlook)
+        passed_s = {job.id: job.passed_s for job in found.jobs}
+        return next_turn(order, free, outlook.leeway, passed_s)
 
     async def look(self, tx: Transaction) -> Observed:
         """Return what order and places rest on."""
-        engines = self.engines()
+        engines = [replace(one, model=one.model or self._model) for one in self.engines()]
         load_s: float | None = 0.0
         if not all(engine.ready for engine in engines):
             fact = await facts.get_fact(tx, self._load_fact)
             load_s = self.load_s = None if fact is None else float(fact)
+        waiting = await jobs.unfinished(tx, self._model)
         outlook = Outlook(
             now=self._clock(),
-            rate=await self.rate(tx),
+            costs=await self._costs(tx, {self._model, *(job.model for job in waiting)}),
             load_s=load_s,
             paused=self._control.paused is not None,
             progress=self._progress,
             engines=engines,
+            leeway=self.leeway.of(max(1, sum(engine.taking for engine in engines))),
         )
         served = await usage.served(tx, Window(outlook.now, FAIR_WINDOW_S))
-        return Observed(await jobs.unfinished(tx), served, outlook)
+        return Observed(waiting, served, outlook)
 
     async def note_load_time(self, seconds: float) -> None:
         """Remember how long the model took to load."""
@@ -113,13 +113,25 @@ class Forecast:
         failure = json.dumps({"at": self._clock(), "detail": detail})
         await self._database.write(lambda tx: facts.set_fact(tx, facts.LOAD_FAILURE, failure))
 
-    async def rate(self, tx: Transaction) -> float | None:
-        """Return the measured seconds for a megapixel step, or None without history."""
-        return seconds_per_unit(await jobs.history(tx, self._model))
+    async def cost(self, tx: Transaction, model: str | None = None) -> ModelCost:
+        """Return what jobs of a model took of late; None: of the configured one."""
+        return model_cost(await jobs.history(tx, model or self._model))
 
-    async def measured(self) -> float | None:
-        """Do as `rate`, outside of a transaction."""
-        return await self._database.read(self.rate)
+    async def measured(self, model: str | None = None) -> float | None:
+        """Return the measured seconds for a megapixel step, or None without history."""
+        return (await self._database.read(lambda tx: self.cost(tx, model))).rate
+
+    async def _costs(self, tx: Transaction, models: Iterable[str]) -> Costs:
+        return Costs({model: await self.cost(tx, model) for model in sorted(models)})
+
+    @staticmethod
+    def _free(engines: Iterable[EngineOutlook]) -> set[str | None]:
+        """Return the models of the engines that wait for a job; None for one that has none."""
+        return {
+            one.model if one.ready else None
+            for one in engines
+            if one.waits and one.taking and one.job_id is None
+        }
 
     def _progress(self, job_id: str) -> float:
         latest = self._feed.latest(job_id)

@@ -27,8 +27,8 @@ from bot.jobs.commits import Commits
 from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
 from bot.jobs.outcomes import Recovery
+from bot.jobs.outlook import QueuePlace
 from bot.jobs.precheck import Precheck
-from bot.jobs.schedule import QueuePlace
 from bot.jobs.standing import Standing
 from bot.logs import job_context
 from bot.rules.limits import Limits
@@ -116,13 +116,15 @@ class JobQueue:
         origin: Origin,
         *,
         job_id: str | None = None,
+        model: str | None = None,
         prepare: Callable[[], Awaitable[ImageRequest]] | None = None,
     ) -> Submission:
         """Commit a request as a queued job, with the address of its answer.
 
         All that may refuse it is asked here: raises a `Refusal`, or `StorageRefused`. A `source_id`
         seen before raises nothing, charges nothing and finds its first job. Cancelling the caller
-        does not take a job back.
+        does not take a job back. The job is drawn by `model`; None: by the one that is configured
+        when it begins.
 
         `prepare` does what costs something (fetching a picture) and returns the request with it. It
         is awaited at most once, and only for a request that nothing refuses before.
@@ -135,16 +137,16 @@ class JobQueue:
             if self.control.closed:
                 raise ShuttingDown
             self.commits.pause.require_open()
-            rate = await self.forecast.rate(tx)
+            cost = await self.forecast.cost(tx, model)
             return await examine(
-                tx, request, origin, self._limits, verdict, rate=rate, now=self._clock()
+                tx, request, origin, self._limits, verdict, cost=cost, now=self._clock()
             )
 
         async def insert(tx: Transaction) -> tuple[Job, bool]:
             found = await examined(tx)
             if isinstance(found, Job):
                 return found, True
-            return await admit(tx, job_id, request, origin, found), False
+            return await admit(tx, job_id, request, origin, found, model=model), False
 
         def accepted(inserted: tuple[Job, bool]) -> None:
             if not inserted[1]:

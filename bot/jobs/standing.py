@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from bot.jobs.forecast import Forecast, Observed, OpenQueue
-from bot.jobs.schedule import QueuePlace
+from bot.jobs.outlook import QueuePlace
 from storage.database import Database, Transaction
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bot.domain.job import Job, JobState
-from bot.jobs.schedule import QueuePlace
+from bot.jobs.outlook import QueuePlace
 from bot.messages.text import expected, safe
 from bot.words import _, mark, ngettext
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.jobs.schedule import QueuePlace
+from bot.jobs.outlook import QueuePlace
 from bot.messages.status import waiting_status
 from bot.messages.text import expected, plain, safe, shorten
 

@@ -17,7 +17,7 @@ from bot.domain.request import ImageRequest
 from bot.engine.child.control_tokens import inert_text
 from bot.engine.child.png import save_png
 from bot.errors import InvalidRequest
-from bot.jobs.schedule import QueuePlace
+from bot.jobs.outlook import QueuePlace
 from bot.logs.redact import Redactor
 from bot.messages import outcome, status
 from bot.messages.upload import Upload

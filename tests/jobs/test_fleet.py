@@ -11,8 +11,8 @@ from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind, InvalidRequest
 from bot.fleet.engine_slot import Standby
 from bot.fleet.fleet import Fleet
+from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import CancelOutcome
-from bot.jobs.schedule import EngineOutlook
 from storage import audit
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.fleets import at_work, drawn_by, ended

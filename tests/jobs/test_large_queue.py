@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections import defaultdict
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.job import JobState
+from bot.jobs.costs import Costs, ModelCost
+from bot.jobs.outlook import Outlook
 from bot.jobs.schedule import running_order
 from storage import jobs, usage
 from storage.jobs import Unfinished
 from storage.migrate import MIGRATIONS
 from storage.usage import Served
+from tests.jobs.plain import plain_order
 
 ADD_USAGE = (
     "INSERT INTO usage (job_id, user_id, guild_id, charged_at, images, gpu_seconds, served_at)"
@@ -25,6 +27,9 @@ ADD_JOB = (
     "INSERT INTO jobs (id, source_id, user_id, guild_id, target, request, seed, images, work,"
     " created_at) VALUES (?1, ?1, ?2, ?3, 'cli', '', 0, 1, 40, ?1)"
 )
+
+
+NO_ENGINE = Outlook(0.0, Costs({"": ModelCost(1.0)}), None, False, lambda _: 0.0, [])
 
 
 def instructions(connection: sqlite3.Connection, sql: str, params: object) -> int:
@@ -67,32 +72,6 @@ def test_the_cost_grows_with_the_queue_and_not_with_its_product_with_the_hour(sq
     assert cost(200, 2000) < 3 * alone
 
 
-def plain_order(waiting: list[Unfinished], served: Served) -> list[Unfinished]:
-    """The rule as it is said: the least served user's oldest job in the least served server."""
-    users, servers = defaultdict(float, served.users), defaultdict(float, served.servers)
-    left, order = list(enumerate(waiting)), []
-    while left:
-
-        def share(item: tuple[int, Unfinished]) -> tuple[float, int]:
-            age, job = item
-            return round(users[job.user_id] / job.weight, 3), age
-
-        def need(item: tuple[int, Unfinished]) -> tuple[float, int]:
-            age, job = item
-            return round(max(servers[job.server], users[job.user_id]), 3), age
-
-        first = [
-            min((item for item in left if item[1].server == server), key=share)
-            for server in {job.server for _, job in left}
-        ]
-        chosen = min(first, key=need)
-        left.remove(chosen)
-        order.append(chosen[1])
-        users[chosen[1].user_id] += chosen[1].work
-        servers[chosen[1].server] += chosen[1].work
-    return order
-
-
 one_job = st.tuples(
     st.integers(1, 5),
     st.integers(1, 4),
@@ -114,4 +93,4 @@ def test_the_order_is_the_rule_played_forward(pile, users, servers):
         for number, (user, server, work, weight) in enumerate(pile)
     ]
     served = Served(users, servers)
-    assert running_order(waiting, served, 1.0) == plain_order(waiting, served)
+    assert running_order(waiting, served, NO_ENGINE) == plain_order(waiting, served)

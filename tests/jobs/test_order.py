@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from bot.jobs.feed import JobUpdate
 from bot.jobs.forecast import FAIR_WINDOW_S
+from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import JobQueue
-from bot.jobs.schedule import EngineOutlook, gpu_seconds
+from bot.jobs.schedule import gpu_seconds
 from storage import jobs, usage
 from storage.usage import QuotaScope
 from tests.jobs.kit import MODEL, Clock, finish, make_origin, make_request, one, open_queue, submit

@@ -16,8 +16,8 @@ from bot.engine.protocol import EngineState
 from bot.errors import EngineError, EngineErrorKind
 from bot.fleet.worker import GpuWorker
 from bot.jobs.feed import JobUpdate
+from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import CancelOutcome, JobQueue
-from bot.jobs.schedule import EngineOutlook
 from storage.images import ImageStore
 from tests.engines import PREVIEW, Script, ScriptedEngine
 from tests.jobs.kit import MODEL, PLENTY, delivery_state, one, submit

@@ -35,6 +35,7 @@ ASKED: dict[str, Asked] = {
     "a user's open": partial(jobs.find_open, user_id=1),
     "a server's waiting": partial(jobs.waiting_in_guild, guild_id=1),
     "unfinished": jobs.unfinished,
+    "passed over": partial(jobs.pass_over, job_ids=[SOME], seconds=9.0),
     "waiting": jobs.count_queued,
     "a server's count": partial(jobs.count_waiting_of, guild_id=1),
     "any open": jobs.any_open,

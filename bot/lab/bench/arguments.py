@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bot.lab.step.options import add_arguments as add_engine_arguments
+
+# As many as the population of the simulation knows.
+_MOST_MODELS: Final = 3
 
 
 def add_benchmarks(commands: Any) -> None:
@@ -117,9 +120,31 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slower", type=float, default=6.0, help="how many H100's times a picture takes"
     )
+    parser.add_argument(
+        "--heavy", type=int, help="users who always have jobs waiting (default: 3/8 of the engines)"
+    )
+    parser.add_argument(
+        "--models",
+        type=_shares,
+        default=(1.0,),
+        help="shares of the jobs by model, with commas: 70,20,10 are three",
+    )
+    parser.add_argument(
+        "--switch-seconds", type=float, default=0.0, help="from one model to another"
+    )
+    parser.add_argument(
+        "--plain", action="store_true", help="the fair order gives way to no loaded model"
+    )
     parser.add_argument("--images-a-day", type=int, default=100_000, help="each user's limit")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    shares = tuple(float(share) for share in text.split(","))
+    if not 1 <= len(shares) <= _MOST_MODELS or min(shares) <= 0:
+        raise argparse.ArgumentTypeError(f"one to {_MOST_MODELS} shares, all above 0")
+    return shares
 
 
 def _add_storm(parser: argparse.ArgumentParser) -> None:

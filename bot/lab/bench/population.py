@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -19,6 +19,8 @@ from bot.domain.request import ImageRequest
 K = TypeVar("K")
 
 MODEL: Final = "Qwen/Qwen-Image"
+MODELS: Final = (MODEL, "Qwen/Qwen-Image-2512", "Qwen/Qwen-Image-2.1")
+"""The models that may be asked for; here they all take the first one's time."""
 _DAY_S: Final = 86400.0
 _PEAK_S: Final = 20 * 3600.0
 _SWING: Final = 0.35
@@ -138,6 +140,15 @@ class Population:
                 at = start + of.uniform(0.0, _RUSH_S)
                 if at < day_s:
                     yield Arrival(at, person.user, server, self.request(of))
+
+
+def model_of(request: ImageRequest, shares: Sequence[float]) -> str:
+    """Return the model that a request is for, by its seed; `shares` are those of the first models.
+
+    People who want another model for each request switch most: it is the worst case.
+    """
+    of = random.Random(f"model {request.seed}")  # noqa: S311 - nothing secret
+    return of.choices(MODELS[: len(shares)], shares)[0]
 
 
 def _drawn(of: random.Random, table: tuple[tuple[K, float], ...]) -> K:

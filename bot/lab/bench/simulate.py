@@ -29,7 +29,8 @@ from bot.errors import LimitReached, QueueClosed
 from bot.fleet.fleet import Fleet
 from bot.jobs.commits import Commits
 from bot.jobs.queue import JobQueue
-from bot.lab.bench.population import MODEL, Person, Population
+from bot.jobs.turns import PLAIN
+from bot.lab.bench.population import MODEL, Person, Population, model_of
 from bot.lab.bench.response import percentile
 from bot.lab.bench.tally import Entry, Tally
 from bot.lab.bench.virtual import HeldDatabase, VirtualLoop
@@ -49,7 +50,10 @@ _REFUSED_S: Final = 60.0
 class Plan:
     """What is simulated. `load` is what light users ask for, as a share of what can be drawn.
 
-    An engine takes `slower` times an H100's time. `images_a_day` is each user's limit.
+    An engine takes `slower` times an H100's time. `images_a_day` is each user's limit. `heavy` are
+    the users who always have something waiting; None: so many that they alone keep more than all
+    engines busy. `models` are the shares of the jobs that ask for the first, second, third model;
+    a switch between them takes `switch_seconds`. `plain`: the fair order gives way to no model.
     """
 
     engines: int = 64
@@ -59,6 +63,10 @@ class Plan:
     slower: float = 6.0
     images_a_day: int = 100_000
     seed: int = 1
+    heavy: int | None = None
+    models: tuple[float, ...] = (1.0,)
+    switch_seconds: float = 0.0
+    plain: bool = False
 
 
 class _Commits(Commits):
@@ -99,7 +107,7 @@ class _Day:
         self.submit_s: list[float] = []
         """Real seconds of each submission."""
         # With three open jobs each they alone keep more than all engines busy.
-        heavy = max(2, math.ceil(plan.engines * 3 / 8))
+        heavy = max(2, math.ceil(plan.engines * 3 / 8)) if plan.heavy is None else plan.heavy
         self.population = Population(plan.users, heavy, seed=plan.seed)
 
     async def run(self) -> None:
@@ -154,12 +162,14 @@ class _Day:
             channel_id=server or user,
         )
         job_id = self._queue.new_job_id()
-        entry = Entry(user, server or 0, heavy, request.count, self._loop.time())
+        model = model_of(request, self._plan.models)
+        now = self._loop.time()
+        entry = Entry(user, server or 0, heavy, request.count, now, model=model)
         self._ends[job_id] = asyncio.Event()
         self._tally.asked(job_id, entry)
         began = time.perf_counter()
         try:
-            await self._queue.submit(request, origin, job_id=job_id)
+            await self._queue.submit(request, origin, job_id=job_id, model=model)
         except (LimitReached, QueueClosed) as refusal:
             full = isinstance(refusal, QueueClosed)
             self._tally.refuse(job_id, "queue_full" if full else "own_limit")
@@ -194,6 +204,7 @@ async def _simulated(plan: Plan, loop: VirtualLoop, folder: Path) -> dict[str, A
         states = await database.read(
             lambda tx: tx.all("SELECT state, count(*) AS jobs FROM jobs GROUP BY state")
         )
+        passed_s = await database.read(lambda tx: tx.value("SELECT max(passed_s) FROM jobs"))
         commits = database.commits
     finally:
         await database.close()
@@ -204,6 +215,7 @@ async def _simulated(plan: Plan, loop: VirtualLoop, folder: Path) -> dict[str, A
         "plan": asdict(plan),
         "servers": day.population.servers,
         **figures,
+        "passed_over_s": round(passed_s or 0.0, 1),
         "states": {row["state"]: row["jobs"] for row in states},
         "ended_once": sum(entry.ends == 1 for entry in tally.entries.values()),
         "real": {
@@ -228,11 +240,21 @@ async def _live(
     limits = replace(_LIMITS, images_per_day=plan.images_a_day)
     commits = _Commits(database, tally, clock)
     queue = JobQueue(database, limits, model=MODEL, clock=clock, commits=commits)
+    if plan.plain:
+        queue.forecast.leeway = PLAIN
     await queue.start()
     fleet = Fleet(queue, NoStore(folder), database, clock=clock, timer=clock)
     for number in range(plan.engines):
         name = f"engine-{number}"
-        await fleet.add(name, VirtualEngine(name, plan.slower, tally.started))
+        engine = VirtualEngine(
+            name,
+            plan.slower,
+            tally.started,
+            model=MODEL,
+            model_of=lambda job_id: tally.entries[job_id].model,
+            switch_s=plan.switch_seconds,
+        )
+        await fleet.add(name, engine)
     day = _Day(plan, loop, queue, commits, tally)
     working = asyncio.ensure_future(fleet.run())
     try:

@@ -29,12 +29,15 @@ class Entry:
     started: float | None = None
     ended: float | None = None
     ends: int = 0
+    model: str = ""
+    switch_s: float = 0.0
+    """What its engine took to change to its model."""
 
     @property
     def wait(self) -> float:
         """The seconds from the request to the start of drawing."""
         assert self.started is not None
-        return self.started - self.asked
+        return self.started + self.switch_s - self.asked
 
     @property
     def seconds(self) -> float:
@@ -71,10 +74,11 @@ class Tally:
         self.waiting -= 1
         self.refused[f"{'heavy' if entry.heavy else 'light'}_{why}"] += 1
 
-    def started(self, job_id: str) -> None:
-        """Note that an engine began a job."""
+    def started(self, job_id: str, switch_s: float) -> None:
+        """Note that an engine began a job, with a switch of so many seconds."""
         self._integrate()
         self.entries[job_id].started = self._clock()
+        self.entries[job_id].switch_s = switch_s
         self.waiting -= 1
         self.running += 1
 
@@ -119,6 +123,7 @@ class Tally:
                 "light_elsewhere": waits([e for e in light if e.server not in large]),
                 "heavy": waits(heavy),
             },
+            **switching(entries),
             **self._fairness(entries),
             "light_overtaken_by_a_pile": overtaken(entries),
             "idle_while_waiting": self.idle_while_waiting,
@@ -177,6 +182,21 @@ def waits(entries: Sequence[Entry]) -> dict[str, float]:
         return {}
     shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
     return {name: round(percentile(values, share), 1) for name, share in shares.items()}
+
+
+def switching(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return how often engines changed their models, and how long jobs of each model waited."""
+    models = Counter(entry.model for entry in entries)
+    if len(models) < 2:  # noqa: PLR2004 - with one there is nothing to change to
+        return {}
+    return {
+        "switches": sum(entry.switch_s > 0 for entry in entries),
+        "jobs_by_model": dict(models.most_common()),
+        "wait_s_by_model": {
+            model: waits([entry for entry in entries if entry.model == model])
+            for model, _ in models.most_common()
+        },
+    }
 
 
 def overtaken(entries: Sequence[Entry]) -> int:

@@ -50,27 +50,47 @@ def drawing_seconds(width: int, height: int, steps: int, count: int) -> dict[str
 
 
 class VirtualEngine:
-    """Takes `slower` times an H100's time for each job; tells `started` when one begins."""
+    """Takes `slower` times an H100's time for each job, and `switch_s` for another model.
 
-    def __init__(self, name: str, slower: float, started: Callable[[str], None]) -> None:
+    It holds `model` at first. `model_of` tells that of a job by its id; `started` is told when one
+    begins, and for how many seconds it switches first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        slower: float,
+        started: Callable[[str, float], None],
+        *,
+        model: str,
+        model_of: Callable[[str], str],
+        switch_s: float,
+    ) -> None:
         self.name = name
         self.state = EngineState.IDLE
         self._slower = slower
         self._started = started
+        self._model = model
+        self._model_of = model_of
+        self._switch_s = switch_s
 
     async def load(self) -> None:
-        """Do nothing: the model is always loaded."""
+        """Do nothing: a model is always loaded."""
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
         """Take the time, and tell of pictures that nobody drew."""
         self.state = EngineState.BUSY
         try:
-            self._started(request.job_id)
+            before, self._model = self._model, self._model_of(request.job_id)
+            switch_s = self._switch_s if self._model != before else 0.0
+            self._started(request.job_id, switch_s)
             seeds = request.seeds
             of = random.Random(seeds[0])  # noqa: S311 - nothing secret
             factor = self._slower * of.uniform(1 - _SPREAD, 1 + _SPREAD)
             stages = drawing_seconds(request.width, request.height, request.steps, len(seeds))
             timings = {name: seconds * factor for name, seconds in stages.items()}
+            if switch_s:
+                timings["switch"] = switch_s
             timings["total"] = sum(timings.values())
             await asyncio.sleep(timings["total"])
             yield Step(request.steps, request.steps)
