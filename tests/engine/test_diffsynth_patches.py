@@ -71,7 +71,7 @@ def test_a_single_step_of_diffsynth_has_no_noise_level() -> None:
     scheduler = FlowMatchScheduler("Qwen-Image")
     assert callable(getattr(scheduler, "set_timesteps_fn", None)), "schedules are made elsewhere"
     scheduler.set_timesteps(1, dynamic_shift_len=24)
-    assert not torch.isfinite(scheduler.timesteps).all(), "_allow_single_step is not needed"
+    assert not torch.isfinite(scheduler.timesteps).all(), "_set_levels is not needed"
 
 
 def test_hollow_modules_are_diffsynths() -> None:
