@@ -72,7 +72,7 @@ class Forecast:
 
     async def next(self, tx: Transaction) -> Turn | None:
         """Return whose turn it is on the engines that are free, if anyone waits."""
-        found = await self.look(tx)
+        found = await self._observe(tx)
         outlook, free = found.outlook, self._free(found.outlook.engines)
         order = fair_order(found.jobs, found.served, outlook)
         passed_s = {job.id: job.passed_s for job in found.jobs}
@@ -80,6 +80,9 @@ class Forecast:
 
     async def look(self, tx: Transaction) -> Observed:
         """Return what order and places rest on."""
+        return await self._observe(tx)
+
+    async def _observe(self, tx: Transaction) -> Observed:
         engines = [replace(one, model=one.model or self._model) for one in self.engines()]
         load_s: float | None = 0.0
         if not all(engine.ready for engine in engines):
