@@ -34,7 +34,7 @@ LEAST = {
     "BackUp": 400,
     "Start": 600,
     "Convert": 600,
-    "Mend": 450,
+    "Mend": 150,
     "Load": 300,
     "Drop": 400,
 }

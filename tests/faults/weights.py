@@ -97,6 +97,8 @@ class Convert(WeightsScenario):
 class Mend(Convert):
     """A cache that was not finished goes on, and a part of it is damaged."""
 
+    longest = True  # its calls are those of `Convert`, nearly all
+
     async def begin(self) -> None:
         await super().begin()
         self.damaged = frozenset({"outer"})
