@@ -132,6 +132,7 @@ class Job:
     """The sentence that the user sees, when the job failed."""
     error_kind: str | None = None
     model: str | None = None
+    """What drew it, or is to draw it; None before that: the model that is configured then."""
     timings: Mapping[str, float] = field(default_factory=dict[str, float])
     """Seconds by stage: load, encode, denoise, decode, save, total."""
     locale: str = "en-US"

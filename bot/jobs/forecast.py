@@ -39,6 +39,12 @@ class Observed:
     served: usage.Served
     outlook: Outlook
 
+    @property
+    def size(self) -> int:
+        """How much work it is, in jobs of a queue of one model; several take ten times as much."""
+        several = len({job.model for job in self.jobs}) > 1
+        return len(self.jobs) * (10 if several else 1)
+
     def worked_out(self) -> OpenQueue:
         """Return order and places: arithmetic, for which no transaction has to stay open."""
         order = running_order(self.jobs, self.served, self.outlook)

@@ -63,7 +63,7 @@ class Seats:
 
     def sit(self, job: Unfinished) -> Sitting:
         """Give a job to the best engine of those that are free first; there is one."""
-        seat = min(self._free(), key=lambda seat: self._unfit(seat, job))
+        seat = self._best(job)
         costs, switch_s = self._outlook.costs, 0.0
         if seat.model not in {None, job.model}:
             switch_s = costs.of(job.model).switch_s
@@ -97,12 +97,17 @@ class Seats:
         self._seats.append(_Seat(_known(at), model, engine.model or "", engine.rate))
 
     def _free(self) -> list[_Seat]:
+        if len(self._seats) == 1:
+            return self._seats
         soonest = min((seat.at for seat in self._seats), default=math.inf)
         return [seat for seat in self._seats if seat.at == soonest]
 
-    def _unfit(self, seat: _Seat, job: Unfinished) -> tuple[bool, int]:
-        copies = Counter(one.model for one in self._seats)
-        return misfit(seat.model, job.model, copies)
+    def _best(self, job: Unfinished) -> _Seat:
+        free = self._free()
+        if len(free) == 1:
+            return free[0]
+        copies = Counter(seat.model for seat in self._seats)
+        return min(free, key=lambda seat: misfit(seat.model, job.model, copies))
 
 
 def misfit(loaded: str | None, wanted: str, copies: Counter[str | None]) -> tuple[bool, int]:

@@ -69,7 +69,7 @@ class Standing:
                 return await self._forecast.look(tx)
 
             observed = await self._database.read(look)
-            if len(observed.jobs) < _LONG:
+            if observed.size < _LONG:
                 found = observed.worked_out()
             else:
                 found = await asyncio.to_thread(observed.worked_out)

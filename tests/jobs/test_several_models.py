@@ -97,6 +97,15 @@ async def test_a_job_without_a_model_has_the_configured_one(queue, database):
     assert [(entry.id, entry.model) for entry in found] == [(job.id, "whatever"), (other.id, OTHER)]
 
 
+async def test_a_mixed_queue_is_long_sooner(queue, database):
+    """That is, worked out beside the loop: each turn looks at what may pass."""
+    await ask(queue, 1)
+    await ask(queue, 2)
+    assert (await database.read(queue.forecast.look)).size == 2
+    await ask(queue, 3, OTHER)
+    assert (await database.read(queue.forecast.look)).size == 30
+
+
 mixed = st.lists(
     st.tuples(
         st.integers(1, 4),

@@ -69,3 +69,17 @@ async def test_an_answer_that_was_kept_by_an_earlier_version_is_told(tmp_path, o
     database = await opened(old)
     assert await database.read(lambda tx: deliveries.kept_for(tx, 5)) == ["2", "0"]
     assert await database.read(lambda tx: deliveries.kept_for(tx, 1)) == []
+
+
+async def test_what_waited_in_an_earlier_version_has_the_configured_model(tmp_path, opened):
+    old = tmp_path / "old.sqlite3"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(SNAPSHOTS[7].read_text("utf-8"))
+        connection.execute("PRAGMA user_version = 7")
+    database = await opened(old)
+    found = await database.read(lambda tx: jobs.unfinished(tx, "tiny"))
+    assert [(job.model, job.passed_s) for job in found] == [("tiny", 0.0)] * 2
+    await database.write(lambda tx: jobs.pass_over(tx, [found[1].id], 9.5))
+    await database.write(lambda tx: jobs.pass_over(tx, [found[1].id], 2.0))
+    found = await database.read(lambda tx: jobs.unfinished(tx, "tiny"))
+    assert [job.passed_s for job in found] == [0.0, 11.5]
