@@ -20,6 +20,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from bot.catalogue.lora_layers import QWEN_IMAGE, QWEN_IMAGE_21
 from bot.doctor.loras import _not_understood
 from bot.doctor.model import damage
 from bot.engine import frames
@@ -219,8 +220,9 @@ def lora_files(data: bytes) -> None:
 
     path = _scratch() / "a.safetensors"
     path.write_bytes(data)
-    said = damage(path) or _not_understood("a", path)
-    assert said is None or "\n" not in said
+    for target in (QWEN_IMAGE, QWEN_IMAGE_21):
+        said = damage(path) or _not_understood("a", path, target)
+        assert said is None or "\n" not in said
     with suppress(EngineError):
         found = LoraFiles(_scratch()).take([("a", 0.5)])
         joined_ranks(found, _layouts(), 2)
