@@ -6,12 +6,17 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.catalogue.models import ModelSpec
 from bot.client.bot import ImageBot
 from bot.words import _, mark
 
 
-def help_text() -> str:
-    """Return the page, within the length of one message."""
+def help_text(model: ModelSpec) -> str:
+    """Return the page, within the length of one message; at its end what draws, and its licence."""
+    published = model.published
+    drawn = [] if published is None else ["", _("Drawn by {model}.").format(model=model.name)]
+    if published is not None and not published.commercial:
+        drawn.append(_("⚠️ The model's licence allows no commercial use."))
     return "\n".join(
         (
             _("**Say what you want to see**"),
@@ -30,6 +35,7 @@ def help_text() -> str:
             _("`/compose` a form for a prompt of many lines"),
             _("`/settings` your own defaults and language"),
             _("Right-click a message, Apps: use its picture, show its parameters, reroll it."),
+            *drawn,
         )
     )
 
@@ -42,7 +48,9 @@ class Help(commands.Cog):
     @app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
     async def help(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Answer with the page, privately."""
-        await interaction.response.send_message(help_text(), ephemeral=True)
+        await interaction.response.send_message(
+            help_text(interaction.client.services.model), ephemeral=True
+        )
 
 
 async def setup(bot: ImageBot) -> None:

@@ -59,6 +59,8 @@ class Published:
     vram_gib: float
     ram_gib: float
     licence: str
+    commercial: bool = True
+    """Whether the licence allows commercial use."""
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -217,6 +219,7 @@ _QWEN_21_FILES: Final = Published(
     vram_gib=6.0,
     ram_gib=22.0,
     licence="Qwen Research License (no commercial use)",
+    commercial=False,
 )
 # The 16-bit variant: U-Net 5.14 GB, text encoders 0.25 and 1.39 GB, VAE 0.17 GB.
 _SDXL_FILES: Final = Published(

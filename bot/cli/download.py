@@ -68,9 +68,11 @@ def download_model(settings: Settings, *, drop: bool = False) -> str:
             f"Only what the weights cache holds can be dropped, and {name} has none with these "
             "settings (IMAGE_OFFLOAD, IMAGE_PRECISION): python -m bot download, without --drop."
         )
-    size = None if published is None else published.download_bytes
-    if size is not None:
+    size = None
+    if published is not None:
+        size = published.download_bytes
         _say(f"{name}: {size / 1e9:.1f} GB in all, to {root.absolute()}")
+        _say(f"Its licence: {published.licence}")
     # Where bytes arrive and are converted in turns, a rate would say nothing.
     with _progress(None if drop else size) as shown:
         if drop and precision is not None:

@@ -15,7 +15,7 @@ from bot.doctor.finding import Check
 from bot.doctor.host import compiler, main_memory, pinned_memory
 from bot.doctor.hub import model_hub
 from bot.doctor.loras import lora_files
-from bot.doctor.model import model_disk, model_files, model_hashes
+from bot.doctor.model import licence, model_disk, model_files, model_hashes
 from bot.doctor.names import setting_names
 from bot.doctor.packages import optional_packages
 from bot.doctor.pictures import pictures
@@ -56,6 +56,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "pinned memory": Entry(pinned_memory),
     "compiler": Entry(compiler),
     "model files": Entry(model_files),
+    "licence": Entry(licence),
     "model disk": Entry(model_disk),
     "model hashes": Entry(model_hashes, Depth.FULL, _HOUR_S),
     "LoRA files": Entry(lora_files),

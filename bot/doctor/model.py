@@ -68,6 +68,13 @@ def model_files(settings: Settings) -> Iterator[Finding]:
         yield Finding("model files", Level.OK, f"{text}complete in {folder}")
 
 
+def licence(settings: Settings) -> Iterator[Finding]:
+    """Say what the model's authors allow."""
+    published = settings.model.published
+    said = "this bot's own" if published is None else published.licence
+    yield Finding("licence", Level.OK, f"of {settings.image_model_name}: {said}")
+
+
 def model_disk(settings: Settings) -> Iterator[Finding]:
     """Compare the room beside the model with what is still to come there."""
     published = settings.model.published

@@ -70,6 +70,7 @@ def test_all_that_is_wanted_arrives_and_a_second_time_asks_for_nothing(hub, tmp_
     assert done.returncode == 0, done.stderr
     assert "Complete: 14 files of weights" in done.stdout
     assert done.stdout.startswith("Qwen/Qwen-Image: 57.7 GB in all, to /")
+    assert "\nIts licence: Apache-2.0\n" in done.stdout
     assert "downloading the model: 0% of 57.7 GB" in done.stdout
     for name, data in hub.files.items():
         path = tmp_path / "model" / "Qwen/Qwen-Image" / name

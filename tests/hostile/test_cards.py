@@ -82,4 +82,4 @@ def test_settings_with_any_styles(language, names):
             assert len(panel.embed()) <= 6000
             assert all(len(field.value or "") <= 1024 for field in panel.embed().fields)
             judge_view(panel.view())
-        assert len(help_text()) <= 2000
+            assert len(help_text(model)) <= 2000

@@ -175,6 +175,21 @@ def test_the_real_pytorch(look, monkeypatch):
     assert "built for" in text
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            "Qwen/Qwen-Image-2.1",
+            "of Qwen/Qwen-Image-2.1: Qwen Research License (no commercial use)",
+        ),
+        ("tiny", "of tiny: this bot's own"),
+    ],
+)
+def test_the_licence_is_said(look, monkeypatch, model, said):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", model)
+    assert look("licence") == [("ok", said, "")]
+
+
 def test_a_model_that_is_not_there_yet(look, tmp_path, monkeypatch):
     ((level, text, step),) = look("model files")
     assert level == "warning"

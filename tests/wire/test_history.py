@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from bot.catalogue.models import find_model
+from bot.words import speaking
+from cogs.help import help_text
 from tests.wire.kit import controls, job_id_of, staged, text_of
 
 
@@ -105,6 +108,19 @@ async def test_help_fits_and_names_the_commands(stage):
     assert len(answer.content) <= 2000
     for command in ("/imagine", "/queue", "/history", "/show", "/settings"):
         assert command in answer.content
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "last"),
+    [
+        ("Qwen/Qwen-Image", "en", "Drawn by Qwen/Qwen-Image."),
+        ("Qwen/Qwen-Image-2.1", "en", "⚠️ The model's licence allows no commercial use."),
+        ("Qwen/Qwen-Image-2.1", "zh_CN", "⚠️ 该模型的许可证不允许商业用途。"),
+    ],
+)
+def test_help_says_what_draws_and_what_its_licence_forbids(name, language, last):
+    with speaking(language):
+        assert help_text(find_model(name)).splitlines()[-1] == last
 
 
 async def test_every_command_says_where_it_works(stage):
