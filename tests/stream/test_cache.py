@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import shutil
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -52,10 +53,14 @@ def test_the_published_files_become_the_packed_blocks_of_the_layout(pipe, publis
     assert key_of("outer") == ("outer", -1)
 
 
-def test_the_cache_is_written_once_and_then_used(model) -> None:
+def test_the_cache_is_written_once_and_then_used(model, caplog) -> None:
+    caplog.set_level("INFO")
     first = opened(model)
     assert not first.cached
     built = loaded(first)
+    said = f"once for this IMAGE_PRECISION; later starts read it from {model / 'fp8-cache'}."
+    assert re.search(rf"The transformer was converted in \d+ s, {said}", caplog.text)
+    caplog.clear()
     assert files_in(model) == ["transformer.json", "transformer.weights"]
     assert first.stats.source == "files"
     written = [path.stat() for path in (model / "fp8-cache").iterdir()]
@@ -72,6 +77,7 @@ def test_the_cache_is_written_once_and_then_used(model) -> None:
     assert [(s.st_ino, s.st_mtime_ns) for s in after] == [
         (s.st_ino, s.st_mtime_ns) for s in written
     ]
+    assert "converted" not in caplog.text
     assert measure(second, CPU).items == len(built)
 
 

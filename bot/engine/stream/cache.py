@@ -173,6 +173,14 @@ class Checkpoint:
                 progress(mark("writing the weights cache"), None)
                 self._save(complete=True)
             stats.seconds += time.perf_counter() - started
+            if self._writes and stats.packed:
+                log.info(
+                    "The %s was converted in %.0f s, once for this IMAGE_PRECISION; later starts "
+                    "read it from %s.",
+                    self.part,
+                    stats.seconds,
+                    self.folder,
+                )
         finally:
             pool.shutdown(cancel_futures=True)
 
