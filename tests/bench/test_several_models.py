@@ -31,6 +31,7 @@ def check_promises(figures, engines: int = 1) -> None:
     assert figures["ended_once"] == figures["jobs"]
 
 
+@pytest.mark.slow
 def test_an_hour_of_three_models(tmp_path):
     plain, rule = days(tmp_path, replace(DAY, switch_seconds=10.0))
     check_promises(plain)
