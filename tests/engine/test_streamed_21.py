@@ -168,6 +168,7 @@ def test_turbo_draws_at_its_own_levels(tmp_path, monkeypatch, strength) -> None:
     assert made.image.getextrema() != ((0, 0),) * 3
 
 
+@pytest.mark.slow
 def test_from_its_cache_alone_it_draws_the_same(tmp_path) -> None:
     from bot.engine.stream.drop import download_and_drop
 

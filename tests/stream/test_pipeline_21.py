@@ -50,6 +50,8 @@ from tests.stream.kit import budget_for, error
 WIDTH, HEIGHT, STEPS = 160, 96, 3
 PROMPT, NEGATIVE = "a cat on a mat, in oil", "fog"
 
+pytestmark = pytest.mark.slow
+
 
 class Kept(QwenImage21VAE):
     """Remembers what it decoded last."""

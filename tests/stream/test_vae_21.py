@@ -19,6 +19,8 @@ from bot.engine.stream.slim_vae import slim
 from bot.engine.stream.vae_kind import QWEN_IMAGE_21_VAE as KIND
 from tests.stream.kit import error
 
+pytestmark = pytest.mark.slow
+
 
 def stock(dtype: torch.dtype = torch.float32) -> QwenImage21VAE:
     torch.manual_seed(5)
