@@ -11,7 +11,8 @@ import pytest
 
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.engine.parent.process import EngineProcess
-from bot.engine.protocol import EngineRequest, Event, Finished
+from bot.engine.protocol import EngineRequest, Event, Finished, Step
+from bot.errors import GenerationCancelled
 
 HERE = Path(__file__).parent
 
@@ -59,6 +60,21 @@ async def react(
     async with asyncio.timeout(60):
         async for event in engine.generate(wanted):
             await on_event(event)
+
+
+async def cancelled_at(step: int, engine: EngineProcess, wanted: EngineRequest) -> int:
+    """Cancel at a step; return the last step that was done all the same."""
+    done: list[int] = []
+
+    async def on_event(event: Event) -> None:
+        if isinstance(event, Step):
+            done.append(event.index)
+            if event.index == step:
+                await engine.cancel(wanted.job_id)
+
+    with pytest.raises(GenerationCancelled):
+        await react(engine, wanted, on_event)
+    return done[-1]
 
 
 async def draw_well(engine: EngineProcess, wanted: EngineRequest) -> list[Event]:

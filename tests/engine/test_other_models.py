@@ -14,8 +14,8 @@ from bot.engine.models.diffsynth import DiffSynthModel
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Step
-from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
-from tests.engine.kit import Quiet, draw, draw_well, react, request
+from bot.errors import EngineError, EngineErrorKind
+from tests.engine.kit import Quiet, cancelled_at, draw, draw_well, request
 from tests.engine.small_models import MODULES, QWEN, SDXL, device, published_name, small, write
 
 ROOT = Path(__file__).parents[2]
@@ -120,17 +120,8 @@ async def test_a_lora_is_refused_in_a_sentence(engine, model, tmp_path) -> None:
 @in_a_child
 async def test_cancel_acts_at_the_next_step(engine, tmp_path) -> None:
     await engine.load()
-    pid, steps = engine.pid, []
-
-    async def on_event(event) -> None:
-        if isinstance(event, Step):
-            steps.append(event.index)
-            if event.index == 2:
-                await engine.cancel("job1")
-
-    with pytest.raises(GenerationCancelled):
-        await react(engine, request(tmp_path, PROMPT, steps=100), on_event)
-    assert 2 <= steps[-1] < 50
+    pid = engine.pid
+    assert 2 <= await cancelled_at(2, engine, request(tmp_path, PROMPT, steps=100)) < 50
     await drawn(engine, tmp_path)
     assert engine.pid == pid
 

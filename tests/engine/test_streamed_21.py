@@ -14,8 +14,8 @@ from bot.engine.files import find
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Preview, Step
-from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
-from tests.engine.kit import Quiet, draw, draw_well, react, request
+from bot.errors import EngineError, EngineErrorKind
+from tests.engine.kit import Quiet, cancelled_at, draw, draw_well, request
 from tests.engine.small_models import QWEN, TURBO, small, streamed, write
 
 ROOT = Path(__file__).parents[2]
@@ -112,17 +112,8 @@ async def test_cancel_acts_at_the_next_step_and_a_missing_lora_has_a_sentence(
     engine, tmp_path
 ) -> None:
     await engine.load()
-    pid, steps = engine.pid, []
-
-    async def on_event(event) -> None:
-        if isinstance(event, Step):
-            steps.append(event.index)
-            if event.index == 2:
-                await engine.cancel("job1")
-
-    with pytest.raises(GenerationCancelled):
-        await react(engine, request(tmp_path, PROMPT, steps=100), on_event)
-    assert 2 <= steps[-1] < 50
+    pid = engine.pid
+    assert 2 <= await cancelled_at(2, engine, request(tmp_path, PROMPT, steps=100)) < 50
     with pytest.raises(EngineError) as caught:
         await draw(engine, request(tmp_path, loras=(("style", 1.0),)))
     assert caught.value.kind is EngineErrorKind.REFUSED
