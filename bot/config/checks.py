@@ -52,6 +52,14 @@ def known_model(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def known_models(value: Any) -> Any:
+    """Return the full names of models that are separated by commas, each once, in their order."""
+    if not isinstance(value, str):
+        return value
+    names = (part.strip() for part in value.split(","))
+    return tuple(dict.fromkeys(known_model(name) for name in names if name))
+
+
 def readable_engines(value: str) -> str:
     """Return it if it says where pictures are drawn."""
     if not _ENGINES.fullmatch(value):

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from bot.config.settings import Settings
 
 
-def model_as_set(settings: Settings) -> ModelSpec:
-    """Return the model of the settings.
+def model_as_set(settings: Settings, name: str) -> ModelSpec:
+    """Return the model `name`, with the quality levels of the settings.
 
     DiffSynth's own pipelines have plain guidance and compute every step: there is no `balanced`,
     nor where the model itself has none. A model with noise levels of its own has its own steps.
     """
-    spec = find_model(settings.image_model_name)
+    spec = find_model(name)
     if spec.noise_levels:
         return spec
     levels = {

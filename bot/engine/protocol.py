@@ -51,6 +51,8 @@ class EngineRequest:
     """Whether guidance keeps the norm of the conditional prediction."""
     reuse: float = 0.0
     """The relative change up to which a step uses the last prediction again; 0 never does."""
+    model: str | None = None
+    """The model that draws it; None: the one that the engine was started with."""
     time_limit_s: float | None = None
     """The most seconds that drawing may take, loading and compiling apart; None: no limit."""
 

@@ -47,6 +47,7 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "shift": request.shift,
         "cfg_norm": request.cfg_norm,
         "reuse": request.reuse,
+        "model": request.model,
     }
 
 
@@ -69,6 +70,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         shift=_shift(header["shift"]),
         cfg_norm=header["cfg_norm"] is True,
         reuse=float(header["reuse"]),
+        model=header["model"],
     )
 
 
