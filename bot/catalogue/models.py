@@ -8,7 +8,7 @@ reads what there must be from `published`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bot.errors import ConfigError
@@ -258,6 +258,21 @@ _QWEN_QUALITIES: Final = {
 
 _TURBO_LEVELS: Final = (1.0, 0.978453, 0.95418, 0.926626, 0.89508, 0.845148, 0.704534, 0.414568)
 
+_TINY: Final = ModelSpec(
+    "tiny",
+    "tiny",
+    _TINY_SIZES,
+    {
+        "fast": Quality(6, 4.0),
+        # Of fewer steps each changes more: measured (docs/models.md).
+        BALANCED: Quality(10, 4.0, 0.3),
+        "standard": Quality(10, 4.0),
+        "high": Quality(16, 4.0),
+    },
+    512,
+    streamed=True,
+)
+
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
     for spec in (
@@ -318,20 +333,9 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             # What the engine keeps free (bot/engine/models/networks.py) rests on it.
             largest_asked=1536,
         ),
-        ModelSpec(
-            "tiny",
-            "tiny",
-            _TINY_SIZES,
-            {
-                "fast": Quality(6, 4.0),
-                # Of fewer steps each changes more: measured (docs/models.md).
-                BALANCED: Quality(10, 4.0, 0.3),
-                "standard": Quality(10, 4.0),
-                "high": Quality(16, 4.0),
-            },
-            512,
-            streamed=True,
-        ),
+        _TINY,
+        # The same networks with a low-rank difference: drawings in ink.
+        replace(_TINY, name="tiny-ink"),
     )
 }
 
