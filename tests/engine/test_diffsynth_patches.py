@@ -47,10 +47,10 @@ with quick_imports():
     from bot.engine.models import qwen_image_21
     from diffsynth.models import qwen_image_21_dit
 hollow = qwen_image_21_dit.attention_forward
-assert isinstance(hollow, type), "quick_imports leaves it whole: _mend_attention is not needed"
+assert isinstance(hollow, type), "quick_imports leaves it whole: mend_attention is not needed"
 used = qwen_image_21_dit._attention.__code__.co_names
 assert "attention_forward" in used, "DiffSynth's transformer calls another attention function"
-qwen_image_21._mend_attention()
+qwen_image_21.mend_attention()
 q, k, v = torch.randn(3, 1, 5, 2, 8)
 want = torch.nn.functional.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)))
 torch.testing.assert_close(qwen_image_21_dit._attention(q, k, v), want.transpose(1, 2))

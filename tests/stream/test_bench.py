@@ -46,6 +46,23 @@ def test_the_benchmark_runs_at_toy_size(tmp_path, capsys):
     assert "DiffSynth bf16 eager" in capsys.readouterr().out
 
 
+def test_it_measures_the_other_kind_of_transformer(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    target = tmp_path / "figures.json"
+    options = (
+        "--model Qwen/Qwen-Image-2.1 --device cpu --small --size 128x96 --large 160x160 "
+        "--budgets 0.5 --rounds 1 --layers 2 --steps 1 --schedule 3 --no-compile"
+    )
+    assert run(parser.parse_args([*options.split(), "--json", str(target)])) == 0
+    figures = json.loads(target.read_text(encoding="utf-8"))
+    assert "depth" not in figures
+    for name, variant in figures["variants"].items():
+        assert 0 < variant["error_float32"] < 0.05, name
+        assert name.startswith("DiffSynth") or variant["identical_to_resident"]
+    assert figures["cancel_s"] > 0
+
+
 def test_its_command_line_needs_no_torch():
     code = "import sys, bot.lab.step.options; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=50).returncode == 0

@@ -72,7 +72,7 @@ def words(tmp_path_factory):
 
 def networks() -> dict[str, Any]:
     """The same ones at each call."""
-    qwen_image_21._mend_attention()
+    qwen_image_21.mend_attention()
     torch.set_num_threads(1)
     torch.manual_seed(3)
     with pytest.MonkeyPatch.context() as patch:

@@ -10,6 +10,7 @@ from diffsynth.models.qwen_image_21_dit import QwenImage21DiT
 from diffsynth.pipelines.qwen_image_21 import model_fn_qwen_image_21
 
 from bot.engine.models import qwen_image_21
+from bot.engine.stream import prefixes
 from bot.engine.stream.budget import Work
 from bot.engine.stream.denoise import DenoiseInputs, denoise, noise
 from bot.engine.stream.layout import Precision
@@ -23,7 +24,7 @@ TEXT, LAYERS = 48, 4
 WIDTH, HEIGHT = 160, 96
 TIMESTEPS = torch.tensor([1000.0, 700.3, 333.3])
 
-qwen_image_21._mend_attention()
+qwen_image_21.mend_attention()
 
 
 @cache
@@ -131,6 +132,28 @@ def test_the_plan_counts_the_prompts_keys_and_values():
     generation = dit.prepare(prompts()[:1], TIMESTEPS, width=WIDTH, height=HEIGHT)
     kept = sum(t.nbytes for prefix in generation.prefixes for block in prefix for t in block)
     assert kept == dit.network.kept_bytes(generation.work)
+
+
+def test_a_prompt_is_read_once_for_all_its_pictures(monkeypatch):
+    dit, reads = streamed(), []
+    real = prefixes.read_prefix
+    monkeypatch.setattr(
+        prefixes, "read_prefix", lambda *given: (reads.append(len(given[1])), real(*given))[1]
+    )
+    first = predicted(dit, guidance=3.0)
+    assert reads == [11, 5] * LAYERS
+    # Another size, schedule and number of pictures; then without the negative prompt, and with it.
+    dit.prepare(prompts(), TIMESTEPS[:2], width=96, height=96, pictures=2)
+    predicted(dit)
+    assert reads == [11, 5] * LAYERS
+    assert torch.equal(predicted(dit, guidance=3.0), first)
+    assert reads == [11, 5] * LAYERS + [5] * LAYERS
+    # An equal prompt is the same one; other arithmetic reads anew.
+    dit.prepare([prompts()[0].clone()], TIMESTEPS, width=WIDTH, height=HEIGHT)
+    assert reads == [11, 5] * LAYERS + [5] * LAYERS
+    dit.network.forget()
+    predicted(dit)
+    assert reads[-LAYERS:] == [11] * LAYERS
 
 
 def test_the_loop_draws_as_the_pipelines():

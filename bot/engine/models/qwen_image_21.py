@@ -44,7 +44,7 @@ def assemble(
     """Load the networks for `device`."""
     from transformers import AutoProcessor  # noqa: PLC0415 - slow to import
 
-    _mend_attention()
+    mend_attention()
     found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
     pipe: Any = QwenImage21Pipeline(device=device, torch_dtype=torch.bfloat16)
     pipe.dit = found["qwen_image_21_dit"]
@@ -57,7 +57,7 @@ def assemble(
     return Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start, tile_size=512, tile_stride=384)
 
 
-def _mend_attention() -> None:
+def mend_attention() -> None:
     """Give the transformer its attention function, which `quick_imports` left hollow."""
     real = importlib.import_module("diffsynth.core.attention.attention")
     qwen_image_21_dit.attention_forward = real.attention_forward

@@ -15,13 +15,12 @@ from bot.engine.stream.budget import Peak, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout, single_layout
 from bot.engine.stream.network import Inputs
+from bot.engine.stream.prefixes import Prefix, Prefixes
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.single_block import (
-    KeysValues,
     SingleKernel,
     SingleWeights,
-    read_prefix,
     run_single_block,
 )
 from bot.engine.stream.weights import WeightStore
@@ -45,7 +44,7 @@ class SingleGeneration:
     """
 
     work: Work
-    prefixes: tuple[tuple[KeysValues, ...], ...]
+    prefixes: tuple[Prefix, ...]
     ropes: tuple[Tensor, ...]
     rows: Tensor
     final: Tensor
@@ -81,6 +80,7 @@ class SingleStream:
         layout = single_layout(geometry, settings.dtype, settings.precision.storage)
         self.layouts: Mapping[Kind, Layout] = {"block": layout}
         self.outer = outer.to(device=device.torch, dtype=settings.dtype)
+        self._prefixes = Prefixes()
 
     @property
     def text_width(self) -> int:
@@ -113,35 +113,29 @@ class SingleStream:
         return SingleWeights(qkv, small["norms"], out, up, down)
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> SingleGeneration:
-        """See `TransformerNetwork`. One pass over the prompts' tokens, through all blocks."""
+        """See `TransformerNetwork`. New prompts' tokens go through all blocks, in one pass."""
         work = inputs.work
-        # As the pipeline does: rounded to the activations' type, then divided; 0 is the prompt's.
-        scaled = inputs.timesteps.to(self._device, self._dtype) / 1000
-        embedded = self.outer.time_text_embed(
-            torch.cat([scaled, scaled.new_zeros(1)]), self.outer.proj_out.weight
-        )
-        rows = self.outer.modulation(embedded).unflatten(-1, (_ROWS, -1))
-        rows = torch.stack(
-            [r.tanh() if n in _GATES else 1 + r for n, r in enumerate(rows.unbind(1))], dim=1
-        )
-        norm_out = self.outer.norm_out
-        final = 1 + norm_out.linear(functional.silu(embedded[:-1]))
+        # As the pipeline does: rounded to the activations' type, then divided.
+        rows, embedded = self._modulation(inputs.timesteps.to(self._device, self._dtype) / 1000)
+        # The prompt's is that of 0, and computed apart: no schedule may change a bit of it.
+        still, _ = self._modulation(torch.zeros(1, device=self._device, dtype=self._dtype))
+        final = 1 + self.outer.norm_out.linear(functional.silu(embedded))
         ropes = [self._ropes(work, len(prompt)) for prompt in inputs.prompts]
-        texts = [
-            self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
-            for prompt in inputs.prompts
-        ]
-        prefixes: list[list[KeysValues]] = [[] for _ in texts]
-        weights.begin("block")
-        for index in range(self.geometry.layers):
-            with weights.block(index, inputs.additions, wide=inputs.wide) as bound:
-                for branch, (text_rope, _) in enumerate(ropes):
-                    texts[branch], read = read_prefix(
-                        inputs.kernel, texts[branch], rows[-1], bound, text_rope
-                    )
-                    prefixes[branch].append(read)
-        images = tuple(image for _, image in ropes)
-        return SingleGeneration(work, tuple(map(tuple, prefixes)), images, rows[:-1], final)
+        texts, images = zip(*ropes, strict=True)
+        prefixes = self._prefixes.of(inputs, weights, self._tokens, still[0], texts)
+        return SingleGeneration(work, prefixes, images, rows, final)
+
+    def _modulation(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows [n, 4, dim] of timesteps [n] from 1 down, and their embeddings."""
+        embedded = self.outer.time_text_embed(scaled, self.outer.proj_out.weight)
+        rows = self.outer.modulation(embedded).unflatten(-1, (_ROWS, -1)).unbind(1)
+        made = [r.tanh() if n in _GATES else 1 + r for n, r in enumerate(rows)]
+        return torch.stack(made, dim=1), embedded
+
+    def _tokens(self, prompt: Tensor) -> Tensor:
+        """Return a prompt's [tokens, dim] for the blocks."""
+        tokens: Tensor = self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
+        return tokens
 
     def moment(self, generation: SingleGeneration, step: int) -> SingleMoment:
         """See `TransformerNetwork`."""
@@ -203,7 +197,8 @@ class SingleStream:
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
     def forget(self) -> None:
-        """See `TransformerNetwork`: nothing is kept."""
+        """See `TransformerNetwork`."""
+        self._prefixes.forget()
 
     def _ropes(self, work: Work, length: int) -> tuple[Tensor, Tensor]:
         """Return the rotations of a prompt of `length` tokens, and of the picture after it."""

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.catalogue.lightning import GUIDANCE, SHIFT
+from bot.catalogue.models import find_model
 from bot.engine.files.find import MARKER
 from bot.engine.options import EngineOptions, SilenceLimits
 from bot.engine.parent.process import EngineProcess
@@ -39,7 +40,7 @@ from pathlib import Path
 from bot.lab.step.random_files import write
 layers = int(sys.argv[3]) or None
 say = lambda text: print(text, flush=True)
-write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, layers=layers)
+write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, model=sys.argv[4], layers=layers)
 """
 RANDOM_LORA: Final = """
 import sys, torch
@@ -82,6 +83,11 @@ def rows(steps: int) -> dict[str, Row]:
         Row("fp8-fast", at(14, precision="fp8-fast"), (*twice, (steps, 4))),
         Row("fp8-fast-8", at(8, precision="fp8-fast"), twice),
         Row("fp8-fast-4", at(4, precision="fp8-fast"), twice),
+        *(
+            Row(name + size, at(gib, precision=name), twice)
+            for name in ("int8", "int8-fast")
+            for size, gib in (("", 14), ("-8", 8), ("-4", 4))
+        ),
         Row("fp8-eager", at(14, compile=False), twice),
         Row("unpinned", at(14, pipeline=UNPINNED), twice),
         Row("unpinned-8", at(8, pipeline=UNPINNED), twice),
@@ -137,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
 def write_random_files(options: argparse.Namespace) -> None:
     """Write files of a model, if `options` ask for them, in a process that ends with its memory."""
     if options.random:
-        values = (str(options.folder), options.device, str(options.layers or 0))
+        values = (str(options.folder), options.device, str(options.layers or 0), options.model)
         command = [sys.executable, "-c", RANDOM, *values]
         subprocess.run(command, check=True)  # noqa: S603 - this very program
         (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
@@ -191,8 +197,9 @@ def _request(
     folder: Path, name: str, steps: int, pictures: int, options: argparse.Namespace
 ) -> EngineRequest:
     width, height = (int(part) for part in options.size.split("x"))
+    guidance = find_model(options.model).qualities["standard"].guidance
     return EngineRequest(
-        name, _PROMPT, "", width, height, steps, 4.0, tuple(range(pictures)), folder,
+        name, _PROMPT, "", width, height, steps, guidance, tuple(range(pictures)), folder,
         tuple({"parameters": name} for _ in range(pictures)),
     )  # fmt: skip
 

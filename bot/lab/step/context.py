@@ -21,9 +21,10 @@ from bot.engine.stream.layout import Geometry, Precision
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
+from bot.errors import BotError
 from bot.lab.step import parts, random_weights
+from bot.lab.step.subject import SUBJECTS, Subject
 
-GUIDANCE: Final = 4.0
 TEXT_TOKENS: Final = (110, 12)
 DTYPE: Final = torch.bfloat16
 
@@ -45,6 +46,12 @@ class Variant:
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+def _subject(model: str) -> Subject:
+    if model not in SUBJECTS:
+        raise BotError(f"This benchmark measures {' or '.join(SUBJECTS)}.")
+    return SUBJECTS[model]
+
+
 class Context:
     """Builds steps and runs them; collects `figures`."""
 
@@ -52,14 +59,16 @@ class Context:
         self.options = options
         self.cuda: bool = options.device.startswith("cuda")
         self.device = open_device(options.device).torch
-        geometry = random_weights.SMALL if options.small else random_weights.FULL
+        self.subject = subject = _subject(options.model)
+        geometry = subject.small if options.small else subject.full
         layers = options.layers or geometry.layers
         self.geometry = Geometry(layers, geometry.dim, geometry.heads)
-        self.text = random_weights.SMALL_TEXT if options.small else random_weights.FULL_TEXT
+        self.text = subject.small_text if options.small else subject.text
+        tokens = TEXT_TOKENS if subject.guidance != 1.0 else TEXT_TOKENS[:1]
         width, height = (int(x) for x in options.size.split("x"))
-        self.usual = Work(width, height, 1, TEXT_TOKENS)
+        self.usual = Work(width, height, 1, tokens)
         generator = torch.Generator().manual_seed(1)
-        self.prompts = [torch.randn(n, self.text, generator=generator) for n in TEXT_TOKENS]
+        self.prompts = [torch.randn(n, self.text, generator=generator) for n in tokens]
         self.figures: dict[str, Any] = {"machine": parts.machine(self.cuda)}
         self.variants = self._variants()
         self.failed = 0
@@ -139,31 +148,31 @@ class Context:
         """Return a request for one usual picture."""
         return DenoiseInputs(
             self.prompts[0],
-            self.prompts[1],
+            self.prompts[1] if len(self.prompts) > 1 else None,
             (seed,),
             self.usual.width,
             self.usual.height,
             steps=self.options.schedule,
-            guidance=GUIDANCE,
+            guidance=self.subject.guidance,
         )
 
     def stepper(self, variant: Variant, size: str = "", pictures: int = 1) -> Callable[[], Tensor]:
         """Return one step of `variant`, ready to run; its output stays on the device."""
         width, height = (int(x) for x in (size or self.options.size).split("x"))
-        latents = noise(range(pictures), width, height, DTYPE)
+        latents = self.noise(width, height, pictures)
         timesteps = self.schedule(width, height)
         if variant.precision is None:
             if self.reference is None:
                 self.reference = random_weights.random_dit(
-                    self.geometry, self.text, self.device, DTYPE
+                    self.geometry, self.text, self.device, DTYPE, self.subject
                 )
             return parts.reference_step(
+                self.subject,
                 self.reference,
                 variant.compiled,
                 self.prompts,
                 latents.to(self.device),
                 timesteps,
-                GUIDANCE,
             )
         dit = self.settled(variant)
         generation = dit.prepare(
@@ -171,7 +180,11 @@ class Context:
         )
         latents = latents.to(self.device)
         variant.figures |= {"resident": len(dit.resident), "matmul": str(dit.execution.matmul)}
-        return lambda: dit.predict(generation, 0, latents, GUIDANCE)
+        return lambda: dit.predict(generation, 0, latents, self.subject.guidance)
+
+    def noise(self, width: int, height: int, pictures: int = 1) -> Tensor:
+        """Return the latents that `pictures` begin with."""
+        return noise(range(pictures), width, height, DTYPE, self.subject.latents)
 
     def settled(self, variant: Variant) -> StreamedDiT:
         """Configure `variant`; blocks that an earlier, larger one kept leave the device."""

@@ -15,6 +15,11 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's options to `parser`."""
     parser.add_argument("--device", default="cuda", help="cuda or cpu")
+    parser.add_argument(
+        "--model",
+        default="Qwen/Qwen-Image",
+        help="Qwen/Qwen-Image, or Qwen/Qwen-Image-2.1 for its transformer (without LoRA)",
+    )
     parser.add_argument("--small", action="store_true", help="a toy network, for any machine")
     parser.add_argument("--layers", type=int, help="fewer blocks than the model's 60")
     parser.add_argument(

@@ -9,7 +9,6 @@ from importlib import metadata
 from typing import Any
 
 import torch
-from diffsynth.pipelines.qwen_image import model_fn_qwen_image
 from torch import Tensor
 
 from bot.engine.stream import attention
@@ -22,6 +21,7 @@ from bot.engine.stream.quantize import (
     quantize_tokens,
     scaled_mm,
 )
+from bot.lab.step.subject import Subject
 
 
 def machine(cuda: bool) -> dict[str, Any]:
@@ -123,14 +123,14 @@ def _product(
 
 
 def reference_step(
+    subject: Subject,
     dit: Any,
     compiled: bool,
     prompts: Sequence[Tensor],
     latents: Tensor,
     timesteps: Tensor,
-    guidance: float,
 ) -> Callable[[], Tensor]:
-    """Return DiffSynth's own step, both branches, with or without compiled blocks."""
+    """Return DiffSynth's own step, all branches, with or without compiled blocks."""
     for block in dit.transformer_blocks:
         # There is no public way back from `compile`, and compiling anew costs a minute.
         if compiled and not hasattr(block, "kept"):
@@ -138,34 +138,31 @@ def reference_step(
             block.kept = block._compiled_call_impl  # noqa: SLF001
         block._compiled_call_impl = block.kept if compiled else None  # noqa: SLF001
 
-    predict = reference_branch(dit, latents, timesteps)
+    predict = reference_branch(subject, dit, latents, timesteps)
 
     @torch.no_grad()
     def step() -> Tensor:
-        positive, negative = (predict(prompt) for prompt in prompts)
-        return negative + guidance * (positive - negative)
+        return guided(subject, [predict(prompt) for prompt in prompts])
 
     return step
 
 
-def reference_branch(dit: Any, latents: Tensor, timesteps: Tensor) -> Callable[[Tensor], Tensor]:
+def guided(subject: Subject, branches: Sequence[Tensor]) -> Tensor:
+    """Return the prediction of one branch, or of both with the subject's guidance."""
+    if len(branches) == 1:
+        return branches[0]
+    positive, negative = branches
+    return negative + subject.guidance * (positive - negative)
+
+
+def reference_branch(
+    subject: Subject, dit: Any, latents: Tensor, timesteps: Tensor
+) -> Callable[[Tensor], Tensor]:
     """Return DiffSynth's own prediction for one prompt's embedding."""
-    device, dtype = latents.device, latents.dtype
-    timestep = timesteps[0].unsqueeze(0).to(device, dtype)
-
-    def predict(prompt: Tensor) -> Tensor:
-        mask = torch.ones(1, len(prompt), dtype=torch.long, device=device)
-        return model_fn_qwen_image(
-            dit=dit,
-            latents=latents,
-            timestep=timestep,
-            prompt_emb=prompt.to(device, dtype)[None],
-            prompt_emb_mask=mask,
-            height=8 * latents.shape[2],
-            width=8 * latents.shape[3],
-        )
-
-    return predict
+    timestep = timesteps[0].unsqueeze(0).to(latents.device, latents.dtype)
+    return lambda prompt: subject.branch(
+        dit, latents, timestep, prompt.to(latents.device, latents.dtype)
+    )
 
 
 def profile(step: Callable[[], Any], rows: int = 14) -> list[tuple[str, float, int]]:

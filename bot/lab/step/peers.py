@@ -17,12 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from bot.engine.stream.budget import GIB
-from bot.engine.stream.denoise import noise
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import parts, random_weights
-from bot.lab.step.context import DTYPE, GUIDANCE, Context, Variant
+from bot.lab.step.context import DTYPE, Context, Variant
 
 
 class _Root(nn.Module):
@@ -69,14 +68,13 @@ def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float,
     hooks: Any = importlib.import_module("diffusers.hooks")
     dit = random_weights.random_dit(context.geometry, context.text, context.device, DTYPE)
     size = context.usual
-    latents = noise(range(1), size.width, size.height, DTYPE).to(context.device)
+    latents = context.noise(size.width, size.height).to(context.device)
     timesteps = context.schedule(size.width, size.height)
-    predict = parts.reference_branch(dit, latents, timesteps)
+    predict = parts.reference_branch(context.subject, dit, latents, timesteps)
 
     @torch.no_grad()
     def step(branch: Callable[[Tensor], Tensor]) -> Tensor:
-        positive, negative = (branch(prompt) for prompt in context.prompts)
-        return negative + GUIDANCE * (positive - negative)
+        return parts.guided(context.subject, [branch(prompt) for prompt in context.prompts])
 
     exact = step(predict).float().cpu()
     if fp8:
@@ -120,8 +118,8 @@ def _ours_plain(context: Context, budget: int) -> tuple[float, float, Tensor]:
         width=size.width,
         height=size.height,
     )
-    latents = noise(range(1), size.width, size.height, DTYPE).to(device)
-    return _run(context, lambda: dit.predict(generation, 0, latents, GUIDANCE))
+    latents = context.noise(size.width, size.height).to(device)
+    return _run(context, lambda: dit.predict(generation, 0, latents, context.subject.guidance))
 
 
 def _run(context: Context, step: Callable[[], Tensor]) -> tuple[float, float, Tensor]:

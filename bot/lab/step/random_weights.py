@@ -8,16 +8,15 @@ from typing import Any, Final
 
 import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
-from diffsynth.models.qwen_image_dit import QwenImageTransformerBlock
 from torch import Tensor
 
-from bot.engine.stream.any_dit import AnyDiT
 from bot.engine.stream.layout import Geometry
+from bot.lab.step.subject import QWEN_IMAGE, Subject
 
-FULL: Final = Geometry(layers=60, dim=3072, heads=24)
-FULL_TEXT: Final = 3584
-SMALL: Final = Geometry(layers=6, dim=128, heads=2)
-SMALL_TEXT: Final = 48
+FULL: Final = QWEN_IMAGE.full
+FULL_TEXT: Final = QWEN_IMAGE.text
+SMALL: Final = QWEN_IMAGE.small
+SMALL_TEXT: Final = QWEN_IMAGE.small_text
 
 
 def _values(
@@ -36,26 +35,32 @@ def _values(
 
 
 def random_block(
-    geometry: Geometry, index: int, device: torch.device, dtype: torch.dtype
+    geometry: Geometry,
+    index: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    subject: Subject = QWEN_IMAGE,
 ) -> dict[str, Tensor]:
     """Return block `index`'s tensors, always the same ones on the same kind of device."""
     with skip_model_initialization():
-        block = QwenImageTransformerBlock(
-            dim=geometry.dim,
-            num_attention_heads=geometry.heads,
-            attention_head_dim=geometry.head_dim,
-        )
+        block = subject.block(geometry)
     return _values(block.named_parameters(), index, device, dtype)
 
 
 def random_dit(
-    geometry: Geometry, text: int, device: torch.device, dtype: torch.dtype, *, blocks: bool = True
+    geometry: Geometry,
+    text: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    subject: Subject = QWEN_IMAGE,
+    *,
+    blocks: bool = True,
 ) -> Any:
     """Return DiffSynth's transformer; the weights of its blocks are those of `random_block`."""
     with skip_model_initialization():
-        dit: Any = AnyDiT(geometry, text, blocks=blocks)
+        dit: Any = subject.whole(geometry, text, blocks)
     outer = ((n, p) for n, p in dit.named_parameters() if not n.startswith("transformer_blocks"))
     dit.load_state_dict(_values(outer, 10_000, device, dtype), assign=True, strict=False)
     for index, block in enumerate(dit.transformer_blocks):
-        block.load_state_dict(random_block(geometry, index, device, dtype), assign=True)
+        block.load_state_dict(random_block(geometry, index, device, dtype, subject), assign=True)
     return dit.eval().requires_grad_(requires_grad=False)

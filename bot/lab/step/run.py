@@ -6,23 +6,26 @@ import argparse
 import math
 import statistics
 import time
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from bot.engine.stream import pinned, quantize
 from bot.engine.stream.budget import GIB, activation_bytes
-from bot.engine.stream.denoise import noise
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import parts, random_weights, rowless, unpinned
-from bot.lab.step.context import DTYPE, GUIDANCE, Context, Variant
+from bot.lab.step.context import DTYPE, Context, Variant
 from bot.lab.step.depth import depth
 from bot.lab.step.exact import prediction
 from bot.lab.step.matrices import matrices
 from bot.lab.step.peers import group_offloading
 from bot.lab.step.single import SINGLE
+from bot.lab.step.subject import QWEN_IMAGE
+
+# They measure its own blocks, its modulation, and LoRAs by its layers' names.
+_QWEN_IMAGE_ALONE: Final = ("matrices", "depth", "modulation in bf16", "LoRA", "group offload")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,6 +39,8 @@ def run(options: argparse.Namespace) -> int:
     phases = {"ceilings": ceilings, "matrices": matrices, "depth": depth}
     phases |= {"load": load, "exact": exact, "alone": alone, "rounds": rounds} | SINGLE
     phases["group offload"] = group_offloading
+    if context.subject is not QWEN_IMAGE:
+        phases = {name: phase for name, phase in phases.items() if name not in _QWEN_IMAGE_ALONE}
     for name, phase in phases.items():
         if options.phases is None or name in options.phases.split(",") or name == "load":
             context.guarded(name, lambda p=phase: p(context))
@@ -62,7 +67,9 @@ def load(context: Context) -> None:
 def _load(context: Context, storage: Storage) -> None:
     started = time.perf_counter()
     geometry, device = context.geometry, context.device
-    outer = random_weights.random_dit(geometry, context.text, device, DTYPE, blocks=False)
+    outer = random_weights.random_dit(
+        geometry, context.text, device, DTYPE, context.subject, blocks=False
+    )
     precisions = [p for p in context.precisions if p.storage is storage]
     first = next(v for v in context.variants if v.precision in precisions)
     settings = TransformerSettings(
@@ -73,20 +80,21 @@ def _load(context: Context, storage: Storage) -> None:
         compile=first.compiled,
         usual=context.usual,
     )
-    dit = StreamedDiT(outer, geometry, settings)
+    dit = StreamedDiT(outer, geometry, settings, context.subject.network)
     for index in range(geometry.layers):
-        dit.add_block(index, random_weights.random_block(geometry, index, device, DTYPE))
+        block = random_weights.random_block(geometry, index, device, DTYPE, context.subject)
+        dit.add_block(index, block)
     dit.device.release_cache()
     context.loaded[storage] = dit
     context.use(storage)
     figures: dict[str, Any] = {"seconds": time.perf_counter() - started}
     figures["host_bytes"] = dit.weights.host_bytes
-    block, modulation = (layout.size for layout in dit.layouts)
+    sizes = [layout.size for layout in dit.layouts]
     for precision in precisions:
         for gib in (4, 8, 12, 14, 16, 24):
             dit.configure(gib * GIB, precision, compiled=first.compiled)
             streamed = geometry.layers - len(dit.plan(context.usual).resident)
-            size = streamed * block + geometry.layers * modulation
+            size = streamed * sizes[0] + geometry.layers * sum(sizes[1:])
             figures[f"host GiB, {precision} {gib} GiB"] = round(size / GIB, 2)
     context.figures.setdefault("load", {})[storage] = figures
     context.say(f"load {storage}", figures)
@@ -95,14 +103,14 @@ def _load(context: Context, storage: Storage) -> None:
 def exact(context: Context) -> None:
     """Compute what all variants are compared with: the same prediction in float32."""
     width, height = context.usual.width, context.usual.height
-    latents = noise(range(1), width, height, DTYPE).to(context.device)
+    latents = context.noise(width, height).to(context.device)
     context.exact = prediction(
+        context.subject,
         context.geometry,
         context.text,
         context.prompts,
         latents,
         context.schedule(width, height),
-        GUIDANCE,
         DTYPE,
     )
 
@@ -139,7 +147,11 @@ def _one_alone(context: Context, variant: Variant) -> None:
         context.limit(None)
     allocated, reserved = device.peak()
     planned = activation_bytes(
-        context.usual, context.geometry, DTYPE.itemsize, compiled=variant.compiled
+        context.usual,
+        context.geometry,
+        DTYPE.itemsize,
+        compiled=variant.compiled,
+        peak=context.dit.network.peak,
     )
     variant.output = out.float().cpu()
     variant.figures |= {
