@@ -116,26 +116,19 @@ class SingleStream:
         """See `TransformerNetwork`. New prompts' tokens go through all blocks, in one pass."""
         work = inputs.work
         # As the pipeline does: rounded to the activations' type, then divided.
-        rows, embedded = self._modulation(inputs.timesteps.to(self._device, self._dtype) / 1000)
+        scaled = inputs.timesteps.to(self._device, self._dtype) / 1000
+        rows, embedded = _modulation(self.outer, scaled)
         # The prompt's is that of 0, and computed apart: no schedule may change a bit of it.
-        still, _ = self._modulation(torch.zeros(1, device=self._device, dtype=self._dtype))
+        still, _ = _modulation(self.outer, scaled.new_zeros(1))
         final = 1 + self.outer.norm_out.linear(functional.silu(embedded))
         ropes = [self._ropes(work, len(prompt)) for prompt in inputs.prompts]
+
+        def tokens(prompt: Tensor) -> Tensor:
+            return self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
+
         texts, images = zip(*ropes, strict=True)
-        prefixes = self._prefixes.of(inputs, weights, self._tokens, still[0], texts)
+        prefixes = self._prefixes.of(inputs, weights, tokens, still[0], texts)
         return SingleGeneration(work, prefixes, images, rows, final)
-
-    def _modulation(self, scaled: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows [n, 4, dim] of timesteps [n] from 1 down, and their embeddings."""
-        embedded = self.outer.time_text_embed(scaled, self.outer.proj_out.weight)
-        rows = self.outer.modulation(embedded).unflatten(-1, (_ROWS, -1)).unbind(1)
-        made = [r.tanh() if n in _GATES else 1 + r for n, r in enumerate(rows)]
-        return torch.stack(made, dim=1), embedded
-
-    def _tokens(self, prompt: Tensor) -> Tensor:
-        """Return a prompt's [tokens, dim] for the blocks."""
-        tokens: Tensor = self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
-        return tokens
 
     def moment(self, generation: SingleGeneration, step: int) -> SingleMoment:
         """See `TransformerNetwork`."""
@@ -208,3 +201,11 @@ class SingleStream:
         turns = self.outer.pos_embed([(1, height, width)], pad, device=self._device)
         real = torch.view_as_real(turns)
         return real[:length].contiguous(), real[length:].contiguous()
+
+
+def _modulation(outer: Any, scaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows [n, 4, dim] of timesteps [n], from 1 to 0, and their embeddings [n, dim]."""
+    embedded = outer.time_text_embed(scaled, outer.proj_out.weight)
+    rows = outer.modulation(embedded).unflatten(-1, (_ROWS, -1)).unbind(1)
+    made = [row.tanh() if n in _GATES else 1 + row for n, row in enumerate(rows)]
+    return torch.stack(made, dim=1), embedded
