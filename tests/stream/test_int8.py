@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo.backends.common import aot_autograd
 
 from bot.engine.stream import int8, quantize
 from bot.engine.stream.int8_probe import probe_int8_matmul
@@ -122,7 +123,35 @@ def test_compilers_take_the_operations_as_they_are():
     torch.library.opcheck(int8.quantize_tokens, (x, True))
     tokens, token_scale = int8.quantize_tokens(x, silu=False)
     given = (tokens, token_scale, quantized, scale, bias, torch.float32)
-    torch.library.opcheck(int8.scaled_product, given)
+    torch.library.opcheck(int8.scaled_product, (*given, False))
+
+
+class Taken(Exception):
+    """A compiler was given a whole graph."""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+def test_compilers_launch_the_kernels_themselves_for_any_number_of_tokens(monkeypatch):
+    monkeypatch.setattr(int8, "kernels_work", lambda _: True)  # traced here, run nowhere
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        raise Taken
+
+    quantized, scale = int8.quantize_rows(drawn(48, 128, seed=1))
+    bias = drawn(48)
+    compiled = torch.compile(
+        lambda x: int8.int8_linear(x, quantized, scale, bias),
+        fullgraph=True,
+        backend=aot_autograd(fw_compiler=keep, inference_compiler=keep),
+    )
+    x = drawn(2, 70, 128)
+    torch._dynamo.mark_dynamic(x, 1)  # where a number of tokens is asked for, this is refused
+    with torch.no_grad(), pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="Taken"):
+        compiled(x)
+    called = [str(node.target) for node in graphs[0].graph.nodes]
+    assert called.count("triton_kernel_wrapper_functional") == 2, called
 
 
 @pytest.mark.slow

@@ -91,7 +91,9 @@ def run_block(
     image_qkv = linear(
         kernel.matmul, _norm(image, mod_i[_SCALE1], mod_i[_SHIFT1]), weights.image.qkv
     )
-    text_qkv = linear(kernel.matmul, _norm(text, mod_t[_SCALE1], mod_t[_SHIFT1]), weights.text.qkv)
+    text_qkv = linear(
+        kernel.matmul, _norm(text, mod_t[_SCALE1], mod_t[_SHIFT1]), weights.text.qkv, few=True
+    )
     heads = (3, kernel.geometry.heads, kernel.geometry.head_dim)
     image_heads = image_qkv.unflatten(-1, heads)
     image_out: list[Tensor] = []
@@ -116,7 +118,7 @@ def run_block(
         image, mod_i[_GATE1], linear(kernel.matmul, _stack(image_out), weights.image.out)
     )
     text = torch.addcmul(
-        text, mod_t[_GATE1], linear(kernel.matmul, torch.cat(text_out), weights.text.out)
+        text, mod_t[_GATE1], linear(kernel.matmul, torch.cat(text_out), weights.text.out, few=True)
     )
     image = torch.addcmul(
         image,
@@ -126,7 +128,7 @@ def run_block(
     text = torch.addcmul(
         text,
         mod_t[_GATE2],
-        _mlp(kernel, _norm(text, mod_t[_SCALE2], mod_t[_SHIFT2]), weights.text),
+        _mlp(kernel, _norm(text, mod_t[_SCALE2], mod_t[_SHIFT2]), weights.text, few=True),
     )
     return image, list(text.split(lengths))
 
@@ -139,12 +141,15 @@ def _norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return functional.layer_norm(x, (x.shape[-1],), scale, shift, EPSILON)
 
 
-def linear(matmul: Matmul, x: Tensor, matrix: Matrix) -> Tensor:
-    """Return `x` [..., columns] times the matrix, as it is stored, plus its additions."""
+def linear(matmul: Matmul, x: Tensor, matrix: Matrix, *, few: bool = False) -> Tensor:
+    """Return `x` [..., columns] times the matrix, as it is stored, plus its additions.
+
+    `few` is said of a text's tokens, see `int8_linear`.
+    """
     if matrix.scale is None:
         out = functional.linear(x, matrix.weight, matrix.bias)
     elif matmul is Matmul.INT8:
-        out = int8_linear(x, matrix.weight, matrix.scale, matrix.bias)
+        out = int8_linear(x, matrix.weight, matrix.scale, matrix.bias, few=few)
     else:
         out = fp8_linear(x, matrix.weight, matrix.scale, matrix.bias, matmul)
     return _added(out, x, matrix)
@@ -157,18 +162,18 @@ def _added(out: Tensor, x: Tensor, matrix: Matrix) -> Tensor:
     return out
 
 
-def _mlp(kernel: Kernel, x: Tensor, stream: Stream) -> Tensor:
-    hidden = linear(kernel.matmul, x, stream.up)
+def _mlp(kernel: Kernel, x: Tensor, stream: Stream, *, few: bool = False) -> Tensor:
+    hidden = linear(kernel.matmul, x, stream.up, few=few)
     down = stream.down
     if kernel.matmul is Matmul.INT8 and down.scale is not None:
         # The activation is a part of the pass that rounds; only additions need it as it is.
-        out = int8_linear(hidden, down.weight, down.scale, down.bias, silu=True)
+        out = int8_linear(hidden, down.weight, down.scale, down.bias, silu=True, few=few)
         return out if down.down is None else _added(out, functional.silu(hidden), down)
     if kernel.quick_gelu_folded:
         hidden = functional.silu(hidden, inplace=True)
     else:
         hidden = hidden * torch.sigmoid(QUICK_GELU * hidden)
-    return linear(kernel.matmul, hidden, down)
+    return linear(kernel.matmul, hidden, down, few=few)
 
 
 def turned(x: Tensor, norm: Tensor, rope: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ so that an outlier is shared out among them (ConvRot, arXiv:2512.03673). The mat
 and its own inverse: weights are stored as round(W H), a product is (x H)(W H)^T = x W^T, and
 widening rotates back. Both sides of a product hold whole numbers, so it is exact in int32.
 
-`int8_linear` runs as two operations, which compilers take as they are: one pass rotates and rounds
-tokens, one product applies both scales and the bias as it ends. On a GPU they are Triton kernels
-(`int8_launch`); elsewhere plain code gives the same int32 numbers.
+`int8_linear` runs as two operations: one pass rotates and rounds tokens, one product applies both
+scales and the bias as it ends. On a GPU they are Triton kernels (`int8_launch`), which compilers
+launch themselves; elsewhere plain code, taken as it is, gives the same int32 numbers.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def dequantize(quantized: Tensor, scale: Tensor, out: Tensor) -> None:
     is multiplied and rounded once.
     """
     if kernels_work(out.device):
-        _kernels().widen(quantized, scale, rotation(out.device, torch.bfloat16), out)
+        _kernels().widen(quantized, scale, out)
         return
     rows = max(1, _NUMBERS // quantized.shape[1])
     parts = zip(quantized.split(rows), scale.split(rows), out.split(rows), strict=True)
@@ -74,26 +74,31 @@ def dequantize(quantized: Tensor, scale: Tensor, out: Tensor) -> None:
         place.copy_(rotate(numbers).mul_(factor))
 
 
-@torch.library.custom_op("image_bot::int8_tokens", mutates_args=())
+@torch.library.triton_op("image_bot::int8_tokens", mutates_args=())
 def quantize_tokens(x: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
     """Rotate `x` [tokens, width] and round it to INT8; return it and its scales [tokens], float32.
 
     `silu` applies SiLU first. A token with a number that is not finite has such a scale.
     """
     if kernels_work(x.device):
-        return _kernels().quantize_tokens(x, rotation(x.device, x.dtype), silu=silu)
+        return _kernels().quantize_tokens(x, silu=silu)
+    return _plain_tokens(x, silu)
+
+
+@torch.library.custom_op("image_bot::plain_int8_tokens", mutates_args=())
+def _plain_tokens(x: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
     turned = rotate(functional.silu(x) if silu else x)
     scale = turned.abs().amax(-1).clamp(min=TINY) / INT8_MAX
     return turned.div_(scale[:, None]).round_().to(torch.int8), scale
 
 
-@quantize_tokens.register_fake
+@_plain_tokens.register_fake
 def _(x: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
     del silu
-    return torch.empty_like(x, dtype=torch.int8), x.new_empty(len(x), dtype=torch.float32)
+    return torch.empty_like(x, dtype=torch.int8), x.new_empty(x.shape[0], dtype=torch.float32)
 
 
-@torch.library.custom_op("image_bot::int8_product", mutates_args=())
+@torch.library.triton_op("image_bot::int8_product", mutates_args=())
 def scaled_product(
     tokens: Tensor,
     token_scale: Tensor,
@@ -101,18 +106,32 @@ def scaled_product(
     scale: Tensor,
     bias: Tensor,
     dtype: torch.dtype,
+    few: bool,
 ) -> Tensor:
     """Return `tokens` [tokens, columns] times `weight` [rows, columns], scaled, plus `bias`.
 
-    Both are INT8, their scales [tokens] and [rows] float32; the result is of `dtype`.
+    Both are INT8, their scales [tokens] and [rows] float32; the result is of `dtype`. `few` has the
+    tiles of a text's few tokens, and changes no bit.
     """
     if kernels_work(tokens.device):
-        return _kernels().product(tokens, token_scale, weight, scale, bias, dtype)
+        return _kernels().product(tokens, token_scale, weight, scale, bias, dtype, few=few)
+    return _plain_product(tokens, token_scale, weight, scale, bias, dtype)
+
+
+@torch.library.custom_op("image_bot::plain_int8_product", mutates_args=())
+def _plain_product(
+    tokens: Tensor,
+    token_scale: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
     out = whole_product(tokens, weight).float() * token_scale[:, None] * scale
     return (out + bias.float()).to(dtype)
 
 
-@scaled_product.register_fake
+@_plain_product.register_fake
 def _(
     tokens: Tensor,
     token_scale: Tensor,
@@ -122,7 +141,7 @@ def _(
     dtype: torch.dtype,
 ) -> Tensor:
     del token_scale, scale, bias
-    return tokens.new_empty(len(tokens), len(weight), dtype=dtype)
+    return tokens.new_empty(tokens.shape[0], weight.shape[0], dtype=dtype)
 
 
 def whole_product(tokens: Tensor, weight: Tensor) -> Tensor:
@@ -132,14 +151,21 @@ def whole_product(tokens: Tensor, weight: Tensor) -> Tensor:
 
 
 def int8_linear(
-    x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor, *, silu: bool = False
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    *,
+    silu: bool = False,
+    few: bool = False,
 ) -> Tensor:
     """Return `x` [..., columns] times rotated INT8 `weight` [rows, columns], plus `bias`.
 
-    `silu` applies SiLU to `x` first, in the pass that rounds it.
+    `silu` applies SiLU to `x` first, in the pass that rounds it. `few` says that `x` has as few
+    tokens as a text: a compiler that leaves their number open could not ask for it.
     """
     tokens, token_scale = quantize_tokens(x.reshape(-1, x.shape[-1]), silu)
-    out = scaled_product(tokens, token_scale, weight, scale, bias, x.dtype)
+    out = scaled_product(tokens, token_scale, weight, scale, bias, x.dtype, few)
     return out.reshape(*x.shape[:-1], -1)
 
 
@@ -153,8 +179,7 @@ def kernels_work(device: torch.device) -> bool:
     quantized, scale = quantize_rows(weight)
     out = torch.empty_like(weight, dtype=torch.bfloat16)
     try:
-        turn = rotation(device, torch.bfloat16)
-        _kernels().widen(quantized, scale[:, None], turn, out)
+        _kernels().widen(quantized, scale[:, None], out)
         refusal = None if torch.equal(out, _widened(quantized, scale)) else "it widens wrongly"
     except Exception as error:  # noqa: BLE001 - compilers and drivers fail in countless ways
         refusal = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"

@@ -4,36 +4,45 @@
 pointers for tensors.
 """
 
-from typing import Final
-
 import triton
 import triton.language as tl
 
-_TINY: Final = tl.constexpr(1e-12)
-_INT8_MAX: Final = tl.constexpr(127.0)
+# Inductor copies these lines into the code that it writes, where no name of `typing` is known.
+_TINY = tl.constexpr(1e-12)
+_INT8_MAX = tl.constexpr(127.0)
 # Adding it leaves no place for a fraction: to the nearest, halves to even, as torch rounds.
-_WHOLE: Final = tl.constexpr(1.5 * 2**23)
+_WHOLE = tl.constexpr(1.5 * 2**23)
 
 
 @triton.jit
-def widen_kernel(
-    numbers, scales, turn, out, groups, in_row, GROUP: tl.constexpr, BLOCK: tl.constexpr
-):
+def rotation(inner):
+    """Return `int8.rotation` [64, 64] by the numbers `inner` 0 to 63 of its rows and columns.
+
+    The matrix of 4 is negative where row and column add up to 3, so where their bits all differ; of
+    its third power an entry is negative where an odd number of the three pairs of bits do.
+    """
+    differ = inner[:, None] ^ inner[None, :]
+    both = differ & (differ >> 1)
+    odd = (both ^ (both >> 2) ^ (both >> 4)) & 1
+    return tl.where(odd == 1, -0.125, 0.125)
+
+
+@triton.jit
+def widen_kernel(numbers, scales, out, groups, in_row, GROUP: tl.constexpr, BLOCK: tl.constexpr):
     """Multiply groups of 64 by the rotation and by the scale of the row that they are of."""
     group = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inner = tl.arange(0, GROUP)
     at = group[:, None] * GROUP + inner[None, :]
     there = group[:, None] < groups
-    values = tl.load(numbers + at, mask=there, other=0).to(turn.dtype.element_ty)
-    matrix = tl.load(turn + inner[:, None] * GROUP + inner[None, :])
-    turned = tl.dot(values, matrix, input_precision="ieee")
+    values = tl.load(numbers + at, mask=there, other=0).to(out.dtype.element_ty)
+    turned = tl.dot(values, rotation(inner).to(values.dtype), input_precision="ieee")
     scale = tl.load(scales + group // in_row, mask=group < groups, other=0)
     tl.store(out + at, (turned * scale[:, None]).to(out.dtype.element_ty), mask=there)
 
 
 @triton.jit
 def tokens_kernel(
-    x, turn, numbers, scales, width, GROUP: tl.constexpr, GROUPS: tl.constexpr, SILU: tl.constexpr
+    x, numbers, scales, width, GROUP: tl.constexpr, GROUPS: tl.constexpr, SILU: tl.constexpr
 ):
     """Rotate one token, whole, and round it by its own peak."""
     token = tl.program_id(0)
@@ -45,8 +54,7 @@ def tokens_kernel(
     if SILU:
         wide = values.to(tl.float32)
         values = (wide * tl.sigmoid(wide)).to(x.dtype.element_ty)
-    matrix = tl.load(turn + inner[:, None] * GROUP + inner[None, :])
-    turned = tl.dot(values, matrix, input_precision="ieee")
+    turned = tl.dot(values, rotation(inner).to(values.dtype), input_precision="ieee")
     # The bits of numbers without a sign order as they do, and NaN above all: it must not get lost.
     bits = tl.abs(turned).to(tl.int32, bitcast=True)
     peak = tl.cast(tl.max(tl.max(bits, axis=1), axis=0), tl.float32, bitcast=True)

@@ -1,5 +1,8 @@
 """Launching of the INT8 kernels, and the tiles of products. Imported where Triton is.
 
+`wrap_triton` lets inductor take a launch into the code that it writes for a block: called from
+Python, a block's sixteen launches take longer than its work on a quick card.
+
 Which tiles are the fastest is tried for each shape: they change the time and no bit, since sums of
 whole numbers are exact in any order.
 """
@@ -11,8 +14,10 @@ from typing import Any, Final, NamedTuple
 import torch
 import triton
 from torch import Tensor
+from torch.library import wrap_triton
 
 from bot.engine.stream import int8_kernels
+from bot.engine.stream.int8 import GROUP
 
 
 class Tiles(NamedTuple):
@@ -55,29 +60,26 @@ chosen: dict[tuple[torch.device, int, int, bool], Tiles] = {}
 """By device, rows, columns, and whether there are few tokens."""
 
 
-def widen(numbers: Tensor, scale: Tensor, turn: Tensor, out: Tensor) -> None:
-    """See `int8.dequantize`; `turn` [64, 64] is the rotation, in any type."""
-    group = len(turn)
-    groups = numbers.numel() // group
-    programs = (triton.cdiv(groups, _WIDEN_GROUPS),)
+def widen(numbers: Tensor, scale: Tensor, out: Tensor) -> None:
+    """See `int8.dequantize`."""
+    groups = numbers.numel() // GROUP
     kernel: Any = int8_kernels.widen_kernel
-    kernel[programs](
-        numbers, scale, turn, out, groups, numbers.shape[1] // group,
-        GROUP=group, BLOCK=_WIDEN_GROUPS,
-    )  # fmt: skip
+    kernel[_parts(groups, _WIDEN_GROUPS),](
+        numbers, scale, out, groups, numbers.shape[1] // GROUP, GROUP=GROUP, BLOCK=_WIDEN_GROUPS
+    )
 
 
-def quantize_tokens(x: Tensor, turn: Tensor, *, silu: bool) -> tuple[Tensor, Tensor]:
-    """See `int8.quantize_tokens`; `turn` [64, 64] is the rotation in the type of `x`."""
+def quantize_tokens(x: Tensor, *, silu: bool) -> tuple[Tensor, Tensor]:
+    """See `int8.quantize_tokens`."""
     x = x.contiguous()
     count, width = x.shape
     numbers = torch.empty_like(x, dtype=torch.int8)
     scales = torch.empty(count, dtype=torch.float32, device=x.device)
-    groups = max(_FEWEST, triton.next_power_of_2(width // len(turn)))
-    kernel: Any = int8_kernels.tokens_kernel
+    groups = max(_FEWEST, triton.next_power_of_2(width // GROUP))
+    kernel: Any = wrap_triton(int8_kernels.tokens_kernel)
     kernel[count,](
-        x, turn, numbers, scales, width,
-        GROUP=len(turn), GROUPS=groups, SILU=silu, num_warps=8 if groups > _WIDE_GROUPS else 4,
+        x, numbers, scales, width,
+        GROUP=GROUP, GROUPS=groups, SILU=silu, num_warps=8 if groups > _WIDE_GROUPS else 4,
     )  # fmt: skip
     return numbers, scales
 
@@ -89,12 +91,13 @@ def product(
     scale: Tensor,
     bias: Tensor,
     dtype: torch.dtype,
+    *,
+    few: bool,
 ) -> Tensor:
     """See `int8.scaled_product`."""
-    rows, width = weight.shape
-    key = (tokens.device, rows, width, len(tokens) <= FEW_TOKENS)
-    tiles = chosen.get(key, CANDIDATES[0])
-    out = torch.empty(len(tokens), rows, dtype=dtype, device=tokens.device)
+    (count, _), (rows, width) = tokens.shape, weight.shape
+    tiles = chosen.get((tokens.device, rows, width, few), CANDIDATES[0])
+    out = torch.empty(count, rows, dtype=dtype, device=tokens.device)
     launch(tiles, tokens, token_scale, weight, scale, bias, out)
     return out
 
@@ -110,13 +113,18 @@ def launch(
 ) -> None:
     """Write the product into `out` [tokens, rows], cut into `tiles`."""
     (count, width), rows = tokens.shape, len(weight)
-    programs = (triton.cdiv(count, tiles.rows) * triton.cdiv(rows, tiles.columns),)
-    kernel: Any = int8_kernels.product_kernel
-    kernel[programs](
+    programs = _parts(count, tiles.rows) * _parts(rows, tiles.columns)
+    kernel: Any = wrap_triton(int8_kernels.product_kernel)
+    kernel[programs,](
         tokens, weight, token_scale, scale, bias, out, count, rows, width,
         ROWS=tiles.rows, COLUMNS=tiles.columns, DEPTH=tiles.depth, BAND=_BAND,
         num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
+
+
+def _parts(whole: int, part: int) -> int:
+    # Also of a number that a compiler leaves open.
+    return -(-whole // part)
 
 
 def fitting(shared_bytes: int, width: int) -> list[Tiles]:

@@ -49,7 +49,8 @@ def _refusal(shapes: list[tuple[int, int]], tokens: list[int], device: torch.dev
             try:
                 if int8_launch is not None and count in (122, max(tokens)):
                     int8_launch.choose(rows, columns, count, device)
-                out = int8.int8_linear(x, quantized, scale, bias).float()
+                few = count < max(tokens)
+                out = int8.int8_linear(x, quantized, scale, bias, few=few).float()
             except (RuntimeError, ValueError) as error:
                 return f"{where}: {str(error).splitlines()[0][:120]}"
             exact = x.float() @ weight.float().t() + 1.0

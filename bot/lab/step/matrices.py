@@ -70,7 +70,7 @@ def _one(context: Context, count: int, columns: int, rows: int) -> None:
     whole, steps = int8.quantize_rows(weight)
     tokens, sizes = int8.quantize_tokens(x, silu=False)
     given = (tokens, sizes, whole, steps, bias, torch.bfloat16)
-    timed("int8", lambda: int8.scaled_product(*given), judged=True)
+    timed("int8", lambda: int8.scaled_product(*given, few=False), judged=True)
     rounding = torch.compile(quantize.quantize_tokens) if context.cuda else quantize.quantize_tokens
     timed("fp8 rounding", lambda: rounding(x))
     timed("int8 rotating and rounding", lambda: int8.quantize_tokens(x, silu=False))
