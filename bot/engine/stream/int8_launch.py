@@ -53,6 +53,7 @@ _FEWEST: Final = 16  # rows of the smallest tensor-core product
 _WIDEN_GROUPS: Final = 128
 _BAND: Final = 8  # tiles of rows that are worked off together, so that they share columns in L2
 _TRIALS: Final = 5
+_LAUNCHES: Final = 10
 _LEAST_SHARED: Final = 99 * 1024  # of cards from the RTX 30 series on
 _WIDE_GROUPS: Final = 64  # a token of more groups gets eight warps
 
@@ -158,13 +159,21 @@ def choose(rows: int, width: int, count: int, device: torch.device) -> Tiles:
 
 
 def _milliseconds(given: tuple[Any, ...]) -> float:
-    launch(*given)
+    """Return what a launch takes on the card; a recorded row of them, or Python would be timed."""
+    launch(*given)  # compiled before it is recorded
+    torch.cuda.synchronize(given[1].device)
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(given[1].device)
+    with torch.cuda.stream(stream):
+        graph.capture_begin()
+        for _ in range(_LAUNCHES):
+            launch(*given)
+        graph.capture_end()
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     took: list[float] = []
     for _ in range(_TRIALS):
         began.record()
-        launch(*given)
+        graph.replay()
         ended.record()
         ended.synchronize()
-        took.append(began.elapsed_time(ended))
+        took.append(began.elapsed_time(ended) / _LAUNCHES)
     return min(took)
