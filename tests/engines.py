@@ -25,6 +25,7 @@ from bot.engine.protocol import (
     Picture,
     Preview,
     Step,
+    Switched,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.rules.verdicts import Checked, Verdict
@@ -122,6 +123,9 @@ class ScriptedEngine:
         self._cancelled = asyncio.Event()
         self._ended = asyncio.Event()
         self._lock = asyncio.Lock()
+        self.switch_s: float | None = None
+        """How long it says that a switch takes; None: it draws whatever model it is asked for."""
+        self.held: str | None = None
 
     async def load(self) -> None:
         async with self._lock:
@@ -145,8 +149,19 @@ class ScriptedEngine:
                 self.state = EngineState.LOADING
                 yield Loading("reading the weights", 0.5)
                 self._check_load(scripted or self.load_error)
-                yield Loaded("scripted", "cpu", self.load_s, card_use=self.card_use)
+                self.held = request.model or "scripted"
+                yield Loaded(self.held, "cpu", self.load_s, card_use=self.card_use)
             self.state = EngineState.BUSY
+            timings = {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}
+            if self.switch_s is not None and request.model != self.held:
+                yield Loading("loading the transformer", 0.5)
+                refused = script.error and getattr(script.error, "kind", None)
+                failed = refused is EngineErrorKind.SWITCH_FAILED
+                self.held = None if failed else request.model
+                yield Switched(self.held, self.switch_s)
+                if failed:
+                    raise script.error
+                timings["switch"] = self.switch_s
             for step in range(request.steps + 1):
                 if step:
                     yield Step(step, request.steps)
@@ -168,11 +183,7 @@ class ScriptedEngine:
                 yield picture
             self._check_open()
             if script.finish:
-                yield Finished(
-                    {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0},
-                    1234,
-                    self.card_use,
-                )
+                yield Finished(timings, 1234, self.card_use)
         except EngineError as error:
             if error.kind in _FATAL:
                 self.state = EngineState.STOPPED

@@ -7,12 +7,16 @@ engine packs them as it packs bfloat16. `python -m bot bench picture --random FO
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.qwen_image_21_dit import QwenImage21DiT
+from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
+from diffsynth.models.qwen_image_21_vae import QwenImage21VAE
 from diffsynth.models.qwen_image_dit import QwenImageDiT
 from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.models.qwen_image_vae import QwenImageVAE
@@ -22,23 +26,42 @@ from tokenizers.pre_tokenizers import ByteLevel
 _FP8: Final = torch.float8_e4m3fn
 _RANK: Final = 64
 _STEM: Final = "diffusion_pytorch_model"
-# Network, folder, file name, number of files, type of its matrices.
-_PARTS: Final[tuple[tuple[type[Any], str, str, int, torch.dtype], ...]] = (
-    (QwenImageDiT, "transformer", _STEM, 9, _FP8),
-    (QwenImageTextEncoder, "text_encoder", "model", 4, _FP8),
-    (QwenImageVAE, "vae", _STEM, 1, torch.bfloat16),
-)
+_Part = tuple[type[Any], str, str, int, torch.dtype]
+"""Network, folder, file name, number of files, type of its matrices."""
+_PARTS: Final[Mapping[str, tuple[_Part, ...]]] = {
+    "qwen-image": (
+        (QwenImageDiT, "transformer", _STEM, 9, _FP8),
+        (QwenImageTextEncoder, "text_encoder", "model", 4, _FP8),
+        (QwenImageVAE, "vae", _STEM, 1, torch.bfloat16),
+    ),
+    "qwen-image-21": (
+        (QwenImage21DiT, "transformer", _STEM, 2, _FP8),
+        (QwenImage21TextEncoder, "text_encoder", "model", 4, _FP8),
+        (QwenImage21VAE, "vae", _STEM, 1, torch.bfloat16),
+    ),
+}
+_ALIKE: Final = ("transformer", "text_encoder", "vae", "tokenizer", "processor")
+_TOKENIZERS: Final = {"qwen-image": "tokenizer", "qwen-image-21": "processor"}
 
 
 def write(
-    folder: Path, device: torch.device, say: Callable[[str], None], *, layers: int | None = None
+    folder: Path,
+    device: torch.device,
+    say: Callable[[str], None],
+    *,
+    layers: int | None = None,
+    family: str = "qwen-image",
 ) -> None:
-    """Write about 30 GB below `folder`, unless it is there; less with fewer `layers` than 60."""
-    if (folder / "tokenizer" / "tokenizer_config.json").is_file():
+    """Write a model of a `family` of the catalogue below `folder`, unless it is there.
+
+    About 30 GB for Qwen-Image, 17 for Qwen-Image-2.1; less with fewer `layers` than 60 or 32.
+    """
+    tokenizer = folder / _TOKENIZERS[family]
+    if (tokenizer / "tokenizer_config.json").is_file():
         return
-    for network, name, stem, count, dtype in _PARTS:
+    for network, name, stem, count, dtype in _PARTS[family]:
         with skip_model_initialization():
-            full = network(num_layers=layers) if layers and network is QwenImageDiT else network()
+            full = network(num_layers=layers) if layers and name == "transformer" else network()
             shapes = {key: tensor.shape for key, tensor in full.state_dict().items()}
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
@@ -49,7 +72,19 @@ def write(
             file = f"{stem}-{number + 1:05}-of-{count:05}" if count > 1 else stem
             save_file(tensors, folder / name / f"{file}.safetensors")
         say(f"wrote {name}")
-    _write_tokenizer(folder / "tokenizer")
+    _write_tokenizer(tokenizer)
+
+
+def write_alike(folder: Path, like: Path) -> None:
+    """Have `folder` hold the files of the model in `like`, by hard links, unless it holds some.
+
+    They are another model's all the same: speed does not depend on the values. Raises OSError.
+    """
+    for path in sorted(like.glob("*/*")):
+        target = folder / path.relative_to(like)
+        if path.is_file() and path.parent.name in _ALIKE and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
 
 
 def write_lora(path: Path, device: torch.device, *, layers: int | None = None) -> None:
@@ -71,6 +106,9 @@ def write_lora(path: Path, device: torch.device, *, layers: int | None = None) -
 
 
 def _published(key: str) -> str:
+    """Return a parameter's name in the published files: both families drop what wraps the model."""
+    if key.startswith("model.model.") or key == "model.lm_head.weight":  # Qwen-Image-2.1's
+        return key.removeprefix("model.")
     return key.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
 
 
