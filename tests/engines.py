@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,15 +153,10 @@ class ScriptedEngine:
                 yield Loaded(self.held, "cpu", self.load_s, card_use=self.card_use)
             self.state = EngineState.BUSY
             timings = {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}
-            if self.switch_s is not None and request.model != self.held:
-                yield Loading("loading the transformer", 0.5)
-                refused = script.error and getattr(script.error, "kind", None)
-                failed = refused is EngineErrorKind.SWITCH_FAILED
-                self.held = None if failed else request.model
-                yield Switched(self.held, self.switch_s)
-                if failed:
-                    raise script.error
-                timings["switch"] = self.switch_s
+            for event in self._switch(script, request.model):
+                yield event
+                if isinstance(event, Switched):
+                    timings["switch"] = event.seconds
             for step in range(request.steps + 1):
                 if step:
                     yield Step(step, request.steps)
@@ -194,6 +189,18 @@ class ScriptedEngine:
                 self.state = EngineState.IDLE
             elif self.state is EngineState.LOADING:
                 self.state = EngineState.STOPPED
+
+    def _switch(self, script: Script, model: str | None) -> Iterator[Event]:
+        if self.switch_s is None or model == self.held:
+            return
+        yield Loading("loading the transformer", 0.5)
+        failure = script.error
+        if isinstance(failure, EngineError) and failure.kind is EngineErrorKind.SWITCH_FAILED:
+            self.held = None
+            yield Switched(None, self.switch_s)
+            raise failure
+        self.held = model
+        yield Switched(model, self.switch_s)
 
     async def cancel(self, job_id: str) -> None:
         self.cancels.append(job_id)

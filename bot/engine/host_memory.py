@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 MIB: Final = 2**20
+RESERVE: Final = 4 * 2**30
+"""What models that wait in main memory leave free, in bytes: for the bot and the system's files."""
 _GROUP: Final = Path("/sys/fs/cgroup")
 # ComfyUI's share on Windows, above which its users' machines begin to swap.
 _WINDOWS_SHARE: Final = 0.4

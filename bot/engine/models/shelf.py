@@ -12,19 +12,16 @@ import sys
 import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from bot.engine.card_budget import GIB, CardBudget
-from bot.engine.host_memory import available_memory
+from bot.engine.host_memory import RESERVE, available_memory
 from bot.errors import EngineError
 
 if TYPE_CHECKING:
     from bot.engine.stream.offload import Offloadable  # imports torch
 
 log = logging.getLogger(__name__)
-
-RESERVE: Final = 4 * GIB
-"""Main memory that is left to others: the bot, the system, and what it keeps of files."""
 
 
 @dataclass(frozen=True, slots=True)
