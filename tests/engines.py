@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from bot.engine.protocol import (
     Picture,
     Preview,
     Step,
+    Switched,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.rules.verdicts import Checked, Verdict
@@ -122,6 +123,9 @@ class ScriptedEngine:
         self._cancelled = asyncio.Event()
         self._ended = asyncio.Event()
         self._lock = asyncio.Lock()
+        self.switch_s: float | None = None
+        """How long it says that a switch takes; None: it draws whatever model it is asked for."""
+        self.held: str | None = None
 
     async def load(self) -> None:
         async with self._lock:
@@ -145,8 +149,14 @@ class ScriptedEngine:
                 self.state = EngineState.LOADING
                 yield Loading("reading the weights", 0.5)
                 self._check_load(scripted or self.load_error)
-                yield Loaded("scripted", "cpu", self.load_s, card_use=self.card_use)
+                self.held = request.model or "scripted"
+                yield Loaded(self.held, "cpu", self.load_s, card_use=self.card_use)
             self.state = EngineState.BUSY
+            timings = {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}
+            for event in self._switch(script, request.model):
+                yield event
+                if isinstance(event, Switched):
+                    timings["switch"] = event.seconds
             for step in range(request.steps + 1):
                 if step:
                     yield Step(step, request.steps)
@@ -168,11 +178,7 @@ class ScriptedEngine:
                 yield picture
             self._check_open()
             if script.finish:
-                yield Finished(
-                    {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0},
-                    1234,
-                    self.card_use,
-                )
+                yield Finished(timings, 1234, self.card_use)
         except EngineError as error:
             if error.kind in _FATAL:
                 self.state = EngineState.STOPPED
@@ -183,6 +189,18 @@ class ScriptedEngine:
                 self.state = EngineState.IDLE
             elif self.state is EngineState.LOADING:
                 self.state = EngineState.STOPPED
+
+    def _switch(self, script: Script, model: str | None) -> Iterator[Event]:
+        if self.switch_s is None or model == self.held:
+            return
+        yield Loading("loading the transformer", 0.5)
+        failure = script.error
+        if isinstance(failure, EngineError) and failure.kind is EngineErrorKind.SWITCH_FAILED:
+            self.held = None
+            yield Switched(None, self.switch_s)
+            raise failure
+        self.held = model
+        yield Switched(model, self.switch_s)
 
     async def cancel(self, job_id: str) -> None:
         self.cancels.append(job_id)

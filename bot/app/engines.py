@@ -56,6 +56,8 @@ def engine_options(settings: Settings) -> EngineOptions:
         precision=settings.image_precision,
         compile=settings.image_compile,
         confinement=settings.engine_confinement,
+        models=tuple(model.name for model in settings.models),
+        keep_gib=settings.image_keep_models,
         closed=tuple(str(path.absolute()) for path in _closed(settings)),
     )
 

@@ -148,6 +148,10 @@ QualityLevel = Annotated[str, AfterValidator(readable_quality)]
 """A setting that is a quality level, or empty."""
 Gigabytes = Annotated[Annotated[float, Field(ge=2)] | None, BeforeValidator(gigabytes)]
 """A setting that is a number of GiB, or `auto`, which is None."""
+KeptGigabytes = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(gigabytes)
+]
+"""A setting that is a number of GiB, 0 for none, or `auto`, which is None."""
 Share = Annotated[float, Field(gt=0, le=1)] | None
 """A setting that is a share, or not set."""
 Threshold = Annotated[float, Field(ge=0, le=REUSE_MAX)] | None

@@ -12,6 +12,7 @@ from bot.catalogue.lora_rules import ALL, checked
 from bot.catalogue.models import MODELS
 from bot.config.checks import (
     Gigabytes,
+    KeptGigabytes,
     QualityLevel,
     Share,
     Threshold,
@@ -99,6 +100,14 @@ class DrawingSettings(AccountSettings):
         description=(
             "Most GPU memory that the engine takes, in GiB; auto is as much as is free, less a "
             "reserve. The share above counts instead where it is smaller."
+        ),
+    )
+    image_keep_models: KeptGigabytes = Field(
+        "auto",
+        validate_default=True,
+        description=(
+            "Most main memory, in GiB, that models take which an engine was switched from; auto is "
+            "as much as has room, 0 reads them from the disk at each switch."
         ),
     )
     engines: Annotated[str, AfterValidator(readable_engines)] = Field(

@@ -12,7 +12,7 @@ from bot.doctor.database import integrity, schema, sqlite_version
 from bot.doctor.disk import data_folder, free_disk, private_files, temporary_files
 from bot.doctor.engine import confinement, last_fault, log_folder, secret_file
 from bot.doctor.finding import Check
-from bot.doctor.host import compiler, main_memory, pinned_memory
+from bot.doctor.host import compiler, kept_models, main_memory, pinned_memory
 from bot.doctor.hub import model_hub
 from bot.doctor.loras import lora_files
 from bot.doctor.model import licence, model_disk, model_files, model_hashes
@@ -54,6 +54,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "PyTorch": Entry(pytorch, Depth.USUAL, 180.0),
     "main memory": Entry(main_memory),
     "pinned memory": Entry(pinned_memory),
+    "models kept": Entry(kept_models),
     "compiler": Entry(compiler),
     "model files": Entry(model_files),
     "licence": Entry(licence),

@@ -34,6 +34,7 @@ _STEPS: Final[dict[str, str]] = {
     "other programs that use the card (nvidia-smi -l 1), or ask for smaller pictures",
     EngineErrorKind.LOAD_FAILED: "see the lines about the model, the card and PyTorch above",
     EngineErrorKind.DISK_REFUSED: "make room on the disk of DATA_DIR",
+    EngineErrorKind.SWITCH_FAILED: "the log says what that model lacks (IMAGE_MODELS)",
     EngineErrorKind.SILENT: "fewer steps or a smaller size; if it comes back, the log around it",
 }
 _STEP: Final = "read the log around it, and try `python -m bot smoke`"

@@ -15,9 +15,10 @@ from bot.config.settings import Settings
 from bot.doctor.budget import pinned_wanted
 from bot.doctor.card import needs_card
 from bot.doctor.finding import Finding, Level
-from bot.engine.host_memory import available_memory, total_memory, under_wsl
+from bot.engine.host_memory import RESERVE, available_memory, total_memory, under_wsl
 
 _GIB: Final = 2**30
+_SEVERAL: Final = 2
 # Less than this share of what the model wants is an error, not a warning.
 _TOO_LITTLE: Final = 0.52
 
@@ -43,6 +44,35 @@ def main_memory(settings: Settings) -> Iterator[Finding]:
     text += f"; {round(published.ram_gib * 1.1):.0f} GB are wanted"
     enough = total >= _TOO_LITTLE * published.ram_gib * _GIB
     yield Finding("main memory", Level.WARNING if enough else Level.ERROR, text, step)
+
+
+def kept_models(settings: Settings) -> Iterator[Finding]:
+    """Say whether models that an engine is switched from have room in main memory."""
+    name, models = "models kept", [model for model in settings.models if model.published]
+    limit = settings.image_keep_models
+    if len(models) < _SEVERAL:
+        yield Finding(name, Level.OK, "there are no two models to switch between")
+        return
+    if limit == 0:
+        yield Finding(name, Level.OK, "none: switches read from the disk (IMAGE_KEEP_MODELS=0)")
+        return
+    wanted = sum(model.published.ram_gib for model in models if model.published)
+    total, container = total_memory(), _container_limit()
+    if total is None:
+        yield Finding(name, Level.OK, "the size of main memory cannot be told here")
+        return
+    total = min(total, container or total)
+    text = f"all {len(models)} take up to {wanted:.0f} GiB of main memory"
+    if limit is not None:
+        text += f", of which those that are left may take {limit:g} (IMAGE_KEEP_MODELS)"
+    if total >= wanted * _GIB + RESERVE:
+        yield Finding(name, Level.OK, f"{text}; there is room for them")
+        return
+    yield Finding(
+        name,
+        Level.OK,
+        f"{text}; there are {total / _GIB:.0f}: switches read from the disk what has no room",
+    )
 
 
 def pinned_memory(settings: Settings) -> Iterator[Finding]:

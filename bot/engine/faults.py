@@ -30,6 +30,7 @@ HARMLESS: Final = frozenset(
         EngineErrorKind.OUT_OF_MEMORY,
         EngineErrorKind.REFUSED,
         EngineErrorKind.DISK_REFUSED,
+        EngineErrorKind.SWITCH_FAILED,
     }
 )
 

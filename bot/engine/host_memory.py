@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Final
 
 MIB: Final = 2**20
+RESERVE: Final = 4 * 2**30
+"""What models that wait in main memory leave free, in bytes: for the bot and the system's files."""
+_GROUP: Final = Path("/sys/fs/cgroup")
 # ComfyUI's share on Windows, above which its users' machines begin to swap.
 _WINDOWS_SHARE: Final = 0.4
 # Registering was seen to fail from 0.75 GiB on, under WSL 2 on a machine with 63 GiB.
@@ -36,13 +39,30 @@ def _windows_total() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return how much of it programs may take without swapping, in bytes; None if unknown."""
+    """Return how much of it programs may take without swapping, in bytes; None if unknown.
+
+    A container's limit counts.
+    """
     try:
         lines = Path("/proc/meminfo").read_text("ascii").splitlines()
     except OSError:
         return None
     found = (line.split() for line in lines if line.startswith("MemAvailable:"))
-    return next((int(kilobytes) * 1024 for _name, kilobytes, *_ in found), None)
+    free = next((int(kilobytes) * 1024 for _name, kilobytes, *_ in found), None)
+    within = _left_in_group(_GROUP)
+    return free if within is None or free is None else min(free, within)
+
+
+def _left_in_group(group: Path) -> int | None:
+    """Return what the control group leaves, in bytes; None where it sets no limit."""
+    try:
+        most = int((group / "memory.max").read_text("ascii"))
+        taken = int((group / "memory.current").read_text("ascii"))
+        lines = (group / "memory.stat").read_text("ascii").splitlines()
+    except (OSError, ValueError):  # None, an older kind, or "max".
+        return None
+    files = (line.split() for line in lines if line.startswith("inactive_file "))
+    return max(0, most - taken + next((int(size) for _name, size in files), 0))
 
 
 def under_wsl() -> bool:

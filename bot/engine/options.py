@@ -21,7 +21,9 @@ class EngineOptions:
     "fp8", "fp8-fast", "bf16") and `compile` apply to the former. LoRA files lie in `lora_path`;
     missing files of the model come from `model_source` (see bot/engine/files/download.py).
     `pipeline` names the code that draws, as `module:function`; the function is called with the
-    model's name and these options, in the child.
+    model's name and these options, in the child. `models` are those that the engine may be switched
+    to; those that it was switched from keep at most `keep_gib` GiB of main memory (None: as much as
+    there is room for).
     """
 
     model_path: Path
@@ -36,12 +38,19 @@ class EngineOptions:
     confinement: str = "off"
     work_path: Path | None = None
     closed: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    keep_gib: float | None = None
 
     def to_header(self) -> dict[str, Any]:
         """Return the options as JSON values."""
         paths = {"model_path": str(self.model_path), "lora_path": str(self.lora_path)}
         work = None if self.work_path is None else str(self.work_path)
-        return asdict(self) | paths | {"work_path": work, "closed": list(self.closed)}
+        return (
+            asdict(self)
+            | paths
+            | {"work_path": work, "closed": list(self.closed)}
+            | {"models": list(self.models)}
+        )
 
     @classmethod
     def from_header(cls, values: dict[str, Any]) -> Self:
@@ -51,6 +60,7 @@ class EngineOptions:
         later = {
             "work_path": None if work is None else Path(work),
             "closed": tuple(values.get("closed", ())),
+            "models": tuple(values.get("models", ())),
         }
         named: dict[str, Any] = {**values, **paths, **later}
         return cls(**named)
@@ -61,6 +71,7 @@ class Activity(StrEnum):
 
     START = "start"
     LOAD = "load"
+    SWITCH = "switch"
     ENCODE = "encode"
     COMPILE = "compile"
     DENOISE = "denoise"
@@ -82,6 +93,7 @@ class SilenceLimits:
 
     start: float = 60.0
     load: float = 600.0
+    switch: float = 600.0
     encode: float = 300.0
     compile: float = 600.0
     denoise: float = 300.0

@@ -99,6 +99,18 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Switched:
+    """The engine has changed its model within a job, in so many seconds.
+
+    `model` is the one that it holds now; None where the new one could not be loaded, or the job was
+    cancelled meanwhile.
+    """
+
+    model: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Compiling:
     """Code is compiled that this kind of picture is the first to need; a minute or so."""
 
@@ -147,7 +159,7 @@ class Finished:
     card_use: CardUse | None = None
 
 
-Event = Loading | Loaded | Compiling | Step | Preview | Picture | Finished
+Event = Loading | Loaded | Switched | Compiling | Step | Preview | Picture | Finished
 
 
 class Engine(Protocol):
@@ -173,10 +185,12 @@ class Engine(Protocol):
     def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
         """Draw a batch: `Loading`*, `Loaded`?, `Step`, `Preview`, `Picture`, and one `Finished`.
 
+        Where the engine holds another model, `Loading`* and one `Switched` come before the steps.
         `Compiling` comes before the first step where that has to wait for compiled code.
         A step's preview comes right before or after its `Step`. Jobs wait for one another.
-        Raises `EngineError` when no picture can be made (with `loading` set when the model could
-        not be loaded, or the engine was closed before) and `GenerationCancelled` after `cancel`.
+        Raises `EngineError` when no picture can be made (with `loading` set when the engine's own
+        model could not be loaded, or it was closed before; `SWITCH_FAILED` where another could not)
+        and `GenerationCancelled` after `cancel`.
         Closing the iterator early stops the engine's work.
         """
         ...

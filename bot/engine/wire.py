@@ -18,6 +18,7 @@ from bot.engine.protocol import (
     Picture,
     Preview,
     Step,
+    Switched,
 )
 from bot.errors import EngineError, EngineErrorKind
 
@@ -90,6 +91,11 @@ def read_event(frame: Frame) -> Event:
                     _amount(header["seconds"]),
                     _amount(header["imports_s"]),
                     _card_use(header.get("card_use")),
+                )
+            case "switched":
+                model = header["model"]
+                return Switched(
+                    None if model is None else str(model)[:_TEXT_LIMIT], _amount(header["seconds"])
                 )
             case "step":
                 index, total = int(header["index"]), int(header["total"])

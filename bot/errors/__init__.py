@@ -111,6 +111,8 @@ class EngineErrorKind(StrEnum):
     """The picture could not be written (a full disk, for one): not the job's fault."""
     LOAD_FAILED = "load_failed"
     """The model could not be loaded (missing or damaged files, no GPU …)."""
+    SWITCH_FAILED = "switch_failed"
+    """Another model than the engine's own could not be loaded; the engine draws others."""
     REFUSED = "refused"
     """The request itself cannot be drawn (a LoRA that is not there); trying again is of no use."""
 

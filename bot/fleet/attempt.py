@@ -31,6 +31,8 @@ class Attempt:
     drawn: float = 0.0
     """The share of all steps that are done."""
     load_s: float = 0.0
+    switches_to: str = ""
+    """The model that the engine is being switched to for it, if it is."""
     pictures: list[Picture] = field(default_factory=list[Picture])
     finished: Finished | None = None
 

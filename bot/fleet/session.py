@@ -22,6 +22,7 @@ from bot.engine.protocol import (
     Picture,
     Preview,
     Step,
+    Switched,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.fleet.attempt import Attempt, engine_request
@@ -58,7 +59,10 @@ class EngineSession:
         self.loras: frozenset[str] = frozenset()
         """The LoRAs of its last job, which it still holds."""
         self.model: str | None = None
-        """The model of its last job, which it still holds; None before its first one."""
+        """The model that the engine said it holds, or is to hold for the job in hand.
+
+        None before its first job, and after a switch that failed.
+        """
         self.switched = False
         """Whether it held another model when its last job began."""
         self.cancel_asked = asyncio.Event()
@@ -90,6 +94,7 @@ class EngineSession:
         self.loras = frozenset(name for name, _strength in request.loras)
         held = self.model if self._engine.state in READY else None
         self.model, self.switched = model, held not in {None, model}
+        attempt.switches_to = model if self.switched else ""
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
         try:
             # Every engine is an async generator: closing it early ends the engine's work.
@@ -121,14 +126,21 @@ class EngineSession:
         match event:
             case Loading(stage, fraction):
                 self._log_loading(stage, fraction)
-                self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction))
+                to = attempt.switches_to
+                self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction, model=to))
             case Loaded():
                 self._obstacles.loaded()
+                self.model = event.model
                 self.device, self.card_use = event.device, event.card_use
                 attempt.began_at = self._timer()
                 attempt.load_s = event.seconds
                 log.info("job %s: %s loaded in %.1f s", job_id, event.model, event.seconds)
                 await noted(self._queue.forecast.note_load_time(event.seconds))
+                self._tell(JobUpdate(job_id, "running"))
+            case Switched(model, seconds):
+                self.model, attempt.switches_to = model, ""
+                now = model or "no model, since the other could not be loaded"
+                log.info("job %s: the engine has %s after %.1f s", job_id, now, seconds)
                 self._tell(JobUpdate(job_id, "running"))
             case Compiling():
                 log.info("job %s: the blocks are compiled for it", job_id)

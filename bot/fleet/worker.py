@@ -44,8 +44,12 @@ _SENTENCES: Final = {
     ),
     EngineErrorKind.GARBLED: mark("The image engine broke down while it drew this."),
     EngineErrorKind.LOAD_FAILED: NOT_LOADED,
+    EngineErrorKind.SWITCH_FAILED: mark("The model that was asked for could not be loaded."),
     EngineErrorKind.REFUSED: mark("The model cannot draw this."),
 }
+
+_ELSEWHERE: Final = frozenset({EngineErrorKind.REFUSED, EngineErrorKind.SWITCH_FAILED})
+"""What the same engine would say again, and another one perhaps would not."""
 
 
 class GpuWorker:
@@ -173,7 +177,7 @@ class GpuWorker:
             if error.loading or error.kind is EngineErrorKind.LOAD_FAILED:
                 await self._obstacles.not_loaded(job, error)
                 return
-            if error.kind is EngineErrorKind.REFUSED and self._elsewhere(job):
+            if error.kind in _ELSEWHERE and self._elsewhere(job):
                 log.warning("job %s goes to another engine: %s", job.id, error.detail)
                 self.left = job.id
                 await self._stored(lambda: self._queue.commits.give_back(job))
@@ -247,7 +251,7 @@ class GpuWorker:
                 f"{sentence} ({job.id})",
                 detail,
                 spent_s=spent_s,
-                final=kind == EngineErrorKind.REFUSED,
+                final=kind in _ELSEWHERE,
             )
         )
 

@@ -18,7 +18,7 @@ UNREAD_LIMIT: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """What is new about a job: `stage` and `fraction` of loading.
+    """What is new about a job: `stage` and `fraction` of loading, `model` if it is switched to.
 
     `moved` is of no single job, whose id is empty then: the places of all that wait may be others.
     """
@@ -29,6 +29,7 @@ class JobUpdate:
     total: int = 0
     stage: str = ""
     fraction: float | None = None
+    model: str = ""
     preview: bytes | None = field(default=None, repr=False)
 
 

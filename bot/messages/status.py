@@ -43,7 +43,12 @@ def progress_status(update: JobUpdate, *, load_s: float | None = None) -> str:
     """Say what the running job is doing; `load_s` is how long loading the model usually takes."""
     if update.kind == "loading":
         share = f" {update.fraction:.0%}" if update.fraction is not None else ""
-        line = _("📦 Loading the model: {stage}").format(stage=safe(_(update.stage), 300)) + share
+        stage = safe(_(update.stage), 300)
+        if update.model:
+            model = safe(update.model, 100)
+            line = _("🔁 Switching to {model}: {stage}").format(model=model, stage=stage)
+            return line + share
+        line = _("📦 Loading the model: {stage}").format(stage=stage) + share
         if load_s is None:
             return line
         usually = _("usually {seconds} s").format(seconds=f"{load_s:.0f}")

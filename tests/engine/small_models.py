@@ -21,7 +21,9 @@ from bot.catalogue.models import find_model
 from bot.engine.card_budget import GIB, Bound, CardBudget
 from bot.engine.child.quick_imports import quick_imports
 from bot.engine.models.diffsynth import DiffSynthModel
+from bot.engine.models.shelf import NetworkShelf
 from bot.engine.models.streamed import StreamedQwenImage
+from bot.engine.models.switching import ModelSwitch
 
 QWEN = "Qwen/Qwen-Image-2.1"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -126,13 +128,15 @@ def small() -> Generator[dict[str, dict[str, Any]]]:
         yield found
 
 
-def write(model: str, root: Path) -> None:
+def write(model: str, root: Path, *, transformer_seed: int = 3) -> None:
     """Write the model's files to its folder below `root`."""
     with small() as entries:
-        _write(model, root, entries)
+        _write(model, root, entries, transformer_seed)
 
 
-def _write(model: str, root: Path, entries: dict[str, dict[str, Any]]) -> None:
+def _write(
+    model: str, root: Path, entries: dict[str, dict[str, Any]], transformer_seed: int
+) -> None:
     import torch
     from diffsynth.models.model_loader import ModelPool
     from safetensors.torch import save_file
@@ -142,7 +146,7 @@ def _write(model: str, root: Path, entries: dict[str, dict[str, Any]]) -> None:
     folder = root / model
     for network in published.networks:
         entry = entries[known[network.part]]
-        torch.manual_seed(3)
+        torch.manual_seed(transformer_seed if network.part == "transformer" else 3)
         made = ModelPool().import_model_class(entry["model_class"])(**entry["extra_kwargs"])
         state = {
             published_name(entry["model_name"], name): value
@@ -241,14 +245,28 @@ def build(model: str, options: Any) -> DiffSynthModel:
     return DiffSynthModel(model, options)
 
 
-def build_streamed(model: str, options: Any) -> StreamedQwenImage:
-    """The real streamed backend likewise."""
+def build_streamed(model: str, options: Any) -> ModelSwitch:
+    """The real streamed backend likewise, which other models can take the place of."""
     _KEPT.enter_context(small())
-    return streamed(model, options)
+    _KEPT.enter_context(streamed_family())
+    return ModelSwitch(model, options)
 
 
-def streamed(model: str, options: Any) -> StreamedQwenImage:
+def streamed(model: str, options: Any, shelf: NetworkShelf | None = None) -> StreamedQwenImage:
     """The streamed backend of Qwen-Image-2.1 within 4 GiB; call it within `small`."""
+    backend = StreamedQwenImage(model, options, shelf)
+    backend.load = partial(_loaded, backend)
+    return backend
+
+
+def _loaded(backend: StreamedQwenImage, progress: Any) -> Any:
+    with streamed_family():
+        return StreamedQwenImage.load(backend, progress)
+
+
+@contextmanager
+def streamed_family() -> Generator[None]:
+    """The streamed family of Qwen-Image-2.1 loads the small networks, where this machine draws."""
     with quick_imports():
         import torch
         from diffsynth.models.qwen_image_21_vae import QwenImage21VAE
@@ -257,25 +275,14 @@ def streamed(model: str, options: Any) -> StreamedQwenImage:
         from bot.engine.models.streamed_card import assemble
         from bot.engine.stream.loading import load_vae_21
 
-    from bot.engine.files.find import cached_precision, ensure
-
     torch.set_num_threads(1)
     vae = partial(QwenImage21VAE, **WIDTHS["qwen_image_21_vae"])
     narrow = replace(family.FAMILY, vae=partial(load_vae_21, network=vae))
+    budget = CardBudget(4 * GIB, Bound.CEILING, 0)
 
-    def load(model: str, options: Any, progress: Any) -> Any:
-        stored = cached_precision(model, "stream", options.precision)
-        files = ensure(options.model_path, progress, repository=model, precision=stored)
-        budget = CardBudget(4 * GIB, Bound.CEILING, 0)
-        return assemble(model, files, options, progress, narrow, budget, device())
+    def load(model: str, options: Any, progress: Any, shelf: NetworkShelf) -> Any:
+        return assemble(model, options, progress, shelf, narrow, lambda: budget, device())
 
-    backend = StreamedQwenImage(model, options)
-    backend.load = partial(_loaded, backend, family, load)
-    return backend
-
-
-def _loaded(backend: StreamedQwenImage, family: Any, load: Any, progress: Any) -> Any:
-    """Load with `load` in the place of the family's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(family, "load", load)
-        return StreamedQwenImage.load(backend, progress)
+        yield

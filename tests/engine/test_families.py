@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from bot.catalogue.models import MODELS
-from bot.engine.models.families import FAMILIES, Load
+from bot.engine.models.families import FAMILIES, StockLoad, StreamedLoad
 from tests.test_arrows import imports_of, module_of, sources, within
 
 KIT = "bot.engine.models"
@@ -39,10 +39,11 @@ def test_the_catalogue_says_streamed_where_the_table_has_a_module_for_it(name):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_named_module_has_a_load_with_the_same_parameters(name):
     family = FAMILIES[name]
-    loads = [family.stock_load()]
-    loads += [family.streamed_load()] if family.streamed is not None else []
-    wanted = list(inspect.signature(Load.__call__).parameters.values())[1:]
-    for load in loads:
+    loads: list = [(family.stock_load(), StockLoad)]
+    if family.streamed is not None:
+        loads.append((family.streamed_load(), StreamedLoad))
+    for load, protocol in loads:
+        wanted = list(inspect.signature(protocol.__call__).parameters.values())[1:]
         found = list(inspect.signature(load).parameters.values())
         assert [(one.name, one.kind, one.default) for one in found] == [
             (one.name, one.kind, one.default) for one in wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from pathlib import Path
 
@@ -11,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.job import JobState
-from bot.errors import LimitReached
+from bot.errors import EngineError, EngineErrorKind, LimitReached
 from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import drawn_seconds, gpu_seconds, model_cost
 from bot.jobs.turns import Leeway
+from bot.messages.status import progress_status
 from bot.rules.limits import Limits
 from storage import jobs
 from tests.engines import Script, ScriptedEngine
@@ -263,3 +265,50 @@ async def test_an_engine_that_was_freed_has_no_model(queue, fleet):
         assert slot.loaded is None
         await ended(queue, await ask(queue, 1))
         assert not slot.worker.session.switched
+
+
+def not_switched() -> EngineError:
+    return EngineError(
+        EngineErrorKind.SWITCH_FAILED, "gone", sentence="The model file x is missing."
+    )
+
+
+async def test_what_the_engine_says_that_it_holds_is_believed(queue, fleet, database, monkeypatch):
+    """A model that does not load fails its job with the sentence, and no engine breaks down."""
+    engine = ScriptedEngine(Script(), Script(error=not_switched()))
+    engine.held, engine.switch_s = MODEL, SWITCH_S
+    slot = await fleet.add("a", engine)
+    told, publish = [], queue.feed.publish
+    monkeypatch.setattr(queue.feed, "publish", lambda one: (told.append(one), publish(one)))
+    async with at_work(fleet):
+        await ended(queue, await ask(queue, 1))
+        job = await ask(queue, 1, OTHER)
+        assert await ended(queue, job) == [JobState.FAILED]
+        update = next(each for each in told if (each.job_id, each.kind) == (job.id, "loading"))
+        assert (update.model, update.stage) == (OTHER, "loading the transformer")
+        assert progress_status(update).startswith(f"🔁 Switching to {OTHER}")
+        row = await queue.job(job.id)
+        assert (row.attempts, row.error_kind) == (1, "switch_failed")
+        assert "The model file x is missing." in row.error
+        assert slot.loaded is None
+        assert (slot.worker.crashes, slot.worker.pausing, engine.unloaded.is_set()) == (
+            0,
+            False,
+            False,
+        )
+        assert await ended(queue, await ask(queue, 1)) == [JobState.GENERATED]
+        good = await ask(queue, 1, OTHER)
+        assert await ended(queue, good) == [JobState.GENERATED]
+        assert slot.loaded == OTHER
+        text = await one(database, "SELECT timings FROM jobs WHERE id = ?", good.id)
+        assert json.loads(text)["switch"] == SWITCH_S
+
+
+async def test_another_engine_may_have_the_model_that_one_lacks(queue, fleet):
+    lacking, other = ScriptedEngine(Script(error=not_switched())), ScriptedEngine()
+    for name, engine in {"a": lacking, "b": other}.items():
+        engine.held, engine.switch_s = MODEL, SWITCH_S
+        await fleet.add(name, engine)
+    async with at_work(fleet):
+        assert await ended(queue, job := await ask(queue, 1, OTHER)) == [JobState.GENERATED]
+    assert [drawn_by(engine) for engine in (lacking, other)] == [[job.id], [job.id]]

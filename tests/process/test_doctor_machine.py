@@ -277,8 +277,13 @@ def test_a_compiler_that_is_missing(look, tmp_path, monkeypatch):
     assert (level, "a C compiler" in text) == ("warning", True)
 
 
-def test_memory_is_told(look, tmp_path):
+def test_memory_is_told(look, tmp_path, monkeypatch):
     assert "GiB" in look("main memory")[0][1]
+    assert "no two models" in look("models kept")[0][1]
+    monkeypatch.setenv("IMAGE_MODELS", "Qwen/Qwen-Image,Qwen/Qwen-Image-2512")
+    assert "all 2 take up to 58 GiB of main memory" in look("models kept")[0][1]
+    monkeypatch.setenv("IMAGE_KEEP_MODELS", "0")
+    assert "none: switches read from the disk" in look("models kept")[0][1]
     assert "pins about 0.0 GiB" in look("pinned memory")[0][1]
     program(tmp_path / "bin", "nvidia-smi", CARD.format(ROOMY.replace("24000", "9000")))
     assert "pins about 6.7 GiB" in look("pinned memory")[0][1]

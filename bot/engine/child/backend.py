@@ -58,6 +58,19 @@ class Backend(Protocol):
         """Load the model; raise `EngineError` with a sentence where its owner can mend it."""
         ...
 
+    @property
+    def held(self) -> str | None:
+        """The model that is loaded; None before the first, and where a switch failed midway."""
+        ...
+
+    def switch(self, model: str, progress: LoadProgress) -> LoadInfo:
+        """Give the card to another model; `progress` may raise `GenerationCancelled` to give up.
+
+        Raises what `load` does; then what was held before is, or none (see `held`), and another
+        switch may do better.
+        """
+        ...
+
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """Yield the pictures of `request` in order."""
         ...

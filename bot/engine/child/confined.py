@@ -37,7 +37,8 @@ def confine_engine(model: str, options: EngineOptions) -> None:
         if options.confinement == "required":
             raise EngineError(EngineErrorKind.LOAD_FAILED, "it was given no folder to work in")
         return
-    if _published(model) and (fetch := Fetch.start(model, options)) is not None:
+    published = [name for name in _models(model, options) if _published(name)]
+    if (fetch := Fetch.start(published, options)) is not None:
         delegate_downloads(fetch.run)
     _make_devices()
     confinement = confine(engine_policy(model, options, options.work_path))
@@ -50,15 +51,15 @@ def engine_policy(model: str, options: EngineOptions, work: Path) -> AccessPolic
     """Return what an engine may do that writes pictures beneath `work`."""
     root = options.model_path
     reads, caches = [root, options.lora_path], [root / COMPILED_FOLDER]
-    published = _published(model)
-    if published:
-        reads.append(home(root, model))
-        caches.append(cache_folder(root, model, options.precision))
-        for folder in (*reads, *caches):
-            # Only what is there can be allowed, and files may come later. A read-only model folder
-            # does without caches.
-            with suppress(OSError):
-                folder.mkdir(parents=True, exist_ok=True)
+    published = [name for name in _models(model, options) if _published(name)]
+    for name in published:
+        reads.append(home(root, name))
+        caches.append(cache_folder(root, name, options.precision))
+    for folder in (*reads, *caches) if published else ():
+        # Only what is there can be allowed, and files may come later. A read-only model folder does
+        # without caches.
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
     return access_policy(
         work / _SCRATCH,
         reads=reads,
@@ -67,6 +68,11 @@ def engine_policy(model: str, options: EngineOptions, work: Path) -> AccessPolic
         closed=map(Path, options.closed),
         compiled=root / COMPILED_FOLDER if published else None,
     )
+
+
+def _models(model: str, options: EngineOptions) -> list[str]:
+    """Return all models that the engine may be asked for, its own first."""
+    return list(dict.fromkeys((model, *options.models)))
 
 
 def _published(model: str) -> bool:

@@ -25,7 +25,7 @@ from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import Activity, EngineOptions
 from bot.engine.protocol import CardUse, EngineRequest
 from bot.engine.wire import read_request
-from bot.errors import EngineError, GenerationCancelled
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.logs.redact import Redactor
 from bot.words import mark
 
@@ -59,26 +59,31 @@ class JobReport:
 
     def __init__(self, channel: Channel, job: str, cancelled: set[str]) -> None:
         self.channel = channel
-        self._job = job
+        self.job = job
         self._cancelled = cancelled
 
     def _check(self) -> None:
-        if self._job in self._cancelled:
+        if self.job in self._cancelled:
             raise GenerationCancelled
+
+    def loading(self, stage: str, fraction: float | None = None) -> None:
+        """Say how far the model is that the engine is switched to (a `LoadProgress`)."""
+        self.channel.send("loading", job=self.job, stage=stage, fraction=fraction)
+        self._check()
 
     def stage(self, activity: Activity) -> None:
         """See `Reporter`."""
-        self.channel.send("stage", job=self._job, activity=activity.value)
+        self.channel.send("stage", job=self.job, activity=activity.value)
         self._check()
 
     def step(self, index: int, total: int) -> None:
         """See `Reporter`."""
-        self.channel.send("step", job=self._job, index=index, total=total)
+        self.channel.send("step", job=self.job, index=index, total=total)
         self._check()
 
     def preview(self, step: int, data: bytes) -> None:
         """See `Reporter`."""
-        self.channel.send("preview", job=self._job, step=step, tail=data)
+        self.channel.send("preview", job=self.job, step=step, tail=data)
         self._check()
 
 
@@ -89,6 +94,7 @@ class Server:
         self._channel = channel
         self._started = started
         self._model = str(init.header["model"])
+        self._held: str | None = None
         self._options = EngineOptions.from_header(init.header["options"])
         self._backend: Backend | None = None
         self._inbox: queue.SimpleQueue[Frame] = queue.SimpleQueue()
@@ -127,13 +133,13 @@ class Server:
         while True:
             frame = self._inbox.get()
             if frame.type == "load":
-                self._load()
+                self._load(str(frame.header.get("model", self._model)))
             elif frame.type == "generate":
                 fault = self._generate(read_request(frame.header))
                 if fault is not None:
                     self._fail(str(frame.header["job"]), fault)
 
-    def _load(self) -> None:
+    def _load(self, model: str) -> None:
         def progress(stage: str, fraction: float | None = None) -> None:
             self._channel.send("loading", stage=stage, fraction=fraction)
 
@@ -142,17 +148,21 @@ class Server:
             progress(mark("starting"))
             self._check()
             backend: Backend = getattr(importlib.import_module(module), attribute)(
-                self._model, self._options
+                model, self._options
             )
             info = backend.load(progress)
         except Exception as error:  # noqa: BLE001 - whatever it is, the parent must hear of it
             sys.stderr.write(account_of(error))
             fault = diagnose(error)
             self._channel.send(
-                "load_failed", detail=fault.detail, sentence=fault.sentence, values=fault.values
+                "load_failed",
+                detail=fault.detail,
+                sentence=fault.sentence,
+                values=fault.values,
+                fatal=fault.fatal,
             )
             return
-        self._backend = backend
+        self._backend, self._held = backend, model
         self._channel.send(
             "loaded",
             model=info.model,
@@ -175,6 +185,7 @@ class Server:
         card_use: CardUse | None = None
         started = time.perf_counter()
         try:
+            timings |= self._switched(request.model or self._model, report)
             report.stage(Activity.ENCODE)
             for index, drawn in enumerate(
                 self._backend.generate(without_control_tokens(request), report)
@@ -213,6 +224,38 @@ class Server:
             card_use=card_use and asdict(card_use),
         )
         return None
+
+    def _switched(self, model: str, report: JobReport) -> dict[str, float]:
+        """Have `model` loaded; return the seconds of that, by the name of the stage.
+
+        Raises `GenerationCancelled`, and `EngineError` (`SWITCH_FAILED`) unless the card itself has
+        failed.
+        """
+        assert self._backend is not None
+        if model == self._held:
+            return {}
+        # Where none is held, an earlier switch failed: loading is nobody's.
+        stage = "load" if self._held is None else "switch"
+        report.stage(Activity.SWITCH)
+        started = time.perf_counter()
+        try:
+            self._backend.switch(model, report.loading)
+        except GenerationCancelled:
+            raise
+        except Exception as error:
+            if (fault := diagnose(error)).fatal:
+                raise
+            raise EngineError(
+                EngineErrorKind.SWITCH_FAILED,
+                f"{model}: {fault.detail}",
+                sentence=fault.sentence,
+                values=fault.values,
+            ) from error
+        finally:
+            self._held = self._backend.held
+            seconds = time.perf_counter() - started
+            self._channel.send("switched", job=report.job, model=self._held, seconds=seconds)
+        return {stage: seconds}
 
     def _fail(self, job: str, fault: Fault) -> None:
         # The exception and its frames are gone by now, and with them the tensors they held.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Self, cast
 
@@ -21,42 +22,44 @@ _COMMAND: Final = (sys.executable, "-m", "bot.engine.files.fetcher")
 
 
 class Fetch:
-    """A process that downloads once `run` is called, and ends with the one that started it."""
+    """A process that downloads a model each time `run` is called, and ends with its starter."""
 
-    def __init__(self, process: subprocess.Popen[bytes], request: Frame) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], options: EngineOptions) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process
-        self._request = request
+        self._options = options
         self._sent = process.stdin
         self._heard = cast("BinaryIO", process.stdout)
 
     @classmethod
-    def start(cls, model: str, options: EngineOptions) -> Self | None:
-        """Start a process for what is missing of a published model; None if nothing is.
+    def start(cls, models: Iterable[str], options: EngineOptions) -> Self | None:
+        """Start a process for what is missing of published models; None if nothing is.
 
         To be called on the main thread: the kernel ends the process when that ends.
         """
-        precision = cached_precision(model, options.offload, options.precision)
-        if find(options.model_path, model, precision)[0] is not None:
+        if all(_there(model, options) for model in models):
             return None
         process = subprocess.Popen(  # noqa: S603 - this very program
             [*_COMMAND, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        fields = {"model": model, "options": options.to_header()}
-        return cls(process, Frame({"type": "fetch", **fields}))
+        return cls(process, options)
 
-    def run(self, progress: LoadProgress) -> None:
-        """Have the files downloaded; raise `EngineError` (`LOAD_FAILED`) if they cannot be.
+    def run(self, model: str, progress: LoadProgress) -> None:
+        """Have a model's files downloaded; raise `EngineError` (`LOAD_FAILED`) if they cannot be.
 
-        A process that ends without a word is left to whoever looks for the files next.
+        A process that ends without a word is left to whoever looks for the files next. So is one
+        whose `progress` raises, which is ended: what it has of a file is kept.
         """
+        fields = {"model": model, "options": self._options.to_header()}
+        settled = False
         try:
             with suppress(OSError):
-                self._sent.write(encode(self._request))
-                self._sent.close()
+                self._sent.write(encode(Frame({"type": "fetch", **fields})))
+                self._sent.flush()
             while (frame := read_frame_blocking(self._heard)) is not None:
                 header = frame.header
+                settled = frame.type in {"fetched", "failed"}
                 if frame.type == "failed":
                     raise EngineError(
                         EngineErrorKind.LOAD_FAILED,
@@ -64,16 +67,30 @@ class Fetch:
                         sentence=header["sentence"],
                         values=header["values"],
                     )
+                if settled:
+                    return
                 progress(header["stage"], header["fraction"])
-        except FrameError:
-            self._process.kill()
+        except (FrameError, ValueError):  # ValueError: an earlier download has closed the pipe
+            pass
         finally:
-            self._heard.close()
-            self._process.wait()
+            if not settled:
+                self._end()
+
+    def _end(self) -> None:
+        self._process.kill()
+        with suppress(OSError):
+            self._sent.close()
+        self._heard.close()
+        self._process.wait()
+
+
+def _there(model: str, options: EngineOptions) -> bool:
+    precision = cached_precision(model, options.offload, options.precision)
+    return find(options.model_path, model, precision)[0] is not None
 
 
 def main() -> None:
-    """Download, and tell how far it is."""
+    """Download what is asked for, one model after another, and tell how far it is."""
     from bot.engine.pipes import take_pipes  # noqa: PLC0415
 
     frames_in, frames_out = take_pipes()
@@ -82,29 +99,32 @@ def main() -> None:
     leave_signals_to_parent()
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(frames_in, "rb") as requests, os.fdopen(frames_out, "wb") as answers:
-        request = read_frame_blocking(requests)
-        if request is None:  # No file was missing that the model wanted, or it could not be loaded.
-            return
+        while (request := read_frame_blocking(requests)) is not None:
+            _fetch(request, answers)
 
-        def send(kind: str, **fields: Any) -> None:
-            answers.write(encode(Frame({"type": kind, **fields})))
-            answers.flush()
 
-        def progress(stage: str, fraction: float | None) -> None:
-            send("loading", stage=stage, fraction=fraction)
+def _fetch(request: Frame, answers: BinaryIO) -> None:
+    def send(kind: str, **fields: Any) -> None:
+        answers.write(encode(Frame({"type": kind, **fields})))
+        answers.flush()
 
-        options = EngineOptions.from_header(request.header["options"])
-        model: str = request.header["model"]
-        try:
-            ensure(
-                options.model_path,
-                progress,
-                repository=model,
-                source=options.model_source,
-                precision=cached_precision(model, options.offload, options.precision),
-            )
-        except EngineError as error:
-            send("failed", detail=error.detail, sentence=error.template, values=error.values)
+    def progress(stage: str, fraction: float | None) -> None:
+        send("loading", stage=stage, fraction=fraction)
+
+    options = EngineOptions.from_header(request.header["options"])
+    model: str = request.header["model"]
+    try:
+        ensure(
+            options.model_path,
+            progress,
+            repository=model,
+            source=options.model_source,
+            precision=cached_precision(model, options.offload, options.precision),
+        )
+    except EngineError as error:
+        send("failed", detail=error.detail, sentence=error.template, values=error.values)
+    else:
+        send("fetched")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ _NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
 # What a transformer's config.json calls its class, where that tells models apart.
 _CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
 
-_delegate: Callable[[LoadProgress], None] | None = None
+_delegate: Callable[[str, LoadProgress], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +237,7 @@ def ensure(
         if folder != root and (other := holder(root)) is not None:
             log.info("%s holds %s; %s goes to %s.", root, other, repository, folder)
         if _delegate is not None:
-            _delegate(progress)
+            _delegate(repository, progress)
         else:
             fetch_missing(root, repository, source, progress, missing[0], precision)
     files = found(root, repository, precision)
@@ -312,8 +312,11 @@ def taken_files(root: Path, repository: str, precision: str | None) -> frozenset
     return frozenset(taken)
 
 
-def delegate_downloads(to: Callable[[LoadProgress], None]) -> None:
-    """Have `ensure` call `to` in the place of a download, in a process that cannot do it itself."""
+def delegate_downloads(to: Callable[[str, LoadProgress], None]) -> None:
+    """Have `ensure` call `to` in the place of a download, in a process that cannot do it itself.
+
+    It is given the model's name.
+    """
     global _delegate  # noqa: PLW0603 - set once, where the process begins
     _delegate = to
 

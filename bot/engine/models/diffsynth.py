@@ -11,6 +11,7 @@ from PIL import Image
 from bot.catalogue.models import ModelSpec, find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import read_input
+from bot.engine.faults import free_memory
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import watch_output
 from bot.engine.options import Activity, EngineOptions, LoadProgress
@@ -44,6 +45,11 @@ class DiffSynthModel:
         watch_output(getattr(self._pipe, "stock", self._pipe), self._options.precision)
         self._device = _Device(self._pipe.device)
         return LoadInfo(self._spec.name, self._device.name, imports_s)
+
+    def release(self) -> None:
+        """Let go of the pipeline, and of the memory that it takes."""
+        self._pipe = self._device = None
+        free_memory()
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Picture i is drawn alone, from its own seed."""

@@ -9,27 +9,41 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from bot.engine.child.quick_imports import quick_imports
 from bot.engine.options import EngineOptions, LoadProgress
 
 if TYPE_CHECKING:
+    from bot.engine.models.shelf import NetworkShelf
     from bot.engine.models.streamed_networks import Networks  # imports torch
 
-Loaded_co = TypeVar("Loaded_co", covariant=True)
 StockPipeline = tuple[Any, float | None]
 """A pipeline that is called as DiffSynth's `QwenImagePipeline` is (see adapted.py), and its memory
 budget in GiB; None: it needs none."""
 
 
-class Load(Protocol[Loaded_co]):
-    """The function `load` of a family's module."""
+class StockLoad(Protocol):
+    """The function `load` of a module of DiffSynth's pipelines."""
 
-    def __call__(self, model: str, options: EngineOptions, progress: LoadProgress) -> Loaded_co:
-        """Load the networks of `model`, a name in the catalogue.
+    def __call__(self, model: str, options: EngineOptions, progress: LoadProgress) -> StockPipeline:
+        """Load the pipeline of `model`, a name in the catalogue.
 
         Raises `EngineError` (`LOAD_FAILED`) where the card or the model's files are missing.
+        """
+        ...
+
+
+class StreamedLoad(Protocol):
+    """The function `load` of a module of streamed networks."""
+
+    def __call__(
+        self, model: str, options: EngineOptions, progress: LoadProgress, shelf: NetworkShelf
+    ) -> Networks:
+        """Load the networks of `model`, a name in the catalogue, but for what is on the `shelf`.
+
+        What was in use before leaves the card first. Raises `EngineError` (`LOAD_FAILED`) where the
+        card or the model's files are missing.
         """
         ...
 
@@ -45,11 +59,11 @@ class Family:
     stock: str
     streamed: str | None = None
 
-    def stock_load(self) -> Load[StockPipeline]:
+    def stock_load(self) -> StockLoad:
         """Import the module of DiffSynth's pipeline, and torch with it; return its `load`."""
         return _load_of(self.stock)
 
-    def streamed_load(self) -> Load[Networks]:
+    def streamed_load(self) -> StreamedLoad:
         """Import the module of the streamed networks, and torch with it; return its `load`."""
         assert self.streamed is not None
         return _load_of(self.streamed)
@@ -67,7 +81,6 @@ FAMILIES: Final[Mapping[str, Family]] = {
 }
 
 
-def _load_of(module: str) -> Load[Any]:
+def _load_of(module: str) -> Any:
     with quick_imports():
-        load: Load[Any] = importlib.import_module(module).load
-    return load
+        return importlib.import_module(module).load

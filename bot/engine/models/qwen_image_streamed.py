@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from bot.engine.files.find import ModelFiles
+from bot.engine.models.shelf import NetworkShelf
 from bot.engine.models.streamed_card import StreamedFamily, load_on_card
 from bot.engine.models.streamed_networks import Networks
 from bot.engine.options import EngineOptions, LoadProgress
@@ -23,9 +24,11 @@ def _tokenizer(files: ModelFiles) -> Any:
 FAMILY: Final = StreamedFamily(DOUBLE, QWEN25, text_config, load_vae, _tokenizer, read_qwen_image)
 
 
-def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks:
+def load(
+    model: str, options: EngineOptions, progress: LoadProgress, shelf: NetworkShelf
+) -> Networks:
     """Build the networks on the first CUDA GPU.
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
-    return load_on_card(model, options, progress, FAMILY)
+    return load_on_card(model, options, progress, shelf, FAMILY)

@@ -16,17 +16,24 @@ from bot.engine.child.inputs import cut
 from bot.engine.files.find import keep_compiled_code
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import overflowed
+from bot.engine.models.shelf import NetworkShelf
 from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.words import mark
 
 
 class StreamedQwenImage:
-    """A `Backend` on the streamed networks of any family, at full size or tiny."""
+    """A `Backend` on the streamed networks of any family, at full size or tiny.
 
-    def __init__(self, model: str, options: EngineOptions) -> None:
+    Other models' networks lie on the `shelf`, and its own when it is released.
+    """
+
+    def __init__(
+        self, model: str, options: EngineOptions, shelf: NetworkShelf | None = None
+    ) -> None:
         self._spec = find_model(model)
         self._options = options
+        self._shelf = NetworkShelf(0) if shelf is None else shelf
         self._networks: Any = None
         self._loras: Any = None
         self._preview: Any = None
@@ -42,11 +49,17 @@ class StreamedQwenImage:
         from bot.engine.stream.lora_files import LoraFiles  # noqa: PLC0415
         from bot.engine.stream.preview import LatentPreview  # noqa: PLC0415 - these import torch
 
-        self._networks = load(self._spec.name, self._options, progress)
+        self._networks = load(self._spec.name, self._options, progress, self._shelf)
         self._loras = LoraFiles(self._options.lora_path, lora_target(self._spec.family))
-        self._preview = LatentPreview.fit(self._networks.codec)
+        self._preview = LatentPreview.of(self._networks.codec)
         networks = self._networks
         return LoadInfo(self._spec.name, networks.device_name, imports_s, networks.card_use())
+
+    def release(self) -> None:
+        """Hold no network any more: what of them goes and what stays is the shelf's to decide."""
+        if self._networks is not None:
+            self._networks.release()
+        self._networks = self._loras = self._preview = None
 
     def _embedded(self, prompts: list[str]) -> Any:
         """Encode the prompts; a very long one may need more room than the plan left."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from bot.catalogue.models import find_model
 from bot.engine.card_budget import CardBudget
+from bot.engine.files.content import cache_digest, files_digest
 from bot.engine.files.find import (
     COMPILED_FOLDER,
     ModelFiles,
@@ -17,18 +20,27 @@ from bot.engine.files.find import (
     cache_indexes,
     cached_precision,
     ensure,
+    unreadable,
 )
+from bot.engine.models.shelf import Content, NetworkShelf, Recipe
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import require_gpu, take_budget
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.stream import budget as budgets
+from bot.engine.stream.compiling import KernelSet
 from bot.engine.stream.decode import PictureCodec, working_bytes
 from bot.engine.stream.device import Device, open_device
 from bot.engine.stream.loading import load_text_encoder, load_transformer
+from bot.engine.stream.offload import (
+    OffloadableCodec,
+    OffloadableEmbedder,
+    OffloadableTransformer,
+)
 from bot.engine.stream.prompts import PromptEmbedder, Read
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.text_layout import TextFamily
+from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.transformer_kind import TransformerKind
 from bot.engine.stream.vae_kind import QWEN_IMAGE_VAE, VaeKind
 from bot.engine.stream.warming import warm_up
@@ -55,18 +67,20 @@ class StreamedFamily:
 
 
 def load_on_card(
-    model: str, options: EngineOptions, progress: LoadProgress, family: StreamedFamily
+    model: str,
+    options: EngineOptions,
+    progress: LoadProgress,
+    shelf: NetworkShelf,
+    family: StreamedFamily,
 ) -> Networks:
-    """Build the networks on the first CUDA GPU.
+    """Build the networks on the first CUDA GPU, of what is on the `shelf` and the model's files.
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
     require_gpu()
-    stored = cached_precision(model, "stream", options.precision)
-    source = options.model_source
-    files = ensure(options.model_path, progress, repository=model, source=source, precision=stored)
-    budget = take_budget(options)
-    networks = assemble(model, files, options, progress, family, budget)
+    networks = assemble(
+        model, options, progress, shelf, family, partial(take_budget, options), "cuda"
+    )
     networks.device_name = torch.cuda.get_device_name()
     networks.measure = partial(take_budget, options)
     return networks
@@ -74,52 +88,167 @@ def load_on_card(
 
 def assemble(
     model: str,
-    files: ModelFiles,
     options: EngineOptions,
     progress: LoadProgress,
+    shelf: NetworkShelf,
     family: StreamedFamily,
-    budget: CardBudget,
+    measure: Callable[[], CardBudget],
     device_name: str = "cuda",
 ) -> Networks:
-    """Load the networks for a device, within `budget`, from and to the model's weights cache.
+    """Load the networks for a device, from and to the model's weights cache.
 
-    Raises `EngineError` (`LOAD_FAILED`) where a file is damaged or another model's.
+    `measure` says how much of the device they may take. A model that waits on the `shelf` needs no
+    file. Raises `EngineError` (`LOAD_FAILED`) where one is missing, damaged or another model's.
     """
-    root = options.model_path
-    cache = cache_folder(root, model, options.precision)
-    indexes = cache_indexes(root, model, cached_precision(model, "stream", options.precision))
-    device, dtype = open_device(device_name), torch.bfloat16
-    precision = precision_of(options.precision)
+    recipe, loader = shelf.recipe(model), None
+    if recipe is None:
+        loader = _Loader(model, options, progress, shelf, family, device_name)
+        recipe = loader.recipe()
+    shelf.settle(recipe)
+    budget = measure()
+    transformer, text, vae = recipe
     # The small ones first: the transformer takes what they leave.
-    codec = family.vae(Sources(files.vae), device, dtype)
-    encoder, _ = load_text_encoder(
-        Sources(files.text_encoder, indexes.get("text encoder")),
-        family.text_config(),
-        device,
-        dtype,
-        cache,
-        progress,
-        storage=precision.storage,
-        family=family.text,
+    codec: PictureCodec = shelf.take(vae, budget) or _asked(loader).codec(vae)
+    embedder: PromptEmbedder | None = shelf.take(text, budget)
+    if embedder is None:
+        embedder, text = _asked(loader).embedder()
+    dit: StreamedDiT = shelf.take(transformer, budget) or _asked(loader).transformer(
+        transformer, codec, embedder, budget
     )
-    settings = transformer_settings(
-        options,
-        budget,
-        others=codec.weight_bytes + encoder.small_bytes,
-        encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
-        vae=codec.kind,
-        device=device_name,
-    )
-    transformer = Sources(files.transformer, indexes.get("transformer"))
-    dit, _ = load_transformer(transformer, settings, cache, progress, family.transformer)
-    if dit.execution.compiled:
-        progress(mark("compiling the blocks (once; later starts use the cache)"), None)
-        warm_up(dit)
-    embedder = PromptEmbedder(
-        family.tokenizer(files), encoder, model=f"{model} {precision}", read=family.read
-    )
+    shelf.note(model, (transformer, text, vae))
     codec.give_way = dit.residency.give_way
     return Networks(dit, embedder, codec, device_name, budget=budget)
+
+
+def _asked(loader: _Loader | None) -> _Loader:
+    assert loader is not None, "all of a model that needs no file is on the shelf"
+    return loader
+
+
+class _Loader:
+    """Loads what of a model is not on the shelf, from its files, and puts it there."""
+
+    def __init__(
+        self,
+        model: str,
+        options: EngineOptions,
+        progress: LoadProgress,
+        shelf: NetworkShelf,
+        family: StreamedFamily,
+        device_name: str,
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._progress = progress
+        self._shelf = shelf
+        self._family = family
+        self._device = open_device(device_name)
+        self._device_name = device_name
+        root = options.model_path
+        self._stored = cached_precision(model, "stream", options.precision)
+        self._files = ensure(
+            root,
+            progress,
+            repository=model,
+            source=options.model_source,
+            precision=self._stored,
+        )
+        self._indexes = cache_indexes(root, model, self._stored)
+        self._cache = cache_folder(root, model, options.precision)
+        self._precision = precision_of(options.precision)
+        shelf.kernels = shelf.kernels or KernelSet()
+
+    def recipe(self) -> Recipe:
+        """Return what the model is made of, as far as that is known before it is loaded."""
+        transformer = Content("transformer", self._model)
+        vae = Content("VAE", f"{find_model(self._model).family} {_digest(self._files.vae)}")
+        return transformer, self._text(), vae
+
+    def codec(self, content: Content) -> PictureCodec:
+        """Load the VAE."""
+        made = self._family.vae(Sources(self._files.vae), self._device, torch.bfloat16)
+        self._shelf.add(content, OffloadableCodec(made))
+        return made
+
+    def embedder(self) -> tuple[PromptEmbedder, Content]:
+        """Load the text encoder; return what it is made of too, which is known by now."""
+        encoder, _ = load_text_encoder(
+            self._sources("text encoder", self._files.text_encoder),
+            self._family.text_config(),
+            self._device,
+            torch.bfloat16,
+            self._cache,
+            self._progress,
+            storage=self._precision.storage,
+            family=self._family.text,
+            room=self._shelf.make_room,
+        )
+        made = PromptEmbedder(
+            self._family.tokenizer(self._files),
+            encoder,
+            model=f"{self._model} {self._precision}",
+            read=self._family.read,
+        )
+        root = self._options.model_path
+        self._indexes = cache_indexes(root, self._model, self._stored)
+        content = self._text()
+        self._shelf.add(content, OffloadableEmbedder(made))
+        return made, content
+
+    def transformer(
+        self, content: Content, codec: PictureCodec, embedder: PromptEmbedder, budget: CardBudget
+    ) -> StreamedDiT:
+        """Load the transformer within what the others leave of `budget`, and warm it up."""
+        settings = transformer_settings(
+            self._options,
+            budget,
+            others=codec.weight_bytes + embedder.encoder.small_bytes,
+            encoding=embedder.encoder.working_bytes(USUAL_TEXT_TOKENS),
+            vae=codec.kind,
+            device=self._device_name,
+        )
+
+        def room(size: int) -> bool:
+            whole = self._shelf.may_copy(size)
+            self._shelf.make_room(size if whole else max(0, size - budget.bytes))
+            return whole
+
+        dit, _ = load_transformer(
+            self._sources("transformer", self._files.transformer),
+            settings,
+            self._cache,
+            self._progress,
+            self._family.transformer,
+            room=room,
+            kernels=self._shelf.kernels,
+        )
+        if dit.execution.compiled and not dit.execution.kernels.ready:
+            self._progress(mark("compiling the blocks (once; later starts use the cache)"), None)
+            warm_up(dit)
+        self._shelf.add(content, OffloadableTransformer(dit))
+        return dit
+
+    def _sources(self, part: str, files: Sequence[Path]) -> Sources:
+        return Sources(files, self._indexes.get(part))
+
+    def _text(self) -> Content:
+        """Return what the text encoder is made of; where no cache tells, it is this model's own."""
+        index, digest = self._indexes.get("text encoder"), None
+        sources = self._sources("text encoder", self._files.text_encoder)
+        if index is not None and index.fits(sources.published):
+            digest = cache_digest(index)
+        spec = find_model(self._model)
+        assert spec.published is not None
+        names = (self._files.folder / name for name in spec.published.tokenizer_files)
+        return Content("text encoder", f"{spec.family} {digest or self._model} {_digest(names)}")
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    paths = tuple(paths)
+    try:
+        return files_digest(paths)
+    except OSError as error:
+        raise unreadable(Path(error.filename or paths[0]), error) from error
 
 
 def transformer_settings(

@@ -29,6 +29,10 @@ class Networks:
     measure: Callable[[], CardBudget] | None = None
     budget: CardBudget | None = None
 
+    def release(self) -> None:
+        """Let go of one another, so that those which other models use keep nothing of the rest."""
+        self.codec.give_way = lambda: False
+
     def adapt(self) -> None:
         """Let the budget follow the card, before a job."""
         if self.measure is not None:

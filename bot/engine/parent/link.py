@@ -20,7 +20,9 @@ class ChildLink(ABC):
         self.inbox = inbox
         self.log = ChildLog()
         self.loaded = False
-        """Whether the child has said that its model is ready."""
+        """Whether the child has said that a model is ready."""
+        self.loading: str | None = None
+        """The model that it was told to load, until it answers."""
 
     @property
     @abstractmethod

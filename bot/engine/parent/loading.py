@@ -13,14 +13,18 @@ from bot.engine.parent.supervisor import Supervisor
 from bot.engine.parent.watch import LoadWatch
 from bot.engine.protocol import EngineState, Event, Loaded, Loading
 from bot.engine.wire import read_event, read_failure
-from bot.errors import EngineErrorKind, GenerationCancelled
+from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.words import mark
 
 log = logging.getLogger(__name__)
 
 
 class ModelLoader:
-    """Has the child of `supervisor` load `model` with `options`, unless it has done so already."""
+    """Has the child of `supervisor` load a model with `options`, unless it holds one already.
+
+    `model` is the engine's own: what fails it fails the engine. Another one that does not load is
+    told from an engine that loads none by loading the engine's own after it.
+    """
 
     def __init__(
         self,
@@ -35,12 +39,28 @@ class ModelLoader:
         self._options = options
         self._limits = limits
         self._cancellation = cancellation
+        self._strange = False
+        """Whether a model is being loaded that is not the engine's own."""
 
-    async def ready(self) -> AsyncGenerator[Event]:
+    async def ready(self, wanted: str | None = None) -> AsyncGenerator[Event]:
         """Have a child with a loaded model; yield `Loading` and `Loaded` where that is work.
 
-        Raises `EngineError` when it cannot be had, and `GenerationCancelled`.
+        A child that holds none loads the one that is `wanted` (None: the engine's own); one that
+        holds another is left to be switched by the job.
+
+        Raises `EngineError` when it cannot be had, with `loading` set unless a model is to blame
+        that is not the engine's own (`SWITCH_FAILED` where that is known), and
+        `GenerationCancelled`.
         """
+        self._strange = False
+        try:
+            async for event in self._ready(wanted or self._model):
+                yield event
+        except EngineError as error:
+            error.loading = error.kind is not EngineErrorKind.SWITCH_FAILED and not self._strange
+            raise
+
+    async def _ready(self, wanted: str) -> AsyncGenerator[Event]:
         supervisor = self._supervisor
         link = supervisor.link
         if link is not None and (link.inbox.ended or (link.loaded and link.inbox.take_unread())):
@@ -53,11 +73,13 @@ class ModelLoader:
                 supervisor.phase = EngineState.BACKOFF
                 yield Loading(mark("restarting"))
                 await self._pause(wait)
-            link = await self._start()
+            link = await self._start(wanted)
         if link.loaded:
             return
         async with supervisor.guard(link):
-            async for event in self._loading(link):
+            if link.loading is None:
+                await self._ask(link, wanted)
+            async for event in self._loading(link, wanted):
                 yield event
 
     async def _pause(self, seconds: float) -> None:
@@ -67,23 +89,30 @@ class ModelLoader:
             self._supervisor.phase = EngineState.STOPPED
             raise GenerationCancelled
 
-    async def _start(self) -> ChildLink:
+    async def _start(self, wanted: str) -> ChildLink:
         link = await self._supervisor.start()
         if self._cancellation.asked:
             link.inbox.wake()
         try:
             await link.send("init", model=self._model, options=self._options.to_header())
-            await link.send("load")
+            await self._ask(link, wanted)
         except BaseException:
             await self._supervisor.drop(link)
             raise
         return link
 
-    async def _loading(self, link: ChildLink) -> AsyncIterator[Event]:
+    @staticmethod
+    async def _ask(link: ChildLink, model: str) -> None:
+        await link.send("load", model=model)
+        link.loading = model
+
+    async def _loading(self, link: ChildLink, wanted: str) -> AsyncIterator[Event]:
         started = self._supervisor.phase is EngineState.STARTING
         watch = LoadWatch(self._limits, Activity.START if started else Activity.LOAD)
+        refused: EngineError | None = None
         while True:
             watch.check()
+            self._strange = link.loading != self._model
             frame = await link.inbox.receive(
                 watch.left_s(), watch.activity, whole_limit=watch.limit_s
             )
@@ -93,18 +122,39 @@ class ModelLoader:
                     raise GenerationCancelled  # the child goes on loading, for the next job
                 continue
             if frame.type == "load_failed":
-                raise read_failure(EngineErrorKind.LOAD_FAILED, frame)
+                failed, link.loading = link.loading, None
+                error = read_failure(EngineErrorKind.LOAD_FAILED, frame)
+                if frame.header.get("fatal") or (failed == self._model and refused):
+                    self._strange = False
+                    raise error
+                if failed == wanted:
+                    if wanted == self._model:
+                        raise error
+                    log.warning("%s does not load: %s", wanted, error.detail)
+                    refused = error
+                await self._ask(link, self._model if refused else wanted)
+                watch = LoadWatch(self._limits, Activity.LOAD)
+                continue
             watch.begin()
             self._supervisor.phase = EngineState.LOADING
             if frame.type == "hello":
                 continue
             event = read_event(frame)
             if isinstance(event, Loaded):
-                link.loaded = True
+                link.loaded, link.loading = True, None
                 self._supervisor.phase = EngineState.IDLE
                 yield event
+                if refused is not None:
+                    raise _not_switched(refused)
                 return
             if not isinstance(event, Loading):
                 raise FrameError(f"the child sent {frame.type[:40]!r} while loading")
             watch.note(event)
             yield event
+
+
+def _not_switched(error: EngineError) -> EngineError:
+    """Return the failure of a model in an engine that has loaded another one since."""
+    return EngineError(
+        EngineErrorKind.SWITCH_FAILED, error.detail, sentence=error.template, values=error.values
+    )

@@ -18,7 +18,6 @@ from bot.engine.parent.loading import ModelLoader
 from bot.engine.parent.pipe import PipeLink, own_command
 from bot.engine.parent.supervisor import Supervisor
 from bot.engine.protocol import EngineRequest, EngineState, Event, Loaded
-from bot.errors import EngineError
 
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
 
@@ -90,14 +89,10 @@ class EngineProcess:
             try:
                 while True:
                     fresh = False
-                    try:
-                        async with aclosing(self._loader.ready()) as events:
-                            async for event in events:
-                                fresh = fresh or isinstance(event, Loaded)
-                                yield event
-                    except EngineError as error:
-                        error.loading = True
-                        raise
+                    async with aclosing(self._loader.ready(request.model)) as events:
+                        async for event in events:
+                            fresh = fresh or isinstance(event, Loaded)
+                            yield event
                     talk = Conversation(self._supervisor, request, self._limits, self._cancellation)
                     try:
                         async with aclosing(talk.events()) as events:

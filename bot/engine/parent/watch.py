@@ -25,7 +25,8 @@ class JobWatch:
 
     Progress is what was not there before: a step past all earlier ones, a picture, an activity at a
     point of the job where it had not been. The child may say all else as often as it likes.
-    Compiling has its limit of silence, and does not count as the job's time.
+    Compiling has its limit of silence, and does not count as the job's time; neither does a
+    switch to another model, whose progress is that of loading.
     """
 
     def __init__(self, request: EngineRequest, limits: SilenceLimits) -> None:
@@ -37,6 +38,7 @@ class JobWatch:
         self._waited = 0.0
         self._steps = 0
         self._pictures = 0
+        self._switch = LoadWatch(limits, Activity.SWITCH)
         self._seen: set[Hashable] = {self._point()}
 
     @property
@@ -46,11 +48,14 @@ class JobWatch:
 
     def silence_left_s(self) -> float:
         """Return how much of that is left."""
-        return self.silence_limit_s - self._silent
+        return self._switch.left_s() if self._switches else self.silence_limit_s - self._silent
 
     def left_s(self) -> float:
-        """Return how much is left of the job's own limit; it rests while code is compiled."""
-        return math.inf if self._compiles else self.limit_s - self._waited
+        """Return how much is left of the job's own limit.
+
+        It rests while code is compiled, and while a model is loaded.
+        """
+        return math.inf if self._compiles or self._switches else self.limit_s - self._waited
 
     def check(self) -> None:
         """Raise `EngineError` where the job has gone on for too long.
@@ -58,6 +63,9 @@ class JobWatch:
         `OVERTIME` by its own limit; `SILENT` where messages have come for twice the limit of
         silence, and none of them was progress.
         """
+        if self._switches:
+            self._switch.check()
+            return
         if self.left_s() <= 0:
             raise EngineError(EngineErrorKind.OVERTIME, f"not done in {self.limit_s:g} s")
         if self._silent > 2 * self.silence_limit_s:
@@ -65,6 +73,9 @@ class JobWatch:
 
     def note_wait(self, seconds: float) -> None:
         """Note that the child was waited for."""
+        if self._switches:
+            self._switch.note_wait(seconds)
+            return
         self._silent += seconds
         if not self._compiles:
             self._waited += seconds
@@ -77,7 +88,9 @@ class JobWatch:
 
     def note(self, event: Event) -> None:
         """Note what the child has told."""
-        if isinstance(event, Step) and event.index > self._steps:
+        if isinstance(event, Loading) and self._switches:
+            self._switch.note(event)
+        elif isinstance(event, Step) and event.index > self._steps:
             self._steps = event.index
             self._progress()
         elif isinstance(event, Picture):
@@ -88,6 +101,11 @@ class JobWatch:
     def _compiles(self) -> bool:
         # Before the first step alone: a child that says so later gains no time by it.
         return self.activity is Activity.COMPILE and not self._steps
+
+    @property
+    def _switches(self) -> bool:
+        # Likewise.
+        return self.activity is Activity.SWITCH and not self._steps
 
     def _point(self) -> Hashable:
         return self.activity, self._steps, self._pictures

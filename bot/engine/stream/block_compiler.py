@@ -37,16 +37,15 @@ class BlockCompiler:
         """
         execution, weights = self._execution, self._weights
         kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
-        work = generation.work
+        work, network = generation.work, self._network
         branches = len(work.text_tokens) if work.joint else 1
         missing = {
-            (branches, kernel, structure): index
+            (network.geometry, branches, kernel, structure): index
             for structure, index in weights.structures(additions).items()
-            if (branches, kernel, structure) not in kernels.ready
+            if (network.geometry, branches, kernel, structure) not in kernels.ready
         }
         if not missing or not kernels.compiled:
             return
-        network = self._network
         unit, moment = network.sample(generation)
         network.mark_lengths(generation, [unit])
         weights.begin("block")

@@ -88,6 +88,27 @@ class Kernels:
         return call
 
 
+class KernelSet:
+    """The kernels of one process: transformers of a kind share what one of them has compiled."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Kernels] = {}
+
+    def of(
+        self,
+        block: Callable[..., Any],
+        device: torch.device,
+        *,
+        wanted: bool,
+        cache: Path | None = None,
+    ) -> Kernels:
+        """Return the kernels of `block`, made when they are first asked for; see `Kernels`."""
+        key = (block, device, wanted)
+        if key not in self._made:
+            self._made[key] = Kernels(block, device, wanted=wanted, cache=cache)
+        return self._made[key]
+
+
 def _cause(error: Exception) -> str:
     """Return an error's type and the last line that names one: a worker's whole story is longer."""
     lines = [line.strip() for line in str(error).replace("\\n", "\n").splitlines() if line.strip()]

@@ -17,6 +17,7 @@ from torch import Tensor
 from bot.engine.child.inputs import flattened, read_input
 from bot.engine.stream.device import Device
 from bot.engine.stream.finite import finite
+from bot.engine.stream.moving import move
 from bot.engine.stream.vae_kind import QWEN_IMAGE_VAE, VaeKind
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,10 @@ class PictureCodec:
         self.last: Stage | None = None
         self.give_way: Callable[[], bool] = lambda: False
         """Called where even tiles have no room: frees some of the card, or says that it cannot."""
+
+    def move(self, device: torch.device) -> None:
+        """Have the weights there: in main memory, or on its own device again."""
+        move(self._vae, device)
 
     @property
     def weight_bytes(self) -> int:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Packed
+from bot.engine.stream.moving import move
 from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
@@ -84,7 +85,7 @@ class StreamedTextEncoder:
         self.geometry = TextGeometry.of(config)
         self.layout = text_layout(self.geometry, dtype, storage, family)
         self.passes: list[Pass] = []
-        self._device = device
+        self.device = device
         self._dtype = dtype
         self._streamer = Streamer(device) if streamer is None else streamer
         self._shared = streamer is not None
@@ -103,13 +104,13 @@ class StreamedTextEncoder:
     def set_outer(self, table: Tensor | StoredTable, norm: Tensor) -> None:
         """Take the embedding table [words, width], which stays where it is, and the last norm."""
         self._table = table
-        self._norm.weight = _parameter(norm.to(self._device.torch, self._dtype))
+        self._norm.weight = _parameter(norm.to(self.device.torch, self._dtype))
 
     @torch.no_grad()
     def add_packed(self, index: int, packed: Packed, *, resident: bool = False) -> None:
         """Place layer `index`, as `layout.pack` made it."""
         self._streamer.add(("text", index), packed.flat, resident=resident)
-        self._small[index] = {k: v.to(self._device.torch) for k, v in packed.small.items()}
+        self._small[index] = {k: v.to(self.device.torch) for k, v in packed.small.items()}
 
     @classmethod
     def from_module(
@@ -132,6 +133,19 @@ class StreamedTextEncoder:
             packed = made.layout.pack(layer.state_dict(), device.torch)
             made.add_packed(index, packed, resident=resident)
         return made
+
+    def move(self, device: torch.device) -> None:
+        """Have what stays on the device there: in main memory, or on its own device again."""
+        for small in self._small.values():
+            for name, tensor in small.items():
+                small[name] = tensor.to(device)
+        for linear in self._linears.values():
+            linear.bias = linear.scale = None
+        for name in self.layout.normed:  # A visit gives them the weights that it needs.
+            self._layer.get_submodule(name).weight = None
+        self._norm.weight = _parameter(self._norm.weight.detach().to(device))
+        move(self._rotary, device)
+        self._streamer.drop_slots()
 
     @property
     def host_bytes(self) -> int:
@@ -178,7 +192,7 @@ class StreamedTextEncoder:
             places = [torch.arange(len(ids)) for ids in prompts]
         ropes = [self._rope(state, at) for state, at in zip(states, places, strict=True)]
         widest = self.scratch_bytes // self._dtype.itemsize
-        scratch = torch.empty(widest, dtype=self._dtype, device=self._device.torch)
+        scratch = torch.empty(widest, dtype=self._dtype, device=self.device.torch)
         streamed = [key for key in self.order if not self._streamer.is_resident(key)]
         self._streamer.begin([*self.order, *then])
         for index in range(self.geometry.layers):
@@ -189,11 +203,12 @@ class StreamedTextEncoder:
                     states[row] = self._layer(
                         states[row], attention_mask=None, position_embeddings=rope
                     )
-        self._unbind()
+        for linear in self._linears.values():
+            linear.stored = linear.scratch = None
         states = [(self._norm(state) if self._last_norm else state)[0] for state in states]
         if self._shared:
             self._streamer.begin(then or self.order)
-            self._device.synchronise()
+            self.device.synchronise()
         else:
             self._streamer.drop_slots()
         self.passes[:] = [
@@ -228,7 +243,7 @@ class StreamedTextEncoder:
             rows = table.rows(ids)
         else:
             rows = functional.embedding(ids.to(table.device), table)
-        return rows[None].to(self._device.torch, self._dtype)
+        return rows[None].to(self.device.torch, self._dtype)
 
     def _rope(self, state: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         # Text has the same position on all three axes.
@@ -243,10 +258,6 @@ class StreamedTextEncoder:
             linear.scratch = scratch
         for name in self.layout.normed:
             self._layer.get_submodule(name).weight = _parameter(small[f"{name}.weight"])
-
-    def _unbind(self) -> None:
-        for linear in self._linears.values():
-            linear.stored = linear.scratch = None
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:

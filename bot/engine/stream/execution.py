@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from bot.engine.stream.compiling import Kernels
+from bot.engine.stream.compiling import Kernels, KernelSet
 from bot.engine.stream.device import Device
 from bot.engine.stream.int8_probe import probe_int8_matmul
 from bot.engine.stream.layout import Precision
@@ -36,13 +36,14 @@ class Execution:
         settings: TransformerSettings,
         device: Device,
         weights: WeightStore,
+        kernels: KernelSet | None = None,
     ) -> None:
         self.settings = settings
         self.matmul = Matmul.WEIGHT_ONLY
         self._network = network
         self._device = device
         self._weights = weights
-        self._made: dict[bool, Kernels] = {}
+        self._made = KernelSet() if kernels is None else kernels
         self._probed: Matmul | None = None
         self.kernels = self._kernels_for(settings.compile)
         self.configure(settings.budget, settings.precision, compiled=settings.compile)
@@ -64,14 +65,9 @@ class Execution:
 
     def _kernels_for(self, wanted: bool) -> Kernels:
         # Both kinds are kept: what one has compiled is there when it is switched back on.
-        if wanted not in self._made:
-            self._made[wanted] = Kernels(
-                self._network.block,
-                self._device.torch,
-                wanted=wanted,
-                cache=self.settings.cache,
-            )
-        return self._made[wanted]
+        return self._made.of(
+            self._network.block, self._device.torch, wanted=wanted, cache=self.settings.cache
+        )
 
     @property
     def compiled(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from diffsynth.models.qwen_image_vae import QwenImageVAE
 from torch import Tensor
 
 from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
+from bot.engine.stream.compiling import KernelSet
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
@@ -46,8 +48,14 @@ def load_transformer(
     cache: Path | None,
     progress: Progress,
     kind: TransformerKind = DOUBLE,
+    *,
+    room: Callable[[int], bool] = lambda _size: False,
+    kernels: KernelSet | None = None,
 ) -> tuple[StreamedDiT, LoadStats]:
     """Build the transformer block by block; what is quantised from and to the folder `cache`.
+
+    `room` is told how many bytes come, and says whether all of them may be in main memory, those
+    of resident blocks too. `kernels` are those that others of the process have compiled.
 
     Raises `EngineError` (`LOAD_FAILED`) where the files are damaged or another kind's.
     """
@@ -61,6 +69,7 @@ def load_transformer(
         parts=kind.parts,
     )
     checkpoint = Checkpoint("transformer", sources, items, cache if storage.quantized else None)
+    copied = room(checkpoint.size)
     made: StreamedDiT | None = None
     for key, packed in checkpoint.load(torch.device(settings.device), progress):
         part, index = key_of(key)
@@ -69,7 +78,8 @@ def load_transformer(
             outer = kind.outer(geometry, sources)
             outer.load_state_dict(packed.small, assign=True)
             outer = outer.eval().requires_grad_(False)
-            made = StreamedDiT(outer, geometry, settings, kind.network)
+            made = StreamedDiT(outer, geometry, settings, kind.network, kernels)
+            made.weights.copied = copied
         else:
             made.add_packed(cast("Kind", part), index, packed)
         del packed  # or it would live while the next one is made
@@ -102,10 +112,15 @@ def load_text_encoder(
     storage: Storage = Storage.FP8,
     streamer: Streamer | None = None,
     family: TextFamily = QWEN25,
+    room: Callable[[int], object] = lambda _size: None,
 ) -> tuple[StreamedTextEncoder, LoadStats]:
-    """Build the text encoder layer by layer; what is quantised from and to the folder `cache`."""
+    """Build the text encoder layer by layer; what is quantised from and to the folder `cache`.
+
+    `room` is told how many bytes come into main memory.
+    """
     items = text_items(sources, TextGeometry.of(config), dtype, storage, family)
     checkpoint = Checkpoint("text encoder", sources, items, cache if storage.quantized else None)
+    room(checkpoint.size)
     made = StreamedTextEncoder(
         config, device, dtype, storage=storage, streamer=streamer, family=family
     )

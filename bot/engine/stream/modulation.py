@@ -71,6 +71,10 @@ class Modulation:
         """Drop all tables."""
         self._tables.clear()
 
+    def move(self, device: torch.device) -> None:
+        """Have one timestep's rows there."""
+        self._now = self._now.to(device)
+
     def _compute(self, embedding: Tensor, additions: Additions, weights: WeightStore) -> Table:
         steps, dim = embedding.shape
         by_block = torch.empty(self._rows * steps * dim, dtype=self._dtype)

@@ -132,6 +132,10 @@ class TransformerNetwork(Protocol):
         """Drop what is kept of earlier generations."""
         ...
 
+    def move(self, device: torch.device) -> None:
+        """Have what stays beside the blocks there: in main memory, or on its own device again."""
+        ...
+
 
 NetworkKind = Callable[[Any, Geometry, Device, TransformerSettings], TransformerNetwork]
 """Makes one of the layers around the blocks, the widths, the device and the settings."""

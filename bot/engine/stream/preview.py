@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import math
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ _REDUCED: Final = 4
 """A preview's sides are a picture's, divided by it."""
 _QUALITY: Final = 80
 
+_FITTED: Final[WeakKeyDictionary[PictureCodec, LatentPreview]] = WeakKeyDictionary()
+
 
 class LatentPreview:
     """Turns latents into small JPEG pictures.
@@ -40,6 +43,13 @@ class LatentPreview:
         self._weight = weight
         self._bias = bias
         self._enlarged = pixels // _REDUCED
+
+    @classmethod
+    def of(cls, codec: PictureCodec) -> LatentPreview:
+        """Return the map of `codec`, which is fitted once."""
+        if codec not in _FITTED:
+            _FITTED[codec] = cls.fit(codec)
+        return _FITTED[codec]
 
     @classmethod
     @torch.no_grad()

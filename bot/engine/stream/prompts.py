@@ -79,8 +79,8 @@ class PromptEmbedder:
         read: Read = read_qwen_image,
     ) -> None:
         self.memory = PromptMemory() if memory is None else memory
+        self.encoder = encoder
         self._tokenizer = tokenizer
-        self._encoder = encoder
         self._model = model
         self._read = read
 
@@ -93,7 +93,7 @@ class PromptEmbedder:
         found = {prompt: self.memory.get(self._model, prompt) for prompt in prompts}
         missing = [prompt for prompt, embedding in found.items() if embedding is None]
         if missing:
-            encoder = partial(self._encoder, then=then) if then else self._encoder
+            encoder = partial(self.encoder, then=then) if then else self.encoder
             embeddings = self._read(self._tokenizer, encoder, missing)
             for prompt, embedding in zip(missing, embeddings, strict=True):
                 # A copy of its own, since these are views of the whole batch.

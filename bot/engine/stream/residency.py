@@ -101,6 +101,20 @@ class Residency:
         if len(wanted) < len(self._weights.resident):
             self.keep(wanted)
 
+    def return_to(self, budget: int | None, foreign: int) -> None:
+        """Bring back as many blocks as `budget` has room for, after all had left the device.
+
+        None: every block. Nothing is withheld any more.
+        """
+        self._withheld, self._paging = 0, False
+        settings = replace(self._execution.settings, budget=budget, foreign=foreign)
+        self._execution.settings = settings
+        try:
+            wanted = self.plan(settings.usual).resident
+        except EngineError:  # a smaller picture may have room
+            wanted = frozenset[int]()
+        self.keep(wanted)
+
     def begin_job(self) -> None:
         """Let blocks come back that gave way during the job before."""
         self._withheld = self._withheld // 2 if self._paging else 0

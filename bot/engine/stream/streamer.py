@@ -47,18 +47,30 @@ class Streamer:
         self._order: tuple[Hashable, ...] = ()
         self._places: dict[Hashable, int] = {}
 
-    def add(self, key: Hashable, flat: Tensor, *, resident: bool, pinned: bool = False) -> None:
-        """Take over the bytes of `flat` (uint8), without a copy where they may stay there."""
+    def add(
+        self,
+        key: Hashable,
+        flat: Tensor,
+        *,
+        resident: bool,
+        pinned: bool = False,
+        copied: bool = False,
+    ) -> None:
+        """Take over the bytes of `flat` (uint8), without a copy where they may stay there.
+
+        `copied`: one that is resident is in main memory too, so that leaving the device is free.
+        Such a copy is not pinned, which takes longer than reading it from a disk's cache.
+        """
         home = _Home()
         for slot in self._slots:
             if slot.key == key:  # what it holds is of before
                 slot.key = None
         if pinned:
             self._pinned.add(key)
+        if not resident or copied:
+            home.host = self._device.keep(flat, pinned=pinned and not resident)
         if resident:
             home.device = flat.to(self._device.torch)
-        else:
-            home.host = self._device.keep(flat, pinned=pinned)
         self._homes[key] = home
 
     def is_resident(self, key: Hashable) -> bool:
@@ -73,17 +85,20 @@ class Streamer:
     @property
     def pinned_bytes(self) -> tuple[int, int]:
         """How much main memory is pinned, and how much of it was to be, in bytes."""
-        hosts = [self._homes[key].host for key in self._pinned]
+        hosts = [self._homes[key].host for key in self._pinned if not self.is_resident(key)]
         sizes = [(host.tensor.numel(), host.pinned) for host in hosts if host is not None]
         return sum(size for size, pinned in sizes if pinned), sum(size for size, _ in sizes)
 
-    def evict(self, key: Hashable) -> None:
-        """Leave the item in main memory only."""
+    def evict(self, key: Hashable, *, rests: bool = False) -> None:
+        """Leave the item in main memory only; one that `rests` is not going to be visited there."""
         home = self._homes[key]
         if home.device is None:
             return
+        pinned = key in self._pinned and not rests
         if home.host is None:
-            home.host = self._device.keep(home.device, pinned=key in self._pinned)
+            home.host = self._device.keep(home.device, pinned=pinned)
+        elif pinned and not home.host.pinned:
+            home.host = self._device.keep(home.host.tensor, pinned=True)
         home.device = None
 
     def promote(self, key: Hashable) -> None:
@@ -92,7 +107,7 @@ class Streamer:
         if home.device is None:
             assert home.host is not None
             buffer = self._device.buffer(home.host.tensor.numel())
-            buffer.copy_(home.host.tensor, non_blocking=True)
+            self._device.fetch(buffer, home.host)
             home.device = buffer
 
     def begin(self, order: Sequence[Hashable]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from bot.engine.stream import attention, lora
 from bot.engine.stream.block_compiler import BlockCompiler
 from bot.engine.stream.budget import Plan, Work
+from bot.engine.stream.compiling import KernelSet
 from bot.engine.stream.device import Device, open_device
 from bot.engine.stream.double_stream import DoubleStream
 from bot.engine.stream.execution import Execution
@@ -32,7 +33,7 @@ class StreamedDiT:
 
     `outer` is that network, whose weights outside of the blocks are loaded; its blocks are not
     used. Give every block to `add_block` before the first prediction. `kind` is its kind:
-    Qwen-Image's unless another is given.
+    Qwen-Image's unless another is given. `kernels` are shared with other transformers.
 
     Its parts: `network` (what is its kind's own), `weights` (the blocks'), `execution` (how a
     block is computed) and `residency` (which blocks stay on the device).
@@ -44,13 +45,14 @@ class StreamedDiT:
         geometry: Geometry,
         settings: TransformerSettings,
         kind: NetworkKind = DoubleStream,
+        kernels: KernelSet | None = None,
     ) -> None:
         self.geometry = geometry
         self.device: Device = open_device(settings.device)
         self.network: TransformerNetwork = kind(outer, geometry, self.device, settings)
         network = self.network
         self.weights = WeightStore(geometry, network.layouts, network.bind, self.device)
-        self.execution = Execution(network, settings, self.device, self.weights)
+        self.execution = Execution(network, settings, self.device, self.weights, kernels)
         self.residency = Residency(network, self.device, self.weights, self.execution)
         self._loras = LoraPlacement(
             network, self.device, self.weights, self.execution, self.residency

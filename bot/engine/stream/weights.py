@@ -42,6 +42,8 @@ class WeightStore:
         self.widen: Widen = dequantize
         self.most = 0
         """How many blocks were ever resident together."""
+        self.copied = False
+        """Whether resident blocks that are added are in main memory too."""
         self._geometry = geometry
         self._bind = bind
         self._dtype = layouts["block"].dtype
@@ -54,7 +56,9 @@ class WeightStore:
         """Place one part of block `index`."""
         # Modulation is fetched once a schedule, 6 GiB of it: not worth as much pinned memory.
         pinned = kind == "block"
-        self._streamer.add((kind, index), packed.flat, resident=resident, pinned=pinned)
+        self._streamer.add(
+            (kind, index), packed.flat, resident=resident, pinned=pinned, copied=self.copied
+        )
         device = self._device.torch
         self._small[kind, index] = {name: t.to(device) for name, t in packed.small.items()}
 
@@ -107,6 +111,26 @@ class WeightStore:
             )
             self._device.release_cache()
         self._device.synchronise()
+
+    def offload(self) -> None:
+        """Leave the device altogether, for main memory.
+
+        Raises `MemoryError` or `RuntimeError` where there is no room; it is of no use then.
+        """
+        for index in sorted(self.resident):
+            self._streamer.evict(("block", index), rests=True)
+        self._streamer.drop_slots()
+        self._scratch, self.most = None, 0
+        self._move_small(torch.device("cpu"))
+
+    def onload(self) -> None:
+        """Be on the device again, where `keep` then brings blocks back."""
+        self._move_small(self._device.torch)
+
+    def _move_small(self, device: torch.device) -> None:
+        for small in self._small.values():
+            for name, tensor in small.items():
+                small[name] = tensor.to(device)
 
     def begin(self, kind: Kind) -> None:
         """Say that all blocks' parts of `kind` will be visited in order, again and again."""

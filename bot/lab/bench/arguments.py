@@ -48,7 +48,10 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         "--random", action="store_true", help="write random files, if none are there"
     )
     parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
-    parser.add_argument("--rows", help="which rows, with commas; `load` is one")
+    parser.add_argument("--rows", help="which rows, with commas; `load` and `switch` are two")
+    parser.add_argument(
+        "--switch-to", default="Qwen/Qwen-Image-2512", help="the other model of the row switch"
+    )
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
     parser.add_argument(

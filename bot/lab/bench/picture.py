@@ -31,6 +31,7 @@ from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import EngineRequest, Finished, Loaded, Loading, Step
 from bot.errors import BotError
 from bot.lab.bench.ballast import Ballast
+from bot.lab.bench.switches import measure, second_files
 from bot.lab.step.unpinned import PIPELINE as UNPINNED
 
 _PROMPT: Final = "a lighthouse at night, the sea below, and a sign that says HELLO"
@@ -40,7 +41,7 @@ from pathlib import Path
 from bot.lab.step.random_files import write
 layers = int(sys.argv[3]) or None
 say = lambda text: print(text, flush=True)
-write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, model=sys.argv[4], layers=layers)
+write(Path(sys.argv[1]), torch.device(sys.argv[2]), say, layers=layers, family=sys.argv[4])
 """
 RANDOM_LORA: Final = """
 import sys, torch
@@ -119,15 +120,18 @@ def run(options: argparse.Namespace) -> int:
         command = [sys.executable, "-c", RANDOM_LORA, str(options.lora), options.device]
         subprocess.run(command, check=True)  # noqa: S603 - as above
     wanted = options.rows.split(",") if options.rows else list(known)
-    unknown = sorted(set(wanted) - set(known) - {"load"})
+    unknown = sorted(set(wanted) - set(known) - {"load", "switch"})
     if unknown:
-        raise BotError(f"There is no row {unknown[0]}; there are {', '.join(known)} and load.")
+        names = ", ".join(known)
+        raise BotError(f"There is no row {unknown[0]}; there are {names}, load and switch.")
     figures: dict[str, Any] = {}
     failed = 0
     for name in wanted:
         try:
             if name == "load":
                 figures[name] = _load(options.folder, options.model)
+            elif name == "switch":
+                figures[name] = switches(options)
             else:
                 figures[name] = asyncio.run(_row(known[name], options))
         except (BotError, subprocess.SubprocessError) as error:
@@ -143,10 +147,15 @@ def run(options: argparse.Namespace) -> int:
 def write_random_files(options: argparse.Namespace) -> None:
     """Write files of a model, if `options` ask for them, in a process that ends with its memory."""
     if options.random:
-        values = (str(options.folder), options.device, str(options.layers or 0), options.model)
-        command = [sys.executable, "-c", RANDOM, *values]
-        subprocess.run(command, check=True)  # noqa: S603 - this very program
-        (options.folder / MARKER).write_text(f"{options.model}\n", encoding="utf-8")
+        write_model(options.folder, options.model, options)
+
+
+def write_model(folder: Path, model: str, options: argparse.Namespace) -> None:
+    """Write random files of `model` to `folder`, unless they are there."""
+    values = (str(folder), options.device, str(options.layers or 0), find_model(model).family)
+    command = [sys.executable, "-c", RANDOM, *values]
+    subprocess.run(command, check=True)  # noqa: S603 - this very program
+    (folder / MARKER).write_text(f"{model}\n", encoding="utf-8")
 
 
 async def draw_job(
@@ -163,6 +172,17 @@ def _load(folder: Path, model: str) -> dict[str, Any]:
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
+
+
+def switches(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure switches between `options.model` and `options.switch_to`."""
+    models = options.model, options.switch_to
+    if options.random:
+        second_files(options.folder, models, partial(write_model, options=options))
+    settings = EngineOptions(options.folder, vram_gb=14, models=models)
+    with tempfile.TemporaryDirectory() as folder:
+        request = _request(Path(folder), "switch", options.steps, 1, options)
+        return asyncio.run(measure(models, settings, request, options.device))
 
 
 async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:

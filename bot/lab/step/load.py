@@ -45,6 +45,19 @@ def bare(cache: Path, pinned: int, device: str) -> dict[str, float]:
     return {"pin_s": marks[0] - started, "read_s": marks[1] - marks[0]}
 
 
+def copied(size: int, device: str) -> float:
+    """Return the seconds that copying `size` bytes to the device takes, from unpinned memory."""
+    target = open_device(device)
+    source, place = target.host_buffer(_PIECE), target.buffer(_PIECE)
+    source.tensor.zero_()
+    started = time.perf_counter()
+    for begin in range(0, size, _PIECE):
+        end = min(_PIECE, size - begin)
+        target.fetch(place[:end], target.host_buffer(end, held=source.tensor[:end]))
+    target.synchronise()
+    return time.perf_counter() - started
+
+
 def _load(
     sources: Sources, settings: TransformerSettings, folder: Path
 ) -> tuple[dict[str, Any], int]:

@@ -7,8 +7,8 @@ engine packs them as it packs bfloat16. `python -m bot bench picture --random FO
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,36 +23,25 @@ from diffsynth.models.qwen_image_vae import QwenImageVAE
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
 
-from bot.catalogue.models import find_model
-
 _FP8: Final = torch.float8_e4m3fn
 _RANK: Final = 64
-_FILES: Final = {"transformer": 9, "text encoder": 4, "VAE": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """DiffSynth's networks by the names of the catalogue's, and the folder of the tokenizer."""
-
-    networks: Mapping[str, type[Any]]
-    tokenizer: str
-
-
-_SPECIAL: Final = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-_FAMILIES: Final = {
-    "qwen-image": _Family(
-        {"transformer": QwenImageDiT, "text encoder": QwenImageTextEncoder, "VAE": QwenImageVAE},
-        "tokenizer",
+_STEM: Final = "diffusion_pytorch_model"
+_Part = tuple[type[Any], str, str, int, torch.dtype]
+"""Network, folder, file name, number of files, type of its matrices."""
+_PARTS: Final[Mapping[str, tuple[_Part, ...]]] = {
+    "qwen-image": (
+        (QwenImageDiT, "transformer", _STEM, 9, _FP8),
+        (QwenImageTextEncoder, "text_encoder", "model", 4, _FP8),
+        (QwenImageVAE, "vae", _STEM, 1, torch.bfloat16),
     ),
-    "qwen-image-21": _Family(
-        {
-            "transformer": QwenImage21DiT,
-            "text encoder": QwenImage21TextEncoder,
-            "VAE": QwenImage21VAE,
-        },
-        "processor",
+    "qwen-image-21": (
+        (QwenImage21DiT, "transformer", _STEM, 2, _FP8),
+        (QwenImage21TextEncoder, "text_encoder", "model", 4, _FP8),
+        (QwenImage21VAE, "vae", _STEM, 1, torch.bfloat16),
     ),
 }
+_ALIKE: Final = ("transformer", "text_encoder", "vae", "tokenizer", "processor")
+_TOKENIZERS: Final = {"qwen-image": "tokenizer", "qwen-image-21": "processor"}
 
 
 def write(
@@ -60,35 +49,42 @@ def write(
     device: torch.device,
     say: Callable[[str], None],
     *,
-    model: str = "Qwen/Qwen-Image",
     layers: int | None = None,
+    family: str = "qwen-image",
 ) -> None:
-    """Write the files of `model` to `folder`, unless they are there; of so many `layers` of blocks.
+    """Write a model of a `family` of the catalogue below `folder`, unless it is there.
 
-    At full size Qwen-Image's are about 30 GB, Qwen-Image-2.1's 17.
+    About 30 GB for Qwen-Image, 17 for Qwen-Image-2.1; less with fewer `layers` than 60 or 32.
     """
-    spec = find_model(model)
-    family = _FAMILIES[spec.family]
-    assert spec.published is not None
-    if (folder / family.tokenizer / "tokenizer_config.json").is_file():
+    tokenizer = folder / _TOKENIZERS[family]
+    if (tokenizer / "tokenizer_config.json").is_file():
         return
-    for part in spec.published.networks:
-        name, network = part.part, family.networks[part.part]
+    for network, name, stem, count, dtype in _PARTS[family]:
         with skip_model_initialization():
             full = network(num_layers=layers) if layers and name == "transformer" else network()
             shapes = {key: tensor.shape for key, tensor in full.state_dict().items()}
-        (folder / part.folder).mkdir(parents=True, exist_ok=True)
-        count, whole = _FILES[name], name == "VAE"
-        dtype = torch.bfloat16 if whole else _FP8
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
             tensors = {
-                _published(key, spec.family): _filled(key, shapes[key], device, dtype, scaled=whole)
+                _published(key): _filled(key, shapes[key], device, dtype, scaled=name == "vae")
                 for key in list(shapes)[number::count]
             }
-            file = f"{part.stem}-{number + 1:05}-of-{count:05}" if count > 1 else part.stem
-            save_file(tensors, folder / part.folder / f"{file}.safetensors")
-        say(f"wrote {part.folder}")
-    _write_tokenizer(folder / family.tokenizer)
+            file = f"{stem}-{number + 1:05}-of-{count:05}" if count > 1 else stem
+            save_file(tensors, folder / name / f"{file}.safetensors")
+        say(f"wrote {name}")
+    _write_tokenizer(tokenizer)
+
+
+def write_alike(folder: Path, like: Path) -> None:
+    """Have `folder` hold the files of the model in `like`, by hard links, unless it holds some.
+
+    They are another model's all the same: speed does not depend on the values. Raises OSError.
+    """
+    for path in sorted(like.glob("*/*")):
+        target = folder / path.relative_to(like)
+        if path.is_file() and path.parent.name in _ALIKE and not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, target)
 
 
 def write_lora(path: Path, device: torch.device, *, layers: int | None = None) -> None:
@@ -109,8 +105,9 @@ def write_lora(path: Path, device: torch.device, *, layers: int | None = None) -
     save_file(found, path)
 
 
-def _published(key: str, family: str) -> str:
-    if family == "qwen-image-21":
+def _published(key: str) -> str:
+    """Return a parameter's name in the published files: both families drop what wraps the model."""
+    if key.startswith("model.model.") or key == "model.lm_head.weight":  # Qwen-Image-2.1's
         return key.removeprefix("model.")
     return key.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
 
@@ -133,12 +130,13 @@ def _filled(
 def _write_tokenizer(folder: Path) -> None:
     """A byte-level vocabulary: more tokens a prompt than the real one, the same code."""
     folder.mkdir(exist_ok=True)
-    words = [*sorted(ByteLevel.alphabet()), *_SPECIAL]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    words = [*sorted(ByteLevel.alphabet()), *special]
     vocabulary = {word: index for index, word in enumerate(words)}
     configuration = {
         "tokenizer_class": "Qwen2Tokenizer",
-        "additional_special_tokens": list(_SPECIAL[1:]),
-        "pad_token": _SPECIAL[0],
+        "additional_special_tokens": special[1:],
+        "pad_token": special[0],
     }
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
