@@ -277,18 +277,21 @@ class App:
         return server.HttpDoor(
             context.ApiContext(
                 keys=settings.api_keys,
-                model=services.model,
+                models=settings.models,
                 database=services.database,
                 queue=services.queue,
                 fleet=services.fleet,
                 gallery=services.gallery,
-                loras=services.loras,
+                loras={
+                    spec.name: LoraCache(lora_folder(settings, spec)) for spec in settings.models
+                }
+                | {services.model.name: services.loras},
                 health=context.Health(
                     online=self.client.is_ready,
                     latency_s=lambda: self.client.latency,
                 ),
                 followers=following.JobFollower(services.queue),
-                metrics=metrics.Metrics(services.model.sizes.values()),
+                metrics=metrics.Metrics(settings.models),
                 wait_s=settings.http_wait_seconds,
                 suffix=settings.image_prompt_suffix,
                 public_url=settings.http_public_url,
