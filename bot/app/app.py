@@ -159,7 +159,8 @@ class App:
             http = self._open_door(stack)
             stack.push_async_callback(self.client.close)
             if await self._log_in():
-                log_opening(settings, engines, self.client.application_id)
+                application = self.client.application_id
+                await asyncio.to_thread(log_opening, settings, engines, application)
                 await self._serve(services, progress, http, cluster)
 
     async def _log_in(self) -> bool:

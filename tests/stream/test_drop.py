@@ -187,7 +187,8 @@ def test_an_interrupted_one_goes_on_where_it_was(
     hub.cuts[shards[2]] = [100, *[0] * 50]
     monkeypatch.setattr("bot.engine.files.fetch._PAUSE_S", 0.0)
     with pytest.raises(BotError):
-        download_model(load_settings(image_model_path=tmp_path), drop=True)
+        settings = load_settings(image_model_path=tmp_path)
+        download_model(settings, settings.model, drop=True)
     home = tmp_path / REPOSITORY
     if after == "transformer":  # Of the other, nothing shows yet how wide a layer is.
         assert not list((home / after).glob("*.safetensors"))
