@@ -18,7 +18,7 @@ with quick_imports():
     import torch
     from safetensors.torch import save_file
 
-from bot.cli.download import download_model
+from bot.cli.download import download_model, download_models
 from bot.config.settings import load_settings
 from bot.engine.files import find
 from bot.engine.files.cache_index import CacheIndex
@@ -176,6 +176,19 @@ def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
     dropped(small, precision=precision)
     assert find.find(small, REPOSITORY)[0] is None  # bfloat16 needs the files
     assert hub.asked == []
+
+
+@pytest.mark.slow
+def test_each_offered_model_is_packed_and_dropped(pipe, hub, tmp_path, capsys) -> None:
+    newer = "Qwen/Qwen-Image-2512"
+    settings = load_settings(image_model_path=tmp_path, image_models=newer, _env_file=None)
+    assert download_models(settings, settings.models, drop=True)
+    for name in (REPOSITORY, newer):
+        left = [path.name for path in (tmp_path / name).rglob("*.safetensors")]
+        assert left == ["diffusion_pytorch_model.safetensors"]
+        _, stats = networks(pipe, tmp_path / name, tmp_path / name / "fp8-cache")
+        assert [each.source for each in stats] == ["cache", "cache"]
+    assert "in the weights cache beside them" in capsys.readouterr().out
 
 
 @pytest.mark.slow
