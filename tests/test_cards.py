@@ -99,8 +99,10 @@ async def test_without_a_driver_there_is_no_memory_to_tell_of(tmp_path, monkeypa
     assert nvidia.visible({}) == []
 
 
-def settings(engines: str, model: str = "Qwen/Qwen-Image"):
-    return load_settings(image_model_name=model, engines=engines, _env_file=None)
+def settings(engines: str, model: str = "Qwen/Qwen-Image", others: str = ""):
+    return load_settings(
+        image_model_name=model, image_models=others, engines=engines, _env_file=None
+    )
 
 
 def test_an_engine_a_card(driver):
@@ -121,6 +123,15 @@ def test_an_engine_a_card(driver):
 def test_the_tiny_model_needs_no_card(driver):
     assert [one.card for one in local_engines(settings("local", "tiny"))] == [None]
     assert len(local_engines(settings("local:3", "tiny"))) == 3
+    assert len(local_engines(settings("local:3", "tiny", "tiny-ink"))) == 3
+
+
+def test_of_several_models_one_that_needs_a_card_is_enough(driver):
+    mixed = settings("local", "tiny", "Qwen/Qwen-Image")
+    cards = ["NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3090"]
+    assert [one.card for one in local_engines(mixed)] == cards
+    with pytest.raises(StartupError, match="needs 3 graphics cards"):
+        local_engines(settings("local:3", "tiny", "Qwen/Qwen-Image"))
 
 
 def test_without_a_card_the_engine_says_what_is_wrong(driver):

@@ -159,7 +159,8 @@ class App:
             http = self._open_door(stack)
             stack.push_async_callback(self.client.close)
             if await self._log_in():
-                log_opening(settings, engines, self.client.application_id)
+                application = self.client.application_id
+                await asyncio.to_thread(log_opening, settings, engines, application)
                 await self._serve(services, progress, http, cluster)
 
     async def _log_in(self) -> bool:
@@ -277,18 +278,21 @@ class App:
         return server.HttpDoor(
             context.ApiContext(
                 keys=settings.api_keys,
-                model=services.model,
+                models=settings.models,
                 database=services.database,
                 queue=services.queue,
                 fleet=services.fleet,
                 gallery=services.gallery,
-                loras=services.loras,
+                loras={
+                    spec.name: LoraCache(lora_folder(settings, spec)) for spec in settings.models
+                }
+                | {services.model.name: services.loras},
                 health=context.Health(
                     online=self.client.is_ready,
                     latency_s=lambda: self.client.latency,
                 ),
                 followers=following.JobFollower(services.queue),
-                metrics=metrics.Metrics(services.model.sizes.values()),
+                metrics=metrics.Metrics(settings.models),
                 wait_s=settings.http_wait_seconds,
                 suffix=settings.image_prompt_suffix,
                 public_url=settings.http_public_url,

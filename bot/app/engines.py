@@ -87,13 +87,13 @@ def cluster_engines(settings: Settings, fleet: Fleet) -> RayMembership:
 def local_engines(settings: Settings) -> list[Planned]:
     """Return the engines of this machine, by ENGINES: one per card, or as many as are set.
 
-    May block a while. The tiny model needs no card; the engines of ENGINES=ray join later. Raises
+    May block a while. The toy models need no card; the engines of ENGINES=ray join later. Raises
     `StartupError` where more engines than cards are asked for.
     """
     if settings.engines == "ray":
         return []
     wanted = settings.local_engines
-    if settings.model.built_in:
+    if all(spec.built_in for spec in settings.models):
         return [_planned(settings, number, None) for number in range(wanted or 1)]
     found = nvidia.with_memory(nvidia.visible())
     if not found and wanted in {None, 1}:

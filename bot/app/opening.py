@@ -7,37 +7,44 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bot.app.engines import Planned
+from bot.catalogue.models import ModelSpec
 from bot.client.login import invitation
 from bot.config.settings import Settings
 from bot.engine.card_budget import GIB, CardMemory, card_budget
+from bot.engine.files.find import cached_precision, find
 
 log = logging.getLogger(__name__)
 
 _NO_CARD: Final = (
-    "NVIDIA's driver shows no graphics card, which this model needs: `python -m bot doctor` looks "
-    "for the reason"
+    "NVIDIA's driver shows no graphics card, which %s: `python -m bot doctor` looks for the reason"
 )
 
 
 def log_opening(settings: Settings, engines: Sequence[Planned], application_id: int | None) -> None:
-    """Log how the bot is invited and what it draws with."""
+    """Log how the bot is invited and what it draws with; looks at the disk for several models."""
     # The sandbox's bot is where it belongs already.
     if application_id is not None and settings.discord_api_url is None:
         log.info("invite the bot with %s", invitation(application_id))
-    for line in _drawing(settings, engines):
+    models = settings.models
+    for line in _drawing(settings, models, engines):
         log.info("%s", line)
     cards = any(one.gpu for one in engines)
-    if not (cards or settings.model.built_in or settings.engines == "ray"):
-        log.warning(_NO_CARD)
+    needing = [spec.name for spec in models if not spec.built_in]
+    if needing and not cards and settings.engines != "ray":
+        log.warning(_NO_CARD, "this model needs" if len(models) == 1 else _needed(needing))
 
 
-def _drawing(settings: Settings, engines: Sequence[Planned]) -> Iterator[str]:
-    name = settings.image_model_name
-    if settings.model.built_in:
-        yield f"it draws with {name}, a toy that knows shapes, simple things and short words"
+def _drawing(
+    settings: Settings, models: Sequence[ModelSpec], engines: Sequence[Planned]
+) -> Iterator[str]:
+    first, *others = models
+    yield f"it draws with {_described(settings, first)}"
+    for spec in others:
+        yield f"or, where it is asked for, with {_described(settings, spec)}"
+    if all(spec.built_in for spec in models):
         return
-    where = ", on a Ray cluster" if settings.engines == "ray" else ""
-    yield f"it draws with {name} ({settings.image_precision}){where}"
+    if others and settings.engines != "ray":
+        yield from _lacking(settings, models)
     for one in engines:
         card = one.gpu
         if card is None or not card.total:
@@ -51,3 +58,28 @@ def _drawing(settings: Settings, engines: Sequence[Planned]) -> Iterator[str]:
             f"{one.name} may take {budget.bytes / GIB:.1f} of {card.total / GIB:.1f} GiB "
             f"(by {budget.bound}): {card.name or 'graphics card'}"
         )
+
+
+def _described(settings: Settings, spec: ModelSpec) -> str:
+    if spec.built_in:
+        return f"{spec.name}, a toy that knows shapes, simple things and short words"
+    where = ", on a Ray cluster" if settings.engines == "ray" else ""
+    return f"{spec.name} ({settings.image_precision}){where}"
+
+
+def _lacking(settings: Settings, models: Sequence[ModelSpec]) -> Iterator[str]:
+    """Yield which models have to be downloaded before their first picture; looks at the disk."""
+    for spec in models:
+        if spec.published is None:
+            continue
+        precision = cached_precision(spec.name, settings.image_offload, settings.image_precision)
+        if find(settings.image_model_path, spec.name, precision)[1]:
+            yield (
+                f"{spec.name} is not complete on the disk: its first picture downloads it "
+                f"({spec.published.download_bytes / 1e9:.0f} GB in all); now: python -m bot "
+                f"download {spec.name}"
+            )
+
+
+def _needed(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} {'needs' if len(names) == 1 else 'need'}"

@@ -154,7 +154,9 @@ class LoraCache:
         if not fresh:
             if self._looking is None:
                 self._looking = asyncio.create_task(self._look(), name="loras")
-            await asyncio.wait({self._looking}, timeout=_PATIENCE_S)
+            # Where nothing is known yet, an impatient answer would be that there are none.
+            patience = None if self._looked_at is None else _PATIENCE_S
+            await asyncio.wait({self._looking}, timeout=patience)
         return self._known
 
     async def _look(self) -> None:

@@ -89,7 +89,7 @@ async def demo(
         settings = demo_settings(sandbox, data_dir, http_port)
         if not once:
             _say(f"The demo is open at {sandbox.url} (Ctrl+C ends it).")
-        if settings.model.built_in:
+        if all(spec.built_in for spec in settings.models):
             sandbox.world.notices = {locale: _notice(locale) for locale in _LOCALES}
         app = App(settings, guild_ready_timeout=0.01)
         received = handle_signals(asyncio.get_running_loop(), app.stop)

@@ -1,10 +1,10 @@
-"""`python -m bot download`: get the model's files now, with a progress bar."""
+"""`python -m bot download`: get the models' files now, with a progress bar."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -21,9 +21,11 @@ from rich.progress import (
 )
 
 from bot.catalogue.lightning import SERIES
+from bot.catalogue.models import ModelSpec
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.doctor.model import cache_bytes, cache_to_come, damage, stored_precision
+from bot.doctor.model_disk import by_disk
 from bot.errors import BotError, EngineError
 
 _EVERY: Final = 0.05
@@ -32,14 +34,16 @@ _EVERY: Final = 0.05
 class _Shown:
     """Shows stages on a terminal as bars, elsewhere as a line for every 5 %."""
 
-    def __init__(self, progress: Progress | None, size: int | None) -> None:
+    def __init__(self, progress: Progress | None, size: int | None, name: str = "") -> None:
         self._progress = progress
+        self._before = f"{name}: " if name else ""
         self._size = size
         self._tasks: dict[str, TaskID] = {}
         self._said: dict[str, float] = {}
 
     def __call__(self, stage: str, fraction: float | None = None) -> None:
         """Take a step of progress."""
+        stage = f"{self._before}{stage}"
         done = fraction or 0.0
         if self._progress is not None:
             if stage not in self._tasks:
@@ -51,18 +55,56 @@ class _Shown:
             _say(f"{stage}: {done:.0%}{of}")
 
 
-def download_model(settings: Settings, *, drop: bool = False) -> str:
-    """Make the model's folder complete; return what to tell.
+def download_models(settings: Settings, models: Sequence[ModelSpec], *, drop: bool) -> bool:
+    """Make the folders of `models` complete, one after the other, and say how it went.
 
-    With `drop`, each file is packed into the weights cache as it arrives, and deleted.
-    Raises `BotError` with one sentence.
+    One that fails does not hinder the others: False is returned then, in the end. Raises `BotError`
+    with one sentence where it is the only one.
     """
-    if settings.model.built_in:
-        return "The tiny model is part of the bot: there is nothing to download."
+    wanted = [spec for spec in models if not spec.built_in]
+    if not wanted:
+        _say("The tiny model is part of the bot: there is nothing to download.")
+        return True
+    if len(wanted) == 1:
+        _say(download_model(settings, wanted[0], drop=drop))
+        return True
+    for place, to_come in by_disk(settings, wanted):
+        size, free = sum(size for _spec, size in to_come), shutil.disk_usage(place).free
+        if free < size and not drop:
+            _say(
+                f"Together they need {size / 1e9:.0f} GB more at {place.absolute()}, and "
+                f"{free / 1e9:.0f} GB are free: not all of them will fit (--drop needs less)."
+            )
+    failed: list[str] = []
+    for number, spec in enumerate(wanted, 1):
+        _say(f"Model {number} of {len(wanted)}:")
+        # What has no weights cache can drop nothing, and is no reason to be left out.
+        drops = drop and stored_precision(settings, spec) is not None
+        if drop and not drops:
+            _say(f"{spec.name} has no weights cache with these settings: its files are kept.")
+        try:
+            _say(download_model(settings, spec, drop=drops, named=True))
+        except BotError as error:
+            failed.append(spec.name)
+            sys.stderr.write(f"{spec.name}: {error}\n")
+            sys.stderr.flush()
+    if failed:
+        _say(f"Not complete: {', '.join(failed)}. The same command goes on where they ended.")
+    return not failed
+
+
+def download_model(
+    settings: Settings, spec: ModelSpec, *, drop: bool = False, named: bool = False
+) -> str:
+    """Make a model's folder complete; return what to tell.
+
+    With `drop`, each file is packed into the weights cache as it arrives, and deleted. With
+    `named`, the progress says which model it is of. Raises `BotError` with one sentence.
+    """
     from bot.engine.files.find import ensure  # noqa: PLC0415 - the hub's client takes a moment
 
-    root, published = settings.image_model_path, settings.model.published
-    name, precision = settings.image_model_name, stored_precision(settings)
+    root, published = settings.image_model_path, spec.published
+    name, precision = spec.name, stored_precision(settings, spec)
     if drop and precision is None:
         raise BotError(
             f"Only what the weights cache holds can be dropped, and {name} has none with these "
@@ -74,7 +116,7 @@ def download_model(settings: Settings, *, drop: bool = False) -> str:
         _say(f"{name}: {size / 1e9:.1f} GB in all, to {root.absolute()}")
         _say(f"Its licence: {published.licence}")
     # Where bytes arrive and are converted in turns, a rate would say nothing.
-    with _progress(None if drop else size) as shown:
+    with _progress(None if drop else size, name if named else "") as shown:
         if drop and precision is not None:
             from bot.engine.stream.drop import download_and_drop  # noqa: PLC0415 - imports torch
 
@@ -87,14 +129,14 @@ def download_model(settings: Settings, *, drop: bool = False) -> str:
             )
     size = sum(path.stat().st_size for path in files.weights)
     told = f"{len(files.weights)} files of weights, {size / 1e9:.1f} GB, in {files.folder}"
-    if cached := cache_bytes(settings):
+    if cached := cache_bytes(settings, spec):
         told += f", and {cached / 1e9:.1f} GB in the weights cache beside them"
-    return f"Complete: {told}.{_cache_sentence(settings)}"
+    return f"Complete: {told}.{_cache_sentence(settings, spec)}"
 
 
-def _cache_sentence(settings: Settings) -> str:
+def _cache_sentence(settings: Settings, spec: ModelSpec) -> str:
     """Return what to tell where the weights cache that the first picture makes has no room."""
-    wanted, root = cache_to_come(settings), settings.image_model_path
+    wanted, root = cache_to_come(settings, spec), settings.image_model_path
     free = shutil.disk_usage(root).free
     if free >= wanted:
         return ""
@@ -105,12 +147,12 @@ def _cache_sentence(settings: Settings) -> str:
     )
 
 
-def download_lightning(settings: Settings, steps: int) -> str:
-    """Put the LoRA for the quality `fast` into IMAGE_LORA_PATH; return what to tell.
+def download_lightning(settings: Settings, spec: ModelSpec, steps: int) -> str:
+    """Put the LoRA for a model's quality `fast` into IMAGE_LORA_PATH; return what to tell.
 
     Raises `BotError` with one sentence.
     """
-    name = settings.image_model_name
+    name = spec.name
     series = SERIES.get(name)
     if series is None:
         raise BotError(f"There is no Lightning file for {name}, only for {', '.join(SERIES)}.")
@@ -136,7 +178,7 @@ def download_lightning(settings: Settings, steps: int) -> str:
     told = f"Complete: {file}, {path.stat().st_size / 1e9:.1f} GB, in {folder}."
     if settings.image_quality_fast:
         return f"{told} IMAGE_QUALITY_FAST is set and counts before it."
-    used = lora_folder(settings).look().lightning
+    used = lora_folder(settings, spec).look().lightning
     if used is None:
         return f"{told} It is of use with IMAGE_OFFLOAD=stream only."
     if f"{used.file}.safetensors" != file:
@@ -145,10 +187,10 @@ def download_lightning(settings: Settings, steps: int) -> str:
 
 
 @contextmanager
-def _progress(size: int | None = None) -> Generator[_Shown]:
+def _progress(size: int | None = None, name: str = "") -> Generator[_Shown]:
     """Show the stages that are told to what it yields; turn `EngineError` into `BotError`.
 
-    `size` is what a stage has in all, in bytes, where that is known.
+    `size` is what a stage has in all, in bytes, where that is known; `name` stands before it.
     """
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:.0f} %")]
@@ -159,9 +201,9 @@ def _progress(size: int | None = None) -> Generator[_Shown]:
     try:
         if console.is_terminal:
             with Progress(*columns, console=console) as progress:
-                yield _Shown(progress, size)
+                yield _Shown(progress, size, name)
         else:
-            yield _Shown(None, size)
+            yield _Shown(None, size, name)
     except EngineError as error:
         if isinstance(error.__cause__, BrokenPipeError):  # What went wrong is the showing.
             raise error.__cause__ from None

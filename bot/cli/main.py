@@ -69,8 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
     download = commands.add_parser(
-        "download", help="get the model's files now; goes on where it ended"
+        "download", help="get the models' files now; goes on where it ended"
     )
+    model = "one model, by its name or a part of it (default: all that are offered)"
+    download.add_argument("model", metavar="MODEL", nargs="?", help=model)
     kind = download.add_mutually_exclusive_group()
     kind.add_argument(
         "--drop",
@@ -87,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         help="get the LoRA with which the quality fast takes 8 steps (or 4) instead",
     )
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
+    smoke.add_argument("--model", metavar="MODEL", help=model)
     smoke.add_argument("--full", action="store_true", help="three pictures and a contact sheet")
     where = "where the pictures go (default test-output)"
     smoke.add_argument("--out", metavar="DIR", type=Path, default=Path("test-output"), help=where)
@@ -135,9 +138,9 @@ def _run_command(arguments: list[str] | None) -> int:
             case "doctor":
                 return _examine(options)
             case "download":
-                _download(options.lightning, drop=options.drop)
+                return _download(options.model, options.lightning, drop=options.drop)
             case "smoke":
-                return asyncio.run(_smoke(options.out, full=options.full))
+                return asyncio.run(_smoke(options.model, options.out, full=options.full))
             case "bench":
                 return _bench(options)
             case _:
@@ -236,7 +239,8 @@ async def _run() -> None:
     await app.run()
 
 
-async def _smoke(folder: Path, *, full: bool) -> int:
+async def _smoke(model: str | None, folder: Path, *, full: bool) -> int:
+    from bot.cli.chosen import chosen_models  # noqa: PLC0415
     from bot.cli.smoke import smoke  # noqa: PLC0415
     from bot.config.proxy import proxy_secrets  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
@@ -244,7 +248,13 @@ async def _smoke(folder: Path, *, full: bool) -> int:
 
     settings = load_settings()
     set_up_logging("WARNING", secrets=proxy_secrets())
-    drawn = await smoke(settings, folder, lambda line: print(line, flush=True), full=full)  # noqa: T201 - a command's output
+    models = chosen_models(settings, model)
+
+    def say(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    drawn = await smoke(settings, models, folder, say, full=full)
     return 0 if drawn else EXIT_FAILURE
 
 
@@ -255,17 +265,19 @@ def _back_up(target: Path | None, *, images: bool) -> None:
     sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))
 
 
-def _download(lightning: int | None, *, drop: bool) -> None:
-    from bot.cli.download import download_lightning, download_model  # noqa: PLC0415
+def _download(model: str | None, lightning: int | None, *, drop: bool) -> int:
+    from bot.catalogue.lightning import SERIES  # noqa: PLC0415
+    from bot.cli.chosen import chosen_models  # noqa: PLC0415
+    from bot.cli.download import download_lightning, download_models  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    told = (
-        download_lightning(settings, lightning)
-        if lightning
-        else download_model(settings, drop=drop)
-    )
-    sys.stdout.write(f"{told}\n")
+    models = chosen_models(settings, model)
+    if lightning:
+        spec = next((spec for spec in models if spec.name in SERIES), models[0])
+        sys.stdout.write(f"{download_lightning(settings, spec, lightning)}\n")
+        return 0
+    return 0 if download_models(settings, models, drop=drop) else EXIT_FAILURE
 
 
 def _examine(options: argparse.Namespace) -> int:

@@ -20,11 +20,12 @@ from PIL import Image, ImageStat
 
 from bot.app.engines import build_engine
 from bot.catalogue.models import ModelSpec
+from bot.catalogue.offered import short_name
 from bot.config.settings import Settings
 from bot.doctor.smoke import keep
 from bot.domain.request import GUIDANCE_MIN
 from bot.engine.protocol import Engine, EngineRequest, Finished, Loaded, Loading, Picture
-from bot.errors import BotError, DatabaseError
+from bot.errors import BotError, DatabaseError, EngineError
 from bot.pictures.grid import make_grid
 from storage.lock import InstanceLock
 from storage.plain_files import read_plain
@@ -69,13 +70,42 @@ class Shot:
     report: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bool:
-    """Draw into `folder` (made if missing) and `say` how it went; False if a picture is empty.
+async def smoke(
+    settings: Settings, models: Sequence[ModelSpec], folder: Path, say: Say, *, full: bool
+) -> bool:
+    """Draw with each of `models` into `folder` (made if missing) and `say` how it went.
 
-    Raises `BotError` when the engine fails or the bot itself is running.
+    Several have a folder each in it, and one that fails does not hinder the others. Returns False
+    if one failed, or a picture is empty. Raises `BotError` when the bot itself is running, and
+    `BotError` or `EngineError` when the engine fails with the only model.
     """
-    spec = settings.model
-    require_idle(settings)
+    require_idle(settings, models)
+    well, reports = True, list[Mapping[str, Any]]()
+    for spec in models:
+        several = len(models) > 1
+        try:
+            place = folder / short_name(spec.name) if several else folder
+            shots = await _draw(settings, spec, place, say, full=full)
+        except BotError as error:
+            if not several:
+                raise
+            told = error.spoken() or error.detail if isinstance(error, EngineError) else error
+            say(f"{spec.name} failed: {told}")
+            well = False
+            continue
+        reports.append(shots[0].report)
+        well = well and not any(shot.flat for shot in shots)
+        if several:
+            say("")
+    if reports and (kept := await asyncio.to_thread(keep, settings, reports)):
+        say(f"Kept in {kept} for `python -m bot doctor --json`, which is what a report wants.")
+    return well
+
+
+async def _draw(
+    settings: Settings, spec: ModelSpec, folder: Path, say: Say, *, full: bool
+) -> list[Shot]:
+    """Draw with one model into `folder`; return its pictures."""
     prompts = _prompts(spec)[: None if full else 1]
     try:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -84,7 +114,8 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
         raise BotError(f"{text}: name another one with --out.") from None
     say(f"{spec.name}, {settings.image_precision}, {len(prompts)} picture(s) into {folder}/")
     with tempfile.TemporaryDirectory() as work:
-        engine = build_engine(settings, work_path=Path(work))
+        own = settings.model_copy(update={"image_model_name": spec.name})
+        engine = build_engine(own, work_path=Path(work))
         try:
             shots = [
                 await _shoot(engine, spec, name, prompt, Path(work), folder, say)
@@ -99,21 +130,19 @@ async def smoke(settings: Settings, folder: Path, say: Say, *, full: bool) -> bo
         sheet = folder / SHEET
         sheet.write_bytes(make_grid([shot.path.read_bytes() for shot in shots], columns=len(shots)))
         say(f"All of them: {sheet}")
-    if kept := await asyncio.to_thread(keep, settings, shots[0].report):
-        say(f"Kept in {kept} for `python -m bot doctor --json`, which is what a report wants.")
     empty = [shot.path.name for shot in shots if shot.flat]
     if empty:
         say(
             f"Nearly of one colour: {', '.join(empty)}. The model's files may be damaged: "
             "see `python -m bot doctor`."
         )
-    return not empty
+    return shots
 
 
-def require_idle(settings: Settings) -> None:
+def require_idle(settings: Settings, models: Sequence[ModelSpec]) -> None:
     """Raise `BotError` while the bot itself runs: the card holds one model, not two."""
     path = settings.database_path.with_name(f"{settings.database_path.name}.lock")
-    if settings.model.built_in or not settings.database_path.exists():
+    if all(spec.built_in for spec in models) or not settings.database_path.exists():
         return
     try:
         InstanceLock(path).release()
@@ -171,7 +200,7 @@ async def _shoot(
     with Image.open(path) as image:
         pixels = image.convert("RGB")
     flat = max(ImageStat.Stat(pixels).stddev) < _FLAT
-    report = _report(request, loaded, finished, pixels)
+    report = {"model": spec.name, **_report(request, loaded, finished, pixels)}
     return Shot(name, path, finished.timings, finished.peak_gpu_bytes, flat, report)
 
 

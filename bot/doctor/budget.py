@@ -33,15 +33,20 @@ def budgets(settings: Settings, card: nvidia.Gpu) -> tuple[CardBudget, CardBudge
 
 
 def graphics_memory(settings: Settings, card: nvidia.Gpu, *, wanted: bool) -> Iterator[Finding]:
-    """Tell the budget on `card`; `wanted`: the model needs it."""
+    """Tell the budget on `card`, of which the largest model's need counts, if any is `wanted`."""
     now, alone = budgets(settings, card)
     text = f"{card.free / _GIB:.1f} GiB free; "
     text += f"the budget is {now.bytes / _GIB:.1f} GiB (by {now.bound})"
-    published = settings.model.published
-    least = 0.0 if published is None or not wanted else published.vram_gib
-    needs = f"; {settings.image_model_name} wants {least:g} GiB"
+    wants = {
+        spec.name: spec.published.vram_gib for spec in settings.models if spec.published and wanted
+    }
+    least = max(wants.values(), default=0.0)
+    needs = "; " + ", ".join(f"{name} wants {gib:g} GiB" for name, gib in wants.items())
     if alone.bytes < least * _GIB:
-        smaller = "set IMAGE_MODEL_NAME to a smaller model (docs/models.md)"
+        several = len(settings.models) > 1
+        names = "IMAGE_MODEL_NAME and IMAGE_MODELS" if several else "IMAGE_MODEL_NAME"
+        smaller = f"set {names} to {'smaller models' if several else 'a smaller model'}"
+        smaller += " (docs/models.md)"
         step = smaller if alone.bound is Bound.FREE else f"raise {alone.bound}, or {smaller}"
         yield Finding("graphics memory", Level.ERROR, f"{text}{needs}", step)
     elif now.bytes < least * _GIB:
@@ -55,16 +60,19 @@ def graphics_memory(settings: Settings, card: nvidia.Gpu, *, wanted: bool) -> It
     else:
         if now.bytes < alone.bytes:
             text += f", and {alone.bytes / _GIB:.1f} GiB when nothing else uses it{_users()}"
+        if len(settings.models) > 1 and wants:
+            text += needs
         yield Finding("graphics memory", Level.OK, text)
 
 
 def pinned_wanted(settings: Settings) -> int | None:
-    """Return the bytes that the engine pins at the present budget; None without a card."""
+    """Return the most bytes that the engine pins for a model now; None without a card."""
     cards = nvidia.cards(SMI_S)
     if isinstance(cards, str):
         return None
     now, _ = budgets(settings, min(cards, key=lambda card: card.free))
-    resident = ALL_RESIDENT_GIB.get(settings.model.family, 0.0)
+    families = [spec.family for spec in settings.models if spec.streamed]
+    resident = max((ALL_RESIDENT_GIB.get(family, 0.0) for family in families), default=0.0)
     streamed = max(0, int(resident * _GIB) - now.bytes)
     most = most_pinned(total_memory())
     return streamed if most is None else min(streamed, most)

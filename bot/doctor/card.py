@@ -23,14 +23,12 @@ _GIB: Final = 2**30
 # Earlier cards have no bfloat16, in which the models compute.
 _LEAST_CAPABILITY: Final = (8, 0)
 _CUDA_INDEX: Final = "https://download.pytorch.org/whl/cu128"
-_NO_CARD_STEP: Final = (
-    "install the driver from https://www.nvidia.com/drivers, or set IMAGE_MODEL_NAME=tiny"
-)
+_DRIVER_STEP: Final = "install the driver from https://www.nvidia.com/drivers"
 
 
 def needs_card(settings: Settings) -> bool:
-    """Tell whether the model cannot be drawn with on a CPU."""
-    return not settings.model.built_in
+    """Tell whether there is a model that cannot be drawn with on a CPU."""
+    return not all(spec.built_in for spec in settings.models)
 
 
 def graphics_card(settings: Settings) -> Iterator[Finding]:
@@ -62,7 +60,7 @@ def graphics_card(settings: Settings) -> Iterator[Finding]:
 
 def pytorch(settings: Settings) -> Iterator[Finding]:
     """Have a child import PyTorch and use the card."""
-    told = probe(pinned_wanted(settings) or 0 if settings.model.streamed else 0)
+    told = probe(pinned_wanted(settings) or 0)
     if isinstance(told, str):
         again = f'"{sys.executable}" -m pip install --force-reinstall torch torchvision'
         yield Finding("PyTorch", Level.ERROR, told, again)
@@ -74,7 +72,7 @@ def pytorch(settings: Settings) -> Iterator[Finding]:
         capability = ".".join(map(str, told["capability"]))
         uses = f"{version}; uses {told['device']}, of compute capability {capability}"
         if needs_card(settings) and tuple(told["capability"]) < _LEAST_CAPABILITY:
-            step = "use a card of the RTX 30 series or a later one, or set IMAGE_MODEL_NAME=tiny"
+            step = f"use a card of the RTX 30 series or a later one, {_or_toy(settings)}"
             yield Finding("PyTorch", Level.ERROR, f"{uses}, which is below 8.0", step)
             return
         yield Finding("PyTorch", Level.OK, uses)
@@ -83,7 +81,7 @@ def pytorch(settings: Settings) -> Iterator[Finding]:
         yield Finding("PyTorch", Level.OK, f"{version}; the tiny model needs no card")
     elif not card_present():
         text = f"{version}; there is no NVIDIA card for it{_because(told)}"
-        yield Finding("PyTorch", Level.ERROR, text, _NO_CARD_STEP)
+        yield Finding("PyTorch", Level.ERROR, text, f"{_DRIVER_STEP}, {_or_toy(settings)}")
     elif told["cuda"]:
         yield Finding(
             "PyTorch",
@@ -174,9 +172,13 @@ def _no_card(settings: Settings, why: str) -> Finding:
             "install the driver from https://www.nvidia.com/drivers and restart the machine; in a "
             "container: the NVIDIA Container Toolkit and --gpus all",
         )
-    return Finding(
-        "graphics card", Level.ERROR, f"none that NVIDIA's driver knows ({why})", _NO_CARD_STEP
-    )
+    step = f"{_DRIVER_STEP}, {_or_toy(settings)}"
+    return Finding("graphics card", Level.ERROR, f"none that NVIDIA's driver knows ({why})", step)
+
+
+def _or_toy(settings: Settings) -> str:
+    """Return the step after which no card is needed."""
+    return "or set IMAGE_MODEL_NAME=tiny" + (" and IMAGE_MODELS=" if settings.image_models else "")
 
 
 def _because(told: dict[str, Any]) -> str:

@@ -15,7 +15,8 @@ from bot.doctor.finding import Check
 from bot.doctor.host import compiler, kept_models, main_memory, pinned_memory
 from bot.doctor.hub import model_hub
 from bot.doctor.loras import lora_files
-from bot.doctor.model import licence, model_disk, model_files, model_hashes
+from bot.doctor.model import licence, model_files, model_hashes
+from bot.doctor.model_disk import model_disk
 from bot.doctor.names import setting_names
 from bot.doctor.packages import optional_packages
 from bot.doctor.pictures import pictures

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from bot.catalogue.models import ModelSpec
 from bot.config.settings import Settings
 from bot.doctor.budget import pinned_wanted
 from bot.doctor.card import needs_card
+from bot.doctor.each import said_of
 from bot.doctor.finding import Finding, Level
 from bot.engine.host_memory import RESERVE, available_memory, total_memory, under_wsl
 
@@ -24,7 +26,7 @@ _TOO_LITTLE: Final = 0.52
 
 
 def main_memory(settings: Settings) -> Iterator[Finding]:
-    """Compare main memory with what the model's engine holds of it."""
+    """Compare main memory with what the engine holds of it for the largest model."""
     total = total_memory()
     if total is None:
         yield Finding("main memory", Level.OK, "its size cannot be told here")
@@ -36,13 +38,14 @@ def main_memory(settings: Settings) -> Iterator[Finding]:
     if (available := available_memory()) is not None:
         text += f", {available / _GIB:.1f} GiB available"
     step = "add memory; swap does not help: weights would come from the disk at each step"
-    published = settings.model.published
-    if published is None or total >= published.ram_gib * _GIB:
+    wanting = [spec for spec in settings.models if spec.published]
+    spec = max(wanting, key=_ram_gib, default=None)
+    if spec is None or total >= _ram_gib(spec) * _GIB:
         yield Finding("main memory", Level.OK, text)
         return
     # Machines have powers of two in GB, less what firmware and graphics take.
-    text += f"; {round(published.ram_gib * 1.1):.0f} GB are wanted"
-    enough = total >= _TOO_LITTLE * published.ram_gib * _GIB
+    text += f"; {round(_ram_gib(spec) * 1.1):.0f} GB are wanted{said_of(spec, settings.models)}"
+    enough = total >= _TOO_LITTLE * _ram_gib(spec) * _GIB
     yield Finding("main memory", Level.WARNING if enough else Level.ERROR, text, step)
 
 
@@ -80,7 +83,7 @@ def pinned_memory(settings: Settings) -> Iterator[Finding]:
     if not needs_card(settings):
         yield Finding("pinned memory", Level.OK, "the tiny model pins none")
         return
-    if not settings.model.streamed or settings.image_offload == "stock":
+    if not _streams(settings) or settings.image_offload == "stock":
         yield Finding("pinned memory", Level.OK, "the model's weights wait in ordinary memory")
         return
     wanted = pinned_wanted(settings)
@@ -98,8 +101,10 @@ def compiler(settings: Settings) -> Iterator[Finding]:
     if not needs_card(settings):
         yield Finding("compiler", Level.OK, "the tiny model is not compiled")
         return
-    if not settings.model.streamed:
-        yield Finding("compiler", Level.OK, f"{settings.image_model_name} is not compiled")
+    if not _streams(settings):
+        names = [spec.name for spec in settings.models if not spec.built_in]
+        text = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not compiled"
+        yield Finding("compiler", Level.OK, text)
         return
     if not settings.image_compile:
         yield Finding("compiler", Level.OK, "not wanted (IMAGE_COMPILE=false)")
@@ -126,6 +131,15 @@ def compiler(settings: Settings) -> Iterator[Finding]:
         f"missing: {', '.join(missing)}; a step takes about 1.4 times as long without",
         f"{step}; or IMAGE_COMPILE=false",
     )
+
+
+def _ram_gib(spec: ModelSpec) -> float:
+    return spec.published.ram_gib if spec.published else 0.0
+
+
+def _streams(settings: Settings) -> bool:
+    """Tell whether there is a model that is streamed to a card."""
+    return any(spec.streamed and not spec.built_in for spec in settings.models)
 
 
 def _locked_limit() -> str:

@@ -24,8 +24,8 @@ _PATIENCE_S: Final = 10.0
 
 
 def model_hub(settings: Settings) -> Iterator[Finding]:
-    """Ask Hugging Face who we are, or ModelScope for the model; the token is never shown."""
-    if settings.model.built_in:
+    """Ask Hugging Face who we are, or ModelScope for the models; the token is never shown."""
+    if all(spec.built_in for spec in settings.models):
         yield Finding("model hub", Level.OK, "not needed by the tiny model")
         return
     try:
@@ -37,8 +37,7 @@ def model_hub(settings: Settings) -> Iterator[Finding]:
 def _asked(settings: Settings) -> Iterator[Finding]:
     if settings.model_source == "modelscope":
         endpoint = modelscope_endpoint()
-        url = f"{endpoint}/api/v1/models/{settings.image_model_name}"
-        yield _reached(endpoint, url, settings.image_model_name)
+        yield from _reached(settings, endpoint, f"{endpoint}/api/v1/models")
         return
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "ON", "YES"}:
         yield Finding("model hub", Level.OK, "not asked (HF_HUB_OFFLINE)")
@@ -46,8 +45,7 @@ def _asked(settings: Settings) -> Iterator[Finding]:
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     token = _token()
     if token is None:
-        name = settings.image_model_name
-        yield _reached(endpoint, f"{endpoint}/api/models/{name}", name)
+        yield from _reached(settings, endpoint, f"{endpoint}/api/models")
         return
     try:
         status, body = _get(f"{endpoint}/api/whoami-v2", token)
@@ -74,11 +72,20 @@ def _asked(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _reached(endpoint: str, url: str, model: str) -> Finding:
-    try:
-        status, _ = _get(url, None)
-    except _FAILURES as error:
-        return _unreachable(endpoint, error)
+def _reached(settings: Settings, endpoint: str, models: str) -> Iterator[Finding]:
+    """Ask for each model that has files, at the address `models`; one that is silent once."""
+    for spec in settings.models:
+        if spec.built_in:
+            continue
+        try:
+            status, _ = _get(f"{models}/{spec.name}", None)
+        except _FAILURES as error:
+            yield _unreachable(endpoint, error)
+            return
+        yield _answered(endpoint, status, spec.name)
+
+
+def _answered(endpoint: str, status: int, model: str) -> Finding:
     if status == HTTPStatus.OK:
         return Finding(
             "model hub",

@@ -1,17 +1,16 @@
-"""Checks of the model's files and of the disk that they lie on."""
+"""Checks of a model's files."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from bot.catalogue.models import Published
+from bot.catalogue.models import ModelSpec, Published
 from bot.config.settings import Settings
-from bot.doctor.disk import existing
+from bot.doctor.each import for_each_model
 from bot.doctor.finding import Finding, Level
 from bot.engine.files.arrivals import partial_files
 from bot.engine.files.cache_index import CacheIndex
@@ -31,14 +30,15 @@ _SHA256_DIGITS: Final = 64
 _TINY: Final = Path(__file__).parents[1] / "engine" / "tiny" / "weights"
 
 
-def model_files(settings: Settings) -> Iterator[Finding]:
+@for_each_model
+def model_files(settings: Settings, spec: ModelSpec) -> Iterator[Finding]:
     """Look which files are missing, unfinished or cut off; their headers and sizes alone."""
-    published = settings.model.published
+    published = spec.published
     if published is None:
         folder, missing = _TINY, [] if list(_TINY.glob("*.safetensors")) else [_TINY]
     else:
-        folder, missing = _home(settings), _missing(settings)
-    files = _weights(folder, published)
+        folder, missing = model_home(settings, spec), missing_files(settings, spec)
+    files = weights(folder, published)
     broken = 0
     for path in files:
         if problem := damage(path):
@@ -59,78 +59,51 @@ def model_files(settings: Settings) -> Iterator[Finding]:
             "none, if the bot is downloading; else the next picture goes on with them",
         )
     if missing:
-        yield _absent(settings, folder, files, missing, published)
+        yield _absent(settings, spec, folder, files, missing, published)
     elif not broken:
         size = sum(path.stat().st_size for path in files)
-        text = f"{settings.image_model_name}: {len(files)} files, {size / _GB:.1f} GB, "
-        if taken := len(_taken(settings)):
+        text = f"{spec.name}: {len(files)} files, {size / _GB:.1f} GB, "
+        if taken := len(taken_files(settings, spec)):
             text += f"and the weights cache, which has {taken} more in it, "
         yield Finding("model files", Level.OK, f"{text}complete in {folder}")
 
 
-def licence(settings: Settings) -> Iterator[Finding]:
+@for_each_model
+def licence(_settings: Settings, spec: ModelSpec) -> Iterator[Finding]:
     """Say what the model's authors allow."""
-    published = settings.model.published
+    published = spec.published
     said = "this bot's own" if published is None else published.licence
-    yield Finding("licence", Level.OK, f"of {settings.image_model_name}: {said}")
+    yield Finding("licence", Level.OK, f"of {spec.name}: {said}")
 
 
-def model_disk(settings: Settings) -> Iterator[Finding]:
-    """Compare the room beside the model with what is still to come there."""
-    published = settings.model.published
-    if published is None:
-        yield Finding("model disk", Level.OK, "the tiny model is part of the bot")
-        return
-    folder = _home(settings)
-    files = [*_weights(folder, published), *partial_files(folder)]
-    there = sum(path.stat().st_size for path in files) + sum(_taken(settings).values())
-    wanted = max(0, published.download_bytes - there) if _missing(settings) else 0
-    wanted += cache_to_come(settings)
-    place = existing(folder)
-    free = shutil.disk_usage(place).free
-    text = f"{free / _GB:.0f} GB free at {place.absolute()}, {wanted / _GB:.0f} GB still to come"
-    if free >= wanted:
-        yield Finding("model disk", Level.OK, text)
-    else:
-        step = "make room, or set IMAGE_MODEL_PATH to a larger disk"
-        if stored_precision(settings) is not None:
-            # One published file at a time takes less than compiled code does later.
-            least = max(0, published.cache_bytes - cache_bytes(settings))
-            step += (
-                f"; python -m bot download --drop needs {least / _GB:.0f} GB: it keeps no files "
-                "that the weights cache has"
-            )
-        yield Finding("model disk", Level.ERROR, text, step)
-
-
-def cache_to_come(settings: Settings) -> int:
-    """Return the bytes of the weights cache that is still to be made."""
-    published, indexes = settings.model.published, _indexes(settings)
+def cache_to_come(settings: Settings, spec: ModelSpec) -> int:
+    """Return the bytes of a model's weights cache that is still to be made."""
+    published, indexes = spec.published, _indexes(settings, spec)
     stored = [index for index in indexes.values() if index.items]
     if published is None or not indexes or (stored and all(index.complete for index in stored)):
         return 0
-    return max(0, published.cache_bytes - cache_bytes(settings))
+    return max(0, published.cache_bytes - cache_bytes(settings, spec))
 
 
-def cache_bytes(settings: Settings) -> int:
-    """Return the bytes of the weights cache that is there."""
-    return sum(index.size for index in _indexes(settings).values())
+def cache_bytes(settings: Settings, spec: ModelSpec) -> int:
+    """Return the bytes of a model's weights cache that is there."""
+    return sum(index.size for index in _indexes(settings, spec).values())
 
 
-def stored_precision(settings: Settings) -> str | None:
-    """Return the precision of the weights cache that these settings have; None: they have none."""
-    name, offload = settings.image_model_name, settings.image_offload
-    return cached_precision(name, offload, settings.image_precision)
+def stored_precision(settings: Settings, spec: ModelSpec) -> str | None:
+    """Return the precision of the model's weights cache by these settings; None: it has none."""
+    return cached_precision(spec.name, settings.image_offload, settings.image_precision)
 
 
-def model_hashes(settings: Settings) -> Iterator[Finding]:
+@for_each_model
+def model_hashes(settings: Settings, spec: ModelSpec) -> Iterator[Finding]:
     """Compare each file with the SHA-256 that the hub gave for it; takes minutes."""
-    published = settings.model.published
+    published = spec.published
     if published is None:
         yield Finding("model hashes", Level.OK, "the tiny model is part of the bot")
         return
-    folder = _home(settings)
-    files = _weights(folder, published)
+    folder = model_home(settings, spec)
+    files = weights(folder, published)
     unknown = wrong = 0
     for path in files:
         wanted = _recorded_hash(folder, path)
@@ -167,11 +140,13 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _home(settings: Settings) -> Path:
-    return home(settings.image_model_path, settings.image_model_name)
+def model_home(settings: Settings, spec: ModelSpec) -> Path:
+    """Return the folder that a model's files lie in, or will."""
+    return home(settings.image_model_path, spec.name)
 
 
-def _weights(folder: Path, published: Published | None) -> list[Path]:
+def weights(folder: Path, published: Published | None) -> list[Path]:
+    """Return a model's weight files that are in its folder."""
     # Other models and what is made of this one lie beside its networks.
     if published is None:
         return sorted(folder.glob("*.safetensors"))
@@ -179,23 +154,24 @@ def _weights(folder: Path, published: Published | None) -> list[Path]:
     return sorted(path for part in folders for path in part.rglob("*.safetensors"))
 
 
-def _missing(settings: Settings) -> list[Path]:
-    root, name = settings.image_model_path, settings.image_model_name
-    return find(root, name, stored_precision(settings))[1]
+def missing_files(settings: Settings, spec: ModelSpec) -> list[Path]:
+    """Return the files that a model lacks; empty where it is built in."""
+    if spec.built_in:
+        return []
+    return find(settings.image_model_path, spec.name, stored_precision(settings, spec))[1]
 
 
-def _indexes(settings: Settings) -> dict[str, CacheIndex]:
-    root, name = settings.image_model_path, settings.image_model_name
-    return cache_indexes(root, name, stored_precision(settings))
+def _indexes(settings: Settings, spec: ModelSpec) -> dict[str, CacheIndex]:
+    return cache_indexes(settings.image_model_path, spec.name, stored_precision(settings, spec))
 
 
-def _taken(settings: Settings) -> dict[Path, int]:
+def taken_files(settings: Settings, spec: ModelSpec) -> dict[Path, int]:
     """Return the published files that are gone and in the cache, and how large each was."""
-    published = settings.model.published
+    published = spec.published
     files = {
-        _home(settings) / network.folder / name: file.size
+        model_home(settings, spec) / network.folder / name: file.size
         for network in (published.networks if published else ())
-        if (index := _indexes(settings).get(network.part)) is not None
+        if (index := _indexes(settings, spec).get(network.part)) is not None
         for name, file in index.published.items()
         if file.taken
     }
@@ -204,12 +180,13 @@ def _taken(settings: Settings) -> dict[Path, int]:
 
 def _absent(
     settings: Settings,
+    spec: ModelSpec,
     folder: Path,
     files: list[Path],
     missing: list[Path],
     published: Published | None,
 ) -> Finding:
-    name = settings.image_model_name
+    name = spec.name
     if not files:
         text = f"{name} is not in {folder.absolute()} yet"
     else:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bot import __version__
 from bot.config.settings import Settings
@@ -42,17 +42,22 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(settings: Settings, drawn: Mapping[str, Any]) -> Path | None:
-    """Write `drawn`, with model and machine, to the data folder; None where it cannot be."""
+def keep(settings: Settings, drawn: Sequence[Mapping[str, Any]]) -> Path | None:
+    """Write what each model drew, with the machine, to the data folder; None where it cannot be.
+
+    One report is written by itself, several as a list.
+    """
     path = settings.data_dir / FILE
-    model = {
-        "model": settings.image_model_name,
+    here = {
         "precision": settings.image_precision,
         "offload": settings.image_offload,
+        **machine(),
     }
+    reports = [{"model": one["model"], **here, **one} for one in drawn]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**model, **machine(), **drawn}, indent=2) + "\n", "utf-8")
+        kept = reports[0] if len(reports) == 1 else reports
+        path.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
     except OSError:
         return None
     return path
@@ -63,16 +68,22 @@ def last_smoke(settings: Settings) -> Iterator[Finding]:
     name = "last smoke"
     try:
         with (settings.data_dir / FILE).open("rb") as file:
-            kept: dict[str, Any] = json.loads(file.read(_MOST_BYTES))
-        seconds, sha256 = float(kept["seconds"]["total"]), str(kept["sha256"])
-        text = (
-            f"{kept['model']} drew {kept['width']}x{kept['height']} in {kept['steps']} steps and "
-        )
-        text += f"{seconds:.1f} s on {kept['device']}; SHA-256 of its pixels {sha256}"
+            kept: Any = json.loads(file.read(_MOST_BYTES))
+        several = isinstance(kept, list) and bool(cast("list[Any]", kept))
+        reports = cast("list[dict[str, Any]]", kept if several else [kept])
+        lines = [_line(report) for report in reports]
     except FileNotFoundError:
         yield Finding(name, Level.OK, f"none yet: {_STEP}")
     except (ValueError, KeyError, TypeError):
         text = f"{settings.data_dir / FILE} cannot be read"
         yield Finding(name, Level.WARNING, text, _STEP)
     else:
-        yield Finding(name, Level.OK, text, facts=kept)
+        for text, facts in zip(lines, reports, strict=True):
+            yield Finding(name, Level.OK, text, facts=facts)
+
+
+def _line(report: Mapping[str, Any]) -> str:
+    """Return a report in a line; raise `ValueError`, `KeyError` or `TypeError` if it is none."""
+    seconds, sha256 = float(report["seconds"]["total"]), str(report["sha256"])
+    text = f"{report['model']} drew {report['width']}x{report['height']} in {report['steps']} steps"
+    return f"{text} and {seconds:.1f} s on {report['device']}; SHA-256 of its pixels {sha256}"

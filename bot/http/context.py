@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final, cast
@@ -15,16 +15,19 @@ from fastapi.security import HTTPBearer
 from bot.archive.gallery import Gallery
 from bot.catalogue.loras import LoraCache
 from bot.catalogue.models import ModelSpec
+from bot.catalogue.offered import named
 from bot.config.api_keys import Caller, Keys
 from bot.domain.job import DeliveryState, Job
 from bot.fleet.fleet import Fleet
-from bot.http.errors import Problem
+from bot.http.errors import NO_SUCH_MODEL, Problem
 from bot.http.following import JobFollower
 from bot.http.metrics import Metrics
 from bot.http.uploads import UPLOADS_AT_ONCE
 from bot.jobs.queue import JobQueue
 from storage import deliveries
 from storage.database import Database
+
+_LONGEST_NAME: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,14 @@ class ApiContext:
     """The parts of the bot that the endpoints use."""
 
     keys: Keys
-    model: ModelSpec
+    models: Sequence[ModelSpec]
+    """Those that may be asked for; the first is drawn with where none is."""
     database: Database
     queue: JobQueue
     fleet: Fleet
     gallery: Gallery
-    loras: LoraCache
+    loras: Mapping[str, LoraCache]
+    """What each model can have, by the model's name."""
     health: Health
     followers: JobFollower
     metrics: Metrics
@@ -61,6 +66,24 @@ class ApiContext:
     """Origins whose pages may use the API."""
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS_AT_ONCE))
     """Held while a form is read and its picture kept."""
+
+    @property
+    def default(self) -> ModelSpec:
+        """The model that draws where a request names none."""
+        return self.models[0]
+
+    def offered(self, name: str | None) -> ModelSpec:
+        """Return the model of a full or short name, the default for None; raise `Problem`."""
+        found = self.default if name is None else named(self.models, name)
+        if found is None:
+            there = ", ".join(spec.name for spec in self.models)
+            raise Problem(
+                422,
+                f"There is no model {str(name)[:_LONGEST_NAME]!r}; there are: {there}.",
+                param="model",
+                code=NO_SUCH_MODEL,
+            )
+        return found
 
     def address(self, path: str) -> str:
         """Return the address of a path of the API: the path alone where no other is known."""

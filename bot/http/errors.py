@@ -62,6 +62,8 @@ _CODES: Final[Mapping[int, str]] = {
     503: "unavailable",
     504: "still_in_progress",
 }
+NO_SUCH_MODEL: Final = "model_not_found"
+"""The code of a model that is not offered; OpenAI answers it with 404, not 400."""
 _LONGEST: Final = 500
 _FAULTS: Final = 5
 _LONGEST_PATH: Final = 100
@@ -143,7 +145,10 @@ def answer(path: str, problem: Problem) -> Response:
         if problem.job_id:
             body["job_id"] = problem.job_id
         return JSONResponse(body, status, headers)
-    status = 400 if status == 422 else status  # noqa: PLR2004
+    if problem.code == NO_SUCH_MODEL:
+        status = 404
+    elif status == 422:  # noqa: PLR2004
+        status = 400
     if problem.job_id or float(headers.get("Retry-After", 0)) > _CLIENTS_WAIT_S:
         # Asking again by itself would only draw it once more, or be refused once more.
         headers["x-should-retry"] = "false"

@@ -72,7 +72,9 @@ async def generate(
         lora_strength=body.lora_strength,
         private=True,
     )
-    submission = await submit(context, caller, asked, (body.width, body.height), idempotency_key)
+    submission = await submit(
+        context, caller, asked, (body.width, body.height), idempotency_key, model=body.model
+    )
     job = submission.job
     if not at_once:
         job = await finished(context, submission, request)
@@ -93,7 +95,7 @@ async def _drawn(context: ApiContext, job: Job) -> Response:
         urls = [_DATA_URL + base64.b64encode(data).decode("ascii") for data in files]
         answer: dict[str, Any] = {
             "image_url": urls[0],
-            "model": job.model or context.model.name,
+            "model": job.model or context.default.name,
             "width": job.request.width,
             "height": job.request.height,
             "seed": job.request.seed,
@@ -111,11 +113,17 @@ async def _drawn(context: ApiContext, job: Job) -> Response:
     "/api/v1/loras",
     summary="The LoRAs that a picture can have",
     response_model=list[LoraView],
-    responses=refusals(401, 403),
+    responses=refusals(401, 403, 422),
 )
-async def list_loras(context: TheContext, _caller: TheCaller) -> list[LoraView]:
+async def list_loras(
+    context: TheContext,
+    _caller: TheCaller,
+    model: Annotated[
+        str | None, Query(description="The model that is to draw; the default if left out.")
+    ] = None,
+) -> list[LoraView]:
     """Return what `lora` may name; empty where the model draws without."""
-    loras = await context.loras.known()
+    loras = await context.loras[context.offered(model).name].known()
     return [
         LoraView(name=one.name, strength=one.strength, trigger_words=one.words)
         for one in loras.choices

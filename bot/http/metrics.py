@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -18,6 +18,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bot.catalogue.models import ModelSpec
 from bot.domain.job import JobState
 from bot.fleet.fleet import Fleet
 from bot.jobs.queue import JobQueue
@@ -32,10 +33,11 @@ _FAST_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 3
 
 
 class Metrics:
-    """The counters of one process; `sizes` are those that get a label of their own."""
+    """The counters of one process; each of `models` has its sizes as labels of their own."""
 
-    def __init__(self, sizes: Collection[tuple[int, int]]) -> None:
-        self._sizes = frozenset(sizes)
+    def __init__(self, models: Sequence[ModelSpec]) -> None:
+        self._default = models[0].name
+        self._sizes = {spec.name: frozenset(spec.sizes.values()) for spec in models}
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._open = self._gauge("imagebot_jobs_open", "Jobs that wait or run.", "state")
@@ -58,14 +60,17 @@ class Metrics:
             "Megapixel steps a second of late; NaN before the first picture.",
             *_WHICH,
         )
+        self._loaded = self._gauge(
+            "imagebot_engine_model", "1 for the model that each engine holds.", *_WHICH, "model"
+        )
         self._waits = self._histogram(
             "imagebot_job_wait_seconds", "From accepted to started.", _SECONDS
         )
         self._drawing = self._histogram(
-            "imagebot_job_seconds", "From started to drawn.", _SECONDS, "size"
+            "imagebot_job_seconds", "From started to drawn.", _SECONDS, "model", "size"
         )
         self._jobs = self._counter("imagebot_jobs", "Jobs that ended.", "state", "target")
-        self._pictures = self._counter("imagebot_pictures", "Pictures drawn.")
+        self._pictures = self._counter("imagebot_pictures", "Pictures drawn.", "model")
         self._failures = self._counter("imagebot_job_failures", "Failed jobs.", "kind")
         self._requests = self._histogram(
             "imagebot_http_request_seconds",
@@ -118,19 +123,23 @@ class Metrics:
             return
         request = job.request
         size = (request.width, request.height)
-        label = f"{size[0]}x{size[1]}" if size in self._sizes else "other"
-        self._drawing.labels(label).observe(max(0.0, job.finished_at - job.started_at))
-        self._pictures.inc(request.count)
+        model = job.model or self._default
+        known = size in self._sizes.get(model, ())
+        label = f"{size[0]}x{size[1]}" if known else "other"
+        self._drawing.labels(model, label).observe(max(0.0, job.finished_at - job.started_at))
+        self._pictures.labels(model).inc(request.count)
         peak = await database.read(partial(metrics.peak_gpu_bytes, job_id=job_id))
         if peak is not None:
             self._vram.set(peak)
 
     def _show(self, fleet: Fleet) -> None:
-        for gauge in (self._engines, self._resting, self._speeds):
+        for gauge in (self._engines, self._resting, self._speeds, self._loaded):
             gauge.clear()  # An engine that has left is not shown any more.
         for slot in fleet.slots.values():
             labels = (slot.name, slot.node, slot.card or "")
             self._engines.labels(*labels, slot.engine.state).set(1)
+            if slot.loaded is not None:
+                self._loaded.labels(*labels, slot.loaded).set(1)
             self._resting.labels(*labels).set(slot.standby is not None)
             self._speeds.labels(*labels).set(math.nan if slot.speed is None else slot.speed)
 

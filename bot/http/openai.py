@@ -13,9 +13,10 @@ from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
 
-from bot.http.context import ApiContext, TheCaller, TheContext
+from bot.catalogue.models import ModelSpec
+from bot.http.context import TheCaller, TheContext
 from bot.http.errors import Problem, wrong_body
-from bot.http.openai_answers import answered, require_drawable
+from bot.http.openai_answers import answered, model_asked, require_drawable
 from bot.http.openai_schemas import (
     OpenAIAnswer,
     OpenAIBody,
@@ -53,7 +54,8 @@ async def create_images(
 ) -> Response:
     """Wait for the pictures and return them as links, base64, or both."""
     require_drawable(body)
-    submission = await submit(context, caller, _asked_by(body), _size_of(body), idempotency_key)
+    asked, size, model = _asked_by(body), _size_of(body), model_asked(context, body)
+    submission = await submit(context, caller, asked, size, idempotency_key, model=model)
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
 
@@ -97,8 +99,15 @@ async def edit_images(
         require_drawable(body)
         strength = DEFAULT_STRENGTH if body.strength is None else body.strength
         asked = replace(_asked_by(body), strength=strength)
-        size = _size_of(body)
-        submission = await submit(context, caller, asked, size, idempotency_key, picture=picture)
+        submission = await submit(
+            context,
+            caller,
+            asked,
+            _size_of(body),
+            idempotency_key,
+            model=model_asked(context, body),
+            picture=picture,
+        )
     del form, picture  # It lies on the disk, and the wait is long.
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
@@ -132,32 +141,22 @@ def _size_of(body: OpenAIBody) -> tuple[int | None, int | None]:
     return int(match[1]), int(match[2])
 
 
-@router.get(
-    "/models", summary="The loaded model", responses=refusals(401, 403, model=OpenAIRefusal)
-)
+@router.get("/models", summary="The models", responses=refusals(401, 403, model=OpenAIRefusal))
 async def list_models(context: TheContext, _caller: TheCaller) -> OpenAIModels:
-    """Return the one model there is, for clients that ask first."""
-    return OpenAIModels(object="list", data=[_model(context)])
+    """Return the models that may be asked for; the first draws where a request names none."""
+    return OpenAIModels(object="list", data=[_model(spec) for spec in context.models])
 
 
 @router.get(
     # The names of models have slashes in them.
     "/models/{model_id:path}",
-    summary="The loaded model by its name",
+    summary="A model by its name",
     responses=refusals(401, 403, 404, model=OpenAIRefusal),
 )
 async def retrieve_model(model_id: str, context: TheContext, _caller: TheCaller) -> OpenAIModel:
-    """Return the model, where it is the loaded one."""
-    model = _model(context)
-    if model_id != model.id:
-        raise Problem(
-            404,
-            f"There is no model {model_id!r}; {model.id} is loaded, and draws under any name.",
-            param="model",
-            code="model_not_found",
-        )
-    return model
+    """Return the model, by its full name or what stands after the slash."""
+    return _model(context.offered(model_id))
 
 
-def _model(context: ApiContext) -> OpenAIModel:
-    return OpenAIModel(id=context.model.name, object="model", created=0, owned_by="imagebot")
+def _model(spec: ModelSpec) -> OpenAIModel:
+    return OpenAIModel(id=spec.name, object="model", created=0, owned_by="imagebot")

@@ -41,11 +41,27 @@ def fields_for(body: OpenAIBody) -> frozenset[PictureField]:
     """
     if body.response_format is not None:
         return frozenset({body.response_format})
-    model = (body.model or "").lower().rpartition("/")[2]
+    model = _plain(body.model)
     told = any(getattr(body, name, None) is not None for name in _BASE64_FIELDS)
     if told or model.startswith(_BASE64_MODELS):
         return frozenset({"b64_json"})
     return frozenset({"url"}) if model.startswith(_LINK_MODELS) else BOTH
+
+
+def model_asked(context: ApiContext, body: OpenAIBody) -> str | None:
+    """Return the name of the model that is to draw, None for the default.
+
+    Clients name OpenAI's own models where nobody has told them another: those mean the default. So
+    does any name where one model is offered, since it is all that can be meant.
+    """
+    if len(context.models) == 1 or not body.model:
+        return None
+    return None if _plain(body.model).startswith((*_BASE64_MODELS, *_LINK_MODELS)) else body.model
+
+
+def _plain(model: str | None) -> str:
+    """Return a model's name as the prefixes above are: gateways put the provider before it."""
+    return (model or "").lower().rpartition("/")[2]
 
 
 def require_drawable(body: OpenAIBody) -> None:

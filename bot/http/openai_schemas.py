@@ -44,8 +44,10 @@ class OpenAIBody(BaseModel):
     model: str | None = Field(
         None,
         description=(
-            "The loaded model draws, whatever it is called; without response_format the name says "
-            "which answer is expected: gpt-image-… base64, dall-e-… links, any other both."
+            "A name of `GET /v1/models`, in full or what stands after its slash. OpenAI's own "
+            "names mean the first of them, and where there is one, any name does. Without "
+            "response_format the name says which answer is expected: gpt-image-… base64, dall-e-… "
+            "links, any other both."
         ),
     )
     n: Annotated[int, Field(ge=1, le=COUNT_MAX)] | None = None
@@ -117,7 +119,7 @@ class OpenAIModel(BaseModel):
 
 
 class OpenAIModels(BaseModel):
-    """The models that there are: one."""
+    """The models that may be asked for; the first is the default."""
 
     object: Literal["list"]
     data: list[OpenAIModel]

@@ -68,6 +68,7 @@ NegativePrompt = Annotated[str, Field(max_length=PROMPT_LIMIT)]
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=1, le=STEPS_MAX)]
 Guidance = Annotated[float, Field(ge=GUIDANCE_MIN, le=GUIDANCE_MAX, allow_inf_nan=False)]
+ModelName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class GenerateBody(BaseModel):
@@ -81,6 +82,13 @@ class GenerateBody(BaseModel):
     )
 
     prompt: Prompt
+    model: ModelName | None = Field(
+        None,
+        description=(
+            "The model that draws, by a name of `GET /v1/models` or what stands after its slash; "
+            "the first of them if left out."
+        ),
+    )
     num_inference_steps: Steps | None = Field(None, description="Denoising steps; Qwen-Image: 40.")
     width: Side | None = Field(None, description="Pixels; Qwen-Image: 1344.")
     height: Side | None = Field(None, description="Pixels; Qwen-Image: 768.")

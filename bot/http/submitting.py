@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final
 
 from fastapi import Header, HTTPException, Request
 
-from bot.catalogue.loras import Loras
 from bot.config.api_keys import Caller
 from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
@@ -66,13 +65,16 @@ async def submit(
     size: tuple[int | None, int | None],
     idempotency_key: str | None,
     *,
+    model: str | None = None,
     picture: bytes | None = None,
 ) -> Submission:
     """Commit what a program asks for, by the rules that hold for people.
 
-    `picture` is what the job starts from; where no size is asked for, it gives the shape.
+    `model` is the name of the one that is to draw, None the default. `picture` is what the job
+    starts from; where no size is asked for, it gives the shape.
 
-    Raises `UserError`, or `Problem` for an idempotency key that came with another request.
+    Raises `UserError`, or `Problem` for a model that is not offered and for an idempotency key that
+    came with another request.
     """
     job_id = context.queue.new_job_id()
     with no_prompt_logged(job_id, asked):
@@ -80,16 +82,18 @@ async def submit(
         if idempotency_key is not None:
             digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
             source = f"{caller.user_id}:{digest[:32]}"
-            words = await asyncio.to_thread(_words, asked, size, idempotency_key, picture)
-            # Before composing: a default or a LoRA of then may be another now, or gone.
+            words = await asyncio.to_thread(_words, asked, size, idempotency_key, model, picture)
+            # Before composing: a default, a LoRA or a model of then may be another now, or gone.
             find = partial(jobs.find_source, source_id=f"h{source}")
             first = await context.database.read(find)
             if first is not None and first.request.extra.get(_ASKED) == words:
                 return Submission(first, repeated=True)
-        request = _request(context, asked, size, await context.loras.known())
+        spec = context.offered(model)
+        loras = await context.loras[spec.name].known()
+        request = _request(Surroundings(spec, suffix=context.suffix, loras=loras), asked, size)
         if picture is not None and size == (None, None):
             shape = await asyncio.to_thread(picture_shape, picture)
-            request = shaped_like(request, shape, context.model.sizes) if shape else request
+            request = shaped_like(request, shape, spec.sizes) if shape else request
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})
         origin = Origin(
@@ -98,8 +102,9 @@ async def submit(
             user_id=caller.user_id,
             user_name=caller.name,
         )
+        drawn_by = None if model is None else spec.name
         if picture is None:
-            submission = await context.queue.submit(request, origin, job_id=job_id)
+            submission = await context.queue.submit(request, origin, job_id=job_id, model=drawn_by)
         else:
             inputs, asked_for = context.gallery.inputs, request
 
@@ -108,7 +113,7 @@ async def submit(
                 return asked_for.with_changes(input_image=name)
 
             submission = await submit_with_picture(
-                context.queue, inputs, request, origin, prepare, job_id=job_id
+                context.queue, inputs, request, origin, prepare, job_id=job_id, model=drawn_by
             )
     if submission.repeated:
         if not _same(submission.job.request, request, asked):
@@ -124,6 +129,7 @@ def _words(
     asked: Asked,
     size: tuple[int | None, int | None],
     idempotency_key: str,
+    model: str | None,
     picture: bytes | None,
 ) -> str:
     """Return a hash of what a client asked for, without what it left out.
@@ -133,6 +139,8 @@ def _words(
     """
     said = {name: value for name, value in asdict(asked).items() if value is not None}
     parts: list[Any] = [idempotency_key, said, size]
+    if model is not None:
+        parts.append({"model": model.casefold()})
     if picture is not None:
         parts.append(hashlib.sha256(picture).hexdigest())
     text = json.dumps(parts, sort_keys=True)
@@ -148,16 +156,16 @@ def _same(first: ImageRequest, again: ImageRequest, asked: Asked) -> bool:
 
 
 def _request(
-    context: ApiContext, asked: Asked, size: tuple[int | None, int | None], loras: Loras
+    around: Surroundings, asked: Asked, size: tuple[int | None, int | None]
 ) -> ImageRequest:
-    request = compose(asked, Surroundings(context.model, suffix=context.suffix, loras=loras))
+    request = compose(asked, around)
     width, height = size
     if width is None and height is None:
         return request
-    most = context.model.largest_asked
+    most = around.model.largest_asked
     for what, side in (("width", width), ("height", height)):
         if side is not None and side > most:
-            name = context.model.name
+            name = around.model.name
             raise Problem(422, f"{name} draws at most {most} pixels on a side: {what}.")
     return request.with_changes(
         width=request.width if width is None else width,
@@ -212,7 +220,7 @@ async def view(context: ApiContext, job: Job) -> JobView:
     return JobView(
         id=job.id,
         state=job.state.value,
-        model=job.model or context.model.name,
+        model=job.model or context.default.name,
         width=request.width,
         height=request.height,
         seed=request.seed,

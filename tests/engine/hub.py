@@ -27,6 +27,8 @@ class Hub:
         self.hashes: dict[str, str] = {}
         self.status: int | None = None
         """Answer the API with this instead."""
+        self.unknown: set[str] = set()
+        """Repositories that it has none of."""
         self.cuts: dict[str, list[int]] = {}
         """Close the connection after so many bytes of a file, once each."""
         self.asked: list[tuple[str, str, str | None]] = []
@@ -110,8 +112,10 @@ class Hub:
                 path = urlsplit(self.path).path
                 hub.tokens.add(self.headers.get("Authorization"))
                 if path.startswith(("/api/models/", "/api/v1/models/")):
-                    if hub.status is not None:
-                        self.reply(hub.status, b'{"error": "no"}', {}, body=body)
+                    repository = "/".join(path.split("/models/")[1].split("/")[:2])
+                    status = 404 if repository in hub.unknown else hub.status
+                    if status is not None:
+                        self.reply(status, b'{"error": "no"}', {}, body=body)
                     else:
                         head = {"Content-Type": "application/json"}
                         other = path.startswith("/api/v1/")

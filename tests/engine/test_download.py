@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bot.cli.download import download_model
+from bot.catalogue.models import find_model
+from bot.cli.download import download_model, download_models
 from bot.config.settings import load_settings
 from bot.engine.files import download
 from bot.errors import EngineError
@@ -179,7 +180,7 @@ def test_a_cache_that_will_not_fit_is_told(tmp_path, monkeypatch):
     settings = load_settings(image_model_path=tmp_path)
     for free, told in ((35e9, False), (20e9, True)):
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
-        said = download_model(settings)
+        said = download_model(settings, settings.model)
         assert ("The weights cache needs 35 GB more there, and 20 GB are free" in said) is told
 
 
@@ -210,6 +211,81 @@ def test_the_tiny_model_needs_nothing(hub, tmp_path):
     done = run(hub, tmp_path, IMAGE_MODEL_NAME="tiny")
     assert (done.returncode, done.stderr) == (0, "")
     assert "nothing to download" in done.stdout
+
+
+NEWER, SMALL = "Qwen/Qwen-Image-2512", "Qwen/Qwen-Image-2.1"
+BOTH = {"IMAGE_MODELS": f"tiny, {NEWER}"}
+
+
+@pytest.mark.slow
+def test_all_offered_models_arrive_and_the_progress_says_which(hub, tmp_path):
+    done = run(hub, tmp_path, **BOTH)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    places = [said.index(f"Model {n} of 2:") for n in (1, 2)]
+    assert [said[place + 1].split(":")[0] for place in places] == ["Qwen/Qwen-Image", NEWER]
+    for name in ("Qwen/Qwen-Image", NEWER):
+        assert f"{name}: downloading the model: 0% of 57.7 GB" in said
+        for file in FILES:
+            path = tmp_path / "model" / name / file
+            assert sha256(path.read_bytes()) == sha256(hub.files[file])
+    hub.asked.clear()
+    assert run(hub, tmp_path, **BOTH).returncode == 0
+    assert not hub.asked
+
+
+@pytest.mark.slow
+def test_a_model_that_fails_hinders_no_other(hub, tmp_path):
+    hub.unknown = {"Qwen/Qwen-Image"}
+    done = run(hub, tmp_path, **BOTH)
+    assert done.returncode == 1
+    assert done.stderr == "Qwen/Qwen-Image: Hugging Face knows no model Qwen/Qwen-Image.\n"
+    assert done.stdout.splitlines()[-1].startswith("Not complete: Qwen/Qwen-Image. ")
+    assert f"in {tmp_path / 'model' / NEWER}" in done.stdout
+    # Afterwards the one that is missing is all that is got.
+    hub.unknown.clear()
+    hub.asked.clear()
+    assert run(hub, tmp_path, **BOTH).returncode == 0
+    assert len(hub.bytes_sent_of(LARGE)) == 1
+
+
+@pytest.mark.slow
+def test_one_model_is_got_by_its_name(hub, tmp_path):
+    done = run(hub, tmp_path, "2512", **BOTH)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "model/Qwen").iterdir()] == ["Qwen-Image-2512"]
+    assert "Model 1 of" not in done.stdout
+    # One that is not offered yet as well: its files come first, the setting after.
+    hub.unknown = {SMALL}
+    absent = run(hub, tmp_path, "qwen-image-2.1", **BOTH)
+    assert (absent.returncode, f"knows no model {SMALL}" in absent.stderr) == (1, True)
+
+
+def test_a_disk_that_is_too_small_for_all_is_told_before_the_first_byte(
+    hub, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    dropped = {}
+
+    def noted(_settings, spec, *, drop, named):
+        dropped[spec.name] = drop
+        return "Complete."
+
+    monkeypatch.setattr("bot.cli.download.download_model", noted)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=100e9))
+    settings = load_settings(
+        image_model_path=tmp_path, image_models=f"Qwen/Qwen-Image, {NEWER}", _env_file=None
+    )
+    assert download_models(settings, settings.models, drop=False)
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.startswith(f"Together they need 185 GB more at {tmp_path}, and 100 GB are free")
+    # What has nothing to drop is got all the same.
+    sdxl = find_model("stabilityai/stable-diffusion-xl-base-1.0")
+    assert download_models(settings, (*settings.models, sdxl), drop=True)
+    said = capsys.readouterr().out
+    assert "Together" not in said
+    assert f"{sdxl.name} has no weights cache with these settings: its files are kept." in said
+    assert dropped == {"Qwen/Qwen-Image": True, NEWER: True, sdxl.name: False}
 
 
 @pytest.mark.slow

@@ -191,13 +191,14 @@ async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
         for line in (
             'imagebot_jobs_open{state="queued"} 0.0',
             'imagebot_jobs_total{state="generated",target="http"} 1.0',
-            'imagebot_job_seconds_count{size="256x256"} 1.0',
+            'imagebot_job_seconds_count{model="tiny",size="256x256"} 1.0',
             "imagebot_job_wait_seconds_count 1.0",
-            "imagebot_pictures_total 1.0",
+            'imagebot_pictures_total{model="tiny"} 1.0',
             "imagebot_gpu_peak_bytes 1234.0",
             'method="POST",route="/api/v1/images/generate",status="200"} 1.0',
             "imagebot_gateway_latency_seconds 0.",
             'imagebot_engine_state{card="",engine="local-0",node="local",state="idle"} 1.0',
+            'imagebot_engine_model{card="",engine="local-0",model="tiny",node="local"} 1.0',
             'imagebot_engine_resting{card="",engine="local-0",node="local"} 0.0',
             'imagebot_engine_speed{card="",engine="local-0",node="local"} ',
         ):

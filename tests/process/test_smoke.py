@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import bot
+from bot.catalogue.models import find_model
 from bot.cli.main import main
 from bot.cli.smoke import SHEET, Shot, require_idle, table
 from bot.config.settings import load_settings
@@ -42,6 +43,39 @@ def test_full_draws_three_and_a_sheet(tmp_path, capsys):
         assert sheet.width > 3 * 256
     assert "loaded in" in said
     assert "denoise" in said
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_each_offered_model_draws_and_one_that_fails_hinders_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMAGE_MODELS", "Qwen/Qwen-Image, tiny-ink")
+    assert main(["smoke"]) == 1  # There is no card for one of them.
+    said = capsys.readouterr().out
+    assert "\nQwen/Qwen-Image failed: This model needs an NVIDIA GPU" in said
+    for name in ("tiny", "tiny-ink"):
+        assert f"\n{name}, " in f"\n{said}"
+        with Image.open(tmp_path / "test-output" / name / "portrait.png") as image:
+            assert image.size == (256, 256)
+    assert main(["doctor", "--json", "--only", "last smoke"]) == 0
+    found = [one for one in json.loads(capsys.readouterr().out) if "facts" in one]
+    assert [one["facts"]["model"] for one in found] == ["tiny", "tiny-ink"]
+    assert [one["text"].split()[0] for one in found] == ["tiny", "tiny-ink"]
+
+
+@pytest.mark.slow
+@pytest.mark.engine
+def test_one_of_them_is_drawn_with_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMAGE_MODELS", "tiny-ink")
+    assert main(["smoke", "--model", "ink"]) == 0
+    assert capsys.readouterr().out.startswith("tiny-ink, ")
+    assert [path.name for path in (tmp_path / "test-output").iterdir()] == ["portrait.png"]
+
+
+def test_a_name_that_means_no_model_is_told_with_those_that_there_are(capsys):
+    for command in (["smoke", "--model", "sd15"], ["download", "qwen"]):
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert f"There is no model '{command[-1]}', or several; choose one of: Qwen/Qwen-" in said
 
 
 @pytest.mark.slow
@@ -118,13 +152,16 @@ async def test_beside_the_running_bot_it_loads_no_second_model(tmp_path):
     settings = load_settings(
         image_model_name="Qwen/Qwen-Image", data_dir=tmp_path, discord_token=None, _env_file=None
     )
-    require_idle(settings)
+    models = settings.models
+    require_idle(settings, models)
     database = await Database.open(settings.database_path)
     with pytest.raises(BotError, match="running and has the card"):
-        require_idle(settings)
-    require_idle(settings.model_copy(update={"image_model_name": "tiny"}))
+        require_idle(settings, models)
+    require_idle(settings, (find_model("tiny"), find_model("tiny-ink")))
+    with pytest.raises(BotError, match="running and has the card"):
+        require_idle(settings, (find_model("tiny"), *models))
     await database.close()
-    require_idle(settings)
+    require_idle(settings, models)
 
 
 def test_the_table_lines_up(tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bot.sandbox.server import Sandbox
-from tests.process.doctor_kit import program
+from tests.process.doctor_kit import program, whole_model
 from tests.process.kit import PATIENCE_S, bot_process, logged
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="nvidia-smi is a script here")
@@ -63,6 +63,31 @@ async def test_the_budget_of_each_card(tmp_path):
     assert first.endswith(f"local-0 {by}")
     by = "may take 10.8 of 12.0 GiB (by IMAGE_GPU_MEMORY_UTILIZATION): NVIDIA GeForce RTX 3060"
     assert second.endswith(f"local-1 {by}")
+
+
+@pytest.mark.slow
+async def test_offered_models_are_named_and_those_without_files(tmp_path):
+    program(tmp_path / "bin", "nvidia-smi", "exit 9")
+    path = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "IMAGE_PRECISION": "fp8"}
+    here, there = "Qwen/Qwen-Image", "Qwen/Qwen-Image-2512"
+    whole_model(tmp_path / "model" / here)
+    models = {"IMAGE_MODEL_NAME": "tiny", "IMAGE_MODELS": f"{here}, {there}"}
+    models["IMAGE_MODEL_PATH"] = str(tmp_path / "model")
+    toy, second, third, lacking, none, _ = await started(tmp_path, **path, **models)
+    assert "it draws with tiny, a toy" in toy
+    assert second.endswith(f"or, where it is asked for, with {here} (fp8)")
+    assert third.endswith(f"or, where it is asked for, with {there} (fp8)")
+    assert lacking.endswith(
+        f"{there} is not complete on the disk: its first picture downloads it (58 GB in all); now: "
+        f"python -m bot download {there}"
+    )
+    assert f"no graphics card, which {here} and {there} need: " in none
+
+
+async def test_two_toys_need_no_card(tmp_path):
+    lines = await started(tmp_path, IMAGE_MODELS="tiny-ink")
+    assert len(lines) == 3
+    assert "or, where it is asked for, with tiny-ink, a toy" in lines[1]
 
 
 @pytest.mark.slow

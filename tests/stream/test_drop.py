@@ -18,7 +18,7 @@ with quick_imports():
     import torch
     from safetensors.torch import save_file
 
-from bot.cli.download import download_model
+from bot.cli.download import download_model, download_models
 from bot.config.settings import load_settings
 from bot.engine.files import find
 from bot.engine.files.cache_index import CacheIndex
@@ -179,6 +179,19 @@ def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
 
 
 @pytest.mark.slow
+def test_each_offered_model_is_packed_and_dropped(pipe, hub, tmp_path, capsys) -> None:
+    newer = "Qwen/Qwen-Image-2512"
+    settings = load_settings(image_model_path=tmp_path, image_models=newer, _env_file=None)
+    assert download_models(settings, settings.models, drop=True)
+    for name in (REPOSITORY, newer):
+        left = [path.name for path in (tmp_path / name).rglob("*.safetensors")]
+        assert left == ["diffusion_pytorch_model.safetensors"]
+        _, stats = networks(pipe, tmp_path / name, tmp_path / name / "fp8-cache")
+        assert [each.source for each in stats] == ["cache", "cache"]
+    assert "in the weights cache beside them" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("after", ["transformer", "text_encoder"])
 def test_an_interrupted_one_goes_on_where_it_was(
     pipe, files, hub, tmp_path, monkeypatch, after
@@ -187,7 +200,8 @@ def test_an_interrupted_one_goes_on_where_it_was(
     hub.cuts[shards[2]] = [100, *[0] * 50]
     monkeypatch.setattr("bot.engine.files.fetch._PAUSE_S", 0.0)
     with pytest.raises(BotError):
-        download_model(load_settings(image_model_path=tmp_path), drop=True)
+        settings = load_settings(image_model_path=tmp_path)
+        download_model(settings, settings.model, drop=True)
     home = tmp_path / REPOSITORY
     if after == "transformer":  # Of the other, nothing shows yet how wide a layer is.
         assert not list((home / after).glob("*.safetensors"))
