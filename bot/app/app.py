@@ -215,7 +215,14 @@ class App:
         settings = self.settings
         model = settings.model
         store = ImageStore(settings.images_dir)
-        queue = JobQueue(database, limits_of(settings), model=model.name)
+        models = settings.models
+        queue = JobQueue(
+            database,
+            limits_of(settings),
+            model=model.name,
+            models=[spec.name for spec in models],
+        )
+        loras = {spec.name: LoraCache(lora_folder(settings, spec)) for spec in models}
         acknowledgements = Acknowledgements()
         fetch_slots = FetchSlots()
         ladder = Ladder(self.client)
@@ -231,7 +238,9 @@ class App:
             database=database,
             queue=queue,
             gallery=Gallery(database, store),
-            loras=LoraCache(lora_folder(settings)),
+            models=models,
+            loras=loras[model.name],
+            loras_by_model=loras,
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),

@@ -23,6 +23,7 @@ async def submit_with_picture(
     prepare: Callable[[], Awaitable[ImageRequest]],
     *,
     job_id: str,
+    model: str | None = None,
 ) -> Submission:
     """Commit a request that starts from a picture; raise what `submit` and `prepare` do.
 
@@ -30,7 +31,9 @@ async def submit_with_picture(
     `JobQueue.submit`. Where no new job comes of it, the picture is deleted.
     """
     try:
-        submission = await queue.submit(request, origin, job_id=job_id, prepare=prepare)
+        submission = await queue.submit(
+            request, origin, job_id=job_id, model=model, prepare=prepare
+        )
     except Exception:
         await _forget(inputs, job_id)
         raise

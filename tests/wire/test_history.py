@@ -120,7 +120,7 @@ async def test_help_fits_and_names_the_commands(stage):
 )
 def test_help_says_what_draws_and_what_its_licence_forbids(name, language, last):
     with speaking(language):
-        assert help_text(find_model(name)).splitlines()[-1] == last
+        assert help_text([find_model(name)]).splitlines()[-1] == last
 
 
 async def test_every_command_says_where_it_works(stage):
