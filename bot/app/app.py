@@ -152,6 +152,8 @@ class App:
                 )
                 await services.gallery.start()
                 await services.loras.start()
+                # The others look at the same folder: what is wrong there is said once.
+                await asyncio.gather(*(one.known() for one in services.loras_by_model.values()))
             except sqlite3.Error as error:
                 raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
             if services.queue.control.paused is not None:

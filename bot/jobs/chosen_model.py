@@ -59,7 +59,7 @@ class Models:
             if found is None:
                 raise InvalidRequest(
                     _("There is no model of that name; there are: {known}.").format(
-                        known=", ".join(f"`{spec.name}`" for spec in allowed)
+                        known=", ".join(f"`{spec.name}`" for spec in allowed or self.offered)
                     )
                 )
             self.require(found)

@@ -10,7 +10,8 @@ from PIL import Image
 
 from bot.sandbox.scene import ADMIN_ROLE_ID
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import controls, soon, staged, text_of
+from tests.jobs.test_loras import lora_for
+from tests.wire.kit import controls, is_outcome, soon, staged, text_of
 
 SEVERAL = {"image_models": "tiny,tiny-ink"}
 
@@ -100,7 +101,13 @@ async def test_ones_own_default_counts_before_the_servers(stage):
     await stage.outcome(await stage.imagine("bob", "by one's own"))
     await stage.outcome(await stage.imagine("bob", "by name", model="tiny-ink"))
     await stage.outcome(await stage.imagine("bob", "the server's ends here", "dm"))
-    assert drawn(stage) == ["tiny-ink", "tiny", "tiny-ink", "tiny"]
+    panel = await (await bob.slash("dm", "settings")).answer()
+    await (await bob.select(panel, "prefs:user:model", "tiny-ink")).answer()
+    await bob.send("dm", "a house")
+    await stage.sandbox.wait(
+        lambda: [m for m in bob.messages("dm") if is_outcome(m) and "a house" in text_of(m)]
+    )
+    assert drawn(stage) == ["tiny-ink", "tiny", "tiny-ink", "tiny", "tiny-ink"]
 
 
 async def test_a_default_that_is_gone_falls_back_and_the_panel_says_so(sandbox, tmp_path):
@@ -205,3 +212,40 @@ async def test_jobs_of_a_model_that_is_gone_are_told_and_drawn_anew_by_another(s
         assert (job.model, job.request.prompt) == ("tiny", "a boat")
         used = await said(await bob.slash("general", "limits"))
         assert "2 of 100 pictures" in used
+
+
+@pytest.mark.slow
+async def test_each_model_has_its_own_sizes_and_loras(sandbox, tmp_path):
+    older, newer = "Qwen/Qwen-Image", "Qwen/Qwen-Image-2.1"
+    shelf = tmp_path / "loras"
+    shelf.mkdir()
+    lora_for(shelf / "ink.safetensors", "img_mlp.net.2")
+    lora_for(shelf / "clay.safetensors", "img_mlp.out")
+    settings = {
+        "image_model_name": older,
+        "image_models": f"{older},{newer}",
+        "image_lora_path": shelf,
+    }
+    bob = sandbox.user("bob")
+    async with staged(sandbox, tmp_path / "data", **settings) as stage:
+
+        async def loras(**options) -> list[str]:
+            found = await bob.autocomplete(
+                "general", "imagine", "lora", prompt="x", lora="", **options
+            )
+            return [choice["value"] for choice in found]
+
+        assert await loras() == ["ink"]
+        assert await loras(model="2.1") == ["clay"]
+        assert await loras(model="zebra") == []
+        told = await said(await stage.imagine("bob", "x", model="2.1", lora="ink"))
+        assert told == f"The LoRA `ink` is made for another model, not for {newer}."
+        square = {"aspect": "1:1"}
+        first = await stage.outcome(await stage.imagine("bob", "x", lora="ink", **square))
+        other = await stage.outcome(
+            await stage.imagine("bob", "x", model="2.1", lora="clay", **square)
+        )
+        assert footer_of(first).startswith("Qwen-Image · 1328x1328 · 40 steps")
+        assert footer_of(other).startswith("Qwen-Image-2.1 · 1024x1024 · 40 steps")
+        guidance = [(request.model, request.guidance) for request in stage.engine.requests]
+        assert guidance == [(older, 4.0), (newer, 1.0)]
