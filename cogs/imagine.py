@@ -149,6 +149,9 @@ class Imagine(commands.Cog):
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
+        if len(bot.services.models) == 1:
+            for command in (self.imagine, self.compose):
+                leave_out(command, "model")
 
     @app_commands.command(description=mark("Draw a picture from a description."))
     @app_commands.allowed_installs(guilds=True, users=True)
@@ -300,9 +303,5 @@ class Imagine(commands.Cog):
 
 
 async def setup(bot: ImageBot) -> None:
-    """Add the cog; where there is one model alone, nobody is asked for it."""
-    cog = Imagine(bot)
-    if len(bot.services.models) == 1:
-        leave_out(cog.imagine, "model")
-        leave_out(cog.compose, "model")
-    await bot.add_cog(cog)
+    """Add the cog."""
+    await bot.add_cog(Imagine(bot))
