@@ -18,7 +18,7 @@ import discord
 from typing_extensions import override
 
 from bot.client.answers import reply_privately
-from bot.client.asking import ask, reroll, source_of
+from bot.client.asking import ask, model_of, reroll, source_of
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.client.forms import Form, FormValues, text_field
@@ -87,7 +87,7 @@ class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
         request = derive.varied(job, image)
         if self.position is not None:
             request = request.with_changes(count=1)
-        await ask(interaction, bot, request, partial(services.gallery.read, image))
+        await ask(interaction, bot, job, request, partial(services.gallery.read, image))
 
 
 class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
@@ -98,8 +98,9 @@ class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
         services = bot.services
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, self.position or 0)
-        request = derive.upscaled(job, image, services.model.largest_side)
-        await ask(interaction, bot, request, partial(services.gallery.read, image))
+        choice = await model_of(interaction, bot, job)
+        request = derive.upscaled(job, image, choice.spec.largest_side)
+        await ask(interaction, bot, job, request, partial(services.gallery.read, image))
 
 
 class EditForm(Form, name="edit"):
@@ -127,7 +128,7 @@ class EditForm(Form, name="edit"):
     ) -> None:
         job = await known_job(bot, self.state, interaction.user.id, interaction.channel_id)
         request = derive.edited(job, values.texts["prompt"], values.texts.get("negative", ""))
-        await ask(interaction, bot, request, source_of(bot, job))
+        await ask(interaction, bot, job, request, source_of(bot, job))
 
 
 class EditButton(JobButton, template=rf"edit:{_TARGET}"):
@@ -137,6 +138,8 @@ class EditButton(JobButton, template=rf"edit:{_TARGET}"):
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         request = derive.again(job)
+        # Before anything is typed for a model that this user may not use.
+        await model_of(interaction, bot, job)
         await EditForm(job.id, request.prompt, request.negative_prompt).open(interaction)
 
 

@@ -11,14 +11,14 @@ from functools import partial
 import discord
 from discord.ext import commands
 
-from bot.client.asking import sizes_to_choose, surroundings
+from bot.client.asking import compose_directly
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
 from bot.client.jobs import known_job, own_job
 from bot.client.message_pictures import first_picture, is_forward, shows_picture
 from bot.delivery.errors import FORESEEN, explain, is_rate_limit
 from bot.errors import InvalidRequest, UserError
-from bot.jobs.compose import DEFAULT_STRENGTH, Asked, compose
+from bot.jobs.compose import DEFAULT_STRENGTH, Asked
 from bot.logs import hide
 from bot.messages.refusals import spoken
 from bot.words import _, speak
@@ -48,10 +48,9 @@ class DirectMessages(commands.Cog):
             locale = await services.preferences.last_locale(message.author.id)
             speak(locale)
             asked, fetch = await self._asked(message)
-            around = await surroundings(self.bot, message.author.id, None)
-            request = compose(asked, around)
+            wish = await compose_directly(self.bot, asked, message.author.id)
             await services.intake.from_message(
-                message, request, picture=fetch, sizes=sizes_to_choose(self.bot, asked)
+                message, wish.request, model=wish.model, picture=fetch, sizes=wish.sizes
             )
         except UserError as error:
             await _reply(message, spoken(error))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import discord
 from discord import app_commands
 from discord.ext import commands
@@ -11,12 +13,20 @@ from bot.client.bot import ImageBot
 from bot.words import _, mark
 
 
-def help_text(model: ModelSpec) -> str:
+def help_text(models: Sequence[ModelSpec]) -> str:
     """Return the page, within the length of one message; at its end what draws, and its licence."""
-    published = model.published
-    drawn = [] if published is None else ["", _("Drawn by {model}.").format(model=model.name)]
-    if published is not None and not published.commercial:
-        drawn.append(_("⚠️ The model's licence allows no commercial use."))
+    drawn: list[str] = []
+    if len(models) > 1 or not models[0].built_in:
+        names = ", ".join(spec.name for spec in models)
+        drawn = ["", _("Drawn by {model}.").format(model=names)]
+    several = len(models) > 1
+    for spec in models:
+        if spec.published is not None and not spec.published.commercial:
+            drawn.append(
+                _("⚠️ The licence of {model} allows no commercial use.").format(model=spec.name)
+                if several
+                else _("⚠️ The model's licence allows no commercial use.")
+            )
     return "\n".join(
         (
             _("**Say what you want to see**"),
@@ -49,7 +59,7 @@ class Help(commands.Cog):
     async def help(self, interaction: discord.Interaction[ImageBot]) -> None:
         """Answer with the page, privately."""
         await interaction.response.send_message(
-            help_text(interaction.client.services.model), ephemeral=True
+            help_text(interaction.client.services.models), ephemeral=True
         )
 
 

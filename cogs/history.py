@@ -22,6 +22,7 @@ from bot.client.showing import show_outcome
 from bot.delivery.visibility import ShownIn
 from bot.domain.ids import JOB_ID_PATTERN
 from bot.errors import JobNotFound
+from bot.jobs.offered_models import OfferedModels
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import plain, safe, shorten
 from bot.messages.upload import Upload
@@ -62,7 +63,7 @@ async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
     return Upload("history.png", sheet, alt, spoiler)
 
 
-def _content(page: Page, text: str) -> str:
+def _content(page: Page, text: str, models: OfferedModels) -> str:
     if not page.jobs:
         if text:
             return _("None of your pictures has these words in its prompt.")
@@ -72,7 +73,8 @@ def _content(page: Page, text: str) -> str:
         lines = [_("**Your pictures with “{text}”**").format(text=safe(text, TEXT_LIMIT))]
     for number, job in enumerate(page.jobs, 1):
         prompt = " ".join(safe(job.request.prompt, _PROMPT_SHOWN).split())
-        lines.append(f"{number}. {prompt} · <t:{job.created_at:.0f}:R>")
+        parts = [prompt, safe(models.shown(job), _PROMPT_SHOWN), f"<t:{job.created_at:.0f}:R>"]
+        lines.append(f"{number}. {' · '.join(part for part in parts if part)}")
     return shorten("\n".join(lines), MESSAGE_LENGTH)
 
 
@@ -117,8 +119,9 @@ async def _show_page(
         files = [sheet.file()]
         if not sheet.spoiler:
             embeds = [discord.Embed().set_image(url=f"attachment://{sheet.name}")]
+    content = _content(page, text, bot.services.queue.models)
     await interaction.edit_original_response(
-        content=_content(page, text), embeds=embeds, attachments=files, view=_view(page, text)
+        content=content, embeds=embeds, attachments=files, view=_view(page, text)
     )
 
 

@@ -13,10 +13,19 @@ from discord.ext import commands
 from typing_extensions import override
 
 from bot.catalogue.loras import STRENGTH_MAX
+from bot.catalogue.offered import short_name
 from bot.catalogue.styles import BUILT_IN
-from bot.client.asking import STRENGTH_MIN, compose_here, sizes_to_choose, surroundings
+from bot.client.asking import (
+    STRENGTH_MIN,
+    choice_for,
+    compose_here,
+    loras_of,
+    models_for,
+    surroundings,
+)
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
+from bot.client.command_options import leave_out, model_choices
 from bot.client.forms import Form, FormValues, text_field
 from bot.domain.request import (
     COUNT_MAX,
@@ -26,7 +35,7 @@ from bot.domain.request import (
     SEED_LIMIT,
     STEPS_MAX,
 )
-from bot.errors import InvalidRequest
+from bot.errors import InvalidRequest, UserError
 from bot.jobs.compose import (
     DEFAULT_STRENGTH,
     Asked,
@@ -46,6 +55,7 @@ class PromptForm(Form, name="new"):
         *("aspect", "quality", "count", "seed", "guidance", "steps", "private"),
         *("lora", "lora_strength", "style"),
     )
+    _MODEL: Final = "model="
 
     def __init__(self, state: str = "", negative: str = "") -> None:
         super().__init__(state)
@@ -56,11 +66,16 @@ class PromptForm(Form, name="new"):
         """Return a form that remembers what was asked."""
         values = [getattr(asked, name) for name in cls._NAMES]
         state = "|".join("" if value is None else str(value) for value in values)
-        return cls(state, asked.negative or "")
+        # Before the rest, which forms of earlier versions have alone.
+        model = f"{cls._MODEL}{asked.model}|" if asked.model else ""
+        return cls(f"{model}{state}", asked.negative or "")
 
     def asked(self, prompt: str, negative: str | None) -> Asked:
         """Return what was asked, with the words that were filled in."""
-        values = dict(zip(self._NAMES, self.state.split("|", len(self._NAMES) - 1), strict=False))
+        state, model = self.state, None
+        if state.startswith(self._MODEL):
+            model, _bar, state = state.removeprefix(self._MODEL).partition("|")
+        values = dict(zip(self._NAMES, state.split("|", len(self._NAMES) - 1), strict=False))
         kinds: dict[str, Any] = {
             "count": int,
             "seed": int,
@@ -73,7 +88,7 @@ class PromptForm(Form, name="new"):
         }
         if "private" in known:
             known["private"] = known["private"] == str(True)
-        return Asked(prompt, negative=negative, **known)
+        return Asked(prompt, negative=negative, model=model, **known)
 
     @override
     def title(self) -> str:
@@ -97,8 +112,8 @@ class PromptForm(Form, name="new"):
             raise InvalidRequest(
                 _("This form can no longer be read; please open it anew.")
             ) from None
-        request = await compose_here(interaction, bot, asked)
-        await bot.services.intake.from_interaction(interaction, request)
+        wish = await compose_here(interaction, bot, asked)
+        await bot.services.intake.from_interaction(interaction, wish.request, model=wish.model)
 
 
 _ASPECTS: Final = [app_commands.Choice(name=n, value=v) for v, n in ASPECT_NAMES.items()]
@@ -114,6 +129,7 @@ _ABOUT: Final = {
     "private": mark("Show the picture to you alone."),
     "lora": mark("A LoRA to add: a style or subject that the model was taught besides."),
     "lora_strength": mark("How strongly to add the LoRA (1 is usual)."),
+    "model": mark("Which model draws it."),
 }
 """What the options are for that `/imagine` and `/compose` share."""
 
@@ -125,6 +141,7 @@ Steps = app_commands.Range[int, 1, STEPS_MAX]
 Guidance = app_commands.Range[float, GUIDANCE_MIN, GUIDANCE_MAX]
 Lora = app_commands.Range[str, 1, CHOICE_LENGTH]
 LoraStrength = app_commands.Range[float, -STRENGTH_MAX, STRENGTH_MAX]
+Model = app_commands.Range[str, 1, CHOICE_LENGTH]
 
 
 class Imagine(commands.Cog):
@@ -132,6 +149,9 @@ class Imagine(commands.Cog):
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
+        if len(bot.services.models) == 1:
+            for command in (self.imagine, self.compose):
+                leave_out(command, "model")
 
     @app_commands.command(description=mark("Draw a picture from a description."))
     @app_commands.allowed_installs(guilds=True, users=True)
@@ -161,6 +181,7 @@ class Imagine(commands.Cog):
         private: bool | None = None,
         lora: Lora | None = None,
         lora_strength: LoraStrength | None = None,
+        model: Model | None = None,
     ) -> None:
         """Accept the request; the courier brings the picture.
 
@@ -180,6 +201,7 @@ class Imagine(commands.Cog):
             private=private,
             lora=lora,
             lora_strength=lora_strength,
+            model=model,
         )
         if image is None and strength is not None:
             raise InvalidRequest(_("A strength is only of use together with an image."))
@@ -188,9 +210,9 @@ class Imagine(commands.Cog):
             check_attachment(image)
             fetch = partial(self.bot.services.fetcher.fetch, image)
             asked = replace(asked, strength=DEFAULT_STRENGTH if strength is None else strength)
-        request = await compose_here(interaction, self.bot, asked)
+        wish = await compose_here(interaction, self.bot, asked)
         await self.bot.services.intake.from_interaction(
-            interaction, request, picture=fetch, sizes=sizes_to_choose(self.bot, asked)
+            interaction, wish.request, model=wish.model, picture=fetch, sizes=wish.sizes
         )
 
     @app_commands.command(description=mark("Write a prompt of many lines in a form."))
@@ -211,6 +233,7 @@ class Imagine(commands.Cog):
         private: bool | None = None,
         lora: Lora | None = None,
         lora_strength: LoraStrength | None = None,
+        model: Model | None = None,
     ) -> None:
         """Open a form for the prompt and the negative prompt, which keeps the options."""
         asked = Asked(
@@ -225,8 +248,14 @@ class Imagine(commands.Cog):
             private=private,
             lora=lora,
             lora_strength=lora_strength,
+            model=model,
         )
-        around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
+        choice = await choice_for(interaction, self.bot, model)
+        around = await surroundings(
+            self.bot, choice.spec, interaction.user.id, interaction.guild_id
+        )
+        if model is not None:
+            asked = replace(asked, model=short_name(choice.spec.name))
         # A wrong name is told at once; a file's name has no separator of the form's in it.
         if (chosen := chosen_lora(asked, around)) is not None:
             asked = replace(asked, lora=chosen.file)
@@ -253,13 +282,24 @@ class Imagine(commands.Cog):
     @imagine.autocomplete("lora")
     @compose.autocomplete("lora")
     async def _loras(
-        self, _interaction: discord.Interaction[ImageBot], current: str
+        self, interaction: discord.Interaction[ImageBot], current: str
     ) -> list[app_commands.Choice[str]]:
-        loras = await self.bot.services.loras.known()
+        try:
+            choice = await choice_for(interaction, self.bot, interaction.namespace.model)
+        except UserError:  # A model that is not to be had has no LoRAs.
+            return []
+        loras = await loras_of(self.bot, choice.spec)
         return [
             app_commands.Choice(name=choice.name[:CHOICE_LENGTH], value=choice.name)
             for choice in loras.like(current)
         ][:CHOICES]
+
+    @imagine.autocomplete("model")
+    @compose.autocomplete("model")
+    async def _models(
+        self, interaction: discord.Interaction[ImageBot], current: str
+    ) -> list[app_commands.Choice[str]]:
+        return model_choices((await models_for(interaction, self.bot)).allowed, current)
 
 
 async def setup(bot: ImageBot) -> None:

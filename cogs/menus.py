@@ -13,7 +13,7 @@ from discord import app_commands
 from typing_extensions import override
 
 from bot.client.accept import interaction_origin
-from bot.client.asking import STRENGTH_MIN, compose_here, reroll, sizes_to_choose
+from bot.client.asking import STRENGTH_MIN, compose_here, reroll
 from bot.client.bot import ImageBot
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import known_job, own_job
@@ -49,13 +49,14 @@ class UseForm(Form, name="use"):
         # Forms of earlier versions say its size besides.
         kept = self.state.partition(",")[0]
         asked = Asked(values.texts["prompt"], strength=_strength(values.texts["strength"]))
-        request = await compose_here(interaction, bot, asked)
+        wish = await compose_here(interaction, bot, asked)
         services = bot.services
         await services.intake.from_interaction(
             interaction,
-            request,
+            wish.request,
+            model=wish.model,
             picture=partial(services.gallery.kept, interaction.user.id, kept),
-            sizes=sizes_to_choose(bot, asked),
+            sizes=wish.sizes,
         )
 
 

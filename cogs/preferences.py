@@ -74,7 +74,7 @@ class PreferenceMenu(Control, template=_CONTROL):
 
 
 class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
-    """Turns private on, off and back to not set, opens the form, or resets all."""
+    """Turns private on, off and back to not set, opens the form or a menu, or resets all."""
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
@@ -85,11 +85,14 @@ class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
         if what == "negative":
             await NegativeForm(scope, now.negative or "").open(interaction)
             return
+        if what in {"language", "back"}:
+            await show_panel(interaction, bot, scope, asks_language=what == "language")
+            return
         if what == "private":
             following: dict[bool | None, bool | None] = {None: True, True: False, False: None}
             changes: dict[str, Any] = {"private": following[now.private]}
         else:
-            names = ("aspect", "quality", "style", "negative", "private", "language")
+            names = ("model", "aspect", "quality", "style", "negative", "private", "language")
             changes = dict.fromkeys(names)
         await change(interaction, bot, scope, changes)
         await show_panel(interaction, bot, scope)

@@ -56,7 +56,7 @@ class Show(commands.Cog):
         else:
             news = services.queue.feed.latest(job_id)
             status = progress_status(news or JobUpdate(job_id, "running"))
-        card = progress(found, status)
+        card = progress(found, status, model=services.queue.models.shown(found))
         await interaction.response.send_message(embed=card.embed, view=card.view(), ephemeral=True)
 
     @show.autocomplete("job")

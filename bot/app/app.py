@@ -152,6 +152,8 @@ class App:
                 )
                 await services.gallery.start()
                 await services.loras.start()
+                # The others look at the same folder: what is wrong there is said once.
+                await asyncio.gather(*(one.known() for one in services.loras_by_model.values()))
             except sqlite3.Error as error:
                 raise DatabaseError(f"The queue cannot be taken up again: {error}.") from error
             if services.queue.control.paused is not None:
@@ -216,7 +218,14 @@ class App:
         settings = self.settings
         model = settings.model
         store = ImageStore(settings.images_dir)
-        queue = JobQueue(database, limits_of(settings), model=model.name)
+        models = settings.models
+        queue = JobQueue(
+            database,
+            limits_of(settings),
+            model=model.name,
+            models=[spec.name for spec in models],
+        )
+        loras = {spec.name: LoraCache(lora_folder(settings, spec)) for spec in models}
         acknowledgements = Acknowledgements()
         fetch_slots = FetchSlots()
         ladder = Ladder(self.client)
@@ -232,7 +241,9 @@ class App:
             database=database,
             queue=queue,
             gallery=Gallery(database, store),
-            loras=LoraCache(lora_folder(settings)),
+            models=models,
+            loras=loras[model.name],
+            loras_by_model=loras,
             preferences=preferences,
             privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),

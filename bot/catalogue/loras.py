@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from bot.catalogue.lightning import Lightning, choose, is_lightning
+from bot.catalogue.lora_family import made_for
+from bot.catalogue.lora_layers import lora_target
 from bot.catalogue.lora_rules import SUFFIX, LoraChoice, LoraRules
 from bot.catalogue.models import ModelSpec
 from bot.domain.request import LORA_NAME, ImageRequest
@@ -44,6 +46,10 @@ class Loras:
     unusable: tuple[str, ...] = ()
     """Files whose names no request can have."""
     refusal: str | None = None
+    others: tuple[LoraChoice, ...] = ()
+    """Those that are made for another of the offered models."""
+    model: str = ""
+    """The model that the folder was looked at for, where there are `others`."""
 
     def find(self, text: str) -> LoraChoice:
         """Return the LoRA of this name or file, in any case; raise `InvalidRequest`."""
@@ -55,6 +61,9 @@ class Loras:
         found = by_name.get(wanted) or by_file.get(wanted.removesuffix(SUFFIX))
         if found is not None:
             return found
+        for other in self.others:
+            if wanted.removesuffix(SUFFIX) in {other.name.casefold(), other.file.casefold()}:
+                raise self._for_another(other.name)
         if not self.choices:
             raise InvalidRequest(_("There is no LoRA of that name; there are none."))
         known = ", ".join(f"`{choice.name}`" for choice in self.choices[:_NAMED])
@@ -68,12 +77,21 @@ class Loras:
         """Raise `InvalidRequest` where an older picture's LoRA may not be chosen any more."""
         allowed = {choice.file for choice in self.choices} | set(self.fast)
         gone = [name for name, _strength in request.lora_strengths() if name not in allowed]
+        if gone and gone[0] in {other.file for other in self.others}:
+            raise self._for_another(gone[0])
         if gone:
             raise InvalidRequest(
                 _("This picture was made with the LoRA {name}, which is not there now.").format(
                     name=f"`{gone[0]}`"
                 )
             )
+
+    def _for_another(self, name: str) -> InvalidRequest:
+        return InvalidRequest(
+            _("The LoRA {name} is made for another model, not for {model}.").format(
+                name=f"`{name}`", model=self.model
+            )
+        )
 
     def like(self, text: str) -> list[LoraChoice]:
         """Return those with this text in their name, file or words; at the name's start first."""
@@ -99,6 +117,8 @@ class LoraFolder:
     streamed: bool = True
     fast_is_set: bool = False
     """Whether IMAGE_QUALITY_FAST says what `fast` is, which counts before a Lightning file."""
+    several: bool = False
+    """Whether other models are offered besides: then what is made for another is left out."""
 
     def look(self) -> Loras:
         """Return what is there now; blocks on the disk."""
@@ -118,13 +138,22 @@ class LoraFolder:
                 for file in usable
                 if not ({file, file.casefold()} & taken or is_lightning(file))
             ]
+        others = [choice for choice in choices if self._is_for_another(choice)]
         return Loras(
-            choices=tuple(choices),
+            choices=tuple(choice for choice in choices if choice not in others),
             lightning=None if self.fast_is_set else choose(self.model.name, usable),
             fast=tuple(filter(is_lightning, usable)),
             missing=tuple(c.file for c in self.rules.named if c.file not in usable),
             unusable=tuple(file for file in there if file not in usable),
+            others=tuple(others),
+            model=self.model.name if others else "",
         )
+
+    def _is_for_another(self, choice: LoraChoice) -> bool:
+        if not self.several:
+            return False
+        target = made_for(self.path / f"{choice.file}{SUFFIX}")
+        return target not in {None, lora_target(self.model.family)}
 
 
 @dataclass(slots=True)

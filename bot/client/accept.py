@@ -70,7 +70,7 @@ def interaction_origin(interaction: discord.Interaction[Any]) -> Origin:
         token_expires_at=_expiry(interaction.expires_at.timestamp(), time.time()),
         locale=language(),
         bot_in_channel=present,
-        role_ids=_roles(interaction),
+        role_ids=roles_of(interaction),
     )
 
 
@@ -83,7 +83,8 @@ def _expiry(by_discord: float, now: float) -> float:
     return by_discord if now < by_discord <= now + TOKEN_S else now + TOKEN_S
 
 
-def _roles(interaction: discord.Interaction[Any]) -> frozenset[int]:
+def roles_of(interaction: discord.Interaction[Any]) -> frozenset[int]:
+    """Return the ids of the roles that an interaction's user has in a server that the bot is in."""
     # Elsewhere discord.py knows no roles, and nobody may set limits by them.
     member = interaction.user
     if not isinstance(member, discord.Member) or not interaction.is_guild_integration():
@@ -128,19 +129,21 @@ class Intake:
         interaction: discord.Interaction[Any],
         request: ImageRequest,
         *,
+        model: str | None = None,
         picture: PictureSource | None = None,
         sizes: Sizes | None = None,
-    ) -> None:
+    ) -> bool:
         """Accept a command's or button's request; raise `UserError` where it is refused.
 
-        The answer is direct where the commit takes less than 0.7 s, so that a refusal can be
-        private; past that the interaction is deferred, which accepts nothing yet. `picture`
-        fetches the picture that the job starts from; of the `sizes`, if any, the request gets that
-        of the picture's shape.
+        False: it was refused too late for that, and its user was told. The answer is direct where
+        the commit takes less than 0.7 s, so that a refusal can be private; past that the
+        interaction is deferred, which accepts nothing yet. `model` draws it (None: the configured
+        one). `picture` fetches the picture that the job starts from; of the `sizes`, if any, the
+        request gets that of the picture's shape.
         """
         origin = interaction_origin(interaction)
         with self._acknowledgements.sending(origin.source_id):
-            task = asyncio.create_task(self._submit(request, origin, picture, sizes))
+            task = asyncio.create_task(self._submit(request, origin, model, picture, sizes))
             await asyncio.wait({task}, timeout=DIRECT_ANSWER_S)
             if not task.done():
                 await _lenient(
@@ -153,8 +156,9 @@ class Intake:
                     raise
                 # A bot that stops may have closed its client by now.
                 await _lenient(partial(interaction.edit_original_response, content=spoken(error)))
-                return
+                return False
             await self._respond(interaction, submission, request)
+            return True
 
     async def _respond(
         self, interaction: discord.Interaction[Any], submission: Submission, request: ImageRequest
@@ -192,6 +196,7 @@ class Intake:
         self,
         request: ImageRequest,
         origin: Origin,
+        model: str | None,
         picture: PictureSource | None,
         sizes: Sizes | None,
     ) -> Submission:
@@ -202,7 +207,7 @@ class Intake:
         engine does not see them.
         """
         if picture is None:
-            return await self._queue.submit(request, origin)
+            return await self._queue.submit(request, origin, model=model)
         job_id = self._queue.new_job_id()
 
         async def prepare() -> ImageRequest:
@@ -215,7 +220,7 @@ class Intake:
 
         inputs = self._store.inputs
         return await submit_with_picture(
-            self._queue, inputs, request, origin, prepare, job_id=job_id
+            self._queue, inputs, request, origin, prepare, job_id=job_id, model=model
         )
 
     async def from_message(
@@ -223,13 +228,14 @@ class Intake:
         message: discord.Message,
         request: ImageRequest,
         *,
+        model: str | None = None,
         picture: PictureSource | None = None,
         sizes: Sizes | None = None,
     ) -> None:
         """Accept a direct message's request, as `from_interaction` does an interaction's."""
         origin = message_origin(message)
         with self._acknowledgements.sending(origin.source_id):
-            submission = await self._submit(request, origin, picture, sizes)
+            submission = await self._submit(request, origin, model, picture, sizes)
             with job_context(submission.job.id):
                 if submission.repeated:
                     log.info("the same message came twice; its job stands")
@@ -261,7 +267,7 @@ class Intake:
     async def _first_card(self, submission: Submission) -> Card:
         place = await self._queue.standing.place(submission.job.id, _PLACE_PATIENCE_S)
         status = waiting_status(place, self._queue.control.paused)
-        return progress(submission.job, status)
+        return progress(submission.job, status, model=self._queue.models.shown(submission.job))
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:
         if message_id is None:

@@ -45,7 +45,7 @@ async def use_language(interaction: discord.Interaction[Any]) -> str:
     hide(*typed(interaction.data))
     bot: ImageBot = interaction.client
     try:
-        chosen = await bot.services.preferences.language(interaction.user.id)
+        chosen = (await bot.services.preferences.user(interaction.user.id)).language
     except sqlite3.Error:
         log.exception("a user's language could not be read")
         chosen = None

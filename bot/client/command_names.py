@@ -92,6 +92,8 @@ NAMES: Final = (
     mark("option:lora"),
     mark("option:lora_strength"),
     mark("option:after"),
+    mark("/model"),
+    mark("option:model"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

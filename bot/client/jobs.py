@@ -87,7 +87,7 @@ async def list_open(
     found = [await queue.job(job_id) for job_id in picked[skip : skip + MOST_SHOWN]]
     shown = [job for job in found if job is not None]
     lines = [
-        describe(number, job, standing.places.get(job.id), reader_id)
+        describe(number, job, standing.places.get(job.id), reader_id, queue.models.shown(job))
         for number, job in enumerate(shown, skip + 1)
     ]
     more = len(picked) - skip - len(found)

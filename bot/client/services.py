@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot.archive.audit import AuditLog
@@ -33,7 +34,11 @@ class Services:
     database: Database
     queue: JobQueue
     gallery: Gallery
+    models: tuple[ModelSpec, ...]
+    """The models that users may choose from; `model`, the configured one, is the first."""
     loras: LoraCache
+    loras_by_model: Mapping[str, LoraCache]
+    """What each of the models can have, by the model's name."""
     preferences: Preferences
     privacy: Privacy
     blocks: Blocks

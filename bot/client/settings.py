@@ -6,12 +6,19 @@ from typing import Any
 
 import discord
 
+from bot.client.asking import models_for
 from bot.client.bot import ImageBot
 from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
 from bot.messages.settings_panel import Panel
 
 
-async def panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> Panel:
+async def panel(
+    interaction: discord.Interaction[Any],
+    bot: ImageBot,
+    scope: str,
+    *,
+    asks_language: bool = False,
+) -> Panel:
     """Return the settings of the user, or of the server that the interaction comes from."""
     preferences = bot.services.preferences
     if scope == "user":
@@ -19,14 +26,21 @@ async def panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str
     else:
         defaults = await preferences.guild(interaction.guild_id)
     styles = await preferences.styles(interaction.guild_id)
-    model = bot.services.model
-    qualities = {name: title for name, title in QUALITY_NAMES.items() if name in model.qualities}
-    return Panel(scope, model, defaults, styles, ASPECT_NAMES, qualities)
+    models = await models_for(interaction, bot)
+    known = {quality for spec in models.offered for quality in spec.qualities}
+    qualities = {name: title for name, title in QUALITY_NAMES.items() if name in known}
+    return Panel(scope, models, defaults, styles, ASPECT_NAMES, qualities, asks_language)
 
 
-async def show_panel(interaction: discord.Interaction[Any], bot: ImageBot, scope: str) -> None:
+async def show_panel(
+    interaction: discord.Interaction[Any],
+    bot: ImageBot,
+    scope: str,
+    *,
+    asks_language: bool = False,
+) -> None:
     """Answer with the settings, privately; or renew the message that has the controls."""
-    shown = await panel(interaction, bot, scope)
+    shown = await panel(interaction, bot, scope, asks_language=asks_language)
     if interaction.message is not None and interaction.type is discord.InteractionType.component:
         await interaction.response.edit_message(embed=shown.embed(), view=shown.view())
     else:

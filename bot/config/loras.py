@@ -16,4 +16,5 @@ def lora_folder(settings: Settings, model: ModelSpec | None = None) -> LoraFolde
         model or settings.model,
         streamed=settings.image_offload == "stream",
         fast_is_set=bool(settings.image_quality_fast),
+        several=len(settings.models) > 1,
     )

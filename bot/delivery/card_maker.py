@@ -83,7 +83,7 @@ class CardMaker:
         if exposure in {Exposure.DM, Exposure.BLOCK}:
             return withheld(job, why(exposure, images))
         hidden = why(exposure, images) if exposure is Exposure.SPOILER else ""
-        alt = plain(job.request.prompt, _ALT_SHOWN)
+        alt, model = plain(job.request.prompt, _ALT_SHOWN), self._queue.models.shown(job)
         if len(images) > 1 and not apart:
             try:
                 pngs = map(self._store.read, images)
@@ -94,7 +94,7 @@ class CardMaker:
             except _BROKEN:
                 log.exception("not all of the job's pictures can be read; they come apart")
             else:
-                return outcome(job, [grid], made=len(images), grid=True, hidden=hidden)
+                return outcome(job, [grid], made=len(images), grid=True, hidden=hidden, model=model)
         uploads: list[Upload] = []
         for record in images:
             stem = f"{job.id}_{record.position}"
@@ -102,7 +102,7 @@ class CardMaker:
                 uploads.append(await asyncio.to_thread(self._fit, record, stem, alt, limit))
             except _BROKEN:
                 log.exception("picture %d of the job cannot be read", record.position)
-        return outcome(job, uploads, made=len(images), hidden=hidden)
+        return outcome(job, uploads, made=len(images), hidden=hidden, model=model)
 
     async def single(self, job: Job, image: ImageRecord, place: ShownIn) -> Card:
         """Build the message of one picture of a batch for a place.
@@ -120,7 +120,7 @@ class CardMaker:
         except _BROKEN as error:
             log.exception("picture %d of the job cannot be read", image.position)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
-        return picked(job, image, upload, hidden=hidden)
+        return picked(job, image, upload, hidden=hidden, model=self._queue.models.shown(job))
 
     def _fit(self, record: ImageRecord, stem: str, alt: str, limit: int) -> Upload:
         return fit_png(self._store.read(record), stem, alt, limit)

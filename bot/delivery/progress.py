@@ -255,7 +255,8 @@ class ProgressEditor:
             preview = shown.preview if shown.previews else None
             if preview is not None and not await self._visibility.shows_unfinished(shown.job):
                 preview = None
-            card = progress(shown.job, shown.text, preview)
+            model = self._queue.models.shown(shown.job)
+            card = progress(shown.job, shown.text, preview, model=model)
             by_token = token_lives(shown.delivery, self._clock())
             try:
                 async with asyncio.timeout(_EDIT_LIMIT_S):

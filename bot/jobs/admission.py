@@ -11,6 +11,7 @@ from bot.jobs.costs import ModelCost
 from bot.rules import limits as limits_
 from bot.rules.blocked import require_unblocked
 from bot.rules.limits import Limits
+from bot.rules.model_rules import ModelRules
 from bot.rules.prompt_rules import breaks_rule
 from bot.rules.refusals import ChannelClosed, PromptRuleBroken
 from bot.rules.server_edits import Values, closed_places_of, rules_of
@@ -74,6 +75,11 @@ async def server_settings(tx: Transaction, origin: Origin, verdict: PromptVerdic
     return values
 
 
+def held_roles(origin: Origin) -> frozenset[int]:
+    """Return the roles of whoever asks, with @everyone, which has the server's id."""
+    return origin.role_ids | {origin.guild_id or 0}
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """That a request may become a job now: what it is charged, and what its server has set."""
@@ -91,13 +97,17 @@ async def examine(
     *,
     cost: ModelCost,
     now: float,
+    model: str | None = None,
 ) -> Admission:
     """Ask all that the database knows against a request.
 
-    `cost` is that of the job's model. Raises `UserBlocked`, `ChannelClosed`,
+    `cost` is that of the job's model. `model` is what a server's rules about models are asked for;
+    None: nothing, since there is no choice. Raises `UserBlocked`, `ChannelClosed`, `ModelRefused`,
     `PromptRuleBroken`, `RulesDiffer`, `QueueFull` or a `LimitReached`.
     """
     settings = await server_settings(tx, origin, verdict)
+    if model is not None:
+        ModelRules.read(settings).require(model, held_roles(origin))
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
     needed = Charge(now, request.count, cost.charge(request.megapixel_steps))
     await limits_.check(tx, limits, ServerLimits.read(settings), origin, needed)
@@ -118,7 +128,7 @@ async def admit(
     `model` is the one that draws it, None: the configured one.
     """
     needed, own = admission.needed, ServerLimits.read(admission.settings)
-    weight = own.weight({*origin.role_ids, origin.guild_id or 0})
+    weight = own.weight(held_roles(origin))
     await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight, model=model)
     await usage.charge(
         tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, needed.at

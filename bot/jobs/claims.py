@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from bot.domain.job import Job
 from bot.jobs import outcomes
@@ -19,7 +19,10 @@ from storage.database import Database, Transaction
 
 
 class Claims:
-    """Starts jobs, one for each call, while the queue is neither paused nor closed."""
+    """Starts jobs, one for each call, while the queue is neither paused nor closed.
+
+    Those of models that are not `offered` (None: any is) are ended instead.
+    """
 
     def __init__(
         self,
@@ -28,8 +31,10 @@ class Claims:
         control: QueueControl,
         forecast: Forecast,
         *,
+        offered: Collection[str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._offered = offered
         self._database = database
         self._commits = commits
         self._control = control
@@ -65,6 +70,10 @@ class Claims:
             if turn is not None and await outcomes.is_forbidden(tx, turn.job.id, now):
                 # Where one has to go, others have to as well; looking at all is seldom needed.
                 dropped = await outcomes.drop_forbidden(tx, now)
+                turn = await self._forecast.next(tx)
+            if turn is not None and not (self._offered is None or turn.job.model in self._offered):
+                # The bot was started anew with other models.
+                dropped += await outcomes.drop_unoffered(tx, now, self._offered)
                 turn = await self._forecast.next(tx)
             if turn is None:
                 return None, dropped

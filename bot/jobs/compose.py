@@ -31,6 +31,7 @@ class Asked:
     """What a user said; None is left to defaults."""
 
     prompt: str
+    model: str | None = None
     aspect: str | None = None
     quality: str | None = None
     count: int = 1

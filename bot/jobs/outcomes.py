@@ -7,7 +7,7 @@ was claimed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -153,6 +153,24 @@ async def drop_forbidden(tx: Transaction, now: float) -> list[str]:
         await end_cancelled(tx, job_id, now, refund=True)
         log.info("job %s: cancelled (%s)", job_id, kind)
     return [job_id for job_id, _blocked in found]
+
+
+async def drop_unoffered(tx: Transaction, now: float, offered: Collection[str]) -> list[str]:
+    """Cancel what waits for models that are no longer offered; return the jobs' ids.
+
+    They are not drawn by another one: whoever chose a model reads that it is gone, and can choose.
+    """
+    dropped: list[str] = []
+    for job in await jobs.find_open(tx):
+        if job.state is JobState.RUNNING or job.model is None or job.model in offered:
+            continue
+        with speaking(job.locale):
+            sentence = _("the model {model} is no longer offered.").format(model=job.model)
+        await jobs.set_error(tx, job.id, "model_gone", sentence, "dropped when it would have begun")
+        await end_cancelled(tx, job.id, now)
+        log.warning("job %s: cancelled, its model %s is not offered", job.id, job.model)
+        dropped.append(job.id)
+    return dropped
 
 
 async def _end_unreadable(tx: Transaction, job: Job, now: float) -> None:

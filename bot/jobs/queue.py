@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
@@ -26,6 +26,7 @@ from bot.jobs.claims import Claims
 from bot.jobs.commits import Commits
 from bot.jobs.control import QueueControl
 from bot.jobs.forecast import Forecast
+from bot.jobs.offered_models import OfferedModels
 from bot.jobs.outcomes import Recovery
 from bot.jobs.outlook import QueuePlace
 from bot.jobs.precheck import Precheck
@@ -53,8 +54,9 @@ class CancelOutcome(StrEnum):
 class JobQueue:
     """Takes requests, hands jobs to workers in fair order, and cancels them.
 
-    Its parts: `commits` records how attempts end, `control` pauses and holds the queue, `forecast`
-    knows the order and the waiting times, `precheck` what would be refused anyway.
+    `model` is the configured one; jobs of models that are not among `models` are not begun, where
+    any are named. Its parts: `commits` records how attempts end, `control` pauses and holds the
+    queue, `forecast` knows order and waiting times, `precheck` what would be refused anyway.
     """
 
     def __init__(
@@ -63,17 +65,26 @@ class JobQueue:
         limits: Limits,
         *,
         model: str,
+        models: Sequence[str] = (),
         clock: Callable[[], float] = time.time,
         commits: Commits | None = None,
     ) -> None:
         self.model = model
+        self.models = OfferedModels(tuple(dict.fromkeys((model, *models))))
         self.commits = commits or Commits(database, clock=clock)
         self.feed = self.commits.feed
         self.control = QueueControl(self.commits, clock=clock)
         self.forecast = Forecast(database, self.feed, self.control, model=model, clock=clock)
         self.standing = Standing(database, self.forecast)
         self.precheck = Precheck(database, limits, self.commits, self.control, clock=clock)
-        self.claims = Claims(database, self.commits, self.control, self.forecast, clock=clock)
+        self.claims = Claims(
+            database,
+            self.commits,
+            self.control,
+            self.forecast,
+            offered=self.models.names if models else None,
+            clock=clock,
+        )
         self.on_cancel: list[Callable[[str], None]] = []
         """Called with the id of a running job whose cancel was committed."""
         self._database = database
@@ -139,7 +150,14 @@ class JobQueue:
             self.commits.pause.require_open()
             cost = await self.forecast.cost(tx, model)
             return await examine(
-                tx, request, origin, self._limits, verdict, cost=cost, now=self._clock()
+                tx,
+                request,
+                origin,
+                self._limits,
+                verdict,
+                cost=cost,
+                now=self._clock(),
+                model=(model or self.model) if self.models.several else None,
             )
 
         async def insert(tx: Transaction) -> tuple[Job, bool]:

@@ -24,14 +24,18 @@ _FOLDED: Final = 300
 _PREVIEW_NAME: Final = "preview.jpg"
 
 
-def _embed(job: Job, colour: discord.Colour, status: str, *, limit: int = 1000) -> discord.Embed:
+def _embed(
+    job: Job, colour: discord.Colour, status: str, *, limit: int = 1000, model: str = ""
+) -> discord.Embed:
     parts = [safe(job.request.prompt, limit), "", status] if status else [safe(job.request.prompt)]
     embed = discord.Embed(description="\n".join(parts), colour=colour)
-    embed.set_footer(text=_footer(job))
+    embed.set_footer(text=_footer(job, model=model))
     return embed
 
 
-def _footer(job: Job, *, size: tuple[int, int] | None = None, seed: int | None = None) -> str:
+def _footer(
+    job: Job, *, size: tuple[int, int] | None = None, seed: int | None = None, model: str = ""
+) -> str:
     request = job.request
     width, height = size or (request.width, request.height)
     parts = [
@@ -41,6 +45,8 @@ def _footer(job: Job, *, size: tuple[int, int] | None = None, seed: int | None =
     ]
     if request.count > 1 and seed is None:
         parts.insert(0, _("{count} pictures").format(count=request.count))
+    if model:
+        parts.insert(0, model)
     if job.state is JobState.GENERATED and "total" in job.timings:
         parts.append(_("{seconds} s").format(seconds=f"{job.timings['total']:.1f}"))
     return f"{' · '.join(parts)} · {job.id}"
@@ -59,9 +65,12 @@ def _byline(job: Job) -> str:
     return f"-# {' · '.join(parts)}"
 
 
-def progress(job: Job, status: str, preview: bytes | None = None) -> Card:
-    """Return the card of a job that has not ended; `preview` is a JPEG of how far it got."""
-    embed = _embed(job, WAITING, status)
+def progress(job: Job, status: str, preview: bytes | None = None, *, model: str = "") -> Card:
+    """Return the card of a job that has not ended; `preview` is a JPEG of how far it got.
+
+    `model` is the name that is shown of what draws it; "" shows none.
+    """
+    embed = _embed(job, WAITING, status, model=model)
     if preview is None:
         return Card(job.id, embed, (CANCEL,))
     embed.set_image(url=f"attachment://{_PREVIEW_NAME}")
@@ -76,8 +85,9 @@ def outcome(
     made: int | None = None,
     grid: bool = False,
     hidden: str = "",
+    model: str = "",
 ) -> Card:
-    """Return the card of a job that has ended.
+    """Return the card of a job that has ended; see `progress` for `model`.
 
     `made` pictures were drawn, if more than shown; with `grid` the one upload shows them all.
     `hidden` says why they come behind spoilers.
@@ -93,7 +103,7 @@ def outcome(
         if hidden:
             status.insert(0, hidden)
             uploads = [replace(upload, spoiler=True) for upload in uploads]
-        embed = _embed(job, DONE, "\n".join(status), limit=_FOLDED)
+        embed = _embed(job, DONE, "\n".join(status), limit=_FOLDED, model=model)
         # An embed's picture cannot be covered, a file beside it can.
         if len(uploads) == 1 and not hidden:
             embed.set_image(url=f"attachment://{uploads[0].name}")
@@ -104,14 +114,14 @@ def outcome(
         return Card(job.id, embed, buttons, tuple(uploads), answer=True, picks=picks)
     if job.state is JobState.GENERATED:
         missing = _("The picture was made, but its file is gone from the disk.")
-        return _without_picture(job, FAILED, f"⚠️ {missing}")
+        return _without_picture(job, FAILED, f"⚠️ {missing}", model)
     if job.state is JobState.CANCELLED:
         if not job.error:
-            return _without_picture(job, STOPPED, _("✖️ Cancelled"))
+            return _without_picture(job, STOPPED, _("✖️ Cancelled"), model)
         reason = _("✖️ Cancelled: {reason}").format(reason=_(job.error))
-        return _without_picture(job, STOPPED, reason)
+        return _without_picture(job, STOPPED, reason, model)
     sentence = job.error or _("The picture could not be made.")
-    return _without_picture(job, FAILED, f"⚠️ {sentence}")
+    return _without_picture(job, FAILED, f"⚠️ {sentence}", model)
 
 
 def withheld(job: Job, sentence: str) -> Card:
@@ -138,13 +148,16 @@ def _told(job: Job, sentence: str) -> discord.Embed:
     return _embed(job, STOPPED, f"{sentence}\n{_byline(job)}", limit=_FOLDED)
 
 
-def picked(job: Job, image: ImageRecord, upload: Upload, *, hidden: str = "") -> Card:
-    """Return the card of one picture of a batch, taken out; see `outcome` for `hidden`."""
+def picked(
+    job: Job, image: ImageRecord, upload: Upload, *, hidden: str = "", model: str = ""
+) -> Card:
+    """Return the card of one picture of a batch, taken out; see `outcome` for the rest."""
     status = f"{hidden}\n{_byline(job)}" if hidden else _byline(job)
     embed = discord.Embed(
         description=f"{safe(job.request.prompt, _FOLDED)}\n\n{status}", colour=DONE
     )
-    embed.set_footer(text=_footer(job, size=(image.width, image.height), seed=image.seed))
+    size = image.width, image.height
+    embed.set_footer(text=_footer(job, size=size, seed=image.seed, model=model))
     if hidden:
         upload = replace(upload, spoiler=True)
     else:
@@ -157,8 +170,9 @@ def _bare(job: Job, colour: discord.Colour, status: str) -> discord.Embed:
     return discord.Embed(description=status, colour=colour).set_footer(text=job.id)
 
 
-def _without_picture(job: Job, colour: discord.Colour, status: str) -> Card:
-    return Card(job.id, _embed(job, colour, status), (RETRY, EDIT), answer=True)
+def _without_picture(job: Job, colour: discord.Colour, status: str, model: str) -> Card:
+    embed = _embed(job, colour, status, model=model)
+    return Card(job.id, embed, (RETRY, EDIT), answer=True)
 
 
 def broken(job_id: str, error_id: str) -> Card:

@@ -37,11 +37,17 @@ def drain_line(reason: str) -> str:
     )
 
 
-def describe(number: int, job: Job, place: QueuePlace | None, reader_id: int) -> str:
-    """Return one line about an open job; a private prompt is shown to its owner alone."""
+def describe(
+    number: int, job: Job, place: QueuePlace | None, reader_id: int, model: str = ""
+) -> str:
+    """Return one line about an open job; a private prompt is shown to its owner alone.
+
+    `model` is the name that is shown of what draws it; "" shows none.
+    """
     hidden = job.request.private and job.user_id != reader_id
     prompt = _("(private)") if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())
-    return f"**{number}.** {prompt} · {_stands(job, place)} · `{job.id}`"
+    parts = [prompt, safe(model, PROMPT_SHOWN), _stands(job, place), f"`{job.id}`"]
+    return f"**{number}.** {' · '.join(part for part in parts if part)}"
 
 
 def _stands(job: Job, place: QueuePlace | None) -> str:

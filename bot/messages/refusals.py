@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bot.errors import UserError
-from bot.messages.text import relative
-from bot.rules.refusals import OpenJobsReached
+from bot.messages.text import relative, roles_named
+from bot.rules.refusals import ModelRefused, OpenJobsReached
 from bot.rules.wording import worded
-from bot.words import ngettext
+from bot.words import _, ngettext
 
 
 def spoken(error: UserError) -> str:
@@ -19,4 +19,8 @@ def spoken(error: UserError) -> str:
             "with /queue, or wait until one is done.",
             error.limit,
         ).format(count=error.limit)
+    if isinstance(error, ModelRefused) and error.roles:
+        return _("In this server the model {model} is for: {roles}.").format(
+            model=error.model, roles=roles_named(error.roles)
+        )
     return worded(error, relative)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 ZERO_WIDTH_SPACE: Final = "\u200b"
@@ -76,3 +77,9 @@ def expected(at: float, now: float | None = None) -> str | None:
 def plain(text: str, limit: int) -> str:
     """Return `text` as one line for places that know no markdown (alt text)."""
     return shorten(" ".join(_limit_marks(_HIDDEN.sub("", text)).split()), limit)
+
+
+def roles_named(role_ids: Iterable[int], guild_id: int | None = None) -> str:
+    """Return mentions of a server's roles, in a list; such a mention shows the role's name."""
+    # The role of everyone has the server's id, and Discord shows no name for it.
+    return ", ".join("@everyone" if id_ == guild_id else f"<@&{id_}>" for id_ in role_ids)

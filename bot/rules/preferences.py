@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 
 from bot.catalogue.styles import Style, from_values
 from bot.rules import server_edits
+from bot.rules.model_rules import NO_MODEL_RULES, ModelRules
 from bot.rules.refusals import ChannelClosed
 from bot.rules.remembered import Edit, RememberedSettings
 from bot.rules.server_limits import ServerLimits
@@ -22,6 +23,7 @@ from storage.database import Database
 class Defaults:
     """What is taken where a request names nothing; None leaves it to the next in line."""
 
+    model: str | None = None
     aspect: str | None = None
     quality: str | None = None
     style: str | None = None
@@ -34,7 +36,7 @@ class Defaults:
         """Read stored values; those of an unexpected type count as not set."""
         texts = {
             name: value
-            for name in ("aspect", "quality", "style", "negative", "language")
+            for name in ("model", "aspect", "quality", "style", "negative", "language")
             if isinstance(value := values.get(name), str) and value
         }
         if texts.get("language") not in LANGUAGES:
@@ -95,13 +97,9 @@ class Preferences:
         found = (await self.remembered.get("guilds", guild_id)).get("report_channel")
         return found if isinstance(found, int) else None
 
-    async def language(self, user_id: int) -> str | None:
-        """Return the language that a user chose, a key of `bot.words.LANGUAGES`."""
-        return (await self.user(user_id)).language
-
     async def last_locale(self, user_id: int) -> str:
         """Return the locale to write to a user in where nothing tells it (a direct message)."""
-        chosen = await self.language(user_id)
+        chosen = (await self.user(user_id)).language
         if chosen is not None:
             return chosen
         found = await self._database.read(lambda tx: people.locale_of(tx, user_id))
@@ -120,6 +118,12 @@ class Preferences:
     async def limits(self, guild_id: int) -> ServerLimits:
         """Return what a server has set about limits."""
         return ServerLimits.read(await self.remembered.get("guilds", guild_id))
+
+    async def model_rules(self, guild_id: int | None) -> ModelRules:
+        """Return who may use which model in a server."""
+        if not guild_id:
+            return NO_MODEL_RULES
+        return ModelRules.read(await self.remembered.get("guilds", guild_id))
 
     async def edit_guild(
         self, guild_id: int, edit: Edit, *, by: int, detail: str | None = None

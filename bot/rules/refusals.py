@@ -95,6 +95,15 @@ class ChannelClosed(NotAllowed):
         super().__init__("the channel is closed")
 
 
+class ModelRefused(NotAllowed):
+    """The server has kept `model` for members with one of `roles`; without any, for nobody."""
+
+    def __init__(self, model: str, roles: tuple[int, ...]) -> None:
+        super().__init__(f"the model {model} is not allowed")
+        self.model = model
+        self.roles = roles
+
+
 class PromptRuleBroken(InvalidRequest):
     """The prompt breaks a rule of the server; which one is not told."""
 
@@ -111,6 +120,7 @@ Refusal = (
     | ShuttingDown
     | UserBlocked
     | ChannelClosed
+    | ModelRefused
     | PromptRuleBroken
 )
 """Whatever `JobQueue.submit` may answer a request with."""

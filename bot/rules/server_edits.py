@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from bot.catalogue.styles import MOST_OWN, Style, from_values, to_values
 from bot.errors import InvalidRequest
+from bot.rules import model_rules
+from bot.rules.model_rules import MOST_MODEL_ROLES, ModelRules
 from bot.rules.prompt_rules import MOST_RULES
 from bot.rules.server_limits import MOST_ROLES, NAME, Bounds, RoleLimit, ServerLimits
 from bot.words import _
@@ -130,3 +132,37 @@ def without_role_limit(values: Values, role_id: int) -> Values:
 def with_server_bounds(values: Values, bounds: Bounds) -> Values:
     """Set what all members of the server together may have."""
     return {NAME: replace(ServerLimits.read(values), server=bounds).to_values()}
+
+
+def with_model_role(values: Values, model: str, role_id: int) -> Values:
+    """Allow a role a model, which then is for such roles alone; raise `InvalidRequest`."""
+    now = ModelRules.read(values).roles
+    roles = dict.fromkeys((*now.get(model, ()), role_id))
+    if len(roles) > MOST_MODEL_ROLES:
+        raise InvalidRequest(
+            _("At most {limit} roles can be named for a model.").format(limit=MOST_MODEL_ROLES)
+        )
+    return _with_models({**now, model: tuple(roles)})
+
+
+def with_model_denied(values: Values, model: str) -> Values:
+    """Let nobody use a model."""
+    return _with_models({**ModelRules.read(values).roles, model: ()})
+
+
+def without_model_rule(values: Values, model: str, role_id: int | None) -> Values:
+    """Take a role's leave away, or without one all that is set about a model.
+
+    Where the last role goes the model is for everyone again. Raises `InvalidRequest` where there is
+    nothing of the kind.
+    """
+    now = dict(ModelRules.read(values).roles)
+    roles = now.pop(model, None)
+    if roles is None or (role_id is not None and role_id not in roles):
+        raise InvalidRequest(_("Nothing of the kind is set about this model."))
+    rest = () if role_id is None else tuple(id_ for id_ in roles if id_ != role_id)
+    return _with_models({**now, model: rest} if rest else now)
+
+
+def _with_models(roles: Mapping[str, tuple[int, ...]]) -> Values:
+    return {model_rules.NAME: {name: list(ids) for name, ids in roles.items()} or None}

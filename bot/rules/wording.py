@@ -62,6 +62,12 @@ def worded(error: UserError, say: Say) -> str:
             return _blocked(error, say)
         case refusals.ChannelClosed():
             return _("The bot does not draw in this channel.")
+        case refusals.ModelRefused(roles=()):
+            return _("Nobody may use the model {model} in this server.").format(model=error.model)
+        case refusals.ModelRefused():
+            return _("Your roles in this server do not allow the model {model}.").format(
+                model=error.model
+            )
         case refusals.PromptRuleBroken():
             return _("This server's rules do not allow this prompt.")
         case refusals.QueueFull(of_server=True):

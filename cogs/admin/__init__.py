@@ -16,6 +16,7 @@ from cogs.admin.blocks import BlockGroup, ChannelGroup, RuleGroup
 from cogs.admin.engines import EngineGroup
 from cogs.admin.figures import FigureCommands
 from cogs.admin.limits import LimitGroup
+from cogs.admin.models import ModelGroup
 from cogs.admin.moderation import ModerationGroup
 from cogs.admin.operating import OperatingCommands
 from cogs.admin.queue import EndJobMenu, EveryonePageButton
@@ -33,6 +34,8 @@ def admin_group(bot: ImageBot) -> app_commands.Group:
             guild=True, dm_channel=True, private_channel=False
         ),
     )
+    several = len(bot.services.models) > 1
+    models = ModelGroup(name="model", description=mark("Who may use which model."))
     for part in (
         *FigureCommands(bot).get_app_commands(),
         BlockGroup(name="block", description=mark("Who may not use the bot.")),
@@ -40,6 +43,7 @@ def admin_group(bot: ImageBot) -> app_commands.Group:
         ChannelGroup(name="channel", description=mark("Where the bot draws.")),
         EngineGroup(name="engine", description=mark("The engines one by one.")),
         LimitGroup(name="limit", description=mark("What members may ask for.")),
+        *([models] if several else []),
         ModerationGroup(name="moderation", description=mark("Flagged pictures, and reports.")),
         StyleGroup(name="style", description=mark("This server's own styles.")),
         *OperatingCommands(bot).get_app_commands(),

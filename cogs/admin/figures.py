@@ -166,7 +166,7 @@ class FigureCommands(commands.Cog):
         if not charts.available():
             await interaction.followup.send(_in_words(figures, whole=True), ephemeral=True)
             return
-        own = await self.bot.services.preferences.language(interaction.user.id)
+        own = (await self.bot.services.preferences.user(interaction.user.id)).language
         png = await asyncio.to_thread(_picture, figures, own or str(interaction.locale))
         alt = _("Four charts: jobs a day, waiting times, use of the graphics card, shares")
         await interaction.followup.send(
@@ -197,7 +197,7 @@ class FigureCommands(commands.Cog):
                 running=running, waiting=len(jobs) - running
             ),
             _("Model: {model}, {state}").format(
-                model=safe(services.model.name, 80),
+                model=", ".join(safe(spec.name, 80) for spec in services.models),
                 state=_(ENGINE_STATES[services.fleet.state.value]),
             ),
         ]

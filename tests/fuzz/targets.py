@@ -20,6 +20,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from bot.catalogue.lora_family import made_for
 from bot.catalogue.lora_layers import QWEN_IMAGE, QWEN_IMAGE_21
 from bot.doctor.loras import _not_understood
 from bot.doctor.model import damage
@@ -214,7 +215,7 @@ def _layouts() -> Any:
 
 
 def lora_files(data: bytes) -> None:
-    """Read a LoRA's file as the engine does, and its header as the doctor does."""
+    """Read a LoRA's file as the engine does, its header as the doctor and the choice do."""
     from bot.engine.stream.lora import joined_ranks
     from bot.engine.stream.lora_files import LoraFiles
 
@@ -223,6 +224,7 @@ def lora_files(data: bytes) -> None:
     for target in (QWEN_IMAGE, QWEN_IMAGE_21):
         said = damage(path) or _not_understood("a", path, target)
         assert said is None or "\n" not in said
+    made_for(path)
     with suppress(EngineError):
         found = LoraFiles(_scratch()).take([("a", 0.5)])
         joined_ranks(found, _layouts(), 2)

@@ -13,6 +13,8 @@ from bot.catalogue.models import MODELS
 from bot.catalogue.styles import MOST_OWN, NAME_LIMIT, Style
 from bot.domain.job import ImageRecord, Job, JobState, Target
 from bot.domain.request import COUNT_MAX
+from bot.jobs.chosen_model import Models
+from bot.jobs.offered_models import OfferedModels
 from bot.messages.details import details
 from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
 from bot.messages.outcome import outcome, picked, progress
@@ -66,7 +68,7 @@ def test_cards_and_pages(language, text, state, count):
         judge(picked(job, image, upload))
         assert details(job, "tiny", 0).count("```") == 2
         page = Page([replace(job, id=f"{n:018}") for n in range(6)], newer=True, older=True)
-        assert len(_content(page, text[:60])) <= 2000
+        assert len(_content(page, text[:60], OfferedModels(("tiny", "b")))) <= 2000
         judge_view(_view(page, text[:60]))
 
 
@@ -77,9 +79,10 @@ def test_settings_with_any_styles(language, names):
     chosen = own[-1].name if own else None
     with speaking(language):
         for model in MODELS.values():
+            models = Models(tuple(MODELS.values()) if own else (model,))
             defaults = Defaults(style=chosen, negative="[](" * 1300, aspect="16:9", private=True)
-            panel = Panel("user", model, defaults, own, ASPECT_NAMES, QUALITY_NAMES)
+            panel = Panel("user", models, defaults, own, ASPECT_NAMES, QUALITY_NAMES)
             assert len(panel.embed()) <= 6000
             assert all(len(field.value or "") <= 1024 for field in panel.embed().fields)
             judge_view(panel.view())
-            assert len(help_text(model)) <= 2000
+            assert len(help_text(models.offered)) <= 2000

@@ -8,10 +8,12 @@ import pytest
 
 from bot.http.errors import problem_of
 from bot.jobs import admission
+from bot.jobs.queue import JobQueue
 from bot.messages.refusals import spoken
 from bot.rules.refusals import (
     ChannelClosed,
     CooldownRuns,
+    ModelRefused,
     OpenJobsReached,
     PromptRuleBroken,
     QueueDrained,
@@ -26,7 +28,7 @@ from bot.words import speaking
 from storage import blocks, people
 from storage.blocks import Block
 from storage.usage import QuotaScope
-from tests.jobs.kit import make_origin, make_request, one, refused, submit
+from tests.jobs.kit import PLENTY, make_origin, make_request, one, refused, submit
 
 
 async def set_guild(database, clock, **values):
@@ -72,6 +74,24 @@ async def test_rules_that_change_while_a_prompt_is_judged_count(
     assert await one(database, "SELECT count(*) FROM jobs") == 0
 
 
+async def test_a_servers_rule_about_a_model_is_asked_where_there_are_several(
+    queue, database, clock
+):
+    several = JobQueue(database, PLENTY, model="tiny", models=["tiny", "tiny-ink"], clock=clock)
+    await set_guild(database, clock, models={"tiny": [], "tiny-ink": [5, "x"], "other": "x"})
+    with refused(ModelRefused, match="is for: <@&5>"):
+        await several.submit(make_request(), make_origin(), model="tiny-ink")
+    # The configured one, which a request that names none is drawn by.
+    with refused(ModelRefused, match="Nobody may use the model tiny in this server"):
+        await several.submit(make_request(), make_origin())
+    await several.submit(make_request(), make_origin(role_ids={5, 6}), model="tiny-ink")
+    await several.submit(make_request(), make_origin(guild_id=None), model="tiny-ink")
+    await set_guild(database, clock, models={"tiny-ink": [77]})
+    await several.submit(make_request(), make_origin(), model="tiny-ink")
+    await set_guild(database, clock, models={"tiny": []})
+    await queue.submit(make_request(), make_origin())
+
+
 async def test_a_repeated_request_finds_its_job_whatever_was_forbidden_since(
     queue, database, clock
 ):
@@ -105,6 +125,8 @@ KINDS = [
     ShuttingDown(),
     UserBlocked(None, ""),
     ChannelClosed(),
+    ModelRefused("tiny-ink", ()),
+    ModelRefused("tiny-ink", (5,)),
     PromptRuleBroken(),
 ]
 

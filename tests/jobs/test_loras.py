@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 
@@ -166,6 +167,50 @@ def test_the_best_lightning_file_of_the_model_counts():
     assert choose(QWEN.name, [edit, other, "ink"]) is None
     assert choose("Qwen/Qwen-Image-2512", [eight, other]) == Lightning(other, 8)
     assert choose("tiny", [eight, other]) is None
+
+
+def lora_for(path, *layers: str) -> None:
+    """Write a LoRA of rank 1 that changes these layers of a block."""
+    header, at = {}, 0
+    for layer in layers:
+        for part, shape in (("lora_A", [1, 8]), ("lora_B", [8, 1])):
+            place = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + 16]}
+            header[f"transformer_blocks.0.{layer}.{part}.weight"] = place
+            at += 16
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(at))
+
+
+def test_of_several_models_each_has_the_loras_that_are_made_for_it(tmp_path):
+    newer = find_model("Qwen/Qwen-Image-2.1")
+    shelf = {
+        "old": ["img_mlp.net.0.proj"],
+        "new": ["img_mlp.gate_layer"],
+        # Layers that both have: which is meant, the engine finds by their widths.
+        "both": ["attn.to_q"],
+    }
+    for name, layers in shelf.items():
+        lora_for(tmp_path / f"{name}.safetensors", *layers)
+    (tmp_path / "broken.safetensors").write_bytes(b"\xff" * 9)
+    rules = "New one=new, *"
+
+    def names(model: ModelSpec, **changes) -> list[str]:
+        return [c.name for c in folder(tmp_path, rules, model=model, **changes).look().choices]
+
+    assert names(QWEN, several=True) == ["both", "broken", "old"]
+    assert names(newer, several=True) == ["New one", "both", "broken"]
+    # Of one model all are offered, and the doctor says what is wrong with them.
+    assert names(QWEN) == ["New one", "both", "broken", "old"]
+    found = folder(tmp_path, rules, model=QWEN, several=True).look()
+    for text in ("NEW ONE", "new", "new.safetensors"):
+        with pytest.raises(
+            InvalidRequest, match="`New one` is made for another model, not for Qwe"
+        ):
+            found.find(text)
+    with pytest.raises(InvalidRequest, match="`new` is made for another model"):
+        found.require(ImageRequest("x", loras=("new:1",)))
+    lora_for(tmp_path / "new.safetensors", "img_mlp.net.2")
+    assert names(QWEN, several=True) == ["New one", "both", "broken", "old"]
 
 
 async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(tmp_path, caplog):

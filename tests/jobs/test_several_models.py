@@ -99,6 +99,28 @@ async def test_a_job_without_a_model_has_the_configured_one(queue, database):
     assert [(entry.id, entry.model) for entry in found] == [(job.id, "whatever"), (other.id, OTHER)]
 
 
+async def test_a_job_of_a_model_that_is_gone_is_told_and_its_limits_come_back(
+    queue, database, clock
+):
+    here, gone = await ask(queue, 1), await ask(queue, 2, OTHER, count=3)
+    await ask(queue, 3, OTHER)
+    await queue.control.pause("a new model", by=9)
+    again = JobQueue(database, PLENTY, model=MODEL, models=[MODEL, RARE], clock=clock)
+    await again.start()
+    # While nothing begins nothing is lost: the setting may be a slip.
+    assert await again.claims.claim() is None
+    assert len(await again.open_jobs()) == 3
+    await again.control.resume(by=9)
+    assert (await again.get()).id == here.id
+    assert await again.claims.claim() is None
+    ended = await again.job(gone.id)
+    assert (ended.state, ended.error_kind) == (JobState.CANCELLED, "model_gone")
+    assert ended.error == f"the model {OTHER} is no longer offered."
+    used = await again.limits_used(make_origin(2))
+    assert [charge.images for _quota, charge in used.quotas] == [0]
+    assert not [job for job in await again.open_jobs() if job.id != here.id]
+
+
 async def test_a_mixed_queue_is_long_sooner(queue, database):
     """That is, worked out beside the loop: each turn looks at what may pass."""
     await ask(queue, 1)

@@ -120,7 +120,15 @@ async def test_help_fits_and_names_the_commands(stage):
 )
 def test_help_says_what_draws_and_what_its_licence_forbids(name, language, last):
     with speaking(language):
-        assert help_text(find_model(name)).splitlines()[-1] == last
+        assert help_text([find_model(name)]).splitlines()[-1] == last
+
+
+def test_help_names_each_of_several_models_and_whose_licence_forbids_what():
+    both = [find_model(name) for name in ("tiny", "Qwen/Qwen-Image-2.1")]
+    assert help_text(both).splitlines()[-2:] == [
+        "Drawn by tiny, Qwen/Qwen-Image-2.1.",
+        "⚠️ The licence of Qwen/Qwen-Image-2.1 allows no commercial use.",
+    ]
 
 
 async def test_every_command_says_where_it_works(stage):

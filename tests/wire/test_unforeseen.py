@@ -83,7 +83,7 @@ async def test_in_the_arithmetic_of_places(stage, monkeypatch, caplog):
 
 async def test_in_a_direct_message(stage, monkeypatch, caplog):
     # discord.py loads each cog into a module of its own making.
-    monkeypatch.setattr(sys.modules["cogs.direct_messages"], "compose", breaks)
+    monkeypatch.setattr(sys.modules["cogs.direct_messages"], "compose_directly", breaks)
     await stage.sandbox.user("bob").send("dm", "a boat")
     (said,) = await stage.sandbox.wait(
         lambda: [m for m in stage.sandbox.user("bob").messages("dm") if m.author.bot]
