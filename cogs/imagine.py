@@ -17,6 +17,7 @@ from bot.catalogue.styles import BUILT_IN
 from bot.client.asking import STRENGTH_MIN, compose_here, sizes_to_choose, surroundings
 from bot.client.attachments import check_attachment
 from bot.client.bot import ImageBot
+from bot.client.command_options import leave_out
 from bot.client.forms import Form, FormValues, text_field
 from bot.domain.request import (
     COUNT_MAX,
@@ -32,6 +33,7 @@ from bot.jobs.compose import (
     Asked,
     chosen_lora,
     default_negative,
+    no_transparency,
 )
 from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES
 from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
@@ -41,6 +43,9 @@ from bot.words import _, mark
 class PromptForm(Form, name="new"):
     """A new prompt, of many lines if need be. The state is the command's other options."""
 
+    # Before the others in the state, which begins with an aspect: forms that were opened by an
+    # earlier version know nothing of it.
+    _TRANSPARENT: Final = "transparent|"
     # The style last: it is the one whose name may have the separator in it.
     _NAMES: Final = (
         *("aspect", "quality", "count", "seed", "guidance", "steps", "private"),
@@ -56,11 +61,13 @@ class PromptForm(Form, name="new"):
         """Return a form that remembers what was asked."""
         values = [getattr(asked, name) for name in cls._NAMES]
         state = "|".join("" if value is None else str(value) for value in values)
-        return cls(state, asked.negative or "")
+        return cls((cls._TRANSPARENT if asked.transparent else "") + state, asked.negative or "")
 
     def asked(self, prompt: str, negative: str | None) -> Asked:
         """Return what was asked, with the words that were filled in."""
-        values = dict(zip(self._NAMES, self.state.split("|", len(self._NAMES) - 1), strict=False))
+        transparent = self.state.startswith(self._TRANSPARENT) or None
+        state = self.state.removeprefix(self._TRANSPARENT)
+        values = dict(zip(self._NAMES, state.split("|", len(self._NAMES) - 1), strict=False))
         kinds: dict[str, Any] = {
             "count": int,
             "seed": int,
@@ -73,7 +80,7 @@ class PromptForm(Form, name="new"):
         }
         if "private" in known:
             known["private"] = known["private"] == str(True)
-        return Asked(prompt, negative=negative, **known)
+        return Asked(prompt, negative=negative, transparent=transparent, **known)
 
     @override
     def title(self) -> str:
@@ -114,6 +121,7 @@ _ABOUT: Final = {
     "private": mark("Show the picture to you alone."),
     "lora": mark("A LoRA to add: a style or subject that the model was taught besides."),
     "lora_strength": mark("How strongly to add the LoRA (1 is usual)."),
+    "transparent": mark("Leave out the background: a sticker, a logo."),
 }
 """What the options are for that `/imagine` and `/compose` share."""
 
@@ -132,6 +140,9 @@ class Imagine(commands.Cog):
 
     def __init__(self, bot: ImageBot) -> None:
         self.bot = bot
+        if not any(model.alpha for model in bot.services.settings.models):
+            for command in (self.imagine, self.compose):
+                leave_out(command, "transparent")
 
     @app_commands.command(description=mark("Draw a picture from a description."))
     @app_commands.allowed_installs(guilds=True, users=True)
@@ -161,6 +172,7 @@ class Imagine(commands.Cog):
         private: bool | None = None,
         lora: Lora | None = None,
         lora_strength: LoraStrength | None = None,
+        transparent: bool | None = None,
     ) -> None:
         """Accept the request; the courier brings the picture.
 
@@ -180,6 +192,7 @@ class Imagine(commands.Cog):
             private=private,
             lora=lora,
             lora_strength=lora_strength,
+            transparent=transparent,
         )
         if image is None and strength is not None:
             raise InvalidRequest(_("A strength is only of use together with an image."))
@@ -211,6 +224,7 @@ class Imagine(commands.Cog):
         private: bool | None = None,
         lora: Lora | None = None,
         lora_strength: LoraStrength | None = None,
+        transparent: bool | None = None,
     ) -> None:
         """Open a form for the prompt and the negative prompt, which keeps the options."""
         asked = Asked(
@@ -225,11 +239,14 @@ class Imagine(commands.Cog):
             private=private,
             lora=lora,
             lora_strength=lora_strength,
+            transparent=transparent,
         )
         around = await surroundings(self.bot, interaction.user.id, interaction.guild_id)
         # A wrong name is told at once; a file's name has no separator of the form's in it.
         if (chosen := chosen_lora(asked, around)) is not None:
             asked = replace(asked, lora=chosen.file)
+        if transparent and not around.model.alpha:
+            raise InvalidRequest(no_transparency(around.model, around.offered))
         form = PromptForm.about(replace(asked, negative=default_negative(around)))
         if not form.fits:
             raise InvalidRequest(

@@ -290,6 +290,7 @@ class App:
                 followers=following.JobFollower(services.queue),
                 metrics=metrics.Metrics(services.model.sizes.values()),
                 wait_s=settings.http_wait_seconds,
+                models=settings.models,
                 suffix=settings.image_prompt_suffix,
                 public_url=settings.http_public_url,
                 origins=settings.http_origins,

@@ -33,6 +33,7 @@ async def surroundings(bot: ImageBot, user_id: int, guild_id: int | None) -> Sur
         styles=await services.preferences.styles(guild_id),
         suffix=services.settings.image_prompt_suffix,
         loras=await services.loras.known(),
+        offered=services.settings.models,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Final, cast
@@ -53,6 +53,8 @@ class ApiContext:
     metrics: Metrics
     wait_s: float
     """How long a request waits for its picture."""
+    models: Sequence[ModelSpec] = ()
+    """Those that may be asked for."""
     suffix: bool = False
     """Whether the model's recommended words are added to prompts."""
     public_url: str | None = None

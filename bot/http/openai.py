@@ -52,7 +52,7 @@ async def create_images(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Wait for the pictures and return them as links, base64, or both."""
-    require_drawable(body)
+    require_drawable(body, context.model, context.models)
     submission = await submit(context, caller, _asked_by(body), _size_of(body), idempotency_key)
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
@@ -94,7 +94,7 @@ async def edit_images(
         except ValidationError as error:
             found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
             raise wrong_body(found, OpenAIEdit) from None
-        require_drawable(body)
+        require_drawable(body, context.model, context.models)
         strength = DEFAULT_STRENGTH if body.strength is None else body.strength
         asked = replace(_asked_by(body), strength=strength)
         size = _size_of(body)
@@ -117,6 +117,7 @@ def _asked_by(body: OpenAIBody) -> Asked:
         lora=body.lora,
         lora_strength=body.lora_strength,
         private=True,
+        transparent=True if body.background == "transparent" else None,
     )
 
 

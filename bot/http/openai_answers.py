@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from typing import Final, Literal
 
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
 
+from bot.catalogue.models import ModelSpec
 from bot.config.api_keys import Caller
 from bot.domain.job import ImageRecord, Job, JobState
 from bot.http.context import ApiContext
@@ -16,6 +18,7 @@ from bot.http.errors import Problem
 from bot.http.links import signed_path
 from bot.http.openai_schemas import OpenAIBody
 from bot.http.submitting import files_of, images_of
+from bot.jobs.compose import no_transparency
 from bot.pictures.reencoded import reencoded
 
 PictureField = Literal["url", "b64_json"]
@@ -48,20 +51,30 @@ def fields_for(body: OpenAIBody) -> frozenset[PictureField]:
     return frozenset({"url"}) if model.startswith(_LINK_MODELS) else BOTH
 
 
-def require_drawable(body: OpenAIBody) -> None:
-    """Raise `Problem` for what would change the answer and cannot be done."""
+def require_drawable(body: OpenAIBody, model: ModelSpec, offered: Sequence[ModelSpec]) -> None:
+    """Raise `Problem` for what would change the answer and cannot be done.
+
+    `model` is the one that would draw, of those that are `offered`.
+    """
     if body.stream:
         raise Problem(
             422, 'The pictures are not streamed: leave "stream" out, or send false.', param="stream"
         )
-    if body.background == "transparent":
-        raise Problem(
-            422,
-            "The background cannot be transparent: the model draws opaque pictures. Leave "
-            '"background" out, or send "opaque".',
-            param="background",
-        )
     kind = body.output_format or "png"
+    if body.background == "transparent":
+        if not model.alpha:
+            sentence = no_transparency(model, offered)
+            raise Problem(
+                422,
+                f'{sentence} Else leave "background" out, or send "opaque".',
+                param="background",
+            )
+        if kind == "jpeg":
+            raise Problem(
+                422,
+                "A JPEG has no transparent background: send the output_format png or webp.",
+                param="background",
+            )
     if kind == "png" and body.output_compression not in {None, _WHOLE_QUALITY}:
         raise Problem(
             422,
@@ -105,7 +118,7 @@ async def answered(
             {
                 "created": int(job.finished_at or job.created_at),
                 "data": [one(*pair) for pair in zip(images, files, strict=True)],
-                "background": "opaque",
+                "background": "transparent" if job.request.transparent else "opaque",
                 "output_format": kind,
                 "size": f"{job.request.width}x{job.request.height}",
             },

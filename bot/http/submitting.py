@@ -150,7 +150,8 @@ def _same(first: ImageRequest, again: ImageRequest, asked: Asked) -> bool:
 def _request(
     context: ApiContext, asked: Asked, size: tuple[int | None, int | None], loras: Loras
 ) -> ImageRequest:
-    request = compose(asked, Surroundings(context.model, suffix=context.suffix, loras=loras))
+    around = Surroundings(context.model, suffix=context.suffix, loras=loras, offered=context.models)
+    request = compose(asked, around)
     width, height = size
     if width is None and height is None:
         return request

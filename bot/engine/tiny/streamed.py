@@ -22,7 +22,7 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> Networks
     `int8-fast` and `fp8-fast` are there for their numerics: on a CPU they are slower than widening
     the weights.
     """
-    pipe: Any = tiny.assemble(progress)
+    pipe: Any = tiny.assemble(progress, style=tiny.style_of(model))
     precision = precision_of(options.precision)
     dit = StreamedDiT.from_module(
         pipe.dit, TransformerSettings(device="cpu", dtype=torch.float32, precision=precision)

@@ -75,8 +75,9 @@ class Replica:
         self._shown = 0.0
 
     def _pool(self, size: tuple[int, int]) -> Pool:
-        scenes = self.plan.scenes
-        return Pool(scenes if size == SQUARE else scenes // 20, self.device)
+        plan = self.plan
+        odd = plan.scenes // 20 if plan.odd_share else 0
+        return Pool(plan.scenes if size == SQUARE else odd, self.device)
 
     @property
     def elapsed(self) -> float:
