@@ -115,6 +115,8 @@ def trained_vae() -> nn.Module:
 _LAST: Final = f"transformer.transformer_blocks.{TRAINED.layers - 1}."
 UNUSED: Final = (f"{_LAST}attn.to_add_out", f"{_LAST}txt_mlp")
 """Prefixes of the names of parameters that no picture depends on: the last block's text."""
+_UNMOVED: Final = (*UNUSED, f"{_LAST}attn.add_q_proj")
+"""And what the last block's text asks the picture: nobody reads the answer."""
 
 
 class Painter(nn.Module):
@@ -160,7 +162,7 @@ class StyledPainter(Painter):
             for name, child in list(module.named_children()):
                 path = f"{prefix}.{name}"
                 layered = path.startswith("transformer.transformer_blocks.")
-                if layered and isinstance(child, nn.Linear) and not path.startswith(UNUSED):
+                if layered and isinstance(child, nn.Linear) and not path.startswith(_UNMOVED):
                     setattr(module, name, LowRankLinear(child, rank))
 
     def trained(self) -> dict[str, nn.Parameter]:

@@ -177,5 +177,5 @@ def draw_scene(
             colours and styles; by default what it says.
     """
     plan = draw_plan(rng, holdout=holdout, kind=kind)
-    picture = paint(rng, plan, width, height, style=style)
-    return Scene(caption(rng, plan), facts_of(plan), picture)
+    said = caption(rng, plan)
+    return Scene(said, facts_of(plan), paint(rng, plan, width, height, style=style))
