@@ -5,12 +5,11 @@ from __future__ import annotations
 import io
 import json
 
-import pytest
 from PIL import Image
 
-from bot.domain.request import ImageRequest
 from bot.messages.upload import fit_png
 from bot.pictures.texts import read_texts
+from cogs.imagine import PromptForm
 from tests.wire.kit import staged, text_of
 
 QWEN_21 = "Qwen/Qwen-Image-2.1"
@@ -19,8 +18,6 @@ WORDS = (
     "This is an RGBA image with transparency. a sticker of a cat. The image has alpha channel and "
     "the background is transparent."
 )
-
-pytestmark = pytest.mark.slow
 
 
 def opened(data: bytes) -> Image.Image:
@@ -96,8 +93,6 @@ async def test_four_are_a_transparent_grid_and_a_small_limit_keeps_it(sandbox, t
 
 
 async def test_the_form_keeps_it_and_older_forms_are_still_read(sandbox, tmp_path):
-    from cogs.imagine import PromptForm
-
     async with staged(sandbox, tmp_path / "data", image_model_name=QWEN_21) as stage:
         alice = sandbox.user("alice")
         form = await alice.slash("general", "compose", transparent=True, style="anime")
@@ -133,14 +128,3 @@ async def test_another_model_says_which_one_can(sandbox, tmp_path):
         assert await stage.jobs_made() == 0
         plain = await stage.outcome(await stage.imagine("bob", "a house", transparent=False))
         assert text_of(plain)
-
-
-async def test_a_job_from_another_models_time_is_drawn_without(sandbox, tmp_path):
-    """It waited while the bot was given a model that draws opaque pictures alone."""
-    from bot.catalogue.models import MODELS
-    from bot.jobs.compose import suited
-
-    asked = ImageRequest("a cat", transparent=True)
-    assert suited(asked, MODELS[QWEN_21]).transparent
-    opaque = suited(asked, MODELS["tiny"])
-    assert (opaque.transparent, opaque.full_prompt) == (False, "a cat")
