@@ -41,6 +41,7 @@ from bot.jobs.compose import (
     Asked,
     chosen_lora,
     default_negative,
+    no_transparency,
 )
 from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES
 from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
@@ -50,6 +51,9 @@ from bot.words import _, mark
 class PromptForm(Form, name="new"):
     """A new prompt, of many lines if need be. The state is the command's other options."""
 
+    # Before the others in the state, which begins with an aspect: forms that were opened by an
+    # earlier version know nothing of it.
+    _TRANSPARENT: Final = "transparent|"
     # The style last: it is the one whose name may have the separator in it.
     _NAMES: Final = (
         *("aspect", "quality", "count", "seed", "guidance", "steps", "private"),
@@ -68,13 +72,16 @@ class PromptForm(Form, name="new"):
         state = "|".join("" if value is None else str(value) for value in values)
         # Before the rest, which forms of earlier versions have alone.
         model = f"{cls._MODEL}{asked.model}|" if asked.model else ""
-        return cls(f"{model}{state}", asked.negative or "")
+        clear = cls._TRANSPARENT if asked.transparent else ""
+        return cls(f"{model}{clear}{state}", asked.negative or "")
 
     def asked(self, prompt: str, negative: str | None) -> Asked:
         """Return what was asked, with the words that were filled in."""
         state, model = self.state, None
         if state.startswith(self._MODEL):
             model, _bar, state = state.removeprefix(self._MODEL).partition("|")
+        transparent = state.startswith(self._TRANSPARENT) or None
+        state = state.removeprefix(self._TRANSPARENT)
         values = dict(zip(self._NAMES, state.split("|", len(self._NAMES) - 1), strict=False))
         kinds: dict[str, Any] = {
             "count": int,
@@ -88,7 +95,7 @@ class PromptForm(Form, name="new"):
         }
         if "private" in known:
             known["private"] = known["private"] == str(True)
-        return Asked(prompt, negative=negative, model=model, **known)
+        return Asked(prompt, negative=negative, model=model, transparent=transparent, **known)
 
     @override
     def title(self) -> str:
@@ -130,6 +137,7 @@ _ABOUT: Final = {
     "lora": mark("A LoRA to add: a style or subject that the model was taught besides."),
     "lora_strength": mark("How strongly to add the LoRA (1 is usual)."),
     "model": mark("Which model draws it."),
+    "transparent": mark("Leave out the background: a sticker, a logo."),
 }
 """What the options are for that `/imagine` and `/compose` share."""
 
@@ -152,6 +160,9 @@ class Imagine(commands.Cog):
         if len(bot.services.models) == 1:
             for command in (self.imagine, self.compose):
                 leave_out(command, "model")
+        if not any(model.alpha for model in bot.services.settings.models):
+            for command in (self.imagine, self.compose):
+                leave_out(command, "transparent")
 
     @app_commands.command(description=mark("Draw a picture from a description."))
     @app_commands.allowed_installs(guilds=True, users=True)
@@ -182,6 +193,7 @@ class Imagine(commands.Cog):
         lora: Lora | None = None,
         lora_strength: LoraStrength | None = None,
         model: Model | None = None,
+        transparent: bool | None = None,
     ) -> None:
         """Accept the request; the courier brings the picture.
 
@@ -202,6 +214,7 @@ class Imagine(commands.Cog):
             lora=lora,
             lora_strength=lora_strength,
             model=model,
+            transparent=transparent,
         )
         if image is None and strength is not None:
             raise InvalidRequest(_("A strength is only of use together with an image."))
@@ -234,6 +247,7 @@ class Imagine(commands.Cog):
         lora: Lora | None = None,
         lora_strength: LoraStrength | None = None,
         model: Model | None = None,
+        transparent: bool | None = None,
     ) -> None:
         """Open a form for the prompt and the negative prompt, which keeps the options."""
         asked = Asked(
@@ -249,6 +263,7 @@ class Imagine(commands.Cog):
             lora=lora,
             lora_strength=lora_strength,
             model=model,
+            transparent=transparent,
         )
         choice = await choice_for(interaction, self.bot, model)
         around = await surroundings(
@@ -259,6 +274,8 @@ class Imagine(commands.Cog):
         # A wrong name is told at once; a file's name has no separator of the form's in it.
         if (chosen := chosen_lora(asked, around)) is not None:
             asked = replace(asked, lora=chosen.file)
+        if transparent and not around.model.alpha:
+            raise InvalidRequest(no_transparency(around.model, around.offered))
         form = PromptForm.about(replace(asked, negative=default_negative(around)))
         if not form.fits:
             raise InvalidRequest(

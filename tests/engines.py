@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from bot.engine.protocol import (
@@ -251,6 +251,13 @@ class ScriptedEngine:
         for key, value in request.texts[index].items():
             info.add_itxt(key, value)
         colour = (seed % 256, index, 0)
-        Image.new("RGB", (request.width, request.height), colour).save(path, pnginfo=info)
+        picture = Image.new("RGB", (request.width, request.height), colour)
+        if request.transparent:  # a disc of half its width, on nothing
+            clear = Image.new("L", picture.size)
+            quarter = request.width // 4
+            ends = (quarter, quarter, 3 * quarter, 3 * quarter)
+            ImageDraw.Draw(clear).ellipse(ends, fill=255)
+            picture.putalpha(clear)
+        picture.save(path, pnginfo=info)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         return Picture(index, path, seed, request.width, request.height, sha256)

@@ -109,6 +109,8 @@ class ModelSpec:
 
     See bot/engine/stream/guidance.py.
     """
+    alpha: bool = False
+    """Whether it draws pictures with a transparent background: its VAE has a fourth channel."""
     noise_levels: tuple[float, ...] = ()
     """The noise levels that a distilled model was trained on: its steps, no more and no fewer."""
 
@@ -309,6 +311,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             2048,
             published=_QWEN_21_FILES,
             streamed=True,
+            alpha=True,
         ),
         # Another transformer, distilled for eight steps (`sample_sigmas` of its model_index.json).
         ModelSpec(
@@ -319,6 +322,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             2048,
             published=_QWEN_21_FILES,
             streamed=True,
+            alpha=True,
             noise_levels=_TURBO_LEVELS,
         ),
         # 40 steps and, in diffusers' pipeline for it, a guidance of 5 (model card of

@@ -87,6 +87,7 @@ async def surroundings(
         styles=await services.preferences.styles(guild_id),
         suffix=services.settings.image_prompt_suffix,
         loras=await loras_of(bot, model),
+        offered=services.settings.models,
     )
 
 

@@ -91,6 +91,7 @@ NAMES: Final = (
     mark("option:elsewhere"),
     mark("option:lora"),
     mark("option:lora_strength"),
+    mark("option:transparent"),
     mark("option:after"),
     mark("/model"),
     mark("option:model"),

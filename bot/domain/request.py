@@ -26,6 +26,10 @@ SHIFT_MAX: Final = 100.0
 REUSE_MAX: Final = 1.0
 _COMPUTED: Final = 0.7
 """The share of steps that are computed where predictions are used again, as it was measured."""
+# As the authors of Qwen-Image-2.1 ask for a transparent background; both before and after the
+# description, and in English whatever its language (https://github.com/QwenLM/Qwen-Image-2.1).
+TRANSPARENT_BEFORE: Final = "This is an RGBA image with transparency."
+TRANSPARENT_AFTER: Final = "The image has alpha channel and the background is transparent."
 LORA_NAME: Final = re.compile(r"\w[\w .-]{0,99}")
 REQUEST_VERSION: Final = 1
 
@@ -114,6 +118,8 @@ class ImageRequest:
     shift: float | None = None
     """How far the noise levels are moved up, for a LoRA that needs it; None is the model's rule."""
     private: bool = False
+    transparent: bool = False
+    """Whether the background is to be transparent: the picture has an alpha channel."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields written by a newer version, kept so that they survive a downgrade."""
 
@@ -176,8 +182,15 @@ class ImageRequest:
 
     @property
     def full_prompt(self) -> str:
-        """The prompt as it is drawn: the user's words, then what was added."""
-        return ", ".join(text for text in (self.prompt, self.added) if text)
+        """The prompt as it is drawn: the user's words, then what was added.
+
+        A transparent background is asked for around them.
+        """
+        text = ", ".join(text for text in (self.prompt, self.added) if text)
+        if not self.transparent:
+            return text
+        stop = "" if text.endswith((".", "!", "?", "。", "！", "？")) else "."
+        return f"{TRANSPARENT_BEFORE} {text}{stop} {TRANSPARENT_AFTER}"
 
     @property
     def full_negative_prompt(self) -> str:

@@ -51,6 +51,9 @@ class EngineRequest:
     """Whether guidance keeps the norm of the conditional prediction."""
     reuse: float = 0.0
     """The relative change up to which a step uses the last prediction again; 0 never does."""
+    transparent: bool = False
+    """Whether the pictures have an alpha channel, and keep that of the input; else both are laid on
+    white."""
     model: str | None = None
     """The model that draws it; None: the one that the engine was started with."""
     time_limit_s: float | None = None

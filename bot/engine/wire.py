@@ -48,6 +48,7 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "shift": request.shift,
         "cfg_norm": request.cfg_norm,
         "reuse": request.reuse,
+        "transparent": request.transparent,
         "model": request.model,
     }
 
@@ -71,6 +72,7 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         shift=_shift(header["shift"]),
         cfg_norm=header["cfg_norm"] is True,
         reuse=float(header["reuse"]),
+        transparent=header["transparent"] is True,
         model=header["model"],
     )
 

@@ -67,6 +67,7 @@ def engine_request(
         shift=request.shift,
         cfg_norm=request.cfg_norm,
         reuse=request.reuse,
+        transparent=request.transparent,
         model=model,
         time_limit_s=time_limit_s,
     )

@@ -71,6 +71,7 @@ async def generate(
         lora=body.lora,
         lora_strength=body.lora_strength,
         private=True,
+        transparent=body.transparent or None,
     )
     submission = await submit(
         context, caller, asked, (body.width, body.height), idempotency_key, model=body.model

@@ -53,8 +53,9 @@ async def create_images(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Wait for the pictures and return them as links, base64, or both."""
-    require_drawable(body)
-    asked, size, model = _asked_by(body), _size_of(body), model_asked(context, body)
+    model = model_asked(context, body)
+    require_drawable(body, context, model)
+    asked, size = _asked_by(body), _size_of(body)
     submission = await submit(context, caller, asked, size, idempotency_key, model=model)
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
@@ -96,7 +97,8 @@ async def edit_images(
         except ValidationError as error:
             found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
             raise wrong_body(found, OpenAIEdit) from None
-        require_drawable(body)
+        model = model_asked(context, body)
+        require_drawable(body, context, model)
         strength = DEFAULT_STRENGTH if body.strength is None else body.strength
         asked = replace(_asked_by(body), strength=strength)
         submission = await submit(
@@ -105,7 +107,7 @@ async def edit_images(
             asked,
             _size_of(body),
             idempotency_key,
-            model=model_asked(context, body),
+            model=model,
             picture=picture,
         )
     del form, picture  # It lies on the disk, and the wait is long.
@@ -126,6 +128,7 @@ def _asked_by(body: OpenAIBody) -> Asked:
         lora=body.lora,
         lora_strength=body.lora_strength,
         private=True,
+        transparent=True if body.background == "transparent" else None,
     )
 
 

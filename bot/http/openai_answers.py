@@ -16,6 +16,7 @@ from bot.http.errors import Problem
 from bot.http.links import signed_path
 from bot.http.openai_schemas import OpenAIBody
 from bot.http.submitting import files_of, images_of
+from bot.jobs.compose import no_transparency
 from bot.pictures.reencoded import reencoded
 
 PictureField = Literal["url", "b64_json"]
@@ -64,20 +65,31 @@ def _plain(model: str | None) -> str:
     return (model or "").lower().rpartition("/")[2]
 
 
-def require_drawable(body: OpenAIBody) -> None:
-    """Raise `Problem` for what would change the answer and cannot be done."""
+def require_drawable(body: OpenAIBody, context: ApiContext, model: str | None) -> None:
+    """Raise `Problem` for what would change the answer and cannot be done.
+
+    `model` is the name of the one that is to draw, None the default.
+    """
     if body.stream:
         raise Problem(
             422, 'The pictures are not streamed: leave "stream" out, or send false.', param="stream"
         )
-    if body.background == "transparent":
-        raise Problem(
-            422,
-            "The background cannot be transparent: the model draws opaque pictures. Leave "
-            '"background" out, or send "opaque".',
-            param="background",
-        )
     kind = body.output_format or "png"
+    if body.background == "transparent":
+        spec = context.offered(model)
+        if not spec.alpha:
+            sentence = no_transparency(spec, context.models)
+            raise Problem(
+                422,
+                f'{sentence} Else leave "background" out, or send "opaque".',
+                param="background",
+            )
+        if kind == "jpeg":
+            raise Problem(
+                422,
+                "A JPEG has no transparent background: send the output_format png or webp.",
+                param="background",
+            )
     if kind == "png" and body.output_compression not in {None, _WHOLE_QUALITY}:
         raise Problem(
             422,
@@ -121,7 +133,7 @@ async def answered(
             {
                 "created": int(job.finished_at or job.created_at),
                 "data": [one(*pair) for pair in zip(images, files, strict=True)],
-                "background": "opaque",
+                "background": "transparent" if job.request.transparent else "opaque",
                 "output_format": kind,
                 "size": f"{job.request.width}x{job.request.height}",
             },

@@ -63,7 +63,8 @@ class OpenAIBody(BaseModel):
         None, description="The quality of jpeg and webp, 100 if left out."
     )
     background: Literal["auto", "opaque", "transparent"] | None = Field(
-        None, description="transparent is refused: the model draws opaque pictures."
+        None,
+        description="transparent: where the model can, as png or webp; opaque if left out.",
     )
     stream: bool | None = Field(None, description="true is refused: nothing is streamed.")
     # What changes nothing of a picture here, and is sent by OpenAI's clients.
@@ -104,7 +105,7 @@ class OpenAIAnswer(BaseModel):
 
     created: int
     data: list[OpenAIPicture]
-    background: Literal["opaque"]
+    background: Literal["opaque", "transparent"]
     output_format: Literal["png", "jpeg", "webp"]
     size: str
 

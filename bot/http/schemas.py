@@ -108,6 +108,9 @@ class GenerateBody(BaseModel):
     lora_strength: LoraStrength | None = Field(
         None, description="How strongly; else as GET /api/v1/loras says."
     )
+    transparent: bool | None = Field(
+        None, description="A transparent background, where the model can draw one."
+    )
 
 
 class LoraView(BaseModel):

@@ -90,7 +90,8 @@ async def submit(
                 return Submission(first, repeated=True)
         spec = context.offered(model)
         loras = await context.loras[spec.name].known()
-        request = _request(Surroundings(spec, suffix=context.suffix, loras=loras), asked, size)
+        around = Surroundings(spec, suffix=context.suffix, loras=loras, offered=context.models)
+        request = _request(around, asked, size)
         if picture is not None and size == (None, None):
             shape = await asyncio.to_thread(picture_shape, picture)
             request = shaped_like(request, shape, spec.sizes) if shape else request

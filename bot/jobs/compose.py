@@ -44,6 +44,7 @@ class Asked:
     lora_strength: float | None = None
     strength: float | None = None
     private: bool | None = None
+    transparent: bool | None = None
     parent: str | None = None
 
 
@@ -57,6 +58,8 @@ class Surroundings:
     styles: Sequence[Style] = ()
     suffix: bool = False
     loras: Loras = NO_LORAS
+    offered: Sequence[ModelSpec] = ()
+    """The models that may be chosen, for a sentence about one that cannot do what is asked."""
 
 
 def compose(asked: Asked, around: Surroundings) -> ImageRequest:
@@ -86,6 +89,9 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
                 model=model.name, steps=level.steps
             )
         )
+    transparent = asked.transparent is True
+    if transparent and not model.alpha:
+        raise InvalidRequest(no_transparency(model, around.offered))
     guidance = level.guidance if asked.guidance is None else asked.guidance
     negative = default_negative(around) if asked.negative is None else asked.negative
     guided_away = guidance > GUIDANCE_MIN and lightning is None and not says_none(negative)
@@ -119,7 +125,18 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         shift=SHIFT if lightning else None,
         reuse=level.reuse,
         private=private,
+        transparent=transparent,
         parent=asked.parent,
+    )
+
+
+def no_transparency(model: ModelSpec, offered: Sequence[ModelSpec]) -> str:
+    """Return the sentence that `model` draws opaque pictures, and which of the `offered` can."""
+    able = [one.name for one in offered if one.alpha]
+    if not able:
+        return _("{model} cannot draw a transparent background.").format(model=model.name)
+    return _("{model} cannot draw a transparent background; {models} can.").format(
+        model=model.name, models=", ".join(able)
     )
 
 
@@ -169,6 +186,7 @@ def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
         model_negative=model.negative if request.model_negative else "",
         cfg_norm=request.cfg_norm and model.cfg_norm,
         reuse=request.reuse if BALANCED in model.qualities else 0.0,
+        transparent=request.transparent and model.alpha,
     )
 
 

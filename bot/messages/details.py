@@ -6,7 +6,12 @@ from datetime import UTC, datetime
 
 from bot.catalogue.lightning import is_lightning
 from bot.domain.job import Job
-from bot.domain.request import GUIDANCE_MIN, ImageRequest
+from bot.domain.request import (
+    GUIDANCE_MIN,
+    TRANSPARENT_AFTER,
+    TRANSPARENT_BEFORE,
+    ImageRequest,
+)
 from bot.messages.text import safe
 from bot.pictures.parameters_written import png_texts
 from bot.words import _
@@ -45,6 +50,12 @@ def details(job: Job, model: str, position: int | None = None) -> str:
         lines.append(_("LoRA: {names}").format(names=listed))
     if request.added:
         lines.append(_("Added to the prompt: {text}").format(text=safe(request.added, 500)))
+    if request.transparent:
+        lines.append(
+            _("Transparent background, asked for by: {text}").format(
+                text=f"{TRANSPARENT_BEFORE} … {TRANSPARENT_AFTER}"
+            )
+        )
     if request.input_image:
         lines.append(
             _("Made from a picture, strength {strength}").format(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from bot.domain.job import Job
 from bot.messages.discord_limits import FILE_BYTES, REQUEST_BYTES
-from bot.pictures.grid import make_grid
+from bot.pictures.grid import has_alpha, make_grid
 from bot.pictures.parameters_written import batch_texts, exif_of
 from bot.pictures.texts import read_texts
 
@@ -48,7 +48,7 @@ class Upload:
 def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
     yield "png", png
     with Image.open(io.BytesIO(png)) as image:
-        picture = image.convert("RGB")
+        picture = image.convert("RGBA" if has_alpha(image) else "RGB")
     exif = exif_of(read_texts(png).found)
     for options in ({"lossless": True, "method": 4}, *({"quality": q} for q in _WEBP_QUALITIES)):
         buffer = io.BytesIO()
@@ -81,7 +81,8 @@ def fit_grid(
 def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:
     """Return a picture in at most `limit` bytes, with the parameters that its texts hold.
 
-    Tried in turn: PNG, lossless WebP, lossy WebP, then ever smaller sides.
+    Tried in turn: PNG, lossless WebP, lossy WebP, then ever smaller sides; an alpha channel is kept
+    in all of them.
 
     Blocking (run it in a thread). Should even the last encoding be too large, that one is
     returned.

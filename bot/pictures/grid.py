@@ -16,7 +16,13 @@ LONGEST_SIDE: Final = 2048
 _GAP: Final = 8
 _SMALLEST: Final = 64
 _BACKGROUND: Final = (43, 45, 49)
+_CLEAR: Final = (0, 0, 0, 0)
 _LABEL_SHARE: Final = 0.07
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Tell whether a picture has an alpha channel."""
+    return "A" in image.getbands()
 
 
 def make_grid(
@@ -30,7 +36,8 @@ def make_grid(
     """Return a PNG of the picture files in rows, each with its number from `first` on.
 
     Each file is unpacked before the next one is taken. Pictures of other shapes are centred in
-    their cells; None leaves a cell empty. `longest` is the most pixels on a side; `texts` come into
+    their cells; None leaves a cell empty. Where a picture has an alpha channel the grid has one
+    too, and nothing behind the pictures. `longest` is the most pixels on a side; `texts` come into
     the file as text chunks. Blocking (run it in a thread). Raises what Pillow does for a damaged
     file.
     """
@@ -41,7 +48,7 @@ def make_grid(
             continue
         with Image.open(io.BytesIO(file)) as image:
             image.thumbnail((longest, longest))
-            pictures.append(image.convert("RGB"))
+            pictures.append(image.convert("RGBA" if has_alpha(image) else "RGB"))
     width = max((picture.width for picture in pictures if picture), default=_SMALLEST)
     height = max((picture.height for picture in pictures if picture), default=_SMALLEST)
     columns = min(columns, len(pictures))
@@ -49,7 +56,8 @@ def make_grid(
     scale = min(1.0, longest / max(columns * width, rows * height))
     width, height = max(1, round(width * scale)), max(1, round(height * scale))
     size = (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
-    grid = Image.new("RGB", size, _BACKGROUND)
+    clear = any(picture is not None and has_alpha(picture) for picture in pictures)
+    grid = Image.new("RGBA", size, _CLEAR) if clear else Image.new("RGB", size, _BACKGROUND)
     draw = ImageDraw.Draw(grid)
     label = max(18, round(min(width, height) * _LABEL_SHARE))
     font = ImageFont.load_default(label)

@@ -66,13 +66,15 @@ def _parameters(request: ImageRequest, seed: int, model: str) -> str:
         lines.append(f"Negative prompt: {_harmless(request.full_negative_prompt)}")
     shift = "" if request.shift is None else f", Shift: {request.shift:g}"
     norm = ", CFG norm: on" if request.cfg_norm else ""
+    background = ", Background: transparent" if request.transparent else ""
     reuse = f", Reuse: {request.reuse:g}" if request.reuse else ""
     strength = ""
     if request.input_image is not None and request.strength is not None:
         strength = f", Denoising strength: {request.strength:g}"
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
-        f"Size: {request.width}x{request.height}, Model: {model}{shift}{norm}{reuse}{strength}"
+        f"Size: {request.width}x{request.height}, Model: {model}{shift}{norm}{reuse}"
+        f"{background}{strength}"
     )
     return "\n".join(lines)
 

@@ -86,6 +86,21 @@ async def test_from_a_prompt_to_a_picture(sandbox, page, tmp_path):
         await page.until("document.querySelector('.embed-image img')?.complete")
 
 
+async def test_what_is_transparent_shows_a_checkerboard(sandbox, page, tmp_path):
+    settings = {"image_model_name": "Qwen/Qwen-Image-2.1"}
+    async with staged(sandbox, tmp_path / "data", **settings):
+        await arrive(page, sandbox)
+        await page.type("/imagine prompt: a sticker transparent: True\n")
+        await page.until("document.querySelector('.embed-image img')?.complete")
+        behind = "getComputedStyle(document.querySelector('.embed-image img')).backgroundImage"
+        assert "repeating-conic-gradient" in await page.js(behind)
+        await page.js("document.querySelector('.embed-image .picture').click()")
+        await page.until("document.querySelector('dialog.lightbox img')?.complete")
+        assert "repeating-conic-gradient" in await page.js(
+            "getComputedStyle(document.querySelector('dialog.lightbox img')).backgroundImage"
+        )
+
+
 async def test_thinking_forms_menus_and_silence(sandbox: Sandbox, bot: Bot, page: Page):
     await arrive(page, sandbox)
     bot.gate.clear()

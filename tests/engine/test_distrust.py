@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from bot.engine.frames import FrameError
 from bot.engine.options import SilenceLimits
 from bot.engine.parent import pipe
 from bot.engine.parent.child_log import ChildLog
-from bot.engine.parent.output_check import file_limit
+from bot.engine.parent.output_check import check_file, file_limit
 from bot.engine.protocol import Picture, Step
 from bot.errors import EngineError, EngineErrorKind
 from bot.fleet.attempt import keep
@@ -99,6 +100,20 @@ def test_no_honest_picture_is_too_large():
     noise.save(file, "PNG", compress_level=0)
     assert len(file.getvalue()) + 60_000 <= file_limit(wanted, 0)
     assert file_limit(wanted, 0) < 640 * 512 * 4 + 2**18
+
+
+def test_a_transparent_picture_without_alpha_is_refused(tmp_path):
+    work = tmp_path / "job1"
+    work.mkdir()
+    path = work / "0.png"
+    for mode, fine in (("RGBA", True), ("LA", True), ("RGB", False), ("P", False)):
+        Image.new(mode, (64, 48)).save(path)
+        check_file(path, (64, 48), 2**20)
+        if fine:
+            check_file(path, (64, 48), 2**20, alpha=True)
+        else:
+            with pytest.raises(FrameError, match="no alpha channel"):
+                check_file(path, (64, 48), 2**20, alpha=True)
 
 
 @posix_only

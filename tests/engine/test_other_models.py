@@ -91,6 +91,18 @@ async def test_a_picture_has_the_size_that_was_asked_for(
 
 
 @in_a_child
+async def test_a_transparent_picture_has_an_alpha_channel(engine, model, tmp_path) -> None:
+    if model != QWEN:
+        pytest.skip(f"{model} draws opaque pictures")
+    source = tmp_path / "glass.png"
+    Image.new("RGBA", (256, 256), (255, 0, 0, 40)).save(source)
+    for begun in ({}, {"input_image": source, "strength": 0.3}):
+        await drawn(engine, tmp_path, transparent=True, **begun)
+        with Image.open(tmp_path / "0.png") as image:
+            assert image.mode == "RGBA"
+
+
+@in_a_child
 async def test_a_picture_to_start_from_and_its_strength_count(engine, tmp_path) -> None:
     pictures = {await drawn(engine, tmp_path)}
     for colour in ("red", "blue"):

@@ -108,6 +108,24 @@ async def test_a_picture_has_the_size_that_was_asked_for(
 
 @pytest.mark.slow
 @in_a_child
+async def test_a_transparent_picture_has_an_alpha_channel_and_begins_from_one(
+    engine, tmp_path
+) -> None:
+    source = tmp_path / "disc.png"
+    Image.new("RGBA", (256, 256), (255, 0, 0, 40)).save(source)
+    begun = {"input_image": source, "strength": 0.3}
+    pictures = {
+        (clear, bool(changes)): await drawn(engine, tmp_path, transparent=clear, **changes)
+        for clear in (True, False)
+        for changes in ({}, begun)
+    }
+    modes = {key: Image.open(io.BytesIO(data)).mode for key, data in pictures.items()}
+    assert {key[0]: mode for key, mode in modes.items()} == {True: "RGBA", False: "RGB"}
+    assert len(set(pictures.values())) == 4
+
+
+@pytest.mark.slow
+@in_a_child
 async def test_cancel_acts_at_the_next_step_and_a_missing_lora_has_a_sentence(
     engine, tmp_path
 ) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bot.pictures.parameters_read import read_parameters
 from bot.pictures.reencoded import reencoded
-from tests.http.kit import OPENAI, opened, png_of
+from tests.http.kit import GENERATE, OPENAI, opened, png_of
 
 SMALL = {"prompt": "a house", "size": "256x272"}
 
@@ -170,6 +170,54 @@ async def test_what_other_local_servers_take_is_drawn(api):
     assert (drawn.negative_prompt, drawn.steps, drawn.guidance) == ("blur", 3, 2.5)
     assert drawn.seeds == (77,)
     assert (drawn.width, drawn.height) == (256, 272)
+
+
+@pytest.mark.slow
+async def test_a_transparent_background_comes_as_png_or_webp(sandbox, tmp_path):
+    settings = {"image_model_name": "Qwen/Qwen-Image-2.1"}
+    clear = {**SMALL, "background": "transparent"}
+    async with opened(sandbox, tmp_path, **settings) as api, api.client() as client:
+        for kind in ("png", "webp"):
+            answer = await client.post(OPENAI, json=clear | {"output_format": kind})
+            got = answer.json()
+            assert (got["background"], got["output_format"]) == ("transparent", kind)
+            data = base64.b64decode(got["data"][0]["b64_json"])
+            with Image.open(io.BytesIO(data)) as picture:
+                assert (picture.format, picture.mode) == (kind.upper(), "RGBA")
+                alpha = picture.getchannel("A")
+                assert (alpha.getpixel((0, 0)), alpha.getpixel((128, 128))) == (0, 255)
+        refused = await client.post(OPENAI, json=clear | {"output_format": "jpeg"})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"]) == (400, "background")
+        assert "output_format png or webp" in error["message"]
+        own = await client.post(GENERATE, json={"prompt": "a house", "transparent": True})
+        assert png_of(own.json()["image_url"]).mode == "RGBA"
+        opaque = await client.post(OPENAI, json=SMALL | {"background": "opaque"})
+        assert opaque.json()["background"] == "opaque"
+        assert [one.transparent for one in api.stage.engine.requests] == [True] * 3 + [False]
+        # A JPEG of such a picture, which a client may make of its own, has white behind it.
+        with Image.open(io.BytesIO(reencoded(data_of(own.json()["image_url"]), "jpeg", 95))) as one:
+            assert min(one.getpixel((0, 0))) > 250
+
+
+def data_of(url: str) -> bytes:
+    return base64.b64decode(url.partition(",")[2])
+
+
+async def test_another_model_names_the_one_that_draws_transparent_pictures(sandbox, tmp_path):
+    settings = {"image_models": ["Qwen/Qwen-Image-2.1"]}
+    async with opened(sandbox, tmp_path, **settings) as api, api.client() as client:
+        refused = await client.post(OPENAI, json=SMALL | {"background": "transparent"})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["param"]) == (400, "background")
+        assert (
+            "tiny cannot draw a transparent background; Qwen/Qwen-Image-2.1 can."
+            in (error["message"])
+        )
+        own = await client.post(GENERATE, json={"prompt": "a house", "transparent": True})
+        assert own.status_code == 422
+        assert "Qwen/Qwen-Image-2.1 can." in own.json()["detail"]
+        assert await api.stage.jobs_made() == 0
 
 
 @pytest.mark.slow

@@ -158,6 +158,25 @@ def test_a_distilled_model_has_its_own_steps_and_says_so():
     assert suited(composed(steps=40), turbo).steps == 8
 
 
+def test_a_transparent_background_is_asked_for_in_words_by_models_that_can():
+    able = Surroundings(find_model(TURBO))
+    before = "This is an RGBA image with transparency."
+    after = "The image has alpha channel and the background is transparent."
+    for prompt, stop in (("a fox", "."), ("a fox.", ""), ("一只狐狸。", ""), ("a fox!", "")):
+        request = compose(Asked(prompt, transparent=True), able)
+        assert request.prompt == prompt
+        assert request.full_prompt == f"{before} {prompt}{stop} {after}"
+        assert f"{before} … {after}" in details(job_of(request), TURBO)
+        assert ", Background: transparent" in png_texts("j", request, TURBO)[0]["parameters"]
+        assert again(job_of(ImageRequest.from_json(request.to_json()))).transparent
+    # Waiting still when the bot was given a model that draws opaque pictures alone.
+    opaque = suited(request, NEWER)
+    assert (opaque.transparent, opaque.full_prompt) == (False, "a fox!")
+    assert compose(Asked("a fox", transparent=False), HERE).full_prompt == "a fox"
+    with pytest.raises(InvalidRequest, match=r"2512 cannot draw a transparent background\.$"):
+        composed(transparent=True)
+
+
 @pytest.mark.parametrize("reuse", [-0.1, 1.1, float("nan")])
 def test_a_threshold_out_of_range_is_refused(reuse):
     with pytest.raises(InvalidRequest, match="threshold"):

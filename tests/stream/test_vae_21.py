@@ -84,6 +84,29 @@ def test_pictures_are_diffsynths_on_white_each_alone():
         assert np.abs(np.asarray(image) - levels(stock().decode(one))).max() <= 1
 
 
+def test_with_alpha_pictures_are_diffsynths_with_theirs():
+    z = latents(96, 64, 2)
+    for image, one in zip(codec().decode(z, alpha=True), z.split(1), strict=True):
+        values = stock().decode(one)[0].permute(1, 2, 0)
+        theirs = ((values + 1) * 127.5).round().clip(0, 255).numpy()
+        assert image.mode == "RGBA"
+        assert theirs[..., 3].std() > 1
+        assert np.abs(np.asarray(image) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("alpha", [True, False])
+def test_latents_of_a_transparent_picture_are_diffsynths(tmp_path, alpha):
+    """With its own transparency where that is to be kept, else on white."""
+    levels = np.random.default_rng(0).integers(0, 255, (64, 96, 4), dtype=np.uint8)
+    picture = Image.fromarray(levels, "RGBA")
+    file = tmp_path / "input"
+    picture.save(file, "PNG")
+    seen = picture if alpha else flattened(picture).convert("RGBA")
+    pixels = torch.from_numpy(np.array(seen, np.float32)).permute(2, 0, 1)[None]
+    got = codec().encode(file, 96, 64, alpha=alpha)
+    assert error(got, stock().encode(pixels * (2 / 255) - 1)) < 1e-5
+
+
 def test_tiles_where_room_is_short_and_they_are_diffsynths():
     made = codec()
     z = latents(64, 640)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from itertools import islice
 
+import numpy as np
 import pytest
 
 from bot.lab.tiny.train.scenes import draw_scene, letters
 from bot.lab.tiny.train.scenes.canvas import STYLES
+from bot.lab.tiny.train.scenes.ink import PAPER, PEN
 from bot.lab.tiny.train.scenes.letters import CHINESE, HANZI, LATIN, LETTERS, PAIRS, font
 from bot.lab.tiny.train.scenes.palette import COLOURS
 from bot.lab.tiny.train.scenes.plan import KINDS, Plan, Subject
@@ -88,6 +90,35 @@ def test_everything_that_has_a_name_can_be_drawn(style):
         assert pictures[0].tobytes() != pictures[1].tobytes(), name
         blank[pictures[0].tobytes()] = name
     assert len(blank) == len(SHAPES) + len(THINGS)
+
+
+def test_in_ink_there_are_two_colours_and_the_same_captions():
+    rng, other = random.Random(7), random.Random(7)
+    for _ in range(200):
+        scene = draw_scene(rng, style="ink")
+        assert scene.caption == draw_scene(other).caption
+        red, green, blue = (np.asarray(scene.picture, np.int32)[..., band] for band in range(3))
+        # Every pixel is a mix of paper and pen: where it lies between them is one number.
+        share = (red - PEN[0]) / (PAPER[0] - PEN[0])
+        assert np.abs(PEN[1] + share * (PAPER[1] - PEN[1]) - green).max() <= 2
+        assert np.abs(PEN[2] + share * (PAPER[2] - PEN[2]) - blue).max() <= 2
+        assert 0.3 < share.mean() < 1.0, scene.caption
+
+
+@pytest.mark.parametrize("name", [*SHAPES, *THINGS])
+def test_ink_shows_how_dark_a_colour_is(name):
+    kind = "shape" if name in SHAPES else "thing"
+    drawn = [
+        np.asarray(
+            paint(random.Random(0), Plan(kind, (Subject(name, colour),), ("white",)), style="ink")
+        ).mean()
+        for colour in ("white", "orange", "blue", "black")
+    ]
+    if name == "lighthouse":  # the light parts between its stripes stay light
+        assert drawn[0] > drawn[3]
+        return
+    assert drawn == sorted(drawn, reverse=True)
+    assert len(set(drawn)) == 4
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,24 @@ def test_a_run_and_its_continuation(tmp_path, monkeypatch) -> None:
     assert_pipeline_draws(second)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_style_is_trained_and_nothing_else(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(report, "SAMPLES", report.SAMPLES[:2])
+    options = ["--style", "ink", "--device", "cpu", "--workers", "1", "--no-half"]
+    options += ["--steps", "3", "--batch", "2", "--scenes", "64", "--odd-share", "0"]
+    main([*options, "--style-rank", "4", "--warm-up", "1", "--out", str(tmp_path)])
+    pairs = stored.read_style("ink", tmp_path)
+    blocks = {name.split(".")[2] for name in pairs}
+    assert blocks == {str(index) for index in range(tiny.TRAINED.layers)}
+    assert {name.rpartition(".")[2] for name in pairs} == {"up", "down"}
+    assert {min(tensor.shape) for tensor in pairs.values()} == {4}
+    moved = [tensor.abs().max() > 0 for name, tensor in pairs.items() if name.endswith(".up")]
+    assert all(moved)
+    assert [step for step, _ in flow_curves(tmp_path)] == [3]
+    assert (tmp_path / "samples.png").exists()
+
+
 @torch.no_grad()
 def assert_pipeline_draws(folder) -> None:
     """The run's files in the real pipeline give the picture that training's sampler gives."""

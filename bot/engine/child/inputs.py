@@ -29,14 +29,16 @@ _TURNED: Final = {
 }
 
 
-def read_input(path: Path, size: tuple[int, int]) -> Image.Image:
+def read_input(path: Path, size: tuple[int, int], *, alpha: bool = False) -> Image.Image:
     """Return the picture at `path` as sRGB, upright, cut and scaled to `size` (width, height).
+
+    Its transparency is kept with `alpha` (`RGBA`, where it has any), else laid on white (`RGB`).
 
     Raises `EngineError` (`REFUSED`) for what is not a picture, is broken, or would have more than
     50 megapixels once unpacked, which its header tells beforehand.
     """
     try:
-        picture = _opened(path, size)
+        picture = _opened(path, size, alpha=alpha)
     except Exception as error:
         # Decoders raise whatever they like on a crafted file.
         raise _refused(
@@ -47,7 +49,7 @@ def read_input(path: Path, size: tuple[int, int]) -> Image.Image:
     return picture
 
 
-def _opened(path: Path, size: tuple[int, int]) -> Image.Image | None:
+def _opened(path: Path, size: tuple[int, int], *, alpha: bool) -> Image.Image | None:
     with warnings.catch_warnings():
         # Pillow's own guard against decompression bombs; the limit here is lower.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -57,7 +59,8 @@ def _opened(path: Path, size: tuple[int, int]) -> Image.Image | None:
             image.load()
             upright = _upright(eight_bits(image))
             # Scaled first: the rest would take a gigabyte for 50 transparent megapixels.
-            return flattened(to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS)))
+            picture = to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
+            return picture.convert("RGBA") if alpha and has_alpha(picture) else flattened(picture)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -71,9 +74,14 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def has_alpha(image: Image.Image) -> bool:
+    """Tell whether a picture has an alpha channel."""
+    return "A" in image.getbands()
+
+
 def flattened(image: Image.Image) -> Image.Image:
     """Return the picture on white where it is transparent."""
-    if image.mode in {"RGBA", "LA"}:
+    if has_alpha(image):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")

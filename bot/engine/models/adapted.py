@@ -94,9 +94,13 @@ class Adapted:
         tiled: bool = False,
         tile_size: int = 0,
         tile_stride: int = 0,
+        alpha: bool = False,
         **others: Any,
     ) -> Image.Image:
-        """Draw; sides are rounded up to what the networks need, and the picture is cut to size."""
+        """Draw; sides are rounded up to what the networks need, and the picture is cut to size.
+
+        What is transparent is laid on white, unless `alpha` is asked for.
+        """
         del tile_size, tile_stride  # meant for another VAE
         drawn_width = _multiple(width, self._pipe.width_division_factor)
         drawn_height = _multiple(height, self._pipe.height_division_factor)
@@ -113,7 +117,7 @@ class Adapted:
             **tiling,
             **others,
         )
-        return cut(flattened(image), (width, height))
+        return cut(image if alpha else flattened(image), (width, height))
 
 
 def _multiple(value: int, of: int) -> int:

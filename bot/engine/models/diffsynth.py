@@ -64,8 +64,11 @@ class DiffSynthModel:
             )
         total = request.steps * len(request.seeds)
         source, strength = None, 1.0
+        transparent = request.transparent and self._spec.alpha
+        alpha = {"alpha": True} if transparent else {}
         if request.input_image is not None:
-            source = read_input(request.input_image, (request.width, request.height))
+            size = request.width, request.height
+            source = read_input(request.input_image, size, alpha=transparent)
             strength = 1.0 if request.strength is None else request.strength
         for index, seed in enumerate(request.seeds):
             run = _Run(report, self._device, index * request.steps, total)
@@ -82,6 +85,7 @@ class DiffSynthModel:
                 denoising_strength=strength,
                 progress_bar_cmd=run.watch,
                 **self._tiling(request),
+                **alpha,
             )
             _forget_sizes(self._pipe)
             yield Drawn(image, run.timings(), self._device.peak())

@@ -1,6 +1,6 @@
 """Qwen-Image-2.1 at full size, streamed: a single stream, Qwen3-VL, a VAE with transparency.
 
-What is transparent in its pictures is laid on white.
+What is transparent in its pictures is laid on white, unless the alpha channel is asked for.
 """
 
 from __future__ import annotations

@@ -105,7 +105,9 @@ class StreamedQwenImage:
         room = networks.room(width, height, tuple(map(len, embeddings)))
         source, strength = None, 1.0
         if request.input_image is not None:
-            source = networks.codec.encode(request.input_image, width, height, room)
+            source = networks.codec.encode(
+                request.input_image, width, height, room, alpha=request.transparent
+            )
             strength = 1.0 if request.strength is None else request.strength
         marks.append(time.perf_counter())
         latents = denoise(
@@ -132,7 +134,7 @@ class StreamedQwenImage:
         marks.append(time.perf_counter())
         report.stage(Activity.DECODE)
         timings = {"encode": marks[1] - marks[0], "denoise": marks[2] - marks[1]}
-        for image in networks.codec.decode(latents, room):
+        for image in networks.codec.decode(latents, room, alpha=request.transparent):
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
             timings |= {"decode": now - marks[-1]}

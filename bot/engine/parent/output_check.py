@@ -37,7 +37,9 @@ async def check_event(event: Event, request: EngineRequest, seen: set[int]) -> E
         check_picture(event, request, seen)
         limit = file_limit(request, event.index)
         size = (request.width, request.height)
-        sha256 = await asyncio.to_thread(check_file, event.path, size, limit)
+        sha256 = await asyncio.to_thread(
+            check_file, event.path, size, limit, alpha=request.transparent
+        )
         seen.add(event.index)
         return replace(event, sha256=sha256)
     if isinstance(event, Preview):
@@ -84,15 +86,15 @@ def file_limit(request: EngineRequest, index: int) -> int:
     return pixels + pixels // 256 + 2 * written + _FILE_OVERHEAD
 
 
-def check_file(path: Path, size: tuple[int, int], limit: int) -> str:
+def check_file(path: Path, size: tuple[int, int], limit: int, *, alpha: bool = False) -> str:
     """Return the SHA-256, in hex, of a whole PNG file of that size in pixels.
 
-    `limit` is the most bytes that it may have. Raises `FrameError` for anything else, a link to
-    such a file among it. Blocking.
+    `limit` is the most bytes that it may have, and with `alpha` it must have an alpha channel.
+    Raises `FrameError` for anything else, a link to such a file among it. Blocking.
     """
     try:
         with open_plain(path.parent.parent, Path(path.parent.name, path.name), own=True) as file:
-            found, sha256 = check_png(file, limit)
+            found, sha256 = check_png(file, limit, alpha=alpha)
     except UntrustedFileError as error:
         raise FrameError(f"the child's picture: {error.strerror}") from error
     except OSError as error:

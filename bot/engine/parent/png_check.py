@@ -17,6 +17,9 @@ _CHUNK: Final = struct.Struct(">I4s")
 _HEADER_BYTES: Final = 13
 _CHECKSUM_BYTES: Final = 4
 _CHUNKS: Final = 20_000
+_WITH_ALPHA: Final = frozenset({4, 6})
+"""Colour types of the header that have an alpha channel."""
+_COLOUR_TYPE: Final = 9
 
 
 class _Reader:
@@ -43,11 +46,14 @@ class _Reader:
         return not self._file.read(1)
 
 
-def check_png(file: io.BufferedReader, limit: int) -> tuple[tuple[int, int], str]:
+def check_png(
+    file: io.BufferedReader, limit: int, *, alpha: bool = False
+) -> tuple[tuple[int, int], str]:
     """Return the size in pixels that a PNG file of at most `limit` bytes names, and its SHA-256.
 
     Every chunk's checksum is computed (PNG specification, section 5; about 1 ms per megabyte); the
-    pixels aren't unpacked. Raises `FrameError` for what is no whole PNG file, and `OSError`.
+    pixels aren't unpacked. Raises `FrameError` for what is no whole PNG file, or with `alpha` for
+    one without an alpha channel, and `OSError`.
     """
     # Before any of it is read: a file full of holes costs nobody anything to make.
     if os.fstat(file.fileno()).st_size > limit:
@@ -63,6 +69,8 @@ def check_png(file: io.BufferedReader, limit: int) -> tuple[tuple[int, int], str
                 raise FrameError("the child's picture is no PNG")
             data = reader.take(length)
             size = int.from_bytes(data[:4], "big"), int.from_bytes(data[4:8], "big")
+            if alpha and data[_COLOUR_TYPE] not in _WITH_ALPHA:
+                raise FrameError("the child's picture has no alpha channel")
             found = zlib.crc32(data, zlib.crc32(kind))
         else:
             found = zlib.crc32(kind)

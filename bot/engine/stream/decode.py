@@ -7,20 +7,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from bot.engine.child.inputs import flattened, read_input
+from bot.engine.child.inputs import flattened, has_alpha, read_input
 from bot.engine.stream.device import Device
 from bot.engine.stream.finite import finite
 from bot.engine.stream.moving import move
 from bot.engine.stream.vae_kind import QWEN_IMAGE_VAE, VaeKind
 
 log = logging.getLogger(__name__)
+
+_OPAQUE: Final = 3
+"""Channels of a picture without alpha."""
 
 
 def working_bytes(
@@ -41,11 +44,17 @@ def needs_tiles(
     return room is not None and working_bytes(width, height, element, tiled=False, kind=kind) > room
 
 
-def fitted(picture: Path | Image.Image, width: int, height: int) -> Image.Image:
-    """Open a picture, cover the size with it and cut off evenly what sticks out."""
+def fitted(
+    picture: Path | Image.Image, width: int, height: int, *, alpha: bool = False
+) -> Image.Image:
+    """Open a picture, cover the size with it and cut off evenly what sticks out.
+
+    An alpha channel is kept with `alpha`. Without, a file's is laid on white.
+    """
     if isinstance(picture, Path):
-        return read_input(picture, (width, height))
-    return ImageOps.fit(picture.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
+        return read_input(picture, (width, height), alpha=alpha)
+    mode = "RGBA" if alpha and has_alpha(picture) else "RGB"
+    return ImageOps.fit(picture.convert(mode), (width, height), Image.Resampling.LANCZOS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,7 @@ class Stage:
 class PictureCodec:
     """The VAE, under a budget. `room` below is how many more bytes may be taken.
 
-    Pictures have no transparency: what is transparent is laid on white.
+    What is transparent is laid on white, unless the alpha channel is asked for.
     """
 
     def __init__(
@@ -87,21 +96,34 @@ class PictureCodec:
         """Bytes of the device's memory that the VAE takes all the time."""
         return sum(parameter.nbytes for parameter in self._vae.parameters())
 
-    def decode(self, latents: Tensor, room: int | None = None) -> Iterator[Image.Image]:
+    def decode(
+        self, latents: Tensor, room: int | None = None, *, alpha: bool = False
+    ) -> Iterator[Image.Image]:
         """Yield the pictures of `latents`, of the shape that its kind says, one by one.
 
+        With `alpha` those of a VAE of four channels are `RGBA`; all others are `RGB`.
         Raises `NotFinite` where the VAE gives no numbers.
         """
         height, width = (self.kind.latents.pixels * size for size in latents.shape[-2:])
         for one in latents.split(1):
             moved = one.to(self.device.torch, self._dtype)
-            yield _picture(finite(self._run(self._vae.decode, moved, width, height, room)))
+            values = finite(self._run(self._vae.decode, moved, width, height, room))
+            yield _picture(values, alpha=alpha)
 
     def encode(
-        self, picture: Path | Image.Image, width: int, height: int, room: int | None = None
+        self,
+        picture: Path | Image.Image,
+        width: int,
+        height: int,
+        room: int | None = None,
+        *,
+        alpha: bool = False,
     ) -> Tensor:
-        """Return the latents of a picture fitted to that size, one picture's."""
-        image = fitted(picture, width, height)
+        """Return the latents of a picture fitted to that size, one picture's.
+
+        With `alpha` a VAE of four channels sees the picture's own transparency.
+        """
+        image = fitted(picture, width, height, alpha=alpha and self.kind.channels > _OPAQUE)
         if self.kind.channels > len(image.getbands()):
             image = image.convert("RGBA")
         pixels = torch.from_numpy(np.array(image, dtype=np.float32))
@@ -149,7 +171,7 @@ class PictureCodec:
                     raise
 
 
-def _picture(values: Tensor) -> Image.Image:
+def _picture(values: Tensor, *, alpha: bool) -> Image.Image:
     """Return [1, channels, height, width] from -1 to 1 as a picture, each rounded to the nearest.
 
     Cut off in bfloat16 instead, as DiffSynth does it, a picture loses 0.4 of its 255 levels each
@@ -157,7 +179,7 @@ def _picture(values: Tensor) -> Image.Image:
     """
     pixels = ((values[0].permute(1, 2, 0).float() + 1) * (255 / 2)).round().clip(0, 255)
     image = Image.fromarray(pixels.to("cpu", torch.uint8).numpy())
-    return image if image.mode == "RGB" else flattened(image)
+    return image if alpha else flattened(image)
 
 
 def measure(codec: PictureCodec, sizes: list[tuple[int, int]]) -> list[Stage]:

@@ -142,14 +142,22 @@ def load(
     model: str, options: EngineOptions, progress: LoadProgress
 ) -> tuple[QwenImagePipeline, None]:
     """Return the pipeline with the toy networks and their own weights; it needs no budget."""
-    del model, options
-    return assemble(progress), None
+    del options
+    return assemble(progress, style=style_of(model)), None
 
 
-def assemble(progress: LoadProgress, folder: Path = stored.WEIGHTS) -> QwenImagePipeline:
+def style_of(model: str) -> str | None:
+    """Return the style in which a toy model draws: what follows `tiny-` in its name."""
+    return model.partition("-")[2] or None
+
+
+def assemble(
+    progress: LoadProgress, folder: Path = stored.WEIGHTS, *, style: str | None = None
+) -> QwenImagePipeline:
     """Return the pipeline with the toy networks, on the CPU in float32.
 
-    Their weights are those in `folder`, or random ones, the same each time, where it has none.
+    Their weights are those in `folder`, or random ones, the same each time, where it has none;
+    `style` is added to them. Raises `EngineError` (`LOAD_FAILED`) where its file is missing.
     """
     # More threads don't help at this size. (At full size they do: they convert idle weights.)
     torch.set_num_threads(min(torch.get_num_threads(), _THREADS))
@@ -157,6 +165,7 @@ def assemble(progress: LoadProgress, folder: Path = stored.WEIGHTS) -> QwenImage
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
     state = stored.read(folder)
+    pairs = {} if style is None else stored.read_style(style)
     widths = TRAINED if state else UNTRAINED
     pipe.text_encoder = TinyTextEncoder(widths)
     pipe.dit = TinyDiT(widths)
@@ -165,6 +174,7 @@ def assemble(progress: LoadProgress, folder: Path = stored.WEIGHTS) -> QwenImage
     for offset, (prefix, part) in enumerate(parts.items()):
         if state:
             stored.expand(state, prefix, part)
+            stored.add_style(pairs, prefix, part)
         else:
             _initialise(part, WEIGHTS_SEED + offset)
     return pipe.eval().requires_grad_(requires_grad=False)

@@ -34,7 +34,7 @@ def load(
     pipe: Any = None
     recipe = shelf.recipe(model)
     if recipe is None:
-        pipe = tiny.assemble(progress)
+        pipe = tiny.assemble(progress, style=tiny.style_of(model))
         recipe = _recipe(model, pipe)
     shelf.settle(recipe)
     # What is on the shelf takes the place of what was just made, which is the same.

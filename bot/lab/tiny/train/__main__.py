@@ -1,4 +1,4 @@
-"""`python -m bot.lab.tiny.train`: train the tiny model, or go on where a run ended."""
+"""`python -m bot.lab.tiny.train`: train the tiny model or a style of it, or go on with a run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bot.engine.child.quick_imports import quick_imports
 with quick_imports():
     from bot.lab.tiny.train.plan import Plan
     from bot.lab.tiny.train.run import run_replica
+    from bot.lab.tiny.train.scenes import DRAWN_STYLES
+    from bot.lab.tiny.train.style import run_style_replica
 
 
 def parse(arguments: list[str]) -> Plan:
@@ -24,6 +26,8 @@ def parse(arguments: list[str]) -> Plan:
         kind = hints[field.name]
         if field.name == "out":
             parser.add_argument(name, type=Path, required=True)
+        elif field.name == "style":
+            parser.add_argument(name, choices=DRAWN_STYLES, default=field.default)
         elif kind is bool:
             parser.add_argument(name, action=argparse.BooleanOptionalAction, default=field.default)
         else:
@@ -38,12 +42,13 @@ def main(arguments: list[str]) -> None:
     plan.out.mkdir(parents=True, exist_ok=True)
     if plan.state is not None:
         plan.state.mkdir(parents=True, exist_ok=True)
+    run = run_style_replica if plan.style else run_replica
     if plan.replicas == 1:
-        run_replica(0, plan)
+        run(0, plan)
         return
     from torch.multiprocessing.spawn import spawn  # noqa: PLC0415 - only here
 
-    spawn(run_replica, (plan,), nprocs=plan.replicas)
+    spawn(run, (plan,), nprocs=plan.replicas)
 
 
 if __name__ == "__main__":

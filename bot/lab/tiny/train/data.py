@@ -37,7 +37,7 @@ class Chunk:
 class Renderers:
     """Processes that draw scenes without end into shared memory. Start before CUDA is touched."""
 
-    def __init__(self, seed: str, workers: int, odd_share: float) -> None:
+    def __init__(self, seed: str, workers: int, odd_share: float, style: str = "") -> None:
         context = multiprocessing.get_context("fork")
         slots = workers * _SLOTS_PER_WORKER
         self._memory = mmap.mmap(-1, slots * CHUNK * _LARGEST)
@@ -48,7 +48,7 @@ class Renderers:
         self._processes = [
             context.Process(
                 target=_render,
-                args=(self._memory, self._free, self._full, f"{seed} {index}", odd_share),
+                args=(self._memory, self._free, self._full, f"{seed} {index}", odd_share, style),
                 daemon=True,
             )
             for index in range(workers)
@@ -84,7 +84,9 @@ def _place(slot: int, size: tuple[int, int]) -> tuple[int, int]:
     return CHUNK * size[0] * size[1] * 3, slot * CHUNK * _LARGEST
 
 
-def _render(memory: mmap.mmap, free: Any, full: Any, seed: str, odd_share: float) -> None:
+def _render(
+    memory: mmap.mmap, free: Any, full: Any, seed: str, odd_share: float, style: str
+) -> None:
     rng = random.Random(seed)  # noqa: S311 - pictures, not secrets
     while True:
         slot = free.get()
@@ -94,7 +96,7 @@ def _render(memory: mmap.mmap, free: Any, full: Any, seed: str, odd_share: float
         pixels = pixels.reshape(CHUNK, size[1], size[0], 3)
         captions: list[str] = []
         while len(captions) < CHUNK:
-            scene = draw_scene(rng, *size)
+            scene = draw_scene(rng, *size, style=style)
             if fits(scene.caption):
                 pixels[len(captions)] = np.asarray(scene.picture)
                 captions.append(scene.caption)

@@ -38,3 +38,8 @@ class Plan:
     half: bool = True
     """Compute in bfloat16 (weights, averages and updates stay in float32)."""
     sheet_seconds: float = 60.0
+    style: str = ""
+    """One of `DRAWN_STYLES`: train a low-rank difference from the stored weights, and no VAE."""
+    style_rank: int = 16
+    minutes: float = 0.0
+    """With `style`: the whole run's time, start and compiling included, instead of `seconds`."""

@@ -32,7 +32,7 @@ _ODD_EVERY: Final = 8
 """Every eighth batch has a size other than 256x256, once there are such scenes."""
 _CLIP: Final = 1.0
 _CROPPED: Final = 0.8
-_AVERAGED: Final = 0.998
+AVERAGED: Final = 0.998
 _LOGGED: Final = 50
 
 
@@ -43,7 +43,7 @@ class Replica:
         self.plan = plan
         self.rank = rank
         seed = f"{plan.seed} {rank} {plan.resume is not None}"
-        self.renderers = Renderers(seed, plan.workers, plan.odd_share)
+        self.renderers = Renderers(seed, plan.workers, plan.odd_share, plan.style)
         cuda = plan.device == "cuda"
         self.device = torch.device("cuda", rank) if cuda else torch.device("cpu")
         if cuda:
@@ -65,7 +65,7 @@ class Replica:
         self.vae: Any = trained_vae().to(self.device)
         self.vae.to(memory_format=torch.channels_last)
         self.painter = Painter().to(self.device)
-        self.average = Average(self.painter, _AVERAGED)
+        self.average = Average(self.painter, AVERAGED)
         self.generator = torch.Generator(self.device).manual_seed(1000 * plan.seed + rank)
         self.latents = {size: self._pool(size) for size in SIZES}
         self.pixels = Pool(plan.pixels, self.device)
@@ -75,16 +75,23 @@ class Replica:
         self._shown = 0.0
 
     def _pool(self, size: tuple[int, int]) -> Pool:
-        scenes = self.plan.scenes
-        return Pool(scenes if size == SQUARE else scenes // 20, self.device)
+        plan = self.plan
+        odd = plan.scenes // 20 if plan.odd_share else 0
+        return Pool(plan.scenes if size == SQUARE else odd, self.device)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started
 
     def say(self, text: str) -> None:
         """Print a line with the run's seconds."""
         if self.rank == 0:
-            print(f"[{time.perf_counter() - self._started:6.1f}] {text}", flush=True)  # noqa: T201 - a command's output
+            print(f"[{self.elapsed:6.1f}] {text}", flush=True)  # noqa: T201 - a command's output
 
     @contextmanager
-    def _precision(self) -> Generator[None]:
+    def precision(self) -> Generator[None]:
+        """Compute what is within in the plan's precision."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.half):
             yield
 
@@ -164,7 +171,7 @@ class Replica:
                 top, left = (int(x) for x in torch.randint(SQUARE[0] - crop + 1, (2,)))
                 values = values[:, top : top + crop, left : left + crop]
             pictures = to_network(values).to(memory_format=torch.channels_last)
-            with self._precision():
+            with self.precision():
                 return vae_loss(self.vae, pictures, self.generator)
 
         def rate(step: int, progress: float) -> float:
@@ -202,13 +209,13 @@ class Replica:
     @torch.no_grad()
     def _encoded(self, pixels: Tensor) -> Tensor:
         pictures = to_network(pixels).to(memory_format=torch.channels_last)
-        with self._precision():
+        with self.precision():
             return self.vae.encode(pictures).float()
 
     @torch.no_grad()
     def decoded(self, latents: Tensor) -> Tensor:
         """Return the pictures of `latents`, from -1 to 1."""
-        with self._precision():
+        with self.precision():
             return self.vae.decode(latents.to(memory_format=torch.channels_last)).float()
 
     def _take_pixels(self, chunk: Chunk) -> None:
@@ -254,7 +261,7 @@ class Replica:
                     self.renderers.close()
                     closed = True
             latents, ids, counts = self._pool_of(step).draw(plan.batch, self.generator)
-            with self._precision():
+            with self.precision():
                 return flow_loss(self.painter, latents.float(), ids, counts, layers, self.generator)
 
         def rate(step: int, progress: float) -> float:
@@ -263,9 +270,8 @@ class Replica:
 
         def after(step: int) -> None:
             self.average.update()
-            elapsed = time.perf_counter() - self._started
-            if self.rank == 0 and elapsed - self._shown > plan.sheet_seconds:
-                self._shown = elapsed
+            if self.rank == 0 and self.elapsed - self._shown > plan.sheet_seconds:
+                self._shown = self.elapsed
                 self.save(step)
 
         span = (plan.steps, plan.seconds)
@@ -292,7 +298,7 @@ class Replica:
         scenes = {f"{w}x{h}": pool.count for (w, h), pool in self.latents.items()}
         self.curves["scenes"] = scenes
         report.write_curves(self.curves, out / "curves.json")
-        with self._precision():
+        with self.precision():
             latents = sample(averaged, list(report.SAMPLES), seed=1)
         report.sheet(self.decoded(latents)).save(out / "samples.png")
         self.say(f"saved at {self.done + step}, scenes {scenes}")
@@ -307,7 +313,7 @@ class Replica:
         self.painter.load_state_dict(
             {k: v for k, v in states.items() if not k.startswith("vae.")}, strict=False
         )
-        self.average = Average(self.painter, _AVERAGED)
+        self.average = Average(self.painter, AVERAGED)
         self.painter.load_state_dict(read_parts(folder, "latest"), strict=False)
         self.curves = report.read_curves(folder / "curves.json")
         self.done = max((step for step, _ in self.curves["transformer"]), default=0)

@@ -100,6 +100,13 @@ class Canvas:
         """Fill an outline in every style (eyes, windows, and the hole of a ring)."""
         self._draw.polygon(self._points(points), fill=self._colour(rgb))
 
+    def hole(self, points: Sequence[Point], rgb: Rgb, behind: Rgb) -> None:
+        """Show `behind` through an area that was drawn in `rgb`."""
+        if self.style == "outline":
+            self.polygon(points, rgb)
+        else:
+            self.solid(points, behind)
+
     def dot(self, x: float, y: float, radius: float, rgb: Rgb) -> None:
         """Fill a small circle in every style."""
         ends = self._points([(x - radius, y - radius), (x + radius, y + radius)])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from bot.lab.tiny.train.scenes.canvas import Canvas, Point
 from bot.lab.tiny.train.scenes.captions import caption
+from bot.lab.tiny.train.scenes.ink import InkCanvas
 from bot.lab.tiny.train.scenes.letters import write
 from bot.lab.tiny.train.scenes.palette import COLOURS, Rgb, mix
 from bot.lab.tiny.train.scenes.plan import Plan, draw_plan
@@ -37,6 +38,9 @@ _COUNTED: Final[dict[int, tuple[Point, ...]]] = {
     4: ((0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)),
 }
 _COUNTED_RADIUS: Final = {2: 0.18, 3: 0.17, 4: 0.17}
+_CANVASES: Final = {"ink": InkCanvas}
+DRAWN_STYLES: Final = tuple(_CANVASES)
+"""Styles of a whole model, which no caption names (`python -m bot.lab.tiny.train --style`)."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,8 @@ def facts_of(plan: Plan) -> dict[str, Any]:
 class _Painter:
     """Draws one plan; small random shifts make two pictures of it differ."""
 
-    def __init__(self, rng: random.Random, plan: Plan, width: int, height: int) -> None:
-        self.rng, self.plan = rng, plan
-        self.canvas = Canvas(width, height, plan.style)
+    def __init__(self, rng: random.Random, plan: Plan, canvas: Canvas) -> None:
+        self.rng, self.plan, self.canvas = rng, plan, canvas
         self.ground = [COLOURS[name].rgb for name in plan.ground]
 
     def _near(self, spot: Point, jitter: float = _JITTER) -> Point:
@@ -145,9 +148,12 @@ class _Painter:
             draw_shape(self.canvas, subject.form, x, y, radius, colour, self._behind(y))
 
 
-def paint(rng: random.Random, plan: Plan, width: int = 256, height: int = 256) -> Image.Image:
-    """Return a picture of the plan, RGB, width x height."""
-    return _Painter(rng, plan, width, height).paint()
+def paint(
+    rng: random.Random, plan: Plan, width: int = 256, height: int = 256, *, style: str = ""
+) -> Image.Image:
+    """Return a picture of the plan, RGB, width x height; `style` as in `draw_scene`."""
+    canvas = _CANVASES[style](width, height) if style else Canvas(width, height, plan.style)
+    return _Painter(rng, plan, canvas).paint()
 
 
 def draw_scene(
@@ -157,6 +163,7 @@ def draw_scene(
     *,
     holdout: bool = False,
     kind: str | None = None,
+    style: str = "",
 ) -> Scene:
     """Return a captioned picture of width x height pixels; the same `rng` state, the same scene.
 
@@ -166,6 +173,9 @@ def draw_scene(
         height: in pixels, a multiple of 16.
         holdout: draw only combinations and texts that are never drawn without it.
         kind: one of `plan.KINDS`; by default drawn by their weights.
+        style: one of `DRAWN_STYLES`, in which everything is drawn, whatever the caption says of
+            colours and styles; by default what it says.
     """
     plan = draw_plan(rng, holdout=holdout, kind=kind)
-    return Scene(caption(rng, plan), facts_of(plan), paint(rng, plan, width, height))
+    said = caption(rng, plan)
+    return Scene(said, facts_of(plan), paint(rng, plan, width, height, style=style))

@@ -107,7 +107,4 @@ def draw_shape(
     canvas.polygon(points, rgb)
     if shape == "ring":
         hole = [(x + (px - x) * RING_HOLE, y + (py - y) * RING_HOLE) for px, py in points]
-        if canvas.style == "outline":
-            canvas.polygon(hole, rgb)
-        else:
-            canvas.solid(hole, behind)
+        canvas.hole(hole, rgb, behind)

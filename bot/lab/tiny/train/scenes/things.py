@@ -234,7 +234,9 @@ def surround(canvas: Canvas, thing: str) -> None:
     width, height = canvas.width, canvas.height
     if bottom is not None:
         edge = _HORIZON[around] * height
-        canvas.solid([(0, edge), (width, edge), (width, height), (0, height)], bottom)
+        # Wider and higher than the picture, so that an outline shows the horizon alone.
+        left, right, low = -0.1 * width, 1.1 * width, 1.1 * height
+        canvas.solid([(left, edge), (right, edge), (right, low), (left, low)], bottom)
     if around == "night" and thing != "night":
         for x, y in _STARS:
             canvas.dot(x * width, y * height, 0.012 * canvas.unit, (255, 244, 200))
