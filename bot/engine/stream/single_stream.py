@@ -14,7 +14,6 @@ from bot.engine.stream.block import EPSILON, Matrix
 from bot.engine.stream.budget import Peak, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout, single_layout
-from bot.engine.stream.moving import move
 from bot.engine.stream.network import Inputs
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.settings import TransformerSettings
@@ -205,10 +204,6 @@ class SingleStream:
 
     def forget(self) -> None:
         """See `TransformerNetwork`: nothing is kept."""
-
-    def move(self, device: torch.device) -> None:
-        """See `TransformerNetwork`."""
-        move(self.outer, device)
 
     def _ropes(self, work: Work, length: int) -> tuple[Tensor, Tensor]:
         """Return the rotations of a prompt of `length` tokens, and of the picture after it."""

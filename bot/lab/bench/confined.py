@@ -46,6 +46,15 @@ class _Prying:
         """See `Backend`."""
         return self._backend.load(progress)
 
+    @property
+    def held(self) -> str | None:
+        """See `Backend`."""
+        return self._backend.held
+
+    def switch(self, model: str, progress: LoadProgress) -> LoadInfo:
+        """See `Backend`."""
+        return self._backend.switch(model, progress)
+
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`."""
         found = {name: _tried(attempt) for name, attempt in _attempts(self._told).items()}
