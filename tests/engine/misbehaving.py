@@ -89,18 +89,26 @@ class Misbehaving:
             (self.folder / f"try-{tries}").touch()
             if tries < 2:
                 os.kill(os.getpid(), signal.SIGKILL)
-        if self.model == "load-waits":
+        if self.model.startswith("load-waits"):
             progress("waiting", 0.5)
             wait_for_file(self.folder / "go")
+            assert self.model == "load-waits"
         if self.model == "load-repeats":
             while True:
                 progress("reading the weights", 0.5)
                 threading.Event().wait(0.01)
-        if self.model == "load-needs-file" and not (self.folder / "weights").exists():
+        if self.model.startswith("load-needs-file") and not (self.folder / "weights").exists():
             raise EngineError(
                 EngineErrorKind.LOAD_FAILED, "weights", sentence="The file weights is missing."
             )
         return LoadInfo(self.model, "none", card_use=CARD_USE)
+
+    held = None
+
+    def switch(self, model: str, _progress) -> LoadInfo:
+        if model == "hangs":
+            wait_for_ever()
+        raise AcceleratorError("CUDA error")
 
     def generate(self, request, report):
         import spoiling  # in the child alone, whose PYTHONPATH has this folder

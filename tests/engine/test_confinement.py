@@ -12,8 +12,9 @@ from dataclasses import replace
 
 import pytest
 
+from bot.engine.child.confined import engine_policy
 from bot.engine.confinement import landlock
-from bot.engine.confinement.policy import RUN, access_policy
+from bot.engine.confinement.policy import CACHE, READ, RUN, access_policy
 from bot.engine.options import EngineOptions
 from bot.engine.parent.environment import child_environment
 from bot.engine.parent.process import EngineProcess
@@ -196,6 +197,15 @@ async def test_a_model_folder_around_the_data_is_opened_in_parts(bot):
     found = await found_by(EngineProcess("any", options=options), bot)
     done = {name for name in ("read model", "read env", "read database", "list data") if found[name] == "done"}  # fmt: skip
     assert done == {"read model"}
+
+
+def test_all_models_that_an_engine_may_be_switched_to_are_open(tmp_path):
+    models = ("Qwen/Qwen-Image", "Qwen/Qwen-Image-2.1", "tiny")
+    options = EngineOptions(tmp_path / "models", lora_path=tmp_path / "loras", models=models)
+    rules = engine_policy("tiny", options, tmp_path / "work").rules
+    for name in models[:2]:
+        assert rules[tmp_path / "models" / name] & READ == READ
+        assert rules[tmp_path / "models" / name / "fp8-cache"] & CACHE == CACHE
 
 
 def test_the_bots_own_memory_is_private():

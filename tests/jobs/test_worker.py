@@ -128,6 +128,7 @@ async def test_progress_is_told_and_loading_is_measured(queue, at_work):
 ONCE_MORE = set(EngineErrorKind) - {
     EngineErrorKind.LOAD_FAILED,
     EngineErrorKind.REFUSED,
+    EngineErrorKind.SWITCH_FAILED,
     EngineErrorKind.DISK_REFUSED,
 }
 

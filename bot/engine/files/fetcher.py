@@ -29,6 +29,7 @@ class Fetch:
         assert process.stdout is not None
         self._process = process
         self._options = options
+        self._busy = False
         self._sent = process.stdin
         self._heard = cast("BinaryIO", process.stdout)
 
@@ -48,35 +49,42 @@ class Fetch:
     def run(self, model: str, progress: LoadProgress) -> None:
         """Have a model's files downloaded; raise `EngineError` (`LOAD_FAILED`) if they cannot be.
 
-        A process that ends without a word is left to whoever looks for the files next. So is one
-        whose `progress` raises, which is ended: what it has of a file is kept.
+        Where `progress` raises, the download goes on for the next call. A process that ends without
+        a word is left to whoever looks for the files next.
         """
+        if self._busy:
+            with suppress(EngineError):  # It may be another model's, and is asked for again.
+                self._follow(progress)
         fields = {"model": model, "options": self._options.to_header()}
-        settled = False
+        with suppress(OSError, ValueError):  # ValueError: it has ended, and the pipe is closed.
+            self._sent.write(encode(Frame({"type": "fetch", **fields})))
+            self._sent.flush()
+            self._busy = True
+            self._follow(progress)
+
+    def _follow(self, progress: LoadProgress) -> None:
+        """Pass on what the process says, until it has done what it was asked for or has ended."""
         try:
-            with suppress(OSError):
-                self._sent.write(encode(Frame({"type": "fetch", **fields})))
-                self._sent.flush()
             while (frame := read_frame_blocking(self._heard)) is not None:
                 header = frame.header
-                settled = frame.type in {"fetched", "failed"}
                 if frame.type == "failed":
+                    self._busy = False
                     raise EngineError(
                         EngineErrorKind.LOAD_FAILED,
                         header["detail"],
                         sentence=header["sentence"],
                         values=header["values"],
                     )
-                if settled:
+                if frame.type == "fetched":
+                    self._busy = False
                     return
                 progress(header["stage"], header["fraction"])
-        except (FrameError, ValueError):  # ValueError: an earlier download has closed the pipe
+        except FrameError:
             pass
-        finally:
-            if not settled:
-                self._end()
+        self._end()
 
     def _end(self) -> None:
+        self._busy = False
         self._process.kill()
         with suppress(OSError):
             self._sent.close()

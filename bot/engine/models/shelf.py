@@ -98,7 +98,9 @@ class NetworkShelf:
         return None if found is None else found.network
 
     def add(self, content: Content, network: Offloadable) -> None:
-        """Take over a network that was loaded, and is in use."""
+        """Take over a network that was loaded, and is in use; one like it that waits is dropped."""
+        if content in self._waiting:  # What it is made of was not known before.
+            self._drop(self._waiting, content)
         self._used[content] = network
 
     def make_room(self, size: int) -> bool:

@@ -105,6 +105,8 @@ def assemble(
         loader = _Loader(model, options, progress, shelf, family, device_name)
         recipe = loader.recipe()
     shelf.settle(recipe)
+    if loader is None:
+        progress(mark("bringing the model back from main memory"), None)
     budget = measure()
     transformer, text, vae = recipe
     # The small ones first: the transformer takes what they leave.

@@ -21,7 +21,6 @@ from bot.engine.stream.layout import (
     modulation_layout,
 )
 from bot.engine.stream.modulation import ROWS, Modulation
-from bot.engine.stream.moving import move
 from bot.engine.stream.network import Inputs
 from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.quantize import Matmul
@@ -148,8 +147,3 @@ class DoubleStream:
     def forget(self) -> None:
         """See `TransformerNetwork`."""
         self.modulation.forget()
-
-    def move(self, device: torch.device) -> None:
-        """See `TransformerNetwork`."""
-        move(self.outer, device)
-        self.modulation.move(device)

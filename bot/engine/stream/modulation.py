@@ -44,7 +44,7 @@ class Modulation:
         self._outer = outer
         self._tables: OrderedDict[tuple[Any, ...], Table] = OrderedDict()
         self._rows = geometry.layers * ROWS + 2
-        self._now = torch.empty(self._rows, geometry.dim, dtype=dtype, device=device.torch)
+        self._now: Tensor | None = None
 
     @property
     def bytes_per_step(self) -> int:
@@ -68,12 +68,9 @@ class Modulation:
         return table
 
     def forget(self) -> None:
-        """Drop all tables."""
+        """Drop all tables, and what is on the device."""
         self._tables.clear()
-
-    def move(self, device: torch.device) -> None:
-        """Have one timestep's rows there."""
-        self._now = self._now.to(device)
+        self._now = None
 
     def _compute(self, embedding: Tensor, additions: Additions, weights: WeightStore) -> Table:
         steps, dim = embedding.shape
@@ -107,9 +104,14 @@ class Modulation:
 
     def step(self, table: Table, index: int) -> tuple[list[Tensor], Tensor]:
         """Bring timestep `index` to the device: each block's [12, dim], the end's [2, dim]."""
-        self._now.copy_(table.values[index], non_blocking=True)
-        blocks = self._now[:-2].view(self._geometry.layers, ROWS, self._geometry.dim)
-        return list(blocks.unbind()), self._now[-2:]
+        now = self._now
+        if now is None:
+            size = (self._rows, self._geometry.dim)
+            now = torch.empty(size, dtype=self._dtype, device=self._device.torch)
+            self._now = now
+        now.copy_(table.values[index], non_blocking=True)
+        blocks = now[:-2].view(self._geometry.layers, ROWS, self._geometry.dim)
+        return list(blocks.unbind()), now[-2:]
 
 
 @contextmanager

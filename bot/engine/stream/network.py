@@ -129,11 +129,7 @@ class TransformerNetwork(Protocol):
         ...
 
     def forget(self) -> None:
-        """Drop what is kept of earlier generations."""
-        ...
-
-    def move(self, device: torch.device) -> None:
-        """Have what stays beside the blocks there: in main memory, or on its own device again."""
+        """Drop what is kept of earlier generations: only `outer` is on the device then."""
         ...
 
 

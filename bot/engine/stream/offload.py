@@ -9,6 +9,7 @@ import torch
 
 from bot.engine.card_budget import CardBudget
 from bot.engine.stream.decode import PictureCodec
+from bot.engine.stream.moving import move
 from bot.engine.stream.prompts import PromptEmbedder
 from bot.engine.stream.transformer import StreamedDiT
 
@@ -67,14 +68,15 @@ class OffloadableTransformer:
         """See `Offloadable`. Its LoRAs are put away."""
         dit = self.network
         dit.use(())
+        dit.network.forget()
         dit.weights.offload()
-        dit.network.move(_CPU)
+        move(dit.network.outer, _CPU)
         dit.device.release_cache()
 
     def onload(self, budget: CardBudget | None) -> None:
         """See `Offloadable`. As many blocks return as `budget` has room for."""
         dit = self.network
-        dit.network.move(dit.device.torch)
+        move(dit.network.outer, dit.device.torch)
         dit.weights.onload()
         if budget is None:
             dit.residency.return_to(None, 0)

@@ -14,7 +14,6 @@ from bot.engine.stream.block import EPSILON, Matrix
 from bot.engine.stream.budget import Peak, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout, single_layout
-from bot.engine.stream.moving import move
 from bot.engine.stream.network import Inputs
 from bot.engine.stream.prefixes import Prefix, Prefixes
 from bot.engine.stream.quantize import Matmul
@@ -193,10 +192,6 @@ class SingleStream:
     def forget(self) -> None:
         """See `TransformerNetwork`."""
         self._prefixes.forget()
-
-    def move(self, device: torch.device) -> None:
-        """See `TransformerNetwork`."""
-        move(self.outer, device)
 
     def _ropes(self, work: Work, length: int) -> tuple[Tensor, Tensor]:
         """Return the rotations of a prompt of `length` tokens, and of the picture after it."""

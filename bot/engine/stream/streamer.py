@@ -42,6 +42,7 @@ class Streamer:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._pinned: set[Hashable] = set()
+        self._resting: set[Hashable] = set()
         self._homes: dict[Hashable, _Home] = {}
         self._slots: list[_Slot] = []
         self._order: tuple[Hashable, ...] = ()
@@ -69,6 +70,8 @@ class Streamer:
             self._pinned.add(key)
         if not resident or copied:
             home.host = self._device.keep(flat, pinned=pinned and not resident)
+        if resident and copied:
+            self._resting.add(key)
         if resident:
             home.device = flat.to(self._device.torch)
         self._homes[key] = home
@@ -85,7 +88,7 @@ class Streamer:
     @property
     def pinned_bytes(self) -> tuple[int, int]:
         """How much main memory is pinned, and how much of it was to be, in bytes."""
-        hosts = [self._homes[key].host for key in self._pinned if not self.is_resident(key)]
+        hosts = [self._homes[key].host for key in self._pinned - self._resting]
         sizes = [(host.tensor.numel(), host.pinned) for host in hosts if host is not None]
         return sum(size for size, pinned in sizes if pinned), sum(size for size, _ in sizes)
 
@@ -97,8 +100,12 @@ class Streamer:
         pinned = key in self._pinned and not rests
         if home.host is None:
             home.host = self._device.keep(home.device, pinned=pinned)
-        elif pinned and not home.host.pinned:
+            if rests:
+                self._resting.add(key)
+        elif pinned and key in self._resting:
             home.host = self._device.keep(home.host.tensor, pinned=True)
+        if not rests:
+            self._resting.discard(key)
         home.device = None
 
     def promote(self, key: Hashable) -> None:

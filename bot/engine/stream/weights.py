@@ -121,16 +121,11 @@ class WeightStore:
             self._streamer.evict(("block", index), rests=True)
         self._streamer.drop_slots()
         self._scratch, self.most = None, 0
-        self._move_small(torch.device("cpu"))
+        _move(self._small, torch.device("cpu"))
 
     def onload(self) -> None:
         """Be on the device again, where `keep` then brings blocks back."""
-        self._move_small(self._device.torch)
-
-    def _move_small(self, device: torch.device) -> None:
-        for small in self._small.values():
-            for name, tensor in small.items():
-                small[name] = tensor.to(device)
+        _move(self._small, self._device.torch)
 
     def begin(self, kind: Kind) -> None:
         """Say that all blocks' parts of `kind` will be visited in order, again and again."""
@@ -180,6 +175,12 @@ class WeightStore:
         out, width = self._scratch[: stored.numel()], self._geometry.dim
         self.widen(stored.view(-1, width), small["scales"], out.view(-1, width))
         return out
+
+
+def _move(tensors: Mapping[Any, dict[str, Tensor]], device: torch.device) -> None:
+    for each in tensors.values():
+        for name, tensor in each.items():
+            each[name] = tensor.to(device)
 
 
 def _matrices(

@@ -61,7 +61,10 @@ def write(
         return
     for network, name, stem, count, dtype in _PARTS[family]:
         with skip_model_initialization():
-            full = network(num_layers=layers) if layers and name == "transformer" else network()
+            sizes: dict[str, Any] = (
+                {"num_layers": layers} if layers and name == "transformer" else {}
+            )
+            full = network(**sizes)
             shapes = {key: tensor.shape for key, tensor in full.state_dict().items()}
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(count):
