@@ -20,6 +20,7 @@ KNOWN = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # four processes, one after another, import torch
 @pytest.mark.engine
 async def test_switches_are_timed_beside_the_bare_work(tmp_path, monkeypatch) -> None:
     from bot.lab.step.random_files import write_alike

@@ -146,6 +146,7 @@ TRANSFORMER, ENCODER = "loading the transformer", "loading the text encoder"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @in_a_child
 async def test_files_main_memory_and_what_is_shared(models, tmp_path, monkeypatch) -> None:
     """From the files, from the cache on the disk, from main memory: the same pictures."""
@@ -171,6 +172,7 @@ async def test_files_main_memory_and_what_is_shared(models, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @in_a_child
 async def test_what_cannot_be_switched_to_fails_its_job_alone(models, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
