@@ -155,6 +155,10 @@ def test_the_cache_of_a_nested_first_model_stays_where_it_is(tmp_path) -> None:
     (tmp_path / "fp8-cache").mkdir()
     assert find.cache_home(tmp_path, find.FIRST) == tmp_path
     assert find.cache_home(tmp_path, OTHER) == tmp_path / OTHER
+    # Unless it is another model's, whose files lie there: two models never share a cache.
+    (tmp_path / find.MARKER).write_text(OTHER)
+    assert find.cache_home(tmp_path, OTHER) == tmp_path
+    assert find.cache_home(tmp_path, find.FIRST) == tmp_path / find.FIRST
 
 
 @pytest.mark.parametrize("name", [FILES[4], FILES[0], FILES[12], FILES[13], FILES[14]])

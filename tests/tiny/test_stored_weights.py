@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ with quick_imports():
     from bot.engine.tiny import model as tiny
     from bot.engine.tiny import stored, streamed
 
+from bot.engine.models.shelf import NetworkShelf
 from bot.engine.options import EngineOptions
 from bot.errors import EngineError, EngineErrorKind
 from bot.lab.tiny.train.scenes.ink import PAPER, PEN
@@ -62,7 +64,7 @@ def test_a_style_is_a_small_difference():
 
 def test_without_its_file_a_style_is_not_loaded(monkeypatch, tmp_path):
     monkeypatch.setattr(stored.read_style, "__defaults__", (tmp_path,))
-    for load in (tiny.load, streamed.load):
+    for load in (tiny.load, partial(streamed.load, shelf=NetworkShelf(0))):
         with pytest.raises(EngineError) as caught:
             load("tiny-ink", EngineOptions(tmp_path), lambda *_: None)
         assert caught.value.kind is EngineErrorKind.LOAD_FAILED

@@ -11,7 +11,12 @@ from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import staged, text_of
 
 # Those that are not the job's fault, or are final at once, have tests of their own.
-OTHERS = {EngineErrorKind.LOAD_FAILED, EngineErrorKind.REFUSED, EngineErrorKind.DISK_REFUSED}
+OTHERS = {
+    EngineErrorKind.LOAD_FAILED,
+    EngineErrorKind.SWITCH_FAILED,
+    EngineErrorKind.REFUSED,
+    EngineErrorKind.DISK_REFUSED,
+}
 KINDS = sorted(set(EngineErrorKind) - OTHERS)
 
 

@@ -180,7 +180,8 @@ def cache_home(root: Path, repository: str) -> Path:
     It is beside the files. For a nested Qwen-Image, earlier versions had it in `root`, where it
     stays.
     """
-    if repository == FIRST and (root / CACHE_FOLDERS["fp8"]).is_dir():
+    cached = (root / CACHE_FOLDERS["fp8"]).is_dir()
+    if repository == FIRST and cached and holder(root) in {None, FIRST}:  # else it is another's
         return root
     return home(root, repository)
 
