@@ -72,7 +72,8 @@ def _lacking(settings: Settings, models: Sequence[ModelSpec]) -> Iterator[str]:
     for spec in models:
         if spec.published is None:
             continue
-        precision = cached_precision(spec.name, settings.image_offload, settings.image_precision)
+        root, offload = settings.image_model_path, settings.image_offload
+        precision = cached_precision(root, spec.name, offload, settings.image_precision)
         if find(settings.image_model_path, spec.name, precision)[1]:
             yield (
                 f"{spec.name} is not complete on the disk: its first picture downloads it "

@@ -136,12 +136,13 @@ class DrawingSettings(AccountSettings):
             "stock (DiffSynth's offloading: minutes a picture, for comparison)."
         ),
     )
-    image_precision: Literal["int8", "int8-fast", "fp8", "fp8-fast", "bf16"] = Field(
-        "fp8",
+    image_precision: Literal["auto", "int8", "int8-fast", "fp8", "fp8-fast", "bf16"] = Field(
+        "auto",
         description=(
             "Weights in 8-bit integers and arithmetic in bfloat16 (int8), both in 8-bit integers "
-            "(int8-fast: faster), the same in FP8 (fp8, fp8-fast: less exact), or all in bfloat16 "
-            "(bf16: twice the memory). Each form of weights has a cache of its own."
+            "(int8-fast: faster), the better of these two by a trial on the card (auto), the same "
+            "in FP8 (fp8, fp8-fast: less exact), or all in bfloat16 (bf16: twice the memory). Each "
+            "form of weights has a cache of its own."
         ),
     )
     image_cfg_norm: bool = Field(

@@ -20,6 +20,7 @@ from bot.doctor.model_disk import model_disk
 from bot.doctor.names import setting_names
 from bot.doctor.packages import optional_packages
 from bot.doctor.pictures import pictures
+from bot.doctor.precision import precision
 from bot.doctor.smoke import last_smoke
 
 
@@ -56,6 +57,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "main memory": Entry(main_memory),
     "pinned memory": Entry(pinned_memory),
     "models kept": Entry(kept_models),
+    "precision": Entry(precision),
     "compiler": Entry(compiler),
     "model files": Entry(model_files),
     "licence": Entry(licence),

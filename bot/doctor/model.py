@@ -92,7 +92,8 @@ def cache_bytes(settings: Settings, spec: ModelSpec) -> int:
 
 def stored_precision(settings: Settings, spec: ModelSpec) -> str | None:
     """Return the precision of the model's weights cache by these settings; None: it has none."""
-    return cached_precision(spec.name, settings.image_offload, settings.image_precision)
+    root, offload = settings.image_model_path, settings.image_offload
+    return cached_precision(root, spec.name, offload, settings.image_precision)
 
 
 @for_each_model

@@ -76,7 +76,8 @@ class CardUse:
     where that is it. Of the `blocks` of the model `resident` stay on the card. The others are
     fetched from main memory at each step: `pinned` of the `pin_wanted` bytes by the card itself;
     `pin_refused` where the driver gives no more. `uncompiled` says why blocks are not compiled,
-    None where they are, or are to be.
+    None where they are, or are to be. `precision` is how blocks are computed, as a value of
+    IMAGE_PRECISION, None where nobody said.
     """
 
     budget: int | None
@@ -88,6 +89,7 @@ class CardUse:
     pin_wanted: int
     pin_refused: bool
     uncompiled: str | None
+    precision: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

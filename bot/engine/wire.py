@@ -151,11 +151,13 @@ def _card_use(values: Any) -> CardUse | None:
         for name in ("foreign", "blocks", "resident", "pinned", "pin_wanted")
     }
     budget, why = values["budget"], values["uncompiled"]
+    precision = values.get("precision")
     return CardUse(
         budget=None if budget is None else int(_amount(budget)),
         bound=str(values["bound"])[:_TEXT_LIMIT],
         pin_refused=bool(values["pin_refused"]),
         uncompiled=None if why is None else str(why)[:_TEXT_LIMIT],
+        precision=None if precision is None else str(precision)[:_TEXT_LIMIT],
         **sizes,
     )
 

@@ -38,6 +38,8 @@ def card_lines(use: CardUse) -> list[str]:
     )
     why = safe(use.uncompiled or "", _WHY_LIMIT)
     lines.append(blocks.format(resident=use.resident, blocks=use.blocks, why=why))
+    if use.precision is not None:
+        lines.append(_("Precision: {precision}").format(precision=safe(use.precision, _WHY_LIMIT)))
     if use.pinned < use.pin_wanted:
         pinned = (
             _(

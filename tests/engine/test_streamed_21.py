@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from PIL import Image
 
 from bot.catalogue.models import find_model
 from bot.engine.files import find
+from bot.engine.files.find import COMPILED_FOLDER
+from bot.engine.files.precision_kept import kept_choices
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
 from bot.engine.protocol import Finished, Loading, Picture, Preview, Step
@@ -178,7 +181,8 @@ def test_turbo_draws_at_its_own_levels(tmp_path, monkeypatch, strength) -> None:
 
 
 @pytest.mark.slow
-def test_from_its_cache_alone_it_draws_the_same(tmp_path) -> None:
+def test_from_its_cache_alone_it_draws_the_same(tmp_path, caplog) -> None:
+    caplog.set_level(logging.INFO)
     from bot.engine.stream.drop import download_and_drop
 
     write(QWEN, tmp_path)
@@ -191,6 +195,31 @@ def test_from_its_cache_alone_it_draws_the_same(tmp_path) -> None:
     assert [path.parent.name for path in left.weights] == ["vae"]
     assert find.find(tmp_path, QWEN)[0] is None
     assert picture(tmp_path, "fp8", tmp_path) == first
+    # What is left is FP8's: `auto` goes on with it, and says what new files would bring.
+    assert picture(tmp_path, "auto", tmp_path) == first
+    assert "goes on in FP8" in caplog.text
+    assert not (tmp_path / QWEN / "int8-cache" / "transformer.weights").exists()
+
+
+@pytest.mark.slow
+async def test_auto_draws_as_what_it_chose_and_the_picture_says_so(folder, tmp_path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        engine = EngineProcess(QWEN, options=options(folder, "auto"))
+        try:
+            texts = ({"parameters": "x\nSteps: 2, Size: 160x96"},)
+            events = await draw_well(
+                engine, request(tmp_path, PROMPT, steps=2, guidance=1.0, texts=texts)
+            )
+        finally:
+            await engine.close()
+    ((card, chosen, _times),) = kept_choices(folder / COMPILED_FOLDER)
+    assert card == "CPU"
+    assert chosen in {"int8", "int8-fast"}
+    assert events[-1].card_use.precision == chosen
+    with Image.open(tmp_path / "0.png") as image:
+        assert image.text["parameters"] == f"x\nSteps: 2, Size: 160x96, Precision: {chosen}"
+        assert picture(folder, chosen, tmp_path) == image.tobytes()
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from types import SimpleNamespace
@@ -10,6 +11,8 @@ import pytest
 
 from bot.config.settings import Settings
 from bot.doctor import host
+from bot.engine.files.find import COMPILED_FOLDER
+from bot.engine.files.precision_kept import KEPT
 from tests.process.doctor_kit import StandIn, lora, program, whole_model
 
 QWEN, NEWER, SMALL = "Qwen/Qwen-Image", "Qwen/Qwen-Image-2512", "Qwen/Qwen-Image-2.1"
@@ -131,3 +134,19 @@ def test_the_hub_is_asked_for_each_of_them(look, monkeypatch):
     server.close()
     ((level, text, _),) = look("model hub")  # One line for one hub that is silent.
     assert (level, "cannot be reached" in text) == ("warning", True)
+
+
+def test_what_auto_chose_is_told_of_each_card(look, tmp_path, monkeypatch):
+    assert look("precision") == [("ok", "auto: int8 or int8-fast, not tried on a card yet", "")]
+    trial = {"int8_ms": 3.0, "int8_fast_ms": 2.0, "int8_fast_error": 0.01, "fp8_error": 0.03}
+    kept = tmp_path / "model" / COMPILED_FOLDER / KEPT
+    kept.parent.mkdir(parents=True)
+    value = {"precision": "int8-fast", "measured": trial}
+    kept.write_text(json.dumps({"NVIDIA GeForce RTX 3060; torch 2; 9216x3072": value}))
+    chosen = "auto: int8-fast on NVIDIA GeForce RTX 3060, where int8-fast is 1.5 times as fast"
+    assert look("precision") == [("ok", f"{chosen} as int8", "")]
+    kept.write_text("{")
+    ((level, text, _step),) = look("precision")
+    assert (level, text.endswith("cannot be read")) == ("warning", True)
+    monkeypatch.setenv("IMAGE_PRECISION", "fp8")
+    assert look("precision") == [("ok", "IMAGE_PRECISION=fp8", "")]

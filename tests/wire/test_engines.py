@@ -86,6 +86,7 @@ FREE = CardUse(
     pin_wanted=6 * GIB,
     pin_refused=True,
     uncompiled="Triton is missing",
+    precision="int8-fast",
 )
 
 
@@ -110,6 +111,7 @@ async def test_health_says_how_the_cards_are_used(pair):
     assert "Memory budget: 9.0 GiB (what is free; other programs hold 3.0 GiB)" in first_said
     assert "31 of 60 stay on the card, not compiled (Triton is missing)" in first_said
     assert "Pinned memory: 2.0 of 6.0 GiB, the driver refuses more" in first_said
+    assert "Precision: int8-fast" in first_said
     assert "Memory budget: 9.0 GiB (IMAGE_VRAM_GB)" in second_said
     assert "31 of 60 stay on the card, compiled" in second_said
     assert "as much as Windows bears" in second_said

@@ -12,6 +12,13 @@ from bot.errors import EngineError, EngineErrorKind
 from bot.errors.disk import refusal
 
 
+def with_precision(texts: Mapping[str, str], precision: str | None) -> Mapping[str, str]:
+    """Return a picture's texts with how it was computed, which only the engine knows."""
+    if precision is None or "parameters" not in texts:
+        return texts
+    return {**texts, "parameters": f"{texts['parameters']}, Precision: {precision}"}
+
+
 def save_png(image: Image.Image, path: Path, texts: Mapping[str, str]) -> None:
     """Write `image` with `texts` as text chunks (iTXt where ASCII is not enough).
 

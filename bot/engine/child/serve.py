@@ -19,7 +19,7 @@ from typing import Any, Final
 from bot.engine.child.backend import Backend
 from bot.engine.child.confined import confine_engine
 from bot.engine.child.control_tokens import without_control_tokens
-from bot.engine.child.png import save_png
+from bot.engine.child.png import save_png, with_precision
 from bot.engine.faults import Fault, account_of, diagnose, free_memory
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import Activity, EngineOptions
@@ -193,7 +193,9 @@ class Server:
                 report.stage(Activity.SAVE)
                 path = request.output_dir / f"{index}.png"
                 saving = time.perf_counter()
-                save_png(drawn.image, path, request.texts[index])
+                use = drawn.card_use
+                texts = with_precision(request.texts[index], use.precision if use else None)
+                save_png(drawn.image, path, texts)
                 for stage, seconds in drawn.timings.items():
                     timings[stage] += seconds
                 timings["save"] += time.perf_counter() - saving

@@ -93,7 +93,8 @@ class Fetch:
 
 
 def _there(model: str, options: EngineOptions) -> bool:
-    precision = cached_precision(model, options.offload, options.precision)
+    root, offload = options.model_path, options.offload
+    precision = cached_precision(root, model, offload, options.precision)
     return find(options.model_path, model, precision)[0] is not None
 
 
@@ -127,7 +128,9 @@ def _fetch(request: Frame, answers: BinaryIO) -> None:
             progress,
             repository=model,
             source=options.model_source,
-            precision=cached_precision(model, options.offload, options.precision),
+            precision=cached_precision(
+                options.model_path, model, options.offload, options.precision
+            ),
         )
     except EngineError as error:
         send("failed", detail=error.detail, sentence=error.template, values=error.values)

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 FIRST: Final = "Qwen/Qwen-Image"
 """The model whose files lie in IMAGE_MODEL_PATH itself where nothing says otherwise."""
 MARKER: Final = ".model"
+AUTO: Final = "auto"
+"""The value of IMAGE_PRECISION that leaves the choice to the engine."""
 """A file in a model's folder with the model's name; one without it is judged by its contents."""
 CACHE_FOLDERS: Final = {"fp8": "fp8-cache", "int8": "int8-cache"}
 """The folders, beside a model's files, of what is made from them: one for each form of weights."""
@@ -114,10 +116,24 @@ def _shards(folder: Path, network: Network, taken: frozenset[str]) -> tuple[list
     return present, missing
 
 
-def cached_precision(model: str, offload: str, precision: str) -> str | None:
-    """Return the precision if an engine with these settings has a weights cache, else None."""
+def cached_precision(root: Path, model: str, offload: str, precision: str) -> str | None:
+    """Return the precision if an engine with these settings has a weights cache, else None.
+
+    `auto` is settled, as far as storage goes.
+    """
     streamed = find_model(model).streamed and offload == "stream"
-    return precision if streamed and precision != "bf16" else None
+    return as_stored(root, model, precision) if streamed and precision != "bf16" else None
+
+
+def as_stored(root: Path, repository: str, precision: str) -> str:
+    """Return the precision whose weights are read for `precision`, a value of IMAGE_PRECISION.
+
+    `auto` reads INT8's, and FP8's where their weights cache is all that is left of the files.
+    """
+    if precision != AUTO or find_model(repository).published is None:
+        return "int8" if precision == AUTO else precision
+    kept = {stored: find(root, repository, stored)[0] is not None for stored in ("int8", "fp8")}
+    return "fp8" if kept["fp8"] and not kept["int8"] else "int8"
 
 
 def cache_indexes(root: Path, repository: str, precision: str | None) -> dict[str, CacheIndex]:
@@ -190,8 +206,10 @@ def cache_folder(root: Path, repository: str, precision: str) -> Path:
     """Return the weights cache of `precision`, a value of IMAGE_PRECISION.
 
     `fp8` and `fp8-fast` share one, and so do `int8` and `int8-fast`; bf16 has none and names FP8's.
+    That of `auto` is settled by `as_stored`.
     """
-    return cache_home(root, repository) / CACHE_FOLDERS.get(precision[:4], CACHE_FOLDERS["fp8"])
+    form = as_stored(root, repository, precision)[:4]
+    return cache_home(root, repository) / CACHE_FOLDERS.get(form, CACHE_FOLDERS["fp8"])
 
 
 def find(

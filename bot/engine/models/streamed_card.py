@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,10 @@ from bot.catalogue.models import find_model
 from bot.engine.card_budget import CardBudget
 from bot.engine.files.content import cache_digest, files_digest
 from bot.engine.files.find import (
+    AUTO,
     COMPILED_FOLDER,
     ModelFiles,
+    as_stored,
     cache_folder,
     cache_indexes,
     cached_precision,
@@ -30,12 +33,14 @@ from bot.engine.stream import budget as budgets
 from bot.engine.stream.compiling import KernelSet
 from bot.engine.stream.decode import PictureCodec, working_bytes
 from bot.engine.stream.device import Device, open_device
+from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import load_text_encoder, load_transformer
 from bot.engine.stream.offload import (
     OffloadableCodec,
     OffloadableEmbedder,
     OffloadableTransformer,
 )
+from bot.engine.stream.precision_choice import choose_precision
 from bot.engine.stream.prompts import PromptEmbedder, Read
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
@@ -45,6 +50,8 @@ from bot.engine.stream.transformer_kind import TransformerKind
 from bot.engine.stream.vae_kind import QWEN_IMAGE_VAE, VaeKind
 from bot.engine.stream.warming import warm_up
 from bot.words import mark
+
+log = logging.getLogger(__name__)
 
 USUAL_TEXT_TOKENS: Final = 1024
 """Two prompts of about a page each; longer ones use up room of the activations."""
@@ -147,7 +154,7 @@ class _Loader:
         self._device = open_device(device_name)
         self._device_name = device_name
         root = options.model_path
-        self._stored = cached_precision(model, "stream", options.precision)
+        self._stored = cached_precision(root, model, "stream", options.precision)
         self._files = ensure(
             root,
             progress,
@@ -157,7 +164,14 @@ class _Loader:
         )
         self._indexes = cache_indexes(root, model, self._stored)
         self._cache = cache_folder(root, model, options.precision)
-        self._precision = precision_of(options.precision)
+        self._precision = precision_of(as_stored(root, model, options.precision))
+        if options.precision == AUTO and self._precision is Precision.FP8:
+            log.info(
+                "%s goes on in FP8, whose weights cache is all that is left of its files. With its "
+                "files again (python -m bot download, or IMAGE_PRECISION=int8) it is nearer to the "
+                "model, and on most cards faster.",
+                model,
+            )
         shelf.kernels = shelf.kernels or KernelSet()
 
     def recipe(self) -> Recipe:
@@ -208,6 +222,7 @@ class _Loader:
             encoding=embedder.encoder.working_bytes(USUAL_TEXT_TOKENS),
             vae=codec.kind,
             device=self._device_name,
+            precision=self._precision,
         )
 
         def room(size: int) -> bool:
@@ -224,6 +239,12 @@ class _Loader:
             room=room,
             kernels=self._shelf.kernels,
         )
+        if self._options.precision == AUTO and self._precision is Precision.INT8:
+            self._progress(mark("trying 8-bit products on the card (once)"), None)
+            shapes = {(piece.rows, piece.columns) for piece in dit.layouts[0].pieces}
+            tokens, folder = settings.usual.image_tokens, settings.cache
+            chosen = choose_precision(sorted(shapes), tokens, dit.device.torch, folder)
+            dit.configure(settings.budget, chosen, compiled=settings.compile)
         if dit.execution.compiled and not dit.execution.kernels.ready:
             self._progress(mark("compiling the blocks (once; later starts use the cache)"), None)
             warm_up(dit)
@@ -261,18 +282,19 @@ def transformer_settings(
     encoding: int,
     vae: VaeKind = QWEN_IMAGE_VAE,
     device: str = "cuda",
+    precision: Precision | None = None,
 ) -> TransformerSettings:
     """Return the settings of the transformer, in bfloat16.
 
     `others` are bytes of the card that the other networks take, `encoding` what the text encoder
-    takes while it works.
+    takes while it works. `precision` is that of the options where it is not given.
     """
     dtype, usual = torch.bfloat16, budgets.Work(1344, 768)
     decoding = working_bytes(usual.width, usual.height, dtype.itemsize, tiled=True, kind=vae)
     return TransformerSettings(
         device=device,
         dtype=dtype,
-        precision=precision_of(options.precision),
+        precision=precision_of(options.precision) if precision is None else precision,
         budget=budget.bytes,
         foreign=budget.held_by_others,
         compile=options.compile,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.engine.card_budget import CardBudget
+from bot.engine.files.find import AUTO
 from bot.engine.protocol import CardUse
 from bot.engine.stream import budget as budgets
 from bot.engine.stream.decode import PictureCodec
@@ -53,7 +54,18 @@ class Networks:
             pin_wanted=wanted,
             pin_refused=dit.device.refuses_pinning,
             uncompiled=dit.execution.uncompiled,
+            precision=self.precision,
         )
+
+    @property
+    def precision(self) -> str:
+        """How blocks are really computed, as a value of IMAGE_PRECISION."""
+        execution = self.dit.execution
+        if execution.settings.precision is Precision.PLAIN:
+            return "bf16"
+        # Where the fast products do not work, weights are widened.
+        storage = execution.settings.precision.storage
+        return str(storage) if execution.wide else f"{storage}-fast"
 
     def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
         """Return the bytes that the VAE may take while the transformer rests; None: plenty.
@@ -69,5 +81,7 @@ class Networks:
 
 
 def precision_of(name: str) -> Precision:
-    """Return the precision that the setting's value names."""
+    """Return the precision that the setting's value names; for `auto` the one it starts from."""
+    if name == AUTO:
+        return Precision.INT8
     return Precision.PLAIN if name == "bf16" else Precision(name)

@@ -68,5 +68,7 @@ class ModelSwitch:
                 progress,
                 repository=model,
                 source=options.model_source,
-                precision=cached_precision(model, options.offload, options.precision),
+                precision=cached_precision(
+                    options.model_path, model, options.offload, options.precision
+                ),
             )

@@ -9,6 +9,7 @@ whole numbers are exact in any order.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 from bot.engine.stream import int8_kernels
+from bot.engine.stream.card_time import milliseconds
 from bot.engine.stream.int8 import GROUP
 
 
@@ -52,8 +54,6 @@ FEW_TOKENS: Final = 512
 _FEWEST: Final = 16  # rows of the smallest tensor-core product
 _WIDEN_GROUPS: Final = 128
 _BAND: Final = 8  # tiles of rows that are worked off together, so that they share columns in L2
-_TRIALS: Final = 5
-_LAUNCHES: Final = 10
 _LEAST_SHARED: Final = 99 * 1024  # of cards from the RTX 30 series on
 _WIDE_GROUPS: Final = 64  # a token of more groups gets eight warps
 
@@ -150,30 +150,9 @@ def choose(rows: int, width: int, count: int, device: torch.device) -> Tiles:
     for tiles in fitting(shared, width):
         given = (tiles, tokens, token_scale, weight, scale, bias, out)
         try:
-            found[tiles] = _milliseconds(given)
+            found[tiles] = milliseconds(partial(launch, *given), device)
         except triton.runtime.errors.OutOfResources:  # the compiler needed more than it seemed
             continue
     best = min(found, key=found.__getitem__)
     chosen[device, rows, width, count <= FEW_TOKENS] = best
     return best
-
-
-def _milliseconds(given: tuple[Any, ...]) -> float:
-    """Return what a launch takes on the card; a recorded row of them, or Python would be timed."""
-    launch(*given)  # compiled before it is recorded
-    torch.cuda.synchronize(given[1].device)
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(given[1].device)
-    with torch.cuda.stream(stream):
-        graph.capture_begin()
-        for _ in range(_LAUNCHES):
-            launch(*given)
-        graph.capture_end()
-    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    took: list[float] = []
-    for _ in range(_TRIALS):
-        began.record()
-        graph.replay()
-        ended.record()
-        ended.synchronize()
-        took.append(began.elapsed_time(ended) / _LAUNCHES)
-    return min(took)

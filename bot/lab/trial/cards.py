@@ -32,9 +32,9 @@ _SHARES: Final = (0.85, 0.5)
 _OPERATIONS: Final = 4
 # INT8 products have four times the rate of bfloat16 on these cards (the same whitepapers: 284, 660
 # and 838 TOP/s). What they reach of it, rounding of tokens included, against bfloat16 in the same
-# run: an H200, where the rate is twice that of bfloat16, took 0.225 s a step instead of 0.261 s
-# (docs/performance.md); attention, which stays, leaves 0.6 of its share.
-_INT8_RATE: Final = 4 * 0.6
+# run: an H200, where the rate is twice that of bfloat16, took 0.197 s a step instead of 0.258 s
+# (docs/performance.md): 1.31 times as fast; attention, which stays, leaves 0.65 of the rate.
+_INT8_RATE: Final = 4 * 0.65
 # Gigabytes a second that pinned memory reaches by the kind of slot: of 16 lanes of PCIe 4 the 25
 # of docs/performance.md, the others in proportion. Pageable memory: through the processor.
 _PCIE4_X16: Final = 25.0
