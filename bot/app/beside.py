@@ -24,20 +24,23 @@ def demo_settings(
 
     With `http_port` this machine may use the HTTP API without a key, unless one is set.
     """
-    http: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     if http_port is None:
-        http["api_keys"] = None
+        chosen["api_keys"] = None
     elif not os.environ.get("API_KEYS"):
-        http |= {"api_keys": NONE, "http_host": "127.0.0.1"}
-        http |= {"http_origins": frozenset[str](), "http_public_url": None}
+        chosen |= {"api_keys": NONE, "http_host": "127.0.0.1"}
+        chosen |= {"http_origins": frozenset[str](), "http_public_url": None}
         if not os.environ.get("HTTP_PORT"):
-            http["http_port"] = http_port
+            chosen["http_port"] = http_port
+    named = os.environ.get("IMAGE_MODEL_NAME")
+    if not named and not os.environ.get("IMAGE_MODELS"):
+        chosen["image_models"] = ("tiny", "tiny-ink")  # a choice that needs no download
     return load_settings(
-        **http,
+        **chosen,
         discord_token=None,
         discord_api_url=sandbox.api_url,
         data_dir=data_dir or _DATA,
-        image_model_name=os.environ.get("IMAGE_MODEL_NAME") or "tiny",
+        image_model_name=named or "tiny",
     )
 
 

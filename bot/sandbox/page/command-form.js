@@ -177,6 +177,12 @@ export class CommandForm {
     const { option } = entry;
     clearTimeout(this.timer);
     if (option.autocomplete) {
+      // Until the bot answers, Enter chooses nothing that does not fit what is typed by now.
+      if (typed) {
+        const text = entry.input.value.trim().toLowerCase();
+        const fitting = (entry.found ?? []).filter((c) => (c.label ?? c.name).toLowerCase().includes(text));
+        this.list(entry, fitting, text ? 0 : -1, false);
+      }
       this.timer = setTimeout(() => this.complete(entry), typed ? AUTOCOMPLETE_WAIT_MS : 0);
       return;
     }
@@ -191,8 +197,9 @@ export class CommandForm {
 
   async complete(entry) {
     const { options } = this.collect(true);
+    const asked = entry.input.value;
     const choices = await this.host.complete(this.leaf.path, options, entry.option.name).catch(() => []);
-    if (document.activeElement !== entry.input) return;
+    if (document.activeElement !== entry.input || entry.input.value !== asked) return;
     entry.found = choices;
     this.list(entry, choices, entry.input.value ? 0 : -1, entry.value !== undefined);
   }
