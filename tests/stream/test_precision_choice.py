@@ -62,6 +62,16 @@ def test_where_nothing_can_be_kept_it_is_measured_all_the_same(tmp_path, caplog)
     assert "cannot be kept: No such file or directory" in caplog.text
 
 
+def test_a_full_card_is_no_reason_not_to_load(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(precision_choice, "milliseconds", full)
+    assert choose_precision(SHAPES, 40, CPU, tmp_path) is Precision.INT8
+    assert "no memory to try int8-fast" in caplog.text
+    assert not (tmp_path / KEPT).exists()
+
+
 def test_where_products_do_not_work_nothing_is_kept_of_it(tmp_path, monkeypatch):
     monkeypatch.setattr(
         precision_choice, "probe_int8_matmul", lambda *_: precision_choice.Matmul.WEIGHT_ONLY

@@ -244,6 +244,7 @@ class _Loader:
             shapes = {(piece.rows, piece.columns) for piece in dit.layouts[0].pieces}
             tokens, folder = settings.usual.image_tokens, settings.cache
             chosen = choose_precision(sorted(shapes), tokens, dit.device.torch, folder)
+            dit.device.release_cache()
             dit.configure(settings.budget, chosen, compiled=settings.compile)
         if dit.execution.compiled and not dit.execution.kernels.ready:
             self._progress(mark("compiling the blocks (once; later starts use the cache)"), None)

@@ -63,7 +63,8 @@ def choose_precision(
 ) -> Precision:
     """Return the better one for products of `tokens` tokens, measured here or kept in `folder`.
 
-    Where INT8 products do not work, that is `int8`; nothing is kept of it, for a driver mends that.
+    Where INT8 products do not work, or the card is too full to try them, that is `int8`; nothing is
+    kept of it, since that changes.
     """
     known = _read(folder)
     key = _key(shapes, device)
@@ -71,7 +72,11 @@ def choose_precision(
     if found is None:
         if probe_int8_matmul(shapes, device) is not Matmul.INT8:
             return Precision.INT8
-        found = known[key] = _measured(shapes, tokens, device)
+        try:
+            found = known[key] = _measured(shapes, tokens, device)
+        except torch.OutOfMemoryError:
+            log.warning("IMAGE_PRECISION=auto: no memory to try int8-fast at this start; int8.")
+            return Precision.INT8
         _keep(folder, known)
         log.info(
             "IMAGE_PRECISION=auto: %s here; a block's products take %.2f ms in INT8 and %.2f ms in "
