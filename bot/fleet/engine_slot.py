@@ -54,8 +54,8 @@ class EngineSlot:
 
     @property
     def speed(self) -> float | None:
-        """Megapixel steps a second of late, or None before its first picture."""
-        return self.worker.speed
+        """Megapixel steps a second of late, or None before its model's first picture."""
+        return self.worker.measured.of(self.worker.session.model)
 
     @property
     def free(self) -> bool:

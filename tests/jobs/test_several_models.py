@@ -334,3 +334,67 @@ async def test_another_engine_may_have_the_model_that_one_lacks(queue, fleet):
     async with at_work(fleet):
         assert await ended(queue, job := await ask(queue, 1, OTHER)) == [JobState.GENERATED]
     assert [drawn_by(engine) for engine in (lacking, other)] == [[job.id], [job.id]]
+
+
+async def test_a_cancel_before_the_switch_leaves_the_engine_its_model(queue, fleet):
+    engine = ScriptedEngine(Script(), Script(hold_at=-1))
+    engine.held, engine.switch_s = MODEL, SWITCH_S
+    slot = await fleet.add("a", engine)
+    async with at_work(fleet):
+        await ended(queue, await ask(queue, 1))
+        job = await ask(queue, 1, OTHER)
+        await engine.holding.wait()
+        await queue.cancel(job.id, by=1)
+        assert await ended(queue, job) == [JobState.CANCELLED]
+        assert (engine.held, slot.loaded) == (MODEL, MODEL)
+        assert await ended(queue, await ask(queue, 1, OTHER)) == [JobState.GENERATED]
+        assert slot.worker.session.switched
+
+
+async def test_a_switch_after_another_jobs_loading_is_one(queue, fleet, monkeypatch):
+    """Where a job was cancelled while its model was loaded, the next one finds that model."""
+    engine = ScriptedEngine(loaded=False)
+    engine.loads, engine.switch_s = MODEL, SWITCH_S
+    slot = await fleet.add("a", engine)
+    told, publish = [], queue.feed.publish
+    monkeypatch.setattr(queue.feed, "publish", lambda one: (told.append(one), publish(one)))
+    async with at_work(fleet):
+        assert await ended(queue, await ask(queue, 1, OTHER)) == [JobState.GENERATED]
+        assert [one.model for one in told if one.kind == "loading"] == ["", OTHER]
+        assert (slot.worker.session.switched, slot.loaded) == (True, OTHER)
+
+
+@pytest.mark.parametrize(("hold_at", "switch_s"), [(-1, 0.0), (0, SWITCH_S)])
+async def test_who_cancels_after_a_switch_is_served_that_long(
+    queue, fleet, database, hold_at, switch_s
+):
+    """Else whoever asks for another model, and gives that up, had the card for nothing."""
+    engine = ScriptedEngine(Script(), Script(hold_at=hold_at))
+    engine.held, engine.switch_s = MODEL, SWITCH_S
+    await fleet.add("a", engine)
+    async with at_work(fleet):
+        await ended(queue, await ask(queue, 1))
+        job = await ask(queue, 2, OTHER)
+        await engine.holding.wait()
+        await queue.cancel(job.id, by=2)
+        await ended(queue, job)
+    spent = "SELECT gpu_seconds, refunded FROM usage WHERE job_id = ?"
+    row = (await database.read(lambda tx: tx.all(spent, (job.id,))))[0]
+    assert tuple(row) == (switch_s, 1.0)
+
+
+async def test_an_engines_speed_is_that_of_one_model(queue, fleet):
+    engine = ScriptedEngine()
+    slot = await fleet.add("a", engine)
+
+    def units(job):  # the scripted engine takes three seconds for any picture
+        return pytest.approx(job.request.megapixel_steps / 3)
+
+    async with at_work(fleet):
+        quick = await ask(queue, 1, steps=40)
+        await ended(queue, quick)
+        assert slot.speed == units(quick)
+        await fleet.unload()  # It loads another model then, which is no switch.
+        slow = await ask(queue, 1, OTHER, steps=1)
+        await ended(queue, slow)
+        assert slot.speed == units(slow)
