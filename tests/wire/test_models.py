@@ -216,7 +216,9 @@ async def test_jobs_of_a_model_that_is_gone_are_told_and_drawn_anew_by_another(s
         gone = await stage.outcome(asked)
         assert gone.id == waiting.id
         assert "Cancelled: the model tiny-ink is no longer offered." in text_of(gone)
-        await stage.outcome(first)
+        # Its model is named, though there is one alone by now; that one is not.
+        assert footer_of(gone).startswith("tiny-ink · ")
+        assert footer_of(await stage.outcome(first)).startswith("256x256 · ")
         pressed = await bob.press(gone, "Try again")
         again = await stage.outcome(pressed)
         (told,) = pressed.followups
