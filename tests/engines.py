@@ -135,6 +135,7 @@ class ScriptedEngine:
     async def load(self) -> None:
         async with self._lock:
             self._check_load(self.load_error)
+            self.held = self.loads or self.held
             self.state = EngineState.IDLE
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:

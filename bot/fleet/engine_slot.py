@@ -91,6 +91,13 @@ class EngineSlot:
         handed = self._handed
         return handed.result() if handed and handed.done() and not handed.cancelled() else None
 
+    async def load(self) -> None:
+        """Have the engine load its own model, unless it has one; raise `EngineError`."""
+        empty = self.engine.state not in READY
+        await self.engine.load()
+        if empty and self.job is None:
+            self.worker.session.model = self.engine.name  # Its last job's may have been another.
+
     def suits(
         self, job: Job, model: str, copies: Counter[str | None]
     ) -> tuple[bool, bool, tuple[bool, int], bool, float]:
