@@ -172,6 +172,8 @@ def test_a_transparent_background_is_asked_for_in_words_by_models_that_can():
     # Waiting still when the bot was given a model that draws opaque pictures alone.
     opaque = suited(request, NEWER)
     assert (opaque.transparent, opaque.full_prompt) == (False, "a fox!")
+    assert "ransparen" not in details(job_of(request), NEWER.name)
+    assert "Steps: 8," in details(job_of(composed()), TURBO)
     assert compose(Asked("a fox", transparent=False), HERE).full_prompt == "a fox"
     with pytest.raises(InvalidRequest, match=r"2512 cannot draw a transparent background\.$"):
         composed(transparent=True)
