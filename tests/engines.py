@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import io
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,10 @@ class Script:
     error: Exception | None = None
     error_at: int = 0
     hold_at: int | None = None
-    """Wait after this step (0: before the first) until `ScriptedEngine.release` is set."""
+    """Wait after this step until `ScriptedEngine.release` is set.
+
+    0: before the first step, -1: before a switch to another model.
+    """
     busy: bool = False
     """A cancel does not end the wait: it acts when that is over, as with a step that takes long."""
     preview: bytes | None = None
@@ -126,10 +129,13 @@ class ScriptedEngine:
         self.switch_s: float | None = None
         """How long it says that a switch takes; None: it draws whatever model it is asked for."""
         self.held: str | None = None
+        self.loads: str | None = None
+        """What it loads where it has none; None: what it is asked for."""
 
     async def load(self) -> None:
         async with self._lock:
             self._check_load(self.load_error)
+            self.held = self.loads or self.held
             self.state = EngineState.IDLE
 
     async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
@@ -149,11 +155,11 @@ class ScriptedEngine:
                 self.state = EngineState.LOADING
                 yield Loading("reading the weights", 0.5)
                 self._check_load(scripted or self.load_error)
-                self.held = request.model or "scripted"
+                self.held = self.loads or request.model or "scripted"
                 yield Loaded(self.held, "cpu", self.load_s, card_use=self.card_use)
             self.state = EngineState.BUSY
             timings = {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}
-            for event in self._switch(script, request.model):
+            async for event in self._switch(script, request.model):
                 yield event
                 if isinstance(event, Switched):
                     timings["switch"] = event.seconds
@@ -190,7 +196,11 @@ class ScriptedEngine:
             elif self.state is EngineState.LOADING:
                 self.state = EngineState.STOPPED
 
-    def _switch(self, script: Script, model: str | None) -> Iterator[Event]:
+    async def _switch(self, script: Script, model: str | None) -> AsyncGenerator[Event]:
+        if script.hold_at == -1:
+            await self._hold(script)
+            if self._cancelled.is_set():
+                raise GenerationCancelled
         if self.switch_s is None or model == self.held:
             return
         yield Loading("loading the transformer", 0.5)

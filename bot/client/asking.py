@@ -9,7 +9,7 @@ from typing import Any, Final
 import discord
 
 from bot.catalogue.loras import Loras
-from bot.catalogue.models import ModelSpec
+from bot.catalogue.models import MODELS, ModelSpec
 from bot.client.accept import PictureSource, Sizes, roles_of
 from bot.client.answers import reply_privately
 from bot.client.bot import ImageBot
@@ -17,7 +17,7 @@ from bot.domain.job import Job
 from bot.domain.request import ImageRequest
 from bot.jobs import derive
 from bot.jobs.chosen_model import ModelChoice, Models
-from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.compose import Asked, Surroundings, compose, no_transparency
 from bot.rules.preferences import Defaults
 from bot.words import _
 
@@ -140,13 +140,20 @@ async def ask(
     is no longer offered another one draws, and its user is told.
     """
     choice = await model_of(interaction, bot, job)
+    gone = None if job.model in {None, choice.spec.name} else job.model
+    clear = request.transparent
+    if gone is not None:
+        request = derive.drawn_by(request, choice.spec, MODELS.get(gone))
     (await loras_of(bot, choice.spec)).require(request)
     accepted = await bot.services.intake.from_interaction(
         interaction, request, model=choice.name, picture=picture
     )
-    if accepted and job.model not in {None, choice.spec.name}:
+    if accepted and gone is not None:
         sentence = _("{gone} is no longer offered; this is drawn by {model}.")
-        await reply_privately(interaction, sentence.format(gone=job.model, model=choice.spec.name))
+        told = [sentence.format(gone=gone, model=choice.spec.name)]
+        if clear and not request.transparent:
+            told.append(no_transparency(choice.spec, (await models_for(interaction, bot)).allowed))
+        await reply_privately(interaction, " ".join(told))
 
 
 def source_of(bot: ImageBot, job: Job) -> PictureSource | None:

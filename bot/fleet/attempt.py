@@ -33,6 +33,8 @@ class Attempt:
     load_s: float = 0.0
     switches_to: str = ""
     """The model that the engine is being switched to for it, if it is."""
+    switch_s: float = 0.0
+    """What that took, once it has ended, in seconds; 0 where no model was given up for it."""
     pictures: list[Picture] = field(default_factory=list[Picture])
     finished: Finished | None = None
 

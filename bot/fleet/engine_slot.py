@@ -54,8 +54,8 @@ class EngineSlot:
 
     @property
     def speed(self) -> float | None:
-        """Megapixel steps a second of late, or None before its first picture."""
-        return self.worker.speed
+        """Megapixel steps a second of late, or None before its model's first picture."""
+        return self.worker.measured.of(self.worker.session.model)
 
     @property
     def free(self) -> bool:
@@ -90,6 +90,13 @@ class EngineSlot:
         """The job that it was handed, and has not begun."""
         handed = self._handed
         return handed.result() if handed and handed.done() and not handed.cancelled() else None
+
+    async def load(self) -> None:
+        """Have the engine load its own model, unless it has one; raise `EngineError`."""
+        empty = self.engine.state not in READY
+        await self.engine.load()
+        if empty and self.job is None:
+            self.worker.session.model = self.engine.name  # Its last job's may have been another.
 
     def suits(
         self, job: Job, model: str, copies: Counter[str | None]

@@ -218,7 +218,7 @@ class Fleet:
         failure: EngineError | None = None
         for slot in [m for m in self._roster.slots.values() if m.standby is None]:
             try:
-                await slot.engine.load()
+                await slot.load()
             except EngineError as error:
                 log.warning("engine %s: the model was not loaded: %s", slot.name, error.detail)
                 failure = failure or error

@@ -63,6 +63,8 @@ class EngineSession:
 
         None before its first job, and after a switch that failed.
         """
+        self._held: str | None = None
+        """The model that it said it holds, while a job is in hand."""
         self.switched = False
         """Whether it held another model when its last job began."""
         self.cancel_asked = asyncio.Event()
@@ -92,7 +94,7 @@ class EngineSession:
             lend = self._store.inputs.lend
             await asyncio.to_thread(lend, attempt.job.id, request.input_image)
         self.loras = frozenset(name for name, _strength in request.loras)
-        held = self.model if self._engine.state in READY else None
+        held = self._held = self.model if self._engine.state in READY else None
         self.model, self.switched = model, held not in {None, model}
         attempt.switches_to = model if self.switched else ""
         cancelling = asyncio.ensure_future(self._pass_on_cancel(attempt.job.id))
@@ -106,6 +108,7 @@ class EngineSession:
                         await self._engine.cancel(attempt.job.id)
         finally:
             cancelling.cancel()
+            self.model = self._held  # It may have been cancelled, or have failed, before a switch.
         indices = sorted(picture.index for picture in attempt.pictures)
         if not attempt.finished or indices != list(range(attempt.job.request.count)):
             raise EngineError(
@@ -130,7 +133,9 @@ class EngineSession:
                 self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction, model=to))
             case Loaded():
                 self._obstacles.loaded()
-                self.model = event.model
+                self._held = event.model
+                if event.model != self.model:  # An earlier job's, which was being loaded.
+                    self.switched, attempt.switches_to = True, self.model or ""
                 self.device, self.card_use = event.device, event.card_use
                 attempt.began_at = self._timer()
                 attempt.load_s = event.seconds
@@ -138,7 +143,9 @@ class EngineSession:
                 await noted(self._queue.forecast.note_load_time(event.seconds))
                 self._tell(JobUpdate(job_id, "running"))
             case Switched(model, seconds):
-                self.model, attempt.switches_to = model, ""
+                self.model = self._held = model
+                attempt.switches_to = ""
+                attempt.switch_s = seconds if self.switched else 0.0
                 now = model or "no model, since the other could not be loaded"
                 log.info("job %s: the engine has %s after %.1f s", job_id, now, seconds)
                 self._tell(JobUpdate(job_id, "running"))
@@ -147,6 +154,7 @@ class EngineSession:
                 self._tell(JobUpdate(job_id, "compiling"))
             case Step(index, total):
                 attempt.steps, attempt.drawn = index, index / total
+                self._held = self.model
                 self._tell(JobUpdate(job_id, "step", index, total))
             case Preview(step, data):
                 self._tell(JobUpdate(job_id, "preview", step, total, preview=data))

@@ -19,6 +19,7 @@ from bot.engine.protocol import (
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.errors.disk import refusal
 from bot.fleet.attempt import Attempt, keep
+from bot.fleet.measured_speed import MeasuredSpeed
 from bot.fleet.obstacles import CRASHES, NOT_LOADED, Obstacles
 from bot.fleet.session import EngineSession
 from bot.jobs.queue import JobQueue
@@ -70,8 +71,7 @@ class GpuWorker:
         elsewhere: Callable[[Job], bool] = lambda _job: False,
     ) -> None:
         self.current: Job | None = None
-        self.speed: float | None = None
-        """Megapixel steps a second, of late and of its present model."""
+        self.measured = MeasuredSpeed()
         self.crashes = 0
         """How often in a row the engine broke down under a job."""
         self.left: str | None = None
@@ -164,7 +164,8 @@ class GpuWorker:
         try:
             images = await self._pictures(attempt)
         except GenerationCancelled:
-            spent_s, drawn = self._spent(attempt), attempt.drawn
+            # Whoever gives a job up that had a model changed has had the card for that.
+            spent_s, drawn = self._spent(attempt) or attempt.switch_s, attempt.drawn
             await self._stored(
                 lambda: self._queue.commits.record_cancelled(job, spent_s=spent_s, drawn=drawn)
             )
@@ -228,17 +229,14 @@ class GpuWorker:
 
     def _measure(self, job: Job, finished: Finished) -> None:
         if (seconds := drawn_seconds(finished.timings)) > 0:
-            now, before = job.request.megapixel_steps / seconds, self.speed
-            if before is None or self.session.switched:
-                self.speed = now
-            else:
-                self.speed = 0.7 * before + 0.3 * now
+            self.measured.note(job.model or self._queue.model, job.request.megapixel_steps, seconds)
 
     async def _limit_s(self, factor: float, job: Job) -> float | None:
         """Return the most seconds that a job may be drawn; None: no limit."""
         if not factor:
             return None
-        rates = [await self._queue.forecast.measured(job.model), self.speed and 1 / self.speed]
+        speed = self.measured.of(job.model or self._queue.model)
+        rates = [await self._queue.forecast.measured(job.model), speed and 1 / speed]
         return time_limit(job.request.megapixel_steps, rates, factor)
 
     async def _fault(self, attempt: Attempt, kind: str, sentence: str, detail: str) -> None:

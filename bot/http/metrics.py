@@ -57,7 +57,7 @@ class Metrics:
         )
         self._speeds = self._gauge(
             "imagebot_engine_speed",
-            "Megapixel steps a second of late; NaN before the first picture.",
+            "Megapixel steps a second of the model it holds, of late; NaN before one.",
             *_WHICH,
         )
         self._loaded = self._gauge(

@@ -81,7 +81,8 @@ class Models:
         None is the configured one. Raises `ModelRefused` where it is offered, and not allowed.
         """
         if name is None:
-            return self.choose(None)
+            self.require(self.offered[0])
+            return ModelChoice(self.offered[0])
         found = named(self.offered, name)
         if found is None:
             return self.choose(None, defaults)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from bot.catalogue.models import ModelSpec
 from bot.domain.job import ImageRecord, Job
 from bot.domain.request import SIZE_MULTIPLE, ImageRequest, random_seed
 from bot.errors import InvalidRequest
-from bot.jobs.compose import is_none, says_none
+from bot.jobs.compose import is_none, says_none, shaped_like, suited
 from bot.words import _
 
 # Shares of the noise that image to image begins with: enough for another composition, and little
@@ -88,3 +89,25 @@ def upscaled(job: Job, picture: ImageRecord, largest: int) -> ImageRequest:
         strength=UPSCALE_STRENGTH,
         parent=job.id,
     )
+
+
+def drawn_by(request: ImageRequest, model: ModelSpec, before: ModelSpec | None) -> ImageRequest:
+    """Return the request of the model `before` for another one, which draws it instead.
+
+    Size, steps and guidance that came from the old model's table are those of the new one's; what
+    somebody asked for is kept as far as the new one can. None: an old model that nobody knows.
+    """
+    size = request.width, request.height
+    if request.aspect is not None and request.aspect in model.sizes:
+        width, height = model.sizes[request.aspect]
+        request = request.with_changes(width=width, height=height)
+    elif max(size) > model.largest_asked:
+        request = shaped_like(request, size, model.sizes)
+    if before is not None and request.shift is None:
+        old = before.qualities.get(request.quality or before.default_quality)
+        new = model.qualities.get(request.quality or "", model.qualities[model.default_quality])
+        if old is not None and request.guidance == old.guidance:
+            request = request.with_changes(guidance=new.guidance)
+        if old is not None and request.quality and request.steps == old.steps:
+            request = request.with_changes(steps=new.steps)
+    return suited(request, model)

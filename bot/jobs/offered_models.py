@@ -24,5 +24,6 @@ class OfferedModels:
         return job.model or self.names[0]
 
     def shown(self, job: Job) -> str:
-        """Return the short name of a job's model; "" where all jobs have the same anyway."""
-        return short_name(self.of(job)) if self.several else ""
+        """Return the short name of a job's model; "" for the one that there is alone."""
+        model = self.of(job)
+        return short_name(model) if self.several or model != self.names[0] else ""

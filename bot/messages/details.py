@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bot.catalogue.lightning import is_lightning
+from bot.catalogue.models import MODELS
 from bot.domain.job import Job
 from bot.domain.request import (
     GUIDANCE_MIN,
@@ -12,6 +13,7 @@ from bot.domain.request import (
     TRANSPARENT_BEFORE,
     ImageRequest,
 )
+from bot.jobs.compose import suited
 from bot.messages.text import safe
 from bot.pictures.parameters_written import png_texts
 from bot.words import _
@@ -31,10 +33,11 @@ def details(job: Job, model: str, position: int | None = None) -> str:
     if not job.readable:
         unknown = _("How this was made can no longer be read; another version of the bot noted it.")
         return "\n".join([unknown, *_life(job)])
-    texts = png_texts(job.id, job.request.with_changes(model_negative=""), model)
+    # It may have been asked of another model, before a restart.
+    request = suited(job.request, MODELS[model]) if model in MODELS else job.request
+    texts = png_texts(job.id, request.with_changes(model_negative=""), model)
     parameters = texts[min(position or 0, len(texts) - 1)]["parameters"]
     lines = [code_block(parameters)]
-    request = job.request
     if request.style:
         lines.append(_("Style: {style}").format(style=safe(request.style, 100)))
     if (lightning := drawn_with_lightning(request)) is not None:

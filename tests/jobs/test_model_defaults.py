@@ -16,7 +16,7 @@ from bot.domain.job import Job, JobState, Target
 from bot.domain.request import ImageRequest
 from bot.errors import InvalidRequest
 from bot.jobs.compose import Asked, Surroundings, compose, suited
-from bot.jobs.derive import again, edited
+from bot.jobs.derive import again, drawn_by, edited
 from bot.messages.details import details
 from bot.pictures.parameters_written import png_texts
 from bot.rules.preferences import Defaults
@@ -172,6 +172,8 @@ def test_a_transparent_background_is_asked_for_in_words_by_models_that_can():
     # Waiting still when the bot was given a model that draws opaque pictures alone.
     opaque = suited(request, NEWER)
     assert (opaque.transparent, opaque.full_prompt) == (False, "a fox!")
+    assert "ransparen" not in details(job_of(request), NEWER.name)
+    assert "Steps: 8," in details(job_of(composed()), TURBO)
     assert compose(Asked("a fox", transparent=False), HERE).full_prompt == "a fox"
     with pytest.raises(InvalidRequest, match=r"2512 cannot draw a transparent background\.$"):
         composed(transparent=True)
@@ -205,3 +207,25 @@ def test_a_request_of_another_models_time_is_drawn_as_this_model_is():
     assert suited(replace(request, model_negative="fog", negative_prompt="rain"), QWEN) == replace(
         request, model_negative=" ", negative_prompt="rain"
     )
+
+
+def test_what_another_model_is_to_draw_has_that_ones_size_steps_and_guidance():
+    turbo = find_model(TURBO)
+    request = composed(aspect="1:1", transparent=False)
+    other = drawn_by(request, turbo, NEWER)
+    assert (other.width, other.height, other.steps, other.guidance) == (1024, 1024, 8, 1.0)
+    assert other.full_negative_prompt == ""
+    back = drawn_by(other, NEWER, turbo)
+    assert (back.width, back.height, back.steps, back.guidance) == (1328, 1328, 40, 4.0)
+    # What somebody asked for stays as far as it can.
+    newer = find_model("Qwen/Qwen-Image-2.1")
+    own = drawn_by(composed(steps=17, guidance=2.5), newer, NEWER)
+    assert (own.steps, own.guidance) == (17, 2.5)
+    # Of an enlarged picture, too, and of a model that is in no table any more.
+    large = replace(request, aspect=None, quality=None, width=2048, height=1152)
+    assert drawn_by(large, turbo, NEWER) == replace(
+        large, steps=8, guidance=1.0, model_negative="", cfg_norm=False
+    )
+    other = drawn_by(large, find_model("stabilityai/stable-diffusion-xl-base-1.0"), None)
+    assert (other.width, other.height) == (1344, 768)
+    assert (other.steps, other.guidance) == (large.steps, large.guidance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 from pathlib import Path
 
@@ -12,16 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.job import JobState
-from bot.errors import EngineError, EngineErrorKind, LimitReached
+from bot.errors import LimitReached
 from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import drawn_seconds, gpu_seconds, model_cost
 from bot.jobs.turns import Leeway
-from bot.messages.status import progress_status
 from bot.rules.limits import Limits
 from storage import jobs
-from tests.engines import Script, ScriptedEngine
-from tests.jobs.fleets import at_work, drawn_by, ended
 from tests.jobs.kit import MODEL, PLENTY, Clock, make_origin, make_request, one, open_queue, refused
 
 OTHER, RARE = "Qwen/Qwen-Image", "stabilityai/stable-diffusion-xl-base-1.0"
@@ -238,99 +234,3 @@ def test_a_switch_is_no_part_of_the_time_for_a_step():
     cost = model_cost([(3.0, timings), (3.0, {"denoise": 6.0, "total": 6.0})])
     assert (cost.rate, cost.switch_s, cost.share_s) == (2.0, 10.0, 5.0)
     assert (model_cost([]).rate, model_cost([]).charge(40.0)) == (None, 0.0)
-
-
-async def test_a_job_goes_to_the_engine_that_has_its_model(queue, fleet):
-    """And what three models ask for by turns is no reason to change them by turns."""
-    engines = {name: ScriptedEngine() for name in "abc"}
-    for name, engine in engines.items():
-        await fleet.add(name, engine)
-    models = [MODEL, OTHER, RARE]
-    async with at_work(fleet):
-        for _ in range(4):
-            for model in models:
-                await ended(queue, await ask(queue, 1, model))
-    held = [fleet.slots[name].loaded for name in "abc"]
-    assert sorted(held, key=str) == sorted(models, key=str)
-    assert [len(drawn_by(engine)) for engine in engines.values()] == [4, 4, 4]
-
-
-async def test_a_rare_model_changes_one_of_many_engines_at_a_time(queue, fleet):
-    engines = [ScriptedEngine(Script(hold_at=1)) for _ in range(3)]
-    for number, engine in enumerate(engines):
-        await fleet.add(f"e{number}", engine)
-    async with at_work(fleet):
-        same = [await ask(queue, user) for user in (1, 2, 3)]
-        for engine in engines:
-            await engine.holding.wait()
-            engine.release.set()
-        await ended(queue, *same)
-        for _ in range(5):
-            await ended(queue, await ask(queue, 4, RARE))
-            await ended(queue, await ask(queue, 5))
-    held = [slot.loaded for slot in fleet.slots.values()]
-    assert sorted(held) == sorted([MODEL, MODEL, RARE])
-    rare = [engine for engine, model in zip(engines, held, strict=True) if model == RARE]
-    assert len(drawn_by(rare[0])) == 1 + 5
-
-
-async def test_an_engine_that_was_freed_has_no_model(queue, fleet):
-    engine = ScriptedEngine()
-    slot = await fleet.add("a", engine)
-    async with at_work(fleet):
-        job = await ask(queue, 1, OTHER)
-        await ended(queue, job)
-        assert (await queue.job(job.id)).model == OTHER
-        assert slot.loaded == OTHER
-        assert slot.outlook(alone=True).model == OTHER
-        await fleet.unload()
-        assert slot.loaded is None
-        await ended(queue, await ask(queue, 1))
-        assert not slot.worker.session.switched
-
-
-def not_switched() -> EngineError:
-    return EngineError(
-        EngineErrorKind.SWITCH_FAILED, "gone", sentence="The model file x is missing."
-    )
-
-
-async def test_what_the_engine_says_that_it_holds_is_believed(queue, fleet, database, monkeypatch):
-    """A model that does not load fails its job with the sentence, and no engine breaks down."""
-    engine = ScriptedEngine(Script(), Script(error=not_switched()))
-    engine.held, engine.switch_s = MODEL, SWITCH_S
-    slot = await fleet.add("a", engine)
-    told, publish = [], queue.feed.publish
-    monkeypatch.setattr(queue.feed, "publish", lambda one: (told.append(one), publish(one)))
-    async with at_work(fleet):
-        await ended(queue, await ask(queue, 1))
-        job = await ask(queue, 1, OTHER)
-        assert await ended(queue, job) == [JobState.FAILED]
-        update = next(each for each in told if (each.job_id, each.kind) == (job.id, "loading"))
-        assert (update.model, update.stage) == (OTHER, "loading the transformer")
-        assert progress_status(update).startswith(f"🔁 Switching to {OTHER}")
-        row = await queue.job(job.id)
-        assert (row.attempts, row.error_kind) == (1, "switch_failed")
-        assert "The model file x is missing." in row.error
-        assert slot.loaded is None
-        assert (slot.worker.crashes, slot.worker.pausing, engine.unloaded.is_set()) == (
-            0,
-            False,
-            False,
-        )
-        assert await ended(queue, await ask(queue, 1)) == [JobState.GENERATED]
-        good = await ask(queue, 1, OTHER)
-        assert await ended(queue, good) == [JobState.GENERATED]
-        assert slot.loaded == OTHER
-        text = await one(database, "SELECT timings FROM jobs WHERE id = ?", good.id)
-        assert json.loads(text)["switch"] == SWITCH_S
-
-
-async def test_another_engine_may_have_the_model_that_one_lacks(queue, fleet):
-    lacking, other = ScriptedEngine(Script(error=not_switched())), ScriptedEngine()
-    for name, engine in {"a": lacking, "b": other}.items():
-        engine.held, engine.switch_s = MODEL, SWITCH_S
-        await fleet.add(name, engine)
-    async with at_work(fleet):
-        assert await ended(queue, job := await ask(queue, 1, OTHER)) == [JobState.GENERATED]
-    assert [drawn_by(engine) for engine in (lacking, other)] == [[job.id], [job.id]]

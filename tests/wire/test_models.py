@@ -8,6 +8,7 @@ import json
 import pytest
 from PIL import Image
 
+from bot.errors import EngineError, EngineErrorKind
 from bot.sandbox.scene import ADMIN_ROLE_ID
 from tests.engines import Script, ScriptedEngine
 from tests.jobs.test_loras import lora_for
@@ -177,6 +178,18 @@ async def test_a_model_is_denied_listed_and_free_again(stage):
     assert "Manage Server" in await said(refused)
 
 
+async def test_what_the_default_model_failed_is_not_drawn_by_another_unasked(sandbox, tmp_path):
+    error = EngineError(EngineErrorKind.REFUSED, "detail")
+    engine = ScriptedEngine(Script(error=error, error_at=1))
+    alice, bob = sandbox.user("alice"), sandbox.user("bob")
+    async with staged(sandbox, tmp_path / "data", engine, **SEVERAL) as stage:
+        failed = await stage.outcome(await stage.imagine("bob", "a boat"))
+        await said(await alice.slash("general", "admin model deny", model="tiny"))
+        told = await said(await bob.press(failed, "Try again"))
+        assert told == "Nobody may use the model tiny in this server."
+        assert drawn(stage) == ["tiny"]
+
+
 async def test_a_rule_set_while_a_form_is_open_holds_at_its_submission(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
     opened = await bob.slash("general", "compose", model="tiny-ink")
@@ -203,7 +216,9 @@ async def test_jobs_of_a_model_that_is_gone_are_told_and_drawn_anew_by_another(s
         gone = await stage.outcome(asked)
         assert gone.id == waiting.id
         assert "Cancelled: the model tiny-ink is no longer offered." in text_of(gone)
-        await stage.outcome(first)
+        # Its model is named, though there is one alone by now; that one is not.
+        assert footer_of(gone).startswith("tiny-ink · ")
+        assert footer_of(await stage.outcome(first)).startswith("256x256 · ")
         pressed = await bob.press(gone, "Try again")
         again = await stage.outcome(pressed)
         (told,) = pressed.followups

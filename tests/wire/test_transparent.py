@@ -74,6 +74,24 @@ async def test_it_stays_transparent_from_the_command_to_each_button(sandbox, tmp
         assert stage.engine.requests[-1].prompt == "a sticker of a cat"
 
 
+async def test_a_model_that_cannot_takes_over_and_says_so(sandbox, tmp_path):
+    bob, data = sandbox.user("bob"), tmp_path / "data"
+    async with staged(sandbox, data, image_model_name=QWEN_21) as stage:
+        first = await stage.outcome(await stage.imagine("bob", "a sticker", transparent=True))
+    async with staged(sandbox, data, image_model_name="tiny") as stage:
+        pressed = await bob.press(first, "Reroll")
+        again = await stage.outcome(pressed)
+        (told,) = pressed.followups
+        assert told.content == (
+            "Qwen/Qwen-Image-2.1 is no longer offered; this is drawn by tiny. "
+            "tiny cannot draw a transparent background."
+        )
+        job = await stage.job_of(again)
+        assert (job.request.width, job.request.height, job.request.steps) == (384, 256, 10)
+        details = (await (await bob.press(again, "Details")).answer()).content
+        assert "ransparen" not in details
+
+
 async def test_four_are_a_transparent_grid_and_a_small_limit_keeps_it(sandbox, tmp_path):
     async with staged(sandbox, tmp_path / "data", image_model_name=TURBO) as stage:
         message = await stage.outcome(
