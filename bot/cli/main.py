@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bot import __version__
+from bot.catalogue.lightning import BEST
 from bot.cli import output
 from bot.config.libraries import pass_on
 from bot.engine.confinement.kernel import keep_memory_private
@@ -84,9 +85,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         type=int,
         nargs="?",
-        const=8,
+        const=BEST,
         choices=(8, 4),
-        help="get the LoRA with which the quality fast takes 8 steps (or 4) instead",
+        help="get the LoRA with which the quality fast takes 8 steps (or 4) instead; without a "
+        "number the most that the model has a file for",
     )
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
     smoke.add_argument("--model", metavar="MODEL", help=model)
@@ -273,7 +275,7 @@ def _download(model: str | None, lightning: int | None, *, drop: bool) -> int:
 
     settings = load_settings()
     models = chosen_models(settings, model)
-    if lightning:
+    if lightning is not None:
         spec = next((spec for spec in models if spec.name in SERIES), models[0])
         sys.stdout.write(f"{download_lightning(settings, spec, lightning)}\n")
         return 0

@@ -116,7 +116,7 @@ def test_a_lora_is_right_where_one_of_them_draws_with_it(look, tmp_path, monkeyp
     assert look("LoRA files") == [
         ("ok", f"{QWEN}: 1 {where}; {hint} {QWEN} --lightning", ""),
         ("ok", f"{NEWER}: 1 {where}; {hint} {NEWER} --lightning", ""),
-        ("ok", f"{SMALL}: 2 {where}", ""),
+        ("ok", f"{SMALL}: 2 {where}; {hint} {SMALL} --lightning", ""),
         ("ok", f"{SDXL}: not used: the model draws without", ""),
     ]
 
