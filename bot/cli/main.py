@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         help="will this card do it? Two minutes, nothing is downloaded, no token is needed",
     )
     depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
+    tried = "the model that --trial is of, by its name or a part of it (default: IMAGE_MODEL_NAME)"
+    doctor.add_argument("--model", metavar="MODEL", help=tried)
     download = commands.add_parser(
         "download", help="get the models' files now; goes on where it ended"
     )
@@ -284,10 +286,17 @@ def _download(model: str | None, lightning: int | None, *, drop: bool) -> int:
 
 def _examine(options: argparse.Namespace) -> int:
     if options.trial:
+        from bot.cli.chosen import chosen_models  # noqa: PLC0415
         from bot.config.settings import load_settings  # noqa: PLC0415
         from bot.lab.trial.run import trial  # noqa: PLC0415
 
-        return trial(load_settings(), as_json=options.json)
+        settings = load_settings()
+        model = settings.model
+        if options.model is not None:
+            (model,) = chosen_models(settings, options.model)
+        return trial(settings, model, as_json=options.json)
+    if options.model is not None:
+        raise BotError("--model is of use together with --trial only.")
     from bot.doctor import finding, run  # noqa: PLC0415
 
     found = run.examine(quick=options.quick, full=options.full, only=options.only)
