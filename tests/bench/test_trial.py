@@ -277,6 +277,15 @@ def test_the_newest_is_tried_with_one_branch_and_its_own_lightning_file(newest):
     assert "download Qwen/Qwen-Image-2.1 --lightning" in "\n".join(better(NEWEST.name, found.parts))
 
 
+@pytest.mark.slow
+def test_without_room_for_the_lightning_file_the_rest_counts(tmp_path):
+    options = EngineOptions(tmp_path, confinement="auto", compile=False, vram_gb=NEWEST_GB)
+    found = run(replace(Wish.of(NEWEST, options), toy=True), print)
+    assert found.failed == {}, found.log
+    assert found.works
+    assert "Lightning" not in verdict(NEWEST.name, found.parts, found.failed)
+
+
 def test_at_full_size_it_plans_as_the_engine_does(tmp_path):
     """The blocks of test_plan_21.py, which builds the engine without the trial."""
     options = EngineOptions(tmp_path, precision="fp8")

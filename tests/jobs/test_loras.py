@@ -177,11 +177,14 @@ def test_each_model_is_drawn_fast_with_its_own_lightning_file(tmp_path):
     assert composed(seen, turbo, quality="fast").loras == ()
 
 
-def test_a_lightning_file_with_another_models_layers_draws_nothing(tmp_path):
+async def test_a_lightning_file_with_another_models_layers_draws_nothing(tmp_path, caplog):
     lora_for(tmp_path / f"{FOUR}.safetensors", "img_mlp.net.0.proj")
     known = folder(tmp_path, model=NEWEST).look()
     assert (known.lightning, known.misnamed) == (None, (FOUR,))
     assert composed(known, NEWEST, quality="fast").steps == 20
+    with caplog.at_level(logging.WARNING):
+        await LoraCache(folder(tmp_path, model=NEWEST)).start()
+    assert f"{FOUR}.safetensors has another model's layers" in caplog.text
     older = FOUR.replace("V1.0", "V0.9")
     lora_for(tmp_path / f"{older}.safetensors", "img_mlp.gate_layer")
     assert folder(tmp_path, model=NEWEST).look().lightning == Lightning(older, 4, 1.0)
