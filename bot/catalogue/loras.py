@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from bot.catalogue.lightning import Lightning, choose, is_lightning
+from bot.catalogue.lightning import Lightning, is_lightning, ranked
 from bot.catalogue.lora_family import made_for
 from bot.catalogue.lora_layers import lora_target
 from bot.catalogue.lora_rules import SUFFIX, LoraChoice, LoraRules
@@ -41,6 +41,8 @@ class Loras:
     lightning: Lightning | None = None
     fast: tuple[str, ...] = ()
     """All Lightning files, which earlier pictures may have been drawn with."""
+    misnamed: tuple[str, ...] = ()
+    """Files named as Lightning files for the model whose layers are another one's."""
     missing: tuple[str, ...] = ()
     """Files that IMAGE_LORAS names and that are not there."""
     unusable: tuple[str, ...] = ()
@@ -138,21 +140,23 @@ class LoraFolder:
                 for file in usable
                 if not ({file, file.casefold()} & taken or is_lightning(file))
             ]
-        others = [choice for choice in choices if self._is_for_another(choice)]
+        others = [c for c in choices if self.several and self._is_for_another(c.file)]
+        lightning = ranked(self.model.name, usable)
+        misnamed = tuple(one.file for one in lightning if self._is_for_another(one.file))
+        fitting = (one for one in lightning if one.file not in misnamed)
         return Loras(
             choices=tuple(choice for choice in choices if choice not in others),
-            lightning=None if self.fast_is_set else choose(self.model.name, usable),
+            lightning=None if self.fast_is_set else next(fitting, None),
             fast=tuple(filter(is_lightning, usable)),
+            misnamed=misnamed,
             missing=tuple(c.file for c in self.rules.named if c.file not in usable),
             unusable=tuple(file for file in there if file not in usable),
             others=tuple(others),
             model=self.model.name if others else "",
         )
 
-    def _is_for_another(self, choice: LoraChoice) -> bool:
-        if not self.several:
-            return False
-        target = made_for(self.path / f"{choice.file}{SUFFIX}")
+    def _is_for_another(self, file: str) -> bool:
+        target = made_for(self.path / f"{file}{SUFFIX}")
         return target not in {None, lora_target(self.model.family)}
 
 
@@ -174,6 +178,13 @@ class LoraCache:
             log.warning("IMAGE_LORAS names %s%s, which is not there", file, SUFFIX)
         for file in known.unusable:
             log.warning("no request can name the LoRA file %r: rename it", f"{file}{SUFFIX}")
+        for file in known.misnamed:
+            log.warning(
+                "%s%s has another model's layers: fast of %s leaves it out",
+                file,
+                SUFFIX,
+                self.folder.model.name,
+            )
         if known.lightning is not None:
             log.info("the quality fast draws with %s", known.lightning.file)
 

@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bot.catalogue.lightning import SERIES
+from bot.catalogue.lightning import BEST, SERIES
 from bot.catalogue.models import ModelSpec
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
@@ -150,15 +150,18 @@ def _cache_sentence(settings: Settings, spec: ModelSpec) -> str:
 def download_lightning(settings: Settings, spec: ModelSpec, steps: int) -> str:
     """Put the LoRA for a model's quality `fast` into IMAGE_LORA_PATH; return what to tell.
 
-    Raises `BotError` with one sentence.
+    `steps` may be `BEST`. Raises `BotError` with one sentence.
     """
     name = spec.name
     series = SERIES.get(name)
     if series is None:
         raise BotError(f"There is no Lightning file for {name}, only for {', '.join(SERIES)}.")
+    if steps not in (BEST, *series.steps):
+        there = " or ".join(map(str, series.steps))
+        raise BotError(f"The Lightning file for {name} has {there} steps, not {steps}.")
     from bot.engine.files.download import download  # noqa: PLC0415 - safetensors takes a moment
 
-    folder, file = settings.image_lora_path, series.published(steps)
+    folder, file = settings.image_lora_path, series.published(steps or series.steps[0])
     path = folder / file
     if not path.is_file() or damage(path):
         with suppress(OSError):  # The download itself says what is in the way.
@@ -174,11 +177,14 @@ def download_lightning(settings: Settings, spec: ModelSpec, steps: int) -> str:
                 setting="IMAGE_LORA_PATH",
             )
     if not path.is_file():
-        raise BotError(f"{series.repository} does not publish {file} any more.")
+        raise BotError(f"{series.repository} does not publish {file}.")
     told = f"Complete: {file}, {path.stat().st_size / 1e9:.1f} GB, in {folder}."
     if settings.image_quality_fast:
         return f"{told} IMAGE_QUALITY_FAST is set and counts before it."
-    used = lora_folder(settings, spec).look().lightning
+    found = lora_folder(settings, spec).look()
+    used = found.lightning
+    if path.stem in found.misnamed:
+        return f"{told} Its layers are another model's, and the quality fast draws without it."
     if used is None:
         return f"{told} It is of use with IMAGE_OFFLOAD=stream only."
     if f"{used.file}.safetensors" != file:

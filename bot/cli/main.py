@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bot import __version__
+from bot.catalogue.lightning import BEST
 from bot.cli import output
 from bot.config.libraries import pass_on
 from bot.engine.confinement.kernel import keep_memory_private
@@ -68,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         help="will this card do it? Two minutes, nothing is downloaded, no token is needed",
     )
     depth.add_argument("--only", metavar="CHECK,…", default="", help="these checks alone")
+    tried = "the model that --trial is of, by its name or a part of it (default: IMAGE_MODEL_NAME)"
+    doctor.add_argument("--model", metavar="MODEL", help=tried)
     download = commands.add_parser(
         "download", help="get the models' files now; goes on where it ended"
     )
@@ -84,9 +87,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="STEPS",
         type=int,
         nargs="?",
-        const=8,
+        const=BEST,
         choices=(8, 4),
-        help="get the LoRA with which the quality fast takes 8 steps (or 4) instead",
+        help="get the LoRA with which the quality fast takes 8 steps (or 4) instead; without a "
+        "number the most that the model has a file for",
     )
     smoke = commands.add_parser("smoke", help="draw a picture with the settings of .env")
     smoke.add_argument("--model", metavar="MODEL", help=model)
@@ -273,7 +277,7 @@ def _download(model: str | None, lightning: int | None, *, drop: bool) -> int:
 
     settings = load_settings()
     models = chosen_models(settings, model)
-    if lightning:
+    if lightning is not None:
         spec = next((spec for spec in models if spec.name in SERIES), models[0])
         sys.stdout.write(f"{download_lightning(settings, spec, lightning)}\n")
         return 0
@@ -282,10 +286,17 @@ def _download(model: str | None, lightning: int | None, *, drop: bool) -> int:
 
 def _examine(options: argparse.Namespace) -> int:
     if options.trial:
+        from bot.cli.chosen import chosen_models  # noqa: PLC0415
         from bot.config.settings import load_settings  # noqa: PLC0415
         from bot.lab.trial.run import trial  # noqa: PLC0415
 
-        return trial(load_settings(), as_json=options.json)
+        settings = load_settings()
+        model = settings.model
+        if options.model is not None:
+            (model,) = chosen_models(settings, options.model)
+        return trial(settings, model, as_json=options.json)
+    if options.model is not None:
+        raise BotError("--model is of use together with --trial only.")
     from bot.doctor import finding, run  # noqa: PLC0415
 
     found = run.examine(quick=options.quick, full=options.full, only=options.only)

@@ -14,7 +14,7 @@ from bot.machine import nvidia
 
 SMI_S: Final = 15.0
 _GIB: Final = 2**30
-ALL_RESIDENT_GIB: Final[Mapping[str, float]] = {"qwen-image": 14.9, "qwen-image-21": 9.5}
+ALL_RESIDENT_GIB: Final[Mapping[str, float]] = {"qwen-image": 14.9, "qwen-image-21": 9.4}
 """From these budgets on every block of a family stays on the card; below it each missing GiB of
 blocks waits in main memory (docs/performance.md; that of Qwen-Image-2.1 is the plan's)."""
 

@@ -34,7 +34,7 @@ def lora_files(settings: Settings) -> Iterator[Finding]:
         return
     folder = settings.image_lora_path
     fitting: dict[str, set[str]] = {spec.name: set() for spec, _found in models}
-    wrong = list(_about_names(folder, used[0][1]))
+    wrong = [*_about_names(folder, used[0][1]), *_misnamed(folder, used)]
     for file, choosing in _files(used).items():
         path = folder / f"{file}.safetensors"
         if problem := damage(path):
@@ -80,6 +80,20 @@ def _about_names(folder: Path, found: Loras) -> Iterator[Finding]:
             f"no request can name the file {file}.safetensors",
             "rename it: letters, digits, spaces, dots, - and _",
         )
+
+
+def _misnamed(folder: Path, used: Sequence[tuple[ModelSpec, Loras]]) -> Iterator[Finding]:
+    """Tell of files that are named as Lightning files for a model and are for another one."""
+    for spec, found in used:
+        for file in found.misnamed:
+            yield Finding(
+                _CHECK,
+                Level.WARNING,
+                f"{folder / file}.safetensors has another model's layers than {spec.name}, for "
+                "whose quality fast it is named",
+                "delete it, and get it again: python -m bot download "
+                f"{spec.name} --lightning (docs/loras.md)",
+            )
 
 
 def _files(used: Sequence[tuple[ModelSpec, Loras]]) -> dict[str, list[ModelSpec]]:

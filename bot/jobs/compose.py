@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from bot.catalogue.lightning import GUIDANCE, SHIFT
+from bot.catalogue.lightning import GUIDANCE
 from bot.catalogue.lora_rules import LoraChoice
 from bot.catalogue.loras import NO_LORAS, Loras
 from bot.catalogue.models import BALANCED, ModelSpec, Quality
@@ -122,7 +122,7 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         cfg_norm=model.cfg_norm and guidance > GUIDANCE_MIN,
         strength=asked.strength,
         loras=tuple(files),
-        shift=SHIFT if lightning else None,
+        shift=lightning.shift if lightning else None,
         reuse=level.reuse,
         private=private,
         transparent=transparent,

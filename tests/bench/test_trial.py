@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.storage import Storage
+from bot.lab.trial.family import TRIED
 from bot.lab.trial.projection import Pace, picture_seconds, step_seconds
 from bot.lab.trial.run import Outcome, run
 from bot.lab.trial.whole import Whole
@@ -26,9 +29,12 @@ from bot.lab.trial.words import better, verdict
 from tests.engine.toy_files import untrained
 from tests.process.kit import ROOT
 from tests.stream.kit import streamed
+from tests.stream.test_plan_21 import resident
 
 GIB = 2**30
 TOY = MODELS["tiny"]
+NEWEST_GB = 0.1613
+QWEN, NEWEST = MODELS["Qwen/Qwen-Image"], MODELS["Qwen/Qwen-Image-2.1"]
 
 
 def wish(folder, **options) -> Wish:
@@ -102,7 +108,7 @@ def test_it_says_why_blocks_are_not_compiled_and_what_would_help(outcome):
     found, lines = outcome
     assert found.parts["compiling"]["why_not"] == "a C compiler is missing"
     assert "compiling: blocks are not compiled: a C compiler is missing" in lines
-    advice = "\n".join(better(found.parts))
+    advice = "\n".join(better("tiny", found.parts))
     assert "compiled blocks (a C compiler is missing)" in advice
     assert "a higher IMAGE_VRAM_GB" in advice
 
@@ -219,10 +225,92 @@ def test_programs_read_json_and_people_may_watch(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_other_engines_are_not_tried(tmp_path):
-    done = doctor(tmp_path, IMAGE_MODEL_NAME="Qwen/Qwen-Image-2.1")
+@pytest.mark.slow
+def test_other_engines_are_not_tried_and_one_of_several_models_may_be(tmp_path):
+    sdxl = "stabilityai/stable-diffusion-xl-base-1.0"
+    done = doctor(tmp_path, "--model", "xl base", IMAGE_MODEL_NAME="tiny")
     assert done.returncode == 1
+    assert f"does not draw with {sdxl} as" in done.stdout
     assert "python -m bot smoke" in done.stdout
+    offered = {"IMAGE_MODEL_NAME": sdxl, "IMAGE_MODELS": "tiny"}
+    assert f"does not draw with {sdxl} as" in doctor(tmp_path, **offered).stdout
+    other = doctor(tmp_path, "--model", "tiny", IMAGE_COMPILE="false", **offered)
+    assert other.returncode == 0, other.stderr
+    assert "This machine draws with tiny: about" in other.stdout
+    stock = doctor(tmp_path, "--model", "2.1", IMAGE_OFFLOAD="stock")
+    assert "does not draw with Qwen/Qwen-Image-2.1 as" in stock.stdout
+    unknown = doctor(tmp_path, "--model", "nobody")
+    assert (unknown.returncode, "There is no model 'nobody'" in unknown.stderr) == (1, True)
+
+
+@pytest.fixture(scope="module")
+def newest(tmp_path_factory) -> tuple[Outcome, list[str]]:
+    """The trial of Qwen-Image-2.1 at toy size, with a budget of fewer than all blocks."""
+    folder, lines = tmp_path_factory.mktemp("newest"), []
+    options = EngineOptions(folder, confinement="auto", compile=False, vram_gb=NEWEST_GB)
+    found = run(replace(Wish.of(NEWEST, options), toy=True, lightning_bytes=4000), lines.append)
+    return found, lines
+
+
+@pytest.mark.slow
+def test_the_newest_is_tried_with_one_branch_and_its_own_lightning_file(newest):
+    found, lines = newest
+    assert found.failed == {}, found.log
+    plan, steps, seconds = (found.parts[part] for part in ("plan", "steps", "seconds"))
+    assert plan["blocks"] == 6
+    assert 0 < plan["resident"] < 6
+    assert steps["resident_block_s"] == steps["resident_block_without_guidance_s"] > 0
+    pace = Pace(steps["resident_block_s"], steps["streamed_block_s"], steps["around_the_blocks_s"])
+    step_s = step_seconds(6, 6 - steps["resident"], pace)
+    assert seconds["step_s"] == step_s
+    assert seconds["standard_s"] == picture_seconds(40, step_s, seconds["once_s"])
+    assert seconds["fast_s"] == picture_seconds(20, step_s, seconds["once_s"])
+    # The blocks that stream come once more for the prompt, which goes through all of them.
+    bus_s = plan["streamed_bytes_a_step"] / found.parts["pinning"]["pinned_bytes_a_second"]
+    assert seconds["once_s"] > found.parts["decoding"]["seconds"]
+    assert seconds["once_s"] >= bus_s
+    assert [line.partition(":")[0] for line in lines][-2:] == ["decoding", "seconds"]
+    told = verdict(NEWEST.name, found.parts, found.failed)
+    assert re.search(
+        r"for `fast` of 20 steps, or with a Lightning file [\d.]+ s \(4 steps\)\.", told
+    )
+    assert "download Qwen/Qwen-Image-2.1 --lightning" in "\n".join(better(NEWEST.name, found.parts))
+
+
+@pytest.mark.slow
+def test_without_room_for_the_lightning_file_the_rest_counts(tmp_path):
+    options = EngineOptions(tmp_path, confinement="auto", compile=False, vram_gb=NEWEST_GB)
+    found = run(replace(Wish.of(NEWEST, options), toy=True), print)
+    assert found.failed == {}, found.log
+    assert found.works
+    assert "Lightning" not in verdict(NEWEST.name, found.parts, found.failed)
+
+
+def test_at_full_size_it_plans_as_the_engine_does(tmp_path):
+    """The blocks of test_plan_21.py, which builds the engine without the trial."""
+    options = EngineOptions(tmp_path, precision="fp8")
+    whole = Whole.of(options, toy=False, family=NEWEST.family, guided=False)
+    assert (whole.geometry.layers, whole.usual.text_tokens) == (32, (128,))
+    assert whole.modulation_bytes == 0
+    assert whole.reads_prompts
+    for gib in (4, 6, 8):
+        share = whole.share(gib * GIB, compiled=True)
+        assert share.resident == resident(gib, whole.usual)
+        assert share.streamed_bytes == (32 - share.resident) * whole.block_bytes
+
+
+def test_a_model_of_one_quality_has_no_fast():
+    turbo = MODELS["Qwen/Qwen-Image-2.1-Turbo"]
+    wished = Wish.of(turbo, EngineOptions(Path("unused")))
+    assert (wished.fast, wished.lightning, wished.guided) == (None, (), False)
+    assert Wish.from_json(wished.to_json()) == wished
+    times = {"standard_s": 2.0, "standard_steps": 8}
+    told = verdict(turbo.name, {"seconds": times}, {})
+    assert "about 2.0 s for a picture of 8 steps. Projected" in told
+
+
+def test_every_family_that_is_streamed_can_be_tried():
+    assert set(TRIED) == {spec.family for spec in MODELS.values() if spec.streamed}
 
 
 SOUND = {
@@ -265,7 +353,7 @@ SOUND = {
     ],
 )
 def test_what_would_be_better(part, changes, expected):
-    assert list(better(SOUND)) == []
-    advice = list(better({**SOUND, part: {**SOUND[part], **changes}}))
+    assert list(better(QWEN.name, SOUND)) == []
+    advice = list(better(QWEN.name, {**SOUND, part: {**SOUND[part], **changes}}))
     assert len(advice) == 1
     assert expected in advice[0]

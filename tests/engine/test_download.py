@@ -352,10 +352,14 @@ def test_no_lightning_file_is_one_sentence(tmp_path):
         hub.files["Qwen-Image-Lightning-8steps-V2.0-bf16.safetensors"] = b"x"
         full = run(hub, tmp_path, "--lightning")
         tiny = run(hub, tmp_path, "--lightning", IMAGE_MODEL_NAME="tiny")
+        newest = run(hub, tmp_path, "2.1", "--lightning")
+        eight = run(hub, tmp_path, "2.1", "--lightning", "8")
     assert "lightx2v/Qwen-Image-Lightning does not publish" in gone.stderr
     assert "GB more on the disk of IMAGE_LORA_PATH" in full.stderr
     assert "There is no Lightning file for tiny, only for Qwen/Qwen-Image," in tiny.stderr
-    for done in (gone, full, tiny):
+    assert "2.1-Lightning does not publish Qwen-Image-2.1-Lightning-4steps-V1" in newest.stderr
+    assert "The Lightning file for Qwen/Qwen-Image-2.1 has 4 steps, not 8." in eight.stderr
+    for done in (gone, full, tiny, newest, eight):
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
 

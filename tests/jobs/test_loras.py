@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from bot.catalogue.lightning import SERIES, Lightning, choose
+from bot.catalogue.lightning import SERIES, Lightning, ranked
 from bot.catalogue.lora_rules import LoraChoice, LoraRules
 from bot.catalogue.loras import LoraCache, LoraFolder, Loras
 from bot.catalogue.models import ModelSpec, find_model
@@ -21,7 +21,9 @@ from bot.jobs.compose import Asked, Surroundings, compose
 QWEN = find_model("Qwen/Qwen-Image")
 PIXEL = LoraChoice("Pixel art", "pixel-v2", 0.8, "pixel art, 16-bit")
 LORAS = Loras((PIXEL, LoraChoice("ink", "ink")))
+NEWEST = find_model("Qwen/Qwen-Image-2.1")
 EIGHT = "Qwen-Image-Lightning-8steps-V2.0-bf16"
+FOUR = "Qwen-Image-2.1-Lightning-4steps-V1.0-bf16"
 
 
 def folder(path, rules: str = "*", *files: str, model: ModelSpec = QWEN, **changes) -> LoraFolder:
@@ -155,6 +157,42 @@ def test_a_lightning_file_draws_what_is_fast(tmp_path):
     assert folder(tmp_path, fast_is_set=True).look().lightning is None
 
 
+def test_each_model_is_drawn_fast_with_its_own_lightning_file(tmp_path):
+    """Qwen-Image-2.1's has four steps at evenly spaced levels; its Turbo has none."""
+    known = folder(tmp_path, "*", EIGHT, FOUR, model=NEWEST, several=True).look()
+    assert known.lightning == Lightning(FOUR, 4, 1.0)
+    fast = composed(known, NEWEST, quality="fast")
+    assert (fast.steps, fast.guidance, fast.shift) == (4, 1.0, 1.0)
+    assert fast.lora_strengths() == ((FOUR, 1.0),)
+    own = composed(known, NEWEST, quality="fast", steps=7, guidance=2.0)
+    assert (own.steps, own.guidance, own.shift) == (7, 2.0, 1.0)
+    by_hand = folder(tmp_path, FOUR, model=NEWEST).look()
+    standard = composed(by_hand, NEWEST, lora=FOUR, steps=6)
+    assert (standard.steps, standard.shift, standard.loras) == (6, None, (f"{FOUR}:1",))
+    other = composed(folder(tmp_path, several=True).look(), quality="fast")
+    assert (other.steps, other.shift, other.loras) == (8, 3.0, (f"{EIGHT}:1",))
+    turbo = find_model("Qwen/Qwen-Image-2.1-Turbo")
+    seen = folder(tmp_path, model=turbo, several=True).look()
+    assert seen.lightning is None
+    assert composed(seen, turbo, quality="fast").loras == ()
+
+
+async def test_a_lightning_file_with_another_models_layers_draws_nothing(tmp_path, caplog):
+    lora_for(tmp_path / f"{FOUR}.safetensors", "img_mlp.net.0.proj")
+    known = folder(tmp_path, model=NEWEST).look()
+    assert (known.lightning, known.misnamed) == (None, (FOUR,))
+    assert composed(known, NEWEST, quality="fast").steps == 20
+    with caplog.at_level(logging.WARNING):
+        await LoraCache(folder(tmp_path, model=NEWEST)).start()
+    assert f"{FOUR}.safetensors has another model's layers" in caplog.text
+    older = FOUR.replace("V1.0", "V0.9")
+    lora_for(tmp_path / f"{older}.safetensors", "img_mlp.gate_layer")
+    assert folder(tmp_path, model=NEWEST).look().lightning == Lightning(older, 4, 1.0)
+    lora_for(tmp_path / f"{FOUR}.safetensors", "img_mlp.gate_layer", "attn.to_q")
+    known = folder(tmp_path, model=NEWEST).look()
+    assert (known.lightning, known.misnamed) == (Lightning(FOUR, 4, 1.0), ())
+
+
 def test_the_best_lightning_file_of_the_model_counts():
     eight, four = (SERIES[QWEN.name].published(n).removesuffix(".safetensors") for n in (8, 4))
     assert (eight, four) == (EIGHT, "Qwen-Image-Lightning-4steps-V2.0-bf16")
@@ -162,11 +200,15 @@ def test_the_best_lightning_file_of_the_model_counts():
     full = "Qwen-Image-Lightning-8steps-V2.0"
     other = "Qwen-Image-2512-Lightning-8steps-V1.0-bf16"
     edit = "Qwen-Image-Edit-Lightning-8steps-V1.0"
-    assert choose(QWEN.name, [four, older, full, eight, other]) == Lightning(eight, 8)
-    assert choose(QWEN.name, [four, other, edit]) == Lightning(four, 4)
-    assert choose(QWEN.name, [edit, other, "ink"]) is None
-    assert choose("Qwen/Qwen-Image-2512", [eight, other]) == Lightning(other, 8)
-    assert choose("tiny", [eight, other]) is None
+    every = [four, older, full, eight, other, FOUR]
+    found = [one.file for one in ranked(QWEN.name, every)]
+    assert found == [eight, full, older, four]
+    assert ranked(QWEN.name, [four, other, edit]) == [Lightning(four, 4)]
+    assert ranked(QWEN.name, [edit, other, "ink"]) == []
+    assert ranked("Qwen/Qwen-Image-2512", every) == [Lightning(other, 8)]
+    assert SERIES[NEWEST.name].published(4) == f"{FOUR}.safetensors"
+    assert ranked(NEWEST.name, every) == [Lightning(FOUR, 4, 1.0)]
+    assert ranked("tiny", every) == []
 
 
 def lora_for(path, *layers: str) -> None:
@@ -182,7 +224,6 @@ def lora_for(path, *layers: str) -> None:
 
 
 def test_of_several_models_each_has_the_loras_that_are_made_for_it(tmp_path):
-    newer = find_model("Qwen/Qwen-Image-2.1")
     shelf = {
         "old": ["img_mlp.net.0.proj"],
         "new": ["img_mlp.gate_layer"],
@@ -198,7 +239,7 @@ def test_of_several_models_each_has_the_loras_that_are_made_for_it(tmp_path):
         return [c.name for c in folder(tmp_path, rules, model=model, **changes).look().choices]
 
     assert names(QWEN, several=True) == ["both", "broken", "old"]
-    assert names(newer, several=True) == ["New one", "both", "broken"]
+    assert names(NEWEST, several=True) == ["New one", "both", "broken"]
     # Of one model all are offered, and the doctor says what is wrong with them.
     assert names(QWEN) == ["New one", "both", "broken", "old"]
     found = folder(tmp_path, rules, model=QWEN, several=True).look()

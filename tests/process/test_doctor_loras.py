@@ -37,6 +37,19 @@ def test_lora_files_that_are_missing_cut_off_or_not_to_be_named(look, tmp_path, 
     )] == [True] * 3  # fmt: skip
 
 
+def test_a_lightning_file_of_other_layers(look, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGE_MODEL_NAME", "Qwen/Qwen-Image-2.1")
+    four = tmp_path / "Qwen-Image-2.1-Lightning-4steps-V1.0-bf16.safetensors"
+    lora(four, layer="transformer_blocks.0.img_mlp.net.2")
+    ((level, text, step),) = look(CHECK)
+    assert level == "warning"
+    assert text.startswith(f"{four} has another model's layers than Qwen/Qwen-Image-2.1")
+    assert "python -m bot download Qwen/Qwen-Image-2.1 --lightning" in step
+    lora(four, layer="txt_in.in_layer")
+    ((level, text, _),) = look(CHECK)
+    assert (level, text.endswith(f"the quality fast draws with {four.stem}")) == ("ok", True)
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

@@ -69,18 +69,18 @@ def test_the_room_for_all_of_them_together_is_wanted(look, monkeypatch):
 
 
 def test_the_largest_of_them_is_what_a_machine_has_to_have(look, tmp_path, monkeypatch):
-    wants = f"{QWEN} wants 4 GiB, {SMALL} wants 6 GiB"
-    program(tmp_path / "bin", "nvidia-smi", SMI.format(free=6000))
+    wants = f"{QWEN} wants 4 GiB, {SMALL} wants 4 GiB"
+    program(tmp_path / "bin", "nvidia-smi", SMI.format(free=4000))
     _, (level, text, _) = look("graphics card")
     assert (level, wants in text) == ("warning", True)
     program(tmp_path / "bin", "nvidia-smi", SMI.format(free=12000))
     _, (level, text, _) = look("graphics card")
     assert (level, wants in text) == ("ok", True)
-    monkeypatch.setenv("IMAGE_VRAM_GB", "5")
+    monkeypatch.setenv("IMAGE_VRAM_GB", "3")
     _, (level, _, step) = look("graphics card")
     assert (level, "set IMAGE_MODEL_NAME and IMAGE_MODELS to smaller" in step) == ("error", True)
     # What is pinned is the most that one of them leaves in main memory.
-    assert "pins about 9.9 GiB" in look("pinned memory")[0][1]
+    assert "pins about 11.9 GiB" in look("pinned memory")[0][1]
     monkeypatch.setattr(host, "total_memory", lambda: 20 * 2**30)
     monkeypatch.setattr(host, "_container_limit", lambda: None)
     ((level, text, _),) = look("main memory")
@@ -119,7 +119,7 @@ def test_a_lora_is_right_where_one_of_them_draws_with_it(look, tmp_path, monkeyp
     assert look("LoRA files") == [
         ("ok", f"{QWEN}: 1 {where}; {hint} {QWEN} --lightning", ""),
         ("ok", f"{NEWER}: 1 {where}; {hint} {NEWER} --lightning", ""),
-        ("ok", f"{SMALL}: 2 {where}", ""),
+        ("ok", f"{SMALL}: 2 {where}; {hint} {SMALL} --lightning", ""),
         ("ok", f"{SDXL}: not used: the model draws without", ""),
     ]
 

@@ -13,6 +13,7 @@ from diffsynth.models.qwen_image_vae import QwenImageVAE
 from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from PIL import Image
 
+from bot.catalogue.lightning import SERIES
 from bot.catalogue.models import find_model
 from bot.engine.stream.denoise import DenoiseInputs, denoise, schedule
 from bot.engine.stream.layout import Precision
@@ -169,6 +170,11 @@ def test_a_shift_gives_the_noise_levels_of_the_published_lightning_settings():
         assert np.allclose(ours.sigmas, published, atol=1e-6)
         assert np.allclose(ours.timesteps, 1000 * published, atol=1e-3)
     assert schedule(drawing(shift=3.0)).sigmas.tolist() == pytest.approx([1.0, 0.9, 0.75, 0.5])
+    # Qwen-Image-2.1's series, at every size.
+    for width in (WIDTH, 2 * WIDTH):
+        ours = schedule(drawing(shift=SERIES["Qwen/Qwen-Image-2.1"].shift, width=width))
+        assert ours.sigmas.tolist() == pytest.approx([1.0, 0.75, 0.5, 0.25])
+        assert ours.timesteps.tolist() == pytest.approx([1000.0, 750.0, 500.0, 250.0])
     stock: Any = FlowMatchScheduler("Qwen-Image-Lightning")
     stock.set_timesteps(8, dynamic_shift_len=4096)
     assert torch.allclose(schedule(drawing(steps=8, shift=3.0)).sigmas, stock.sigmas)

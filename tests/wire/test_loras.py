@@ -13,13 +13,14 @@ from tests.wire.kit import job_id_of, staged, text_of
 
 RULES = "Pixel art=pixel_v2:0.8 (pixel art, 16-bit), *"
 EIGHT = "Qwen-Image-Lightning-8steps-V2.0-bf16"
+FOUR = "Qwen-Image-2.1-Lightning-4steps-V1.0-bf16"
 
 
 @pytest.fixture
 def shelf(tmp_path):
     folder = tmp_path / "loras"
     folder.mkdir()
-    for name in ("pixel_v2", "ink", EIGHT):
+    for name in ("pixel_v2", "ink", EIGHT, FOUR):
         (folder / f"{name}.safetensors").touch()
     return folder
 
@@ -138,6 +139,24 @@ async def test_a_lightning_file_draws_what_is_fast(sandbox, tmp_path, shelf):
         message = await stage.outcome(await stage.imagine("alice", "a boat", quality="fast"))
         request = (await stage.queue.job(job_id_of(message))).request
         assert (request.steps, request.guidance, request.loras) == (12, 3.0, ())
+
+
+@pytest.mark.slow
+async def test_of_several_models_each_is_fast_with_its_own_lightning_file(sandbox, tmp_path, shelf):
+    newest = "Qwen/Qwen-Image-2.1"
+    settings = {"image_model_name": "Qwen/Qwen-Image", "image_models": newest}
+    async with staged(sandbox, tmp_path / "data", image_lora_path=shelf, **settings) as stage:
+        for model, file, steps, shift in ((newest, FOUR, 4, 1.0), (None, EIGHT, 8, 3.0)):
+            asked = {} if model is None else {"model": model}
+            message = await stage.outcome(
+                await stage.imagine("alice", "a boat", quality="fast", **asked)
+            )
+            drawn = stage.engine.requests[-1]
+            assert drawn.loras == ((file, 1.0),)
+            assert (drawn.steps, drawn.guidance, drawn.shift) == (steps, 1.0, shift)
+            assert f"Shift: {shift:g}" in texts_of(message)["parameters"]
+            details = await (await stage.sandbox.user("alice").press(message, "Details")).answer()
+            assert f"Drawn fast, with `{file}`" in details.content
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from bot.catalogue.lightning import GUIDANCE, SHIFT
+from bot.catalogue.lightning import GUIDANCE, SERIES, SHIFT
 from bot.catalogue.models import find_model
 from bot.engine.files.find import MARKER
 from bot.engine.options import EngineOptions, SilenceLimits
@@ -199,7 +199,9 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
                 request = _request(Path(folder), f"job{number}", steps, pictures, options)
                 if number < len(row.lightning) and row.lightning[number]:
                     loras = ((options.lora.stem, 1.0),)
-                    request = replace(request, guidance=GUIDANCE, shift=SHIFT, loras=loras)
+                    series = SERIES.get(options.model)
+                    shift = SHIFT if series is None else series.shift
+                    request = replace(request, guidance=GUIDANCE, shift=shift, loras=loras)
                 if number in row.before:
                     await ballast.leave(row.before[number])
                 came = partial(ballast.leave, row.during.get(number))

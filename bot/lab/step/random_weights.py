@@ -14,7 +14,6 @@ from bot.engine.stream.layout import Geometry
 from bot.lab.step.subject import QWEN_IMAGE, Subject
 
 FULL: Final = QWEN_IMAGE.full
-FULL_TEXT: Final = QWEN_IMAGE.text
 SMALL: Final = QWEN_IMAGE.small
 SMALL_TEXT: Final = QWEN_IMAGE.small_text
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bot.catalogue.lightning import SERIES
 from bot.engine.card_budget import CardMemory, card_budget
 from bot.engine.options import EngineOptions
 from bot.engine.stream.budget import GIB, Work
 from bot.engine.stream.layout import Geometry
-from bot.lab.trial.projection import LORA_BYTES, LORA_COST, Pace, picture_seconds, step_seconds
+from bot.lab.trial.projection import LORA_COST, Pace, picture_seconds, step_seconds
 from bot.lab.trial.whole import Whole
 
 DESKTOP_GIB: Final = 1.2
@@ -114,7 +115,8 @@ def expected(whole: Whole, card: Card) -> Expected:
     usual = whole.usual
     alone = Work(usual.width, usual.height, 1, usual.text_tokens[:1])
     share = whole.share(budget, compiled=True)
-    with_file = whole.share(budget, compiled=True, work=alone, lora_bytes=LORA_BYTES)
+    lora_bytes = SERIES["Qwen/Qwen-Image"].file_bytes
+    with_file = whole.share(budget, compiled=True, work=alone, lora_bytes=lora_bytes)
     copy_s = whole.block_bytes / (card.bus * 1e9)
     once_s = _DECODE_S + (whole.text_bytes + whole.modulation_bytes) / (_PAGEABLE * 1e9)
 

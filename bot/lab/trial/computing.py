@@ -21,6 +21,7 @@ from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.warming import warm_up
 from bot.lab.step import random_weights
 from bot.lab.trial.bench import BLOCKS, Bench, Figures, timed
+from bot.lab.trial.family import TRIED
 from bot.lab.trial.projection import Pace
 from bot.lab.trial.vae import random_codec
 
@@ -43,10 +44,11 @@ def blocks(bench: Bench) -> Figures:
     geometry = Geometry(BLOCKS, whole.geometry.dim, whole.geometry.heads)
     target, dtype = torch.device(device), settings.dtype
     width = whole.dit.network.text_width
-    outer = random_weights.random_dit(geometry, width, target, dtype, blocks=False)
-    bench.dit = dit = StreamedDiT(outer, geometry, settings)
+    subject = TRIED[wish.family].subject
+    outer = random_weights.random_dit(geometry, width, target, dtype, subject, blocks=False)
+    bench.dit = dit = StreamedDiT(outer, geometry, settings, subject.network)
     for index in range(BLOCKS):
-        dit.add_block(index, random_weights.random_block(geometry, index, target, dtype))
+        dit.add_block(index, random_weights.random_block(geometry, index, target, dtype, subject))
     dit.device.release_cache()
     return {
         "loaded": BLOCKS,
@@ -80,8 +82,10 @@ def steps(bench: Bench) -> Figures:
     ballast = _fill(dit.device, bench.whole.block_bytes, share.resident - BLOCKS)
     room_for = len(ballast) + min(BLOCKS, share.resident)
     dit.device.reset_peak()
-    bench.pace, left = _pace(bench, guided=True)
     bench.single, left_alone = _pace(bench, guided=False)
+    bench.pace, left = bench.single, left_alone
+    if bench.wish.guided:
+        bench.pace, left = _pace(bench, guided=True)
     allocated, reserved = dit.device.peak()
     return {
         "resident": share.resident,
@@ -100,7 +104,8 @@ def steps(bench: Bench) -> Figures:
 def decoding(bench: Bench) -> Figures:
     """Decode a picture of the usual size in the room that the plan leaves."""
     device = bench.dit.device
-    codec = random_codec(device, bench.dit.settings.dtype, toy=bench.wish.toy)
+    family = TRIED[bench.wish.family]
+    codec = random_codec(family, device, bench.dit.settings.dtype, toy=bench.wish.toy)
     latents = _latents(bench)
     room = bench.whole.room(bench.budget.bytes)
     device.release_cache()
@@ -156,7 +161,7 @@ def _stepper(bench: Bench, resident: frozenset[int], *, guided: bool) -> Callabl
 
 
 def _prepared(bench: Bench, *, guided: bool) -> Generation:
-    dit, work = bench.dit, bench.whole.usual
+    dit, work = bench.dit, bench.dit.settings.usual
     lengths = work.text_tokens if guided else work.text_tokens[:1]
     generator = torch.Generator().manual_seed(1)
     prompts = [torch.randn(n, dit.network.text_width, generator=generator) for n in lengths]
@@ -166,4 +171,5 @@ def _prepared(bench: Bench, *, guided: bool) -> Generation:
 
 def _latents(bench: Bench) -> Tensor:
     dit, work = bench.dit, bench.whole.usual
-    return noise([1], work.width, work.height, dit.settings.dtype).to(dit.device.torch)
+    latents = noise([1], work.width, work.height, dit.settings.dtype, dit.network.latents)
+    return latents.to(dit.device.torch)

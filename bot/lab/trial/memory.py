@@ -52,8 +52,11 @@ def plan(bench: Bench) -> Figures:
 
     Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the usual picture.
     """
-    bench.whole = whole = Whole.of(bench.wish.options, toy=bench.wish.toy)
-    bench.share = share = whole.share(bench.budget.bytes, compiled=bench.wish.options.compile)
+    wish = bench.wish
+    bench.whole = whole = Whole.of(
+        wish.options, toy=wish.toy, family=wish.family, guided=wish.guided
+    )
+    bench.share = share = whole.share(bench.budget.bytes, compiled=wish.options.compile)
     most = most_pinned(total_memory())
     wanted = share.streamed_bytes if most is None else min(most, share.streamed_bytes)
     return {

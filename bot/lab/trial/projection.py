@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 LORA_COST: Final = 1.18
-"""A step with a Lightning file against one without: 0.16 s and half of 0.272 s (docs/loras.md)."""
-LORA_BYTES: Final = 850_000_000
-"""What such a file takes of the card; so many blocks more are streamed."""
+"""A step with a Lightning file against one without: 0.16 s and half of 0.272 s (docs/loras.md).
+
+Measured with Qwen-Image; what the file takes of the card is in bot/catalogue/lightning.py.
+"""
 
 
 @dataclass(frozen=True, slots=True)

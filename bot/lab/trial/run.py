@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot.app.engines import engine_options
+from bot.catalogue.models import ModelSpec
 from bot.config.settings import Settings
 from bot.engine.parent.environment import child_environment
 from bot.lab.trial.wish import Wish
@@ -31,8 +32,6 @@ _ROOT: Final = Path(__file__).parents[3]
 _LOG_SHOWN: Final = 1500
 _COMMAND: Final = (sys.executable, "-m", "bot.lab.trial.child")
 _DRIVER_S: Final = 15.0
-_TRIED: Final = ("qwen-image", "tiny")
-"""Families whose layers the trial is of."""
 Say = Callable[[str], None]
 
 
@@ -58,7 +57,7 @@ class Outcome:
             "model": self.model,
             "works": self.works,
             "verdict": verdict(self.model, self.parts, self.failed),
-            "better": list(better(self.parts)),
+            "better": list(better(self.model, self.parts)),
             "driver": self.driver,
             "parts": self.parts,
             "failed": self.failed,
@@ -67,13 +66,12 @@ class Outcome:
         return json.dumps(told, indent=2) + "\n"
 
 
-def trial(settings: Settings, *, as_json: bool) -> int:
-    """Try this machine with the model of the settings; return the exit code."""
-    model = settings.model
-    if model.family not in _TRIED or settings.image_offload == "stock":
+def trial(settings: Settings, model: ModelSpec, *, as_json: bool) -> int:
+    """Try this machine with a model, as the settings have it; return the exit code."""
+    if not model.streamed or settings.image_offload == "stock":
         sys.stdout.write(
-            f"The trial is of this bot's own engine with Qwen-Image's layers, which does not draw "
-            f"with {model.name} as configured; `python -m bot smoke` draws a picture.\n"
+            f"The trial is of this bot's own engine, which does not draw with {model.name} as "
+            "configured; `python -m bot smoke` draws a picture.\n"
         )
         return 1
 
@@ -184,7 +182,7 @@ def _ended(code: int) -> str:
 
 def _conclude(outcome: Outcome) -> None:
     lines = [verdict(outcome.model, outcome.parts, outcome.failed)]
-    lines += [f"  better: {advice}" for advice in better(outcome.parts)]
+    lines += [f"  better: {advice}" for advice in better(outcome.model, outcome.parts)]
     if outcome.log and not outcome.works and not DECISIVE & outcome.failed.keys():
         lines += ["", "The end of its log:", outcome.log.rstrip()]
     sys.stdout.write("\n".join(lines) + "\n")

@@ -7,29 +7,29 @@ from typing import Any
 
 import torch
 from diffsynth.core.vram.initialization import skip_model_initialization
-from diffsynth.models.qwen_image_vae import QwenImageVAE
 
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.device import Device
-from bot.engine.stream.flat_vae import flatten
-from bot.engine.tiny.model import UNTRAINED, TinyVAE
+from bot.lab.trial.family import TriedFamily
 
 
-def _network(*, toy: bool) -> Any:
+def _network(family: TriedFamily, *, toy: bool) -> Any:
     with skip_model_initialization():
-        network: Any = TinyVAE(UNTRAINED) if toy else QwenImageVAE()
-        flatten(network)
+        network = family.small_vae() if toy else family.vae()
+        family.slimmed(network)
     return network
 
 
-def weight_bytes(dtype: torch.dtype) -> int:
+def weight_bytes(family: TriedFamily, dtype: torch.dtype) -> int:
     """Return what the full-size VAE takes of the card all the time, in bytes."""
-    return sum(p.numel() for p in _network(toy=False).parameters()) * dtype.itemsize
+    return sum(p.numel() for p in _network(family, toy=False).parameters()) * dtype.itemsize
 
 
-def random_codec(device: Device, dtype: torch.dtype, *, toy: bool) -> PictureCodec:
+def random_codec(
+    family: TriedFamily, device: Device, dtype: torch.dtype, *, toy: bool
+) -> PictureCodec:
     """Return the VAE with weights at which pictures are noise, but numbers."""
-    network = _network(toy=toy)
+    network = _network(family, toy=toy)
     generator = torch.Generator().manual_seed(1)
 
     def values(like: Any) -> torch.Tensor:
@@ -38,4 +38,4 @@ def random_codec(device: Device, dtype: torch.dtype, *, toy: bool) -> PictureCod
 
     state = {name: values(parameter) for name, parameter in network.state_dict().items()}
     network.load_state_dict(state, assign=True)
-    return PictureCodec(network.requires_grad_(False), device, dtype)
+    return PictureCodec(network.requires_grad_(False), device, dtype, family.vae_kind)

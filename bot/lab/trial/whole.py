@@ -19,13 +19,13 @@ from bot.engine.stream.budget import Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.layout import Geometry, Precision
-from bot.engine.stream.loading import text_config
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.storage import Storage
 from bot.engine.stream.transformer import StreamedDiT
 from bot.lab.step import random_weights
 from bot.lab.trial import vae
+from bot.lab.trial.family import TRIED
 
 _NOTHING: Final = CardBudget(0, Bound.FREE, 0)
 
@@ -46,55 +46,72 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """The engine of a model at full size, or of the toy, without weights; sizes in bytes."""
+    """The engine of a model at full size, or of a toy, without weights; sizes in bytes."""
 
     dit: StreamedDiT
+    usual: Work
+    """The picture that is tried: of the default size, with a branch or with both."""
     text_bytes: int
     """The text encoder's layers, which wait in pageable memory; its table comes on top."""
     table_bytes: int
 
     @classmethod
-    def of(cls, options: EngineOptions, *, toy: bool) -> Whole:
-        """Return it for the precision of `options`."""
+    def of(
+        cls,
+        options: EngineOptions,
+        *,
+        toy: bool,
+        family: str = "qwen-image",
+        guided: bool = True,
+    ) -> Whole:
+        """Return it for the precision of `options` and a `family` of the catalogue.
+
+        `guided`: whether the picture that is tried has two branches.
+        """
+        tried = TRIED[family]
+        subject = tried.subject
         storage = precision_of(options.precision).storage
         # On the CPU products with eight bits would be tried for minutes; `share` is told of them.
         precision = {Storage.FP8: Precision.FP8, Storage.INT8: Precision.INT8}.get(
             storage, Precision.PLAIN
         )
         if toy:
-            geometry, width = random_weights.SMALL, random_weights.SMALL_TEXT
+            geometry, width = subject.small, subject.small_text
             settings = TransformerSettings(dtype=torch.float32, usual=Work(128, 96, 1, (11, 5)))
             text = table = 0
         else:
-            geometry, width = random_weights.FULL, random_weights.FULL_TEXT
-            config = text_config()
+            geometry, width = subject.full, subject.text
+            config = tried.streamed.text_config()
             dtype = torch.bfloat16
-            encoder = StreamedTextEncoder(config, Device(), dtype, storage=storage)
+            encoder = StreamedTextEncoder(
+                config, Device(), dtype, storage=storage, family=tried.streamed.text
+            )
             layers = encoder.geometry.layers
             text = layers * encoder.layout.size
             table = config.vocab_size * config.hidden_size * dtype.itemsize
             settings = transformer_settings(
                 options,
                 _NOTHING,
-                others=vae.weight_bytes(dtype) + layers * encoder.layout.small_size,
+                others=vae.weight_bytes(tried, dtype) + layers * encoder.layout.small_size,
                 encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
+                vae=tried.vae_kind,
             )
         settings = replace(
             settings, device="cpu", precision=precision, budget=None, compile=False, cache=None
         )
         cpu = torch.device("cpu")
-        outer = random_weights.random_dit(geometry, width, cpu, settings.dtype, blocks=False)
-        return cls(StreamedDiT(outer, geometry, settings), text, table)
+        outer = random_weights.random_dit(
+            geometry, width, cpu, settings.dtype, subject, blocks=False
+        )
+        usual = settings.usual
+        if not guided:
+            usual = replace(usual, text_tokens=usual.text_tokens[:1])
+        return cls(StreamedDiT(outer, geometry, settings, subject.network), usual, text, table)
 
     @property
     def geometry(self) -> Geometry:
         """The transformer's widths."""
         return self.dit.geometry
-
-    @property
-    def usual(self) -> Work:
-        """The picture that blocks are chosen for at loading."""
-        return self.dit.settings.usual
 
     @property
     def block_bytes(self) -> int:
@@ -104,7 +121,14 @@ class Whole:
     @property
     def modulation_bytes(self) -> int:
         """What crosses the bus for a new schedule, and waits in pageable memory."""
-        return self.geometry.layers * self.dit.layouts[1].size
+        layouts = self.dit.weights.layouts
+        parts = (layout for kind, layout in layouts.items() if kind != "block")
+        return self.geometry.layers * sum(layout.size for layout in parts)
+
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether a new prompt goes through all blocks once, before the steps."""
+        return self.dit.network.kept_bytes(self.usual) > 0
 
     @property
     def pageable_bytes(self) -> int:

@@ -36,21 +36,22 @@ def verdict(model: str, parts: Mapping[str, Figures], failed: Mapping[str, str])
             return why
         return f"Whether this machine draws with {model} could not be found out: {part}: {why}"
     text = f"This machine draws with {model}: about {_s(times['standard_s'])} for a picture of "
-    text += f"{times['standard_steps']} steps, {_s(times['fast_s'])} for `fast` of "
-    text += f"{times['fast_steps']} steps"
-    if "lightning_8_s" in times:
-        text += f", or with a Lightning file {_s(times['lightning_8_s'])} (8 steps) and "
-        text += f"{_s(times['lightning_4_s'])} (4 steps)"
+    text += f"{times['standard_steps']} steps"
+    if "fast_s" in times:
+        text += f", {_s(times['fast_s'])} for `fast` of {times['fast_steps']} steps"
+    if lightning := _lightning(times):
+        told = " and ".join(f"{_s(seconds)} ({steps} steps)" for steps, seconds in lightning)
+        text += f", or with a Lightning file {told}"
     return f"{text}. Projected from blocks of random weights."
 
 
-def better(parts: Mapping[str, Figures]) -> Iterator[str]:
+def better(model: str, parts: Mapping[str, Figures]) -> Iterator[str]:
     """Yield what would make it faster, or work at all, the most useful first."""
     card, plan = parts.get("card", {}), parts.get("plan", {})
     pinning, compiled = parts.get("pinning", {}), parts.get("compiling", {})
     steps, times = parts.get("steps", {}), parts.get("seconds", {})
-    if "lightning_8_s" in times:
-        yield f"`python -m bot download --lightning`: `fast` in about {_s(times['lightning_8_s'])}"
+    for _steps, seconds in _lightning(times)[:1]:
+        yield f"`python -m bot download {model} --lightning`: `fast` in about {_s(seconds)}"
     if compiled.get("wanted") and not compiled["compiled"]:
         yield f"compiled blocks ({compiled['why_not']}): {_compiler()}"
     if compiled and not compiled["wanted"]:
@@ -144,6 +145,11 @@ _LINES: Final[dict[str, Callable[[Figures], str]]] = {
     ),
     "seconds": _seconds,
 }
+
+
+def _lightning(times: Figures) -> list[tuple[int, float]]:
+    """Return steps and seconds with each Lightning file, the better pictures first."""
+    return [(n, times[f"lightning_{n}_s"]) for n in (8, 4) if f"lightning_{n}_s" in times]
 
 
 def _main_memory(plan: Figures) -> int:
