@@ -15,6 +15,7 @@ from diffsynth.diffusion.base_pipeline import PipelineUnit
 from PIL import Image, ImageOps
 
 from bot.engine.child.inputs import cut, flattened
+from bot.engine.models.on_card import NetworksOnCard
 
 Encode = Callable[[Any, Any], Any]
 """(pipeline, picture as a tensor) -> the latents as its transformer or U-Net takes them."""
@@ -50,10 +51,16 @@ class Adapted:
     """A pipeline with the arguments of `QwenImagePipeline`; `fixed` are further ones of its own."""
 
     def __init__(
-        self, pipe: Any, replaced: type[PipelineUnit], start: StartingLatents, **fixed: Any
+        self,
+        pipe: Any,
+        replaced: type[PipelineUnit],
+        start: StartingLatents,
+        on_card: NetworksOnCard,
+        **fixed: Any,
     ) -> None:
         self._pipe = pipe
         self._start = start
+        self.on_card = on_card
         self._fixed = fixed
         self._strength = 1.0
         self._can_tile = "tiled" in inspect.signature(type(pipe).__call__).parameters
@@ -105,6 +112,7 @@ class Adapted:
         drawn_width = _multiple(width, self._pipe.width_division_factor)
         drawn_height = _multiple(height, self._pipe.height_division_factor)
         size = drawn_width, drawn_height
+        self.on_card.adapt(*size)
         self._strength = denoising_strength
         self._start.steps = num_inference_steps
         self._start.picture = None if input_image is None else ImageOps.fit(input_image, size)
