@@ -147,8 +147,10 @@ class EngineSession:
                 self._tell(JobUpdate(job_id, "compiling"))
             case Step(index, total):
                 attempt.steps, attempt.drawn = index, index / total
+                attempt.total_steps = total
                 self._tell(JobUpdate(job_id, "step", index, total))
             case Preview(step, data):
+                total = attempt.total_steps or total
                 self._tell(JobUpdate(job_id, "preview", step, total, preview=data))
             case Picture():
                 attempt.pictures.append(event)

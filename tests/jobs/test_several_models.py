@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.domain.job import JobState
+from bot.engine.protocol import Preview, Step
 from bot.errors import EngineError, EngineErrorKind, LimitReached
 from bot.jobs.outlook import EngineOutlook
 from bot.jobs.queue import JobQueue
@@ -70,6 +71,31 @@ async def measure(queue, card):
     for model in (OTHER, RARE, MODEL):
         await ask(queue, 99, model)
         await card.draw()
+
+
+class SecondPicture(ScriptedEngine):
+    """A model that draws a batch picture by picture and is at the second: so it counts steps."""
+
+    async def _attempt(self, request):
+        async for event in super()._attempt(request):
+            if isinstance(event, Step):
+                yield Step(event.index + event.total, 2 * event.total)
+            elif isinstance(event, Preview):
+                yield Preview(event.step + request.steps, event.data)
+            else:
+                yield event
+
+
+async def test_previews_are_counted_as_the_models_steps_are(queue, fleet):
+    seen, publish = [], queue.feed.publish
+    queue.feed.publish = lambda update: (seen.append(update), publish(update))[1]
+    await fleet.add("a", SecondPicture())
+    async with at_work(fleet):
+        job = await ask(queue, 1, steps=3, count=2)
+        assert await ended(queue, job) == [JobState.GENERATED]
+    assert {(one.step, one.total) for one in seen if one.kind == "preview"} == {(6, 6)}
+    steps = [(one.step, one.total) for one in seen if one.kind == "step"]
+    assert steps == [(4, 6), (5, 6), (6, 6)]
 
 
 async def test_a_job_of_the_loaded_model_passes_another_until_a_restart_and_after(

@@ -26,6 +26,7 @@ from bot.engine.models.networks import load_networks, open_card
 from bot.engine.models.on_card import CardTurn, NetworksOnCard
 from bot.engine.models.vram import keep_precise
 from bot.engine.options import EngineOptions, LoadProgress
+from bot.engine.stream.preview import LatentPreview
 
 _KNOWN: Final = {
     "U-Net": "stable_diffusion_xl_unet",
@@ -35,6 +36,8 @@ _KNOWN: Final = {
 }
 # In DiffSynth's count from the end, where 0 is the last layer's.
 _LAST_BUT_ONE: Final = 1
+_PIXELS: Final = 8
+"""A latent pixel stands for so many pixels, each way."""
 _VAE_BYTES: Final = 2370
 """Of a pixel, in the decoder; the encoder takes less.
 
@@ -90,11 +93,13 @@ def assemble(
     keep_precise(pipe)
     start = StartingLatents(_encode, "RGB")
     on_card = NetworksOnCard(pipe, turns, measure)
+    preview = _fitted(pipe)
     return Adapted(
         pipe,
         SDXLUnit_InputImageEmbedder,
         start,
         on_card,
+        preview=preview,
         clip_skip=_LAST_BUT_ONE,
     )
 
@@ -107,6 +112,15 @@ def turns(width: int, height: int) -> tuple[CardTurn, ...]:
         CardTurn(("unet",), _UNET_BYTES * pixels + _SPARE),
         CardTurn(("vae",), _VAE_BYTES * pixels + _SPARE),
     )
+
+
+def _fitted(pipe: Any) -> LatentPreview:
+    pipe.load_models_to_device(["vae"])
+    preview = LatentPreview.fit(
+        lambda picture: _encode(pipe, pipe.preprocess_image(picture)), _PIXELS
+    )
+    pipe.load_models_to_device([])
+    return preview
 
 
 def mend_pooling(encoder: Any) -> None:
