@@ -10,7 +10,7 @@ from bot.engine.card_budget import GIB, Bound, CardBudget
 from bot.engine.child.quick_imports import quick_imports
 from tests.engine.small_models import SDXL, small, write
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 # The published files' weights in 16 bits, in GiB.
 SIZES = {"unet": 4.78, "text_encoder": 0.23, "text_encoder_2": 1.29, "vae": 0.16}
 ALL = frozenset(SIZES)
@@ -146,8 +146,11 @@ def test_the_arithmetic_covers_the_full_size_networks(monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory):
     """Its pipeline over small networks, and a list of one: the budget in bytes at the moment."""
+    import torch
+
     from bot.engine.files.find import ensure
 
+    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
     write(SDXL, root)
     budget = [14 * GIB]

@@ -243,6 +243,7 @@ def test_the_old_transformer_is_gone_before_the_new_one_is_loaded(models, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("keep_gib", [0.0, 1.0])
 def test_to_sdxl_and_back(models, tmp_path, keep_gib) -> None:
     """DiffSynth's pipeline and the streamed networks take turns, and neither holds on to any."""
