@@ -30,6 +30,8 @@ class Attempt:
     steps: int = 0
     drawn: float = 0.0
     """The share of all steps that are done."""
+    total_steps: int = 0
+    """As the engine counts them: one pass over the whole batch, or picture by picture."""
     load_s: float = 0.0
     switches_to: str = ""
     """The model that the engine is being switched to for it, if it is."""

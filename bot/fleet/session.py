@@ -155,8 +155,10 @@ class EngineSession:
             case Step(index, total):
                 attempt.steps, attempt.drawn = index, index / total
                 self._held = self.model
+                attempt.total_steps = total
                 self._tell(JobUpdate(job_id, "step", index, total))
             case Preview(step, data):
+                total = attempt.total_steps or total
                 self._tell(JobUpdate(job_id, "preview", step, total, preview=data))
             case Picture():
                 attempt.pictures.append(event)

@@ -70,6 +70,7 @@ TEXT = {
     "vision_end_token_id": 503,
     "tie_word_embeddings": False,
 }
+BUDGET = CardBudget(14 * GIB, Bound.CEILING, 0)
 CLIP = {"num_hidden_layers": 3, "num_attention_heads": 2, "vocab_size": 600}
 WIDTHS: dict[str, dict[str, Any]] = {
     "qwen_image_21_dit": {
@@ -230,6 +231,13 @@ _KEPT = ExitStack()
 def build(model: str, options: Any) -> DiffSynthModel:
     """The real backend of DiffSynth's; the networks stay small for the rest of the process."""
     _KEPT.enter_context(small())
+    _KEPT.enter_context(stock_family(model))
+    return DiffSynthModel(model, options)
+
+
+@contextmanager
+def stock_family(model: str) -> Generator[None]:
+    """DiffSynth's pipeline of the model loads the small networks, where this machine draws."""
     import torch
 
     from bot.engine.files.find import ensure
@@ -239,16 +247,18 @@ def build(model: str, options: Any) -> DiffSynthModel:
 
     def load(model: str, options: Any, progress: Any) -> tuple[Any, float]:
         files = ensure(options.model_path, progress, repository=model, source=options.model_source)
-        return module.assemble(files, device(), 14.0, progress, exact=False), 14.0
+        return module.assemble(files, device(), lambda: BUDGET, progress, exact=False), 14.0
 
-    module.load = load
-    return DiffSynthModel(model, options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load", load)
+        yield
 
 
 def build_streamed(model: str, options: Any) -> ModelSwitch:
     """The real streamed backend likewise, which other models can take the place of."""
     _KEPT.enter_context(small())
     _KEPT.enter_context(streamed_family())
+    _KEPT.enter_context(stock_family(SDXL))
     return ModelSwitch(model, options)
 
 

@@ -30,6 +30,13 @@ def test_a_small_jpeg_is_a_preview(options):
     check_preview(Preview(1, jpeg(**options)), request(Path()))
 
 
+def test_a_batch_may_be_counted_picture_by_picture():
+    wanted = request(Path(), steps=4, seeds=(1, 2))
+    check_preview(Preview(8, jpeg()), wanted)
+    with pytest.raises(FrameError, match="no step"):
+        check_preview(Preview(9, jpeg()), wanted)
+
+
 @pytest.mark.parametrize(
     ("size", "count"), [((256, 256), 1), ((2048, 2048), 4), ((1344, 768), 3), ((256, 2048), 2)]
 )

@@ -18,7 +18,16 @@ from bot.engine.parent.watch import JobWatch
 from bot.engine.protocol import EngineState, Finished, Loaded, Loading, Step, Switched
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import Quiet, draw, draw_well, react, request
-from tests.engine.small_models import QWEN, TURBO, build_streamed, small, streamed_family, write
+from tests.engine.small_models import (
+    QWEN,
+    SDXL,
+    TURBO,
+    build_streamed,
+    small,
+    stock_family,
+    streamed_family,
+    write,
+)
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.engine]
@@ -231,6 +240,46 @@ def test_the_old_transformer_is_gone_before_the_new_one_is_loaded(models, tmp_pa
         assert {held for stage, held in there if stage == TRANSFORMER} == {False}
         assert switch._backend._networks.embedder is encoder
         assert switch.held == QWEN
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("keep_gib", [0.0, 1.0])
+def test_to_sdxl_and_back(models, tmp_path, keep_gib) -> None:
+    """DiffSynth's pipeline and the streamed networks take turns, and neither holds on to any."""
+    root = shutil.copytree(models, tmp_path / "models")
+    write(SDXL, root)
+
+    def there(switch, model: str) -> tuple[bytes, list[weakref.ref]]:
+        """Its picture, and what of it is large."""
+        switch.switch(model, lambda *_: None)
+        (made,) = switch.generate(request(tmp_path, PROMPT, steps=2, guidance=1.0), Quiet())
+        if model == SDXL:
+            pipe = switch._backend._pipe.stock
+            held = [pipe, pipe.unet, pipe.text_encoder, pipe.text_encoder_2, pipe.vae]
+        else:
+            networks = switch._backend._networks
+            held = [networks.dit, networks.embedder, networks.codec]
+        return made.image.tobytes(), [weakref.ref(one) for one in held]
+
+    with small(), streamed_family(), stock_family(SDXL):
+        options = options_of(root, models=(QWEN, SDXL), keep_gib=keep_gib)
+        switch = ModelSwitch(QWEN, options)
+        streamed, networks = there(switch, QWEN)
+        drawn, parts = there(switch, SDXL)
+        # On the card is one of them. In main memory the streamed ones wait where they may.
+        kept = [one() is not None for one in networks]
+        assert kept == [keep_gib > 0] * 3
+        assert (switch._shelf.waiting_bytes > 0) == (keep_gib > 0)
+        again, returned = there(switch, QWEN)
+        assert [one() for one in parts] == [None] * 5
+        assert again == streamed
+        assert switch._shelf.waiting_bytes == 0
+        if keep_gib:
+            assert [one() for one in returned] == [one() for one in networks]
+        assert there(switch, SDXL)[0] == drawn
+        assert switch.held == SDXL
+        assert len({streamed, drawn}) == 2
 
 
 @pytest.mark.slow

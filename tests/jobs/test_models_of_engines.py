@@ -7,6 +7,7 @@ import json
 import pytest
 
 from bot.domain.job import JobState
+from bot.engine.protocol import Preview, Step
 from bot.errors import EngineError, EngineErrorKind
 from bot.messages.status import progress_status
 from tests.engines import Script, ScriptedEngine
@@ -190,3 +191,28 @@ async def test_an_engines_speed_is_that_of_one_model(queue, fleet):
         slow = await ask(queue, 1, OTHER, steps=1)
         await ended(queue, slow)
         assert slot.speed == units(slow)
+
+
+class SecondPicture(ScriptedEngine):
+    """A model that draws a batch picture by picture and is at the second: so it counts steps."""
+
+    async def _attempt(self, request):
+        async for event in super()._attempt(request):
+            if isinstance(event, Step):
+                yield Step(event.index + event.total, 2 * event.total)
+            elif isinstance(event, Preview):
+                yield Preview(event.step + request.steps, event.data)
+            else:
+                yield event
+
+
+async def test_previews_are_counted_as_the_models_steps_are(queue, fleet):
+    seen, publish = [], queue.feed.publish
+    queue.feed.publish = lambda update: (seen.append(update), publish(update))[1]
+    await fleet.add("a", SecondPicture())
+    async with at_work(fleet):
+        job = await ask(queue, 1, steps=3, count=2)
+        assert await ended(queue, job) == [JobState.GENERATED]
+    assert {(one.step, one.total) for one in seen if one.kind == "preview"} == {(6, 6)}
+    steps = [(one.step, one.total) for one in seen if one.kind == "step"]
+    assert steps == [(4, 6), (5, 6), (6, 6)]

@@ -33,7 +33,7 @@ def mean_error(one: Image.Image, other: Image.Image) -> float:
 
 def test_the_map_is_found() -> None:
     codec = PictureCodec(MixingVae(), open_device("cpu"), torch.float32)
-    preview = LatentPreview.fit(codec)
+    preview = LatentPreview.of(codec)
     stripes = Image.linear_gradient("L").convert("RGB")
     stripes.paste((250, 10, 60), (0, 0, 96, 128))
     shown = preview.picture(codec.encode(stripes, 256, 256)[0])
@@ -42,7 +42,7 @@ def test_the_map_is_found() -> None:
 
 def test_a_batch_is_one_sheet() -> None:
     codec = PictureCodec(MixingVae(), open_device("cpu"), torch.float32)
-    preview = LatentPreview.fit(codec)
+    preview = LatentPreview.of(codec)
     colours = [(240, 20, 20), (20, 240, 20), (20, 20, 240)]
     pictures = [Image.new("RGB", (256, 128), colour) for colour in colours]
     latents = torch.cat([codec.encode(picture, 256, 128) for picture in pictures])

@@ -153,7 +153,7 @@ def test_the_formula_counts_what_the_full_size_decoder_holds_at_once():
 
 
 def test_previews_have_the_size_of_qwen_images():
-    preview = LatentPreview.fit(codec())
+    preview = LatentPreview.of(codec())
     assert preview.picture(latents(128, 64)[0]).size == (8, 4)
     assert preview._enlarged == 4
 

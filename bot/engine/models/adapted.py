@@ -15,9 +15,13 @@ from diffsynth.diffusion.base_pipeline import PipelineUnit
 from PIL import Image, ImageOps
 
 from bot.engine.child.inputs import cut, flattened
+from bot.engine.models.on_card import NetworksOnCard
+from bot.engine.stream.preview import LatentPreview
 
 Encode = Callable[[Any, Any], Any]
 """(pipeline, picture as a tensor) -> the latents as its transformer or U-Net takes them."""
+OnLatents = Callable[[Any], None]
+"""Called at each step with the latents as they would be if it were the last, [1, c, h, w]."""
 
 
 class StartingLatents(PipelineUnit):
@@ -47,13 +51,26 @@ class StartingLatents(PipelineUnit):
 
 
 class Adapted:
-    """A pipeline with the arguments of `QwenImagePipeline`; `fixed` are further ones of its own."""
+    """A pipeline with the arguments of `QwenImagePipeline`; `fixed` are further ones of its own.
+
+    `preview` shows its latents; None: they are not shown.
+    """
 
     def __init__(
-        self, pipe: Any, replaced: type[PipelineUnit], start: StartingLatents, **fixed: Any
+        self,
+        pipe: Any,
+        replaced: type[PipelineUnit],
+        start: StartingLatents,
+        on_card: NetworksOnCard,
+        *,
+        preview: LatentPreview | None = None,
+        **fixed: Any,
     ) -> None:
         self._pipe = pipe
         self._start = start
+        self.on_card = on_card
+        self.preview = preview
+        self._on_latents: OnLatents | None = None
         self._fixed = fixed
         self._strength = 1.0
         self._can_tile = "tiled" in inspect.signature(type(pipe).__call__).parameters
@@ -61,6 +78,8 @@ class Adapted:
         assert start in pipe.units, f"{type(pipe).__name__} has no {replaced.__name__}"
         self._stock_timesteps = pipe.scheduler.set_timesteps
         pipe.scheduler.set_timesteps = self._set_timesteps
+        self._stock_step = pipe.step
+        pipe.step = self._step
 
     @property
     def stock(self) -> Any:
@@ -83,6 +102,17 @@ class Adapted:
             num_inference_steps, denoising_strength=self._strength, **options
         )
 
+    def _step(
+        self, scheduler: Any, latents: Any, progress_id: int, noise_pred: Any, **others: Any
+    ) -> Any:
+        if self._on_latents is not None:
+            timestep = scheduler.timesteps[progress_id]
+            predicted, noisy = noise_pred.float(), latents.float()
+            self._on_latents(scheduler.step(predicted, timestep, noisy, to_final=True))
+        return self._stock_step(
+            scheduler, latents=latents, progress_id=progress_id, noise_pred=noise_pred, **others
+        )
+
     def __call__(
         self,
         *,
@@ -95,6 +125,7 @@ class Adapted:
         tile_size: int = 0,
         tile_stride: int = 0,
         alpha: bool = False,
+        on_latents: OnLatents | None = None,
         **others: Any,
     ) -> Image.Image:
         """Draw; sides are rounded up to what the networks need, and the picture is cut to size.
@@ -105,18 +136,23 @@ class Adapted:
         drawn_width = _multiple(width, self._pipe.width_division_factor)
         drawn_height = _multiple(height, self._pipe.height_division_factor)
         size = drawn_width, drawn_height
+        self.on_card.adapt(*size)
+        self._on_latents = on_latents
         self._strength = denoising_strength
         self._start.steps = num_inference_steps
         self._start.picture = None if input_image is None else ImageOps.fit(input_image, size)
         tiling = {"tiled": True} if tiled and self._can_tile else {}
-        image = self._pipe(
-            width=drawn_width,
-            height=drawn_height,
-            num_inference_steps=num_inference_steps,
-            **self._fixed,
-            **tiling,
-            **others,
-        )
+        try:
+            image = self._pipe(
+                width=drawn_width,
+                height=drawn_height,
+                num_inference_steps=num_inference_steps,
+                **self._fixed,
+                **tiling,
+                **others,
+            )
+        finally:
+            self._on_latents = None
         return cut(image if alpha else flattened(image), (width, height))
 
 

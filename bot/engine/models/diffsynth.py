@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
@@ -18,6 +18,9 @@ from bot.engine.options import Activity, EngineOptions, LoadProgress
 from bot.engine.protocol import EngineRequest
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
+
+if TYPE_CHECKING:
+    from bot.engine.stream.preview import LatentPreview  # imports torch
 
 # Latent pixels; a tile of 512x512 and a quarter of it as overlap decodes 2048x2048 in half a GiB.
 _TILE: Final = {"tiled": True, "tile_size": 64, "tile_stride": 48}
@@ -70,8 +73,10 @@ class DiffSynthModel:
             size = request.width, request.height
             source = read_input(request.input_image, size, alpha=transparent)
             strength = 1.0 if request.strength is None else request.strength
+        preview = getattr(self._pipe, "preview", None)
+        finished: list[Any] = []
         for index, seed in enumerate(request.seeds):
-            run = _Run(report, self._device, index * request.steps, total)
+            run = _Run(report, self._device, index * request.steps, total, preview, finished)
             self._device.reset_peak()
             image: Image.Image = self._pipe(
                 prompt=request.prompt,
@@ -86,6 +91,7 @@ class DiffSynthModel:
                 progress_bar_cmd=run.watch,
                 **self._tiling(request),
                 **alpha,
+                **({} if preview is None else {"on_latents": run.note_latents}),
             )
             _forget_sizes(self._pipe)
             yield Drawn(image, run.timings(), self._device.peak())
@@ -98,13 +104,28 @@ class DiffSynthModel:
 
 
 class _Run:
-    """One call of the pipeline: reports its steps and measures its stages."""
+    """One call of the pipeline: reports its steps, shows previews and measures its stages.
 
-    def __init__(self, report: Reporter, device: _Device, done: int, total: int) -> None:
+    `finished` are the latents of the pictures before it, which are shown beside it; its own are
+    added. Without a `preview` nothing is shown.
+    """
+
+    def __init__(
+        self,
+        report: Reporter,
+        device: _Device,
+        done: int,
+        total: int,
+        preview: LatentPreview | None,
+        finished: list[Any],
+    ) -> None:
         self._report = report
         self._device = device
         self._done = done
         self._total = total
+        self._preview = preview
+        self._finished = finished
+        self._latents: Any = None
         self._marks = [time.perf_counter()]
         report.stage(Activity.ENCODE)
 
@@ -118,8 +139,21 @@ class _Run:
             # A step is done when the GPU is, not when its work is queued.
             self._device.synchronise()
             self._report.step(index, self._total)
+            self._show(index)
+        if self._latents is not None:
+            self._finished.append(self._latents)
         self._marks.append(time.perf_counter())
         self._report.stage(Activity.DECODE)
+
+    def note_latents(self, latents: Any) -> None:
+        """Take what is shown once the present step is done, [1, channels, height, width]."""
+        self._latents = latents[0]
+
+    def _show(self, step: int) -> None:
+        from bot.engine.stream.preview import is_shown  # noqa: PLC0415 - loaded by now
+
+        if self._preview is not None and is_shown(step, self._total):
+            self._report.preview(step, self._preview.encoded([*self._finished, self._latents]))
 
     def timings(self) -> dict[str, float]:
         """Return the seconds of each stage."""

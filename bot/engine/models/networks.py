@@ -1,14 +1,15 @@
 """Networks loaded by DiffSynth, in FP8 or bfloat16, on the card while they are in use.
 
 A network whose weights fit the budget in bfloat16 is kept in that, any other in FP8; one that does
-not fit in FP8 either is brought to the card layer by layer. What is not in use waits in main
-memory, unless the budget holds all of them.
+not fit in FP8 either is brought to the card layer by layer. Which of them stay there while others
+work is decided for each picture (on_card.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ import torch
 from diffsynth import configs
 from diffsynth.models.model_loader import ModelPool
 
+from bot.engine.card_budget import CardBudget
 from bot.engine.files.download import load_error
 from bot.engine.files.find import ModelFiles, ensure
 from bot.engine.files.stages import LOADING
@@ -33,9 +35,6 @@ from bot.words import mark
 # Beside the weights: activations (a 2.4-megapixel picture has 2.2 GiB in a VAE) and one layer's
 # bfloat16 copy.
 _WORKING_GIB: Final = 2.0
-# What the largest picture needs beside all of SDXL: 1536x1536 took 11.8 GiB with its weights
-# (6.4), measured. Larger ones are refused (`largest_asked` of bot/catalogue/models.py).
-_LARGEST_GIB: Final = 6.0
 _FP8: Final = torch.float8_e4m3fn
 
 
@@ -59,24 +58,16 @@ def store(bytes_: int, budget_gib: float, *, exact: bool) -> Store:
     return Store(_FP8, fits, None if fits else room)
 
 
-def stay(sizes: Iterable[int], budget_gib: float) -> bool:
-    """Tell whether networks of these sizes in bytes stay on the card between their turns.
-
-    On an H100 a picture of SDXL took 14.5 s where they did not, and 5.5 s where they did.
-    """
-    return sum(sizes) / GIB + _LARGEST_GIB <= budget_gib
-
-
 def open_card(
     model: str, options: EngineOptions, progress: LoadProgress
-) -> tuple[ModelFiles, float]:
-    """Return the model's files and the budget in GiB, which is PyTorch's limit from now on.
+) -> tuple[ModelFiles, Callable[[], CardBudget]]:
+    """Return the model's files, and what measures the budget and makes it PyTorch's limit.
 
     Raises `EngineError` (`LOAD_FAILED`) without a CUDA GPU or without the model's files.
     """
     require_gpu()
     files = ensure(options.model_path, progress, repository=model, source=options.model_source)
-    return files, take_budget(options).bytes / GIB
+    return files, partial(take_budget, options)
 
 
 def load_networks(
@@ -96,14 +87,11 @@ def load_networks(
     Raises `EngineError` (`LOAD_FAILED`) with the folder's name where its layers do not fit.
     """
     sizes = {part: sum(path.stat().st_size for path in files.networks[part]) for part in known}
-    staying = stay(sizes.values(), budget_gib)
     found: dict[str, Any] = {}
     for part, name in known.items():
         paths = files.networks[part]
         kept = store(sizes[part], budget_gib, exact=exact or part == "VAE")
         recipe = vram_recipe(device, kept.dtype, resident=kept.resident)
-        if staying:
-            recipe["offload_device"] = device
         limit = None if device == "cpu" else kept.limit_gib
         report = throttled(LOADING[part], progress)
         found[name] = _load(name, paths, recipe, limit, report)

@@ -6,6 +6,7 @@ The streaming engine draws it unless `IMAGE_OFFLOAD=stock`; this is its referenc
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -15,9 +16,11 @@ from diffsynth.pipelines.qwen_image_21 import (
     QwenImage21Unit_InputImageEmbedder,
 )
 
+from bot.engine.card_budget import GIB, CardBudget
 from bot.engine.files.find import ModelFiles
 from bot.engine.models.adapted import Adapted, StartingLatents
 from bot.engine.models.networks import load_networks, open_card
+from bot.engine.models.on_card import CardTurn, NetworksOnCard
 from bot.engine.models.vram import keep_precise
 from bot.engine.options import EngineOptions, LoadProgress
 
@@ -26,6 +29,8 @@ _KNOWN: Final = {
     "text encoder": "qwen_image_21_text_encoder",
     "VAE": "qwen_image_21_vae",
 }
+# A generous bound whatever the size: its VAE works in tiles where the budget asks for it.
+_WORKING: Final = 6 * GIB
 
 
 def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Adapted, float]:
@@ -33,18 +38,25 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Ad
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
-    files, budget = open_card(model, options, progress)
+    files, measure = open_card(model, options, progress)
+    budget_gib = measure().bytes / GIB
     exact = options.precision == "bf16"
-    return assemble(files, "cuda", budget, progress, exact=exact), budget
+    return assemble(files, "cuda", measure, progress, exact=exact), budget_gib
 
 
 def assemble(
-    files: ModelFiles, device: str, budget_gib: float, progress: LoadProgress, *, exact: bool
+    files: ModelFiles,
+    device: str,
+    measure: Callable[[], CardBudget],
+    progress: LoadProgress,
+    *,
+    exact: bool,
 ) -> Adapted:
-    """Load the networks for `device`."""
+    """Load the networks for `device`, of which `measure` says how much they may take."""
     from transformers import AutoProcessor  # noqa: PLC0415 - slow to import
 
     mend_attention()
+    budget_gib = measure().bytes / GIB
     found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
     pipe: Any = QwenImage21Pipeline(device=device, torch_dtype=torch.bfloat16)
     pipe.dit = found["qwen_image_21_dit"]
@@ -54,7 +66,19 @@ def assemble(
     pipe.vram_management_enabled = pipe.check_vram_management_state()
     keep_precise(pipe)
     start = StartingLatents(_encode, "RGBA")
-    return Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start, tile_size=512, tile_stride=384)
+    on_card = NetworksOnCard(pipe, _turns, measure)
+    return Adapted(
+        pipe,
+        QwenImage21Unit_InputImageEmbedder,
+        start,
+        on_card,
+        tile_size=512,
+        tile_stride=384,
+    )
+
+
+def _turns(_width: int, _height: int) -> tuple[CardTurn, ...]:
+    return tuple(CardTurn((name,), _WORKING) for name in ("text_encoder", "dit", "vae"))
 
 
 def mend_attention() -> None:

@@ -8,6 +8,7 @@ with the end token's, and with the last state but one (Podell et al. 2023, arXiv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import MethodType
 from typing import Any, Final
 
@@ -18,11 +19,14 @@ from diffsynth.pipelines.stable_diffusion_xl import (
     StableDiffusionXLPipeline,
 )
 
+from bot.engine.card_budget import GIB, CardBudget
 from bot.engine.files.find import ModelFiles
 from bot.engine.models.adapted import Adapted, StartingLatents
 from bot.engine.models.networks import load_networks, open_card
+from bot.engine.models.on_card import CardTurn, NetworksOnCard
 from bot.engine.models.vram import keep_precise
 from bot.engine.options import EngineOptions, LoadProgress
+from bot.engine.stream.preview import LatentPreview
 
 _KNOWN: Final = {
     "U-Net": "stable_diffusion_xl_unet",
@@ -32,6 +36,25 @@ _KNOWN: Final = {
 }
 # In DiffSynth's count from the end, where 0 is the last layer's.
 _LAST_BUT_ONE: Final = 1
+_PIXELS: Final = 8
+"""A latent pixel stands for so many pixels, each way."""
+_VAE_BYTES: Final = 2370
+"""Of a pixel, in the decoder; the encoder takes less.
+
+Where its last block is enlarged, 256 channels in 16 bits go through a convolution at the picture's
+size: what goes in, what comes out (512 bytes each) and a copy of either in the convolution's own
+layout are 2,048, and 2,200 with what was enlarged. Measured on an H100: 1024x1024 took 2.4 GiB
+above the weights and 1536x1536 5.3, which are 2,340 bytes a pixel and 0.1 GiB.
+"""
+_UNET_BYTES: Final = 320
+"""Of a pixel, in the U-Net, whose guidance branches come one after the other.
+
+Its live tensors are 158 at most, in a feed-forward of 640 channels (counted in
+tests/engine/test_on_card.py); as much again for the convolutions' copies. Measured on an H100: 0.2
+GiB at most at 1024x1024, as FP8 with its layers' copies.
+"""
+_SPARE: Final = GIB // 2
+"""Latents, workspaces of the matrix libraries (0.1 GiB measured), what the allocator rounds up."""
 
 
 def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Adapted, float]:
@@ -39,17 +62,24 @@ def load(model: str, options: EngineOptions, progress: LoadProgress) -> tuple[Ad
 
     Raises `EngineError` (`LOAD_FAILED`) without such a GPU or without the model's files.
     """
-    files, budget = open_card(model, options, progress)
+    files, measure = open_card(model, options, progress)
+    budget_gib = measure().bytes / GIB
     exact = options.precision == "bf16"
-    return assemble(files, "cuda", budget, progress, exact=exact), budget
+    return assemble(files, "cuda", measure, progress, exact=exact), budget_gib
 
 
 def assemble(
-    files: ModelFiles, device: str, budget_gib: float, progress: LoadProgress, *, exact: bool
+    files: ModelFiles,
+    device: str,
+    measure: Callable[[], CardBudget],
+    progress: LoadProgress,
+    *,
+    exact: bool,
 ) -> Adapted:
-    """Load the networks for `device`."""
+    """Load the networks for `device`, of which `measure` says how much they may take."""
     from transformers import CLIPTokenizer  # noqa: PLC0415 - slow to import
 
+    budget_gib = measure().bytes / GIB
     found = load_networks(files, _KNOWN, device, budget_gib, progress, exact=exact)
     pipe: Any = StableDiffusionXLPipeline(device=device, torch_dtype=torch.bfloat16)
     pipe.unet = found["stable_diffusion_xl_unet"]
@@ -62,7 +92,35 @@ def assemble(
     pipe.vram_management_enabled = pipe.check_vram_management_state()
     keep_precise(pipe)
     start = StartingLatents(_encode, "RGB")
-    return Adapted(pipe, SDXLUnit_InputImageEmbedder, start, clip_skip=_LAST_BUT_ONE)
+    on_card = NetworksOnCard(pipe, turns, measure)
+    preview = _fitted(pipe)
+    return Adapted(
+        pipe,
+        SDXLUnit_InputImageEmbedder,
+        start,
+        on_card,
+        preview=preview,
+        clip_skip=_LAST_BUT_ONE,
+    )
+
+
+def turns(width: int, height: int) -> tuple[CardTurn, ...]:
+    """Return what the networks work with, in bytes, for a picture of this size in pixels."""
+    pixels = width * height
+    return (
+        CardTurn(("text_encoder", "text_encoder_2"), _SPARE),
+        CardTurn(("unet",), _UNET_BYTES * pixels + _SPARE),
+        CardTurn(("vae",), _VAE_BYTES * pixels + _SPARE),
+    )
+
+
+def _fitted(pipe: Any) -> LatentPreview:
+    pipe.load_models_to_device(["vae"])
+    preview = LatentPreview.fit(
+        lambda picture: _encode(pipe, pipe.preprocess_image(picture)), _PIXELS
+    )
+    pipe.load_models_to_device([])
+    return preview
 
 
 def mend_pooling(encoder: Any) -> None:

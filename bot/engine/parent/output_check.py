@@ -64,7 +64,8 @@ def check_picture(picture: Picture, request: EngineRequest, seen: set[int]) -> N
 
 def check_preview(preview: Preview, request: EngineRequest) -> None:
     """Raise `FrameError` where a preview is no small JPEG file of at most the job's size."""
-    if not 0 <= preview.step <= request.steps:
+    # Some models draw a batch in one pass, others picture by picture.
+    if not 0 <= preview.step <= request.steps * len(request.seeds):
         raise FrameError("the child sent a preview of no step")
     pixels = request.width * request.height * len(request.seeds)
     if len(preview.data) > pixels // _PREVIEW_SHARE + _PREVIEW_OVERHEAD:

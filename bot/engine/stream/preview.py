@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Iterable
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -48,17 +49,22 @@ class LatentPreview:
     def of(cls, codec: PictureCodec) -> LatentPreview:
         """Return the map of `codec`, which is fitted once."""
         if codec not in _FITTED:
-            _FITTED[codec] = cls.fit(codec)
+            _FITTED[codec] = cls.fit(
+                lambda picture: codec.encode(picture, *picture.size), codec.kind.latents.pixels
+            )
         return _FITTED[codec]
 
     @classmethod
     @torch.no_grad()
-    def fit(cls, codec: PictureCodec) -> LatentPreview:
-        """Fit the map to `codec`; takes the encoding of four pictures of 16 x 16 latent pixels."""
+    def fit(cls, encode: Callable[[Image.Image], Tensor], pixels: int) -> LatentPreview:
+        """Fit the map to a VAE; takes the encoding of four pictures of 16 x 16 latent pixels.
+
+        `encode` returns a picture's latents, [1, channels, height, width]; each stands for
+        `pixels` x `pixels`.
+        """
         latents, colours = [], []
-        pixels = codec.kind.latents.pixels
         for picture in synthetic_pictures(pixels):
-            encoded = codec.encode(picture, *picture.size)[0].float().cpu()
+            encoded = encode(picture)[0].float().cpu()
             latents.append(encoded.flatten(1).T)
             small = picture.resize((_SIDE, _SIDE), Image.Resampling.BOX)
             colours.append(torch.from_numpy(np.asarray(small, np.float32)).flatten(0, 1))
@@ -74,8 +80,8 @@ class LatentPreview:
         pixels = mapped.clamp(0, 255).to("cpu", torch.uint8)
         return Image.fromarray(pixels.numpy())
 
-    def encoded(self, latents: Tensor) -> bytes:
-        """Return a JPEG of [pictures, channels, height, width], several side by side."""
+    def encoded(self, latents: Iterable[Tensor]) -> bytes:
+        """Return a JPEG of pictures of [channels, height, width], several side by side."""
         pictures = [self.picture(one) for one in latents]
         columns = math.ceil(math.sqrt(len(pictures)))
         rows = math.ceil(len(pictures) / columns)
