@@ -173,6 +173,8 @@ def test_turbo_draws_at_its_own_levels(tmp_path, monkeypatch, strength) -> None:
     with small():
         backend = streamed(TURBO, options(tmp_path))
         backend.load(lambda *_: None)
+        # What is planned and compiled at loading is a picture as it is usually drawn: one branch.
+        assert len(backend._networks.dit.settings.usual.text_tokens) == 1
         wanted = request(tmp_path, PROMPT, steps=8, guidance=1.0, **changes)
         (made,) = backend.generate(wanted, Quiet())
     levels = find_model(TURBO).noise_levels

@@ -52,6 +52,7 @@ def engine() -> StreamedDiT:
         encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
         vae=QWEN_IMAGE_21_VAE,
         device="cpu",
+        guided=False,
     )
     settings = replace(settings, budget=None, compile=False, cache=None)
     return StreamedDiT(outer.to_empty(device="cpu"), GEOMETRY, settings, SingleStream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -223,6 +223,7 @@ class _Loader:
             vae=codec.kind,
             device=self._device_name,
             precision=self._precision,
+            guided=is_guided(self._model),
         )
 
         def room(size: int) -> bool:
@@ -275,6 +276,12 @@ def _digest(paths: Iterable[Path]) -> str:
         raise unreadable(Path(error.filename or paths[0]), error) from error
 
 
+def is_guided(model: str) -> bool:
+    """Whether pictures of the model's usual quality are drawn with guidance, in two branches."""
+    spec = find_model(model)
+    return spec.qualities[spec.default_quality].guidance != 1.0
+
+
 def transformer_settings(
     options: EngineOptions,
     budget: CardBudget,
@@ -284,13 +291,17 @@ def transformer_settings(
     vae: VaeKind = QWEN_IMAGE_VAE,
     device: str = "cuda",
     precision: Precision | None = None,
+    guided: bool = True,
 ) -> TransformerSettings:
     """Return the settings of the transformer, in bfloat16.
 
     `others` are bytes of the card that the other networks take, `encoding` what the text encoder
-    takes while it works. `precision` is that of the options where it is not given.
+    takes while it works. `precision` is that of the options where it is not given. `guided` says
+    whether the model's usual picture has two branches, which it is planned and compiled for.
     """
     dtype, usual = torch.bfloat16, budgets.Work(1344, 768)
+    if not guided:
+        usual = replace(usual, text_tokens=usual.text_tokens[:1])
     decoding = working_bytes(usual.width, usual.height, dtype.itemsize, tiled=True, kind=vae)
     return TransformerSettings(
         device=device,

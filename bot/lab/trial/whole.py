@@ -77,7 +77,8 @@ class Whole:
         )
         if toy:
             geometry, width = subject.small, subject.small_text
-            settings = TransformerSettings(dtype=torch.float32, usual=Work(128, 96, 1, (11, 5)))
+            tokens = (11, 5) if guided else (11,)
+            settings = TransformerSettings(dtype=torch.float32, usual=Work(128, 96, 1, tokens))
             text = table = 0
         else:
             geometry, width = subject.full, subject.text
@@ -95,6 +96,7 @@ class Whole:
                 others=vae.weight_bytes(tried, dtype) + layers * encoder.layout.small_size,
                 encoding=encoder.working_bytes(USUAL_TEXT_TOKENS),
                 vae=tried.vae_kind,
+                guided=guided,
             )
         settings = replace(
             settings, device="cpu", precision=precision, budget=None, compile=False, cache=None
@@ -103,10 +105,8 @@ class Whole:
         outer = random_weights.random_dit(
             geometry, width, cpu, settings.dtype, subject, blocks=False
         )
-        usual = settings.usual
-        if not guided:
-            usual = replace(usual, text_tokens=usual.text_tokens[:1])
-        return cls(StreamedDiT(outer, geometry, settings, subject.network), usual, text, table)
+        made = StreamedDiT(outer, geometry, settings, subject.network)
+        return cls(made, settings.usual, text, table)
 
     @property
     def geometry(self) -> Geometry:
