@@ -77,6 +77,8 @@ def test_every_part_tells_its_figures(outcome):
     parts = ["card", "plan", "blocks", "pinning", "compiling", "steps", "decoding", "seconds"]
     assert told == parts
     assert [name for name in found.parts if name not in {"confinement", "libraries"}] == parts
+    assert found.parts["blocks"]["precision"] == "fp8"
+    assert lines[2].endswith(" s; fp8")
 
 
 @pytest.mark.slow

@@ -80,7 +80,7 @@ class StreamedQwenImage:
         try:
             yield from self._drawn(request, report)
         except NotFinite as error:
-            raise overflowed(self._networks.precision, request.loras) from error
+            raise overflowed(self._networks.dit.execution.precision, request.loras) from error
 
     def _drawn(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415 - loaded by now

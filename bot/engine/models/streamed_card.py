@@ -40,7 +40,7 @@ from bot.engine.stream.offload import (
     OffloadableEmbedder,
     OffloadableTransformer,
 )
-from bot.engine.stream.precision_choice import choose_precision
+from bot.engine.stream.precision_choice import choose_for
 from bot.engine.stream.prompts import PromptEmbedder, Read
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
@@ -242,11 +242,7 @@ class _Loader:
         )
         if self._options.precision == AUTO and self._precision is Precision.INT8:
             self._progress(mark("trying 8-bit products on the card (once)"), None)
-            shapes = {(piece.rows, piece.columns) for piece in dit.layouts[0].pieces}
-            tokens, folder = settings.usual.image_tokens, settings.cache
-            chosen = choose_precision(sorted(shapes), tokens, dit.device.torch, folder)
-            dit.device.release_cache()
-            dit.configure(settings.budget, chosen, compiled=settings.compile)
+            choose_for(dit)
         if dit.execution.compiled and not dit.execution.kernels.ready:
             self._progress(mark("compiling the blocks (once; later starts use the cache)"), None)
             warm_up(dit)

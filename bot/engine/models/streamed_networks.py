@@ -54,18 +54,8 @@ class Networks:
             pin_wanted=wanted,
             pin_refused=dit.device.refuses_pinning,
             uncompiled=dit.execution.uncompiled,
-            precision=self.precision,
+            precision=dit.execution.precision,
         )
-
-    @property
-    def precision(self) -> str:
-        """How blocks are really computed, as a value of IMAGE_PRECISION."""
-        execution = self.dit.execution
-        if execution.settings.precision is Precision.PLAIN:
-            return "bf16"
-        # Where the fast products do not work, weights are widened.
-        storage = execution.settings.precision.storage
-        return str(storage) if execution.wide else f"{storage}-fast"
 
     def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
         """Return the bytes that the VAE may take while the transformer rests; None: plenty.

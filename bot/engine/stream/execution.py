@@ -80,6 +80,15 @@ class Execution:
         return self.kernels.uncompiled if self.settings.compile else "IMAGE_COMPILE=false"
 
     @property
+    def precision(self) -> str:
+        """How blocks are really computed, as a value of IMAGE_PRECISION."""
+        storage = self.settings.precision.storage
+        if not storage.quantized:
+            return "bf16"
+        # Where the fast products do not work, weights are widened.
+        return str(storage) if self.wide else f"{storage}-fast"
+
+    @property
     def wide(self) -> bool:
         """Whether quantised weights are widened for each visit of a block."""
         return self.matmul is Matmul.WEIGHT_ONLY

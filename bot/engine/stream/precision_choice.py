@@ -26,6 +26,7 @@ from bot.engine.stream.card_time import milliseconds
 from bot.engine.stream.int8_probe import probe_int8_matmul
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.quantize import Matmul
+from bot.engine.stream.transformer import StreamedDiT
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,16 @@ class PrecisionTrial:
     def read(cls, values: Any) -> Self:
         """Read `asdict` of one; raise `TypeError` or `ValueError` for anything else."""
         return cls(**{str(name): float(value) for name, value in dict(values).items()})
+
+
+def choose_for(dit: StreamedDiT) -> None:
+    """Have a transformer whose weights are INT8 multiply by the better way on its device."""
+    settings = dit.settings
+    shapes = {(piece.rows, piece.columns) for piece in dit.layouts[0].pieces}
+    tokens, device = settings.usual.image_tokens, dit.device
+    chosen = choose_precision(sorted(shapes), tokens, device.torch, settings.cache)
+    device.release_cache()
+    dit.configure(settings.budget, chosen, compiled=settings.compile)
 
 
 def choose_precision(

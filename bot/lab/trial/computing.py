@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bot.engine.files.find import COMPILED_FOLDER
+from bot.engine.files.find import AUTO, COMPILED_FOLDER
 from bot.engine.models.streamed_networks import precision_of
 from bot.engine.stream.denoise import noise
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry
 from bot.engine.stream.network import Generation
+from bot.engine.stream.precision_choice import choose_for
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.warming import warm_up
 from bot.lab.step import random_weights
@@ -50,8 +51,11 @@ def blocks(bench: Bench) -> Figures:
     for index in range(BLOCKS):
         dit.add_block(index, random_weights.random_block(geometry, index, target, dtype, subject))
     dit.device.release_cache()
+    if wish.options.precision == AUTO and not wish.toy:
+        choose_for(dit)
     return {
         "loaded": BLOCKS,
+        "precision": dit.execution.precision,
         "seconds": time.perf_counter() - started,
         "products": dit.execution.matmul.value,
     }

@@ -136,7 +136,9 @@ def _seconds(found: Figures) -> str:
 _LINES: Final[dict[str, Callable[[Figures], str]]] = {
     "card": _card,
     "plan": _plan,
-    "blocks": lambda found: f"{found['loaded']} of random weights, in {found['seconds']:.1f} s",
+    "blocks": lambda found: (
+        f"{found['loaded']} of random weights, in {found['seconds']:.1f} s; {found['precision']}"
+    ),
     "pinning": _pinning,
     "compiling": _compiling,
     "steps": _steps,
