@@ -15,6 +15,7 @@ from bot.engine.stream.layout import Precision
 from bot.engine.stream.lora import parse
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.transformer_kind import DOUBLE, ZERO_COND
+from bot.engine.stream.warming import warm_up
 from bot.errors import EngineError, EngineErrorKind
 from tests.stream import kit, test_lora
 from tests.stream.kit import HEIGHT, PROMPTS, TIMESTEPS, WIDTH, budget_for, error, predicted
@@ -348,3 +349,17 @@ def test_a_structure_is_compiled_before_the_first_step(monkeypatch):
 
     assert [prepare(()), prepare(REFERENCES), prepare(REFERENCES[:1]), prepare(())] == [1, 1, 0, 0]
     assert len(told) == 2
+
+
+def test_a_model_whose_usual_picture_has_references_is_warmed_up_for_them():
+    dit = streamed(usual=Work(WIDTH, HEIGHT, 1, (11, 5), SIZES[:2]))
+    seen: list[tuple[Work, bool]] = []
+    run = dit.network.run
+
+    def noted(block: Any, kernel: Any, unit: Any, generation: Any, *others: Any) -> None:
+        seen.append((generation.work, generation.structure))
+        run(block, kernel, unit, generation, *others)
+
+    dit.network.run = noted
+    warm_up(dit)
+    assert set(seen) == {(dit.settings.usual, True)}
