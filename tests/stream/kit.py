@@ -9,8 +9,9 @@ from PIL import Image
 
 from bot.engine.stream.budget import GIB
 from bot.engine.stream.denoise import noise
+from bot.engine.stream.double_stream import DoubleStream
 from bot.engine.stream.layout import Precision
-from bot.engine.stream.network import Generation
+from bot.engine.stream.network import Generation, NetworkKind
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.transformer import StreamedDiT
 from bot.errors import EngineError
@@ -27,10 +28,13 @@ def stock(dtype: torch.dtype = torch.float32) -> Any:
 
 
 def streamed(
-    precision: Precision = Precision.PLAIN, dtype: torch.dtype = torch.float32, **settings: Any
+    precision: Precision = Precision.PLAIN,
+    dtype: torch.dtype = torch.float32,
+    kind: NetworkKind = DoubleStream,
+    **settings: Any,
 ) -> StreamedDiT:
     return StreamedDiT.from_module(
-        stock(dtype), TransformerSettings(precision=precision, dtype=dtype, **settings)
+        stock(dtype), TransformerSettings(precision=precision, dtype=dtype, **settings), kind
     )
 
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from bot.errors import BotError
 from bot.lab.step.options import add_arguments, run
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,34 @@ def test_it_measures_the_other_kind_of_transformer(tmp_path):
         assert 0 < variant["error_float32"] < 0.05, name
         assert name.startswith("DiffSynth") or variant["identical_to_resident"]
     assert figures["cancel_s"] > 0
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen-Image", "Qwen/Qwen-Image-Edit-2511"])
+def test_it_measures_a_step_with_references(tmp_path, model):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    target = tmp_path / "figures.json"
+    options = (
+        f"--model {model} --references 96x64,128x128 --device cpu --small --size 128x96 --layers 2 "
+        "--budgets 0.5 --precisions int8 --rounds 1 --steps 1 --schedule 3 --no-compile "
+        f"--phases exact,alone,rounds,cancel --json {target}"
+    )
+    assert run(parser.parse_args(options.split())) == 0
+    figures = json.loads(target.read_text(encoding="utf-8"))
+    assert len(figures["variants"]) == 3
+    for name, variant in figures["variants"].items():
+        # Theirs in float32 is of the same edit: an error as small as without references.
+        assert 0 < variant["error_float32"] < 0.05, name
+        assert name.startswith("DiffSynth") or variant["identical_to_resident"]
+    assert figures["cancel_s"] > 0
+
+
+def test_references_of_a_model_that_takes_none_are_refused():
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    options = "--model Qwen/Qwen-Image-2.1 --device cpu --small --references 96x64"
+    with pytest.raises(BotError, match="leave out --references"):
+        run(parser.parse_args(options.split()))
 
 
 def test_its_command_line_needs_no_torch():

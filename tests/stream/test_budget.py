@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.engine.stream.budget import GIB, Fixed, Work, activation_bytes, plan, spread
+from bot.engine.stream.too_large import for_others
 from bot.errors import EngineError
 from bot.lab.step import random_weights
 
@@ -74,6 +75,63 @@ def test_a_budget_for_nothing_is_refused_in_a_sentence():
     with pytest.raises(EngineError) as caught:
         planned(1.0, Work(2048, 2048, 4))
     assert "4 x 2048x2048" in str(caught.value.sentence)
+
+
+def test_references_take_room_and_decide_whether_branches_go_together():
+    alone, one = Work(1024, 1024), Work(1024, 1024, references=((1024, 1024),))
+    assert (one.target_tokens, one.reference_tokens, one.image_tokens) == (4096, 4096, 8192)
+    assert one.tokens == alone.tokens + 2 * 4096
+    assert (alone.joint, one.joint) == (True, False)
+    counts = [
+        len(planned(8, Work(2048, 2048, references=((1024, 1024),) * n)).resident) for n in range(4)
+    ]
+    assert counts == sorted(set(counts), reverse=True)
+    # As much as a picture of as many tokens: so they are counted.
+    larger, longer = Work(1024, 2048), Work(1024, 1024, references=((1024, 1024),))
+    needed = [activation_bytes(w, random_weights.FULL, 2, compiled=True) for w in (larger, longer)]
+    assert needed[0] == needed[1]
+
+
+def refused(budget_gib, work):
+    with pytest.raises(EngineError) as caught:
+        planned(budget_gib, work)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("work", "fitting", "told"),
+    [
+        (
+            Work(1344, 768, references=((2048, 2048),) * 3),
+            Work(1344, 768, references=((2048, 2048),) * 2),
+            "at most 2 of these pictures",
+        ),
+        (
+            Work(2048, 2048, references=((1024, 1024),)),
+            Work(1920, 1920, references=((1024, 1024),)),
+            "1 x 1920x1920 fits",
+        ),
+    ],
+)
+def test_references_without_room_are_refused_with_what_fits(work, fitting, told):
+    def needed(some):
+        return activation_bytes(some, random_weights.FULL, 2, compiled=True)
+
+    fixed = planned(4, Work(256, 256)).overhead - int(0.01 * 4 * GIB)
+    budget = (fixed + (needed(work) + needed(fitting)) / 2) / 0.99 / GIB
+    error = refused(budget, work)
+    assert told in str(error.sentence)
+    assert "after pictures of" in str(error.sentence)
+    planned(budget, fitting)
+    shared = str(for_others(error, 3 * GIB).sentence)
+    assert told in shared
+    assert "Other programs hold 3.0 GiB" in shared
+
+
+def test_references_for_which_nothing_has_room_are_refused_too():
+    error = refused(0.5, Work(1344, 768, references=((1024, 1024),)))
+    assert "fewer and smaller pictures fit" in str(error.sentence)
+    assert "after pictures of 1024x1024" in str(for_others(error, GIB).sentence)
 
 
 def test_evicting_leaves_holes_that_cost_more_blocks():

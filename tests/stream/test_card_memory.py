@@ -75,7 +75,7 @@ def test_no_room_at_any_point_costs_blocks(dit, monkeypatch, where):
 def test_a_card_that_is_full_fails_the_job_and_no_other(dit, monkeypatch):
     real = dit.network.modulation.table
 
-    def refusing(*_):
+    def refusing(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(dit.network.modulation, "table", refusing)

@@ -17,6 +17,7 @@ from bot.engine.stream.layout import Precision
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.single_stream import LATENTS, SingleStream
 from bot.engine.stream.transformer import StreamedDiT
+from bot.errors import EngineError, EngineErrorKind
 from bot.lab.step import random_weights
 from tests.stream.kit import budget_for, error
 
@@ -240,3 +241,11 @@ def test_one_compiled_block_serves_every_size_and_prompt():
     assert len(graphs) == 1
     predicted(dit)
     assert len(graphs) == 2
+
+
+def test_references_are_refused_with_a_reason():
+    references = (torch.zeros(1, 64, 6, 10),)
+    with pytest.raises(EngineError) as caught:
+        streamed().prepare(prompts(), TIMESTEPS, width=WIDTH, height=HEIGHT, references=references)
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert "does not draw after other pictures" in str(caught.value.sentence)

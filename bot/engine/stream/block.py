@@ -55,6 +55,18 @@ class Weights(NamedTuple):
     text: Stream
 
 
+class Still(NamedTuple):
+    """Image tokens behind the target's that are modulated as at timestep 0.
+
+    `rows` [6, dim] are their modulation, as the first six of `run_block`'s; `rope` [tokens,
+    head_dim / 2, 2] turns them, and says how many there are: a compiler leaves a shape open, and
+    would compile anew for each number.
+    """
+
+    rows: Tensor
+    rope: Tensor
+
+
 class Kernel(NamedTuple):
     """What a compiled block is specialised on."""
 
@@ -64,7 +76,7 @@ class Kernel(NamedTuple):
 
 
 Run = Callable[
-    [Kernel, Tensor, list[Tensor], Tensor, Weights, Tensor, list[Tensor]],
+    [Kernel, Tensor, list[Tensor], Tensor, Weights, Tensor, list[Tensor], Still | None],
     tuple[Tensor, list[Tensor]],
 ]
 
@@ -77,25 +89,31 @@ def run_block(
     weights: Weights,
     image_rope: Tensor,
     text_ropes: list[Tensor],
+    still: Still | None = None,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the block's image [branches, pixels, dim] and texts (each [tokens, dim]).
 
     `modulation` [12, dim] is shift, 1 + scale, gate, twice for the image, twice for the text;
-    the ropes are [tokens, head_dim / 2, 2] (cosine, sine).
+    the ropes are [tokens, head_dim / 2, 2] (cosine, sine). `still` has what differs for the last
+    of the image's tokens; `image_rope` is that of the others then. Both go through each product
+    together.
     """
     lengths = [text.shape[0] for text in texts]
     text = torch.cat(texts)
     mod_i, mod_t = modulation[:_TEXT], modulation[_TEXT:]
     dim = image.shape[-1]
+    mods, ropes = [mod_i], [image_rope]
+    if still is not None:
+        mods, ropes = [mod_i, still.rows], [image_rope, still.rope]
+    parts = _split(image, ropes)
 
-    image_qkv = linear(
-        kernel.matmul, _norm(image, mod_i[_SCALE1], mod_i[_SHIFT1]), weights.image.qkv
-    )
+    image_qkv = linear(kernel.matmul, _normed(parts, mods, _SCALE1, _SHIFT1), weights.image.qkv)
     text_qkv = linear(
         kernel.matmul, _norm(text, mod_t[_SCALE1], mod_t[_SHIFT1]), weights.text.qkv, few=True
     )
     heads = (3, kernel.geometry.heads, kernel.geometry.head_dim)
     image_heads = image_qkv.unflatten(-1, heads)
+    turning = list(zip(_split(image_heads, ropes), ropes, strict=True))
     image_out: list[Tensor] = []
     text_out: list[Tensor] = []
     rows = text_qkv.unflatten(-1, heads).split(lengths)
@@ -104,7 +122,10 @@ def run_block(
             torch.cat(
                 (
                     turned(text_heads[:, which], weights.text.norms[which], text_rope),
-                    turned(image_heads[row, :, which], weights.image.norms[which], image_rope),
+                    *(
+                        turned(part[row, :, which], weights.image.norms[which], rope)
+                        for part, rope in turning
+                    ),
                 )
             )
             for which in (0, 1)
@@ -114,23 +135,44 @@ def run_block(
         text_out.append(joint[: lengths[row]])
         image_out.append(joint[lengths[row] :])
 
-    image = torch.addcmul(
-        image, mod_i[_GATE1], linear(kernel.matmul, _stack(image_out), weights.image.out)
-    )
+    out = linear(kernel.matmul, _stack(image_out), weights.image.out)
+    parts = _gated(parts, mods, _GATE1, _split(out, ropes))
+    del out  # it would wait for the end beside what follows
     text = torch.addcmul(
         text, mod_t[_GATE1], linear(kernel.matmul, torch.cat(text_out), weights.text.out, few=True)
     )
-    image = torch.addcmul(
-        image,
-        mod_i[_GATE2],
-        _mlp(kernel, _norm(image, mod_i[_SCALE2], mod_i[_SHIFT2]), weights.image),
-    )
+    out = _mlp(kernel, _normed(parts, mods, _SCALE2, _SHIFT2), weights.image)
+    parts = _gated(parts, mods, _GATE2, _split(out, ropes))
+    del out
     text = torch.addcmul(
         text,
         mod_t[_GATE2],
         _mlp(kernel, _norm(text, mod_t[_SCALE2], mod_t[_SHIFT2]), weights.text, few=True),
     )
-    return image, list(text.split(lengths))
+    return _joined(parts), list(text.split(lengths))
+
+
+def _split(image: Tensor, ropes: list[Tensor]) -> list[Tensor]:
+    """Return [branches, pixels, ...] in parts, of as many tokens as each rope turns."""
+    if len(ropes) == 1:
+        return [image]
+    return list(image.split([rope.shape[0] for rope in ropes], 1))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _normed(parts: list[Tensor], mods: list[Tensor], scale: int, shift: int) -> Tensor:
+    return _joined([_norm(x, mod[scale], mod[shift]) for x, mod in zip(parts, mods, strict=True)])
+
+
+def _gated(parts: list[Tensor], mods: list[Tensor], gate: int, added: list[Tensor]) -> list[Tensor]:
+    """Return each part plus what was found for it, times its gate."""
+    return [
+        torch.addcmul(part, mod[gate], more)
+        for part, mod, more in zip(parts, mods, added, strict=True)
+    ]
 
 
 def _stack(rows: list[Tensor]) -> Tensor:

@@ -13,7 +13,8 @@ class BlockCompiler:
     """Has blocks compiled where a picture is prepared, so that its steps find them ready.
 
     A structure is compiled once a process: the usual one at loading (see warming.py), that of one
-    branch and that of each rank of a LoRA with the first picture that needs it.
+    branch, that of references at timestep 0 and that of each rank of a LoRA with the first picture
+    that needs it.
     """
 
     def __init__(
@@ -39,11 +40,11 @@ class BlockCompiler:
         kernels, kernel, wide = execution.kernels, execution.kernel, execution.wide
         work, network = generation.work, self._network
         branches = len(work.text_tokens) if work.joint else 1
-        missing = {
-            (network.geometry, branches, kernel, structure): index
+        found = {
+            (network.geometry, branches, kernel, generation.structure, structure): index
             for structure, index in weights.structures(additions).items()
-            if (network.geometry, branches, kernel, structure) not in kernels.ready
         }
+        missing = {key: index for key, index in found.items() if key not in kernels.ready}
         if not missing or not kernels.compiled:
             return
         unit, moment = network.sample(generation)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.engine.stream.layout import Geometry
-from bot.errors import EngineError, EngineErrorKind
-from bot.words import mark
+from bot.engine.stream.too_large import too_large
 
 MIB: Final = 2**20
 GIB: Final = 2**30
@@ -35,17 +34,31 @@ beside what was planned."""
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a generation needs room for. `text_tokens` has one number per guidance branch."""
+    """What a generation needs room for. `text_tokens` has one number per guidance branch.
+
+    `references` are the sizes (width, height) in pixels of pictures that each one is drawn after.
+    """
 
     width: int
     height: int
     pictures: int = 1
     text_tokens: tuple[int, ...] = (128, 16)
+    references: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def target_tokens(self) -> int:
+        """Tokens of one picture itself: patches of 16 x 16 pixels."""
+        return (self.width // 16) * (self.height // 16)
+
+    @property
+    def reference_tokens(self) -> int:
+        """Tokens of all references of one picture."""
+        return sum((width // 16) * (height // 16) for width, height in self.references)
 
     @property
     def image_tokens(self) -> int:
-        """Tokens of one picture: patches of 16 x 16 pixels."""
-        return (self.width // 16) * (self.height // 16)
+        """Tokens of one picture that are no text: its own and its references'."""
+        return self.target_tokens + self.reference_tokens
 
     @property
     def tokens(self) -> int:
@@ -97,8 +110,9 @@ def activation_bytes(
     live = (peak.compiled if compiled else peak.eager) + (_LORA_PEAK if lora else 0.0)
     visit = tokens * geometry.dim * element * live
     kept = work.tokens * work.pictures * geometry.dim * element
-    latents = 8 * work.pictures * work.width * work.height
-    return int(visit) + 2 * kept + latents
+    pixels = work.pictures * work.width * work.height
+    pixels += sum(width * height for width, height in work.references)
+    return int(visit) + 2 * kept + 8 * pixels
 
 
 def plan(
@@ -129,20 +143,14 @@ def plan(
     overhead += _SLACK + int(_SLACK_SHARE * budget)
     room = budget - working - overhead
     if room < 0:
-        raise EngineError(
-            EngineErrorKind.OUT_OF_MEMORY,
-            f"budget {budget}, activations {working}, fixed {overhead}",
-            sentence=mark(
-                "{count} x {size} needs about {needed} GiB of GPU memory and the budget is "
-                "{budget} GiB; a smaller picture fits."
-            ),
-            values={
-                "count": str(work.pictures),
-                "size": f"{work.width}x{work.height}",
-                "needed": f"{(working + overhead) / 2**30:.1f}",
-                "budget": f"{budget / 2**30:.1f}",
-            },
-        )
+
+        def fits(other: Work) -> bool:
+            needed = activation_bytes(
+                other, geometry, element, compiled=compiled, lora=lora_bytes > 0, peak=peak
+            )
+            return max(needed, fixed.others_working) + overhead <= budget
+
+        raise too_large(work, working, overhead, budget, fits)
     count = min(geometry.layers, room // fixed.block)
     if count < most:
         count = min(count, max(0, room - most * fixed.hole) // (fixed.block - fixed.hole))

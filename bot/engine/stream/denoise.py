@@ -34,6 +34,8 @@ class DenoiseInputs:
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.
+    `references` are latents [1, 16, h / 8, w / 8] of pictures of any sizes that every picture is
+    drawn after: they are no part of the noise, and may come with a `source`.
     `shift` and `noise_levels` are what `schedule` says, `cfg_norm` is that of `guided`,
     `reuse` the threshold of `Reuse`; 0 computes every step.
     """
@@ -51,6 +53,7 @@ class DenoiseInputs:
     noise_levels: tuple[float, ...] = ()
     cfg_norm: bool = False
     reuse: float = 0.0
+    references: tuple[Tensor, ...] = ()
 
 
 def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
@@ -137,6 +140,7 @@ def denoise(
         width=inputs.width,
         height=inputs.height,
         pictures=len(inputs.seeds),
+        references=inputs.references,
         on_compile=None if on_stage is None else partial(on_stage, Activity.COMPILE),
     )
     if on_stage is not None:

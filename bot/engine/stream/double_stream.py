@@ -11,7 +11,7 @@ from torch import Tensor
 from bot.engine.stream.block import Kernel, Matrix, Run, Stream, Weights, run_block
 from bot.engine.stream.budget import DOUBLE_PEAK, Work
 from bot.engine.stream.device import Device
-from bot.engine.stream.generation import DoubleGeneration, Unit
+from bot.engine.stream.generation import DoubleGeneration, StillBlocks, Unit
 from bot.engine.stream.layout import (
     Geometry,
     Kind,
@@ -20,7 +20,7 @@ from bot.engine.stream.layout import (
     block_layout,
     modulation_layout,
 )
-from bot.engine.stream.modulation import ROWS, Modulation
+from bot.engine.stream.modulation import IMAGE_ROWS, ROWS, Modulation
 from bot.engine.stream.network import Inputs
 from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.quantize import Matmul
@@ -38,17 +38,29 @@ class Moment(NamedTuple):
 
 
 class DoubleStream:
-    """A `TransformerNetwork`: DiffSynth's `QwenImageDiT`, of which `outer` has no blocks."""
+    """A `TransformerNetwork`: DiffSynth's `QwenImageDiT`, of which `outer` has no blocks.
+
+    `zero_cond_t`: the tokens of references are modulated as at timestep 0, and not as the target's.
+    So was Qwen-Image-Edit-2511 trained, whose published configuration has that name for it; what it
+    draws without references does not depend on it.
+    """
 
     latents = LATENTS
     peak = DOUBLE_PEAK
     block: Run = staticmethod(run_block)
 
     def __init__(
-        self, outer: Any, geometry: Geometry, device: Device, settings: TransformerSettings
+        self,
+        outer: Any,
+        geometry: Geometry,
+        device: Device,
+        settings: TransformerSettings,
+        *,
+        zero_cond_t: bool = False,
     ) -> None:
         self.geometry = geometry
-        dtype = settings.dtype
+        self.zero_cond_t = zero_cond_t
+        self._dtype = dtype = settings.dtype
         self.layouts: Mapping[Kind, Layout] = {
             "block": block_layout(geometry, dtype, settings.precision.storage),
             "modulation": modulation_layout(geometry, dtype, settings.modulation_storage),
@@ -72,9 +84,10 @@ class DoubleStream:
         return self.layers.size + self.modulation.bytes_per_step
 
     def kept_bytes(self, work: Work) -> int:
-        """See `TransformerNetwork`: the plan's share for activations counts it."""
-        del work
-        return 0
+        """See `TransformerNetwork`: rows of timestep 0; the share of activations has the rest."""
+        still = bool(work.references) and self.zero_cond_t
+        rows = self.geometry.layers * IMAGE_ROWS if still else 0
+        return rows * self.geometry.dim * self._dtype.itemsize
 
     def kernel(self, matmul: Matmul) -> Kernel:
         """See `TransformerNetwork`."""
@@ -94,9 +107,15 @@ class DoubleStream:
         """See `TransformerNetwork`."""
         work, layers = inputs.work, self.layers
         texts = layers.texts(inputs.prompts)
-        image_rope, text_ropes = layers.ropes(work.width, work.height, work.text_tokens)
-        table = self.modulation.table(inputs, weights)
-        return DoubleGeneration(work, texts, image_rope, text_ropes, table)
+        image_rope, text_ropes = layers.ropes(work)
+        references = layers.patches(inputs.references)
+        apart = self.zero_cond_t and references is not None
+        table = self.modulation.table(inputs, weights, still=apart)
+        still = None
+        if apart:
+            image_rope, rope = image_rope.split([work.target_tokens, work.reference_tokens])
+            still = StillBlocks(self.modulation.still(table), rope)
+        return DoubleGeneration(work, texts, image_rope, text_ropes, table, references, still)
 
     def moment(self, generation: DoubleGeneration, step: int) -> Moment:
         """See `TransformerNetwork`."""
@@ -113,6 +132,8 @@ class DoubleStream:
             dynamo.maybe_mark_dynamic(unit.image, 1)
             for tensor in (*unit.texts, generation.image_rope, *unit.ropes):
                 dynamo.maybe_mark_dynamic(tensor, 0)
+        if generation.still is not None:
+            dynamo.maybe_mark_dynamic(generation.still.rope, 0)
 
     def sample(self, generation: DoubleGeneration) -> tuple[Unit, Moment]:
         """See `TransformerNetwork`."""
@@ -132,9 +153,10 @@ class DoubleStream:
         weights: Weights,
     ) -> None:
         """See `TransformerNetwork`."""
-        rows = moment.blocks[index]
+        rows, rope = moment.blocks[index], generation.image_rope
+        still = None if generation.still is None else generation.still.of(index)
         unit.image, unit.texts = block(
-            kernel, unit.image, unit.texts, rows, weights, generation.image_rope, unit.ropes
+            kernel, unit.image, unit.texts, rows, weights, rope, unit.ropes, still
         )
 
     def finish(self, units: Sequence[Unit], moment: Moment, height: int, width: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -62,6 +62,19 @@ class LatentShape:
     def of(self, pictures: int, width: int, height: int) -> tuple[int, int, int, int]:
         """Return the shape of so many pictures' latents; sizes in pixels."""
         return (pictures, self.channels, height // self.pixels, width // self.pixels)
+
+    def size_of(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Return the width and height in pixels of one picture's latents of this shape.
+
+        Raises `ValueError` where the shape is not [1, channels, height, width] in whole tokens.
+        """
+        height, width = shape[-2:]
+        if tuple(shape) != (1, self.channels, height, width) or {
+            height % self.patch,
+            width % self.patch,
+        } != {0}:
+            raise ValueError(f"{tuple(shape)} is no shape of one picture's latents")
+        return width * self.pixels, height * self.pixels
 
     def covering(self, width: int, height: int) -> tuple[int, int]:
         """Return the smallest size in pixels that can be drawn and has this one within it."""

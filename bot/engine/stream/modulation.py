@@ -24,6 +24,8 @@ from bot.engine.stream.outer import OuterLayers
 from bot.engine.stream.weights import Additions, WeightStore
 
 ROWS: Final = 12
+IMAGE_ROWS: Final = 6
+"""The first ones."""
 _SCALE_ROWS: Final = (1, 4, 7, 10)
 _TABLES_KEPT: Final = 4
 
@@ -51,14 +53,20 @@ class Modulation:
         """Size of one timestep's rows."""
         return self._rows * self._geometry.dim * self._dtype.itemsize
 
-    def table(self, inputs: Inputs, weights: WeightStore) -> Table:
-        """Return the table of `inputs`' timesteps, computing it if it isn't among the last few."""
-        key = (tuple(inputs.timesteps.tolist()), inputs.loras)
+    def table(self, inputs: Inputs, weights: WeightStore, *, still: bool = False) -> Table:
+        """Return the table of `inputs`' timesteps, computing it if it isn't among the last few.
+
+        With `still` timestep 0 follows them.
+        """
+        timesteps = inputs.timesteps
+        if still:
+            timesteps = torch.cat((timesteps, timesteps.new_zeros(1)))
+        key = (tuple(timesteps.tolist()), inputs.loras)
         if key in self._tables:
             self._tables.move_to_end(key)
             return self._tables[key]
         # As the pipeline does: rounded to the activations' type, then divided.
-        scaled = inputs.timesteps.to(self._device.torch, self._dtype) / 1000
+        scaled = timesteps.to(self._device.torch, self._dtype) / 1000
         weights.begin("modulation")
         embedding = functional.silu(self._outer.embedded(scaled))
         table = self._compute(embedding, inputs.additions, weights)
@@ -66,6 +74,14 @@ class Modulation:
         while len(self._tables) > _TABLES_KEPT:
             self._tables.popitem(last=False)
         return table
+
+    def still(self, table: Table) -> Tensor:
+        """Bring the image's rows at timestep 0 to the device, each block's: [layers, 6, dim].
+
+        `table` was made with `still`.
+        """
+        blocks = table.values[-1, :-2].view(self._geometry.layers, ROWS, self._geometry.dim)
+        return blocks[:, :IMAGE_ROWS].contiguous().to(self._device.torch)
 
     def forget(self) -> None:
         """Drop all tables, and what is on the device."""

@@ -6,7 +6,7 @@ compiling, giving way, guidance. A family of models brings a class of this proto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,7 +28,9 @@ class Inputs:
 
     `prompts` are the text encoder's [tokens, width], one for each guidance branch; `timesteps`
     [steps] are the scheduler's, from 1000 down. `loras` names the LoRAs in use, which bring
-    `additions`; `kernel` and `wide` say how blocks are computed.
+    `additions`; `kernel` and `wide` say how blocks are computed. `references` are the latents
+    [1, channels, height, width] of pictures that are looked at while others are drawn, of any
+    sizes.
     """
 
     prompts: Sequence[Tensor]
@@ -38,6 +40,7 @@ class Inputs:
     additions: Additions
     kernel: Any
     wide: bool
+    references: Sequence[Tensor] = ()
 
 
 class Generation(Protocol):
@@ -46,6 +49,11 @@ class Generation(Protocol):
     @property
     def work(self) -> Work:
         """What is drawn."""
+        ...
+
+    @property
+    def structure(self) -> Hashable:
+        """What of the generation a compiled block is specialised on, besides its kernel."""
         ...
 
 
@@ -92,7 +100,10 @@ class TransformerNetwork(Protocol):
         ...
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> Generation:
-        """Compute what every step shares."""
+        """Compute what every step shares.
+
+        Raises `EngineError` (`REFUSED`) for references where the network takes none.
+        """
         ...
 
     def moment(self, generation: Any, step: int) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bot.engine.stream.block import EPSILON
+from bot.engine.stream.budget import Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.generation import DoubleGeneration, Unit, from_patches, to_patches
 from bot.engine.stream.layout import Geometry
@@ -45,16 +46,16 @@ class OuterLayers:
             for prompt in prompts
         )
 
-    def ropes(
-        self, width: int, height: int, lengths: Sequence[int]
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return the image's rotations and each text's, [tokens, head_dim / 2, 2].
+    def ropes(self, work: Work) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the rotations of the image's tokens and of each text's.
 
-        `width` and `height` are the picture's in pixels, `lengths` the texts' in tokens.
+        Each is [tokens, head_dim / 2, 2]; the image's are the target's, then those of each
+        reference, which lies in a frame of its own.
         """
-        shape = [(1, height // 16, width // 16)]
+        sizes = ((work.width, work.height), *work.references)
+        shapes = [(1, height // 16, width // 16) for width, height in sizes]
         embed = self.network.pos_embed
-        ropes = [embed(shape, [length], device=self._device) for length in lengths]
+        ropes = [embed(shapes, [length], device=self._device) for length in work.text_tokens]
         # DiffSynth keeps each size's, 2 to 8 MB of the card that no plan knows of, for ever.
         embed.rope_cache.clear()
         image = torch.view_as_real(ropes[0][0]).contiguous()
@@ -68,11 +69,20 @@ class OuterLayers:
         """Return the last layer's scale and shift [steps, 2 dim] of silu(embedding)."""
         return self.network.norm_out.linear(embedding)
 
+    def patches(self, references: Sequence[Tensor]) -> Tensor | None:
+        """Return all tokens [tokens, 64] of latents [1, 16, height, width], if there are any."""
+        if not references:
+            return None
+        placed = [latents.to(self._device, self._dtype) for latents in references]
+        return torch.cat([to_patches(latents)[0] for latents in placed])
+
     def units(self, generation: DoubleGeneration, latents: Tensor) -> list[Unit]:
         """Cut `latents` [pictures, 16, height / 8, width / 8] into what visits a block at once."""
         units: list[Unit] = []
         texts, ropes = generation.texts, generation.text_ropes
         for patches in to_patches(latents.to(self._device, self._dtype)):
+            if generation.references is not None:
+                patches = torch.cat((patches, generation.references))  # noqa: PLW2901
             image = self.network.img_in(patches)
             if generation.work.joint:
                 branches = torch.stack([image] * len(texts))
@@ -89,7 +99,7 @@ class OuterLayers:
 
         `final` [2, dim] is the timestep's scale and shift of the last layer.
         """
-        image = functional.layer_norm(
-            unit.image, (self._geometry.dim,), final[0], final[1], EPSILON
-        )
+        # What became of the references is of no use to anybody.
+        target = unit.image[:, : (height // 2) * (width // 2)]
+        image = functional.layer_norm(target, (self._geometry.dim,), final[0], final[1], EPSILON)
         return from_patches(self.network.proj_out(image), height, width)

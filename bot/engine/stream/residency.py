@@ -9,9 +9,9 @@ from bot.engine.stream.budget import GIB, Fixed, Plan, Work, plan, spread
 from bot.engine.stream.device import Device
 from bot.engine.stream.execution import Execution
 from bot.engine.stream.network import TransformerNetwork
+from bot.engine.stream.too_large import for_others
 from bot.engine.stream.weights import WeightStore
 from bot.errors import EngineError
-from bot.words import mark
 
 # The driver and a desktop at rest hold less.
 _FOREIGN_SHOWN: Final = GIB
@@ -82,7 +82,7 @@ class Residency:
         except EngineError as error:
             if settings.foreign < _FOREIGN_SHOWN:
                 raise
-            raise _for_others(error, settings.foreign) from None
+            raise for_others(error, settings.foreign) from None
 
     def adapt(self, budget: int, foreign: int) -> None:
         """Share out another budget from now on; blocks that it has no room for leave at once.
@@ -150,16 +150,3 @@ class Residency:
         self._withheld += len(resident) - len(left)
         self._paging = self._paging or paging
         return True
-
-
-def _for_others(error: EngineError, foreign: int) -> EngineError:
-    """Return the refusal of a plan with its true cause."""
-    return EngineError(
-        error.kind,
-        f"{error.detail}, others hold {foreign}",
-        sentence=mark(
-            "{count} x {size} needs about {needed} GiB of GPU memory. Other programs hold "
-            "{foreign} GiB of the card, so that {budget} GiB are left."
-        ),
-        values={**error.values, "foreign": f"{foreign / GIB:.1f}"},
-    )

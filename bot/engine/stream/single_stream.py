@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,8 @@ from bot.engine.stream.single_block import (
     run_single_block,
 )
 from bot.engine.stream.weights import WeightStore
+from bot.errors import EngineError, EngineErrorKind
+from bot.words import mark
 
 LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1, sides=32)
 # Compiled: measured on full-size blocks, one branch at 1344x768, above the weights: 0.339 GiB with
@@ -50,6 +52,11 @@ class SingleGeneration:
     ropes: tuple[Tensor, ...]
     rows: Tensor
     final: Tensor
+
+    @property
+    def structure(self) -> Hashable:
+        """See `Generation`: all are alike."""
+        return None
 
 
 @dataclass(slots=True)
@@ -116,6 +123,12 @@ class SingleStream:
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> SingleGeneration:
         """See `TransformerNetwork`. New prompts' tokens go through all blocks, in one pass."""
+        if inputs.references:
+            raise EngineError(
+                EngineErrorKind.REFUSED,
+                f"{len(inputs.references)} references for a network that takes none",
+                sentence=mark("This model does not draw after other pictures."),
+            )
         work = inputs.work
         # As the pipeline does: rounded to the activations' type, then divided.
         scaled = inputs.timesteps.to(self._device, self._dtype) / 1000

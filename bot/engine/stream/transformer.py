@@ -146,21 +146,28 @@ class StreamedDiT:
         width: int,
         height: int,
         pictures: int = 1,
+        references: Sequence[Tensor] = (),
         on_compile: Callable[[], None] | None = None,
     ) -> Generation:
         """Make room, compile what is not compiled yet, and compute what every step shares.
 
         `prompts` are the text encoder's [tokens, width] for the prompt and, with guidance, for
-        the negative prompt; `timesteps` [steps] are the scheduler's, from 1000 down. `on_compile`
-        is called before each structure that has to be compiled first; it may raise to cancel.
+        the negative prompt; `timesteps` [steps] are the scheduler's, from 1000 down. `references`
+        are latents [1, channels, height, width] of any sizes that every picture is drawn after.
+        `on_compile` is called before each structure that has to be compiled first; it may raise to
+        cancel.
 
-        Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the pictures.
+        Raises `EngineError`: `OUT_OF_MEMORY` where the budget has no room for the pictures,
+        `REFUSED` for references where the network takes none. Raises `ValueError` for references
+        that are no latents of its VAE.
         """
         self.residency.begin_job()
-        work = Work(width, height, pictures, tuple(prompt.shape[0] for prompt in prompts))
+        tokens = tuple(prompt.shape[0] for prompt in prompts)
+        sizes = tuple(self.network.latents.size_of(latents.shape) for latents in references)
+        work = Work(width, height, pictures, tokens, sizes)
         while True:
             try:
-                return self._prepared(prompts, timesteps, work, on_compile)
+                return self._prepared(prompts, timesteps, work, references, on_compile)
             except torch.OutOfMemoryError:
                 if not self.residency.give_way():
                     raise
@@ -170,6 +177,7 @@ class StreamedDiT:
         prompts: Sequence[Tensor],
         timesteps: Tensor,
         work: Work,
+        references: Sequence[Tensor],
         on_compile: Callable[[], None] | None,
     ) -> Generation:
         additions = self._loras.additions
@@ -182,6 +190,7 @@ class StreamedDiT:
             additions=additions,
             kernel=self.execution.kernel,
             wide=self.execution.wide,
+            references=references,
         )
         generation = self.network.begin(inputs, self.weights)
         self._compiler.compile(generation, additions, on_compile)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from diffsynth.core.vram.initialization import skip_model_initialization
@@ -42,6 +43,8 @@ def _single(geometry: Geometry, sources: Sources) -> Any:
 
 
 DOUBLE: Final = TransformerKind(DOUBLE_PARTS, _double, DoubleStream)
-"""Qwen-Image's."""
+"""Qwen-Image's, and Qwen-Image-Edit-2509's."""
+ZERO_COND: Final = replace(DOUBLE, network=partial(DoubleStream, zero_cond_t=True))
+"""Qwen-Image-Edit-2511's, whose files nothing tells from those of `DOUBLE`."""
 SINGLE: Final = TransformerKind(SINGLE_PARTS, _single, SingleStream)
 """Qwen-Image-2.1's."""

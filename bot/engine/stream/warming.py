@@ -15,9 +15,15 @@ def warm_up(dit: StreamedDiT) -> None:
     work = dit.settings.usual
     prompts = [torch.zeros(n, dit.network.text_width) for n in work.text_tokens]
     schedule = torch.tensor([1000.0])
+    shape = dit.network.latents
     generation = dit.prepare(
-        prompts, schedule, width=work.width, height=work.height, pictures=work.pictures
+        prompts,
+        schedule,
+        width=work.width,
+        height=work.height,
+        pictures=work.pictures,
+        references=[torch.zeros(shape.of(1, *size)) for size in work.references],
     )
-    latents = torch.zeros(dit.network.latents.of(work.pictures, work.width, work.height))
+    latents = torch.zeros(shape.of(work.pictures, work.width, work.height))
     dit.predict(generation, 0, latents, 4.0)
     dit.device.synchronise()

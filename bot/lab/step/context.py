@@ -46,6 +46,11 @@ class Variant:
     figures: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
+def _size(text: str) -> tuple[int, int]:
+    width, height = text.split("x")
+    return int(width), int(height)
+
+
 def _subject(model: str) -> Subject:
     if model not in SUBJECTS:
         raise BotError(f"This benchmark measures {' or '.join(SUBJECTS)}.")
@@ -65,8 +70,15 @@ class Context:
         self.geometry = Geometry(layers, geometry.dim, geometry.heads)
         self.text = subject.small_text if options.small else subject.text
         tokens = TEXT_TOKENS if subject.guidance != 1.0 else TEXT_TOKENS[:1]
-        width, height = (int(x) for x in options.size.split("x"))
-        self.usual = Work(width, height, 1, tokens)
+        width, height = _size(options.size)
+        sizes = tuple(_size(size) for size in options.references.split(",") if size)
+        if sizes and not subject.references:
+            raise BotError(
+                f"{options.model} draws after no other pictures; leave out --references."
+            )
+        self.usual = Work(width, height, 1, tokens, sizes)
+        self.references = [self.noise(*size, first=100 + n) for n, size in enumerate(sizes)]
+        """Latents of the pictures that each one is drawn after."""
         generator = torch.Generator().manual_seed(1)
         self.prompts = [torch.randn(n, self.text, generator=generator) for n in tokens]
         self.figures: dict[str, Any] = {"machine": parts.machine(self.cuda)}
@@ -76,7 +88,7 @@ class Context:
         self.exact: Tensor | None = None
         """The prediction in float32, once it is known."""
         self._current: Storage | None = None
-        self.reference: Any = None
+        self.stock: Any = None
         self._started = time.monotonic()
 
     def _variants(self) -> list[Variant]:
@@ -154,37 +166,45 @@ class Context:
             self.usual.height,
             steps=self.options.schedule,
             guidance=self.subject.guidance,
+            references=tuple(self.references),
         )
 
     def stepper(self, variant: Variant, size: str = "", pictures: int = 1) -> Callable[[], Tensor]:
         """Return one step of `variant`, ready to run; its output stays on the device."""
-        width, height = (int(x) for x in (size or self.options.size).split("x"))
+        width, height = _size(size or self.options.size)
         latents = self.noise(width, height, pictures)
         timesteps = self.schedule(width, height)
         if variant.precision is None:
-            if self.reference is None:
-                self.reference = random_weights.random_dit(
+            if self.stock is None:
+                self.stock = random_weights.random_dit(
                     self.geometry, self.text, self.device, DTYPE, self.subject
                 )
-            return parts.reference_step(
+            return parts.stock_step(
                 self.subject,
-                self.reference,
+                self.stock,
                 variant.compiled,
                 self.prompts,
                 latents.to(self.device),
                 timesteps,
+                self.references,
             )
         dit = self.settled(variant)
         generation = dit.prepare(
-            self.prompts, timesteps, width=width, height=height, pictures=pictures
+            self.prompts,
+            timesteps,
+            width=width,
+            height=height,
+            pictures=pictures,
+            references=self.references,
         )
         latents = latents.to(self.device)
         variant.figures |= {"resident": len(dit.resident), "matmul": str(dit.execution.matmul)}
         return lambda: dit.predict(generation, 0, latents, self.subject.guidance)
 
-    def noise(self, width: int, height: int, pictures: int = 1) -> Tensor:
-        """Return the latents that `pictures` begin with."""
-        return noise(range(pictures), width, height, DTYPE, self.subject.latents)
+    def noise(self, width: int, height: int, pictures: int = 1, first: int = 0) -> Tensor:
+        """Return the latents that `pictures` begin with; `first` is the first one's seed."""
+        seeds = range(first, first + pictures)
+        return noise(seeds, width, height, DTYPE, self.subject.latents)
 
     def settled(self, variant: Variant) -> StreamedDiT:
         """Configure `variant`; blocks that an earlier, larger one kept leave the device."""

@@ -6,6 +6,7 @@ that what differs is the arithmetic and the rounding of weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ def prediction(
     latents: Tensor,
     timesteps: Tensor,
     dtype: torch.dtype,
+    references: Sequence[Tensor] = (),
 ) -> Tensor:
     """Return the guided prediction in float32 of weights that were drawn in `dtype`.
 
@@ -59,7 +61,8 @@ def prediction(
     dit.transformer_blocks = nn.ModuleList(
         _Fleeting(subject, geometry, index, device, dtype) for index in range(geometry.layers)
     )
-    # Prompts, too, as the others see them.
+    # Prompts and references, too, as the others see them.
     given = [prompt.to(dtype) for prompt in prompts]
-    branch = parts.reference_branch(subject, dit, latents.float(), timesteps.to(dtype).float())
+    seen = [each.to(dtype) for each in references]
+    branch = parts.stock_branch(subject, dit, latents.float(), timesteps.to(dtype).float(), seen)
     return parts.guided(subject, [branch(prompt) for prompt in given]).cpu()

@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="Qwen/Qwen-Image",
-        help="Qwen/Qwen-Image, or Qwen/Qwen-Image-2.1 for its transformer (without LoRA)",
+        help="Qwen/Qwen-Image, Qwen/Qwen-Image-Edit-2511, or Qwen/Qwen-Image-2.1 for its "
+        "transformer (without LoRA)",
     )
     parser.add_argument("--small", action="store_true", help="a toy network, for any machine")
     parser.add_argument("--layers", type=int, help="fewer blocks than the model's 60")
@@ -30,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT of the picture")
     parser.add_argument("--large", default="2048x2048", help="the largest picture")
+    parser.add_argument(
+        "--references",
+        default="",
+        help="WIDTHxHEIGHT of pictures that each one is drawn after, with commas; none of 2.1",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="alternated rounds")
     parser.add_argument("--steps", type=int, default=3, help="timed steps a round")
     parser.add_argument("--schedule", type=int, default=40, help="steps of a whole picture")

@@ -134,13 +134,14 @@ def _product(
     )
 
 
-def reference_step(
+def stock_step(
     subject: Subject,
     dit: Any,
     compiled: bool,
     prompts: Sequence[Tensor],
     latents: Tensor,
     timesteps: Tensor,
+    references: Sequence[Tensor] = (),
 ) -> Callable[[], Tensor]:
     """Return DiffSynth's own step, all branches, with or without compiled blocks."""
     for block in dit.transformer_blocks:
@@ -150,7 +151,7 @@ def reference_step(
             block.kept = block._compiled_call_impl  # noqa: SLF001
         block._compiled_call_impl = block.kept if compiled else None  # noqa: SLF001
 
-    predict = reference_branch(subject, dit, latents, timesteps)
+    predict = stock_branch(subject, dit, latents, timesteps, references)
 
     @torch.no_grad()
     def step() -> Tensor:
@@ -167,13 +168,18 @@ def guided(subject: Subject, branches: Sequence[Tensor]) -> Tensor:
     return negative + subject.guidance * (positive - negative)
 
 
-def reference_branch(
-    subject: Subject, dit: Any, latents: Tensor, timesteps: Tensor
+def stock_branch(
+    subject: Subject,
+    dit: Any,
+    latents: Tensor,
+    timesteps: Tensor,
+    references: Sequence[Tensor] = (),
 ) -> Callable[[Tensor], Tensor]:
     """Return DiffSynth's own prediction for one prompt's embedding."""
     timestep = timesteps[0].unsqueeze(0).to(latents.device, latents.dtype)
+    placed = [each.to(latents.device, latents.dtype) for each in references]
     return lambda prompt: subject.branch(
-        dit, latents, timestep, prompt.to(latents.device, latents.dtype)
+        dit, latents, timestep, prompt.to(latents.device, latents.dtype), placed
     )
 
 

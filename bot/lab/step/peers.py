@@ -70,7 +70,7 @@ def _theirs(context: Context, *, fp8: bool) -> tuple[Tensor, tuple[float, float,
     size = context.usual
     latents = context.noise(size.width, size.height).to(context.device)
     timesteps = context.schedule(size.width, size.height)
-    predict = parts.reference_branch(context.subject, dit, latents, timesteps)
+    predict = parts.stock_branch(context.subject, dit, latents, timesteps, context.references)
 
     @torch.no_grad()
     def step(branch: Callable[[Tensor], Tensor]) -> Tensor:
@@ -117,6 +117,7 @@ def _ours_plain(context: Context, budget: int) -> tuple[float, float, Tensor]:
         context.schedule(size.width, size.height),
         width=size.width,
         height=size.height,
+        references=context.references,
     )
     latents = context.noise(size.width, size.height).to(device)
     return _run(context, lambda: dit.predict(generation, 0, latents, context.subject.guidance))

@@ -22,7 +22,7 @@ from bot.lab.step.exact import prediction
 from bot.lab.step.matrices import matrices
 from bot.lab.step.peers import group_offloading
 from bot.lab.step.single import SINGLE
-from bot.lab.step.subject import QWEN_IMAGE
+from bot.lab.step.subject import QWEN_IMAGE, QWEN_IMAGE_EDIT
 
 # They measure its own blocks, its modulation, and LoRAs by its layers' names.
 _QWEN_IMAGE_ALONE: Final = ("matrices", "depth", "modulation in bf16", "LoRA", "group offload")
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     phases = {"ceilings": ceilings, "matrices": matrices, "depth": depth}
     phases |= {"load": load, "exact": exact, "alone": alone, "rounds": rounds} | SINGLE
     phases["group offload"] = group_offloading
-    if context.subject is not QWEN_IMAGE:
+    if context.subject not in (QWEN_IMAGE, QWEN_IMAGE_EDIT):
         phases = {name: phase for name, phase in phases.items() if name not in _QWEN_IMAGE_ALONE}
     for name, phase in phases.items():
         if options.phases is None or name in options.phases.split(",") or name == "load":
@@ -112,6 +112,7 @@ def exact(context: Context) -> None:
         latents,
         context.schedule(width, height),
         DTYPE,
+        context.references,
     )
 
 

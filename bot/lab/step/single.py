@@ -26,7 +26,7 @@ _LORA_RANK: Final = 32
 
 def sizes(context: Context) -> None:
     """Time a batch, and the largest and a small picture, under a hard limit of the budget."""
-    context.reference = None
+    context.stock = None
     gc.collect()  # compiled code and modules point at one another
     large = context.options.large
     for variant in context.ours():
