@@ -16,21 +16,16 @@ with quick_imports():
     import torch
 
 from bot.engine.child.references import vae_size, vision_size
-from bot.engine.files.cache_index import CacheIndex
 from bot.engine.stream import prompts_edit
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
-from bot.engine.stream.loading import load_text_encoder
 from bot.engine.stream.offload import OffloadableEmbedder
 from bot.engine.stream.prompts import PromptEmbedder, PromptMemory
 from bot.engine.stream.prompts_edit import read_edit
-from bot.engine.stream.published import Sources
 from bot.engine.stream.vision import StreamedVisionTower
-from bot.engine.stream.vision_loading import load_vision, vision_config
+from bot.engine.stream.vision_loading import vision_config
 from bot.engine.stream.vision_picture import MOST_TOKENS, SeenPicture, vision_picture
-from bot.errors import EngineError
 from tests.stream.edits import painted, small_pipe, stock_edit
-from tests.stream.files import published_text, write_shards
 from tests.stream.kit import error
 
 QUIET = lambda *_: None  # noqa: E731
@@ -186,63 +181,6 @@ def test_a_prompt_without_end_loses_its_own_end_only(pipe, monkeypatch) -> None:
     assert torch.equal(long, longer)
     short, end = made.embed(["b" * 100, "b" * 10 + "a" * 90], pictures=cut(0))
     assert len(short) == len(end) < 700
-
-
-@pytest.fixture(scope="module")
-def published(pipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("published") / "text_encoder"
-    return write_shards(published_text(pipe.text_encoder), folder, "model")
-
-
-def loaded(pipe, sources, cache, storage, told=QUIET):
-    config = pipe.text_encoder.config
-    encoder, _ = load_text_encoder(
-        sources, config.text_config, Device(), torch.bfloat16, cache, QUIET, storage=storage
-    )
-    stats = load_vision(encoder, sources, config.vision_config, cache, told)
-    return encoder, stats
-
-
-def test_the_tower_comes_from_published_files_and_from_a_cache_that_outlives_them(
-    pipe, published, tmp_path
-) -> None:
-    plain, stats = loaded(pipe, Sources(published), None, Storage.PLAIN)
-    assert stats.source == "files"
-    want = stock_edit(pipe, PROMPTS, [painted(0)])
-    got = embedder(pipe, plain).embed(PROMPTS, pictures=cut(0))
-    assert max(map(error, got, want)) < 0.05  # all of it in bfloat16
-    first, _ = loaded(pipe, Sources(published), tmp_path, Storage.FP8)
-    index = CacheIndex.load(tmp_path, "text encoder")
-    stages = []
-    again, stats = loaded(
-        pipe,
-        Sources([], index),
-        tmp_path,
-        Storage.FP8,
-        lambda stage, share: stages.append((stage, share)),
-    )
-    assert (stats.source, stats.packed) == ("cache", 0)
-    assert {stage for stage, _ in stages} == {"loading the vision tower"}
-    assert stages[-1][1] == 1.0
-    one, two = (embedder(pipe, each).embed(PROMPTS, pictures=cut(0)) for each in (first, again))
-    assert same(one, two)
-    assert max(map(error, one, want)) < 0.15
-    held = sum(t.nbytes for t in published_text(pipe.text_encoder.model.visual).values())
-    vision = again.streamer._homes[("vision", 0)].host.tensor.numel() * again.vision.blocks
-    assert vision + again.vision.outer_bytes == held
-
-
-def test_files_without_a_tower_say_which_weight_they_lack(pipe, tmp_path) -> None:
-    state = published_text(pipe.text_encoder)
-    blind = {name: t for name, t in state.items() if not name.startswith("visual.")}
-    short = {name: t for name, t in state.items() if name != "visual.blocks.2.mlp.up_proj.bias"}
-    for number, (state, lacks) in enumerate(
-        ((blind, "visual.patch_embed.proj.weight"), (short, "visual.blocks.2.mlp.up_proj.bias"))
-    ):
-        sources = Sources(write_shards(state, tmp_path / str(number), "model"))
-        with pytest.raises(EngineError, match="lacks the weight") as caught:
-            loaded(pipe, sources, None, Storage.PLAIN)
-        assert lacks in str(caught.value)
 
 
 def test_it_leaves_the_card_and_returns_as_it_was(pipe) -> None:
