@@ -41,8 +41,8 @@ VISION = {
     "fullatt_block_indexes": [1, 3],
     "window_size": 112,
 }
-# As the child makes them: sides of 32 pixels, which the processor makes multiples of 28.
-SHAPES = ((384, 384), (544, 288), (224, 640))
+# Smaller than the child makes them, also in steps of 32 pixels, of which the processor makes 28.
+SHAPES = ((160, 160), (224, 96), (96, 256))
 
 
 class SmallEncoder(QwenImageTextEncoder):

@@ -8,6 +8,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bot.engine.child.quick_imports import quick_imports
 from bot.engine.stream.storage import Storage
@@ -225,7 +226,7 @@ def test_the_full_size_tower_has_the_widths_of_the_published_one() -> None:
     outer = [layer.state_dict().values() for layer in tower._layers.values()]
     numbers = sum(tensor.numel() for part in outer for tensor in part)
     assert tower.block_bytes // 2 * 32 + numbers == 676_550_144
-    (picture,) = cut(0)
+    picture = vision_picture(Image.new("RGB", vision_size((640, 640))))
     assert (picture.rows, picture.columns, picture.patches.shape) == (14, 14, (784, 1176))
 
 

@@ -127,7 +127,7 @@ class PromptEmbedder:
 
     def _seen(self, pictures: Sequence[VisionPicture]) -> list[SeenPicture]:
         """Return what the vision tower makes of pictures, or made of them before."""
-        tower = self.encoder.vision
+        tower = getattr(self.encoder, "vision", None)
         if tower is None:
             raise ValueError("this text encoder has no vision tower")
         by_digest = {picture.digest: picture for picture in pictures}
