@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from bot.engine.child.inputs import PIXELS_LIMIT, read_input
+from bot.engine.child.references import read_reference, vae_size, vision_size
 from bot.errors import EngineError, EngineErrorKind
 
 SIZE = (64, 48)
@@ -218,3 +219,64 @@ def test_profiles_of_grey_of_palettes_of_ink_and_of_glass(tmp_path):
     assert read_input(path, (8, 8)).getpixel((4, 4)) == pytest.approx((119, 119, 119), abs=2)
     half = read(Image.new("RGBA", (8, 8), (*INK, 128)), profile(P3, 2.2))
     assert half == pytest.approx((236, 161, 164), abs=2)
+
+
+@pytest.mark.parametrize(
+    ("size", "vae", "seen"),
+    [
+        ((1024, 1024), (1024, 1024), (384, 384)),
+        ((1344, 768), (1344, 768), (512, 288)),
+        ((3000, 2000), (1248, 832), (480, 320)),
+        ((100, 301), (576, 1792), (224, 672)),  # scaled up too
+        ((36, 1), (6144, 160), (2304, 64)),
+        ((1, 1), (1024, 1024), (384, 384)),
+    ],
+)
+def test_a_reference_has_the_sizes_of_the_authors(size, vae, seen) -> None:
+    assert (vae_size(size), vision_size(size)) == (vae, seen)
+    assert vae_size(size[::-1]) == vae[::-1]
+    assert vision_size(size[::-1]) == seen[::-1]
+
+
+def test_a_reference_is_whole_upright_in_srgb_and_on_white(tmp_path) -> None:
+    picture = Image.new("RGBA", (300, 100), (255, 0, 0, 255))
+    picture.paste((0, 0, 0, 0), (200, 0, 300, 100))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: its left is the upper end
+    path = tmp_path / "turned.png"
+    picture.save(path, exif=exif)
+    reference = read_reference(path)
+    assert (reference.picture.size, reference.seen.size) == ((576, 1760), (224, 672))
+    for image in reference:
+        assert image.mode == "RGB"
+        assert image.getpixel((10, 10)) == (255, 0, 0)
+        assert image.getpixel((10, image.height - 10)) == (255, 255, 255)
+
+
+def test_a_reference_in_another_colour_space_is_seen_as_it_was_meant(tmp_path) -> None:
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (64, 64), INK).save(path, icc_profile=profile(P3, 2.2))
+    for image in read_reference(path):
+        assert image.getpixel((5, 5)) == (218, 67, 74)
+
+
+@pytest.mark.parametrize("size", [(37, 1), (1, 37), (40_000, 1000)])
+def test_a_reference_that_is_too_narrow_says_so(tmp_path, size) -> None:
+    path = tmp_path / "narrow.png"
+    Image.new("L", size).save(path)
+    with pytest.raises(EngineError) as caught:
+        read_reference(path)
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert "too long and narrow" in str(caught.value.sentence)
+
+
+def test_a_reference_is_read_with_the_same_care(tmp_path) -> None:
+    path = tmp_path / "file"
+    for data, sentence in (
+        (BAD["just too large"], "too many pixels"),
+        (BAD["truncated jpeg"], "broken"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(EngineError) as caught:
+            read_reference(path)
+        assert sentence in str(caught.value.sentence)

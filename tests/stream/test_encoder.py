@@ -113,8 +113,8 @@ def test_a_prompt_does_not_depend_on_those_beside_it(pipe) -> None:
 def test_each_layer_is_visited_once_for_all_prompts(pipe, monkeypatch) -> None:
     encoder = streamed(pipe)
     visits = []
-    visit = encoder._streamer.visit
-    monkeypatch.setattr(encoder._streamer, "visit", lambda key: visits.append(key) or visit(key))
+    visit = encoder.streamer.visit
+    monkeypatch.setattr(encoder.streamer, "visit", lambda key: visits.append(key) or visit(key))
     embedder(pipe, encoder).embed(PROMPTS)
     assert visits == encoder.order
 
@@ -122,7 +122,7 @@ def test_each_layer_is_visited_once_for_all_prompts(pipe, monkeypatch) -> None:
 def test_what_comes_next_is_copied_ahead(pipe) -> None:
     encoder = streamed(pipe)
     assert encoder.encode([torch.arange(9)])
-    assert not encoder._streamer._slots  # its own are given back
+    assert not encoder.streamer._slots  # its own are given back
     streamer = Streamer(Device())
     encoder = StreamedTextEncoder.from_module(
         pipe.text_encoder, Device(), torch.float32, storage=Storage.PLAIN, streamer=streamer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from PIL import ExifTags, Image, ImageOps
 
@@ -14,6 +15,8 @@ from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PIXELS_LIMIT: Final = 50_000_000
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
@@ -37,19 +40,33 @@ def read_input(path: Path, size: tuple[int, int], *, alpha: bool = False) -> Ima
     Raises `EngineError` (`REFUSED`) for what is not a picture, is broken, or would have more than
     50 megapixels once unpacked, which its header tells beforehand.
     """
+
+    def finish(upright: Image.Image) -> Image.Image:
+        # Scaled first: the rest would take a gigabyte for 50 transparent megapixels.
+        picture = to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
+        return picture.convert("RGBA") if alpha and has_alpha(picture) else flattened(picture)
+
+    return read_picture(path, finish)
+
+
+def read_picture(path: Path, finish: Callable[[Image.Image], T]) -> T:
+    """Return what `finish` makes of the picture at `path`, which is upright as `eight_bits` has it.
+
+    Raises `EngineError` (`REFUSED`) as `read_input` does, and what `finish` refuses.
+    """
     try:
-        picture = _opened(path, size, alpha=alpha)
+        made = _opened(path, finish)
+    except EngineError:
+        raise
     except Exception as error:
         # Decoders raise whatever they like on a crafted file.
-        raise _refused(
-            mark("The picture to start from is broken."), type(error).__name__
-        ) from error
-    if picture is None:
-        raise _refused(mark("The picture has too many pixels to start from."), "its size")
-    return picture
+        raise refused(mark("The picture to start from is broken."), type(error).__name__) from error
+    if made is None:
+        raise refused(mark("The picture has too many pixels to start from."), "its size")
+    return made
 
 
-def _opened(path: Path, size: tuple[int, int], *, alpha: bool) -> Image.Image | None:
+def _opened(path: Path, finish: Callable[[Image.Image], T]) -> T | None:
     with warnings.catch_warnings():
         # Pillow's own guard against decompression bombs; the limit here is lower.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -57,10 +74,7 @@ def _opened(path: Path, size: tuple[int, int], *, alpha: bool) -> Image.Image | 
             if image.width * image.height > PIXELS_LIMIT:
                 return None
             image.load()
-            upright = _upright(eight_bits(image))
-            # Scaled first: the rest would take a gigabyte for 50 transparent megapixels.
-            picture = to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
-            return picture.convert("RGBA") if alpha and has_alpha(picture) else flattened(picture)
+            return finish(_upright(eight_bits(image)))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -96,5 +110,6 @@ def cut(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.crop((left, top, left + size[0], top + size[1]))
 
 
-def _refused(sentence: str, detail: str) -> EngineError:
+def refused(sentence: str, detail: str) -> EngineError:
+    """Return an `EngineError` (`REFUSED`) with a `sentence` for whoever gave the picture."""
     return EngineError(EngineErrorKind.REFUSED, f"the input picture: {detail}", sentence=sentence)

@@ -13,6 +13,7 @@ LOADING: Final = {
     "U-Net": mark("loading the U-Net"),
     "second text encoder": mark("loading the second text encoder"),
 }
+LOADING_VISION: Final = mark("loading the vision tower")
 DOWNLOADING_AND_CONVERTING: Final = mark("downloading and converting the model")
 CONVERTING: Final = {
     "transformer": mark("converting the transformer"),

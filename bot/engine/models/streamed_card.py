@@ -48,6 +48,7 @@ from bot.engine.stream.text_layout import TextFamily
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.transformer_kind import TransformerKind
 from bot.engine.stream.vae_kind import QWEN_IMAGE_VAE, VaeKind
+from bot.engine.stream.vision_loading import load_vision
 from bot.engine.stream.warming import warm_up
 from bot.words import mark
 
@@ -62,7 +63,8 @@ class StreamedFamily:
     """What a family's networks are made with.
 
     `text_config` returns the language model's configuration, `vae` the codec of its files in a
-    type on a device, `tokenizer` what `read` is given.
+    type on a device, `tokenizer` what `read` is given. `vision` returns the vision tower's
+    configuration where prompts may have pictures, `pictures` of them at most.
     """
 
     transformer: TransformerKind
@@ -71,6 +73,8 @@ class StreamedFamily:
     vae: Callable[[Sources, Device, torch.dtype], PictureCodec]
     tokenizer: Callable[[ModelFiles], Any]
     read: Read
+    vision: Callable[[], Any] | None = None
+    pictures: int = 0
 
 
 def load_on_card(
@@ -121,6 +125,10 @@ def assemble(
     embedder: PromptEmbedder | None = shelf.take(text, budget)
     if embedder is None:
         embedder, text = _asked(loader).embedder()
+    if family.vision is not None and embedder.encoder.vision is None:
+        # The encoder may be there of a model that looks at no pictures.
+        loader = loader or _Loader(model, options, progress, shelf, family, device_name)
+        loader.vision(embedder, family.vision())
     dit: StreamedDiT = shelf.take(transformer, budget) or _asked(loader).transformer(
         transformer, codec, embedder, budget
     )
@@ -211,6 +219,17 @@ class _Loader:
         self._shelf.add(content, OffloadableEmbedder(made))
         return made, content
 
+    def vision(self, embedder: PromptEmbedder, config: Any) -> None:
+        """Load the text encoder's vision tower."""
+        load_vision(
+            embedder.encoder,
+            self._sources("text encoder", self._files.text_encoder),
+            config,
+            self._cache,
+            self._progress,
+            room=self._shelf.make_room,
+        )
+
     def transformer(
         self, content: Content, codec: PictureCodec, embedder: PromptEmbedder, budget: CardBudget
     ) -> StreamedDiT:
@@ -219,7 +238,7 @@ class _Loader:
             self._options,
             budget,
             others=codec.weight_bytes + embedder.encoder.small_bytes,
-            encoding=embedder.encoder.working_bytes(USUAL_TEXT_TOKENS),
+            encoding=embedder.encoder.working_bytes(USUAL_TEXT_TOKENS, self._family.pictures),
             vae=codec.kind,
             device=self._device_name,
             precision=self._precision,

@@ -25,6 +25,8 @@ from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import QWEN25, TextFamily, TextGeometry, text_layout
+from bot.engine.stream.vision import StreamedVisionTower
+from bot.engine.stream.vision_picture import MOST_TOKENS
 
 # Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
 # the feed-forward part are 3 x 5.3 of them, norms are computed in float32.
@@ -39,6 +41,14 @@ class Pass:
     prompts: int
     seconds: float
     streamed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """Rows of a prompt that are not words: `states` [n, width] stand where `rows` [n] say."""
+
+    rows: Tensor
+    states: Tensor
 
 
 class _Streamed(nn.Module):
@@ -67,7 +77,8 @@ class StreamedTextEncoder:
 
     `config` is the language model's part of the encoder's. Give it the embedding table and the
     last norm (`set_outer`) and every layer (`add_packed`) before the first prompt. It may share
-    a `streamer`, and so its slots; slots of its own are given back after each pass.
+    a `streamer`, and so its slots; slots of its own are given back after each pass. Only with a
+    `vision` tower, which has the same `streamer`, does it see pictures.
     """
 
     def __init__(
@@ -85,9 +96,10 @@ class StreamedTextEncoder:
         self.geometry = TextGeometry.of(config)
         self.layout = text_layout(self.geometry, dtype, storage, family)
         self.passes: list[Pass] = []
+        self.vision: StreamedVisionTower | None = None
         self.device = device
+        self.streamer = Streamer(device) if streamer is None else streamer
         self._dtype = dtype
-        self._streamer = Streamer(device) if streamer is None else streamer
         self._shared = streamer is not None
         self._small: dict[int, dict[str, Tensor]] = {}
         self._table: Tensor | StoredTable = torch.empty(0)
@@ -109,7 +121,7 @@ class StreamedTextEncoder:
     @torch.no_grad()
     def add_packed(self, index: int, packed: Packed, *, resident: bool = False) -> None:
         """Place layer `index`, as `layout.pack` made it."""
-        self._streamer.add(("text", index), packed.flat, resident=resident)
+        self.streamer.add(("text", index), packed.flat, resident=resident)
         self._small[index] = {k: v.to(self.device.torch) for k, v in packed.small.items()}
 
     @classmethod
@@ -145,12 +157,12 @@ class StreamedTextEncoder:
             self._layer.get_submodule(name).weight = None
         self._norm.weight = _parameter(self._norm.weight.detach().to(device))
         move(self._rotary, device)
-        self._streamer.drop_slots()
+        self.streamer.drop_slots()
 
     @property
     def host_bytes(self) -> int:
-        """How much main memory the streamer takes, the transformer's blocks included if shared."""
-        return self._streamer.host_bytes
+        """How much main memory the weights take, the transformer's included if it shares these."""
+        return self.streamer.host_bytes + (0 if self.vision is None else self.vision.outer_bytes)
 
     @property
     def small_bytes(self) -> int:
@@ -163,11 +175,21 @@ class StreamedTextEncoder:
         widest = max(piece.rows * piece.columns for piece in self.layout.pieces)
         return widest * self._dtype.itemsize if self.layout.quantized else 0
 
-    def working_bytes(self, tokens: int) -> int:
-        """Estimate what a pass over prompts of `tokens` in all takes, slots of its own included."""
-        hidden = tokens * self.geometry.dim * self._dtype.itemsize
+    def working_bytes(self, tokens: int, pictures: int = 0) -> int:
+        """Estimate what a pass takes, slots of its own included.
+
+        `tokens` are those of all prompts together without `pictures`, which each of two prompts has
+        for itself.
+        """
         slots = 0 if self._shared else 2 * self.layout.size
-        return slots + self.scratch_bytes + _PEAK * hidden
+        seen = pictures * MOST_TOKENS
+        hidden = (tokens + 2 * seen) * self.geometry.dim * self._dtype.itemsize
+        working = self.scratch_bytes + _PEAK * hidden
+        if self.vision is not None and pictures:
+            # The tower works before the layers do.
+            slots = max(slots, 0 if self._shared else 2 * self.vision.block_bytes)
+            working = max(working, self.vision.working_bytes(seen))
+        return slots + working
 
     @property
     def order(self) -> list[Hashable]:
@@ -180,23 +202,28 @@ class StreamedTextEncoder:
         prompts: Sequence[Tensor],
         then: Sequence[Hashable] = (),
         places: Sequence[Tensor] | None = None,
+        inserted: Sequence[Insertion] = (),
     ) -> list[Tensor]:
         """Return the last hidden state [tokens, width] of each prompt's ids [tokens].
 
-        `places` are the tokens' positions, where they are not one after the other. `then` names
-        what is visited next, if the streamer is shared: it is copied meanwhile.
+        `places` are the tokens' positions [tokens], or [3, tokens] on three axes, where they are
+        not one after the other. `inserted` has one for each prompt, or is empty. `then` names what
+        is visited next, if the streamer is shared: it is copied meanwhile.
         """
         started = time.perf_counter()
         states = [self._embedded(ids) for ids in prompts]
+        for state, pictures in zip(states, inserted, strict=bool(inserted)):
+            rows = pictures.rows.to(state.device)
+            state[0, rows] = pictures.states.to(state.device, state.dtype)
         if places is None:
             places = [torch.arange(len(ids)) for ids in prompts]
         ropes = [self._rope(state, at) for state, at in zip(states, places, strict=True)]
         widest = self.scratch_bytes // self._dtype.itemsize
         scratch = torch.empty(widest, dtype=self._dtype, device=self.device.torch)
-        streamed = [key for key in self.order if not self._streamer.is_resident(key)]
-        self._streamer.begin([*self.order, *then])
+        streamed = [key for key in self.order if not self.streamer.is_resident(key)]
+        self.streamer.begin([*self.order, *then])
         for index in range(self.geometry.layers):
-            with self._streamer.visit(("text", index)) as flat:
+            with self.streamer.visit(("text", index)) as flat:
                 self._bind(flat, self._small[index], scratch)
                 for row, rope in enumerate(ropes):
                     # One at a time: the former state is released at once.
@@ -207,10 +234,10 @@ class StreamedTextEncoder:
             linear.stored = linear.scratch = None
         states = [(self._norm(state) if self._last_norm else state)[0] for state in states]
         if self._shared:
-            self._streamer.begin(then or self.order)
+            self.streamer.begin(then or self.order)
             self.device.synchronise()
         else:
-            self._streamer.drop_slots()
+            self.streamer.drop_slots()
         self.passes[:] = [
             Pass(
                 sum(len(ids) for ids in prompts),
@@ -247,7 +274,9 @@ class StreamedTextEncoder:
 
     def _rope(self, state: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         # Text has the same position on all three axes.
-        return self._rotary(state, places.to(state.device).view(1, 1, -1).expand(3, 1, -1))
+        return self._rotary(
+            state, places.to(state.device).view(-1, 1, len(state[0])).expand(3, 1, -1)
+        )
 
     def _bind(self, flat: Tensor, small: Mapping[str, Tensor], scratch: Tensor) -> None:
         views = self.layout.matrices(self.layout.stored(flat))

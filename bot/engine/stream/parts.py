@@ -26,6 +26,7 @@ _BLOCK: Final = re.compile(r"transformer_blocks\.(\d+)\.(.+)")
 _MODULATION: Final = ("img_mod.", "txt_mod.")
 TABLE: Final = "table"
 TABLE_WEIGHT: Final = "embed_tokens.weight"
+VISION: Final = "vision"
 _VISION: Final = re.compile(r"(?:model\.)?visual\.((?:blocks\.(\d+)\.)?.+)")
 
 MakeLayout = Callable[[Geometry, torch.dtype, Storage], Layout]
@@ -143,7 +144,7 @@ def text_items(
     """Return "outer" (the last norm) and "layer.i"; then what no load hands out: see `Use`.
 
     That is the embedding table, of which a prompt's words are looked up, the vision tower by its
-    blocks, and the language head. Nothing reads the latter two yet.
+    blocks (`load_vision` loads it), and the language head, which nothing reads yet.
     """
     prefix = _text_prefix(sources)
     layout = text_layout(geometry, dtype, storage, family)
@@ -159,7 +160,7 @@ def text_items(
     tower: dict[str, dict[str, str]] = {}
     for full in sources.names:
         if match := _VISION.fullmatch(full):
-            key = "vision" if match[2] is None else f"vision.{match[2]}"
+            key = VISION if match[2] is None else f"{VISION}.{match[2]}"
             tower.setdefault(key, {})[match[1]] = full
     items += [Item(key, names, AsPublished(), Use.KEPT) for key, names in tower.items()]
     return items

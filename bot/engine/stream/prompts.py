@@ -1,4 +1,4 @@
-"""Embeddings of prompts, with DiffSynth's templates, and a memory of those computed before."""
+"""Embeddings of prompts and of the pictures that they speak of, and a memory of those before."""
 
 from __future__ import annotations
 
@@ -12,31 +12,39 @@ import torch
 from diffsynth.pipelines.qwen_image import QwenImageUnit_PromptEmbedder
 from torch import Tensor
 
+from bot.engine.stream.prompts_edit import read_edit
+from bot.engine.stream.vision_picture import SeenPicture, VisionPicture
+
 _MEMORY_BYTES: Final = 128 * 2**20
 
 Read = Callable[[Any, Any, Sequence[str]], list[Tensor]]
 """(tokenizer, encoder, prompts) -> each prompt's [tokens, width], by the template of a model."""
+ReadEdit = Callable[..., list[Tensor]]
+"""The same of (tokenizer, encoder, prompts, pictures, then): see `read_edit`."""
 
 
 class PromptMemory:
-    """The embeddings used last, in main memory, up to `limit` bytes."""
+    """The embeddings used last, in main memory, up to `limit` bytes.
+
+    What is called a prompt may be one with pictures, or a picture alone.
+    """
 
     def __init__(self, limit: int = _MEMORY_BYTES) -> None:
         self.limit = limit
         self.bytes = 0
-        self._kept: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, Hashable], Tensor] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, model: str, prompt: str) -> Tensor | None:
+    def get(self, model: str, prompt: Hashable) -> Tensor | None:
         """Return what `put` was given, and make it the most recently used."""
         found = self._kept.get((model, prompt))
         if found is not None:
             self._kept.move_to_end((model, prompt))
         return found
 
-    def put(self, model: str, prompt: str, embedding: Tensor) -> None:
+    def put(self, model: str, prompt: Hashable, embedding: Tensor) -> None:
         """Keep it and forget those unused for longest; one larger than the limit isn't kept."""
         old = self._kept.pop((model, prompt), None)
         self.bytes -= 0 if old is None else old.nbytes
@@ -63,7 +71,7 @@ def read_qwen_image(tokenizer: Any, encoder: Any, prompts: Sequence[str]) -> lis
 
 
 class PromptEmbedder:
-    """Embeds prompts as `read` does, Qwen-Image's way unless another is given.
+    """Embeds prompts as `read` does, and `read_edit` those with pictures: Qwen-Image's ways.
 
     `encoder` is called as DiffSynth's text encoder is; `model` names it and its precision, since
     the memory may outlive it.
@@ -77,26 +85,59 @@ class PromptEmbedder:
         model: str,
         memory: PromptMemory | None = None,
         read: Read = read_qwen_image,
+        read_edit: ReadEdit = read_edit,
     ) -> None:
         self.memory = PromptMemory() if memory is None else memory
         self.encoder = encoder
         self._tokenizer = tokenizer
         self._model = model
         self._read = read
+        self._read_edit = read_edit
 
-    def embed(self, prompts: Sequence[str], then: Sequence[Hashable] = ()) -> list[Tensor]:
+    def embed(
+        self,
+        prompts: Sequence[str],
+        then: Sequence[Hashable] = (),
+        pictures: Sequence[VisionPicture] = (),
+    ) -> list[Tensor]:
         """Return each prompt's [tokens, width], in main memory; don't write into them.
 
-        All prompts that are not remembered go through the encoder together; `then` is for
+        All prompts that are not remembered go through the encoder together, and see all `pictures`;
+        of these, every one that is not remembered went through the vision tower once. `then` is for
         `StreamedTextEncoder.encode`.
+
+        Raises `ValueError` for pictures where the encoder has no vision tower.
         """
-        found = {prompt: self.memory.get(self._model, prompt) for prompt in prompts}
+        content = tuple(picture.digest for picture in pictures)
+        keys = {prompt: (prompt, content) if content else prompt for prompt in prompts}
+        found = {prompt: self.memory.get(self._model, key) for prompt, key in keys.items()}
         missing = [prompt for prompt, embedding in found.items() if embedding is None]
         if missing:
-            encoder = partial(self.encoder, then=then) if then else self.encoder
-            embeddings = self._read(self._tokenizer, encoder, missing)
+            if pictures:
+                seen = self._seen(pictures)
+                embeddings = self._read_edit(self._tokenizer, self.encoder, missing, seen, then)
+            else:
+                encoder = partial(self.encoder, then=then) if then else self.encoder
+                embeddings = self._read(self._tokenizer, encoder, missing)
             for prompt, embedding in zip(missing, embeddings, strict=True):
                 # A copy of its own, since these are views of the whole batch.
                 found[prompt] = kept = embedding.to("cpu", copy=True)
-                self.memory.put(self._model, prompt, kept)
+                self.memory.put(self._model, keys[prompt], kept)
         return [embedding for prompt in prompts if (embedding := found[prompt]) is not None]
+
+    def _seen(self, pictures: Sequence[VisionPicture]) -> list[SeenPicture]:
+        """Return what the vision tower makes of pictures, or made of them before."""
+        tower = getattr(self.encoder, "vision", None)
+        if tower is None:
+            raise ValueError("this text encoder has no vision tower")
+        by_digest = {picture.digest: picture for picture in pictures}
+        found = {key: self.memory.get(self._model, (None, key)) for key in by_digest}
+        missing = [by_digest[key] for key, states in found.items() if states is None]
+        for picture, states in zip(missing, tower.encode(missing, self.encoder.order), strict=True):
+            found[picture.digest] = kept = states.clone()
+            self.memory.put(self._model, (None, picture.digest), kept)
+        return [
+            SeenPicture(picture.rows, picture.columns, states)
+            for picture in pictures
+            if (states := found[picture.digest]) is not None
+        ]
