@@ -27,6 +27,7 @@ _TURNED: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDES_CHANGED: Final = tuple(_TURNED[key] for key in (5, 6, 7, 8))
 
 
 def read_input(path: Path, size: tuple[int, int], *, alpha: bool = False) -> Image.Image:
@@ -50,6 +51,19 @@ def read_input(path: Path, size: tuple[int, int], *, alpha: bool = False) -> Ima
 
 
 def _opened(path: Path, size: tuple[int, int], *, alpha: bool) -> Image.Image | None:
+    upright = unpacked(path)
+    if upright is None:
+        return None
+    # Scaled first: the rest would take a gigabyte for 50 transparent megapixels.
+    picture = to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
+    return picture.convert("RGBA") if alpha and has_alpha(picture) else flattened(picture)
+
+
+def unpacked(path: Path) -> Image.Image | None:
+    """Return the picture at `path` upright, in eight bits; None where it has too many pixels.
+
+    On a crafted file it raises whatever the decoder likes.
+    """
     with warnings.catch_warnings():
         # Pillow's own guard against decompression bombs; the limit here is lower.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -57,21 +71,29 @@ def _opened(path: Path, size: tuple[int, int], *, alpha: bool) -> Image.Image | 
             if image.width * image.height > PIXELS_LIMIT:
                 return None
             image.load()
-            upright = _upright(eight_bits(image))
-            # Scaled first: the rest would take a gigabyte for 50 transparent megapixels.
-            picture = to_srgb(ImageOps.fit(upright, size, Image.Resampling.LANCZOS))
-            return picture.convert("RGBA") if alpha and has_alpha(picture) else flattened(picture)
+            return _upright(eight_bits(image))
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height in pixels of a picture that `unpacked` takes, as it is seen."""
+    with Image.open(path, formats=_FORMATS) as image:
+        turned = _turn(image) in _SIDES_CHANGED
+        return (image.height, image.width) if turned else image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Return the picture as it is to be seen; one whose Exif is broken stays as it is."""
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        turn = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # noqa: BLE001
         # Whatever a crafted block brings Pillow to raise: the pixels are whole.
         log.info("a picture's Exif is left out: %s", type(error).__name__)
-        return image
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def has_alpha(image: Image.Image) -> bool:
