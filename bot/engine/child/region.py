@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -23,7 +24,7 @@ FEATHER: Final = 8
 _REDRAWN: Final = 255
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Region:
     """The `source` (`RGB` or `RGBA`) and the `mask` over it (`L`, 255 is redrawn, 0 stays)."""
 
@@ -52,6 +53,10 @@ class Region:
         top += (size[1] - request.height) // 2
         return around(read_input(picture, (width, height), alpha=alpha), (left, top), size)
 
+    @cached_property
+    def _weight(self) -> Image.Image:
+        return feathered(self.mask)
+
     def paste(self, drawn: Image.Image) -> Image.Image:
         """Return what was drawn with the source's own pixels outside of the mask.
 
@@ -59,7 +64,7 @@ class Region:
         """
         opaque = not has_alpha(drawn)
         source = flattened(self.source) if opaque else self.source.convert("RGBA")
-        weight = feathered(self.mask)
+        weight = self._weight
         if opaque:
             return Image.composite(drawn, source, weight)
         # By how opaque they are: the colour of what is transparent does not shine through.

@@ -87,8 +87,8 @@ class NodeActor:
     ) -> AsyncGenerator[Item, None]:
         """Hand the child a message and stream its answers: messages, log lines, signs of life.
 
-        The first item says that the child has the message. `images` are those of
-        its `INPUTS` that could be read.
+        The first item says that the child has the message. `images` are what its `INPUTS` name, as
+        far as they could be read.
         """
         link = self._link
         folder: Path | None = None
