@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageStat
+from PIL import Image, ImageChops, ImageDraw, ImageStat
 
 from bot.domain.canvas import SIDES, outpainted
 from bot.engine.frames import FrameError
@@ -180,9 +180,15 @@ async def test_outside_of_a_mask_not_a_bit_changes(warm_tiny, tmp_path, strength
     Image.effect_noise((256, 256), 90).convert("RGB").save(source)
     marks = Image.new("L", (512, 512), 0)  # of another size than the picture
     ImageDraw.Draw(marks).ellipse((150, 200, 380, 420), fill=255)
-    marks.save(mask)
+    inverted = strength is not None
+    if inverted:  # as OpenAI's edits have it
+        paint = Image.new("L", marks.size, 255)
+        Image.merge("LA", (paint, ImageChops.invert(marks))).save(mask)
+    else:
+        marks.save(mask)
     asked = {"input_image": source, "strength": strength, "seeds": (5, 6)}
-    events = await draw_well(warm_tiny, request(tmp_path, PROMPT, mask=mask, **asked))
+    wanted = request(tmp_path, PROMPT, mask=mask, mask_inverted=inverted, **asked)
+    events = await draw_well(warm_tiny, wanted)
     assert any(isinstance(event, Preview) for event in events)
     before, first, second = levels(source), levels(tmp_path / "0.png"), levels(tmp_path / "1.png")
     outside = np.asarray(marks.resize((256, 256), Image.Resampling.BOX)) == 0

@@ -32,13 +32,15 @@ class Region:
     mask: Image.Image
 
     @classmethod
-    def read(cls, request: EngineRequest, size: tuple[int, int]) -> Region | None:
+    def read(
+        cls, request: EngineRequest, size: tuple[int, int], *, alpha: bool = False
+    ) -> Region | None:
         """Return the region of a request, as large as is drawn; None: all of it is redrawn.
 
-        `size` (width, height) may be larger than the request's, which is its middle. Raises what
-        `read_input` and `read_mask` do.
+        `size` (width, height) may be larger than the request's, which is its middle. With `alpha`
+        the source keeps its transparency. Raises what `read_input` and `read_mask` do.
         """
-        picture, alpha = request.input_image, request.transparent
+        picture = request.input_image
         if picture is None:
             return None
         if request.mask is not None:

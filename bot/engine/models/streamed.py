@@ -106,7 +106,8 @@ class StreamedQwenImage:
         width, height = networks.dit.network.latents.covering(*size)
         room = networks.room(width, height, tuple(map(len, embeddings)))
         source, mask, strength = None, None, 1.0
-        region = Region.read(request, (width, height))
+        alpha = request.transparent and self._spec.alpha
+        region = Region.read(request, (width, height), alpha=alpha)
         picture = request.input_image
         if region is not None:
             picture = region.source
