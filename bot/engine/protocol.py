@@ -29,6 +29,7 @@ class EngineRequest:
     """One batch to draw. Sizes are in pixels; `seeds` has one entry for each picture.
 
     Picture i is written to `output_dir / f"{i}.png"` with `texts[i]` as its PNG text chunks.
+    Raises `ValueError` where `mask`, `place` and the rest contradict one another.
     """
 
     job_id: str
@@ -51,6 +52,15 @@ class EngineRequest:
     """Whether guidance keeps the norm of the conditional prediction."""
     reuse: float = 0.0
     """The relative change up to which a step uses the last prediction again; 0 never does."""
+    mask: Path | None = None
+    """A picture that says what of the input is redrawn; the rest stays to the bit.
+
+    What is white in it, or opaque where it has transparent parts."""
+    mask_inverted: bool = False
+    """Whether the transparent parts of the mask are redrawn, as in OpenAI's edits."""
+    place: tuple[int, int, int, int] | None = None
+    """Where the input stands in the picture, and is left as it is (left, top, width, height in
+    pixels): the picture goes on around it (outpainting). None: it fills the picture."""
     transparent: bool = False
     """Whether the pictures have an alpha channel, and keep that of the input; else both are laid on
     white."""
@@ -58,6 +68,25 @@ class EngineRequest:
     """The model that draws it; None: the one that the engine was started with."""
     time_limit_s: float | None = None
     """The most seconds that drawing may take, loading and compiling apart; None: no limit."""
+
+    @property
+    def redraws_a_part(self) -> bool:
+        """Whether something of the input stays as it is, to the bit."""
+        return self.mask is not None or self.place is not None
+
+    def __post_init__(self) -> None:
+        if self.redraws_a_part and self.input_image is None:
+            raise ValueError("a mask or a place without an input")
+        if self.place is None:
+            return
+        if self.mask is not None:
+            raise ValueError("a mask and a place")
+        if self.strength not in {None, 1.0}:
+            raise ValueError("what is around the input begins from noise alone")
+        left, top, width, height = self.place
+        inside = 0 <= left <= self.width - width and 0 <= top <= self.height - height
+        if not inside or min(width, height) < 1 or (width, height) == (self.width, self.height):
+            raise ValueError("the input's place is not a part of the picture")
 
 
 @dataclass(frozen=True, slots=True)

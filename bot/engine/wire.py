@@ -48,13 +48,23 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "shift": request.shift,
         "cfg_norm": request.cfg_norm,
         "reuse": request.reuse,
+        "mask": None if request.mask is None else str(request.mask),
+        "mask_inverted": request.mask_inverted,
+        "place": None if request.place is None else list(request.place),
         "transparent": request.transparent,
         "model": request.model,
     }
 
 
 def read_request(header: Mapping[str, Any]) -> EngineRequest:
-    """Read what `request_fields` wrote; raise `FrameError` for a shift that is not usable."""
+    """Read what `request_fields` wrote; raise `FrameError` for what contradicts itself."""
+    try:
+        return _request(header)
+    except ValueError as error:
+        raise FrameError(f"the request has {error}") from error
+
+
+def _request(header: Mapping[str, Any]) -> EngineRequest:
     return EngineRequest(
         job_id=header["job"],
         prompt=header["prompt"],
@@ -72,6 +82,9 @@ def read_request(header: Mapping[str, Any]) -> EngineRequest:
         shift=_shift(header["shift"]),
         cfg_norm=header["cfg_norm"] is True,
         reuse=float(header["reuse"]),
+        mask=None if header["mask"] is None else Path(header["mask"]),
+        mask_inverted=header["mask_inverted"] is True,
+        place=None if header["place"] is None else _place(header["place"]),
         transparent=header["transparent"] is True,
         model=header["model"],
     )
@@ -160,6 +173,11 @@ def _card_use(values: Any) -> CardUse | None:
         precision=None if precision is None else str(precision)[:_TEXT_LIMIT],
         **sizes,
     )
+
+
+def _place(values: Any) -> tuple[int, int, int, int]:
+    left, top, width, height = map(int, values)
+    return left, top, width, height
 
 
 def _shift(value: Any) -> float | None:

@@ -33,10 +33,11 @@ def do_noise(request, report) -> None:
 
 
 def do_copy(request, report) -> None:
-    """Draw the input image."""
+    """Draw the input image, and its mask as the second picture."""
 
     def act(send, fields) -> None:
-        Image.open(request.input_image).save(fields["path"], format="PNG")
+        file = (request.input_image, request.mask)[fields["index"]]
+        Image.open(file).save(fields["path"], format="PNG")
         send()
 
     instead(report, "picture", act)

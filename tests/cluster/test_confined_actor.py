@@ -40,9 +40,9 @@ async def test_the_child_of_a_node_is_confined_to_the_nodes_folder(actor, tmp_pa
     await actor.open()
     try:
         await actor.send({"type": "init", "model": "any", "options": options.to_header()})
-        loaded = [item async for item in actor.exchange({"type": "load"}, None)]
+        loaded = [item async for item in actor.exchange({"type": "load"}, {})]
         wanted = {"type": "generate", **request_fields(request(tmp_path, "symlink"))}
-        told = [item async for item in actor.exchange(wanted, b"input")]
+        told = [item async for item in actor.exchange(wanted, {"input_image": b"input"})]
     finally:
         await actor.end(0.0)
     lines = [header["text"] for header, _ in loaded + told if header["type"] == "log"]

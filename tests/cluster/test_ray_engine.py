@@ -110,13 +110,16 @@ async def test_a_large_picture_arrives_whole(engine, tmp_path):
         assert image.size == (2048, 1536)
 
 
-async def test_the_input_image_gets_there_and_nothing_stays(engine, tmp_path):
+async def test_the_input_image_and_its_mask_get_there_and_nothing_stays(engine, tmp_path):
     source, out = tmp_path / "of-a-user.png", tmp_path / "out"
     out.mkdir()
     Image.frombytes("RGB", (256, 256), os.urandom(3 * 256 * 256)).save(source)
-    await draw_well(engine, request(out, "copy", input_image=source, strength=0.5))
-    with Image.open(source) as sent, Image.open(out / "0.png") as drawn:
-        assert sent.tobytes() == drawn.tobytes()
+    mask = tmp_path / "its-mask.png"
+    Image.frombytes("L", (256, 256), os.urandom(256 * 256)).convert("RGB").save(mask)
+    await draw_well(engine, request(out, "copy", input_image=source, mask=mask, seeds=(1, 2)))
+    for index, file in enumerate((source, mask)):
+        with Image.open(file) as sent, Image.open(out / f"{index}.png") as drawn:
+            assert sent.tobytes() == drawn.tobytes()
     assert {path.name for path in files_below("TMPDIR", "image-bot-*/**/*")} == {"lock"}
 
 

@@ -184,6 +184,26 @@ async def test_cancel_acts_at_a_preview(engine, model, tmp_path) -> None:
 
 
 @in_a_child
+@pytest.mark.parametrize("masked", [True, False])
+async def test_a_part_of_a_picture_is_refused_in_a_sentence(
+    engine, model, tmp_path, masked
+) -> None:
+    source = tmp_path / "source.png"
+    Image.new("RGB", (256, 256), "white").save(source)
+    part = {"mask": source} if masked else {"place": (0, 0, 128, 256)}
+    with pytest.raises(EngineError) as caught:
+        await draw(engine, request(tmp_path, input_image=source, **part))
+    assert caught.value.kind is EngineErrorKind.REFUSED
+    assert (
+        caught.value.sentence
+        == {
+            QWEN: "A part of a picture is redrawn with IMAGE_OFFLOAD=stream only.",
+            SDXL: "This model draws whole pictures only.",
+        }[model]
+    )
+
+
+@in_a_child
 async def test_cancel_acts_at_the_next_step(engine, tmp_path) -> None:
     await engine.load()
     pid = engine.pid

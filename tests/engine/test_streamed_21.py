@@ -6,11 +6,13 @@ import io
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytest_asyncio
 from PIL import Image
 
 from bot.catalogue.models import find_model
+from bot.engine.child.inputs import cut, read_input
 from bot.engine.files import find
 from bot.engine.files.find import COMPILED_FOLDER
 from bot.engine.files.precision_kept import kept_choices
@@ -125,6 +127,37 @@ async def test_a_transparent_picture_has_an_alpha_channel_and_begins_from_one(
     modes = {key: Image.open(io.BytesIO(data)).mode for key, data in pictures.items()}
     assert {key[0]: mode for key, mode in modes.items()} == {True: "RGBA", False: "RGB"}
     assert len(set(pictures.values())) == 4
+
+
+@pytest.mark.slow
+@in_a_child
+@pytest.mark.parametrize("transparent", [False, True])
+async def test_a_part_is_redrawn_in_a_size_that_the_model_does_not_have(
+    engine, tmp_path, transparent
+) -> None:
+    """It draws 352x288 and the middle of it is cut out: the input's place moves with it."""
+    source, mask = tmp_path / "source.png", tmp_path / "mask.png"
+    noise = np.random.default_rng(1).integers(0, 256, (272, 336, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(source)
+    inner = np.full((272, 336), 255, np.uint8)
+    inner[64:224, 48:208] = 0
+    Image.fromarray(inner).save(mask)
+    asked = {"width": 336, "height": 272, "input_image": source, "transparent": transparent}
+    placed = tmp_path / "placed.png"
+    Image.fromarray(noise[64:224, 48:208]).save(placed)
+    around = {**asked, "input_image": placed, "place": (48, 64, 160, 160)}
+    for changes in ({**asked, "mask": mask, "strength": 0.8}, around):
+        with Image.open(io.BytesIO(await drawn(engine, tmp_path, **changes))) as image:
+            assert (image.size, image.mode) == ((336, 272), "RGBA" if transparent else "RGB")
+            found = np.asarray(image)
+        before = read_input(source, (336, 272), alpha=transparent)
+        if "mask" in changes:  # fitted to what is drawn, so scaled
+            before = cut(read_input(source, (352, 288), alpha=transparent), (336, 272))
+            stays = slice(80, 208), slice(64, 192)
+        else:
+            stays = slice(64, 224), slice(48, 208)
+        assert (found[stays] == np.asarray(before)[stays]).all()
+        assert (found[:40] != np.asarray(before)[:40]).any()
 
 
 @pytest.mark.slow

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
-from PIL import Image, ImageStat
+from PIL import Image, ImageChops, ImageDraw, ImageStat
 
+from bot.domain.canvas import SIDES, outpainted
+from bot.engine.frames import FrameError
 from bot.engine.protocol import Finished, Picture, Preview, Step
+from bot.engine.wire import read_request, request_fields
 from bot.errors import GenerationCancelled
 from tests.engine.kit import draw_well, react, request
 
@@ -162,3 +166,103 @@ async def test_cancel_acts_at_the_next_step(warm_tiny, tmp_path) -> None:
     assert 2 <= steps[-1] < 50
     await draw_well(warm_tiny, request(tmp_path, PROMPT))
     assert warm_tiny.pid == pid
+
+
+def levels(path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"), int)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strength", [None, 0.6])
+async def test_outside_of_a_mask_not_a_bit_changes(warm_tiny, tmp_path, strength) -> None:
+    source, mask, plain = tmp_path / "source.png", tmp_path / "mask.png", tmp_path / "plain"
+    Image.effect_noise((256, 256), 90).convert("RGB").save(source)
+    marks = Image.new("L", (512, 512), 0)  # of another size than the picture
+    ImageDraw.Draw(marks).ellipse((150, 200, 380, 420), fill=255)
+    inverted = strength is not None
+    if inverted:  # as OpenAI's edits have it
+        paint = Image.new("L", marks.size, 255)
+        Image.merge("LA", (paint, ImageChops.invert(marks))).save(mask)
+    else:
+        marks.save(mask)
+    asked = {"input_image": source, "strength": strength, "seeds": (5, 6)}
+    wanted = request(tmp_path, PROMPT, mask=mask, mask_inverted=inverted, **asked)
+    events = await draw_well(warm_tiny, wanted)
+    assert any(isinstance(event, Preview) for event in events)
+    before, first, second = levels(source), levels(tmp_path / "0.png"), levels(tmp_path / "1.png")
+    outside = np.asarray(marks.resize((256, 256), Image.Resampling.BOX)) == 0
+    assert 0.7 < outside.mean() < 0.9
+    middle = slice(125, 185), slice(105, 160)
+    for drawn in (first, second):
+        assert (drawn[outside] == before[outside]).all()
+        assert np.abs(drawn[middle] - before[middle]).mean() > 10
+    assert np.abs(first[middle] - second[middle]).mean() > 1
+    # The bits of a whole picture are what they were: nothing of the mask stays in the engine.
+    plain.mkdir()
+    await draw_well(warm_tiny, request(plain, PROMPT, **asked))
+    assert (levels(plain / "0.png")[outside] != before[outside]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sides", [("right",), SIDES])
+async def test_a_picture_goes_on_beyond_its_edges(warm_tiny, tmp_path, sides) -> None:
+    await draw_well(warm_tiny, request(tmp_path, PROMPT, steps=10))
+    source = (tmp_path / "0.png").rename(tmp_path / "source.png")
+    canvas = outpainted((256, 256), sides, factor=1.5)
+    await draw_well(
+        warm_tiny,
+        request(
+            tmp_path,
+            PROMPT,
+            steps=10,
+            width=canvas.width,
+            height=canvas.height,
+            input_image=source,
+            place=canvas.place,
+        ),
+    )
+    before, after = levels(source), levels(tmp_path / "0.png")
+    left, top, width, height = canvas.place
+    assert after.shape[:2] == (canvas.height, canvas.width)
+    assert (after[top : top + height, left : left + width] == before).all()
+    across = np.abs(np.diff(after, axis=1)), np.abs(np.diff(after, axis=0))
+    inside = np.mean([np.abs(np.diff(before, axis=axis)).mean() for axis in (0, 1)])
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    seams = {
+        "left": across[0][rows, left - 1],
+        "right": across[0][rows, min(left + width, canvas.width - 1) - 1],
+        "top": across[1][top - 1, columns],
+        "bottom": across[1][min(top + height, canvas.height - 1) - 1, columns],
+    }
+    for side in sides:
+        assert seams[side].mean() <= 2 * inside
+    border = np.ones(after.shape[:2], bool)
+    border[rows, columns] = False
+    assert after[border].std() > 10, "a flat border"
+    # It is drawn, and no row of the edge's pixels.
+    assert np.abs(np.diff(after, axis=0))[border[1:]].mean() > 0.1
+
+
+async def test_what_contradicts_itself_is_no_request(tmp_path) -> None:
+    begun = {"input_image": tmp_path / "source.png"}
+    for changes in (
+        {"mask": tmp_path / "mask.png"},
+        {"place": (0, 0, 128, 256)},
+        {**begun, "mask": tmp_path / "mask.png", "place": (0, 0, 128, 256)},
+        {**begun, "place": (0, 0, 128, 256), "strength": 0.5},
+        {**begun, "place": (0, 0, 256, 256)},
+        {**begun, "place": (200, 0, 128, 256)},
+        {**begun, "place": (-16, 0, 128, 256)},
+        {**begun, "place": (0, 0, 0, 256)},
+    ):
+        with pytest.raises(ValueError, match=r"mask|place|input"):
+            request(tmp_path, PROMPT, **changes)
+    wanted = request(tmp_path, PROMPT, **begun, place=(0, 0, 128, 256))
+    assert read_request(json.loads(json.dumps(request_fields(wanted)))) == wanted
+    masked = request(tmp_path, PROMPT, **begun, mask=tmp_path / "mask", mask_inverted=True)
+    assert read_request(json.loads(json.dumps(request_fields(masked)))) == masked
+    with pytest.raises(FrameError, match="place"):
+        read_request({**request_fields(wanted), "place": [0, 0, 500, 500]})
+    with pytest.raises(FrameError):
+        read_request({**request_fields(wanted), "place": [0, 0, 500]})

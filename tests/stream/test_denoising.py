@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from bot.catalogue.lightning import SERIES
 from bot.catalogue.models import find_model
 from bot.engine.stream.denoise import DenoiseInputs, denoise, schedule
 from bot.engine.stream.layout import Precision
+from bot.engine.stream.region import latent_mask
 from tests.stream.kit import HEIGHT, PROMPTS, WIDTH, error, predicted, prepared, stock, streamed
+
+TURBO = find_model("Qwen/Qwen-Image-2.1-Turbo")
 
 
 class KeptLatents(QwenImageVAE):
@@ -94,6 +98,77 @@ def test_redrawing_a_picture_is_the_pipelines():
     ours = denoise(streamed(), drawing(source=source, strength=0.6))
     assert error(ours, exact) < 1e-5
     assert error(denoise(streamed(), drawing()), exact) > 0.1
+
+
+def strokes() -> Image.Image:
+    """A mask whose edges are those of latent pixels, with some grey in it."""
+    mask = Image.new("L", (WIDTH, HEIGHT), 0)
+    mask.paste(255, (40, 24, 96, 64))
+    mask.paste(128, (40, 64, 96, 80))
+    return mask
+
+
+def encoded() -> torch.Tensor:
+    return torch.randn(1, 16, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(("strength", "guidance", "blur"), [(1.0, 4.0, 0), (0.6, 1.0, 3)])
+def test_redrawing_a_part_is_the_pipelines(strength, guidance, blur):
+    """Their mask is made smaller by a bicubic filter, ours by the mean: it is given that size."""
+    pipe, mask = pipeline(torch.float32), strokes()
+    picture = Image.effect_noise((WIDTH, HEIGHT), 80).convert("RGB")
+    exact = by_pipeline(
+        pipe,
+        input_image=picture,
+        denoising_strength=strength,
+        cfg_scale=guidance,
+        inpaint_mask=mask.resize((WIDTH // 8, HEIGHT // 8), Image.Resampling.BOX),
+        inpaint_blur_size=blur or None,
+        inpaint_blur_sigma=blur / 2 or None,
+    )
+    asked = drawing(
+        source=pipe.vae.encode(pipe.preprocess_image(picture)),
+        mask=latent_mask(mask, 8, blur),
+        strength=strength,
+        guidance=guidance,
+    )
+    assert error(denoise(streamed(), asked), exact) < 1e-5
+    whole = denoise(streamed(), replace(asked, mask=None))
+    assert error(whole, exact) > 0.1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"strength": 0.6},
+        {"steps": 1},
+        {"cfg_norm": True, "shift": 3.0},
+        {"steps": 8, "guidance": 1.0, "noise_levels": TURBO.levels_of(1.0)},
+        {"steps": 8, "noise_levels": TURBO.levels_of(0.6), "strength": 0.6},
+        {"steps": 12, "reuse": 0.5},
+    ],
+)
+def test_outside_of_the_mask_the_latents_end_as_the_sources(changes):
+    source, mask = encoded(), latent_mask(strokes(), 8)
+    views: list[torch.Tensor] = []
+    asked = drawing(source=source, mask=mask, seeds=(5, 6), **changes)
+    final = denoise(streamed(), asked, on_latents=lambda _, latents: views.append(latents))
+    stays, redrawn = (mask == 0).expand_as(source), (mask == 1).expand_as(source)
+    for one in (*final.split(1), *views[0].split(1)):
+        assert torch.allclose(one[stays], source[stays], atol=1e-5)
+        assert error(one[redrawn], source[redrawn]) > 0.1
+    assert error(final[:1][redrawn], final[1:][redrawn]) > 0.01
+    # A picture of a batch is the picture alone.
+    assert error(denoise(streamed(), replace(asked, seeds=(6,))), final[1:]) < 1e-5
+
+
+def test_a_mask_of_everything_changes_nothing():
+    whole = drawing(source=encoded(), strength=0.6)
+    ones = torch.ones(1, 1, HEIGHT // 8, WIDTH // 8)
+    assert torch.equal(denoise(streamed(), replace(whole, mask=ones)), denoise(streamed(), whole))
+    with pytest.raises(ValueError, match="without a source"):
+        drawing(mask=ones)
 
 
 @pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])

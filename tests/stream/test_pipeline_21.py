@@ -174,6 +174,26 @@ def test_a_picture_to_start_from_is_taken_as_by_diffsynths_parts(words, strength
     assert error(latents, pipe.vae.latents) < 1e-5
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_part_of_a_picture_is_redrawn_as_by_diffsynths_step(words, guidance):
+    """Its pipeline of 2.1 takes no mask, but its step does, as Qwen-Image's."""
+    pipe: Any = pipeline(words)
+    made = Streamed(words)
+    source = made.codec.encode(Image.effect_noise((WIDTH, HEIGHT), 80), WIDTH, HEIGHT)
+    mask = torch.zeros(1, 1, HEIGHT // 16, WIDTH // 16)
+    mask[..., 1:4, 2:7] = 1.0
+    mask[..., 4:, 2:7] = 0.5
+    plain = pipe.step
+    pipe.step = lambda *values, **options: plain(
+        *values, **(options | {"input_latents": source, "inpaint_mask": mask})
+    )
+    exact, _ = stock(pipe, guidance)
+    latents = made.latents(guidance, source=source, mask=mask)
+    assert error(latents, exact) < 1e-5
+    stays = (mask == 0).expand_as(source)
+    assert torch.allclose(latents[stays], source[stays], atol=1e-5)
+
+
 @pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
 def test_streamed_is_bit_identical_to_resident(words, precision):
     made = Streamed(words, precision)

@@ -30,6 +30,7 @@ _TURNED: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDES_CHANGED: Final = tuple(_TURNED[key] for key in (5, 6, 7, 8))
 
 
 def read_input(path: Path, size: tuple[int, int], *, alpha: bool = False) -> Image.Image:
@@ -67,6 +68,15 @@ def read_picture(path: Path, finish: Callable[[Image.Image], T]) -> T:
 
 
 def _opened(path: Path, finish: Callable[[Image.Image], T]) -> T | None:
+    upright = unpacked(path)
+    return None if upright is None else finish(upright)
+
+
+def unpacked(path: Path) -> Image.Image | None:
+    """Return the picture at `path` upright, in eight bits; None where it has too many pixels.
+
+    On a crafted file it raises whatever the decoder likes.
+    """
     with warnings.catch_warnings():
         # Pillow's own guard against decompression bombs; the limit here is lower.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -74,18 +84,29 @@ def _opened(path: Path, finish: Callable[[Image.Image], T]) -> T | None:
             if image.width * image.height > PIXELS_LIMIT:
                 return None
             image.load()
-            return finish(_upright(eight_bits(image)))
+            return _upright(eight_bits(image))
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height in pixels of a picture that `unpacked` takes, as it is seen."""
+    with Image.open(path, formats=_FORMATS) as image:
+        turned = _turn(image) in _SIDES_CHANGED
+        return (image.height, image.width) if turned else image.size
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Return the picture as it is to be seen; one whose Exif is broken stays as it is."""
+    turn = _turn(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
     try:
-        turn = _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _TURNED.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # noqa: BLE001
         # Whatever a crafted block brings Pillow to raise: the pixels are whole.
         log.info("a picture's Exif is left out: %s", type(error).__name__)
-        return image
-    return image if turn is None else image.transpose(turn)
+        return None
 
 
 def has_alpha(image: Image.Image) -> bool:

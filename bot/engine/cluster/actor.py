@@ -30,6 +30,8 @@ from bot.words import mark
 from storage.plain_files import read_plain
 
 BEAT_S: Final = 2.0
+INPUTS: Final = ("input_image", "mask")
+"""The fields of a request that name files of the bot's, which travel with it."""
 Item = tuple[dict[str, Any], bytes]
 """What is streamed: a frame's header and its tail."""
 _LAST: Final = frozenset({"loaded", "load_failed", "finished", "failed", "cancelled", "ended"})
@@ -81,11 +83,12 @@ class NodeActor:
         await self._link.send(kind, **fields)
 
     async def exchange(
-        self, message: dict[str, Any], image: bytes | None
+        self, message: dict[str, Any], images: dict[str, bytes]
     ) -> AsyncGenerator[Item, None]:
         """Hand the child a message and stream its answers: messages, log lines, signs of life.
 
-        The first item says that the child has the message. `image` is the input image.
+        The first item says that the child has the message. `images` are what its `INPUTS` name, as
+        far as they could be read.
         """
         link = self._link
         folder: Path | None = None
@@ -103,9 +106,10 @@ class NodeActor:
                     return
                 folder = await asyncio.to_thread(self._folder.new)
                 fields["output_dir"] = str(folder)
-                if fields.get("input_image") is not None:
-                    fields["input_image"] = str(folder / "input")
-                    await asyncio.to_thread(_write, folder / "input", image)
+                for name in INPUTS:
+                    if fields.get(name) is not None:
+                        fields[name] = str(folder / name)
+                        await asyncio.to_thread(_write, folder / name, images.get(name))
                 link.log.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
             await link.send(kind, **fields)
             yield {"type": "beat"}, b""

@@ -46,10 +46,10 @@ class ActorProxy:
             call = getattr(self._held(), method).remote
             return await (await in_thread(limit_s, partial(call, *values)))
 
-    async def exchange(self, message: dict[str, Any], image: bytes | None) -> Any:
+    async def exchange(self, message: dict[str, Any], images: dict[str, bytes]) -> Any:
         """Hand the child a message; return Ray's stream of its answers (see actor.py)."""
         call = self._held().exchange.options(num_returns="streaming").remote
-        return await in_thread(ANSWER_S, partial(call, message, image))
+        return await in_thread(ANSWER_S, partial(call, message, images))
 
     async def kill(self) -> None:
         """End the actor and its child at once. Idempotent; raises nothing."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from bot.engine.cluster.actor import INPUTS
 from bot.engine.cluster.actor_proxy import ANSWER_S, ActorProxy
 from bot.engine.cluster.driver_link import DriverLink
 from bot.engine.cluster.relay import AnswerRelay
@@ -119,13 +120,16 @@ class Remote:
     async def _begin(self, link: int, message: dict[str, Any]) -> None:
         if self._stream is not None:
             await asyncio.wait({self._stream})
-        image = None
-        if message.get("input_image") is not None:
-            with contextlib.suppress(OSError):
-                path = Path(message["input_image"])
-                named = Path(path.parent.name, path.name)
-                image = await asyncio.to_thread(read_plain, path.parent.parent, named, _INPUT_BYTES)
-        stream = await self._actor.exchange(message, image)
+        images: dict[str, bytes] = {}
+        for field in INPUTS:
+            if message.get(field) is not None:
+                with contextlib.suppress(OSError):
+                    path = Path(message[field])
+                    named = Path(path.parent.name, path.name)
+                    images[field] = await asyncio.to_thread(
+                        read_plain, path.parent.parent, named, _INPUT_BYTES
+                    )
+        stream = await self._actor.exchange(message, images)
         self._relay = AnswerRelay(self._actor, self._link, link, message, silent_s=self._silent_s)
         self._stream = asyncio.create_task(self._run(link, self._relay, stream))
         self._stream.add_done_callback(_note)

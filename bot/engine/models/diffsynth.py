@@ -65,6 +65,14 @@ class DiffSynthModel:
                 if self._spec.streamed
                 else mark("This model draws without LoRAs."),
             )
+        if request.redraws_a_part:
+            raise EngineError(
+                EngineErrorKind.REFUSED,
+                f"a part of a picture with DiffSynth's own pipeline of {self._spec.name}",
+                sentence=mark("A part of a picture is redrawn with IMAGE_OFFLOAD=stream only.")
+                if self._spec.streamed
+                else mark("This model draws whole pictures only."),
+            )
         total = request.steps * len(request.seeds)
         source, strength = None, 1.0
         transparent = request.transparent and self._spec.alpha

@@ -13,6 +13,7 @@ from bot.catalogue.lora_layers import lora_target
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
 from bot.engine.child.inputs import cut
+from bot.engine.child.region import Region
 from bot.engine.files.find import keep_compiled_code
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import overflowed
@@ -85,6 +86,7 @@ class StreamedQwenImage:
     def _drawn(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415 - loaded by now
         from bot.engine.stream.preview import is_shown  # noqa: PLC0415
+        from bot.engine.stream.region import latent_mask  # noqa: PLC0415
 
         def show(step: int, latents: Any) -> None:
             if is_shown(step, request.steps):
@@ -103,11 +105,15 @@ class StreamedQwenImage:
         size = request.width, request.height
         width, height = networks.dit.network.latents.covering(*size)
         room = networks.room(width, height, tuple(map(len, embeddings)))
-        source, strength = None, 1.0
-        if request.input_image is not None:
-            source = networks.codec.encode(
-                request.input_image, width, height, room, alpha=request.transparent
-            )
+        source, mask, strength = None, None, 1.0
+        alpha = request.transparent and self._spec.alpha
+        region = Region.read(request, (width, height), alpha=alpha)
+        picture = request.input_image
+        if region is not None:
+            picture = region.source
+            mask = latent_mask(region.mask, networks.dit.network.latents.pixels)
+        if picture is not None:
+            source = networks.codec.encode(picture, width, height, room, alpha=request.transparent)
             strength = 1.0 if request.strength is None else request.strength
         marks.append(time.perf_counter())
         latents = denoise(
@@ -122,6 +128,7 @@ class StreamedQwenImage:
                 guidance=request.guidance,
                 source=source,
                 strength=strength,
+                mask=mask,
                 shift=request.shift,
                 noise_levels=self._spec.levels_of(strength),
                 cfg_norm=request.cfg_norm,
@@ -138,6 +145,7 @@ class StreamedQwenImage:
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
             timings |= {"decode": now - marks[-1]}
-            yield Drawn(cut(image, size), timings, peak or None, networks.card_use())
+            whole = image if region is None else region.paste(image)
+            yield Drawn(cut(whole, size), timings, peak or None, networks.card_use())
             timings = {}
             marks.append(time.perf_counter())

@@ -17,6 +17,7 @@ from bot.engine.options import Activity
 from bot.engine.stream.double_stream import LATENTS
 from bot.engine.stream.finite import finite
 from bot.engine.stream.layout import LatentShape
+from bot.engine.stream.region import toward_source
 from bot.engine.stream.reuse import Reuse
 from bot.engine.stream.transformer import StreamedDiT
 
@@ -34,6 +35,8 @@ class DenoiseInputs:
 
     `positive` and `negative` are the text encoder's [tokens, width]. `source` [1 or pictures, 16,
     height / 8, width / 8] are an input picture's latents, of which `strength` (0 to 1) is redrawn.
+    `mask` [1, 1, height / 8, width / 8] says where: 1 redraws, 0 ends as the source. Both have a
+    sixteenth of the sides where the VAE has. A mask without a source raises `ValueError`.
     `references` are latents [1, 16, h / 8, w / 8] of pictures of any sizes that every picture is
     drawn after: they are no part of the noise, and may come with a `source`.
     `shift` and `noise_levels` are what `schedule` says, `cfg_norm` is that of `guided`,
@@ -49,11 +52,16 @@ class DenoiseInputs:
     guidance: float = 4.0
     source: Tensor | None = None
     strength: float = 1.0
+    mask: Tensor | None = None
     shift: float | None = None
     noise_levels: tuple[float, ...] = ()
     cfg_norm: bool = False
     reuse: float = 0.0
     references: tuple[Tensor, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and self.source is None:
+            raise ValueError("a mask without a source to lead back to")
 
 
 def schedule(inputs: DenoiseInputs) -> FlowMatchScheduler:
@@ -127,10 +135,12 @@ def denoise(
         .to(device)
         .float()
     )
-    if inputs.source is not None:
-        latents = scheduler.add_noise(
-            inputs.source.to(device, torch.float32), latents, timestep=scheduler.timesteps[0]
-        )
+    source, mask = (
+        None if one is None else one.to(device, torch.float32)
+        for one in (inputs.source, inputs.mask)
+    )
+    if source is not None:
+        latents = scheduler.add_noise(source, latents, timestep=scheduler.timesteps[0])
     prompts = [inputs.positive]
     if inputs.guidance != 1.0 and inputs.negative is not None:
         prompts.append(inputs.negative)
@@ -155,6 +165,9 @@ def denoise(
             fresh = dit.predict(generation, step, some, inputs.guidance, norm=inputs.cfg_norm)
             reuse.note(step, due, finite(fresh))
         predicted = reuse.predictions()
+        if mask is not None and source is not None:
+            sigma = scheduler.sigmas[step]
+            predicted = toward_source(predicted, latents, source, mask, sigma)
         if on_latents is not None:
             on_latents(step + 1, latents - scheduler.sigmas[step] * predicted)
         latents = scheduler.step(predicted, scheduler.timesteps[step], latents)
