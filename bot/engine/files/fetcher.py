@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, Self, cast
 
-from bot.engine.files.find import cached_precision, ensure, find
+from bot.engine.files.find import cached_precision, ensure_for, find
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.errors import EngineError, EngineErrorKind
@@ -123,15 +123,7 @@ def _fetch(request: Frame, answers: BinaryIO) -> None:
     options = EngineOptions.from_header(request.header["options"])
     model: str = request.header["model"]
     try:
-        ensure(
-            options.model_path,
-            progress,
-            repository=model,
-            source=options.model_source,
-            precision=cached_precision(
-                options.model_path, model, options.offload, options.precision
-            ),
-        )
+        ensure_for(model, options, progress)
     except EngineError as error:
         send("failed", detail=error.detail, sentence=error.template, values=error.values)
     else:

@@ -22,7 +22,7 @@ from bot.engine.files.cache_index import CacheIndex, stem_of
 from bot.engine.files.download import Taker, download, explained, load_error
 from bot.engine.files.header import read_header
 from bot.engine.files.replacing import replacing
-from bot.engine.options import LoadProgress
+from bot.engine.options import EngineOptions, LoadProgress
 from bot.errors import EngineError
 from bot.words import mark
 
@@ -263,6 +263,14 @@ def ensure(
     for path in files.weights:
         _check_file(path)
     return files
+
+
+def ensure_for(model: str, options: EngineOptions, progress: LoadProgress) -> ModelFiles:
+    """Return the files of `model` that an engine of these options needs; see `ensure`."""
+    root = options.model_path
+    precision = cached_precision(root, model, options.offload, options.precision)
+    source = options.model_source
+    return ensure(root, progress, repository=model, source=source, precision=precision)
 
 
 def fetch_missing(

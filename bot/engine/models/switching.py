@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from bot.catalogue.models import find_model
 from bot.engine.child.backend import Drawn, LoadInfo, Reporter
-from bot.engine.files.find import cached_precision, ensure
+from bot.engine.files.find import ensure_for
 from bot.engine.models.diffsynth import DiffSynthModel
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.shelf import NetworkShelf
@@ -61,14 +61,5 @@ class ModelSwitch:
 
     def _look_for_files(self, model: str, progress: LoadProgress) -> None:
         """Download what is missing; raise `EngineError` where that cannot be had."""
-        options = self._options
         if find_model(model).published is not None and self._shelf.recipe(model) is None:
-            ensure(
-                options.model_path,
-                progress,
-                repository=model,
-                source=options.model_source,
-                precision=cached_precision(
-                    options.model_path, model, options.offload, options.precision
-                ),
-            )
+            ensure_for(model, self._options, progress)
