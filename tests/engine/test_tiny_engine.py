@@ -143,7 +143,9 @@ async def test_texts_are_in_the_file(warm_tiny, tmp_path) -> None:
     texts = ({"parameters": "灯塔\nSteps: 4", "request": "{}"},)
     await draw_well(warm_tiny, request(tmp_path, PROMPT, texts=texts))
     with Image.open(tmp_path / "0.png") as image:
-        assert dict(image.text) == texts[0]
+        # How it was computed is known to the engine alone.
+        assert image.text["parameters"] == "灯塔\nSteps: 4, Precision: fp8"
+        assert image.text["request"] == "{}"
 
 
 @pytest.mark.slow

@@ -198,7 +198,7 @@ class Accept(WithDatabase):
 
         request = make_request(strength=0.5)
         try:
-            await self.intake._submit(request, make_origin(), fetch, None)
+            await self.intake._submit(request, make_origin(), None, fetch, None)
         except StorageRefused:
             raise  # A sentence that its user can do something with.
         except OSError as error:

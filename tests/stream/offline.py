@@ -328,7 +328,8 @@ def main() -> None:
         written.clear()
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
             function, tensors = traced(variant)
-            whole = dispatch_functionalize(function)
+            # Launches of kernels want it; what writes into its arguments would be lost by it.
+            whole = function if variant == "widen" else dispatch_functionalize(function)
             graph = make_fx(whole, select_decomp_table(), tracing_mode="fake")(*tensors)
             # Inductor wraps what stops it.
             with contextlib.suppress(Exception):

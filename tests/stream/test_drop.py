@@ -181,7 +181,9 @@ def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
 @pytest.mark.slow
 def test_each_offered_model_is_packed_and_dropped(pipe, hub, tmp_path, capsys) -> None:
     newer = "Qwen/Qwen-Image-2512"
-    settings = load_settings(image_model_path=tmp_path, image_models=newer, _env_file=None)
+    settings = load_settings(
+        image_model_path=tmp_path, image_models=newer, image_precision="fp8", _env_file=None
+    )
     assert download_models(settings, settings.models, drop=True)
     for name in (REPOSITORY, newer):
         left = [path.name for path in (tmp_path / name).rglob("*.safetensors")]
@@ -200,7 +202,7 @@ def test_an_interrupted_one_goes_on_where_it_was(
     hub.cuts[shards[2]] = [100, *[0] * 50]
     monkeypatch.setattr("bot.engine.files.fetch._PAUSE_S", 0.0)
     with pytest.raises(BotError):
-        settings = load_settings(image_model_path=tmp_path)
+        settings = load_settings(image_model_path=tmp_path, image_precision="fp8")
         download_model(settings, settings.model, drop=True)
     home = tmp_path / REPOSITORY
     if after == "transformer":  # Of the other, nothing shows yet how wide a layer is.

@@ -24,9 +24,11 @@ with quick_imports():
 from PIL import Image
 
 from bot.catalogue.lora_layers import QWEN_IMAGE_21
+from bot.engine.card_budget import Bound, CardBudget
 from bot.engine.child.inputs import flattened
 from bot.engine.models import qwen_image_21
 from bot.engine.models.adapted import Adapted, StartingLatents
+from bot.engine.models.on_card import NetworksOnCard
 from bot.engine.stream.budget import Work
 from bot.engine.stream.decode import PictureCodec
 from bot.engine.stream.denoise import DenoiseInputs, denoise
@@ -163,7 +165,8 @@ def test_a_picture_to_start_from_is_taken_as_by_diffsynths_parts(words, strength
     pipe: Any = pipeline(words)
     start = StartingLatents(qwen_image_21._encode, "RGBA")
     source = Image.effect_noise((WIDTH, HEIGHT), 80).convert("RGB")
-    adapted = Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start)
+    on_card = NetworksOnCard(pipe, lambda *_: (), lambda: CardBudget(2**34, Bound.CEILING, 0))
+    adapted = Adapted(pipe, QwenImage21Unit_InputImageEmbedder, start, on_card)
     adapted(
         prompt=PROMPT, negative_prompt="", cfg_scale=1.0, width=WIDTH, height=HEIGHT, seed=5,
         num_inference_steps=STEPS, input_image=source, denoising_strength=strength,
