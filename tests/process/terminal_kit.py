@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -83,6 +84,8 @@ async def terminal(folder: Path, *arguments: str, **environment: str) -> AsyncIt
 
     def take_the_terminal() -> None:
         os.setsid()
+        # Whatever started the tests may ignore it (nohup, a shell's &); no terminal does.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
     process = await asyncio.create_subprocess_exec(
