@@ -6,8 +6,8 @@ VENV ?= .venv
 # The package index that torch comes from. `auto`: PyTorch's CPU builds where there is no NVIDIA
 # card and that index can be reached (200 MB instead of several GB), else pip's usual index.
 TORCH_INDEX ?= auto
-# Processes that share the quick tests, which wait for disks and sockets now and then.
-WORKERS ?= 3
+# Processes that share the tests: each takes half a minute of a core to find them all.
+WORKERS ?= 2
 # `locked`: the packages that were tested, by hash; `newest`: the newest that the ranges allow.
 PACKAGES ?= locked
 CPU_INDEX := https://download.pytorch.org/whl/cpu
@@ -23,13 +23,14 @@ RUN := $(BIN)/python
 # Set in many containers; without what was compiled once, each process that a test starts does it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo run test quick check latest lock sbom audit fuzz screenshots words lint setup setup-dev clean
+.PHONY: help demo run test quick check thorough latest lock sbom audit fuzz screenshots words style lint setup setup-dev clean
 
 help:
 	@echo "make demo    try the bot in a browser: no token, no GPU, no model download"
-	@echo "make run     run the bot against Discord, with the settings of .env"
+	@echo "make run     run the bot against Discord; without .env it asks for what it needs first"
 	@echo "make test    the quick checks (under three minutes)"
 	@echo "make check   everything that CI runs"
+	@echo "make thorough  further cases, before a release"
 	@echo "make latest  the quick checks with the newest packages of today, in $(LATEST)"
 	@echo "make sbom    write the bill of materials (CycloneDX) of the packages that make installs"
 	@echo "make lock    choose the packages anew that make installs (CONTRIBUTING.md says when)"
@@ -37,18 +38,24 @@ help:
 demo: setup
 	$(RUN) -m bot demo
 
+# Without settings it asks for them first.
 run: setup
+	@test -f .env || $(RUN) -m bot setup
 	$(RUN) -m bot run
 
-test: lint quick
+test: style quick
 
 quick: setup-dev
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
 # Storms and browsers want the machine to themselves; the other slow tests share it.
-check: test
-	$(RUN) -m pytest -n 2 --dist loadfile -m slow --ignore=tests/crash --ignore=tests/browser
-	$(RUN) -m pytest -m "slow or browser" tests/crash tests/browser
+check: lint test
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --durations=20 -m "slow and not thorough" --ignore=tests/crash --ignore=tests/browser
+	$(RUN) -m pytest --durations=10 -m "(slow or browser) and not thorough" tests/crash tests/browser
+
+# All else, after `make check`: before a release, and after changes of what it covers.
+thorough: setup-dev
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --durations=20 -m thorough
 
 # Hours of what `make check` does for ten seconds each; the corpus stays in .fuzz.
 FUZZ_SECONDS ?= 3600
@@ -63,9 +70,11 @@ words: setup-dev
 	$(BIN)/pybabel -q update --no-fuzzy-matching --ignore-obsolete -N -l zh_CN -i bot/words/messages.pot -o bot/words/zh_CN.po
 	$(BIN)/pybabel -q compile -i bot/words/zh_CN.po -o bot/words/zh_CN.mo
 
-lint: setup-dev
+style: setup-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint: style
 	$(BIN)/basedpyright --warnings
 
 setup: $(VENV)/.ready

@@ -11,29 +11,34 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import discord
 from typing_extensions import override
 
 from bot.client.answers import reply_privately
-from bot.client.asking import ask, model_of, reroll, source_of
+from bot.client.asking import ask, defaults_of, model_of, reroll, source_of, start_of
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
+from bot.client.editing import require_right_to_change
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import CANCEL_SENTENCES, known_job
-from bot.client.places import category_of, parent_of
+from bot.client.lineage import details_for
+from bot.client.showing import post_outcome, require_posting
 from bot.delivery.errors import FORESEEN
 from bot.delivery.visibility import ShownIn, why
 from bot.domain.ids import JOB_ID_PATTERN
-from bot.errors import JobNotFound, NotAllowed
+from bot.domain.job import Job
+from bot.domain.request import SEED_LIMIT, random_seed
+from bot.errors import InvalidRequest, JobNotFound, NotAllowed
 from bot.jobs import derive
-from bot.messages.details import details
+from bot.messages.command_mentions import linked
 from bot.messages.discord_limits import MESSAGE_LENGTH
+from bot.messages.layout import edit_of
 from bot.rules.verdicts import Exposure
 from bot.words import _
 
+_SEED_LENGTH: Final = len(str(SEED_LIMIT))
 _TARGET: Final = rf"(?P<job>{JOB_ID_PATTERN})(\.(?P<position>\d))?"
 
 
@@ -73,7 +78,7 @@ class RerollButton(JobButton, template=rf"reroll:{_TARGET}"):
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
-        await reroll(interaction, bot, job)
+        await reroll(interaction, bot, job, alone=self.position is not None)
 
 
 class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
@@ -85,9 +90,10 @@ class VaryButton(JobButton, template=rf"vary:{_TARGET}"):
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         image = await services.gallery.picture(job, self.position or 0)
         request = derive.varied(job, image)
+        # One press draws one picture, whether it is pressed under the grid or the picture.
         if self.position is not None:
             request = request.with_changes(count=1)
-        await ask(interaction, bot, job, request, partial(services.gallery.read, image))
+        await ask(interaction, bot, job, request, start_of(bot, image))
 
 
 class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
@@ -100,47 +106,99 @@ class UpscaleButton(JobButton, template=rf"upscale:{_TARGET}"):
         image = await services.gallery.picture(job, self.position or 0)
         choice = await model_of(interaction, bot, job)
         request = derive.upscaled(job, image, choice.spec.largest_side)
-        await ask(interaction, bot, job, request, partial(services.gallery.read, image))
+        await ask(interaction, bot, job, request, start_of(bot, image))
 
 
-class EditForm(Form, name="edit"):
-    """The prompt of a job, to be changed. The state is the job's id."""
+class FinishButton(JobButton, template=rf"finish:{_TARGET}"):
+    """Asks for a picture that was drawn in few steps once more, with all of them."""
 
-    def __init__(self, state: str = "", prompt: str = "", negative: str = "") -> None:
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
+        image = await bot.services.gallery.picture(job, self.position or 0)
+        choice = await model_of(interaction, bot, job)
+        defaults = await defaults_of(bot, interaction.user.id, interaction.guild_id)
+        wished = [default.quality for default in defaults]
+        request = derive.finished(job, image, choice.spec, *wished)
+        await ask(interaction, bot, job, request, source_of(bot, job))
+
+
+class RemixForm(Form, name="edit"):
+    """The prompt of a job, to be changed. The state is the job's id, of one picture its position.
+
+    Its name and that of its button are those of earlier versions, which called it Edit.
+    """
+
+    def __init__(
+        self, state: str = "", prompt: str = "", negative: str = "", seed: int | None = None
+    ) -> None:
         super().__init__(state)
         self._prompt = prompt
         self._negative = negative
+        self._seed = "" if seed is None else str(seed)
 
     @override
     def title(self) -> str:
-        return _("Edit the picture")
+        return _("Remix the picture")
 
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
         return [
             text_field("prompt", _("Prompt"), self._prompt),
-            text_field("negative", _("What it should not show"), self._negative, required=False),
+            text_field("negative", _("Negative prompt"), self._negative, required=False),
+            text_field(
+                "seed",
+                _("Seed"),
+                self._seed,
+                required=False,
+                about=_("The same seed keeps the composition; leave it empty for another one."),
+                longest=_SEED_LENGTH,
+            ),
         ]
 
     @override
     async def submitted(
         self, interaction: discord.Interaction[Any], bot: ImageBot, values: FormValues
     ) -> None:
-        job = await known_job(bot, self.state, interaction.user.id, interaction.channel_id)
-        request = derive.edited(job, values.texts["prompt"], values.texts.get("negative", ""))
+        job_id, one, _position = self.state.partition(".")
+        job = await known_job(bot, job_id, interaction.user.id, interaction.channel_id)
+        await require_right_to_change(interaction, bot, job)
+        texts = values.texts
+        # A form of an earlier version has no seed, and drew with another one.
+        seed = _seed(texts.get("seed", ""))
+        request = derive.remixed(job, texts["prompt"], texts.get("negative", ""), seed)
+        if one:
+            request = request.with_changes(count=1)
         await ask(interaction, bot, job, request, source_of(bot, job))
 
 
-class EditButton(JobButton, template=rf"edit:{_TARGET}"):
-    """Opens the prompt in a form."""
+def _seed(text: str) -> int:
+    """Return the seed that was typed, or any; raise `InvalidRequest`."""
+    digits = text.strip()
+    if not digits:
+        return random_seed()
+    if not re.fullmatch(r"\d+", digits, re.ASCII):
+        raise InvalidRequest(
+            _("The seed must be a whole number from 0 to {high}.").format(high=SEED_LIMIT - 1)
+        )
+    return int(digits)
+
+
+class RemixButton(JobButton, template=rf"edit:{_TARGET}"):
+    """Opens the prompt in a form, with the seed that it was drawn with."""
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
         request = derive.again(job)
-        # Before anything is typed for a model that this user may not use.
+        # Before anything is typed for a model, or about a picture, that this user may not use.
         await model_of(interaction, bot, job)
-        await EditForm(job.id, request.prompt, request.negative_prompt).open(interaction)
+        await require_right_to_change(interaction, bot, job)
+        state, seed = job.id, job.request.seed
+        if self.position is not None:
+            image = await bot.services.gallery.picture(job, self.position)
+            state, seed = f"{job.id}.{self.position}", image.seed
+        await RemixForm(state, request.prompt, request.negative_prompt, seed).open(interaction)
 
 
 class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
@@ -148,9 +206,9 @@ class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        services = bot.services
-        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
-        text = details(job, job.model or services.model.name, self.position)
+        user_id, channel_id = interaction.user.id, interaction.channel_id
+        job = await known_job(bot, self.job_id, user_id, channel_id)
+        text = await details_for(bot, job, self.position, user_id, channel_id)
         if len(text) <= MESSAGE_LENGTH:
             await interaction.response.send_message(text, ephemeral=True)
             return
@@ -162,16 +220,24 @@ class DetailsButton(JobButton, template=rf"details:{_TARGET}"):
 
 
 class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
-    """Deletes the pictures and the message, for the owner or a moderator."""
+    """Deletes the pictures and the message, for the owner or a moderator.
+
+    Under one picture of a batch it takes that message away alone, for whoever took it out, too.
+    """
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
         job = await bot.services.queue.job(self.job_id)
         if job is None:
-            raise JobNotFound(_("This job is no longer known; please ask anew with /imagine."))
+            raise JobNotFound(
+                linked(_("I can't find this job any more. Please start again with /imagine."))
+            )
         moderator = job.user_id != interaction.user.id and await bot.permissions.may_delete(
             interaction, job
         )
+        if self.position is not None:
+            await _take_away(interaction, job, moderator=moderator)
+            return
         answers = await bot.services.gallery.delete(
             job, by=interaction.user.id, moderator=moderator, guild_id=interaction.guild_id
         )
@@ -191,23 +257,37 @@ class DeleteButton(JobButton, template=rf"delete:{_TARGET}"):
                 await channel.get_partial_message(message_id).delete()
 
 
-class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
-    """Takes one picture out of a batch and shows it by itself."""
+async def _take_away(interaction: discord.Interaction[Any], job: Job, *, moderator: bool) -> None:
+    """Remove the message of one picture of a batch; raise `NotAllowed`."""
+    shown = interaction.message
+    taken_by = shown.interaction_metadata.user.id if shown and shown.interaction_metadata else None
+    if interaction.user.id not in {job.user_id, taken_by} and not moderator:
+        raise NotAllowed(
+            _(
+                "Only the person who asked for this picture or took it out, or a moderator, "
+                "can remove it."
+            )
+        )
+    await interaction.response.defer()
+    with contextlib.suppress(*FORESEEN):  # It may be gone already.
+        await interaction.delete_original_response()
+
+
+class PickControl(JobButton, template=rf"pick:{_TARGET}"):
+    """Takes one picture out of a batch and shows it by itself.
+
+    A button for each; under the grids of earlier versions it is a menu.
+    """
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        job = await known_job(bot, self.state["job"], interaction.user.id, interaction.channel_id)
-        # It posts a picture anew, so what holds for asking holds for it.
-        await bot.services.blocks.require_unblocked(interaction.user.id, interaction.guild_id)
-        await bot.services.preferences.require_open(
-            interaction.guild_id,
-            interaction.channel_id,
-            parent_of(interaction.channel),
-            category_of(interaction.channel),
-        )
-        # Of a menu that this bot has made it is a digit.
-        chosen = self.chosen[0]
-        position = int(chosen) if re.fullmatch(r"\d", chosen, re.ASCII) else -1
+        job = await known_job(bot, self.job_id, interaction.user.id, interaction.channel_id)
+        await require_posting(interaction, bot)
+        position = self.position
+        if position is None:
+            # Of a menu that this bot has made it is a digit.
+            chosen = self.chosen[0]
+            position = int(chosen) if re.fullmatch(r"\d", chosen, re.ASCII) else -1
         image = await bot.services.gallery.picture(job, position)
         cards = bot.services.cards
         place = ShownIn.of(interaction, alone=job.request.private)
@@ -223,9 +303,19 @@ class PickMenu(Control, template=rf"pick:(?P<job>{JOB_ID_PATTERN})"):
                 job.id, interaction.channel_id, reply.message_id
             )
         card = await cards.single(job, image, place)
-        await interaction.edit_original_response(
-            embed=card.embed, attachments=card.files(), view=card.view()
-        )
+        await interaction.edit_original_response(**edit_of(card))
+
+
+class PostButton(JobButton, template=rf"post:{_TARGET}"):
+    """Posts pictures that their owner looks at alone, also private ones, in the channel."""
+
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.job_id)
+        if job.user_id != interaction.user.id:
+            raise NotAllowed(_("Only the person who asked for this picture can post it."))
+        await require_posting(interaction, bot)
+        await post_outcome(interaction, bot, job)
 
 
 async def setup(bot: ImageBot) -> None:
@@ -235,8 +325,10 @@ async def setup(bot: ImageBot) -> None:
         RerollButton,
         VaryButton,
         UpscaleButton,
-        EditButton,
+        FinishButton,
+        RemixButton,
         DetailsButton,
         DeleteButton,
-        PickMenu,
+        PickControl,
+        PostButton,
     )

@@ -9,7 +9,7 @@ from discord.ext import commands
 
 from bot.client.answers import answer_error, reply_privately, use_language
 from bot.client.bot import ImageBot
-from bot.client.forms import PREFIX, Form, form_values
+from bot.client.forms import PREFIX, Form, form_values, state_of
 from bot.words import _
 
 
@@ -38,7 +38,8 @@ class Forms(commands.Cog):
             )
             return
         try:
-            await form(state).submitted(interaction, self.bot, form_values(interaction))
+            found = form(await state_of(interaction, state))
+            await found.submitted(interaction, self.bot, form_values(interaction))
         except Exception as error:  # noqa: BLE001 - discord.py would only log it
             await answer_error(interaction, error)
 

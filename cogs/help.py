@@ -9,7 +9,9 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.catalogue.models import ModelSpec
+from bot.catalogue.writers import writer
 from bot.client.bot import ImageBot
+from bot.messages.command_mentions import linked
 from bot.words import _, mark
 
 
@@ -27,27 +29,33 @@ def help_text(models: Sequence[ModelSpec]) -> str:
                 if several
                 else _("⚠️ The model's licence allows no commercial use.")
             )
-    return "\n".join(
-        (
-            _("**Say what you want to see**"),
-            _("`/imagine prompt: a lighthouse at night`, or write to me in a direct message."),
-            _("Words that are to stand in the picture go into quotes, in English or Chinese:"),
-            _('> a shop window at dusk, a neon sign that says "OPEN"'),
-            "> 一家茶馆的招牌，上面写着“清风”",
-            "",
-            _("**Under a picture**"),
-            _("🔁 Reroll: the same with a new seed · 🎨 Vary: another one like it"),
-            _("✏️ Edit: other words · ⬆️ Upscale: twice as large"),
-            _("ℹ️ Details: everything that was set · 🗑️ Delete"),
-            "",
-            _("**More**"),
-            _("`/queue` where your pictures are · `/history` your pictures · `/show` one again"),
-            _("`/compose` a form for a prompt of many lines"),
-            _("`/settings` your own defaults and language"),
-            _("Right-click a message, Apps: use its picture, show its parameters, reroll it."),
-            *drawn,
-        )
+    written: list[str] = []
+    if writer(models) is not None:
+        written = [
+            _("`/imagine` with enhance: your prompt rewritten · `/describe` what is in a picture")
+        ]
+    lines = (
+        _("**Say what you want to see**"),
+        _("`/imagine`, then `prompt: a lighthouse at night`; or write to me in a direct message."),
+        _("Put words that should appear in the picture in quotes, in English or Chinese:"),
+        _('> a shop window at dusk, a neon sign that says "OPEN"'),
+        "> 一家茶馆的招牌，上面写着“清风”",
+        "",
+        _("**Under a picture**"),
+        _("🔁 Reroll: the same with a new seed · 🎨 Vary: another one like it"),
+        _("✏️ Edit: say what to change · 🔀 Remix: other words · ⬆️ Upscale: twice as large"),
+        _("U1 to U4, V1 to V4 under a grid: Upscale or Vary of that picture · 🖼️ take it out"),
+        _("ℹ️ Details: everything that was set · 🗑️ Delete"),
+        "",
+        _("**More**"),
+        _("`/compose` a form: many lines, menus, a picture to start from · `/edit` by words"),
+        *written,
+        _("`/queue` where your pictures are · `/history` your pictures · `/show` one again"),
+        _("`/settings` your defaults, language, and how you are notified · `/limits` what is left"),
+        _("`/privacy export` and `/privacy delete` your data"),
+        _("Right-click a message, Apps: use or edit its picture, show its parameters."),
     )
+    return "\n".join((*map(linked, lines), *drawn))
 
 
 class Help(commands.Cog):

@@ -1,4 +1,4 @@
-"""`/history`: one's own pictures, page by page.
+"""`/history`: one's own pictures, page by page, and what was made one from another.
 
 A page's buttons hold where it begins and what is searched for, so they work after a restart.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import discord
@@ -15,14 +16,17 @@ from discord.ext import commands
 from typing_extensions import override
 
 from bot.archive.gallery import Page
+from bot.archive.lineage import families
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.client.jobs import known_job
 from bot.client.showing import show_outcome
 from bot.delivery.visibility import ShownIn
 from bot.domain.ids import JOB_ID_PATTERN
+from bot.domain.job import Job
 from bot.errors import JobNotFound
 from bot.jobs.offered_models import OfferedModels
+from bot.messages.command_mentions import linked
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.text import plain, safe, shorten
 from bot.messages.upload import Upload
@@ -63,22 +67,25 @@ async def _sheet(bot: ImageBot, page: Page, place: ShownIn) -> Upload | None:
     return Upload("history.png", sheet, alt, spoiler)
 
 
-def _content(page: Page, text: str, models: OfferedModels) -> str:
+def _content(page: Page, text: str, models: OfferedModels, head: str) -> str:
     if not page.jobs:
         if text:
             return _("None of your pictures has these words in its prompt.")
-        return _("You have no pictures yet: `/imagine` draws the first.")
-    lines = [_("**Your pictures**")]
+        return linked(_("You have no pictures yet: `/imagine` draws the first."))
+    lines = [head or _("**Your pictures**")]
     if text:
         lines = [_("**Your pictures with “{text}”**").format(text=safe(text, TEXT_LIMIT))]
+    numbers = {job.id: number for number, job in enumerate(page.jobs, 1)}
     for number, job in enumerate(page.jobs, 1):
         prompt = " ".join(safe(job.request.prompt, _PROMPT_SHOWN).split())
+        if parent := numbers.get(job.parent_id or ""):
+            prompt = _("{prompt} (from {number})").format(prompt=prompt, number=parent)
         parts = [prompt, safe(models.shown(job), _PROMPT_SHOWN), f"<t:{job.created_at:.0f}:R>"]
         lines.append(f"{number}. {' · '.join(part for part in parts if part)}")
     return shorten("\n".join(lines), MESSAGE_LENGTH)
 
 
-def _view(page: Page, text: str) -> discord.ui.View:
+def _view(page: Page, text: str, kin: Sequence[Sequence[Job]]) -> discord.ui.View:
     view = discord.ui.View(timeout=None)
     if page.jobs:
         options = [
@@ -92,6 +99,23 @@ def _view(page: Page, text: str) -> discord.ui.View:
                 custom_id="open:history", placeholder=_("Open one"), options=options
             )
         )
+        if kin:
+            families = [
+                discord.SelectOption(
+                    # A prompt may be of invisible marks alone, which a label leaves out.
+                    label=plain(members[0].request.prompt, _PROMPT_SHOWN) or "…",
+                    description=_("{count} pictures").format(count=len(members)),
+                    value=members[-1].id,
+                )
+                for members in kin
+            ]
+            view.add_item(
+                discord.ui.Select[Any](
+                    custom_id="family:history",
+                    placeholder=_("Show what was made from one picture"),
+                    options=families,
+                )
+            )
         for way, label, edge, on in (
             ("after", _("Newer"), page.jobs[0].id, page.newer),
             ("before", _("Older"), page.jobs[-1].id, page.older),
@@ -109,9 +133,9 @@ def _view(page: Page, text: str) -> discord.ui.View:
 
 
 async def _show_page(
-    interaction: discord.Interaction[Any], bot: ImageBot, page: Page, text: str
+    interaction: discord.Interaction[Any], bot: ImageBot, page: Page, text: str, head: str = ""
 ) -> None:
-    """Fill the deferred response with a page."""
+    """Fill the deferred response with a page, under a heading of its own if it has one."""
     sheet = await _sheet(bot, page, ShownIn.of(interaction, alone=True))
     files: list[discord.File] = []
     embeds: list[discord.Embed] = []
@@ -119,9 +143,11 @@ async def _show_page(
         files = [sheet.file()]
         if not sheet.spoiler:
             embeds = [discord.Embed().set_image(url=f"attachment://{sheet.name}")]
-    content = _content(page, text, bot.services.queue.models)
+    content = _content(page, text, bot.services.queue.models, head)
+    kin = await families(bot.services.database, interaction.user.id, page.jobs)
+    view = _view(page, text, [] if head else kin)
     await interaction.edit_original_response(
-        content=content, embeds=embeds, attachments=files, view=_view(page, text)
+        content=content, embeds=embeds, attachments=files, view=view
     )
 
 
@@ -155,6 +181,21 @@ class OpenMenu(Control, template=r"open:history"):
         await show_outcome(interaction, bot, job)
 
 
+class FamilyMenu(Control, template=r"family:history"):
+    """Shows the pictures that go back to the same one, oldest first."""
+
+    @override
+    async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
+        job = await known_job(bot, self.chosen[0])
+        if job.user_id != interaction.user.id:
+            raise JobNotFound(_("There is no such picture of yours."))
+        await interaction.response.defer()
+        kin = await families(bot.services.database, interaction.user.id, [job])
+        members = kin[0] if kin else [job]
+        page = Page(members, newer=True, older=True)
+        await _show_page(interaction, bot, page, "", _("**Made from one picture**"))
+
+
 class History(commands.Cog):
     """What a user has drawn."""
 
@@ -179,5 +220,5 @@ class History(commands.Cog):
 
 async def setup(bot: ImageBot) -> None:
     """Add the cog."""
-    bot.add_dynamic_items(PageButton, OpenMenu)
+    bot.add_dynamic_items(PageButton, OpenMenu, FamilyMenu)
     await bot.add_cog(History(bot))

@@ -10,13 +10,14 @@ from discord.ext import commands
 
 from bot.client.accept import interaction_origin
 from bot.client.bot import ImageBot
+from bot.messages.status import bar
 from bot.rules.limits import DAY_S
 from bot.rules.quotas import Charge, Quota, QuotaScope, amount, span
 from bot.rules.used import LimitsUsed
 from bot.words import _, mark
 
 _WHOSE: Final = {
-    QuotaScope.USER: mark("You, in any 24 hours"),
+    QuotaScope.USER: mark("You, in the last 24 hours"),
     QuotaScope.MEMBER: mark("You, by your roles in this server"),
     QuotaScope.DIRECT: mark("You, in direct messages"),
     QuotaScope.SERVER: mark("All members of this server together"),
@@ -24,24 +25,27 @@ _WHOSE: Final = {
 
 
 def _quota_line(quota: Quota, used: Charge) -> str:
-    parts: list[str] = []
-    if quota.bounds.images is not None:
-        parts.append(
-            _("{used} of {limit} pictures").format(
-                used=amount(used.images), limit=f"{quota.bounds.images:,}"
-            )
+    """Return the lines of a quota: whose it is, a bar for each bound, when something comes back."""
+    lines = [f"**{_(_WHOSE[quota.scope])}**"]
+    if (images := quota.bounds.images) is not None:
+        count = _("{used} of {limit} pictures").format(
+            used=amount(used.images), limit=f"{images:,}"
         )
-    if quota.bounds.seconds is not None:
-        parts.append(
-            _("{used} of {limit} of the graphics card").format(
-                used=span(used.seconds), limit=span(quota.bounds.seconds)
-            )
+        lines.append(f"{_bar(used.images, images)} {count}")
+    if (seconds := quota.bounds.seconds) is not None:
+        time = _("{used} of {limit} of the graphics card").format(
+            used=span(used.seconds), limit=span(seconds)
         )
+        lines.append(f"{_bar(used.seconds, seconds)} {time}")
     if used.at:
-        parts.append(
-            _("the first come back {time}").format(time=f"<t:{used.at + DAY_S + 0.5:.0f}:R>")
-        )
-    return f"**{_(_WHOSE[quota.scope])}**: {' · '.join(parts)}"
+        back = _("Your limit starts to free up {time}.")
+        lines.append(f"-# {back.format(time=f'<t:{used.at + DAY_S + 0.5:.0f}:R>')}")
+    return "\n".join(lines)
+
+
+def _bar(used: float, limit: float) -> str:
+    # What runs over is full; where nothing is allowed, too.
+    return bar(min(used, limit), limit) if limit else bar(1, 1)
 
 
 def limits_text(standing: LimitsUsed) -> str:

@@ -1,4 +1,4 @@
-"""The menus of a message (right-click, Apps): its picture as input, its parameters, reroll."""
+"""The menus of a message (right-click, Apps): its picture as input, its parameters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import discord
 from discord import app_commands
 from typing_extensions import override
 
-from bot.client.accept import interaction_origin
-from bot.client.asking import STRENGTH_MIN, compose_here, reroll
+from bot.client.asking import STRENGTH_MIN, accept_wish, compose_here, require_room
 from bot.client.bot import ImageBot
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.jobs import known_job, own_job
+from bot.client.lineage import details_for
 from bot.client.message_pictures import first_picture
-from bot.errors import InvalidRequest, JobNotFound
+from bot.errors import InvalidRequest
 from bot.jobs.compose import DEFAULT_STRENGTH, Asked
-from bot.messages.details import code_block, details
+from bot.messages.details import code_block
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.pictures.exif import TooLongError
 from bot.pictures.parameters_read import read_parameters
@@ -36,7 +36,7 @@ class UseForm(Form, name="use"):
 
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
-        about = _("How far to leave that picture: 0.05 hardly, 1 altogether.")
+        about = _("How much to change the picture: 0.05 is hardly at all, 1 is completely.")
         return [
             text_field("prompt", _("Prompt")),
             text_field("strength", _("Strength"), f"{DEFAULT_STRENGTH:g}", about=about, longest=6),
@@ -50,14 +50,8 @@ class UseForm(Form, name="use"):
         kept = self.state.partition(",")[0]
         asked = Asked(values.texts["prompt"], strength=_strength(values.texts["strength"]))
         wish = await compose_here(interaction, bot, asked)
-        services = bot.services
-        await services.intake.from_interaction(
-            interaction,
-            wish.request,
-            model=wish.model,
-            picture=partial(services.gallery.kept, interaction.user.id, kept),
-            sizes=wish.sizes,
-        )
+        fetch = partial(bot.services.gallery.kept, interaction.user.id, kept)
+        await accept_wish(interaction, bot, wish, fetch)
 
 
 def _strength(text: str) -> float:
@@ -79,7 +73,7 @@ async def use_as_input(
     """Open a form for what to make of a message's picture."""
     bot = interaction.client
     services = bot.services
-    await services.queue.precheck.require(interaction_origin(interaction))
+    await require_room(interaction, bot)
     own = own_job(message, bot)
     if own is not None:
         job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
@@ -106,7 +100,7 @@ async def show_parameters(
     own = own_job(message, bot)
     if own is not None:
         job = await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
-        text = details(job, job.model or bot.services.model.name, own[1])
+        text = await details_for(bot, job, own[1], interaction.user.id, interaction.channel_id)
         await _send_long(interaction, text)
         return
     await bot.services.blocks.require_unblocked(interaction.user.id, interaction.guild_id)
@@ -125,22 +119,6 @@ async def show_parameters(
     await _send_long(interaction, f"{head}\n{code_block(found.text)}".strip())
 
 
-@app_commands.context_menu(name=mark("Reroll"))
-@app_commands.allowed_installs(guilds=True, users=True)
-@app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
-async def reroll_message(
-    interaction: discord.Interaction[ImageBot], message: discord.Message
-) -> None:
-    """Ask for one of the bot's own pictures again."""
-    bot = interaction.client
-    own = own_job(message, bot)
-    if own is None:
-        raise JobNotFound(_("This works on the bot's own pictures alone."))
-    await reroll(
-        interaction, bot, await known_job(bot, own[0], interaction.user.id, interaction.channel_id)
-    )
-
-
 async def _send_long(interaction: discord.Interaction[Any], text: str) -> None:
     """Answer privately, with a file where the text is too long for a message."""
     content, files = text, list[discord.File]()
@@ -153,16 +131,10 @@ async def _send_long(interaction: discord.Interaction[Any], text: str) -> None:
         await interaction.response.send_message(content, files=files, ephemeral=True)
 
 
-MENUS: Final = (use_as_input, show_parameters, reroll_message)
+MENUS: Final = (use_as_input, show_parameters)
 
 
 async def setup(bot: ImageBot) -> None:
     """Add the menus."""
     for menu in MENUS:
         bot.tree.add_command(menu)
-
-
-async def teardown(bot: ImageBot) -> None:
-    """Remove them again."""
-    for menu in MENUS:
-        bot.tree.remove_command(menu.name, type=menu.type)

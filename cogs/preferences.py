@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 import discord
@@ -16,9 +17,12 @@ from bot.client.controls import Control
 from bot.client.forms import Form, FormValues, text_field
 from bot.client.settings import panel, show_panel
 from bot.messages.settings_panel import UNSET
+from bot.rules.preferences import Defaults
 from bot.words import _, mark, speak
 
 _CONTROL: Final = r"prefs:(?P<scope>user|guild):(?P<what>\w+)"
+
+_PAGES: Final = {"language": "language", "more": "more", "back": None}
 
 
 async def change(
@@ -44,13 +48,15 @@ class NegativeForm(Form, name="negative"):
 
     @override
     def title(self) -> str:
-        return _("What pictures should not show")
+        return _("Negative prompt")
 
     @override
     def fields(self) -> Sequence[discord.ui.Label[Any]]:
         about = _("Leave it empty to set nothing.")
         return [
-            text_field("negative", _("Not to show"), self._negative, required=False, about=about)
+            text_field(
+                "negative", _("Negative prompt"), self._negative, required=False, about=about
+            )
         ]
 
     @override
@@ -67,8 +73,9 @@ class PreferenceMenu(Control, template=_CONTROL):
 
     @override
     async def used(self, interaction: discord.Interaction[Any], bot: ImageBot) -> None:
-        scope, value = self.state["scope"], self.chosen[0]
-        changes = {self.state["what"]: None if value == UNSET else value}
+        scope, what, value = self.state["scope"], self.state["what"], self.chosen[0]
+        read = int if what == "count" else str
+        changes = {what: None if value == UNSET else read(value)}
         await change(interaction, bot, scope, changes)
         await show_panel(interaction, bot, scope)
 
@@ -85,15 +92,14 @@ class PreferenceButton(Control, template=_CONTROL.replace("prefs", "pref")):
         if what == "negative":
             await NegativeForm(scope, now.negative or "").open(interaction)
             return
-        if what in {"language", "back"}:
-            await show_panel(interaction, bot, scope, asks_language=what == "language")
+        if what in _PAGES:
+            await show_panel(interaction, bot, scope, asks=_PAGES[what])
             return
         if what == "private":
             following: dict[bool | None, bool | None] = {None: True, True: False, False: None}
             changes: dict[str, Any] = {"private": following[now.private]}
         else:
-            names = ("model", "aspect", "quality", "style", "negative", "private", "language")
-            changes = dict.fromkeys(names)
+            changes = dict.fromkeys(one.name for one in fields(Defaults))
         await change(interaction, bot, scope, changes)
         await show_panel(interaction, bot, scope)
 

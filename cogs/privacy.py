@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bot.client.bot import ImageBot
 from bot.client.controls import Control
 from bot.delivery.errors import FORESEEN, explain
 from bot.errors import InvalidRequest
+from bot.messages.command_mentions import linked
 from bot.messages.discord_limits import FILE_BYTES
 from bot.words import _, mark, ngettext
 
@@ -42,7 +44,7 @@ class WipeButton(Control, template=r"wipe:mine"):
         await interaction.response.edit_message(content=_("Deleting…"), view=None)
         deleted = await bot.services.privacy.delete(interaction.user.id)
         gone = await _delete_messages(bot, deleted.messages)
-        await _tell(interaction, bot, _told(deleted, gone))
+        await _tell(interaction, bot, _told(deleted, gone, _backup_days(bot)))
 
 
 async def _tell(interaction: discord.Interaction[Any], bot: ImageBot, sentence: str) -> None:
@@ -67,7 +69,13 @@ async def _tell(interaction: discord.Interaction[Any], bot: ImageBot, sentence: 
             return
 
 
-def _told(deleted: Deleted, gone: int) -> str:
+def _backup_days(bot: ImageBot) -> int:
+    """Return for how many days the backups that the bot makes by itself are kept."""
+    settings = bot.services.settings
+    return math.ceil(settings.backup_every_hours * settings.backup_keep / 24)
+
+
+def _told(deleted: Deleted, gone: int, backup_days: int) -> str:
     lines = [
         ngettext(
             "Deleted: {count} job with its pictures, and your settings.",
@@ -91,7 +99,15 @@ def _told(deleted: Deleted, gone: int) -> str:
                 deleted.still_open,
             ).format(count=deleted.still_open)
         )
-    lines.append(_("What you used stays counted for eight days, so that limits hold."))
+    lines.append(_("What you used still counts for eight days, so that limits keep working."))
+    if backup_days:
+        lines.append(
+            ngettext(
+                "Backups that the bot makes by itself hold it for up to {count} more day.",
+                "Backups that the bot makes by itself hold it for up to {count} more days.",
+                backup_days,
+            ).format(count=backup_days)
+        )
     return "\n".join(lines)
 
 
@@ -153,15 +169,16 @@ class _Sending:
         elif left is not None:
             lines.append(_("⚠️ Not everything could be sent. Please try again later."))
         if self.left_out:
-            lines.append(
+            left_out = linked(
                 ngettext(
                     "⚠️ {count} picture is in none of the files, since its own is gone or too "
                     "large; README.txt names it. `/show` brings large ones made smaller.",
                     "⚠️ {count} pictures are in none of the files, since their own are gone or too "
                     "large; README.txt names them. `/show` brings large ones made smaller.",
                     self.left_out,
-                ).format(count=self.left_out)
+                )
             )
+            lines.append(left_out.format(count=self.left_out))
         return "\n".join(lines)
 
 

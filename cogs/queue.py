@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import discord
 from discord import app_commands
@@ -14,12 +14,15 @@ from bot.client.controls import Control
 from bot.client.jobs import CANCEL_SENTENCES, list_open
 from bot.domain.ids import JOB_ID_PATTERN
 from bot.domain.job import Job
+from bot.messages.command_mentions import linked
 from bot.messages.discord_limits import MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES, drain_line, pause_line
 from bot.messages.text import shorten
 from bot.words import _, mark, ngettext
 
 MOST_KEPT_SHOWN = 5
+# What is said above and below the list needs the rest of a message.
+_LIST_LENGTH: Final = MESSAGE_LENGTH - 600
 
 
 def cancel_buttons(jobs: list[Job]) -> discord.ui.View:
@@ -56,7 +59,11 @@ class Queue(commands.Cog):
 async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
     """Return what a user reads of the queue, and the controls."""
     queue = bot.services.queue
-    mine = await list_open(queue, lambda entry: entry.user_id == user_id, user_id)
+    mine = await list_open(
+        queue, lambda entry: entry.user_id == user_id, user_id, database=bot.services.database
+    )
+    if len(mine.text) > _LIST_LENGTH:  # Links are long, and a cut one is none.
+        mine = await list_open(queue, lambda entry: entry.user_id == user_id, user_id)
     parts: list[str] = []
     if queue.control.paused is not None:
         parts.append(pause_line(queue.control.paused))
@@ -68,7 +75,8 @@ async def own_queue(bot: ImageBot, user_id: int) -> tuple[str, discord.ui.View]:
         names = ", ".join(f"`{job_id}`" for job_id in kept[:MOST_KEPT_SHOWN])
         if len(kept) > MOST_KEPT_SHOWN:
             names = _("{jobs} and more").format(jobs=names)
-        parts.append(_("📦 Could not be sent to you, see `/show`: {jobs}").format(jobs=names))
+        line = linked(_("📦 Could not be sent to you, see `/show`: {jobs}"))
+        parts.append(line.format(jobs=names))
     count = mine.everyones
     total = ngettext(
         "{count} job in the queue in all", "{count} jobs in the queue in all", count

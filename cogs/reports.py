@@ -21,12 +21,14 @@ from typing_extensions import override
 from bot.archive.reports import REASON_LIMIT, Report
 from bot.client.bot import ImageBot
 from bot.client.controls import Control
-from bot.client.forms import Form, FormValues, text_field
+from bot.client.forms import Form, FormValues, text_field, unreadable
 from bot.client.jobs import known_job, own_job
+from bot.client.reported import reported_pictures
 from bot.delivery.errors import FORESEEN, explain
 from bot.domain.ids import JOB_ID_PATTERN, SNOWFLAKE_PATTERN, is_job_id
 from bot.errors import DiscordRefused, InvalidRequest, JobNotFound, NotAllowed
 from bot.messages.report import report_embed, report_view
+from bot.messages.upload import Upload
 from bot.words import _, mark, speaking
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class ReportForm(Form, name="report"):
         channel_id = await _report_channel(interaction, bot)
         job_id, _comma, message_id = self.state.partition(",")
         if not is_job_id(job_id) or not message_id.isdecimal():
-            raise InvalidRequest(_("This form can no longer be read; please open it anew."))
+            raise unreadable()
         job = await known_job(bot, job_id, interaction.user.id)
         if job.guild_id != interaction.guild_id:
             raise InvalidRequest(_("This works on pictures of this server alone."))
@@ -95,8 +97,9 @@ class ReportForm(Form, name="report"):
         await interaction.response.defer(ephemeral=True, thinking=True)
         with _for_all(interaction):
             embed, view = report_embed(job, found, services.model.name), report_view(job)
+            uploads = await reported_pictures(bot, job)
         try:
-            filed = await _file(bot, channel_id, embed, view, found)
+            filed = await _file(bot, channel_id, embed, view, uploads, found)
         except FORESEEN as error:
             log.warning("a report could not be filed: %s", explain(error))
             await services.reports.take_back(report)
@@ -114,6 +117,7 @@ async def _file(
     channel_id: int,
     embed: discord.Embed,
     view: discord.ui.View,
+    uploads: Sequence[Upload],
     reports: Sequence[Report],
 ) -> discord.Message:
     """Post a report, or add it to the message about the same job."""
@@ -123,7 +127,9 @@ async def _file(
             # Deleted by a moderator: what is reported again is told again.
             with contextlib.suppress(discord.NotFound):
                 return await _add_to(channel.get_partial_message(known.filed_message_id), embed)
-    return await bot.get_partial_messageable(channel_id).send(embed=embed, view=view)
+    return await bot.get_partial_messageable(channel_id).send(
+        embed=embed, view=view, files=[upload.file() for upload in uploads]
+    )
 
 
 async def _add_to(message: discord.PartialMessage, embed: discord.Embed) -> discord.Message:
@@ -218,8 +224,3 @@ async def setup(bot: ImageBot) -> None:
     """Add the menu and the moderators' buttons."""
     bot.add_dynamic_items(DeleteReported, BlockReported)
     bot.tree.add_command(report_message)
-
-
-async def teardown(bot: ImageBot) -> None:
-    """Remove the menu again."""
-    bot.tree.remove_command(report_message.name, type=report_message.type)

@@ -20,7 +20,8 @@ from tests.wire.kit import is_outcome
 
 IMAGES = Path(__file__).parent / "images"
 TEXT = "document.querySelector('#messages').textContent"
-PICTURES = "[...document.querySelectorAll('.embed-image img')].filter((i) => i.complete).length"
+PICTURES = """[...document.querySelectorAll('.gallery img, .embed-image img')]
+  .filter((image) => image.complete).length"""
 
 
 HELD = """[...document.querySelectorAll('{selector}')]
@@ -63,7 +64,7 @@ async def channel(sandbox: Sandbox, page: Page) -> None:
     await bob.slash("general", "imagine", prompt=prompt, quality="high", count=4)
     await page.until(f"{TEXT}.includes('Step ') && {PICTURES} === 2", 60)
     await page.screenshot(IMAGES / "sandbox.png")
-    await page.until(f"{TEXT}.includes('Take one out')", 120)
+    await page.until(f"{TEXT}.includes('V4')", 120)
 
 
 async def moving(sandbox: Sandbox, page: Page) -> None:
@@ -82,21 +83,21 @@ async def moving(sandbox: Sandbox, page: Page) -> None:
         recording.hold()
         await page.type("/imagine an orange cat face count: 4 ")
         await page.type("\n")
-        await page.until(f"{PICTURES} === 2 && {TEXT}.includes('Take one out')", 120)
+        await page.until(f"{PICTURES} === 5 && {TEXT}.includes('V4')", 120)
     write_gif(recording, IMAGES / "demo.gif")
 
 
 async def batch(_: Sandbox, page: Page) -> None:
-    """The grid of a batch with its menu, in the light theme."""
+    """The grid of a batch with its buttons, in the light theme."""
     await page.theme("light")
-    await page.until(f"{PICTURES} === 2", 60)
+    await page.until(f"{PICTURES} === 5", 60)
     await page.screenshot(IMAGES / "batch.png")
 
 
 async def form(_: Sandbox, page: Page) -> None:
-    """The form behind Edit."""
+    """The form behind Remix."""
     await page.theme("dark")
-    await _press(page, "Edit")
+    await _press(page, "Remix")
     await page.until("document.querySelector('dialog.form')")
     await page.screenshot(IMAGES / "form.png")
     await _press(page, "Cancel", "dialog .button")
@@ -112,7 +113,7 @@ async def history(sandbox: Sandbox, page: Page) -> None:
     # After a dialog that no mouse closed, headless Chromium types nothing until one clicks.
     await page.click("#text")
     await page.type("/history \n")
-    await page.until(f"{TEXT}.includes('Your pictures') && {PICTURES} === 3", 15)
+    await page.until(f"{TEXT}.includes('Your pictures') && {PICTURES} === 6", 15)
     await page.screenshot(IMAGES / "history.png")
 
 

@@ -62,6 +62,8 @@ _PUT_RIGHT: Final = (
     WHERE state IN ('pending', 'sending') AND next_attempt_at > :now + :pause""",
     """UPDATE deliveries SET token_expires_at = :now + :token
     WHERE token IS NOT NULL AND token_expires_at > :now + :token + :ahead""",
+    "UPDATE deliveries SET remove_at = :now WHERE remove_at > :now + :pause",
+    "UPDATE form_states SET expires_at = :now + :day WHERE expires_at > :now + :day + :ahead",
     "UPDATE blocks SET until = until - at + :now, at = :now WHERE at > :now + :ahead",
     "UPDATE usage SET charged_at = :now WHERE charged_at > :now + :ahead",
     "UPDATE usage SET served_at = :now WHERE served_at > :now + :ahead",
@@ -74,12 +76,14 @@ _MOVE_WAITS: Final = (
     """UPDATE deliveries SET next_attempt_at = next_attempt_at + :seconds
     WHERE state IN ('pending', 'sending')""",
     "UPDATE deliveries SET token_expires_at = token_expires_at + :seconds WHERE token IS NOT NULL",
+    "UPDATE deliveries SET remove_at = remove_at + :seconds WHERE remove_at IS NOT NULL",
 )
 
 
 async def put_stamps_right(tx: Transaction, now: float) -> int:
     """Bring the stamps back that lie ahead of `now`; return how many did."""
     params = {"now": now, "pause": LONGEST_PAUSE_S, "token": TOKEN_S, "ahead": AHEAD_S}
+    params["day"] = DAY_S
     return sum([await tx.execute(sql, params) for sql in _PUT_RIGHT])
 
 

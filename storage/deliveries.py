@@ -16,7 +16,7 @@ _COLUMNS: Final = """
     d.job_id, d.state, j.source_id, j.target, j.user_id, j.private, d.application_id, d.token,
     d.token_expires_at, d.bot_in_channel, d.channel_id, d.message_id, d.attempts,
     d.next_attempt_at, d.rung, d.intent_at, d.delivered_at, d.sent_channel_id, d.sent_message_id,
-    d.error, j.created_at
+    d.error, d.layout, d.remove_at, j.created_at
 """
 _SELECT: Final = f"SELECT {_COLUMNS} FROM deliveries AS d JOIN jobs AS j ON j.id = d.job_id"
 
@@ -45,6 +45,9 @@ class Delivery:
     sent_channel_id: int | None
     sent_message_id: int | None
     error: str | None
+    layout: bool
+    """Whether its message is one of layout components, which an embed cannot take the place of."""
+    remove_at: float | None
     created_at: float
 
     @property
@@ -59,6 +62,7 @@ def _delivery(row: sqlite3.Row) -> Delivery:
     values["target"] = Target(values["target"])
     values["private"] = bool(values["private"])
     values["bot_in_channel"] = bool(values["bot_in_channel"])
+    values["layout"] = bool(values["layout"])
     return Delivery(**values)
 
 
@@ -140,20 +144,55 @@ async def intend(
 
 
 async def delivered(
-    tx: Transaction, job_id: str, now: float, channel_id: int | None, message_id: int | None
+    tx: Transaction,
+    job_id: str,
+    now: float,
+    channel_id: int | None,
+    message_id: int | None,
+    *,
+    remove: bool = False,
 ) -> bool:
     """Record that the answer is visible, and forget the token.
 
-    Return False where the job was deleted meanwhile: whoever did that did not know of the message.
+    `remove`: the message that waited is to be removed, whatever the clock shows. Return False where
+    the job was deleted meanwhile: whoever did that did not know of the answer's message.
     """
     await tx.execute(
-        "UPDATE deliveries SET state = 'delivered', delivered_at = ?, sent_channel_id = ?,"
-        " sent_message_id = ?, token = NULL WHERE job_id = ?"
-        " AND state = 'sending'",
-        (now, channel_id, message_id, job_id),
+        "UPDATE deliveries SET state = 'delivered', delivered_at = ?1, sent_channel_id = ?2,"
+        " sent_message_id = ?3, token = NULL, remove_at = CASE WHEN ?4 THEN 0.0 END"
+        " WHERE job_id = ?5 AND state = 'sending'",
+        (now, channel_id, message_id, remove, job_id),
     )
     job = await tx.one("SELECT deleted_at FROM jobs WHERE id = ?", (job_id,))
     return job is not None and job["deleted_at"] is None
+
+
+async def removals(tx: Transaction, now: float, limit: int) -> tuple[list[Delivery], float | None]:
+    """Return up to `limit` deliveries whose waiting message is to go now, and when others are.
+
+    As in `outlook`, what is due later than any pause may last is due now.
+    """
+    latest = now + LONGEST_PAUSE_S
+    rows = await tx.all(
+        f"{_SELECT} WHERE d.remove_at IS NOT NULL AND (d.remove_at <= ?1 OR d.remove_at > ?2)"
+        " ORDER BY d.remove_at LIMIT ?3",
+        (now, latest, limit),
+    )
+    next_at = await tx.value(
+        "SELECT min(remove_at) FROM deliveries WHERE remove_at > ?1 AND remove_at <= ?2",
+        (now, latest),
+    )
+    return [_delivery(row) for row in rows], next_at
+
+
+async def remove_later(tx: Transaction, job_id: str, at: float) -> None:
+    """Put off the removal of a waiting message."""
+    await tx.execute("UPDATE deliveries SET remove_at = ? WHERE job_id = ?", (at, job_id))
+
+
+async def removed(tx: Transaction, job_id: str) -> None:
+    """Record that nothing is left to be removed."""
+    await tx.execute("UPDATE deliveries SET remove_at = NULL WHERE job_id = ?", (job_id,))
 
 
 async def retry(
@@ -171,7 +210,8 @@ async def undeliverable(tx: Transaction, job_id: str, error: str | None) -> None
     """Keep the answer for the user to fetch, and forget the token."""
     await tx.execute(
         "UPDATE deliveries SET state = 'undeliverable', rung = 'kept', token = NULL, error = ?,"
-        " kept_for = (SELECT user_id FROM jobs WHERE id = job_id AND target <> 'http')"
+        " kept_for = (SELECT user_id FROM jobs WHERE id = job_id"
+        " AND target IN ('interaction', 'message'))"
         " WHERE job_id = ? AND state = 'sending'",
         (error, job_id),
     )

@@ -22,6 +22,7 @@ _PICTURES: Final = (
     "SELECT * FROM images WHERE job_id IN (SELECT value FROM json_each(?))"
     " ORDER BY job_id, position"
 )
+_TEXTS: Final = "SELECT * FROM texts WHERE job_id IN (SELECT value FROM json_each(?))"
 # An interaction's token is nobody's data and is left out.
 _DELIVERIES: Final = (
     "SELECT job_id, state, channel_id, message_id, rung, delivered_at, sent_channel_id,"
@@ -47,7 +48,7 @@ class Place:
     """How far an export has come: all of a job that was asked for then (Unix seconds).
 
     With `index` its files have come up to that one only: 0 is the picture that it starts from, 1
-    its first picture.
+    its first picture, 10 its mask, 11 its first reference.
     """
 
     created_at: float
@@ -86,6 +87,7 @@ async def read_page(
     ids = json.dumps([job["id"] for job in jobs])
     rows["jobs"] = jobs
     rows["pictures"] = _dicts(await tx.all(_PICTURES, (ids,)))
+    rows["texts"] = _dicts(await tx.all(_TEXTS, (ids,)))
     rows["deliveries"] = _dicts(await tx.all(_DELIVERIES, (ids,)))
     others: dict[str, int] = {}
     for table, after in page.others.items():

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.domain.job import Job
-from storage import jobs
+from storage import jobs, texts
 from storage.database import Transaction
 
 # A row that another version wrote may hold anything.
 _PROMPT: Final = "CASE WHEN json_valid(request) THEN json_extract(request, '$.prompt') ELSE '' END"
 _SHOWN: Final = f"""
-    state = 'generated' AND deleted_at IS NULL
+    state = 'generated' AND kind = 'picture' AND deleted_at IS NULL
     AND (:text IS NULL OR instr(lower({_PROMPT}), lower(:text)))
 """
 # How many of a user's jobs one query looks through; more of them are looked through in parts.
@@ -53,7 +53,8 @@ async def part(
     beyond = f"AND (created_at, id) < {bound}" if older else f"AND (created_at, id) > {bound}"
     beyond = "" if edge is None else beyond
     rows = await tx.all(
-        f"SELECT id, {_SHOWN} AS shown FROM (SELECT id, state, deleted_at, request FROM jobs"
+        f"SELECT id, {_SHOWN} AS shown FROM"
+        " (SELECT id, state, kind, deleted_at, request FROM jobs"
         f" WHERE user_id = :user {beyond} ORDER BY created_at {order}, id {order} LIMIT :scanned)",
         values,
     )
@@ -63,14 +64,27 @@ async def part(
     return Part([job for job in found if job], last)
 
 
+async def last_in_channel(tx: Transaction, user_id: int, channel_id: int) -> Job | None:
+    """Return a user's newest picture of a channel, looked for among their newest jobs."""
+    rows = await tx.all(
+        "SELECT id FROM (SELECT id, state, kind, deleted_at, channel_id FROM jobs"
+        " WHERE user_id = :user ORDER BY created_at DESC LIMIT :scanned) WHERE state = 'generated'"
+        " AND kind = 'picture' AND deleted_at IS NULL AND channel_id = :channel LIMIT 1",
+        {"user": user_id, "channel": channel_id, "scanned": _SCANNED_UNREAD},
+    )
+    return await jobs.find(tx, rows[0]["id"]) if rows else None
+
+
 async def latest(tx: Transaction, user_id: int, text: str, limit: int) -> list[Job]:
     """Return a user's newest jobs that are not deleted whose id or prompt contains `text`.
 
-    Looked for among the newest `SCANNED` ones: each key that is pressed asks.
+    Those that nobody asked for, such as alternative texts, are left out. Looked for among the
+    newest `SCANNED` ones: each key that is pressed asks.
     """
     rows = await tx.all(
-        "SELECT id FROM (SELECT id, request, deleted_at FROM jobs WHERE user_id = :user"
-        " ORDER BY created_at DESC LIMIT :scanned) WHERE deleted_at IS NULL AND (:text = ''"
+        "SELECT id FROM (SELECT id, request, deleted_at, target FROM jobs WHERE user_id = :user"
+        " ORDER BY created_at DESC LIMIT :scanned) WHERE deleted_at IS NULL AND target <> 'cli'"
+        " AND (:text = ''"
         f" OR instr(id, lower(:text)) OR instr(lower({_PROMPT}), lower(:text))) LIMIT :limit",
         {"user": user_id, "text": text, "limit": limit, "scanned": SCANNED},
     )
@@ -79,7 +93,11 @@ async def latest(tx: Transaction, user_id: int, text: str, limit: int) -> list[J
 
 
 async def mark_deleted(tx: Transaction, job_id: str, now: float) -> None:
-    """Note that a job's pictures are to be deleted; they are no longer shown from now on."""
+    """Note that a job's pictures are to be deleted; they are no longer shown from now on.
+
+    What was written for it goes at once.
+    """
+    await texts.forget(tx, job_id)
     await tx.execute(
         "UPDATE jobs SET deleted_at = coalesce(deleted_at, ?) WHERE id = ?", (now, job_id)
     )
@@ -100,11 +118,12 @@ async def half_deleted(tx: Transaction) -> list[str]:
 
 
 async def with_inputs(tx: Transaction, job_ids: Collection[str]) -> set[str]:
-    """Return which of these jobs start, or started, from a picture, and are not deleted."""
+    """Return which of these jobs start, or started, from pictures, and are not deleted."""
     rows = await tx.all(
         "SELECT jobs.id FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.id = asked.value"
         " WHERE deleted_at IS NULL AND CASE WHEN json_valid(request)"
-        " THEN json_extract(request, '$.input_image') IS NOT NULL ELSE 1 END",
+        " THEN json_extract(request, '$.input_image') IS NOT NULL"
+        " OR json_array_length(request, '$.references') > 0 ELSE 1 END",
         (json.dumps(list(job_ids)),),
     )
     return {row["id"] for row in rows}

@@ -32,7 +32,7 @@ _PICTURE_BYTES: Final = 2**28
 class ImageStore:
     """Finished pictures as `root/YYYY/MM/DD/<job id>_<n>.png` (the day in UTC).
 
-    Beside them lie the pictures that jobs start from (`inputs`) and those of open forms
+    Beside them lie the files that jobs start from (`inputs`) and those of open forms
     (`form_pictures`). What the engine writes lies in a work folder and is copied from there: files
     under their final names are this process's own. `root` may be a link; below it, none is
     followed.

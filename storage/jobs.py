@@ -19,21 +19,30 @@ _OPEN: Final = "state IN ('queued', 'running')"
 _COLUMNS: Final = """
     id, user_id, guild_id, channel_id, target, request, state, created_at, started_at, finished_at,
     attempts, claims, engine_faults, interruptions, cancel_requested_at, error, error_kind, model,
-    timings, seed, private, locale, parent_id, parent_channel_id, deleted_at
+    timings, seed, private, locale, parent_id, parent_channel_id, deleted_at,
+    (SELECT text FROM texts WHERE job_id = jobs.id) AS text
 """
 
 UNFINISHED: Final = f"""
 SELECT id, user_id, coalesce(guild_id, 0) AS server, state, work, weight, started_at, model,
-    passed_s FROM jobs
+    passed_s, tokens FROM jobs
 WHERE {_OPEN} ORDER BY created_at, rowid
 """
 
 # Only the newest jobs are looked at, so that a long history of another model costs nothing.
 _HISTORY: Final = """
 SELECT work, timings FROM (
-    SELECT work, timings, state, model FROM jobs WHERE finished_at IS NOT NULL
+    SELECT work, timings, state, model, kind FROM jobs WHERE finished_at IS NOT NULL
     ORDER BY finished_at DESC LIMIT 100
-) WHERE state = 'generated' AND model = ? LIMIT 20
+) WHERE state = 'generated' AND kind = 'picture' AND model = ? LIMIT 20
+"""
+# A picture whose prompt was rewritten before says how long that took.
+_WRITTEN: Final = """
+SELECT tokens, timings FROM (
+    SELECT tokens, timings, state, model, kind FROM jobs WHERE finished_at IS NOT NULL
+    ORDER BY finished_at DESC LIMIT 100
+) WHERE state = 'generated' AND model = ?
+    AND (kind = 'text' OR json_extract(timings, '$.rewrite') > 0) LIMIT 20
 """
 
 
@@ -55,6 +64,8 @@ class Unfinished:
     """What draws it."""
     passed_s: float = 0.0
     """The GPU seconds of jobs behind it that were begun before it."""
+    tokens: float = 0.0
+    """How long what it has to write is expected to be."""
 
 
 def _job(row: sqlite3.Row) -> Job:
@@ -85,8 +96,8 @@ async def insert(
     """Add a queued job and the address of its answer; `model` None: of the configured model."""
     await tx.execute(
         "INSERT INTO jobs (id, source_id, user_id, guild_id, channel_id, target, locale, private,"
-        " request, seed, images, work, created_at, parent_id, weight, parent_channel_id, model)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " request, seed, images, work, created_at, parent_id, weight, parent_channel_id, model,"
+        " kind, tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             job_id,
             origin.source_id,
@@ -98,18 +109,20 @@ async def insert(
             request.private,
             request.to_json(),
             request.seed,
-            request.count,
+            request.pictures,
             request.megapixel_steps,
             now,
             request.parent,
             weight,
             origin.parent_channel_id,
             model,
+            "text" if request.writes else "picture",
+            request.tokens,
         ),
     )
     await tx.execute(
         "INSERT INTO deliveries (job_id, application_id, token, token_expires_at, bot_in_channel,"
-        " channel_id, message_id) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        " channel_id, message_id, layout) VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
         (
             job_id,
             origin.application_id,
@@ -126,6 +139,16 @@ async def find(tx: Transaction, job_id: str) -> Job | None:
     """Return a job by its id."""
     row = await tx.one(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job_id,))
     return _job(row) if row else None
+
+
+async def find_all(tx: Transaction, job_ids: Sequence[str]) -> list[Job]:
+    """Return the jobs of these ids that there are, in their order, by one statement."""
+    rows = await tx.all(
+        f"SELECT {_COLUMNS} FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(job_ids),),
+    )
+    found = {row["id"]: _job(row) for row in rows}
+    return [found[job_id] for job_id in job_ids if job_id in found]
 
 
 async def find_source(tx: Transaction, source_id: str) -> Job | None:
@@ -179,6 +202,7 @@ async def unfinished(tx: Transaction, configured: str = "") -> list[Unfinished]:
             row["started_at"],
             row["model"] or configured,
             row["passed_s"],
+            row["tokens"],
         )
         for row in await tx.all(UNFINISHED)
     ]
@@ -203,13 +227,23 @@ async def any_open(tx: Transaction) -> bool:
 
 
 async def count_open(tx: Transaction, user_id: int) -> int:
-    """Return how many jobs of a user wait or run."""
-    return await tx.value(f"SELECT count(*) FROM jobs WHERE {_OPEN} AND user_id = ?", (user_id,))
+    """Return how many jobs of a user wait or run that somebody waits for."""
+    return await tx.value(
+        f"SELECT count(*) FROM jobs WHERE {_OPEN} AND user_id = ? AND target <> 'cli'", (user_id,)
+    )
 
 
 async def history(tx: Transaction, model: str) -> list[tuple[float, Mapping[str, float]]]:
     """Return (work in megapixel steps, timings in seconds) of the newest jobs drawn by `model`."""
     return [(row["work"], json.loads(row["timings"])) for row in await tx.all(_HISTORY, (model,))]
+
+
+async def written(tx: Transaction, model: str) -> list[tuple[float, Mapping[str, float]]]:
+    """Return (expected tokens, timings in seconds) of the newest texts that `model` wrote.
+
+    The tokens are 0 where a prompt was rewritten before its picture was drawn.
+    """
+    return [(row["tokens"], json.loads(row["timings"])) for row in await tx.all(_WRITTEN, (model,))]
 
 
 async def claim(tx: Transaction, job_id: str, now: float) -> Job | None:
@@ -317,11 +351,25 @@ async def add_images(tx: Transaction, images: Sequence[ImageRecord]) -> None:
         )
 
 
+_IMAGE: Final = "job_id, position, file, sha256, size_bytes, width, height, seed, verdict, score"
+
+
 async def find_images(tx: Transaction, job_id: str) -> list[ImageRecord]:
     """Return the pictures of a job in their order."""
     rows = await tx.all(
-        "SELECT job_id, position, file, sha256, size_bytes, width, height, seed, verdict, score"
-        " FROM images WHERE job_id = ? ORDER BY position",
-        (job_id,),
+        f"SELECT {_IMAGE} FROM images WHERE job_id = ? ORDER BY position", (job_id,)
     )
     return [ImageRecord(**dict(row)) for row in rows]
+
+
+async def images_of_all(tx: Transaction, job_ids: Sequence[str]) -> dict[str, list[ImageRecord]]:
+    """Return the pictures of each job that has some, in their order, by one statement."""
+    rows = await tx.all(
+        f"SELECT {_IMAGE} FROM images WHERE job_id IN (SELECT value FROM json_each(?))"
+        " ORDER BY job_id, position",
+        (json.dumps(job_ids),),
+    )
+    found: dict[str, list[ImageRecord]] = {}
+    for row in rows:
+        found.setdefault(row["job_id"], []).append(ImageRecord(**dict(row)))
+    return found

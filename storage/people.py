@@ -53,3 +53,8 @@ async def see_user(tx: Transaction, user_id: int, name: str, locale: str, now: f
         " ON CONFLICT (id) DO UPDATE SET name = ?2, locale = ?3, last_seen = ?4",
         (user_id, name, locale, now),
     )
+
+
+async def name_of(tx: Transaction, user_id: int) -> str | None:
+    """Return the name that a user was last seen with."""
+    return await tx.value("SELECT name FROM users WHERE id = ?", (user_id,))

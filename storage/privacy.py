@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from storage import texts
 from storage.database import Transaction
 
 _FINAL: Final = "state IN ('generated', 'failed', 'cancelled')"
@@ -22,9 +24,21 @@ async def final_jobs(tx: Transaction, user_id: int, limit: int) -> list[str]:
 
 
 async def open_job_ids(tx: Transaction, user_id: int) -> list[str]:
-    """Return the ids of a user's jobs that wait or run."""
-    rows = await tx.all(f"SELECT id FROM jobs WHERE user_id = ? AND {_OPEN}", (user_id,))
+    """Return the ids of a user's jobs that wait or run and that they asked for."""
+    rows = await tx.all(
+        f"SELECT id FROM jobs WHERE user_id = ? AND {_OPEN} AND target <> 'cli'", (user_id,)
+    )
     return [row["id"] for row in rows]
+
+
+async def ended(tx: Transaction, job_ids: Collection[str]) -> set[str]:
+    """Return which of these jobs have ended."""
+    rows = await tx.all(
+        "SELECT jobs.id FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.id = asked.value"
+        f" WHERE {_FINAL}",
+        (json.dumps(list(job_ids)),),
+    )
+    return {row["id"] for row in rows}
 
 
 async def outdated(tx: Transaction, before: float, limit: int) -> list[str]:
@@ -58,8 +72,9 @@ async def messages(tx: Transaction, job_ids: Sequence[str]) -> list[tuple[int, i
 
 
 async def forget_jobs(tx: Transaction, job_ids: Sequence[str]) -> None:
-    """Delete ended jobs with their pictures' and deliveries' rows."""
+    """Delete ended jobs with their pictures' and deliveries' rows, and alternative texts."""
     for job_id in job_ids:
+        await texts.forget(tx, job_id)
         await tx.execute(f"DELETE FROM jobs WHERE id = ? AND {_FINAL}", (job_id,))
 
 

@@ -10,7 +10,7 @@ from storage.database import Transaction
 
 @dataclass(frozen=True, slots=True)
 class DayCount:
-    """Jobs that came on one day (UTC, `YYYY-MM-DD`), by what became of them."""
+    """Jobs that draw and came on one day (UTC, `YYYY-MM-DD`), by what became of them."""
 
     day: str
     generated: int
@@ -38,11 +38,15 @@ WAITS: Final = 20_000
 
 
 async def jobs_of_day(tx: Transaction, guild_id: int | None, day: str, since: float) -> DayCount:
-    """Return what came of the jobs that came on `day`, which begins at `since` (Unix seconds)."""
+    """Return what came of the jobs that came on `day`, which begins at `since` (Unix seconds).
+
+    Of those that draw; texts are none.
+    """
     row = await tx.one(
         "SELECT sum(state = 'generated'), sum(state = 'failed'), sum(state = 'cancelled'),"
         " sum(state IN ('queued', 'running')) FROM jobs"
-        " WHERE created_at >= ?2 AND created_at < ?2 + 86400 AND (?1 IS NULL OR guild_id = ?1)",
+        " WHERE created_at >= ?2 AND created_at < ?2 + 86400 AND (?1 IS NULL OR guild_id = ?1)"
+        " AND kind = 'picture'",
         (guild_id, since),
     )
     assert row
@@ -52,11 +56,12 @@ async def jobs_of_day(tx: Transaction, guild_id: int | None, day: str, since: fl
 async def waits(tx: Transaction, guild_id: int | None, since: float) -> list[float]:
     """Return the seconds that jobs waited before they were (last) started, shortest first.
 
-    Of the newest `WAITS` jobs that came after `since`.
+    Of the newest `WAITS` jobs that draw and came after `since`.
     """
     rows = await tx.all(
         "SELECT waited FROM (SELECT max(0, started_at - created_at) AS waited FROM jobs"
         " WHERE created_at >= ?2 AND started_at IS NOT NULL AND (?1 IS NULL OR guild_id = ?1)"
+        " AND kind = 'picture'"
         " ORDER BY created_at DESC LIMIT ?3) ORDER BY waited",
         (guild_id, since, WAITS),
     )
@@ -104,5 +109,5 @@ async def last_peak(tx: Transaction) -> int | None:
     """Return the most bytes of GPU memory that the last picture took; None on a CPU."""
     return await tx.value(
         "SELECT peak_gpu_bytes FROM jobs WHERE finished_at IS NOT NULL AND state = 'generated'"
-        " ORDER BY finished_at DESC LIMIT 1"
+        " AND kind = 'picture' ORDER BY finished_at DESC LIMIT 1"
     )

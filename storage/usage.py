@@ -6,6 +6,8 @@ GPU really spent stands beside it and is never given back: the fair order counts
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -126,6 +128,15 @@ async def add_gpu_seconds(tx: Transaction, job_id: str, seconds: float, now: flo
     )
 
 
+async def spent(tx: Transaction, job_ids: Sequence[str]) -> dict[str, float]:
+    """Return the seconds that the GPU spent on jobs until now, of those that are not forgotten."""
+    rows = await tx.all(
+        "SELECT job_id, gpu_seconds FROM usage WHERE job_id IN (SELECT value FROM json_each(?))",
+        (json.dumps(job_ids),),
+    )
+    return {row["job_id"]: row["gpu_seconds"] for row in rows}
+
+
 async def total(
     tx: Transaction, scope: QuotaScope, user_id: int, guild_id: int | None, window: Window
 ) -> Charge:
@@ -149,9 +160,14 @@ async def charges(
 
 
 async def last_charge(tx: Transaction, user_id: int, now: float) -> float | None:
-    """Return when a user last added a job, refunded or not; not later than `now`."""
+    """Return when a user last asked for a job, refunded or not; not later than `now`.
+
+    What the bot added by itself in their name does not count, such as alternative texts.
+    """
     last: float | None = await tx.value(
-        "SELECT max(charged_at) FROM usage WHERE user_id = ? AND charged_at <= ?",
+        "SELECT charged_at FROM usage WHERE user_id = ? AND charged_at <= ? AND NOT EXISTS"
+        " (SELECT 1 FROM jobs WHERE id = usage.job_id AND target = 'cli')"
+        " ORDER BY charged_at DESC LIMIT 1",
         (user_id, now + AHEAD_S),
     )
     return None if last is None else min(last, now)

@@ -20,6 +20,8 @@ _INLINE = re.compile(rf"(?<!`)`((?:{_BOT.pattern})(?: [^`]*)?)`(?!`)")
 def blocks(page: Path) -> Iterator[tuple[str, str]]:
     """Yield the shells' blocks of a page: the shell, and the text, its lines joined, no comments."""
     for shell, text in _FENCE.findall(page.read_text("utf-8")):
+        if shell == "powershell":
+            text = text.replace("\\", "/").replace(".venv/Scripts/", ".venv/bin/")  # noqa: PLW2901
         if shell in _SHELLS:
             yield shell, re.sub(r"(?m)(^|\s)#.*$", "", text.replace("\\\n", " "))
 

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from bot.engine.protocol import (
     CardUse,
+    Ending,
     EngineRequest,
     EngineState,
     Event,
@@ -24,8 +25,11 @@ from bot.engine.protocol import (
     Loading,
     Picture,
     Preview,
+    Request,
     Step,
     Switched,
+    WriteRequest,
+    Written,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.rules.verdicts import Checked, Verdict
@@ -100,6 +104,19 @@ def _in_loading(error: Exception | None) -> bool:
     )
 
 
+DESCRIPTION = "CONTENT: a grey square\nENGLISH: a grey square, flat light\nCHINESE: 一个灰色方块"
+
+
+def written_for(request: WriteRequest) -> str:
+    """Return an answer that serves: a prompt with more words, a description, a sentence."""
+    if "CONTENT:" in request.system:
+        return DESCRIPTION
+    if "cannot see" in request.system:
+        return "A grey square."
+    _, _, prompt = request.prompt.partition(":")
+    return f"{prompt.strip()}, in soft light"
+
+
 class ScriptedEngine:
     """Draws one-coloured PNGs. Each attempt takes the next script; without any, all goes well.
 
@@ -115,8 +132,20 @@ class ScriptedEngine:
         self.load_s = load_s
         self.requests: list[EngineRequest] = []
         self.card_use: CardUse | None = None
+        self.asked: list[WriteRequest] = []
+        """What it was to write."""
+        self.answers: deque[str] = deque()
+        """What it writes, one after the other; then what serves every request."""
+        self.writing: deque[Script] = deque()
+        """How its texts go, as `scripts` are for pictures."""
+        self.seen_by_writer: dict[str, list[bytes]] = {}
+        """The pictures that texts were written of."""
         self.inputs: dict[str, bytes] = {}
         """The pictures that jobs started from, which are gone once those have ended."""
+        self.masks: dict[str, bytes] = {}
+        """The masks over them."""
+        self.references: dict[str, list[bytes]] = {}
+        """The pictures that edits referred to."""
         self.cancels: list[str] = []
         self.holding = asyncio.Event()
         self.release = asyncio.Event()
@@ -138,16 +167,61 @@ class ScriptedEngine:
             self.held = self.loads or self.held
             self.state = EngineState.IDLE
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
-        async with self._lock, aclosing(self._attempt(request)) as events:
+    async def generate(self, request: Request) -> AsyncIterator[Event]:
+        writes = isinstance(request, WriteRequest)
+        attempt = self._write(request) if writes else self._attempt(request)
+        async with self._lock, aclosing(attempt) as events:
             async for event in events:
                 yield event
+
+    async def _write(self, request: WriteRequest) -> AsyncGenerator[Event]:
+        """Write the next of `answers`, or what serves every request, in two pieces."""
+        script = self.writing.popleft() if self.writing else Script()
+        self.asked.append(request)
+        self.seen_by_writer[request.job_id] = [
+            path.read_bytes() for path in request.references if path.exists()
+        ]
+        self._cancelled.clear()
+        answer = self.answers.popleft() if self.answers else written_for(request)
+        self.state = EngineState.BUSY
+        timings = {"encode": 0.1, "room": 0.5, "write": 1.0, "back": 0.4, "total": 2.0}
+        try:
+            stage = "load" if self.held is None else "switch"
+            async for event in self._switch(script, request.model):
+                yield event
+                if isinstance(event, Switched):
+                    timings[stage] = event.seconds
+            for number, piece in enumerate((answer[:7], answer[7:]), 1):
+                if script.error and number == script.error_at + 1:
+                    raise script.error
+                yield Written(piece, number)
+                if number - 1 == script.hold_at:
+                    await self._hold(script)
+                self._check_open()
+                if self._cancelled.is_set():
+                    raise GenerationCancelled
+            yield Finished(timings, 1234, self.card_use, Ending.STOPPED)
+        except EngineError as error:
+            if error.kind in _FATAL:
+                self.state = EngineState.STOPPED
+            raise
+        finally:
+            self.closed += 1
+            if self.state is EngineState.BUSY:
+                self.state = EngineState.IDLE
+
+    def _look_at(self, request: EngineRequest) -> None:
+        for path, seen in ((request.input_image, self.inputs), (request.mask, self.masks)):
+            if path is not None and path.exists():
+                seen[request.job_id] = path.read_bytes()
+        self.references[request.job_id] = [
+            path.read_bytes() for path in request.references if path.exists()
+        ]
 
     async def _attempt(self, request: EngineRequest) -> AsyncGenerator[Event]:
         script = self.scripts.popleft() if self.scripts else Script()
         self.requests.append(request)
-        if request.input_image is not None and request.input_image.exists():
-            self.inputs[request.job_id] = request.input_image.read_bytes()
+        self._look_at(request)
         self._cancelled.clear()
         try:
             scripted = script.error if _in_loading(script.error) else None
@@ -159,10 +233,11 @@ class ScriptedEngine:
                 yield Loaded(self.held, "cpu", self.load_s, card_use=self.card_use)
             self.state = EngineState.BUSY
             timings = {"encode": 0.5, "denoise": 2.0, "decode": 0.5, "total": 3.0}
+            stage = "load" if self.held is None else "switch"
             async for event in self._switch(script, request.model):
                 yield event
                 if isinstance(event, Switched):
-                    timings["switch"] = event.seconds
+                    timings[stage] = event.seconds
             for step in range(request.steps + 1):
                 if step:
                     yield Step(step, request.steps)
@@ -214,7 +289,8 @@ class ScriptedEngine:
 
     async def cancel(self, job_id: str) -> None:
         self.cancels.append(job_id)
-        if self.requests and self.requests[-1].job_id == job_id:
+        last = [one[-1].job_id for one in (self.requests, self.asked) if one]
+        if job_id in last:
             self._cancelled.set()
 
     async def unload(self) -> bool:

@@ -16,9 +16,11 @@ from tests.documents import PAGES, ROOT, anchors, blocks, bot_commands, commands
 # Programs of others, which a machine of the tests need not have.
 OTHERS = {
     "sudo", "git", "cp", "cat", "echo", "nano", "notepad", "copy", "winget", "uv", "pipx", "docker",
-    "cd", "curl", "env", "python3",
+    "cd", "curl", "env", "python3", "curl.exe", "py", "powershell", "Add-Content", "Set-Content",
 }  # fmt: skip
-OURS = {"make", ".venv/bin/python", ".venv/bin/pip", "python", "imagine-bot", ".venv/bin/ray"}
+OURS = {
+    "make", ".venv/bin/python", ".venv/bin/pip", "python", "imagine-bot", ".venv/bin/ray", "./run.bat",
+}  # fmt: skip
 
 
 def refused(words: list[str]) -> object:
@@ -101,8 +103,11 @@ def test_docker_runs_commands_of_the_bot():
     compose = [words for page in PAGES for words in commands(page) if words[:1] == ["docker"]]
     assert compose
     for words in compose:
-        file = yaml.safe_load((ROOT / words[words.index("-f") + 1]).read_text("utf-8"))
+        assert words[1] == "compose"
+        file = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
         if "run" in words:
             service, *command = words[words.index("--rm") + 1 :]
             assert service in file["services"]
             _parser().parse_args(command)
+        else:
+            assert {word for word in words[3:] if word[0] != "-"} <= set(file["services"])

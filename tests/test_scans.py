@@ -18,6 +18,7 @@ KNOWN = {
     ("tests/engine/test_faults.py", "Secret Keyword"),
     ("tests/hostile/test_logged_prompts.py", "Secret Keyword"),
     ("tests/http/test_generate.py", "Secret Keyword"),
+    ("tests/http/test_key_limits.py", "Secret Keyword"),
     ("tests/http/test_keys.py", "Secret Keyword"),
     ("tests/http/test_kills.py", "Secret Keyword"),
     ("tests/wire/test_crowd.py", "Hex High Entropy String"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def taker(call: ast.Call) -> str | None:
     return value.id if isinstance(value, ast.Name) else getattr(value, "attr", None)
 
 
+@cache
 def judged(path: Path) -> tuple[int, list[str]]:
     """How many statements a file has, and what is wrong with them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import discord
 
 from bot.app.engines import Planned, cluster_engines, local_engines
+from bot.app.limits import limits_of
 from bot.app.opening import log_opening
 from bot.archive.audit import AuditLog
+from bot.archive.backups import BackupSchedule
 from bot.archive.gallery import Gallery
 from bot.archive.privacy import Privacy
 from bot.archive.reports import Reports
@@ -31,11 +33,14 @@ from bot.client.services import Services
 from bot.config.loras import lora_folder
 from bot.config.settings import Settings
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.alt_texts import AltTexts
 from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.courier import Courier
 from bot.delivery.ladder import Ladder
+from bot.delivery.notice import Notices
 from bot.delivery.progress import ProgressEditor
+from bot.delivery.removal import Removals
 from bot.delivery.visibility import Visibility
 from bot.engine.cluster.membership import RayMembership
 from bot.engine.protocol import Engine
@@ -47,7 +52,7 @@ from bot.jobs.clock_watch import ClockWatch
 from bot.jobs.pause import RESTARTED
 from bot.jobs.queue import JobQueue
 from bot.logs.file import FILE_NAME
-from bot.rules.limits import Limits
+from bot.regions.process import RegionFinder
 from bot.rules.preferences import Preferences
 from bot.rules.verdicts import ImageCheck
 from storage.database import Database
@@ -75,25 +80,6 @@ def build_check(settings: Settings) -> ImageCheck | None:
     return ImageCheckProcess(
         settings.image_check_threshold,
         confined_to=settings.images_dir.absolute() if confined else None,
-    )
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits of the settings."""
-    return Limits(
-        open_jobs=settings.limit_open_jobs,
-        images_per_day=settings.limit_images_per_day,
-        gpu_seconds_per_day=settings.limit_gpu_seconds_per_day,
-        cooldown_s=settings.limit_cooldown_seconds,
-        dm_images_per_day=settings.limit_dm_images_per_day,
-        dm_gpu_seconds_per_day=settings.limit_dm_gpu_seconds_per_day,
-        server_images_per_day=settings.limit_server_images_per_day,
-        server_gpu_seconds_per_day=settings.limit_server_gpu_seconds_per_day,
-        key_open_jobs=settings.limit_key_open_jobs,
-        key_images_per_day=settings.limit_key_images_per_day,
-        key_gpu_seconds_per_day=settings.limit_key_gpu_seconds_per_day,
-        queue_size=settings.limit_queue_size,
-        server_queue_size=settings.limit_server_queue_size,
     )
 
 
@@ -219,19 +205,15 @@ class App:
         model = settings.model
         store = ImageStore(settings.images_dir)
         models = settings.models
-        queue = JobQueue(
-            database,
-            limits_of(settings),
-            model=model.name,
-            models=[spec.name for spec in models],
-        )
+        specs = {spec.name: spec for spec in models}
+        queue = JobQueue(database, limits_of(settings), model=model.name, models=list(specs))
         loras = {spec.name: LoraCache(lora_folder(settings, spec)) for spec in models}
         acknowledgements = Acknowledgements()
         fetch_slots = FetchSlots()
         ladder = Ladder(self.client)
         preferences = Preferences(database)
-        visibility = Visibility(self.client, preferences, checking=self.check is not None)
-        cards = CardMaker(queue, store, visibility, ladder.file_limit)
+        visibility = Visibility(self.client, preferences, self.check)
+        cards = CardMaker(queue, store, visibility, ladder.file_limit, specs)
         progress = ProgressEditor(
             database, queue, ladder, acknowledgements, visibility, self.breaker
         )
@@ -240,19 +222,32 @@ class App:
             model=model,
             database=database,
             queue=queue,
-            gallery=Gallery(database, store),
+            gallery=Gallery(database, store, queue),
             models=models,
             loras=loras[model.name],
             loras_by_model=loras,
             preferences=preferences,
-            privacy=Privacy(database, store, preferences, keep_days=settings.retention_days),
+            privacy=Privacy(database, store, preferences, queue, keep_days=settings.retention_days),
             fetcher=Fetcher(settings.discord_api_url),
             fetch_slots=fetch_slots,
+            regions=RegionFinder(confined=settings.engine_confinement != "off"),
             blocks=Blocks(database, queue),
             reports=Reports(database),
             cards=cards,
             courier=Courier(
-                database, queue, cards, ladder, progress, acknowledgements, self.breaker
+                database,
+                queue,
+                cards,
+                ladder,
+                progress,
+                acknowledgements,
+                self.breaker,
+                Notices(self.client, ladder, preferences),
+                Removals(database, ladder, self.breaker),
+                AltTexts(
+                    *(database, queue, store, cards, ladder, models),
+                    on=settings.alt_text == "written",
+                ),
             ),
             intake=Intake(
                 database,
@@ -260,6 +255,7 @@ class App:
                 store,
                 acknowledgements,
                 fetch_slots,
+                visibility,
                 log_prompts=settings.log_prompts,
             ),
             fleet=Fleet(
@@ -269,6 +265,7 @@ class App:
                 check=self.check,
                 idle_unload_s=settings.image_idle_unload_minutes * 60 or None,
                 time_factor=settings.image_time_factor,
+                instruction=settings.enhance_instruction,
             ),
             audit_log=AuditLog(database),
             statistics=Statistics(database),
@@ -303,7 +300,8 @@ class App:
                     latency_s=lambda: self.client.latency,
                 ),
                 followers=following.JobFollower(services.queue),
-                metrics=metrics.Metrics(settings.models),
+                metrics=metrics.Metrics(settings.models, settings.backups_dir),
+                first=self.client.first,
                 wait_s=settings.http_wait_seconds,
                 suffix=settings.image_prompt_suffix,
                 public_url=settings.http_public_url,
@@ -340,14 +338,17 @@ class App:
     ) -> None:
         parts = {
             name: asyncio.create_task(run(), name=name)
+            # In the order in which they end: the engines first, so that running jobs go back to the
+            # queue before anything else does.
             for name, run in {
-                "gateway": partial(stay_connected, self.client),
                 "engines": services.fleet.run,
+                **({"cluster": cluster.run} if cluster else {}),
                 "courier": services.courier.run,
                 "progress": progress.run,
                 "sweep": services.privacy.run,
                 "clock": ClockWatch(services.database).run,
-                **({"cluster": cluster.run} if cluster else {}),
+                "backups": BackupSchedule(self.settings).run,
+                "gateway": partial(stay_connected, self.client),
             }.items()
         }
         watch = asyncio.create_task(self._watch_ready(), name="ready")
@@ -366,14 +367,12 @@ class App:
                 self.door.close()
             watch.cancel()
             stopping.cancel()
-            # The engines first: running jobs go back to the queue before anything else ends.
-            for name in ("engines", "cluster", "courier", "progress", "sweep", "clock", "gateway"):
+            for name, part in parts.items():
                 if name == "gateway":
                     await asyncio.wait({answering}, timeout=_ANSWERS_LIMIT_S)
                     answering.cancel()
-                if name in parts:
-                    parts[name].cancel()
-                    await asyncio.wait({parts[name]})
+                part.cancel()
+                await asyncio.wait({part})
         for task in done:
             if task is not stopping:
                 _raise_end_of(task)

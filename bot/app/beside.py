@@ -24,7 +24,7 @@ def demo_settings(
 
     With `http_port` this machine may use the HTTP API without a key, unless one is set.
     """
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"backup_every_hours": 0}  # nothing there is to be kept
     if http_port is None:
         chosen["api_keys"] = None
     elif not os.environ.get("API_KEYS"):
@@ -34,7 +34,7 @@ def demo_settings(
             chosen["http_port"] = http_port
     named = os.environ.get("IMAGE_MODEL_NAME")
     if not named and not os.environ.get("IMAGE_MODELS"):
-        chosen["image_models"] = ("tiny", "tiny-ink")  # a choice that needs no download
+        chosen["image_models"] = ("tiny", "tiny-ink", "tiny-edit")  # without a download
     return load_settings(
         **chosen,
         discord_token=None,

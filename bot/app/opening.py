@@ -11,7 +11,7 @@ from bot.catalogue.models import ModelSpec
 from bot.client.login import invitation
 from bot.config.settings import Settings
 from bot.engine.card_budget import GIB, CardMemory, card_budget
-from bot.engine.files.find import cached_precision, find
+from bot.engine.files.find import bytes_to_fetch, cached_precision, find
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ def _lacking(settings: Settings, models: Sequence[ModelSpec]) -> Iterator[str]:
         if find(settings.image_model_path, spec.name, precision)[1]:
             yield (
                 f"{spec.name} is not complete on the disk: its first picture downloads it "
-                f"({spec.published.download_bytes / 1e9:.0f} GB in all); now: python -m bot "
-                f"download {spec.name}"
+                f"({bytes_to_fetch(root, spec.name, precision) / 1e9:.0f} GB in all); now: "
+                f"python -m bot download {spec.name}"
             )
 
 

@@ -9,7 +9,7 @@ import asyncio
 import io
 import json
 import zipfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Final
@@ -19,16 +19,19 @@ from storage import exports
 from storage.database import Database
 from storage.exports import ExportPage, Place
 from storage.images import ImageStore
+from storage.input_pictures import InputFile
 
 _README: Final = (
     "What this bot stores about you: the data files hold the rows of its database, pictures/ your "
-    "pictures, inputs/ those that you started from. /privacy delete removes all but the ledger of "
-    "what was used, which limits need for eight days.\n"
+    "pictures, inputs/ the pictures and masks that you started from. /privacy delete removes all "
+    "but the ledger of what was used, which limits need for eight days.\n"
 )
 # More than a ZIP file's headers of an entry take (names here have 30 characters at most), and its
 # end with the README.
 _ENTRY_BYTES: Final = 300
 _END_BYTES: Final = 2048
+# The index of a job's mask less one; its references come after.
+_AFTER_PICTURES: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,14 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A job's file: 0 is what it starts from, then come its pictures. `read` raises `OSError`."""
+    """A job's file, in one of the two folders. `read` raises `OSError`.
+
+    Their indexes rise: 0 is the picture that it starts from, then come its own pictures from 1 on,
+    its mask and its references from 10 on.
+    """
 
     index: int
+    folder: str
     name: str
     read: Callable[[], bytes]
 
@@ -75,16 +83,12 @@ class _Part:
         self._empty = False
 
     def add_file(self, file: _File, limit: int) -> bool:
-        """Add a job's file, or note why it is not here; return False where another part has room.
-
-        What a job starts from (index 0) may never have been.
-        """
-        name = f"{'pictures' if file.index else 'inputs'}/{file.name}"
+        """Add a job's file, or note why it is not here; False: another part has room for it."""
+        name = f"{file.folder}/{file.name}"
         try:
             data = file.read()
-        except OSError as error:
-            if file.index or not isinstance(error, FileNotFoundError):
-                self._leave_out(f"{name}: its file is gone, or another one has its name")
+        except OSError:
+            self._leave_out(f"{name}: its file is gone, or another one has its name")
             return True
         if _END_BYTES + _ENTRY_BYTES + len(data) > limit:
             self._leave_out(f"{name}: {len(data)} bytes are too many for one of these files")
@@ -130,9 +134,10 @@ async def export(
                 part = _Part()
             name = "data.json" if number == 1 else f"data-{number}.json"
             await asyncio.to_thread(part.add_text, name, text)
+        inputs = await asyncio.to_thread(store.inputs.of, [job["id"] for job in rows["jobs"]])
         for job in rows["jobs"]:
             whole = Place(job["created_at"], job["id"])
-            for file in _files(store, rows, job["id"]):
+            for file in _files(store, rows, job["id"], inputs[job["id"]]):
                 if after is not None and _came(after, job["id"], file.index):
                     continue
                 if not await asyncio.to_thread(part.add_file, file, limit):
@@ -149,17 +154,28 @@ def _came(after: Place, job_id: str, index: int) -> bool:
     return after.job_id == job_id and after.index is not None and index <= after.index
 
 
-def _files(store: ImageStore, rows: dict[str, list[dict[str, Any]]], job_id: str) -> list[_File]:
-    """Return the files of a job."""
+def _files(
+    store: ImageStore,
+    rows: dict[str, list[dict[str, Any]]],
+    job_id: str,
+    inputs: Sequence[InputFile],
+) -> list[_File]:
+    """Return the files of a job, by their indexes."""
     columns = [one.name for one in fields(ImageRecord)]
     images = [
         ImageRecord(**{name: row[name] for name in columns})
         for row in rows["pictures"]
         if row["job_id"] == job_id
     ]
-    source = _File(0, store.inputs.path(job_id).name, partial(store.inputs.load, job_id))
-    made = [_File(i.position + 1, store.path(i).name, partial(store.read, i)) for i in images]
-    return [source, *made]
+    files = [
+        _File(i.position + 1, "pictures", store.path(i).name, partial(store.read, i))
+        for i in images
+    ]
+    for given in inputs:
+        index = _AFTER_PICTURES + given.order if given.order else 0
+        read = partial(store.inputs.load, job_id, given.name)
+        files.append(_File(index, "inputs", given.plain_name, read))
+    return sorted(files, key=lambda file: file.index)
 
 
 def _dumped(rows: dict[str, list[dict[str, Any]]]) -> bytes:

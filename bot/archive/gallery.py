@@ -15,10 +15,14 @@ from typing import Final
 from bot.domain.ids import is_job_id, new_job_id
 from bot.domain.job import ImageRecord, Job
 from bot.errors import InvalidRequest, JobNotFound, NotAllowed
+from bot.jobs.alt_jobs import end_alt_texts
+from bot.jobs.queue import JobQueue
+from bot.jobs.with_picture import kept_of
 from bot.words import _
-from storage import audit, gallery, jobs, privacy, reports
+from storage import audit, gallery, jobs, privacy, reports, texts
 from storage.database import Database, Transaction
 from storage.images import ImageStore
+from storage.input_pictures import GivenInputs
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +43,18 @@ class Gallery:
     """The finished jobs and their files."""
 
     def __init__(
-        self, database: Database, store: ImageStore, *, clock: Callable[[], float] = time.time
+        self,
+        database: Database,
+        store: ImageStore,
+        queue: JobQueue,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._store = store
+        self._queue = queue
         self.inputs = store.inputs
-        """The pictures that jobs start from."""
+        """The files that jobs start from."""
         self._clock = clock
         self._keeping: dict[str, asyncio.Task[None]] = {}
 
@@ -58,7 +68,7 @@ class Gallery:
             part = there[start : start + _AT_ONCE]
             known |= await self._database.read(partial(gallery.with_inputs, job_ids=part))
         if dropped := await self._store.inputs.sweep(known):
-            log.info("dropped %d pictures of requests that were never accepted", dropped)
+            log.info("dropped the pictures of %d requests that were never accepted", dropped)
 
     async def page(
         self,
@@ -102,6 +112,12 @@ class Gallery:
             partial(gallery.latest, user_id=user_id, text=text, limit=limit)
         )
 
+    async def last_in_channel(self, user_id: int, channel_id: int) -> Job | None:
+        """Return a user's newest finished picture of a channel; None where there is none."""
+        return await self._database.read(
+            partial(gallery.last_in_channel, user_id=user_id, channel_id=channel_id)
+        )
+
     async def first_pictures(self, job_ids: Sequence[str]) -> list[ImageRecord | None]:
         """Return the first picture of each job; None where there is none."""
         found: list[ImageRecord | None] = []
@@ -135,12 +151,12 @@ class Gallery:
             log.warning("a picture of job %s cannot be read: %s", image.job_id, error)
             raise JobNotFound(_("This picture's file is gone from the bot's disk.")) from error
 
-    async def read_input(self, job: Job) -> bytes:
-        """Return the picture that a job started from; raise `JobNotFound` when it is gone."""
+    async def read_inputs(self, job: Job) -> GivenInputs:
+        """Return all that a job started from; raise `JobNotFound` when some of it is gone."""
         try:
-            return await self._store.inputs.read(job.id)
+            return await self._store.inputs.read(job.id, kept_of(job.request))
         except OSError as error:
-            log.warning("the input of job %s cannot be read: %s", job.id, error)
+            log.warning("the inputs of job %s cannot be read: %s", job.id, error)
             raise JobNotFound(
                 _("The picture that this one was made from is no longer there.")
             ) from error
@@ -204,7 +220,7 @@ class Gallery:
         """
         if job.user_id != by and not moderator:
             raise NotAllowed(
-                _("Only the one who asked for this picture, or a moderator, can delete it.")
+                _("Only the person who asked for this picture, or a moderator, can delete it.")
             )
         if not job.state.final:
             raise InvalidRequest(_("This job is not done yet; cancel it first."))
@@ -217,7 +233,7 @@ class Gallery:
                     tx, now, actor_id=by, guild_id=guild_id, action="delete", target=job.id
                 )
 
-        await self._database.write(mark)
+        await end_alt_texts(self._queue, [job.id], now, mark)
         await self._remove_files(job.id)
         log.info("job %s: its pictures were deleted by %d", job.id, by)
         return await self._database.read(partial(privacy.messages, job_ids=[job.id]))
@@ -225,6 +241,8 @@ class Gallery:
     async def _remove_files(self, job_id: str) -> None:
         images = await self._database.read(partial(jobs.find_images, job_id=job_id))
         await self._store.drop(images)
-        await self._store.inputs.forget(job_id)
+        # What writes, or wrote, their alternative text has a copy of each.
+        writing = await self._database.read(partial(texts.alt_jobs, job_ids=[job_id]))
+        await self._store.inputs.forget([job_id, *writing])
         # The rows last: a crash before leaves them for the next start to find.
         await self._database.write(partial(gallery.forget_pictures, job_id=job_id))

@@ -13,9 +13,11 @@ from typing import Final
 
 from bot.archive.export import Exported, export
 from bot.errors import JobNotFound
+from bot.jobs.alt_jobs import end_alt_texts
+from bot.jobs.queue import JobQueue
 from bot.rules.preferences import Preferences
 from bot.words import _
-from storage import exports, jobs, privacy
+from storage import exports, form_states, jobs, privacy, texts
 from storage.clock import held_time
 from storage.database import Database, Transaction
 from storage.exports import Place
@@ -46,6 +48,7 @@ class Privacy:
         database: Database,
         store: ImageStore,
         preferences: Preferences,
+        queue: JobQueue,
         *,
         keep_days: int = 0,
         clock: Callable[[], float] = time.time,
@@ -53,6 +56,7 @@ class Privacy:
         self._database = database
         self._store = store
         self._preferences = preferences
+        self._queue = queue
         self._keep_days = keep_days
         self._clock = clock
 
@@ -69,7 +73,12 @@ class Privacy:
             partial(exports.created_at, user_id=user_id, job_id=job_id)
         )
         if created_at is None or (dot and not _INDEX.fullmatch(index)):
-            raise JobNotFound(_("No export of your data came to that place."))
+            raise JobNotFound(
+                _(
+                    "None of your exports stopped at that place. Please use the word that "
+                    "the last export gave you."
+                )
+            )
         return Place(created_at, job_id, int(index) if dot else None)
 
     async def jobs_left(self, user_id: int, reached: Place | None) -> int:
@@ -79,14 +88,20 @@ class Privacy:
         )
 
     async def delete(self, user_id: int) -> Deleted:
-        """Delete a user's ended jobs, files, settings and name; open jobs have to end first."""
+        """Delete a user's ended jobs, files, settings and name; open jobs have to end first.
+
+        Those that write alternative texts are cancelled: nobody else knows of them.
+        """
         count, messages = 0, list[tuple[int, int]]()
+        awaiting = await self._database.read(partial(texts.awaiting_alt, user_id=user_id))
+        await end_alt_texts(self._queue, awaiting, self._clock())
         final = partial(privacy.final_jobs, user_id=user_id, limit=_AT_ONCE)
         while job_ids := await self._database.read(final):
-            messages += await self._forget(job_ids)
+            messages += await self._forget(job_ids, copies=True)
             count += len(job_ids)
         still_open = await self._database.read(partial(privacy.open_job_ids, user_id=user_id))
         await self._store.form_pictures.forget(user_id)
+        await self._database.write(partial(form_states.forget, user_id=user_id))
         if not still_open:
             await self._database.write(partial(privacy.forget_user, user_id=user_id))
             self._preferences.remembered.forget("users", user_id)
@@ -113,6 +128,7 @@ class Privacy:
         now = await self._database.write(partial(held_time, now=self._clock()))
         if now is None:
             return 0
+        await self._database.write(partial(form_states.forget_expired, now=now))
         before = now - privacy.LEDGER_DAYS * DAY_S
         await self._database.write(partial(privacy.prune_ledger, before=before))
         if not self._keep_days:
@@ -131,12 +147,26 @@ class Privacy:
             log.info("swept %d jobs older than %d days", swept, self._keep_days)
         return swept
 
-    async def _forget(self, job_ids: Sequence[str]) -> list[tuple[int, int]]:
-        """Delete jobs with their files; return (channel, message) of all that shows them."""
+    async def _forget(
+        self, job_ids: Sequence[str], *, copies: bool = False
+    ) -> list[tuple[int, int]]:
+        """Delete jobs with their files; return (channel, message) of all that shows them.
+
+        With `copies` also what others' ended jobs hold of their pictures, byte by byte the same:
+        those that they were made from. Jobs that still wait for it keep it.
+        """
+        drawn: set[str] = set()
         for job_id in job_ids:
             images = await self._database.read(partial(jobs.find_images, job_id=job_id))
+            drawn.update(image.sha256 for image in images)
             await self._store.drop(images)
-            await self._store.inputs.forget(job_id)
+        inputs = self._store.inputs
+        # The copies, too, of what writes an alternative text and was told to stop.
+        writing = await self._database.read(partial(texts.alt_jobs, job_ids=job_ids))
+        await inputs.forget([*job_ids, *writing])
+        if copies and drawn and (holders := await asyncio.to_thread(inputs.holders, drawn)):
+            ended = await self._database.read(partial(privacy.ended, job_ids=holders))
+            await inputs.drop_copies(drawn, ended)
 
         async def forget(tx: Transaction) -> list[tuple[int, int]]:
             # Together: an answer that arrives in between would be nobody's to delete.

@@ -52,7 +52,9 @@ class Reports:
                     raise InvalidRequest(_("You have reported this picture already."))
             since = report.at - _HOUR_S
             if await reports.count_since(tx, report.reporter_id, since) >= MOST_AN_HOUR:
-                raise LimitReached(_("You have reported enough for now; try again in an hour."))
+                raise LimitReached(
+                    _("You have reached the limit for reports. Please try again in an hour.")
+                )
             await reports.add(tx, report)
             return await reports.of_job(tx, report.job_id)
 

@@ -46,6 +46,10 @@ SERIES: Final[Mapping[str, Series]] = {
     "Qwen/Qwen-Image-2512": Series(
         "lightx2v/Qwen-Image-2512-Lightning", "Qwen-Image-2512-Lightning", "V1.0"
     ),
+    # The names of its page. No name of a series for 2509 could be verified, so it has none here.
+    "Qwen/Qwen-Image-Edit-2511": Series(
+        "lightx2v/Qwen-Image-Edit-2511-Lightning", "Qwen-Image-Edit-2511-Lightning", "V1.0"
+    ),
     # Not of Turbo, which is another transformer. The name and the size of its file could not be
     # looked up where this was written: they are those of a file like Qwen-Image's, of rank 64.
     "Qwen/Qwen-Image-2.1": Series(

@@ -7,12 +7,14 @@ reads what there must be from `published`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from bot.errors import ConfigError
 
+TOKENIZER: Final = "tokenizer"
+"""What `Published.tokenizer_files` are, beside the `part` of a network."""
 BALANCED: Final = "balanced"
 """The quality whose steps are spared where the prediction hardly changes."""
 
@@ -61,16 +63,24 @@ class Published:
     licence: str
     commercial: bool = True
     """Whether the licence allows commercial use."""
+    shared_bytes: int = 0
+    """Of `download_bytes`: text encoder, tokenizer and VAE, where models have these in common."""
+    shared_cache_bytes: int = 0
+    """Of `cache_bytes` likewise."""
 
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """Return shell patterns of the files to download."""
+    def patterns_without(self, parts: Collection[str] = ()) -> tuple[str, ...]:
+        """Return shell patterns of the files to download, without those of `parts`.
+
+        These are networks' or `TOKENIZER`.
+        """
         weights = (
             f"{net.folder}/{pattern}"
             for net in self.networks
+            if net.part not in parts
             for pattern in (f"{net.stem}*.safetensors*", "*.json")
         )
-        tokenizers = (f"{name.split('/', maxsplit=1)[0]}/*" for name in self.tokenizer_files)
+        words = () if TOKENIZER in parts else self.tokenizer_files
+        tokenizers = (f"{name.split('/', maxsplit=1)[0]}/*" for name in words)
         return tuple(dict.fromkeys((*weights, *tokenizers)))
 
 
@@ -90,6 +100,11 @@ class ModelSpec:
     default_quality: str = "standard"
     published: Published | None = None
     """None: the model is part of the bot."""
+    base: str | None = None
+    """The model whose text encoder, tokenizer and VAE are this one's too, to the byte.
+
+    Whichever is there first has their files and their weights cache, and the others use them.
+    """
     largest_asked: int = 2048
     """The most pixels on a side that may be asked for by number.
 
@@ -111,6 +126,15 @@ class ModelSpec:
     """
     alpha: bool = False
     """Whether it draws pictures with a transparent background: its VAE has a fourth channel."""
+    references: int = 0
+    """The most pictures that an instruction may speak of; 0: it does not edit by words."""
+    draws: bool = True
+    """Whether it is meant to draw from words alone; else it was trained to edit."""
+    zero_cond_t: bool = False
+    """Whether its transformer sees references as at timestep 0 (`DoubleStream`).
+
+    Its published `transformer/config.json` says so, and nothing else tells its files from others.
+    """
     noise_levels: tuple[float, ...] = ()
     """The noise levels that a distilled model was trained on: its steps, no more and no fewer."""
 
@@ -201,6 +225,8 @@ _QWEN_FILES: Final = Published(
     ),
     download_bytes=57_700_000_000,
     cache_bytes=35_000_000_000,
+    shared_bytes=16_800_000_000,
+    shared_cache_bytes=11_000_000_000,  # 7 GB in eight bits, and the 3.6 GB in bfloat16
     vram_gib=4.0,
     ram_gib=29.0,  # 32 GB, less what firmware and graphics take of it
     licence=_APACHE,
@@ -220,7 +246,7 @@ _QWEN_21_FILES: Final = Published(
     vram_gib=4.0,
     # The engine's process held 13.9 GiB at most, at the least budget; 3 more for bot and system, as
     # Qwen-Image's has for its 26.0. With budgets of 8 and 14 GiB it held 11.1 and 9.1: 16 GB do.
-    ram_gib=17.0,
+    ram_gib=18.1,  # with 1.1 for the vision tower, which came later
     licence="Qwen Research License (no commercial use)",
     commercial=False,
 )
@@ -252,6 +278,8 @@ _QWEN_2512_NEGATIVE: Final = (
     "画面具有AI感。构图混乱。文字模糊，扭曲。"
 )
 
+# docs/models.md has what they take.
+_21_REFERENCES: Final = 10
 _QWEN_QUALITIES: Final = {
     "fast": Quality(20, 4.0),
     BALANCED: Quality(40, 4.0, 0.1),
@@ -276,32 +304,29 @@ _TINY: Final = ModelSpec(
     streamed=True,
 )
 
+_QWEN_IMAGE: Final = ModelSpec(
+    "Qwen/Qwen-Image",
+    "qwen-image",
+    _QWEN_SIZES,
+    _QWEN_QUALITIES,
+    2048,
+    published=_QWEN_FILES,
+    streamed=True,
+    negative=_QWEN_NEGATIVE,
+    cfg_norm=True,
+)
+# Trained further to edit. 40 steps, a guidance of 4 and a space as negative prompt are those of
+# their model cards, up to three pictures what they were taught with.
+_QWEN_EDIT: Final = replace(_QWEN_IMAGE, base="Qwen/Qwen-Image", references=3, draws=False)
+
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
     for spec in (
-        ModelSpec(
-            "Qwen/Qwen-Image",
-            "qwen-image",
-            _QWEN_SIZES,
-            _QWEN_QUALITIES,
-            2048,
-            published=_QWEN_FILES,
-            streamed=True,
-            negative=_QWEN_NEGATIVE,
-            cfg_norm=True,
-        ),
+        _QWEN_IMAGE,
         # The same networks, trained further: the same sizes and settings.
-        ModelSpec(
-            "Qwen/Qwen-Image-2512",
-            "qwen-image",
-            _QWEN_SIZES,
-            _QWEN_QUALITIES,
-            2048,
-            published=_QWEN_FILES,
-            streamed=True,
-            negative=_QWEN_2512_NEGATIVE,
-            cfg_norm=True,
-        ),
+        replace(_QWEN_IMAGE, name="Qwen/Qwen-Image-2512", negative=_QWEN_2512_NEGATIVE),
+        replace(_QWEN_EDIT, name="Qwen/Qwen-Image-Edit-2511", zero_cond_t=True),
+        replace(_QWEN_EDIT, name="Qwen/Qwen-Image-Edit-2509"),
         # 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters";
         # the page of QwenImage21Pipeline in diffusers' documentation).
         ModelSpec(
@@ -313,6 +338,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             published=_QWEN_21_FILES,
             streamed=True,
             alpha=True,
+            references=_21_REFERENCES,
         ),
         # Another transformer, distilled for eight steps (`sample_sigmas` of its model_index.json).
         ModelSpec(
@@ -324,6 +350,7 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
             published=_QWEN_21_FILES,
             streamed=True,
             alpha=True,
+            references=_21_REFERENCES,
             noise_levels=_TURBO_LEVELS,
         ),
         # 40 steps and, in diffusers' pipeline for it, a guidance of 5 (model card of
@@ -341,6 +368,8 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
         _TINY,
         # The same networks with a low-rank difference: drawings in ink.
         replace(_TINY, name="tiny-ink"),
+        # The same networks again, which look at pictures.
+        replace(_TINY, name="tiny-edit", references=3, draws=False, zero_cond_t=True),
     )
 }
 
@@ -352,3 +381,11 @@ def find_model(name: str) -> ModelSpec:
     except KeyError:
         names = ", ".join(MODELS)
         raise ConfigError(f"that is not a known model; choose one of: {names}") from None
+
+
+def sharing(name: str) -> tuple[str, ...]:
+    """Return the other models that have the text encoder, tokenizer and VAE of the one `name`d."""
+    root = find_model(name).base or name
+    return tuple(
+        other for other, spec in MODELS.items() if other != name and root in {other, spec.base}
+    )

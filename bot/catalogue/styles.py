@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -52,6 +52,13 @@ def find_style(name: str, own: Iterable[Style] = ()) -> Style | None:
         if wanted in {style.name.casefold(), style.title.casefold()}:
             return style
     return None
+
+
+def offered_styles(own: Sequence[Style], chosen: str | None, room: int) -> list[Style]:
+    """Return what a menu of `room` options has room for: the chosen one before other own ones."""
+    first = [style for style in own if style.name == chosen]
+    first += [style for style in own if style not in first]
+    return [*first[: room - len(BUILT_IN)], *BUILT_IN]
 
 
 def to_values(styles: Iterable[Style]) -> list[dict[str, str]]:

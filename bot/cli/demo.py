@@ -20,7 +20,7 @@ from bot.logs import set_up_logging
 from bot.sandbox.errors import Refusal
 from bot.sandbox.model import Message
 from bot.sandbox.people import Invocation, NoResponse
-from bot.sandbox.server import Sandbox
+from bot.sandbox.server import HOST, Sandbox
 from bot.words import _, speaking
 
 # What the judges of `bench tiny` call right of the toy (tests/process/test_demo.py asks them).
@@ -32,8 +32,8 @@ _PATIENCE_S: Final = 900.0
 
 
 @asynccontextmanager
-async def _open_sandbox(port: int) -> AsyncGenerator[Sandbox]:
-    sandbox = Sandbox(port)
+async def _open_sandbox(port: int, listen: str) -> AsyncGenerator[Sandbox]:
+    sandbox = Sandbox(port, listen=listen)
     try:
         await sandbox.__aenter__()
     except (OSError, OverflowError):
@@ -53,6 +53,7 @@ async def demo(
     data_dir: Path | None,
     *,
     browser: bool = True,
+    listen: str = HOST,
 ) -> None:
     """Run the demo until a signal, or for one picture when `prompt` is given.
 
@@ -63,7 +64,7 @@ async def demo(
     if out is not None and not out.parent.is_dir():
         raise BotError(f"There is no folder {out.parent} to write the picture to.")
     set_up_logging("WARNING" if once else "INFO")
-    async with _open_sandbox(0 if once else port) as sandbox:
+    async with _open_sandbox(0 if once else port, listen) as sandbox:
 
         async def work(app: App) -> None:
             if prompt is not None:
@@ -126,8 +127,8 @@ async def _draw(
     invocation: Invocation = await alice.slash("general", "imagine", prompt=prompt, **given)
     await invocation.response()
     answer = await invocation.answer(_PATIENCE_S)
-    if not answer.embeds:
-        raise BotError(answer.content or "The bot did not answer.")
+    if not answer.controls:
+        raise BotError(answer.text or "The bot did not answer.")
     outcome = await invocation.until(_is_outcome, timeout=_PATIENCE_S)
     job = await app.client.services.queue.job(_job_id(outcome) or "")
     if job is None:
@@ -137,11 +138,10 @@ async def _draw(
 
 
 def _job_id(message: Message) -> str | None:
-    for row in message.components:
-        for item in row.get("components", ()):
-            action, _, job_id = str(item.get("custom_id", "")).partition(":")
-            if action == "reroll":
-                return job_id
+    for item in message.controls:
+        action, _, job_id = str(item.get("custom_id", "")).partition(":")
+        if action == "reroll":
+            return job_id
     return None
 
 

@@ -73,17 +73,13 @@ def download_models(settings: Settings, models: Sequence[ModelSpec], *, drop: bo
         if free < size and not drop:
             _say(
                 f"Together they need {size / 1e9:.0f} GB more at {place.absolute()}, and "
-                f"{free / 1e9:.0f} GB are free: not all of them will fit (--drop needs less)."
+                f"{free / 1e9:.0f} GB are free: not all of them will fit (less without --keep)."
             )
     failed: list[str] = []
     for number, spec in enumerate(wanted, 1):
         _say(f"Model {number} of {len(wanted)}:")
-        # What has no weights cache can drop nothing, and is no reason to be left out.
-        drops = drop and stored_precision(settings, spec) is not None
-        if drop and not drops:
-            _say(f"{spec.name} has no weights cache with these settings: its files are kept.")
         try:
-            _say(download_model(settings, spec, drop=drops, named=True))
+            _say(download_model(settings, spec, drop=drop, named=True))
         except BotError as error:
             failed.append(spec.name)
             sys.stderr.write(f"{spec.name}: {error}\n")
@@ -98,23 +94,35 @@ def download_model(
 ) -> str:
     """Make a model's folder complete; return what to tell.
 
-    With `drop`, each file is packed into the weights cache as it arrives, and deleted. With
-    `named`, the progress says which model it is of. Raises `BotError` with one sentence.
+    With `drop`, each file is packed into the weights cache as it arrives, and deleted; a model that
+    has no cache with these settings keeps its files, and that is said. With `named`, the progress
+    says which model it is of. Raises `BotError` with one sentence.
     """
-    from bot.engine.files.find import ensure  # noqa: PLC0415 - the hub's client takes a moment
+    from bot.engine.files.find import (  # noqa: PLC0415 - the hub's client takes a moment
+        bytes_to_fetch,
+        elsewhere,
+        ensure,
+    )
 
     root, published = settings.image_model_path, spec.published
     name, precision = spec.name, stored_precision(settings, spec)
-    if drop and precision is None:
-        raise BotError(
-            f"Only what the weights cache holds can be dropped, and {name} has none with these "
-            "settings (IMAGE_OFFLOAD, IMAGE_PRECISION): python -m bot download, without --drop."
-        )
+    drop = drop and precision is not None
     size = None
     if published is not None:
-        size = published.download_bytes
+        size = bytes_to_fetch(root, name, precision)
         _say(f"{name}: {size / 1e9:.1f} GB in all, to {root.absolute()}")
+        if others := elsewhere(root, name, precision):
+            _say(f"Its {' and its '.join(others)} are those of {next(iter(others.values()))}.")
         _say(f"Its licence: {published.licence}")
+        if drop:
+            stays = published.cache_bytes / 1e9
+            _say(
+                f"Each file is converted as it arrives and then deleted: {stays:.0f} GB stay, "
+                "IMAGE_PRECISION=bf16, IMAGE_OFFLOAD=stock and another kind of 8 bits would want "
+                "the rest again (--keep keeps it)."
+            )
+        elif precision is None:
+            _say(f"{name} has no weights cache with these settings: its files are kept.")
     # Where bytes arrive and are converted in turns, a rate would say nothing.
     with _progress(None if drop else size, name if named else "") as shown:
         if drop and precision is not None:
@@ -128,7 +136,8 @@ def download_model(
                 root, shown, repository=name, source=settings.model_source, precision=precision
             )
     size = sum(path.stat().st_size for path in files.weights)
-    told = f"{len(files.weights)} files of weights, {size / 1e9:.1f} GB, in {files.folder}"
+    count = "1 file" if len(files.weights) == 1 else f"{len(files.weights)} files"
+    told = f"{count} of weights, {size / 1e9:.1f} GB, in {files.folder}"
     if cached := cache_bytes(settings, spec):
         told += f", and {cached / 1e9:.1f} GB in the weights cache beside them"
     return f"Complete: {told}.{_cache_sentence(settings, spec)}"
@@ -143,7 +152,7 @@ def _cache_sentence(settings: Settings, spec: ModelSpec) -> str:
     return (
         f" The weights cache needs {wanted / 1e9:.0f} GB more there, and {free / 1e9:.0f} GB are "
         "free: until there is room, every start converts the model anew. python -m bot download "
-        "--drop makes it now, and deletes the files that it is made of."
+        "without --keep makes it now, and deletes the files that it is made of."
     )
 
 

@@ -18,27 +18,30 @@ from typing import Final
 from bot import __version__
 from bot.catalogue.lightning import BEST
 from bot.cli import output
+from bot.cli.setup.options import KEEP, KEEP_WORDS, add_setup
 from bot.config.libraries import pass_on
 from bot.engine.confinement.kernel import keep_memory_private
 from bot.errors import BotError, EngineError, StartupError
 from bot.lab.bench.arguments import add_benchmarks
+from bot.machine.program import INSTALLED
 from storage.private_files import make_new_files_private
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78
+DEMO_PORT: Final = 8765
 EXIT_INTERRUPTED: Final = 130
 """What a shell gives a program that SIGINT (2) ended."""
 _FIRST_STEPS: Final = """\
 first steps:
   python -m bot demo        see it, without a token, a graphics card or a download
+  python -m bot setup       ask for what is missing, up to the first picture
   python -m bot doctor      what this machine still lacks
   python -m bot run         the bot itself, with DISCORD_TOKEN in .env
 """
-_PROGRAM: Final = "imagine-bot"  # its name where the package is installed
 
 
 def _parser() -> argparse.ArgumentParser:
-    program = _PROGRAM if Path(sys.argv[0]).stem == _PROGRAM else "python -m bot"
+    program = INSTALLED if Path(sys.argv[0]).stem == INSTALLED else "python -m bot"
     parser = argparse.ArgumentParser(
         prog=program,
         description="A Discord bot that draws with Qwen-Image.",
@@ -47,15 +50,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    add_setup(commands)
     commands.add_parser("run", help="run against Discord, with the settings of .env")
+    commands.add_parser(
+        "start", help="what a container does: run with a token, else the demo on its port"
+    )
     demo = commands.add_parser("demo", help="try everything without a token, in the browser")
     demo.add_argument("--once", metavar="PROMPT", help="do one job, save its picture and exit")
     demo.add_argument("--out", metavar="FILE", type=Path, help="where --once saves the picture")
-    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765)")
+    page = f"port of the page (default {DEMO_PORT})"
+    demo.add_argument("--port", type=int, default=DEMO_PORT, help=page)
     demo.add_argument("--no-open", action="store_true", help="do not open the page in a browser")
     demo.add_argument("--data", metavar="DIR", type=Path, help="data folder (default data/demo)")
     backup = commands.add_parser("backup", help="copy the data folder; the bot may run meanwhile")
-    target = "a new folder (default DATA_DIR/backups/<time>)"
+    target = "a new folder (default BACKUP_DIR/<time>, which is DATA_DIR/backups unless set)"
     backup.add_argument("target", metavar="TARGET", type=Path, nargs="?", help=target)
     backup.add_argument("--images", action="store_true", help="copy the pictures too")
     doctor = commands.add_parser("doctor", help="check the installation; exit code 1 on a problem")
@@ -77,11 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     model = "one model, by its name or a part of it (default: all that are offered)"
     download.add_argument("model", metavar="MODEL", nargs="?", help=model)
     kind = download.add_mutually_exclusive_group()
-    kind.add_argument(
-        "--drop",
-        action="store_true",
-        help="convert each file as it arrives and delete it: needs a third of the disk",
-    )
+    kind.add_argument(KEEP, action="store_true", help=KEEP_WORDS)
+    # What is done anyway now; scripts may still have it.
+    kind.add_argument("--drop", action="store_true", help=argparse.SUPPRESS)
     kind.add_argument(
         "--lightning",
         metavar="STEPS",
@@ -137,12 +143,18 @@ def _run_command(arguments: list[str] | None) -> int:
                 sys.stdout.write(env_example())
             case "run":
                 asyncio.run(_run())
+            case "start":
+                _start()
+            case "setup":
+                from bot.cli.setup.run import setup  # noqa: PLC0415
+
+                return 0 if setup(options) else EXIT_FAILURE
             case "backup":
                 _back_up(options.target, images=options.images)
             case "doctor":
                 return _examine(options)
             case "download":
-                return _download(options.model, options.lightning, drop=options.drop)
+                return _download(options.model, options.lightning, drop=not options.keep)
             case "smoke":
                 return asyncio.run(_smoke(options.model, options.out, full=options.full))
             case "bench":
@@ -162,6 +174,19 @@ def _run_command(arguments: list[str] | None) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_FAILURE
     return 0
+
+
+def _start() -> None:
+    from bot.cli.demo import demo  # noqa: PLC0415
+    from bot.config.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    if settings.discord_token or settings.discord_api_url:
+        asyncio.run(_run())
+        return
+    # The port is published on the host's loopback alone (compose.yaml).
+    everywhere = "0.0.0.0"  # noqa: S104
+    asyncio.run(demo(None, None, DEMO_PORT, None, browser=False, listen=everywhere))
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -187,9 +212,14 @@ def _bench(options: argparse.Namespace) -> int:
 
             figures = asyncio.run(bench_scale(options))
         case "http":
-            from bot.lab.bench.http import bench_http  # noqa: PLC0415
+            if options.load is None:
+                from bot.lab.bench.http import bench_http  # noqa: PLC0415
 
-            figures = asyncio.run(bench_http(options.requests))
+                figures = asyncio.run(bench_http(options.requests))
+            else:
+                from bot.lab.bench.http_load import bench_http_load  # noqa: PLC0415
+
+                figures = asyncio.run(bench_http_load(options.load))
         case "storm" | "soak":
             from bot.lab.bench.storm import run  # noqa: PLC0415
 
@@ -206,6 +236,11 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.simulate import bench_simulate  # noqa: PLC0415
 
             figures = bench_simulate(options)
+        case "tiny" if options.edits or options.language:
+            from bot.lab.bench.tiny_edits import bench_edits, bench_language  # noqa: PLC0415
+
+            figures = asyncio.run(bench_edits(options)) if options.edits else {}
+            figures |= bench_language(options) if options.language else {}
         case "tiny":
             from bot.lab.bench.tiny import bench_tiny  # noqa: PLC0415
 
@@ -263,7 +298,7 @@ async def _smoke(model: str | None, folder: Path, *, full: bool) -> int:
 
 
 def _back_up(target: Path | None, *, images: bool) -> None:
-    from bot.cli.backup import back_up, report  # noqa: PLC0415
+    from bot.archive.backup import back_up, report  # noqa: PLC0415
     from bot.config.settings import load_settings  # noqa: PLC0415
 
     sys.stdout.write(report(back_up(load_settings(), target, images=images), images=images))

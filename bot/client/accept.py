@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -16,24 +17,27 @@ from bot.client.fetch_slots import FetchSlots
 from bot.client.places import category_of, parent_of
 from bot.delivery.acknowledgements import Acknowledgements
 from bot.delivery.errors import FORESEEN
+from bot.delivery.visibility import ShownIn, Visibility
 from bot.domain.job import Job, Origin, Target
 from bot.domain.request import ImageRequest
 from bot.errors import UserError
 from bot.jobs.admission import Submission
 from bot.jobs.compose import shaped_like
 from bot.jobs.queue import JobQueue
-from bot.jobs.with_picture import submit_with_picture
+from bot.jobs.with_picture import holding, submit_with_picture
 from bot.logs import job_context
 from bot.messages.card import Card
+from bot.messages.layout import edit_of, message_of
 from bot.messages.outcome import progress
 from bot.messages.refusals import spoken
 from bot.messages.status import waiting_status
 from bot.pictures.headers import picture_shape
-from bot.words import language
+from bot.words import _, language
 from storage import deliveries
 from storage.clock import TOKEN_S
 from storage.database import Database
 from storage.images import ImageStore
+from storage.input_pictures import GivenInputs
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,22 @@ Sizes = Mapping[str, tuple[int, int]]
 """Widths and heights in pixels, by aspect."""
 PictureSource = Callable[[], Awaitable[bytes]]
 """Fetches the picture that a job starts from; raises `UserError` where it cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The files that a job starts from, and the request as they shape it.
+
+    `preview` is a JPEG that the waiting message shows: how a region was understood.
+    """
+
+    request: ImageRequest
+    given: GivenInputs
+    preview: bytes | None = field(default=None, repr=False)
+
+
+Gather = Callable[[], Awaitable[Gathered]]
+"""Fetches all that a job starts from; raises `UserError` where it cannot be had."""
 
 # Discord gives 3 s for the first response; a deferral that is late by two retries is lost.
 DIRECT_ANSWER_S: Final = 0.7
@@ -93,15 +113,27 @@ def roles_of(interaction: discord.Interaction[Any]) -> frozenset[int]:
 
 
 def message_origin(message: discord.Message) -> Origin:
-    """Return who asked through a direct message."""
+    """Return who asked through a message to the bot, a direct one or in a server's channel."""
     return Origin(
         source_id=f"m{message.id}",
         target=Target.MESSAGE,
         user_id=message.author.id,
         user_name=message.author.display_name,
+        guild_id=message.guild.id if message.guild else None,
         channel_id=message.channel.id,
+        parent_channel_id=parent_of(message.channel),
+        category_id=category_of(message.channel),
         locale=language(),
+        role_ids=author_roles(message),
     )
+
+
+def author_roles(message: discord.Message) -> frozenset[int]:
+    """Return the ids of the roles that a message's author has in its server, if any."""
+    member = message.author
+    if not isinstance(member, discord.Member):
+        return frozenset()
+    return frozenset(role.id for role in member.roles)
 
 
 class Intake:
@@ -114,6 +146,7 @@ class Intake:
         store: ImageStore,
         acknowledgements: Acknowledgements,
         slots: FetchSlots,
+        visibility: Visibility,
         *,
         log_prompts: bool = False,
     ) -> None:
@@ -122,6 +155,7 @@ class Intake:
         self._store = store
         self._acknowledgements = acknowledgements
         self._slots = slots
+        self._visibility = visibility
         self._log_prompts = log_prompts
 
     async def from_interaction(
@@ -132,6 +166,7 @@ class Intake:
         model: str | None = None,
         picture: PictureSource | None = None,
         sizes: Sizes | None = None,
+        gather: Gather | None = None,
     ) -> bool:
         """Accept a command's or button's request; raise `UserError` where it is refused.
 
@@ -139,29 +174,34 @@ class Intake:
         the commit takes less than 0.7 s, so that a refusal can be private; past that the
         interaction is deferred, which accepts nothing yet. `model` draws it (None: the configured
         one). `picture` fetches the picture that the job starts from; of the `sizes`, if any, the
-        request gets that of the picture's shape.
+        request gets that of the picture's shape. `gather` fetches whatever else it starts from.
         """
         origin = interaction_origin(interaction)
+        gather = gather or _of_picture(request, picture, sizes)
         with self._acknowledgements.sending(origin.source_id):
-            task = asyncio.create_task(self._submit(request, origin, model, picture, sizes))
+            task = asyncio.create_task(self._submit(request, origin, model, gather))
             await asyncio.wait({task}, timeout=DIRECT_ANSWER_S)
             if not task.done():
                 await _lenient(
                     partial(interaction.response.defer, thinking=True, ephemeral=request.private)
                 )
             try:
-                submission = await task
+                submission, preview = await task
             except UserError as error:
                 if not interaction.response.is_done():
                     raise
                 # A bot that stops may have closed its client by now.
                 await _lenient(partial(interaction.edit_original_response, content=spoken(error)))
                 return False
-            await self._respond(interaction, submission, request)
+            await self._respond(interaction, submission, request, preview)
             return True
 
     async def _respond(
-        self, interaction: discord.Interaction[Any], submission: Submission, request: ImageRequest
+        self,
+        interaction: discord.Interaction[Any],
+        submission: Submission,
+        request: ImageRequest,
+        preview: bytes | None,
     ) -> None:
         job_id = submission.job.id
         with job_context(job_id):
@@ -170,18 +210,17 @@ class Intake:
                 return
             log.info("accepted for user %d by interaction", submission.job.user_id)
             self._log_prompt(submission.job)
-            card = await self._first_card(submission)
+            card = await self._first_card(submission, preview)
             if interaction.response.is_done():
                 message = await _lenient(
-                    partial(interaction.edit_original_response, embed=card.embed, view=card.view())
+                    partial(interaction.edit_original_response, **edit_of(card))
                 )
                 message_id = message.id if message is not None else None
             else:
                 reply = await _lenient(
                     partial(
                         interaction.response.send_message,
-                        embed=card.embed,
-                        view=card.view(),
+                        **message_of(card),
                         ephemeral=request.private,
                     )
                 )
@@ -193,35 +232,34 @@ class Intake:
             await self._remember(job_id, None, message_id)
 
     async def _submit(
-        self,
-        request: ImageRequest,
-        origin: Origin,
-        model: str | None,
-        picture: PictureSource | None,
-        sizes: Sizes | None,
-    ) -> Submission:
-        """Submit a request, once its input picture is safe on the disk.
+        self, request: ImageRequest, origin: Origin, model: str | None, gather: Gather | None
+    ) -> tuple[Submission, bytes | None]:
+        """Submit a request, once what it starts from is safe on the disk; with its preview.
 
-        A picture is fetched only for a request that is not refused without it. Its shape is what
-        its bytes say: labels that came with it may know nothing of how it is to be turned, and the
-        engine does not see them.
+        That is fetched only for a request that is not refused without it.
         """
-        if picture is None:
-            return await self._queue.submit(request, origin, model=model)
+        if gather is None:
+            return await self._queue.submit(request, origin, model=model), None
         job_id = self._queue.new_job_id()
+        inputs, preview = self._store.inputs, None
 
         async def prepare() -> ImageRequest:
+            nonlocal preview
             async with self._slots.reserve(origin.user_id):
-                data = await picture()
-                shape = await asyncio.to_thread(picture_shape, data) if sizes else None
-                name = await self._store.inputs.keep(job_id, data)
-            shaped = shaped_like(request, shape, sizes) if sizes and shape else request
-            return shaped.with_changes(input_image=name)
+                found = await gather()
+                kept = await inputs.keep(job_id, found.given)
+            place = ShownIn(
+                origin.guild_id, origin.channel_id, origin.parent_channel_id, request.private
+            )
+            looked_at = [(inputs.path(name), sha256) for name, sha256 in kept.pictures]
+            if await self._visibility.require_sources(place, looked_at):
+                preview = found.preview
+            return holding(found.request, kept)
 
-        inputs = self._store.inputs
-        return await submit_with_picture(
+        submission = await submit_with_picture(
             self._queue, inputs, request, origin, prepare, job_id=job_id, model=model
         )
+        return submission, preview
 
     async def from_message(
         self,
@@ -231,23 +269,24 @@ class Intake:
         model: str | None = None,
         picture: PictureSource | None = None,
         sizes: Sizes | None = None,
+        gather: Gather | None = None,
     ) -> None:
-        """Accept a direct message's request, as `from_interaction` does an interaction's."""
+        """Accept a message's request, as `from_interaction` does an interaction's."""
         origin = message_origin(message)
+        gather = gather or _of_picture(request, picture, sizes)
         with self._acknowledgements.sending(origin.source_id):
-            submission = await self._submit(request, origin, model, picture, sizes)
+            submission, preview = await self._submit(request, origin, model, gather)
             with job_context(submission.job.id):
                 if submission.repeated:
                     log.info("the same message came twice; its job stands")
                     return
                 log.info("accepted for user %d by message", submission.job.user_id)
                 self._log_prompt(submission.job)
-                card = await self._first_card(submission)
+                card = await self._first_card(submission, preview)
                 sent = await _lenient(
                     partial(
                         message.channel.send,
-                        embed=card.embed,
-                        view=card.view(),
+                        **message_of(card),
                         nonce=f"{submission.job.id}p",
                         reference=message.to_reference(fail_if_not_exists=False),
                         mention_author=False,
@@ -264,10 +303,15 @@ class Intake:
         if self._log_prompts:
             log.info("prompt: %s", job.request.prompt)
 
-    async def _first_card(self, submission: Submission) -> Card:
+    async def _first_card(self, submission: Submission, preview: bytes | None) -> Card:
         place = await self._queue.standing.place(submission.job.id, _PLACE_PATIENCE_S)
-        status = waiting_status(place, self._queue.control.paused)
-        return progress(submission.job, status, model=self._queue.models.shown(submission.job))
+        start = self._queue.forecast.awaited(submission.job)
+        status = waiting_status(place, self._queue.control.paused, start)
+        shown = self._queue.models.shown(submission.job)
+        if preview is None:
+            return progress(submission.job, status, model=shown)
+        region = _("🖍️ Only the bright part of this preview is redrawn.")
+        return progress(submission.job, f"{status}\n{region}", preview, model=shown)
 
     async def _remember(self, job_id: str, channel_id: int | None, message_id: int | None) -> None:
         if message_id is None:
@@ -284,6 +328,26 @@ class Intake:
         except sqlite3.Error:
             # The job stands; without the id its answer may come as a new message.
             log.exception("the message's id could not be stored")
+
+
+def _of_picture(
+    request: ImageRequest, picture: PictureSource | None, sizes: Sizes | None
+) -> Gather | None:
+    """Return what fetches the one picture that a job starts from, if there is one.
+
+    Its shape is what its bytes say: labels that came with it may know nothing of how it is to be
+    turned, and the engine does not see them.
+    """
+    if picture is None:
+        return None
+
+    async def gather() -> Gathered:
+        data = await picture()
+        shape = await asyncio.to_thread(picture_shape, data) if sizes else None
+        shaped = shaped_like(request, shape, sizes) if sizes and shape else request
+        return Gathered(shaped, GivenInputs(data))
+
+    return gather
 
 
 async def _lenient(call: Callable[[], Awaitable[T]]) -> T | None:

@@ -77,7 +77,10 @@ async def answer_error(interaction: discord.Interaction[Any], error: Exception) 
             interaction, _("This command has changed; reload Discord (Ctrl+R) and try again.")
         )
     elif isinstance(error, app_commands.TransformerError):
-        await reply_privately(interaction, _("One of the options does not fit here."))
+        await reply_privately(
+            interaction,
+            _("One of the options cannot be used here; please check them and try again."),
+        )
     elif reason := refusal(error):
         log.error("a command was refused: %s", error)
         sentence = _("Not done: {reason}. Please try again later.").format(reason=_(reason))

@@ -20,6 +20,8 @@ from bot.words import DEFAULT, _, language_of, mark, speaking
 NAMES: Final = (
     mark("/imagine"),
     mark("/compose"),
+    mark("/edit"),
+    mark("/describe"),
     mark("/queue"),
     mark("/history"),
     mark("/show"),
@@ -92,9 +94,16 @@ NAMES: Final = (
     mark("option:lora"),
     mark("option:lora_strength"),
     mark("option:transparent"),
+    mark("option:draft"),
+    mark("option:enhance"),
     mark("option:after"),
     mark("/model"),
     mark("option:model"),
+    mark("option:instruction"),
+    mark("option:image2"),
+    mark("option:image3"),
+    mark("option:region"),
+    mark("option:pictures"),
 )
 _COMMAND_NAMES: Final = frozenset(
     {TranslationContextLocation.command_name, TranslationContextLocation.group_name}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
@@ -26,17 +27,20 @@ def extension_names() -> list[str]:
     return names
 
 
-async def load_extensions(bot: commands.Bot) -> None:
-    """Load the cogs that are not loaded yet.
+async def load_extensions(bot: commands.Bot, loaded: set[str]) -> None:
+    """Load the cogs that are not among the `loaded`, to which their names are added.
 
+    Each is imported once in a process and added by its `setup`: discord.py's own way runs its code
+    anew for each bot, so that it can be loaded again, which this one never does.
     Their order decides nothing: no two answer the same `custom_id`, and each listens for itself.
     Raises `StartupError` for one without `setup`, and where there are none.
     """
     for name in extension_names():
         # A login that failed half-way is tried again.
-        if name in bot.extensions:
+        if name in loaded:
             continue
-        try:
-            await bot.load_extension(name)
-        except commands.NoEntryPointError as error:
-            raise StartupError(f"The cog {name} has no function setup(bot).") from error
+        setup = getattr(import_module(name), "setup", None)
+        if setup is None:
+            raise StartupError(f"The cog {name} has no function setup(bot).")
+        await setup(bot)
+        loaded.add(name)

@@ -2,23 +2,32 @@
 
 discord.py keeps an open modal in memory and drops what comes back for one that it does not know:
 whoever typed for ten minutes while the bot was updated would lose the text. Here a form's whole
-state is its `custom_id`, `form:name:state`, and a listener finds the class by the name.
+state is its `custom_id`, `form:name:state`, and a listener finds the class by the name. A state
+that is too long for that lies in the database for a day, and the `custom_id` holds its key.
 """
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import discord
 
 from bot.client.bot import ImageBot
+from bot.domain.ids import new_job_id
 from bot.domain.request import PROMPT_LIMIT
+from bot.errors import InvalidRequest
 from bot.messages.discord_limits import CUSTOM_ID_LENGTH
+from bot.words import _
+from storage import form_states
 
 PREFIX: Final = "form"
+KEPT: Final = "~"
+"""What a state in a `custom_id` begins with where the state itself lies in the database."""
 _LINE: Final = 100
 
 
@@ -31,6 +40,20 @@ class FormValues:
     files: Mapping[str, Sequence[discord.Attachment]] = field(
         default_factory=dict[str, Sequence[discord.Attachment]]
     )
+
+
+def menu_field(
+    custom_id: str,
+    label: str,
+    options: Sequence[discord.SelectOption],
+    *,
+    usual: str | None = None,
+) -> discord.ui.Label[Any]:
+    """Return a field to choose one of the options or none, where `usual` says what counts."""
+    menu = discord.ui.Select[Any](
+        custom_id=custom_id, options=list(options), required=False, placeholder=usual
+    )
+    return discord.ui.Label(text=label, component=menu)
 
 
 def text_field(
@@ -54,8 +77,7 @@ class Form(ABC):
     """A form; a subclass names itself (`class Edit(Form, name="edit")`) and shows its fields.
 
     `state` is all that is known when it comes back; it holds no colon that the subclass does not
-    expect. With the name it has to fit into Discord's limit (`CUSTOM_ID_LENGTH`): `fits` says
-    beforehand whether it does.
+    expect, and does not begin with `KEPT`.
     """
 
     name: ClassVar[str]
@@ -67,16 +89,6 @@ class Form(ABC):
 
     def __init__(self, state: str = "") -> None:
         self.state = state
-
-    @property
-    def custom_id(self) -> str:
-        """The form's id, and all its state."""
-        return f"{PREFIX}:{self.name}:{self.state}"
-
-    @property
-    def fits(self) -> bool:
-        """Whether the state is short enough."""
-        return len(self.custom_id) <= CUSTOM_ID_LENGTH
 
     @abstractmethod
     def title(self) -> str:
@@ -94,11 +106,45 @@ class Form(ABC):
 
     async def open(self, interaction: discord.Interaction[Any]) -> None:
         """Show the form; it has to be the interaction's first response."""
-        modal = discord.ui.Modal(title=self.title(), timeout=None, custom_id=self.custom_id)
+        custom_id = f"{PREFIX}:{self.name}:{self.state}"
+        if len(custom_id) > CUSTOM_ID_LENGTH:
+            custom_id = f"{PREFIX}:{self.name}:{await _kept(interaction, self.state)}"
+        modal = discord.ui.Modal(title=self.title(), timeout=None, custom_id=custom_id)
         for item in self.fields():
             modal.add_item(item)
         modal.stop()  # So that discord.py does not keep it in memory.
         await interaction.response.send_modal(modal)
+
+
+async def _kept(interaction: discord.Interaction[Any], state: str) -> str:
+    """Keep a state in the database; return what leads to it."""
+    bot: ImageBot = interaction.client
+    now = time.time()
+    key = new_job_id(now)
+    await bot.services.database.write(
+        partial(form_states.keep, key=key, user_id=interaction.user.id, state=state, now=now),
+        first=True,  # A form cannot be deferred.
+    )
+    return f"{KEPT}{key}"
+
+
+async def state_of(interaction: discord.Interaction[Any], state: str) -> str:
+    """Return the state of a form that came back; raise `InvalidRequest` where it is gone."""
+    if not state.startswith(KEPT):
+        return state
+    bot: ImageBot = interaction.client
+    key = state.removeprefix(KEPT)
+    found = await bot.services.database.read(
+        partial(form_states.find, key=key, user_id=interaction.user.id)
+    )
+    if found is None:
+        raise unreadable()
+    return found
+
+
+def unreadable() -> InvalidRequest:
+    """Return what a form raises whose state cannot be read."""
+    return InvalidRequest(_("This form can no longer be read; please open it anew."))
 
 
 def form_values(interaction: discord.Interaction[Any]) -> FormValues:

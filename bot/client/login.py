@@ -106,8 +106,8 @@ def require_token(settings: Settings) -> None:
         )
     if not token:
         raise StartupError(
-            "DISCORD_TOKEN is missing: copy .env.example to .env and put the bot's token there, "
-            "or try the bot without one with `make demo`."
+            "DISCORD_TOKEN is missing: `python -m bot setup` asks for it and for the rest, and "
+            "`python -m bot demo` needs none."
         )
 
 

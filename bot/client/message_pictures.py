@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import discord
 
 from bot.client.accept import PictureSource
 from bot.client.attachments import Fetcher, check_attachment, may_be_picture, says_picture
 from bot.errors import InvalidRequest
+from bot.messages.components import every
 from bot.words import _
 
 
@@ -82,19 +83,12 @@ def _media(part: discord.Message | discord.MessageSnapshot) -> Iterator[Media]:
         # A link to a picture has it as its thumbnail; other embeds' thumbnails are mere ornaments.
         elif embed.type == "image" and embed.thumbnail.url:
             yield embed.thumbnail
-    for component in part.components:
-        yield from _of_component(component)
-
-
-def _of_component(component: Any) -> Iterator[Media]:
-    match component:
-        case discord.MediaGalleryComponent():
-            yield from (item.media for item in component.items if may_be_picture(item.media))
-        case discord.ThumbnailComponent() | discord.FileComponent():
-            if may_be_picture(component.media):
-                yield component.media
-        case _:
-            for child in getattr(component, "children", None) or ():
-                yield from _of_component(child)
-            if accessory := getattr(component, "accessory", None):
-                yield from _of_component(accessory)
+    for component in every(part.components):
+        match component:
+            case discord.MediaGalleryComponent():
+                yield from (item.media for item in component.items if may_be_picture(item.media))
+            case discord.ThumbnailComponent() | discord.FileComponent():
+                if may_be_picture(component.media):
+                    yield component.media
+            case _:
+                pass

@@ -21,6 +21,7 @@ from bot.delivery.courier import Courier
 from bot.fleet.fleet import Fleet
 from bot.jobs.blocking import Blocks
 from bot.jobs.queue import JobQueue
+from bot.regions.process import RegionFinder
 from bot.rules.preferences import Preferences
 from storage.database import Database
 
@@ -45,6 +46,7 @@ class Services:
     reports: Reports
     fetcher: Fetcher
     fetch_slots: FetchSlots
+    regions: RegionFinder
     cards: CardMaker
     courier: Courier
     intake: Intake

@@ -10,6 +10,7 @@ from bot.client.asking import models_for
 from bot.client.bot import ImageBot
 from bot.messages.names import ASPECT_NAMES, QUALITY_NAMES
 from bot.messages.settings_panel import Panel
+from bot.rules.preferences import UNSET
 
 
 async def panel(
@@ -17,7 +18,7 @@ async def panel(
     bot: ImageBot,
     scope: str,
     *,
-    asks_language: bool = False,
+    asks: str | None = None,
 ) -> Panel:
     """Return the settings of the user, or of the server that the interaction comes from."""
     preferences = bot.services.preferences
@@ -29,7 +30,9 @@ async def panel(
     models = await models_for(interaction, bot)
     known = {quality for spec in models.offered for quality in spec.qualities}
     qualities = {name: title for name, title in QUALITY_NAMES.items() if name in known}
-    return Panel(scope, models, defaults, styles, ASPECT_NAMES, qualities, asks_language)
+    shared = await preferences.guild(interaction.guild_id) if scope == "user" else UNSET
+    spec = models.choose(None, [defaults, shared]).spec if models.allowed else models.offered[0]
+    return Panel(scope, models, defaults, shared, spec, styles, ASPECT_NAMES, qualities, asks)
 
 
 async def show_panel(
@@ -37,10 +40,10 @@ async def show_panel(
     bot: ImageBot,
     scope: str,
     *,
-    asks_language: bool = False,
+    asks: str | None = None,
 ) -> None:
     """Answer with the settings, privately; or renew the message that has the controls."""
-    shown = await panel(interaction, bot, scope, asks_language=asks_language)
+    shown = await panel(interaction, bot, scope, asks=asks)
     if interaction.message is not None and interaction.type is discord.InteractionType.component:
         await interaction.response.edit_message(embed=shown.embed(), view=shown.view())
     else:

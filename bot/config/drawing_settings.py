@@ -194,6 +194,20 @@ class DrawingSettings(AccountSettings):
         "", description="The same for `standard`, which is the default."
     )
     image_quality_high: QualityLevel = Field("", description="The same for `high`.")
+    enhance_instruction: str = Field(
+        "",
+        description=(
+            "Your own instruction for rewriting prompts, in place of the bot's (docs/writing.md); "
+            "what users typed stays material, and quoted text stays to the letter."
+        ),
+    )
+    alt_text: Literal["prompt", "written"] = Field(
+        "prompt",
+        description=(
+            "What screen readers say of a picture: its prompt, or a sentence that the model writes "
+            "about the picture once it is sent."
+        ),
+    )
     image_prompt_suffix: bool = Field(
         False,
         description=(

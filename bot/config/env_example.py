@@ -14,7 +14,7 @@ def env_example() -> str:
     lines = ["# Copy this file to .env. Every line is optional except DISCORD_TOKEN."]
     for name, info in Settings.model_fields.items():
         default: Any = info.examples[0] if info.examples else info.default
-        if default is None or default in (frozenset(), ()):
+        if default is None or default in (frozenset(), (), {}):
             shown = ""
         elif isinstance(default, Path):
             shown = default.as_posix()

@@ -25,6 +25,7 @@ from bot.config.checks import (
     user_ids,
 )
 from bot.config.drawing_settings import DrawingSettings
+from bot.config.key_limits import KeyLimitValues, key_limits, of_known_keys
 from bot.config.levels import model_as_set
 from bot.config.meant import NOT_UTF8, check_encoding, check_libraries, meant
 from bot.config.web_addresses import origins, public_url
@@ -82,7 +83,7 @@ class Settings(DrawingSettings):
         32,
         description=(
             "Jobs that one API key may have waiting or running at once. Keys have these three "
-            "limits instead of a user's."
+            "limits instead of a user's; API_KEYS=none has none of them."
         ),
     )
     limit_key_images_per_day: Annotated[int, Field(ge=0)] = Field(
@@ -108,11 +109,36 @@ class Settings(DrawingSettings):
     retention_days: Annotated[int, Field(ge=0)] = Field(
         0, description="Days that pictures and prompts are kept; 0 keeps them."
     )
+    backup_every_hours: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        24.0,
+        description=(
+            "Hours from one copy of the database to the next, which the bot makes by itself "
+            "(docs/backup.md); 0 makes none."
+        ),
+    )
+    backup_keep: Annotated[int, Field(ge=1)] = Field(
+        7, description="How many of these copies are kept; those made by hand stay."
+    )
+    backup_dir: Path | None = Field(
+        None,
+        description=(
+            "Folder of the copies; DATA_DIR/backups where it is not set. One on another disk "
+            "outlives this one."
+        ),
+    )
+    backup_images: bool = Field(False, description="Copy the pictures too, each time all of them.")
     api_keys: Annotated[InstanceOf[Keys] | None, NoDecode] = Field(
         None,
         description=(
             "Turns the HTTP API on: name:key, several separated by commas (docs/http.md); none "
             "serves anyone, on this machine alone."
+        ),
+    )
+    api_key_limits: Annotated[KeyLimitValues, NoDecode, BeforeValidator(key_limits)] = Field(
+        {},
+        description=(
+            "Limits of single keys instead of LIMIT_KEY_…: name:jobs=8,images=50,seconds=600, "
+            "several keys separated by spaces; 0 for no limit."
         ),
     )
     http_host: str = Field(
@@ -188,6 +214,7 @@ class Settings(DrawingSettings):
     @model_validator(mode="after")
     def _together(self) -> Self:
         no_real_token_elsewhere(self.discord_token, self.discord_api_url)
+        of_known_keys(self.api_key_limits, self.api_keys)
         nobody_else_without_keys(self.api_keys, self.http_host, self.http_origins)
         return self
 
@@ -222,6 +249,11 @@ class Settings(DrawingSettings):
     def images_dir(self) -> Path:
         """The folder of the finished pictures."""
         return self.data_dir / "images"
+
+    @property
+    def backups_dir(self) -> Path:
+        """The folder of the backups."""
+        return self.backup_dir or self.data_dir / "backups"
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final
 
 from bot.delivery.acknowledgements import Acknowledgements
+from bot.delivery.alt_texts import AltTexts
 from bot.delivery.breaker import CircuitBreaker
 from bot.delivery.card_maker import CardMaker
 from bot.delivery.errors import (
@@ -20,14 +21,19 @@ from bot.delivery.errors import (
     RungClosedError,
     is_filtered,
 )
-from bot.delivery.ladder import Ladder, Rung, Sent, rungs
+from bot.delivery.ladder import BY_NEW_MESSAGE, POSTED, Ladder, Rung, Sent, after, rungs
+from bot.delivery.notice import Notices
 from bot.delivery.progress import ProgressEditor
+from bot.delivery.removal import Removals
 from bot.delivery.visibility import DIRECT, ShownIn, why
 from bot.domain.job import DeliveryState, Job
+from bot.domain.request import secrets_of
+from bot.domain.writing import Writing
 from bot.errors import JobNotFound
 from bot.jobs.queue import JobQueue
 from bot.logs import hide, job_context
 from bot.messages.card import Card
+from bot.messages.command_mentions import linked
 from bot.messages.outcome import broken, elsewhere, kept, moved
 from bot.rules.verdicts import Exposure
 from bot.words import _, mark, speak
@@ -71,6 +77,9 @@ class Courier:
         progress: ProgressEditor,
         acknowledgements: Acknowledgements,
         breaker: CircuitBreaker,
+        notices: Notices,
+        removals: Removals,
+        alt_texts: AltTexts,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -81,6 +90,9 @@ class Courier:
         self._progress = progress
         self._acknowledgements = acknowledgements
         self._breaker = breaker
+        self._notices = notices
+        self._removals = removals
+        self._alt_texts = alt_texts
         self._clock = clock
         self._wake = asyncio.Event()
         self._attempted = asyncio.Condition()
@@ -90,6 +102,7 @@ class Courier:
     async def run(self) -> None:
         """Deliver until cancelled; attempts in flight are given a moment to end then."""
         listener = asyncio.create_task(self._listen())
+        removals = asyncio.create_task(self._removals.run())
         try:
             while True:
                 self._wake.clear()
@@ -105,7 +118,8 @@ class Courier:
                     continue
         finally:
             listener.cancel()
-            tasks = [listener, *self._busy.values()]
+            removals.cancel()
+            tasks = [listener, removals, *self._busy.values()]
             _, late = await asyncio.wait(tasks, timeout=_LAST_MOMENT_S)
             for task in late:
                 task.cancel()
@@ -169,16 +183,23 @@ class Courier:
         if job is None or current is None or current.state not in _DUE:
             return
         speak(job.locale)
-        hide(job.request.prompt, job.request.negative_prompt)
-        trail = current.error
-        tired = self._tired(current)
+        hide(*secrets_of(job.request), job.text or "")
+        trail, tired = current.error, _tired(current)
+        if job.request.writes == Writing.ALT:
+            if later := await self._alt_texts.add(current, job, tired):
+                await self._retry(current, noted(trail, Rung.EDIT, str(later)), later.after_s)
+            return
         images = await self._queue.images(job.id)
-        aside = await self._cards.exposure(job, images, ShownIn.of_job(job)) is Exposure.DM
+        exposure = await self._cards.exposure(job, images, ShownIn.of_job(job))
+        aside = exposure is Exposure.DM
         if aside:
             await self._announce(current, elsewhere(job, why(Exposure.DM, images)))
         only = {Rung.DM, Rung.KEPT} if aside else set(Rung)
         intent_at = self._clock()
-        for rung in rungs(current, self._clock(), only=only):
+        wanted = await self._notices.wanted(job, current, intent_at)
+        for rung in rungs(current, intent_at, wanted, only=only):
+            if rung not in only:
+                continue
             intended = await self._database.write(
                 partial(
                     deliveries.intend, job_id=job.id, rung=rung, now=self._clock(), error=trail
@@ -195,42 +216,56 @@ class Courier:
             except RungClosedError as error:
                 trail = noted(trail, rung, str(error))
                 log.info("delivery by %s is closed (%s)", rung, error)
+                only &= after(rung, error)
                 continue
             except RetryLaterError as error:
                 await self._retry(current, noted(trail, rung, str(error)), error.after_s)
                 return
-            stays = await self._database.write(
-                partial(
-                    deliveries.delivered,
-                    job_id=job.id,
-                    now=self._clock(),
-                    channel_id=sent.channel_id,
-                    message_id=sent.message_id,
-                ),
-                first=True,
-            )
-            if not stays:
-                await self._take_back(rung, current, sent)
-                return
-            log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
-            # Its own message was left, now or in an earlier pass, and still says that it waits.
-            if not aside and not _is_own(current, sent):
-                await self._announce(current, moved(job, sent.channel_id, sent.message_id), trail)
+            if await self._record(rung, current, job, sent):
+                await self._notices.send(wanted, rung, job, current, sent)
+                # Its own message was left, now or in an earlier pass, and still says that it waits.
+                if not (aside or rung in BY_NEW_MESSAGE or _is_own(current, sent)):
+                    card = moved(job, sent.channel_id, sent.message_id)
+                    await self._announce(current, card, trail)
+                await self._alt_texts.ask(
+                    *(job, images, sent),
+                    editable=exposure not in {Exposure.DM, Exposure.BLOCK}
+                    and (current.public or rung in POSTED),
+                )
             return
         if tired:
             trail = noted(trail, "given up", tired)
-        sentence = _KEPT_BY_FILTERS if is_filtered(trail or "") else _KEPT
-        if aside:
-            sentence = _KEPT_ASIDE
-        later = await self._announce(current, kept(job, _(sentence)), trail)
-        trying = not tired and self._clock() - intent_at < _ANNOUNCED_FOR_S
-        if later is not None and trying:
+        at_hand = _KEPT_BY_FILTERS if is_filtered(trail or "") else _KEPT
+        later = await self._announce(
+            current, kept(job, linked(_(_KEPT_ASIDE if aside else at_hand))), trail
+        )
+        if later is not None and not tired and self._clock() - intent_at < _ANNOUNCED_FOR_S:
             await self._retry(current, trail or "", later.after_s)
             return
         await self._database.write(
             partial(deliveries.undeliverable, job_id=job.id, error=trail), first=True
         )
         log.info("kept for /show (%s)", trail or "nothing to send to")
+
+    async def _record(self, rung: Rung, delivery: Delivery, job: Job, sent: Sent) -> bool:
+        """Record that the answer is there; tell whether it stays, or was deleted meanwhile."""
+        stays = await self._database.write(
+            partial(
+                deliveries.delivered,
+                job_id=job.id,
+                now=self._clock(),
+                channel_id=sent.channel_id,
+                message_id=sent.message_id,
+                remove=rung in BY_NEW_MESSAGE,
+            ),
+            first=True,
+        )
+        self._removals.wake()
+        if stays:
+            log.info("delivered by %s after %.1f s", rung, self._clock() - job.created_at)
+        else:
+            await self._take_back(rung, delivery, sent)
+        return stays
 
     async def _take_back(self, rung: Rung, delivery: Delivery, sent: Sent) -> None:
         """Delete an answer whose job was deleted while it was sent."""
@@ -258,13 +293,6 @@ class Courier:
             log.exception("the job's message stays as it is")
         return None
 
-    def _tired(self, delivery: Delivery) -> str | None:
-        """Say why nothing more is tried, or None."""
-        broken_down = _unexpected(delivery)[1] >= 2 * _MOST_UNEXPECTED
-        if broken_down or delivery.attempts >= _MOST_ATTEMPTS:
-            return f"after {delivery.attempts} attempts"
-        return None
-
     async def _send(self, rung: Rung, delivery: Delivery, job: Job, intent_at: float) -> Sent:
         async def send(card: Card) -> Sent:
             return await self._ladder.send(rung, delivery, card, intent_at)
@@ -273,7 +301,7 @@ class Courier:
         if faults >= _MOST_UNEXPECTED:
             return await send(broken(job.id, error_id))
         return await self._cards.fitted(
-            job, send, DIRECT if rung is Rung.DM else ShownIn.of_job(job)
+            job, send, DIRECT if rung in {Rung.DIRECT, Rung.DM} else ShownIn.of_job(job)
         )
 
     async def settled(self, job_id: str) -> Delivery:
@@ -331,6 +359,14 @@ class Courier:
             log.exception("the delivery's state could not be written; it stays due")
             # Still counted as busy here, so that a failing disk does not make the loop spin.
             await asyncio.sleep(_FIRST_RETRY_S)
+
+
+def _tired(delivery: Delivery) -> str | None:
+    """Say why nothing more is tried, or None."""
+    broken_down = _unexpected(delivery)[1] >= 2 * _MOST_UNEXPECTED
+    if broken_down or delivery.attempts >= _MOST_ATTEMPTS:
+        return f"after {delivery.attempts} attempts"
+    return None
 
 
 def _is_own(delivery: Delivery, sent: Sent) -> bool:

@@ -27,6 +27,10 @@ class RungClosedError(Exception):
     """This way will not work any more; the next one may."""
 
 
+class UnprovenError(RungClosedError):
+    """This way will not work any more, and an earlier attempt by it may have arrived."""
+
+
 class RetryLaterError(Exception):
     """This way may work later; whether the attempt reached Discord is not known."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import discord
 
 from bot.delivery.errors import RetryLaterError, RungClosedError
 from bot.domain.job import Target
 from bot.messages.card import Card
+from bot.messages.components import custom_ids
 from storage.deliveries import Delivery
 
 # Ten requests; where more was said since, the search proves nothing.
@@ -51,7 +52,7 @@ async def find_answer(
     is too long (an unreadable one comes back empty, without an error).
     """
     if isinstance(channel, discord.PartialMessageable):
-        await _require_history(client, channel.id)
+        await require_history(client, channel.id)
     wanted = card.custom_ids()
     if message_id is not None:
         try:
@@ -73,7 +74,11 @@ async def find_answer(
     return None
 
 
-async def _require_history(client: discord.Client, channel_id: int) -> None:
+async def require_history(client: discord.Client, channel_id: int) -> None:
+    """Raise `RungClosedError` where the bot may not read a channel's history.
+
+    Raises `RetryLaterError` where that is not known yet.
+    """
     channel = client.get_channel(channel_id) or await client.fetch_channel(channel_id)
     if isinstance(channel, discord.abc.PrivateChannel):
         return
@@ -85,12 +90,8 @@ async def _require_history(client: discord.Client, channel_id: int) -> None:
     except discord.ClientException as error:
         raise RetryLaterError("the thread's channel is not known yet") from error
     if not readable:
-        raise RungClosedError("an earlier attempt may have arrived, and the history is closed")
+        raise RungClosedError("the history is closed")
 
 
 def _shows(message: discord.Message, wanted: set[str]) -> bool:
-    for row in message.components:
-        children: list[Any] = getattr(row, "children", [])
-        if any(getattr(item, "custom_id", None) in wanted for item in children):
-            return True
-    return False
+    return not wanted.isdisjoint(custom_ids(message.components))

@@ -57,6 +57,8 @@ class _Shown:
     text: str = ""
     preview: bytes | None = field(default=None, repr=False)
     """The newest small picture of the unfinished result."""
+    first_step: tuple[int, float] | None = None
+    """The first step of this attempt that was heard of, and when, in the loop's own seconds."""
     previews: bool = True
     """Whether Discord takes pictures here."""
     edited_at: float = -inf
@@ -67,6 +69,15 @@ class _Shown:
     @property
     def running(self) -> bool:
         return self.latest is not None
+
+    def left_s(self) -> float | None:
+        """Return how long the steps that are left will take, by those since the first; in s."""
+        if self.latest is None or self.first_step is None:
+            return None
+        first, at = self.first_step
+        if self.latest.step <= first:
+            return None
+        return (self.latest.total - self.latest.step) * (_now() - at) / (self.latest.step - first)
 
     def next_edit_at(self, waiting_pace_s: float) -> float:
         return self.edited_at + (RUNNING_PACE_S if self.running else waiting_pace_s)
@@ -160,6 +171,10 @@ class ProgressEditor:
             if shown.ended:
                 return
             shown.latest = None if update.kind == "queued" else update
+            if update.kind not in {"step", "preview"}:
+                shown.first_step = None
+            elif shown.first_step is None:
+                shown.first_step = update.step, _now()
             if update.preview is not None:
                 shown.preview = update.preview
             elif update.kind in {"queued", "running", "loading"}:
@@ -244,8 +259,11 @@ class ProgressEditor:
     def _text(self, shown: _Shown, place: QueuePlace | None) -> str:
         if shown.latest is not None:
             load_s = self._queue.forecast.load_s if shown.latest.kind == "loading" else None
-            return progress_status(shown.latest, load_s=load_s)
-        return waiting_status(place, self._queue.control.paused) if place is not None else ""
+            return progress_status(shown.latest, load_s=load_s, left_s=shown.left_s())
+        if place is None:
+            return ""
+        start = self._queue.forecast.awaited(shown.job)
+        return waiting_status(place, self._queue.control.paused, start)
 
     async def _edit(self, shown: _Shown) -> None:
         request = shown.job.request

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 import discord
 
 from bot.domain.job import ImageRecord, Job
+from bot.errors import NotAllowed
 from bot.rules.preferences import Preferences
-from bot.rules.verdicts import Exposure, Verdict, is_flagged
+from bot.rules.verdicts import Exposure, ImageCheck, Verdict, is_flagged
 from bot.words import _, mark
+
+log = logging.getLogger(__name__)
 
 _FLAGGED: Final[Mapping[Exposure, str]] = {
     Exposure.SPOILER: mark(
@@ -37,6 +42,16 @@ _UNCHECKED: Final[Mapping[Exposure, str]] = {
         "unchecked pictures here."
     ),
 }
+
+
+_REFUSED: Final = mark(
+    "🚫 Not drawn: the automatic image check takes a picture that this starts from for adult "
+    "content, which this server does not allow here."
+)
+_REFUSED_UNCHECKED: Final = mark(
+    "🚫 Not drawn: the automatic image check did not work, and this server does not allow "
+    "unchecked pictures here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +83,11 @@ class Visibility:
     """Decides by the verdicts, the server's policy and the channel, each as they are now."""
 
     def __init__(
-        self, client: discord.Client, preferences: Preferences, *, checking: bool = False
+        self, client: discord.Client, preferences: Preferences, check: ImageCheck | None = None
     ) -> None:
         self._client = client
         self._preferences = preferences
-        self._checking = checking
+        self._check = check
 
     async def exposure(self, job: Job, images: Sequence[ImageRecord], place: ShownIn) -> Exposure:
         """Return how openly these pictures of a job may be shown in a place.
@@ -87,7 +102,29 @@ class Visibility:
 
     async def shows_unfinished(self, job: Job) -> bool:
         """Tell whether unfinished pictures may be shown: no check has seen them yet."""
-        return not self._checking or await self._chosen(ShownIn.of_job(job)) is Exposure.ALLOW
+        return self._check is None or await self._chosen(ShownIn.of_job(job)) is Exposure.ALLOW
+
+    async def require_sources(self, place: ShownIn, pictures: Sequence[tuple[Path, str]]) -> bool:
+        """Look at what a job starts from, as at results; tell whether it may be shown openly.
+
+        `pictures` are as `ImageCheck` has them. Raises `NotAllowed` where the server blocks them.
+        Where all may be shown, nothing is looked at.
+        """
+        if self._check is None or not pictures:
+            return True
+        chosen = await self._chosen(place)
+        if chosen is Exposure.ALLOW:
+            return True
+        try:
+            verdicts = {one.verdict for one in await self._check.look(pictures)}
+        except Exception:
+            log.exception("the image check failed; the pictures count as not checked")
+            verdicts = {Verdict.FAILED}
+        if verdicts == {Verdict.CLEAR}:
+            return True
+        if chosen is Exposure.BLOCK:
+            raise NotAllowed(_(_REFUSED if Verdict.FLAGGED in verdicts else _REFUSED_UNCHECKED))
+        return False
 
     async def _chosen(self, place: ShownIn) -> Exposure:
         policy = await self._preferences.policy(place.guild_id)

@@ -52,7 +52,8 @@ def token_there(settings: Settings) -> Iterator[Finding]:
             "bot token",
             Level.ERROR,
             "DISCORD_TOKEN is missing",
-            f"copy .env.example to .env; {_MAKE_TOKEN}; or try `make demo`, which needs none",
+            "python -m bot setup asks for it (or: copy .env.example to .env; "
+            f"{_MAKE_TOKEN}); python -m bot demo needs none",
         )
     elif problem := _problem(settings, token):
         text = f"DISCORD_TOKEN cannot be a bot's token: {problem}"

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 from bot.doctor.account import account, token_there
+from bot.doctor.backups import backups
 from bot.doctor.card import graphics_card, pytorch
 from bot.doctor.database import integrity, schema, sqlite_version
 from bot.doctor.disk import data_folder, free_disk, private_files, temporary_files
@@ -78,6 +79,7 @@ CHECKS: Final[dict[str, Entry]] = {
     "SQLite": Entry(sqlite_version),
     "database": Entry(integrity, Depth.USUAL, _HOUR_S),
     "schema": Entry(schema),
+    "backups": Entry(backups, Depth.USUAL, _HOUR_S),
     "pictures": Entry(pictures, Depth.USUAL, _HOUR_S),
     "temporary files": Entry(temporary_files),
     "last engine error": Entry(last_fault),

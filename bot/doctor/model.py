@@ -16,8 +16,10 @@ from bot.engine.files.arrivals import partial_files
 from bot.engine.files.cache_index import CacheIndex
 from bot.engine.files.download import noted_hashes
 from bot.engine.files.find import (
+    bytes_to_fetch,
     cache_indexes,
     cached_precision,
+    elsewhere,
     find,
     holder,
     home,
@@ -65,6 +67,8 @@ def model_files(settings: Settings, spec: ModelSpec) -> Iterator[Finding]:
         text = f"{spec.name}: {len(files)} files, {size / _GB:.1f} GB, "
         if taken := len(taken_files(settings, spec)):
             text += f"and the weights cache, which has {taken} more in it, "
+        if others := shared_parts(settings, spec):
+            text += f"and {' and '.join(others)} of {next(iter(others.values()))}, "
         yield Finding("model files", Level.OK, f"{text}complete in {folder}")
 
 
@@ -162,16 +166,22 @@ def missing_files(settings: Settings, spec: ModelSpec) -> list[Path]:
     return find(settings.image_model_path, spec.name, stored_precision(settings, spec))[1]
 
 
+def shared_parts(settings: Settings, spec: ModelSpec) -> dict[str, str]:
+    """Return the parts that another model's folder has for it, and that model's name."""
+    return elsewhere(settings.image_model_path, spec.name, stored_precision(settings, spec))
+
+
 def _indexes(settings: Settings, spec: ModelSpec) -> dict[str, CacheIndex]:
     return cache_indexes(settings.image_model_path, spec.name, stored_precision(settings, spec))
 
 
 def taken_files(settings: Settings, spec: ModelSpec) -> dict[Path, int]:
     """Return the published files that are gone and in the cache, and how large each was."""
-    published = spec.published
+    published, others = spec.published, shared_parts(settings, spec)
     files = {
         model_home(settings, spec) / network.folder / name: file.size
         for network in (published.networks if published else ())
+        if network.part not in others
         if (index := _indexes(settings, spec).get(network.part)) is not None
         for name, file in index.published.items()
         if file.taken
@@ -203,7 +213,8 @@ def _absent(
             f"{text}, but the hub's cache has it",
             f"set IMAGE_MODEL_PATH={held}, or let the first picture download it again",
         )
-    size = f"about {published.download_bytes / _GB:.0f} GB" if published else "nothing"
+    wanted = bytes_to_fetch(root, name, stored_precision(settings, spec))
+    size = f"about {wanted / _GB:.0f} GB" if published else "nothing"
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "ON", "YES"}
     return Finding(
         "model files",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bot.catalogue.models import ModelSpec
+from bot.catalogue.models import ModelSpec, sharing
 from bot.config.settings import Settings
 from bot.doctor.disk import existing
 from bot.doctor.finding import Finding, Level
@@ -16,11 +16,13 @@ from bot.doctor.model import (
     cache_to_come,
     missing_files,
     model_home,
+    shared_parts,
     stored_precision,
     taken_files,
     weights,
 )
 from bot.engine.files.arrivals import partial_files
+from bot.engine.files.find import bytes_to_fetch
 
 _GB: Final = 1e9
 
@@ -47,8 +49,8 @@ def model_disk(settings: Settings) -> Iterator[Finding]:
             # One published file at a time takes less than compiled code does later.
             least = sum(_least(settings, spec, size) for spec, size in wanted)
             step += (
-                f"; python -m bot download --drop needs {least / _GB:.0f} GB: it keeps no files "
-                "that the weights cache has"
+                f"; python -m bot download needs {least / _GB:.0f} GB: it keeps no files that the "
+                "weights cache has"
             )
         yield Finding("model disk", Level.ERROR, text, step)
 
@@ -58,12 +60,26 @@ def by_disk(
 ) -> list[tuple[Path, list[tuple[ModelSpec, int]]]]:
     """Return each disk's folder with the bytes that models still want there; built-in ones none."""
     disks: dict[int, tuple[Path, list[tuple[ModelSpec, int]]]] = {}
+    counted = set[str]()
     for spec in models:
         if spec.published is not None:
             place = existing(model_home(settings, spec))
             disk = disks.setdefault(place.stat().st_dev, (place, []))
-            disk[1].append((spec, _to_come(settings, spec)))
+            size = _to_come(settings, spec)
+            if not counted.isdisjoint(sharing(spec.name)):
+                size = max(0, size - _shared_to_come(settings, spec))
+            counted.add(spec.name)
+            disk[1].append((spec, size))
     return list(disks.values())
+
+
+def still_needed(settings: Settings, models: Sequence[ModelSpec], *, drop: bool) -> int:
+    """Return the bytes that a download of `models` still needs, on all disks together.
+
+    With `drop`, files that the weights cache holds are not kept beside it.
+    """
+    wanted = [pair for _place, pairs in by_disk(settings, models) for pair in pairs]
+    return sum(_least(settings, spec, size) if drop else size for spec, size in wanted)
 
 
 def _to_come(settings: Settings, spec: ModelSpec) -> int:
@@ -73,8 +89,18 @@ def _to_come(settings: Settings, spec: ModelSpec) -> int:
     files = [*weights(folder, published), *partial_files(folder)]
     there = sum(path.stat().st_size for path in files) + sum(taken_files(settings, spec).values())
     missing = missing_files(settings, spec)
-    wanted = max(0, published.download_bytes - there) if missing else 0
+    precision = stored_precision(settings, spec)
+    all_bytes = bytes_to_fetch(settings.image_model_path, spec.name, precision)
+    wanted = max(0, all_bytes - there) if missing else 0
     return wanted + cache_to_come(settings, spec)
+
+
+def _shared_to_come(settings: Settings, spec: ModelSpec) -> int:
+    """Return the bytes in `_to_come` that come once for all models which share them."""
+    published = spec.published
+    if published is None or not missing_files(settings, spec) or shared_parts(settings, spec):
+        return 0
+    return published.shared_bytes + published.shared_cache_bytes
 
 
 def _least(settings: Settings, spec: ModelSpec, to_come: int) -> int:

@@ -12,6 +12,7 @@ from bot.words import _
 
 SIDES: Final = ("left", "right", "top", "bottom")
 FACTOR_MAX: Final = 4.0
+PIXELS_MAX: Final = SIZE_MAX
 SOURCE_MIN: Final = 64
 """Pixels on a side that are to be left of the source, at least."""
 
@@ -48,11 +49,9 @@ def outpainted(
     with the source in it, one below `smallest` up.
     Raises `InvalidRequest` with a sentence where that cannot be drawn.
     """
-    _check(sides, factor, pixels, largest)
-    added = [_added(length, factor, pixels, sides, pair) for length, pair in _axes(size)]
-    wanted = [length + sum(grown) for length, grown in zip(size, added, strict=True)]
+    wanted, added = _grown(size, sides, factor, pixels)
     scale = min(max(1.0, smallest / min(wanted)), largest / max(wanted))
-    if scale * min(wanted) < smallest:
+    if round(scale * min(wanted), 6) < smallest:
         raise InvalidRequest(
             _(
                 "The enlarged picture would be too long and narrow: its sides have to be from "
@@ -71,11 +70,35 @@ def outpainted(
     return Canvas(across * multiple, down * multiple, place)
 
 
+def enlarged(
+    size: tuple[int, int],
+    sides: Collection[str],
+    *,
+    factor: float | None = None,
+    pixels: int | None = None,
+) -> tuple[float, float]:
+    """Return width and height of the canvas before it is scaled, in the source's pixels.
+
+    Its arguments are those of `outpainted`, and it raises `InvalidRequest` for the same.
+    """
+    (width, height), _each = _grown(size, sides, factor, pixels)
+    return width, height
+
+
+def _grown(
+    size: tuple[int, int], sides: Collection[str], factor: float | None, pixels: int | None
+) -> tuple[list[float], list[tuple[float, float]]]:
+    """Return the canvas's lengths, and what each gains at its beginning and its end."""
+    _check(sides, factor, pixels)
+    added = [_added(length, factor, pixels, sides, pair) for length, pair in _axes(size)]
+    return [length + sum(grown) for length, grown in zip(size, added, strict=True)], added
+
+
 def _axes(size: tuple[int, int]) -> tuple[tuple[int, tuple[str, str]], ...]:
     return (size[0], ("left", "right")), (size[1], ("top", "bottom"))
 
 
-def _check(sides: Collection[str], factor: float | None, pixels: int | None, largest: int) -> None:
+def _check(sides: Collection[str], factor: float | None, pixels: int | None) -> None:
     if not sides or not set(sides) <= set(SIDES):
         raise InvalidRequest(_("Name the sides to enlarge: left, right, top, bottom."))
     if (factor is None) == (pixels is None):
@@ -84,9 +107,9 @@ def _check(sides: Collection[str], factor: float | None, pixels: int | None, lar
         raise InvalidRequest(
             _("The factor must be above 1 and at most {high}.").format(high=f"{FACTOR_MAX:g}")
         )
-    if pixels is not None and not 1 <= pixels <= largest:
+    if pixels is not None and not 1 <= pixels <= PIXELS_MAX:
         raise InvalidRequest(
-            _("The pixels to add must be from 1 to {high}.").format(high=f"{largest:,}")
+            _("The pixels to add must be from 1 to {high}.").format(high=f"{PIXELS_MAX:,}")
         )
 
 

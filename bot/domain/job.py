@@ -143,6 +143,8 @@ class Job:
     """The channel that the job's thread belongs to."""
     deleted_at: float | None = None
     """When its pictures were deleted, at its owner's or a moderator's wish."""
+    text: str | None = None
+    """What was written, where that was asked for and is not deleted."""
     readable: bool = True
     """Whether the stored request could be read; if not, `request` stands in for it."""
 

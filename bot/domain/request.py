@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Self
 
+from bot.domain.writing import EXPECTED_TOKENS, Writing
 from bot.errors import InvalidRequest
 from bot.words import _, mark
 
@@ -23,6 +24,13 @@ COUNT_MAX: Final = 4
 SEED_LIMIT: Final = 2**53
 LORA_STRENGTH_MAX: Final = 4.0
 SHIFT_MAX: Final = 100.0
+REFERENCES_MAX: Final = 10
+"""The most pictures that an edit may refer to; each model says how many it takes."""
+# Of a step's time without references the shares of what grows with the number of tokens, and of
+# attention, which grows with its square (docs/performance.md, a block at 1344x768).
+_BY_TOKENS, _BY_SQUARE = 0.8, 0.2
+_REFERENCE_MEGAPIXELS: Final = 1024 * 1024 / 1e6
+"""The area in which a reference goes through the model, whatever its size."""
 REUSE_MAX: Final = 1.0
 _COMPUTED: Final = 0.7
 """The share of steps that are computed where predictions are used again, as it was measured."""
@@ -85,7 +93,10 @@ class ImageRequest:
 
     Width and height are pixels, `guidance` is the pipeline's `cfg_scale`, `strength` its
     `denoising_strength` (0 to 1, only with `input_image`, the name of a file of this job's).
-    `parent` is the job that this was made from.
+    With `references` it is an edit: the prompt is the instruction, and strength is not used.
+    `references`, `mask` and `input_image` are names of files of this job's; a job with references
+    and a mask has its first reference as its input, too. `parent` is the job that this was made
+    from.
     Raises `InvalidRequest` with a sentence for the user when a value is out of range.
     """
 
@@ -120,6 +131,32 @@ class ImageRequest:
     private: bool = False
     transparent: bool = False
     """Whether the background is to be transparent: the picture has an alpha channel."""
+    references: tuple[str, ...] = ()
+    """The pictures that an edit refers to, in order: the prompt names them by number from 1."""
+    mask: str | None = None
+    """A picture of what of the input is redrawn; what is white in it, or opaque."""
+    mask_inverted: bool = False
+    """Whether the transparent parts of the mask are redrawn instead, as in OpenAI's edits."""
+    place: tuple[int, int, int, int] | None = None
+    """Where the input stays as it is while the picture goes on around it (left, top, width, height
+    in pixels); None: it fills the picture."""
+    flags: str = ""
+    """Midjourney's flags that were read in the prompt and taken out of it, for Details."""
+    enhance: bool = False
+    """Whether the language model rewrites the prompt before it is drawn."""
+    rewritten: str = ""
+    """What is drawn in place of the prompt: what the language model made of it."""
+    unrewritten: str = ""
+    """Why the prompt is drawn as it is all the same (`bot.jobs.rewriting.Reason`)."""
+    writes: str = ""
+    """What is written instead of a picture, a `Writing`; "" draws."""
+    written_with: str | None = None
+    """The model that rewrites the prompt of a picture, which whoever asked may use; None in
+    requests of earlier versions: the one that draws, or else the first that can."""
+    draws_with: str | None = None
+    """The model that is to draw a prompt which is only rewritten first; None: the configured."""
+    parameters: str = ""
+    """What the file of a picture that is described says about how it was made."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Fields written by a newer version, kept so that they survive a downgrade."""
 
@@ -133,6 +170,8 @@ class ImageRequest:
             "negative_prompt",
             _clean_text(self.negative_prompt, mark("negative prompt"), PROMPT_LIMIT),
         )
+        rewritten = _clean_text(self.rewritten, mark("prompt"), PROMPT_LIMIT)
+        object.__setattr__(self, "rewritten", rewritten)
         for name, value in ((mark("width"), self.width), (mark("height"), self.height)):
             if not SIZE_MIN <= value <= SIZE_MAX or value % SIZE_MULTIPLE:
                 raise InvalidRequest(
@@ -170,7 +209,38 @@ class ImageRequest:
             )
         object.__setattr__(self, "guidance", float(self.guidance))
         object.__setattr__(self, "loras", tuple(self.loras))
+        object.__setattr__(self, "references", tuple(self.references))
+        if self.writes:
+            Writing(self.writes)  # `ValueError`: another version's, which this one cannot do.
         self.lora_strengths()
+        self._check_inputs()
+
+    def _check_inputs(self) -> None:
+        if len(self.references) > REFERENCES_MAX:
+            raise InvalidRequest(
+                _("An edit takes at most {high} pictures; {count} came.").format(
+                    high=REFERENCES_MAX, count=len(self.references)
+                )
+            )
+        if self.mask is not None and self.input_image is None:
+            raise InvalidRequest(_("Add the picture under the mask to use a mask."))
+        if self.place is None:
+            return
+        object.__setattr__(self, "place", tuple(self.place))
+        if self.mask is not None:
+            raise InvalidRequest(
+                _("A picture is either enlarged or redrawn under a mask, not both.")
+            )
+        if self.strength not in {None, 1.0}:
+            raise InvalidRequest(
+                _("Strength has no effect when a picture is extended; please leave it out.")
+            )
+        left, top, width, height = self.place
+        inside = 0 <= left <= self.width - width and 0 <= top <= self.height - height
+        if not inside or min(width, height) < 1 or (width, height) == (self.width, self.height):
+            raise InvalidRequest(
+                _("The picture must fit inside the larger one and leave room to draw.")
+            )
 
     def seeds(self) -> tuple[int, ...]:
         """Return the seed of each picture of the batch: (seed + i) mod 2^53."""
@@ -182,11 +252,11 @@ class ImageRequest:
 
     @property
     def full_prompt(self) -> str:
-        """The prompt as it is drawn: the user's words, then what was added.
+        """The prompt as it is drawn: the user's words, rewritten or not, then what was added.
 
         A transparent background is asked for around them.
         """
-        text = ", ".join(text for text in (self.prompt, self.added) if text)
+        text = ", ".join(text for text in (self.rewritten or self.prompt, self.added) if text)
         if not self.transparent:
             return text
         stop = "" if text.endswith((".", "!", "?", "。", "！", "？")) else "."
@@ -206,15 +276,45 @@ class ImageRequest:
         return bool(self.negative_prompt or self.added_negative)
 
     @property
-    def megapixel_steps(self) -> float:
-        """The size of the work: megapixels x steps x pictures.
+    def pictures(self) -> int:
+        """How many pictures are drawn: none where a text is written."""
+        return 0 if self.writes else self.count
 
-        At guidance 1 a step is one pass of the model and counts half: there is nothing to be guided
-        away from. Where predictions are used again, what is usually computed counts.
+    @property
+    def rewriting(self) -> bool:
+        """Whether the prompt is still to be rewritten before it is drawn."""
+        return self.enhance and not (self.writes or self.rewritten or self.unrewritten)
+
+    @property
+    def tokens(self) -> float:
+        """How long what is to be written is expected to be, in tokens; 0 where nothing is."""
+        if self.rewriting:
+            return EXPECTED_TOKENS[Writing.ENHANCE]
+        return EXPECTED_TOKENS[Writing(self.writes)] if self.writes else 0.0
+
+    @property
+    def megapixel_steps(self) -> float:
+        """The size of the work: megapixels x steps x pictures; 0 where a text is written.
+
+        References go through each step beside the picture; a megapixel of theirs counts for more,
+        since everything attends to everything (docs/limits.md has the formula). At guidance 1 a
+        step is one pass of the model and counts half: there is nothing to be guided away from.
+        Where predictions are used again, what is usually computed counts.
         """
+        if self.writes:
+            return 0.0
         passes = 0.5 if self.guidance == GUIDANCE_MIN else 1.0
         passes *= _COMPUTED if self.reuse else 1.0
-        return self.width * self.height / 1e6 * self.steps * self.count * passes
+        own = self.width * self.height / 1e6
+        shown = len(self.references) * _REFERENCE_MEGAPIXELS
+        shown *= _BY_TOKENS + _BY_SQUARE * (2 * own + shown)
+        return (own + shown) * self.steps * self.count * passes
+
+    def without_inputs(self) -> Self:
+        """Return the request without any of its job's files, for a job that has others or none."""
+        return replace(
+            self, input_image=None, references=(), mask=None, mask_inverted=False, place=None
+        )
 
     def with_changes(self, **changes: Any) -> Self:
         """Return a validated copy with some fields replaced."""
@@ -233,3 +333,8 @@ class ImageRequest:
         names = {f.name for f in fields(cls)} - {"extra"}
         known = {name: values.pop(name) for name in list(values) if name in names}
         return cls(**known, extra=values)
+
+
+def secrets_of(request: ImageRequest) -> tuple[str, ...]:
+    """Return all that was typed, and what was made of it: texts that no log may have."""
+    return request.prompt, request.negative_prompt, request.rewritten, request.parameters

@@ -72,11 +72,13 @@ class Activity(StrEnum):
     START = "start"
     LOAD = "load"
     SWITCH = "switch"
+    """To another model, and what a job loads besides of its own: watched as loading."""
     ENCODE = "encode"
     COMPILE = "compile"
     DENOISE = "denoise"
     DECODE = "decode"
     SAVE = "save"
+    WRITE = "write"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class SilenceLimits:
     denoise: float = 300.0
     decode: float = 300.0
     save: float = 60.0
+    write: float = 120.0
     obey: float = 5.0
     cancel: float = 60.0
     whole_load: float = 24 * 3600.0

@@ -22,6 +22,11 @@ class EngineState(StrEnum):
 
 READY: Final = frozenset({EngineState.IDLE, EngineState.BUSY})
 """The states in which a model is loaded."""
+MOST_REFERENCES: Final = 10
+"""Pictures that any model takes as references: those of Qwen-Image-2.1."""
+MOST_TOKENS: Final = 2048
+"""Tokens of a written answer: some 1,500 English words."""
+MOST_TEMPERATURE: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class EngineRequest:
     """One batch to draw. Sizes are in pixels; `seeds` has one entry for each picture.
 
     Picture i is written to `output_dir / f"{i}.png"` with `texts[i]` as its PNG text chunks.
-    Raises `ValueError` where `mask`, `place` and the rest contradict one another.
+    Raises `ValueError` where `mask`, `place`, `references` and the rest contradict one another.
     """
 
     job_id: str
@@ -61,6 +66,11 @@ class EngineRequest:
     place: tuple[int, int, int, int] | None = None
     """Where the input stands in the picture, and is left as it is (left, top, width, height in
     pixels): the picture goes on around it (outpainting). None: it fills the picture."""
+    references: tuple[Path, ...] = ()
+    """Pictures that the prompt, an instruction, speaks of in this order: it is an edit.
+
+    Every picture is drawn after all of them, from noise alone. Where something is to stay as it is,
+    `input_image` is the picture that it stays of, and `mask` or `place` says what."""
     transparent: bool = False
     """Whether the pictures have an alpha channel, and keep that of the input; else both are laid on
     white."""
@@ -70,6 +80,11 @@ class EngineRequest:
     """The most seconds that drawing may take, loading and compiling apart; None: no limit."""
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that no log may have."""
+        return self.prompt, self.negative_prompt
+
+    @property
     def redraws_a_part(self) -> bool:
         """Whether something of the input stays as it is, to the bit."""
         return self.mask is not None or self.place is not None
@@ -77,6 +92,8 @@ class EngineRequest:
     def __post_init__(self) -> None:
         if self.redraws_a_part and self.input_image is None:
             raise ValueError("a mask or a place without an input")
+        if self.references:
+            self._check_references()
         if self.place is None:
             return
         if self.mask is not None:
@@ -87,6 +104,65 @@ class EngineRequest:
         inside = 0 <= left <= self.width - width and 0 <= top <= self.height - height
         if not inside or min(width, height) < 1 or (width, height) == (self.width, self.height):
             raise ValueError("the input's place is not a part of the picture")
+
+    def _check_references(self) -> None:
+        if len(self.references) > MOST_REFERENCES:
+            raise ValueError(f"more than {MOST_REFERENCES} references")
+        if self.strength not in {None, 1.0}:
+            raise ValueError("references and a strength: an edit begins from noise alone")
+        if self.input_image is not None and not self.redraws_a_part:
+            raise ValueError("references and an input of which nothing stays")
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """A text to be written by the model's own text encoder, after `system` and `prompt`.
+
+    It speaks of the pictures `references`, which come before `prompt` in this order. The answer has
+    at most `max_tokens` tokens, and ends when `seconds` of writing are over (None: no such bound).
+    The same `seed` gives the same text at a `temperature` above 0; at 0 the likeliest token is
+    taken each time. Raises `ValueError` for numbers and counts out of range.
+    """
+
+    job_id: str
+    system: str
+    prompt: str
+    references: tuple[Path, ...] = ()
+    max_tokens: int = 400
+    temperature: float = 0.0
+    seed: int = 0
+    seconds: float | None = None
+    model: str | None = None
+    """The model whose encoder writes; None: the one that the engine was started with."""
+    time_limit_s: float | None = None
+    """The most seconds that all of it may take, loading apart, or it fails; None: no limit."""
+
+    def __post_init__(self) -> None:
+        if len(self.references) > MOST_REFERENCES:
+            raise ValueError(f"more than {MOST_REFERENCES} references")
+        if not 1 <= self.max_tokens <= MOST_TOKENS:
+            raise ValueError(f"not 1 to {MOST_TOKENS} tokens")
+        if not 0.0 <= self.temperature <= MOST_TEMPERATURE:
+            raise ValueError(f"no temperature of 0 to {MOST_TEMPERATURE:g}")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Texts that no log may have."""
+        return self.system, self.prompt
+
+
+Request = EngineRequest | WriteRequest
+
+
+class Ending(StrEnum):
+    """Why a written answer ended."""
+
+    STOPPED = "stopped"
+    """The model said that it is complete."""
+    TOKENS = "tokens"
+    """It had as many tokens as it may have."""
+    SECONDS = "seconds"
+    """It had taken as long as it may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,23 +257,33 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """More of a written answer: `text` comes behind what was told, and so far it has `tokens`."""
+
+    text: str = field(repr=False)
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
-    """The batch is complete.
+    """The batch, or the written answer, is complete.
 
     `timings` are seconds by stage (encode, denoise, decode, save, total, and switch where the
-    engine had another model before); `peak_gpu_bytes` is None on the CPU.
+    engine had another model before; of an answer room, encode, write, back); `peak_gpu_bytes` is
+    None on the CPU. `ending` says why an answer ended, None for pictures.
     """
 
     timings: Mapping[str, float]
     peak_gpu_bytes: int | None = None
     card_use: CardUse | None = None
+    ending: Ending | None = None
 
 
-Event = Loading | Loaded | Switched | Compiling | Step | Preview | Picture | Finished
+Event = Loading | Loaded | Switched | Compiling | Step | Preview | Picture | Written | Finished
 
 
 class Engine(Protocol):
-    """Makes pictures, one request at a time."""
+    """Makes pictures and writes texts, one request at a time."""
 
     @property
     def name(self) -> str:
@@ -216,12 +302,14 @@ class Engine(Protocol):
         """
         ...
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+    def generate(self, request: Request) -> AsyncIterator[Event]:
         """Draw a batch: `Loading`*, `Loaded`?, `Step`, `Preview`, `Picture`, and one `Finished`.
 
         Where the engine holds another model, `Loading`* and one `Switched` come before the steps.
         `Compiling` comes before the first step where that has to wait for compiled code.
         A step's preview comes right before or after its `Step`. Jobs wait for one another.
+        Of a `WriteRequest` there are `Written`* in the place of steps, previews and pictures; what
+        cannot be written is an `EngineError` (`REFUSED`).
         Raises `EngineError` when no picture can be made (with `loading` set when the engine's own
         model could not be loaded, or it was closed before; `SWITCH_FAILED` where another could not)
         and `GenerationCancelled` after `cancel`.

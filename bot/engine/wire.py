@@ -10,6 +10,7 @@ from typing import Any, Final
 from bot.engine.frames import Frame, FrameError
 from bot.engine.protocol import (
     CardUse,
+    Ending,
     EngineRequest,
     Event,
     Finished,
@@ -17,11 +18,18 @@ from bot.engine.protocol import (
     Loading,
     Picture,
     Preview,
+    Request,
     Step,
     Switched,
+    WriteRequest,
+    Written,
 )
 from bot.errors import EngineError, EngineErrorKind
 
+GENERATE, WRITE = "generate", "write"
+"""Types of the messages that ask for a job."""
+TYPED: Final = ("prompt", "negative_prompt", "system")
+"""Fields of theirs that no log may have."""
 _TEXT_LIMIT: Final = 200
 _DETAIL_LENGTH: Final = 500
 _SENTENCE_LENGTH: Final = 300
@@ -51,9 +59,51 @@ def request_fields(request: EngineRequest) -> dict[str, Any]:
         "mask": None if request.mask is None else str(request.mask),
         "mask_inverted": request.mask_inverted,
         "place": None if request.place is None else list(request.place),
+        "references": [str(path) for path in request.references],
         "transparent": request.transparent,
         "model": request.model,
     }
+
+
+def write_fields(request: WriteRequest) -> dict[str, Any]:
+    """Return the fields of the `write` message for `request`."""
+    return {
+        "job": request.job_id,
+        "system": request.system,
+        "prompt": request.prompt,
+        "references": [str(path) for path in request.references],
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "seed": request.seed,
+        "seconds": request.seconds,
+        "model": request.model,
+    }
+
+
+def message_of(request: Request) -> tuple[str, dict[str, Any]]:
+    """Return the type and the fields of the message that asks for `request`."""
+    if isinstance(request, WriteRequest):
+        return WRITE, write_fields(request)
+    return GENERATE, request_fields(request)
+
+
+def read_write_request(header: Mapping[str, Any]) -> WriteRequest:
+    """Read what `write_fields` wrote; raise `FrameError` for what is out of range."""
+    seconds = header["seconds"]
+    try:
+        return WriteRequest(
+            job_id=header["job"],
+            system=header["system"],
+            prompt=header["prompt"],
+            references=tuple(map(Path, header["references"])),
+            max_tokens=int(header["max_tokens"]),
+            temperature=float(header["temperature"]),
+            seed=int(header["seed"]),
+            seconds=None if seconds is None else _amount(seconds),
+            model=header["model"],
+        )
+    except ValueError as error:
+        raise FrameError(f"the request has {error}") from error
 
 
 def read_request(header: Mapping[str, Any]) -> EngineRequest:
@@ -85,6 +135,7 @@ def _request(header: Mapping[str, Any]) -> EngineRequest:
         mask=None if header["mask"] is None else Path(header["mask"]),
         mask_inverted=header["mask_inverted"] is True,
         place=None if header["place"] is None else _place(header["place"]),
+        references=tuple(map(Path, header["references"])),
         transparent=header["transparent"] is True,
         model=header["model"],
     )
@@ -127,13 +178,17 @@ def read_event(frame: Frame) -> Event:
                     int(header["width"]),
                     int(header["height"]),
                 )
+            case "written":
+                return Written(str(header["text"]), int(header["tokens"]))
             case "finished":
+                ending = header.get("ending")
                 timings = {str(k): _amount(v) for k, v in dict(header["timings"]).items()}
                 peak = header["peak_gpu_bytes"]
                 return Finished(
                     timings,
                     None if peak is None else int(_amount(peak)),
                     _card_use(header.get("card_use")),
+                    None if ending is None else Ending(ending),
                 )
             case other:
                 raise FrameError(f"the child sent a message of type {other[:40]!r}")

@@ -6,6 +6,8 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
 from bot.catalogue.models import find_model
 from bot.domain.job import ImageRecord, Job
@@ -18,6 +20,10 @@ from storage.images import ImageStore
 from storage.plain_files import UntrustedFileError
 
 log = logging.getLogger(__name__)
+
+
+_INPUT: Final = "input"
+_MASK: Final = "mask"
 
 
 @dataclass(slots=True)
@@ -38,7 +44,22 @@ class Attempt:
     switch_s: float = 0.0
     """What that took, once it has ended, in seconds; 0 where no model was given up for it."""
     pictures: list[Picture] = field(default_factory=list[Picture])
+    written: list[str] = field(default_factory=list[str])
+    """The pieces of a text, as they came."""
+    rewrite_s: float = 0.0
+    """What rewriting its prompt took of the card, without a switch; seconds.
+
+    It is charged by itself, when it is done.
+    """
     finished: Finished | None = None
+
+    def note_loading(self, now: float) -> None:
+        """Note that something is loaded: time counts from its end, and what a switch took.
+
+        A switch is for this job alone. What else is loaded, before anything is done, serves all.
+        """
+        if not (self.switches_to or self.steps):
+            self.began_at = now - self.switch_s
 
 
 def engine_request(
@@ -48,7 +69,7 @@ def engine_request(
 
     Raises `ValueError` if the stored request is damaged.
 
-    Its input is a copy in the job's work folder, which is still to be made.
+    Its files are copies in the job's work folder, which `lend_inputs` makes.
     """
     if not job.readable:
         raise ValueError("the stored request cannot be read")
@@ -65,16 +86,42 @@ def engine_request(
         seeds=request.seeds(),
         output_dir=folder,
         texts=png_texts(job.id, request, model),
-        input_image=folder / "input" if request.input_image else None,
-        strength=request.strength,
+        input_image=folder / _INPUT if request.input_image else None,
+        # An edit begins from noise alone.
+        strength=None if request.references else request.strength,
         loras=request.lora_strengths(),
         shift=request.shift,
         cfg_norm=request.cfg_norm,
         reuse=request.reuse,
+        mask=folder / _MASK if request.mask else None,
+        mask_inverted=request.mask_inverted,
+        place=request.place,
+        references=tuple(
+            folder / f"reference{number}" for number, _ in enumerate(request.references, 1)
+        ),
         transparent=request.transparent,
         model=model,
         time_limit_s=time_limit_s,
     )
+
+
+def lend_inputs(job: Job, store: ImageStore, asked: EngineRequest) -> None:
+    """Copy a job's files to where its engine is asked to look for them. Blocking.
+
+    Raises `OSError`; a file that is gone is none, which the engine tells the user.
+    """
+    request = job.request
+    pairs = [(request.input_image, asked.input_image), (request.mask, asked.mask)]
+    for name, target in pairs:
+        if name is not None and target is not None:
+            store.inputs.lend(job.id, name, target)
+    lend_references(job, store, asked.references)
+
+
+def lend_references(job: Job, store: ImageStore, targets: Sequence[Path]) -> None:
+    """Copy the pictures that a job speaks of to `targets`, one each. As `lend_inputs`."""
+    for name, target in zip(job.request.references, targets, strict=True):
+        store.inputs.lend(job.id, name, target)
 
 
 async def keep(

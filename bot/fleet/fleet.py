@@ -59,6 +59,7 @@ class Fleet:
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
         time_factor: float = 0.0,
+        instruction: str = "",
     ) -> None:
         self._queue = queue
         self._store = store
@@ -69,6 +70,7 @@ class Fleet:
         self._retry_s = retry_s
         self._idle_unload_s = idle_unload_s
         self._time_factor = time_factor
+        self._instruction = instruction
         self._roster = Roster(queue)
         self._dispatcher = Dispatcher(queue, self._roster, retry_s)
         self._second_tries = SecondTries(queue, self._roster, retry_s)
@@ -107,6 +109,7 @@ class Fleet:
             retry_s=self._retry_s,
             idle_unload_s=self._idle_unload_s,
             time_factor=self._time_factor,
+            instruction=self._instruction,
             source=lambda: self._next_for(slot),
             elsewhere=lambda job: self._second_tries.elsewhere(slot, job),
         )

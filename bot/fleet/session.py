@@ -21,11 +21,14 @@ from bot.engine.protocol import (
     Loading,
     Picture,
     Preview,
+    Request,
     Step,
     Switched,
+    WriteRequest,
+    Written,
 )
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
-from bot.fleet.attempt import Attempt, engine_request
+from bot.fleet.attempt import Attempt, engine_request, lend_inputs
 from bot.fleet.obstacles import Obstacles, noted
 from bot.jobs.feed import JobUpdate
 from bot.jobs.queue import JobQueue
@@ -77,23 +80,52 @@ class EngineSession:
         self._retry_s = retry_s
         self._limit_s = limit_s
         self._loading: tuple[str, int] | None = None
+        self._expected: int | None = None
+        """The tokens of the text in hand, by estimate; 0 where a picture follows, None for none."""
 
     async def draw(self, attempt: Attempt) -> None:
         """Have the engine draw; what came of it stands in `attempt`.
 
         Raises `GenerationCancelled`, `EngineError`, or `OSError` where the engine's pipe breaks.
         """
-        # A cancel that was committed right after the claim came too early to be told of.
-        row = await until_stored(lambda: self._queue.job(attempt.job.id), self._retry_s)
-        if row is None or row.cancel_requested_at is not None:
-            raise GenerationCancelled
+        await self._require_wanted(attempt.job.id)
         limit_s = await until_stored(lambda: self._limit_s(attempt.job), self._retry_s)
         model = attempt.job.model or self._queue.model
         request = engine_request(attempt.job, self._store, model, limit_s)
-        if request.input_image is not None:
-            lend = self._store.inputs.lend
-            await asyncio.to_thread(lend, attempt.job.id, request.input_image)
+        if request.input_image is not None or request.references:
+            await asyncio.to_thread(lend_inputs, attempt.job, self._store, request)
         self.loras = frozenset(name for name, _strength in request.loras)
+        await self._ask(attempt, request, model)
+        indices = sorted(picture.index for picture in attempt.pictures)
+        if not attempt.finished or indices != list(range(attempt.job.request.count)):
+            raise EngineError(
+                EngineErrorKind.GARBLED,
+                f"it ended with {len(attempt.pictures)} of {attempt.job.request.count} pictures",
+            )
+
+    async def write(self, attempt: Attempt, request: WriteRequest, *, draws: bool) -> None:
+        """Have the engine write; what came of it stands in `attempt`. Raises as `draw`.
+
+        `draws`: the job is drawn afterwards.
+        """
+        await self._require_wanted(attempt.job.id)
+        attempt.written.clear()
+        self._expected = 0 if draws else round(attempt.job.request.tokens)
+        try:
+            await self._ask(attempt, request, request.model or self._queue.model)
+        finally:
+            self._expected = None
+        if not attempt.finished or attempt.pictures:
+            raise EngineError(EngineErrorKind.GARBLED, "it ended without its text")
+
+    async def _require_wanted(self, job_id: str) -> None:
+        """Raise `GenerationCancelled` where nobody wants the job any more."""
+        # A cancel that was committed right after the claim came too early to be told of.
+        row = await until_stored(lambda: self._queue.job(job_id), self._retry_s)
+        if row is None or row.cancel_requested_at is not None:
+            raise GenerationCancelled
+
+    async def _ask(self, attempt: Attempt, request: Request, model: str) -> None:
         held = self._held = self.model if self._engine.state in READY else None
         self.model, self.switched = model, held not in {None, model}
         attempt.switches_to = model if self.switched else ""
@@ -109,12 +141,6 @@ class EngineSession:
         finally:
             cancelling.cancel()
             self.model = self._held  # It may have been cancelled, or have failed, before a switch.
-        indices = sorted(picture.index for picture in attempt.pictures)
-        if not attempt.finished or indices != list(range(attempt.job.request.count)):
-            raise EngineError(
-                EngineErrorKind.GARBLED,
-                f"it ended with {len(attempt.pictures)} of {attempt.job.request.count} pictures",
-            )
 
     async def _pass_on_cancel(self, job_id: str) -> None:
         await self.cancel_asked.wait()
@@ -130,6 +156,7 @@ class EngineSession:
             case Loading(stage, fraction):
                 self._log_loading(stage, fraction)
                 to = attempt.switches_to
+                attempt.note_loading(self._timer())
                 self._tell(JobUpdate(job_id, "loading", stage=stage, fraction=fraction, model=to))
             case Loaded():
                 self._obstacles.loaded()
@@ -165,6 +192,14 @@ class EngineSession:
             case Finished():
                 attempt.finished = event
                 self.card_use = event.card_use
+            case Written(text, tokens):
+                if self._expected is None:
+                    detail = "it wrote a text instead of pictures"
+                    raise EngineError(EngineErrorKind.GARBLED, detail)
+                attempt.written.append(text)
+                attempt.steps, self._held = tokens, self.model
+                attempt.drawn = min(1.0, tokens / self._expected) if self._expected else 0.0
+                self._tell(JobUpdate(job_id, "writing", tokens, self._expected))
 
     def _log_loading(self, stage: str, fraction: float | None) -> None:
         """Log each stage, and the long ones again every tenth."""

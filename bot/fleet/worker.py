@@ -1,4 +1,4 @@
-"""The worker, the one task that drives an engine: claim a job, draw it, record what came of it."""
+"""The worker, the one task that drives an engine: claim a job, do it, record what came of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from bot.domain.job import ImageRecord, Job
+from bot.domain.request import secrets_of
 from bot.engine.protocol import (
     Engine,
     EngineState,
@@ -22,6 +23,7 @@ from bot.fleet.attempt import Attempt, keep
 from bot.fleet.measured_speed import MeasuredSpeed
 from bot.fleet.obstacles import CRASHES, NOT_LOADED, Obstacles
 from bot.fleet.session import EngineSession
+from bot.fleet.texts import TextWork
 from bot.jobs.queue import JobQueue
 from bot.jobs.schedule import drawn_seconds, time_limit
 from bot.jobs.tasks import being_cancelled, unbroken, until_stored
@@ -49,6 +51,7 @@ _SENTENCES: Final = {
     EngineErrorKind.REFUSED: mark("The model cannot draw this."),
 }
 
+_NOT_WRITTEN: Final = mark("The model failed while it wrote this.")
 _ELSEWHERE: Final = frozenset({EngineErrorKind.REFUSED, EngineErrorKind.SWITCH_FAILED})
 """What the same engine would say again, and another one perhaps would not."""
 
@@ -67,6 +70,7 @@ class GpuWorker:
         retry_s: float = 1.0,
         idle_unload_s: float | None = None,
         time_factor: float = 0.0,
+        instruction: str = "",
         source: Callable[[], Awaitable[Job]] | None = None,
         elsewhere: Callable[[Job], bool] = lambda _job: False,
     ) -> None:
@@ -96,6 +100,15 @@ class GpuWorker:
             retry_s=retry_s,
             limit_s=partial(self._limit_s, time_factor),
         )
+        self._texts = TextWork(
+            queue,
+            store,
+            self.session,
+            timer=timer,
+            retry_s=retry_s,
+            instruction=instruction,
+            time_factor=time_factor,
+        )
 
     @property
     def pausing(self) -> bool:
@@ -122,8 +135,7 @@ class GpuWorker:
             self.current = job
             self.session.cancel_asked.clear()
             try:
-                prompts = (job.request.prompt, job.request.negative_prompt)
-                with job_context(job.id, *prompts), speaking(job.locale):
+                with job_context(job.id, *secrets_of(job.request)), speaking(job.locale):
                     await self._work(job)
             except asyncio.CancelledError:
                 await unbroken(self._queue.commits.give_back_surely(job))
@@ -162,7 +174,8 @@ class GpuWorker:
     async def _work(self, job: Job) -> None:
         attempt = Attempt(job, self._timer())
         try:
-            images = await self._pictures(attempt)
+            text = await self._texts.answer(attempt) if job.request.writes else None
+            images = await self._pictures(attempt) if text is None else []
         except GenerationCancelled:
             # Whoever gives a job up that had a model changed has had the card for that.
             spent_s, drawn = self._spent(attempt) or attempt.switch_s, attempt.drawn
@@ -186,7 +199,8 @@ class GpuWorker:
             if error.kind in CRASHES or self._engine.state is EngineState.STOPPED:
                 self.crashes += 1
                 self.left = job.id
-            sentence = error.spoken() or _(_SENTENCES[error.kind])
+            usual = _NOT_WRITTEN if job.request.writes else _SENTENCES[error.kind]
+            sentence = error.spoken() or _(usual)
             await self._fault(attempt, error.kind, sentence, error.detail)
         except Exception as error:
             if (reason := refusal(error)) and isinstance(error, OSError):
@@ -198,10 +212,11 @@ class GpuWorker:
         else:
             self.crashes = 0
             self._obstacles.cleared()
-            await self._generated(attempt, images)
+            await self._generated(attempt, images, text)
 
     async def _pictures(self, attempt: Attempt) -> list[ImageRecord]:
         try:
+            await self._texts.rewrite(attempt)
             await self.session.draw(attempt)
             try:
                 return await keep(self._store, attempt.job.id, attempt.pictures, self._check)
@@ -211,14 +226,24 @@ class GpuWorker:
         finally:  # Once the outcome is recorded, another engine may draw the job in this folder.
             await unbroken(self._store.clear(attempt.job.id))
 
-    async def _generated(self, attempt: Attempt, images: list[ImageRecord]) -> None:
+    async def _generated(
+        self, attempt: Attempt, images: list[ImageRecord], text: str | None
+    ) -> None:
         assert attempt.finished
-        self._measure(attempt.job, attempt.finished)
-        timings = {"load": attempt.load_s, **attempt.finished.timings}
+        rewrite = {"rewrite": attempt.rewrite_s} if attempt.rewrite_s else {}
+        timings = {**rewrite, **attempt.finished.timings}
+        timings["load"] = attempt.load_s + timings.get("load", 0.0)
+        if text is None:
+            self._measure(attempt.job, attempt.finished)
         peak = attempt.finished.peak_gpu_bytes
         recorded = await self._stored(
             lambda: self._queue.commits.record_generated(
-                attempt.job, images, timings, peak, attempt.job.model or self._queue.model
+                attempt.job,
+                images,
+                timings,
+                peak,
+                attempt.job.model or self._queue.model,
+                text=text,
             )
         )
         if not recorded:

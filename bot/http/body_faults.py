@@ -47,7 +47,7 @@ def fault_of(error: Mapping[str, Any], fields: Collection[str]) -> BodyFault:
     code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
     if kind == "json_invalid":
         return BodyFault("The body is not valid JSON", None, code)
-    if not place and kind in {"missing", "model_attributes_type"}:
+    if not place and kind in {"missing", "model_attributes_type", "model_type"}:
         return BodyFault("The body must be a JSON object", None, code)
     if kind == "extra_forbidden":
         return BodyFault(_unknown(name, fields), name, code)

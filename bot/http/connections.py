@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from typing_extensions import override
@@ -12,8 +13,11 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from bot.http.reading import Reading
+
 _LEAST_SENT: Final = 16 * 1024
 """Bytes that a client has to take of an answer in each `send_s`, while there are as many."""
+_ONCE_MORE_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,10 @@ class WaitingConnections:
     def close_oldest(self) -> bool:
         """Close the connection that has waited longest; return False where none waits.
 
-        One whose client still takes its last answer is left alone.
+        One whose client still takes its last answer is left alone, and one that sent something.
         """
         for connection in self._waiting:
-            if not connection.transport.get_write_buffer_size():
+            if not connection.unread and not connection.transport.get_write_buffer_size():
                 self.discard(connection)
                 connection.transport.abort()
                 return True
@@ -73,14 +77,18 @@ class HttpConnection(H11Protocol):
         app_state: dict[str, Any],
         *,
         waiting: WaitingConnections,
+        reading: Reading,
     ) -> None:
         super().__init__(config, server_state, app_state)
         self._all_waiting = waiting
+        self._reading = reading
         self._limits = waiting.limits
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = 0
         self._begun = False
         """Whether bytes of a request have come, and not all of its headers."""
+        self.unread = False
+        """Whether what has come waits to be read here."""
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -98,7 +106,19 @@ class HttpConnection(H11Protocol):
         if not self._answering and not self._begun:
             self._begun = True
             self._start_timer(self._limits.head_s)
+        # One piece at a time: what else comes, the client's end too, waits in the kernel.
+        self.transport.pause_reading()
+        self.unread = True
+        self._reading.put(partial(self._read, data))
+
+    def _read(self, data: bytes) -> None:
+        self.unread = False
+        if self.transport.is_closing():
+            return
         super().data_received(data)
+        # uvicorn stops reading by itself while too much of a body is unread.
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
 
     @override
     def handle_events(self) -> None:
@@ -162,6 +182,9 @@ class HttpConnection(H11Protocol):
             self._timer = None
 
     def _overdue(self) -> None:
+        if self.unread:  # That is no fault of the client's.
+            self._start_timer(_ONCE_MORE_S)
+            return
         before, left = self._unsent, self.transport.get_write_buffer_size()
         if left and before - left >= min(before, _LEAST_SENT):
             self._start_timer(self._limits.send_s)  # A slow client that reads.

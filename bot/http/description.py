@@ -55,8 +55,9 @@ def page_of(description: Json) -> str:
         f"<title>{title}: the HTTP API</title><style>{_STYLE}</style></head><body>"
         f"<h1>{title} {escape(info['version'])}</h1><p>{_text(info['description'])}</p>"
         "<p>In the examples <code>$API</code> is this page's address without <code>/docs</code>, "
-        "and <code>$KEY</code> a key. For programs the same is at "
-        '<a href="/openapi.json">/openapi.json</a>.</p>'
+        "and <code>$KEY</code> a key. The same with scripts, to try out: "
+        '<a href="docs/swagger">Swagger UI</a>, <a href="docs/redoc">ReDoc</a>; for programs: '
+        '<a href="openapi.json">openapi.json</a>.</p>'
         f"{sections}</body></html>\n"
     )
 

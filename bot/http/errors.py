@@ -7,11 +7,11 @@ import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -27,11 +27,14 @@ from bot.errors import (
 )
 from bot.http.body_faults import fault_of
 from bot.http.openai_schemas import OpenAIBody
+from bot.http.request_ids import request_id
 from bot.http.schemas import GenerateBody
 from bot.rules.refusals import OpenJobsReached, QuotaReached
 from bot.rules.wording import worded
 
 log = logging.getLogger(__name__)
+
+B = TypeVar("B", bound=BaseModel)
 
 OPENAI_PATH: Final = "/v1/"
 RETRY_AFTER_S: Final = 30
@@ -70,6 +73,12 @@ _LONGEST_PATH: Final = 100
 _OPENAI_ENDPOINTS: Final = (
     "There are POST /v1/images/generations, POST /v1/images/edits (a picture to start from) and "
     "GET /v1/models."
+)
+# DALL-E 2's alone, at OpenAI too: the models here draw by words.
+_VARIATIONS: Final = "/v1/images/variations"
+_NO_VARIATIONS: Final = (
+    "a variation has no prompt, and pictures are drawn by one here. Send the picture with a prompt "
+    "to POST /v1/images/edits, with strength to draw over it that far."
 )
 
 
@@ -112,25 +121,26 @@ def worded_for_programs(error: UserError) -> str:
     return worded(error, lambda at: time.strftime("at %Y-%m-%dT%H:%M:%SZ", time.gmtime(round(at))))
 
 
-def problem_of(error: UserError) -> Problem:
-    """Return the answer to what the queue refuses."""
+def problem_of(error: UserError, seconds: int | None = None) -> Problem:
+    """Return the answer to what the queue refuses; `seconds`: after which it may not, if known."""
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 400)
     if isinstance(error, QuotaReached) and error.retry_at is None:
         status = 422  # More than the limit allows in all: it never passes.
     headers: dict[str, str] = {}
     if status == 429:  # noqa: PLR2004
         retry_at = error.retry_at if isinstance(error, LimitReached) else None
-        seconds = _JOB_ENDS_S if retry_at is None else max(1, math.ceil(retry_at - time.time()))
-        headers["Retry-After"] = str(seconds)
+        if retry_at is not None:
+            seconds = max(1, math.ceil(retry_at - time.time()))
+        headers["Retry-After"] = str(seconds or _JOB_ENDS_S)
     elif status == 503:  # noqa: PLR2004
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(seconds or RETRY_AFTER_S)
     return Problem(status, worded_for_programs(error), headers=headers)
 
 
 def unforeseen(error: Exception) -> Problem:
     """Log what nobody foresaw under a short id, and return the answer that names it."""
     short_id = secrets.token_hex(3)
-    log.error("unexpected error %s in a request", short_id, exc_info=error)
+    log.error("unexpected error %s in the request %s", short_id, request_id(), exc_info=error)
     return Problem(500, f"Something went wrong here; the log knows it as {short_id}.")
 
 
@@ -152,14 +162,18 @@ def answer(path: str, problem: Problem) -> Response:
     if problem.job_id or float(headers.get("Retry-After", 0)) > _CLIENTS_WAIT_S:
         # Asking again by itself would only draw it once more, or be refused once more.
         headers["x-should-retry"] = "false"
+    return JSONResponse({"error": openai_error(problem, status)}, status, headers)
+
+
+def openai_error(problem: Problem, status: int) -> dict[str, str | None]:
+    """Return what OpenAI's clients read of a problem that is answered with a status."""
     kind = "server_error" if status >= 500 else "invalid_request_error"  # noqa: PLR2004
-    error = {
-        "message": sentence,
+    return {
+        "message": readable(str(problem.detail)),
         "type": "rate_limit_error" if status == 429 else kind,  # noqa: PLR2004
         "param": None if problem.param is None else readable(problem.param),
         "code": problem.code or _CODES.get(status, "invalid_value"),
     }
-    return JSONResponse({"error": error}, status, headers)
 
 
 def add_error_answers(app: FastAPI) -> None:
@@ -199,6 +213,15 @@ def add_error_answers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
+def validated(schema: type[B], values: object) -> B:
+    """Return a body of a schema; raise `Problem` for what it refuses."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        raise wrong_body(found, schema) from None
+
+
 def wrong_body(errors: Sequence[Mapping[str, Any]], schema: type[BaseModel]) -> Problem:
     """Return the answer to a body that its schema refuses, by pydantic's errors."""
     found = [fault_of(error, schema.model_fields) for error in errors[:_FAULTS]]
@@ -209,6 +232,8 @@ def wrong_body(errors: Sequence[Mapping[str, Any]], schema: type[BaseModel]) -> 
 def _nothing_there(request: Request) -> Problem:
     """Return the answer to a path that no endpoint has, with what there is instead."""
     asked = f"{request.method} {request.url.path[:_LONGEST_PATH]}"
+    if request.url.path == _VARIATIONS:
+        return Problem(404, f"There is no {asked}: {_NO_VARIATIONS}")
     if request.url.path.startswith(OPENAI_PATH):
         return Problem(404, f"There is no {asked}: this server draws pictures. {_OPENAI_ENDPOINTS}")
     return Problem(

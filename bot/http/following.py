@@ -20,6 +20,8 @@ class JobFollower:
         self.closing = asyncio.Event()
         self._queue = queue
         self._followers: dict[str, set[Subscription]] = {}
+        self._watching: dict[Subscription, str] = {}
+        """Those who are told of every move in the queue, and of which job they hear."""
 
     async def run(self) -> None:
         """Pass updates on until cancelled.
@@ -30,20 +32,22 @@ class JobFollower:
         with self._queue.feed.subscribe() as updates:
             async for update in updates:
                 if update.kind == "moved":
-                    for job_id, followers in self._followers.items():
-                        for follower in followers:
-                            follower.put(replace(update, job_id=job_id))
+                    for follower, job_id in self._watching.items():
+                        follower.put(replace(update, job_id=job_id))
                 for follower in self._followers.get(update.job_id, ()):
                     follower.put(update)
 
     @contextmanager
-    def following(self, job_id: str) -> Generator[Subscription]:
-        """Receive the updates of one job until the context ends."""
+    def following(self, job_id: str, *, moves: bool = False) -> Generator[Subscription]:
+        """Receive the updates of one job until the context ends; with `moves` of its place, too."""
         subscription = Subscription()
         self._followers.setdefault(job_id, set()).add(subscription)
+        if moves:
+            self._watching[subscription] = job_id
         try:
             yield subscription
         finally:
+            self._watching.pop(subscription, None)
             left = self._followers[job_id]
             left.discard(subscription)
             if not left:
@@ -71,25 +75,32 @@ class JobFollower:
             closing.cancel()
             news.cancel()
 
-    async def ended(self, job_id: str, seconds: float, request: Request) -> None:
-        """Wait until a job has ended, for at most `seconds`, while client and door are there."""
+    async def ended(self, job_id: str, seconds: float, request: Request) -> bool:
+        """Wait until a job has ended, for at most `seconds`, while client and door are there.
+
+        Returns False where the client hung up before.
+        """
         with self.following(job_id) as follower:
             job = await self._queue.job(job_id)
             if job is None or job.state.final:
-                return
+                return True
 
             async def final() -> None:
                 async for update in follower:
                     if update.kind == "final":
                         return
 
-            async def gone() -> None:
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
-
-            waits = [asyncio.ensure_future(w) for w in (final(), gone(), self.closing.wait())]
+            gone = asyncio.ensure_future(hung_up(request))
+            waits = [gone, *map(asyncio.ensure_future, (final(), self.closing.wait()))]
             try:
                 await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                return not gone.done()
             finally:
                 for wait in waits:
                     wait.cancel()
+
+
+async def hung_up(request: Request) -> None:
+    """Wait until a request's client hangs up; its body has been read by then."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

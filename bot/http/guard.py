@@ -18,11 +18,20 @@ from bot.config.hosts import is_loopback
 from bot.http.errors import Problem, answer, unforeseen
 from bot.http.links import LINK_S, signed_text
 from bot.http.metrics import Metrics
+from bot.http.request_ids import HEADER, begin
+from bot.http.turns import RequestTurn, RequestTurns
 from bot.http.uploads import UPLOAD_LIMIT
+from bot.http.viewers import PATHS
 
 # Both prompts at their longest, each character as an escaped pair of six characters a half.
 BODY_LIMIT: Final = 256 * 1024
-BODY_LIMITS: Final[Mapping[str, int]] = {"/v1/images/edits": UPLOAD_LIMIT}
+BODY_LIMITS: Final[Mapping[str, int]] = dict.fromkeys(
+    (
+        *("/v1/images/edits", "/api/v1/images/generate"),
+        *("/api/v1/images/describe", "/api/v1/prompts/enhance"),
+    ),
+    UPLOAD_LIMIT,
+)
 """Those of the paths that take more."""
 BODY_RATE: Final = 64 * 1024
 """Bytes of a body that give its client a second more: half a megabit a second is a slow line."""
@@ -36,14 +45,17 @@ _HARDENING: Final[Mapping[str, str]] = {
     # A link to a picture opens it without the key.
     "Referrer-Policy": "no-referrer",
 }
-_PUBLIC: Final = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+_PUBLIC: Final = PATHS | {"/healthz", "/readyz", "/docs", "/openapi.json"}
 
 
 class Guard:
     """Lets through what may come in; everything but the public pages needs a key."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, metrics: Metrics, body_s: float) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, metrics: Metrics, turns: RequestTurns, body_s: float
+    ) -> None:
         self._app = app
+        self._turns = turns
         self._body_s = body_s
         self._keys = keys
         self._metrics = metrics
@@ -53,14 +65,18 @@ class Guard:
         """Answer a request."""
         began = time.monotonic()
         status = 0
+        turn = RequestTurn(self._turns)
+        request_id = begin(Headers(scope=scope))
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
+                turn.end()  # What follows may be a stream.
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in _HARDENING.items():
                     headers.setdefault(name, value)
+                headers[HEADER] = request_id
             await send(message)
 
         async def refuse(problem: Problem) -> None:
@@ -72,7 +88,10 @@ class Guard:
                 scope.setdefault("state", {})["caller"] = caller
                 path = scope["path"]
                 limit = BODY_LIMITS.get(path, BODY_LIMIT)
-                await self._app(scope, _bounded(receive, limit, self._body_s), sending)
+                received = _bounded(receive, limit, self._body_s)
+                if caller is not None:
+                    received = await _in_turn(received, turn, scope)
+                await self._app(scope, received, sending)
         except Problem as problem:
             await refuse(problem)
         except Exception as error:  # noqa: BLE001 - what follows would print it with all it quotes
@@ -80,6 +99,7 @@ class Guard:
             if not status:
                 await refuse(unforeseen(error))
         finally:
+            turn.end()
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.request(scope["method"], route, status, time.monotonic() - began)
 
@@ -154,6 +174,30 @@ def _require_this_machine(headers: Headers) -> None:
             host = None
         if not is_loopback(host or ""):
             raise Problem(403, "Without keys only this machine itself is served.")
+
+
+async def _in_turn(receive: Receive, turn: RequestTurn, scope: Scope) -> Receive:
+    """Return a `receive` that begins the turn once the body is there, and ends it at the next call.
+
+    Then the client is waited for: that it hangs up. Without a body the turn begins at once.
+    """
+    headers = Headers(scope=scope)
+    if "transfer-encoding" not in headers and headers.get("content-length", "0") == "0":
+        await turn.begin()
+        return receive
+    whole = False
+
+    async def received() -> Message:
+        nonlocal whole
+        if whole:
+            turn.end()
+        message = await receive()
+        if not whole and not message.get("more_body", False):
+            whole = True
+            await turn.begin()
+        return message
+
+    return received
 
 
 def _bounded(receive: Receive, limit: int, body_s: float) -> Receive:

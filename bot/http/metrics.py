@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -18,6 +20,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from bot.archive.backup import made_at, newest_backup
 from bot.catalogue.models import ModelSpec
 from bot.domain.job import JobState
 from bot.fleet.fleet import Fleet
@@ -33,9 +36,13 @@ _FAST_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 3
 
 
 class Metrics:
-    """The counters of one process; each of `models` has its sizes as labels of their own."""
+    """The counters of one process; each of `models` has its sizes as labels of their own.
 
-    def __init__(self, models: Sequence[ModelSpec]) -> None:
+    `backups` is the folder of the backups.
+    """
+
+    def __init__(self, models: Sequence[ModelSpec], backups: Path) -> None:
+        self._backups = backups
         self._default = models[0].name
         self._sizes = {spec.name: frozenset(spec.sizes.values()) for spec in models}
         self._registry = CollectorRegistry()
@@ -43,6 +50,9 @@ class Metrics:
         self._open = self._gauge("imagebot_jobs_open", "Jobs that wait or run.", "state")
         self._oldest = self._gauge("imagebot_oldest_wait_seconds", "Age of the oldest queued job.")
         self._paused = self._gauge("imagebot_queue_paused", "1 while no job is started.")
+        self._backup_age = self._gauge(
+            "imagebot_backup_age_seconds", "Age of the newest backup; NaN without one."
+        )
         self._latency = self._gauge(
             "imagebot_gateway_latency_seconds", "Heartbeat on Discord's gateway; NaN without one."
         )
@@ -71,6 +81,7 @@ class Metrics:
         )
         self._jobs = self._counter("imagebot_jobs", "Jobs that ended.", "state", "target")
         self._pictures = self._counter("imagebot_pictures", "Pictures drawn.", "model")
+        self._texts = self._counter("imagebot_texts", "Texts written, as jobs.", "model")
         self._failures = self._counter("imagebot_job_failures", "Failed jobs.", "kind")
         self._requests = self._histogram(
             "imagebot_http_request_seconds",
@@ -122,6 +133,9 @@ class Metrics:
         if job.state is not JobState.GENERATED:
             return
         request = job.request
+        if request.writes:
+            self._texts.labels(job.model or self._default).inc()
+            return
         size = (request.width, request.height)
         model = job.model or self._default
         known = size in self._sizes.get(model, ())
@@ -152,6 +166,9 @@ class Metrics:
         self._open.labels("running").set(depth.running)
         self._oldest.set(0 if depth.oldest_at is None else max(0.0, now - depth.oldest_at))
         self._show(fleet)
+        newest = await asyncio.to_thread(newest_backup, self._backups, now)
+        age = math.nan if newest is None else max(0.0, now - made_at(newest))
+        self._backup_age.set(age)
         self._paused.set(queue.control.paused is not None)
         self._latency.set(latency_s if math.isfinite(latency_s) else math.nan)
         return generate_latest(self._registry)

@@ -5,18 +5,19 @@ https://platform.openai.com/docs/api-reference/images/create
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from pydantic import ValidationError
 from starlette.responses import Response
 
 from bot.catalogue.models import ModelSpec
 from bot.http.context import TheCaller, TheContext
-from bot.http.errors import Problem, wrong_body
+from bot.http.errors import Problem, validated
 from bot.http.openai_answers import answered, model_asked, require_drawable
+from bot.http.openai_edits import start_of
 from bot.http.openai_schemas import (
     OpenAIAnswer,
     OpenAIBody,
@@ -25,14 +26,17 @@ from bot.http.openai_schemas import (
     OpenAIModels,
     OpenAIRefusal,
 )
+from bot.http.openai_stream import STREAMED, streamed
+from bot.http.retries import TheRepeat
 from bot.http.schemas import refusals
-from bot.http.submitting import IdempotencyKey, finished, submit
-from bot.http.uploads import form_of, picture_in
-from bot.jobs.compose import DEFAULT_STRENGTH, Asked
+from bot.http.starts import strength_of
+from bot.http.submitting import drawing, finished, submit
+from bot.http.uploads import files_in, form_of, only_one
+from bot.jobs.compose import Asked
 
 router = APIRouter(prefix="/v1", tags=["OpenAI-compatible"])
 
-_REFUSALS: Final = refusals(
+_ANSWERS: Final = STREAMED | refusals(
     *(400, 401, 403, 409, 410, 413, 415, 422, 429, 502, 503, 504), model=OpenAIRefusal
 )
 _SIZE: Final = re.compile(r"(\d{1,4})x(\d{1,4})")
@@ -43,20 +47,22 @@ _QUALITIES: Final = {"low": "fast", "medium": "standard", "high": "high", "hd": 
     "/images/generations",
     summary="Draw pictures",
     response_model=OpenAIAnswer,
-    responses=_REFUSALS,
+    responses=_ANSWERS,
 )
 async def create_images(
     body: OpenAIBody,
     request: Request,
     context: TheContext,
     caller: TheCaller,
-    idempotency_key: IdempotencyKey = None,
+    repeat: TheRepeat,
 ) -> Response:
     """Wait for the pictures and return them as links, base64, or both."""
     model = model_asked(context, body)
     require_drawable(body, context, model)
     asked, size = _asked_by(body), _size_of(body)
-    submission = await submit(context, caller, asked, size, idempotency_key, model=model)
+    submission = await submit(context, caller, asked, size, repeat, model=model, waits=request)
+    if body.stream:
+        return streamed(context, body, submission.job, "image_generation")
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
 
@@ -64,9 +70,17 @@ async def create_images(
 _FORM: Final[dict[str, Any]] = OpenAIEdit.model_json_schema()
 _FORM["properties"] = {
     "image": {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "description": (
+            "PNG, JPEG, WebP or GIF pictures of at most 50 megapixels, and 25 MiB together; how "
+            "many, is the model's."
+        ),
+    },
+    "mask": {
         "type": "string",
         "format": "binary",
-        "description": "A PNG, JPEG, WebP or GIF of at most 25 MiB and 50 megapixels.",
+        "description": "Of the first picture's shape; what is transparent in it is drawn anew.",
     },
     **_FORM["properties"],
 }
@@ -75,9 +89,9 @@ _FORM["required"] = ["image", *_FORM["required"]]
 
 @router.post(
     "/images/edits",
-    summary="Draw pictures that start from one",
+    summary="Edit pictures",
     response_model=OpenAIAnswer,
-    responses=_REFUSALS,
+    responses=_ANSWERS,
     openapi_extra={
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
     },
@@ -86,31 +100,30 @@ async def edit_images(
     request: Request,
     context: TheContext,
     caller: TheCaller,
-    idempotency_key: IdempotencyKey = None,
+    repeat: TheRepeat,
 ) -> Response:
-    """Draw anew over a picture: the prompt says what is to be seen, not what is to be changed."""
+    """Edit pictures by the prompt, within the mask if there is one, by a model that does that.
+
+    With `strength`, or a mask and no such model, the first picture is drawn over instead: the
+    prompt says what is to be seen.
+    """
     async with context.uploads:
         form = await form_of(request)
-        picture = picture_in(form)
-        try:
-            body = OpenAIEdit.model_validate(form.texts)
-        except ValidationError as error:
-            found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
-            raise wrong_body(found, OpenAIEdit) from None
+        images, masks = files_in(form, "image", "mask")
+        body = validated(OpenAIEdit, form.texts)
         model = model_asked(context, body)
-        require_drawable(body, context, model)
-        strength = DEFAULT_STRENGTH if body.strength is None else body.strength
+        start = await asyncio.to_thread(
+            start_of, context, body, model, images, only_one("mask", masks)
+        )
+        require_drawable(body, context, drawing(context, model, start).name)
+        strength = strength_of(body.strength, start)
         asked = replace(_asked_by(body), strength=strength)
         submission = await submit(
-            context,
-            caller,
-            asked,
-            _size_of(body),
-            idempotency_key,
-            model=model,
-            picture=picture,
+            context, caller, asked, _size_of(body), repeat, model=model, start=start
         )
-    del form, picture  # It lies on the disk, and the wait is long.
+    del form, images, masks, start  # They lie on the disk, and the wait is long.
+    if body.stream:
+        return streamed(context, body, submission.job, "image_edit")
     job = await finished(context, submission, request)
     return await answered(context, caller, request, body, job)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
@@ -13,8 +13,9 @@ from bot.config.api_keys import Caller
 from bot.domain.job import ImageRecord, Job, JobState
 from bot.http.context import ApiContext
 from bot.http.errors import Problem
+from bot.http.job_views import usage_of
 from bot.http.links import signed_path
-from bot.http.openai_schemas import OpenAIBody
+from bot.http.openai_schemas import OpenAIBody, OpenAIUsage
 from bot.http.submitting import files_of, images_of
 from bot.jobs.compose import no_transparency
 from bot.pictures.reencoded import reencoded
@@ -31,6 +32,8 @@ _BASE64_FIELDS: Final = frozenset(
     | {"partial_images"}
 )
 _WHOLE_QUALITY: Final = 100
+# What the answer calls each quality; steps and guidance of one's own do not change the name.
+_QUALITY_NAMES: Final = {"low": "low", "high": "high", "hd": "high"}
 
 
 def fields_for(body: OpenAIBody) -> frozenset[PictureField]:
@@ -70,9 +73,11 @@ def require_drawable(body: OpenAIBody, context: ApiContext, model: str | None) -
 
     `model` is the name of the one that is to draw, None the default.
     """
-    if body.stream:
+    if body.stream and body.response_format == "url":
         raise Problem(
-            422, 'The pictures are not streamed: leave "stream" out, or send false.', param="stream"
+            422,
+            'Streamed pictures come as base64: leave "response_format" out, or send "b64_json".',
+            param="response_format",
         )
     kind = body.output_format or "png"
     if body.background == "transparent":
@@ -110,34 +115,59 @@ async def answered(
 ) -> Response:
     """Return the pictures of a job; raise `Problem` for one that is not drawn yet."""
     if job.state is not JobState.GENERATED:
-        raise Problem(
-            504,
-            f"Not drawn yet; the job {job.id} goes on: GET /api/v1/jobs/{job.id}",
-            job_id=job.id,
-        )
-    wanted, kind = fields_for(body), body.output_format or "png"
-    quality = _WHOLE_QUALITY if body.output_compression is None else body.output_compression
+        raise still_drawn(job)
+    wanted, described = fields_for(body), await description_of(context, body, job)
     base = context.public_url or str(request.base_url).rstrip("/")
     images = await images_of(context, job)
     files = await files_of(context, images) if "b64_json" in wanted else [None] * len(images)
 
     def one(image: ImageRecord, file: bytes | None) -> dict[str, str | None]:
         url = base + signed_path(caller, job.id, image.position) if "url" in wanted else None
-        if file is not None and kind != "png":
-            file = reencoded(file, kind, quality)
-        text = None if file is None else base64.b64encode(file).decode()
-        return {"url": url, "b64_json": text}
+        return {"url": url, "b64_json": None if file is None else encoded(body, file)}
 
     def encode() -> Response:
         return JSONResponse(
             {
                 "created": int(job.finished_at or job.created_at),
                 "data": [one(*pair) for pair in zip(images, files, strict=True)],
-                "background": "transparent" if job.request.transparent else "opaque",
-                "output_format": kind,
-                "size": f"{job.request.width}x{job.request.height}",
+                **described,
             },
             headers={"X-Job-Id": job.id},
         )
 
     return await asyncio.to_thread(encode)
+
+
+def still_drawn(job: Job) -> Problem:
+    """Return the answer about a job that has not ended within the wait."""
+    sentence = f"Not drawn yet; the job {job.id} goes on: GET /api/v1/jobs/{job.id}"
+    return Problem(504, sentence, job_id=job.id)
+
+
+def encoded(body: OpenAIBody, file: bytes) -> str:
+    """Return a PNG in the kind of file that was asked for, as base64. Blocking."""
+    kind = body.output_format or "png"
+    if kind != "png":
+        quality = body.output_compression
+        file = reencoded(file, kind, _WHOLE_QUALITY if quality is None else quality)
+    return base64.b64encode(file).decode()
+
+
+async def description_of(context: ApiContext, body: OpenAIBody, job: Job) -> dict[str, Any]:
+    """Return what is said of a job's pictures beside them."""
+    usage = await usage_of(context, job)
+    return {
+        **asked_of(body, job),
+        "seed": job.request.seed,
+        "usage": OpenAIUsage(gpu_seconds=usage.gpu_seconds).model_dump(),
+    }
+
+
+def asked_of(body: OpenAIBody, job: Job) -> dict[str, str]:
+    """Return what is known of a job's pictures before they are drawn."""
+    return {
+        "background": "transparent" if job.request.transparent else "opaque",
+        "output_format": body.output_format or "png",
+        "size": f"{job.request.width}x{job.request.height}",
+        "quality": _QUALITY_NAMES.get(body.quality or "", "medium"),
+    }

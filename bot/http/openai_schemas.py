@@ -19,6 +19,7 @@ from bot.http.schemas import (
     Seed,
     Steps,
     Strength,
+    Usage,
 )
 
 
@@ -66,11 +67,14 @@ class OpenAIBody(BaseModel):
         None,
         description="transparent: where the model can, as png or webp; opaque if left out.",
     )
-    stream: bool | None = Field(None, description="true is refused: nothing is streamed.")
+    stream: bool | None = Field(
+        None,
+        description="true: server-sent events, with the unfinished pictures that were asked for.",
+    )
     # What changes nothing of a picture here, and is sent by OpenAI's clients.
     moderation: Literal["auto", "low"] | None = Field(None, description="Has no effect.")
     partial_images: Annotated[int, Field(ge=0, le=3)] | None = Field(
-        None, description="Has no effect: nothing is streamed."
+        None, description="With `stream`: how many unfinished pictures come at most; 0 if left out."
     )
     style: Literal["vivid", "natural"] | None = Field(None, description="Has no effect.")
     user: str | None = Field(None, description="Has no effect.")
@@ -86,10 +90,13 @@ class OpenAIBody(BaseModel):
 class OpenAIEdit(OpenAIBody):
     """The fields of OpenAI's form that come beside its picture."""
 
-    input_fidelity: Literal["low", "high"] | None = Field(None, description="Has no effect.")
+    input_fidelity: Literal["low", "high"] | None = Field(
+        None, description="high is what pictures are always read with; low is refused."
+    )
+    style: Literal["vivid", "natural"] | None = Field(None, description="Refused: no edit has it.")
     strength: Strength | None = Field(
         None,
-        description="How far the picture is drawn anew, 0.6 if left out; not OpenAI's.",
+        description="Not OpenAI's: with it one picture is drawn over, so far, instead of edited.",
     )
 
 
@@ -100,14 +107,28 @@ class OpenAIPicture(BaseModel):
     b64_json: str | None = None
 
 
+class OpenAIUsage(Usage):
+    """What a job took. Tokens, which strict clients read, are none: nothing is counted in them."""
+
+    input_tokens: Literal[0] = 0
+    input_tokens_details: dict[str, int] = Field(
+        default_factory=lambda: {"image_tokens": 0, "text_tokens": 0}
+    )
+    output_tokens: Literal[0] = 0
+    total_tokens: Literal[0] = 0
+
+
 class OpenAIAnswer(BaseModel):
-    """OpenAI's answer."""
+    """OpenAI's answer, and the seed, which is not OpenAI's: picture i has the seed plus i."""
 
     created: int
     data: list[OpenAIPicture]
     background: Literal["opaque", "transparent"]
     output_format: Literal["png", "jpeg", "webp"]
     size: str
+    quality: Literal["low", "medium", "high"]
+    seed: int
+    usage: OpenAIUsage
 
 
 class OpenAIModel(BaseModel):

@@ -15,7 +15,7 @@ _METHODS: Final = ("DELETE", "GET", "HEAD", "POST")
 # What pages may read of an answer besides the body.
 _EXPOSED: Final = (
     *("Content-Disposition", "ETag", "Location", "Retry-After", "WWW-Authenticate"),
-    *("X-Job-Id", "x-should-retry"),
+    *("X-Job-Id", "X-Request-Id", "x-should-retry"),
 )
 _PREFLIGHT_S: Final = 7200
 """How long a browser remembers what it may send; Chromium's longest."""

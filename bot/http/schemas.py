@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from bot.catalogue.loras import STRENGTH_MAX
+from bot.domain.canvas import FACTOR_MAX, PIXELS_MAX, SIDES
 from bot.domain.request import (
     COUNT_MAX,
     GUIDANCE_MAX,
     GUIDANCE_MIN,
     PROMPT_LIMIT,
+    REFERENCES_MAX,
     SEED_LIMIT,
     SIZE_MAX,
     SIZE_MIN,
@@ -34,10 +36,13 @@ _GENERATED: Final[JsonDict] = {
     "height": 768,
     "seed": 12345,
     "num_inference_steps": 40,
+    "format": "png",
+    "usage": {"gpu_seconds": 21.4},
 }
 _JOB_ID: Final = "01hqz3v8k2m4n6p8r0"
 _JOB: Final[JsonDict] = {
     "id": _JOB_ID,
+    "kind": "picture",
     "state": "queued",
     "model": "Qwen/Qwen-Image",
     "width": 1344,
@@ -54,7 +59,10 @@ _JOB: Final[JsonDict] = {
     "step": 0,
     "stage": None,
     "error": None,
+    "usage": {"gpu_seconds": 0.0},
     "images": [],
+    "text": None,
+    "revised_prompt": None,
     "status_url": f"/api/v1/jobs/{_JOB_ID}",
     "events_url": f"/api/v1/jobs/{_JOB_ID}/events",
 }
@@ -68,6 +76,10 @@ NegativePrompt = Annotated[str, Field(max_length=PROMPT_LIMIT)]
 Strength = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Steps = Annotated[int, Field(ge=1, le=STEPS_MAX)]
 Guidance = Annotated[float, Field(ge=GUIDANCE_MIN, le=GUIDANCE_MAX, allow_inf_nan=False)]
+ALL_SIDES: Final = "all"
+OUTPAINT_FACTOR: Final = 1.5
+_SIDE: Final = "|".join(SIDES)
+Sides = Annotated[str, Field(pattern=rf"^({ALL_SIDES}|({_SIDE})(,({_SIDE})){{0,3}})$")]
 ModelName = Annotated[str, Field(min_length=1, max_length=100)]
 
 
@@ -108,9 +120,68 @@ class GenerateBody(BaseModel):
     lora_strength: LoraStrength | None = Field(
         None, description="How strongly; else as GET /api/v1/loras says."
     )
+    enhance: bool = Field(
+        False,
+        description=(
+            "Have the model rewrite the prompt before it is drawn, as POST /api/v1/prompts/enhance "
+            "does; it is drawn as it was sent where nothing of use was written."
+        ),
+    )
     transparent: bool | None = Field(
         None, description="A transparent background, where the model can draw one."
     )
+    image: str | None = Field(
+        None,
+        description=(
+            "A picture to draw over, as base64 or a data URL: PNG, JPEG, WebP or GIF, at most 25 "
+            "MiB and 50 megapixels. The prompt says what is to be seen."
+        ),
+    )
+    strength: Strength | None = Field(
+        None, description="How far `image` is drawn anew; 0.6 if left out, 1 under a mask."
+    )
+    references: Annotated[list[str], Field(max_length=REFERENCES_MAX)] = Field(
+        [],
+        description=(
+            "Pictures to edit, like `image`: the prompt is the instruction, and names them by "
+            "number from 1. How many are possible is the model's; without `model` the first "
+            "offered one that edits draws. Without a size the picture has the first one's shape."
+        ),
+    )
+    mask: str | None = Field(
+        None,
+        description=(
+            "A picture over `image`, or over the first of the `references`: what is white in it, "
+            "or opaque, is drawn anew, and the rest stays as it is."
+        ),
+    )
+    mask_inverted: bool = Field(
+        False, description="Draw anew what is transparent in the mask instead, as with OpenAI."
+    )
+    outpaint: Sides | None = Field(
+        None,
+        description=(
+            "Sides on which the picture goes on, such as `left,right`, or `all`: `image`, or the "
+            "first of the `references`, stays as it is, and what lies around it is drawn. The size "
+            "follows from it, with about the area of the model's default size."
+        ),
+    )
+    outpaint_factor: Annotated[float, Field(gt=1, le=FACTOR_MAX)] | None = Field(
+        None,
+        description=(
+            "How many times as wide and as high it becomes where it goes on; "
+            f"{OUTPAINT_FACTOR:g} if left out."
+        ),
+    )
+    outpaint_pixels: Annotated[int, Field(ge=1, le=PIXELS_MAX)] | None = Field(
+        None, description="Instead of the factor: pixels of the picture to add on each side."
+    )
+
+
+class GenerateForm(GenerateBody):
+    """The same as the fields of a form, which are text; its files are the pictures."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
 
 
 class LoraView(BaseModel):
@@ -127,8 +198,20 @@ class LoraView(BaseModel):
     trigger_words: str
 
 
+class Usage(BaseModel):
+    """What a job took: seconds of the graphics card, failed attempts among them.
+
+    Null for jobs of more than a week ago, where the ledger has forgotten them.
+    """
+
+    gpu_seconds: float | None
+
+
 class Generated(BaseModel):
-    """The finished picture. `image_urls` is there where several were asked for."""
+    """The finished picture. `image_urls` is there where several were asked for.
+
+    `revised_prompt` is there where it was drawn from a rewritten prompt.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [_GENERATED]})
 
@@ -138,7 +221,10 @@ class Generated(BaseModel):
     height: int
     seed: int
     num_inference_steps: int
+    format: Literal["png"]
+    usage: Usage
     image_urls: list[str] | None = None
+    revised_prompt: str | None = None
 
 
 class PictureView(BaseModel):
@@ -159,6 +245,7 @@ class JobView(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_JOB]})
 
     id: str
+    kind: Literal["picture", "text"]
     state: Literal["queued", "running", "generated", "failed", "cancelled"]
     model: str
     width: int
@@ -177,9 +264,24 @@ class JobView(BaseModel):
         description="While the model is being loaded: what is, or why it cannot be; else null."
     )
     error: str | None
+    usage: Usage
     images: list[PictureView]
+    text: str | None = Field(description="What was written, of a job that writes.")
+    revised_prompt: str | None = Field(
+        description="The rewritten prompt that it is drawn from; null where there is none."
+    )
     status_url: str
     events_url: str
+
+
+class JobsPage(BaseModel):
+    """Jobs of a key, newest first."""
+
+    jobs: list[JobView]
+    next: str | None = Field(
+        description="What `before` has to be for the next page; null at the end. A page may be "
+        "short, or empty, and not the last."
+    )
 
 
 class Refusal(BaseModel):

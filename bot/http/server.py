@@ -14,17 +14,20 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from typing_extensions import override
 
 from bot import __version__
 from bot.errors import StartupError
-from bot.http import health, images, jobs, openai, pages
+from bot.http import health, images, job_events, jobs, openai, pages, viewers, writing
 from bot.http.connections import HttpConnection, TimeLimits, WaitingConnections
 from bot.http.context import BEARER, ApiContext
 from bot.http.errors import add_error_answers
 from bot.http.guard import Guard
 from bot.http.origins import open_to
 from bot.http.readiness import DatabaseCheck
+from bot.http.reading import Reading
+from bot.http.turns import RequestTurns
 from bot.machine.acceptor import Acceptor, Serving
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,11 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _operation_id(route: APIRoute) -> str:
+    """Return the name that generated clients give the call; FastAPI's own has the path in it."""
+    return route.name
+
+
 def build_app(context: ApiContext) -> FastAPI:
     """Return the application without its guard."""
     app = FastAPI(
@@ -61,14 +69,17 @@ def build_app(context: ApiContext) -> FastAPI:
         servers=[{"url": context.public_url}] if context.public_url else None,
         # Served by bot/http/pages.py.
         openapi_url=None,
+        generate_unique_id_function=_operation_id,
     )
     app.state.context = context
     app.state.pages = pages.Pages(app)
     app.state.database_check = DatabaseCheck(context.database)
-    for router in (images.router, jobs.router, openai.router):
+    routers = (images.router, writing.router, jobs.router, job_events.router, openai.router)
+    for router in routers:
         app.include_router(router, dependencies=[BEARER])
     app.include_router(health.router)
     app.include_router(pages.router)
+    app.include_router(viewers.router)
     add_error_answers(app)
     return app
 
@@ -113,10 +124,17 @@ class HttpDoor:
         self._acceptor = Acceptor("the HTTP API", listener, most)
         limits = limits or TimeLimits()
         self._waiting = WaitingConnections(limits)
+        self._reading = Reading(context.first)
         self._server = _Server(
             uvicorn.Config(
                 open_to(
-                    Guard(build_app(context), context.keys, context.metrics, limits.body_s),
+                    Guard(
+                        build_app(context),
+                        context.keys,
+                        context.metrics,
+                        RequestTurns(context.first, context.followers.closing),
+                        limits.body_s,
+                    ),
                     context.origins,
                 ),
                 http=HttpConnection,
@@ -139,6 +157,7 @@ class HttpDoor:
         context = self._context
         beside = [
             asyncio.create_task(context.followers.run(), name="http watch"),
+            asyncio.create_task(self._reading.run(), name="http reading"),
             asyncio.create_task(
                 context.metrics.watch(context.queue, context.database), name="http metrics"
             ),
@@ -166,7 +185,14 @@ class HttpDoor:
 
     def _serving(self) -> Serving:
         state = self._server.server_state
-        protocol = partial(HttpConnection, self._server.config, state, {}, waiting=self._waiting)
+        protocol = partial(
+            HttpConnection,
+            self._server.config,
+            state,
+            {},
+            waiting=self._waiting,
+            reading=self._reading,
+        )
         return Serving(
             protocol, lambda: len(state.connections), self._waiting.close_oldest, _NO_ROOM
         )

@@ -8,25 +8,31 @@ import json
 import logging
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import Header, HTTPException, Request
+from fastapi import HTTPException, Request
 
+from bot.catalogue.models import ModelSpec
 from bot.config.api_keys import Caller
 from bot.domain.job import ImageRecord, Job, JobState, Origin, Target
 from bot.domain.request import ImageRequest
+from bot.domain.writing import Writing
 from bot.errors import UserError
 from bot.http.context import ApiContext
 from bot.http.errors import Problem, unforeseen
-from bot.http.links import picture_path
-from bot.http.schemas import JobView, PictureView
+from bot.http.lines import committed
+from bot.http.request_ids import request_id
+from bot.http.retries import Repeat
+from bot.http.starts import Start, shaped
 from bot.jobs.admission import Submission
-from bot.jobs.compose import Asked, Surroundings, compose, shaped_like
-from bot.jobs.with_picture import submit_with_picture
+from bot.jobs.chosen_model import ModelChoice
+from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.editing import editor, require_editor
+from bot.jobs.enhancing import require_writer, written_first
+from bot.jobs.with_picture import holding, submit_with_picture
 from bot.logs import job_context
-from bot.pictures.headers import picture_shape
 from storage import jobs
 
 log = logging.getLogger(__name__)
@@ -36,14 +42,21 @@ _ASKED: Final = "asked"
 POLL_S: Final = 5
 """What a client that has to ask again is told to wait."""
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        description="The same key finds the first request's job instead of making a second one.",
-    ),
-]
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is to be written, in the language of a Discord locale; nothing is drawn.
+
+    `parameters` are what the file of a described picture says of itself.
+    """
+
+    task: Writing
+    locale: str = "en-US"
+    parameters: str = ""
+
+    def of(self, request: ImageRequest) -> ImageRequest:
+        """Return the request by which it is written."""
+        return request.with_changes(writes=self.task.value, parameters=self.parameters)
 
 
 @contextmanager
@@ -63,38 +76,51 @@ async def submit(
     caller: Caller,
     asked: Asked,
     size: tuple[int | None, int | None],
-    idempotency_key: str | None,
+    repeat: Repeat,
     *,
     model: str | None = None,
-    picture: bytes | None = None,
+    start: Start | None = None,
+    text: Text | None = None,
+    waits: Request | None = None,
 ) -> Submission:
     """Commit what a program asks for, by the rules that hold for people.
 
-    `model` is the name of the one that is to draw, None the default. `picture` is what the job
-    starts from; where no size is asked for, it gives the shape.
+    `waits` is the request where its client waits for room, too; not with pictures to start from,
+    which would be held in memory meanwhile.
+
+    `model` is the name of the one that is to draw, None the default: for an edit the first that
+    edits. Where no size is asked for, what the job starts from gives the shape.
 
     Raises `UserError`, or `Problem` for a model that is not offered and for an idempotency key that
     came with another request.
     """
     job_id = context.queue.new_job_id()
     with no_prompt_logged(job_id, asked):
-        source, words = job_id, None
-        if idempotency_key is not None:
-            digest = hashlib.sha256(idempotency_key.encode()).hexdigest()
+        source, words, again = job_id, None, None
+        if repeat.key is not None:
+            digest = hashlib.sha256(repeat.key.encode()).hexdigest()
             source = f"{caller.user_id}:{digest[:32]}"
-            words = await asyncio.to_thread(_words, asked, size, idempotency_key, model, picture)
+            words = await asyncio.to_thread(_words, asked, size, repeat.key, model, start, text)
             # Before composing: a default, a LoRA or a model of then may be another now, or gone.
             find = partial(jobs.find_source, source_id=f"h{source}")
-            first = await context.database.read(find)
+            first = await context.read(find)
             if first is not None and first.request.extra.get(_ASKED) == words:
                 return Submission(first, repeated=True)
-        spec = context.offered(model)
+        elif repeat.count is not None:
+            secret = f"{context.retries.secret}:{caller.user_id}"
+            again = await asyncio.to_thread(_words, asked, size, secret, model, start, text)
+            known = context.retries.join(again) if repeat.count else None
+            if known is not None and (first := await context.job(known)):
+                return Submission(first, repeated=True)
+        spec = drawing(context, model, start, text)
         loras = await context.loras[spec.name].known()
-        around = Surroundings(spec, suffix=context.suffix, loras=loras, offered=context.models)
+        models = context.models  # No server's rules hold here: all that are offered may be used.
+        around = Surroundings(
+            spec, suffix=context.suffix, loras=loras, offered=models, allowed=models
+        )
         request = _request(around, asked, size)
-        if picture is not None and size == (None, None):
-            shape = await asyncio.to_thread(picture_shape, picture)
-            request = shaped_like(request, shape, spec.sizes) if shape else request
+        if start is not None and size == (None, None):
+            request = await asyncio.to_thread(shaped, request, start, spec)
         if words is not None:
             request = request.with_changes(extra={_ASKED: words})
         origin = Origin(
@@ -102,50 +128,94 @@ async def submit(
             target=Target.HTTP,
             user_id=caller.user_id,
             user_name=caller.name,
+            locale="en-US" if text is None else text.locale,
         )
-        drawn_by = None if model is None else spec.name
-        if picture is None:
-            submission = await context.queue.submit(request, origin, job_id=job_id, model=drawn_by)
+        drawn_by = None if model is None and spec == context.default else spec.name
+        request = request if text is None else text.of(request)
+        describes = text is not None and text.task is Writing.DESCRIBE
+        request, drawn_by = written_first(
+            request,
+            ModelChoice(spec, drawn_by),
+            models,
+            pictures=not describes and start is not None and bool(start.files.references),
+        )
+        if start is None:
+            commit = partial(context.queue.submit, request, origin, job_id=job_id, model=drawn_by)
         else:
-            inputs, asked_for = context.gallery.inputs, request
+            inputs, files = context.gallery.inputs, start.files
+            # So many are charged from the start: nothing is written for who cannot pay.
+            names = tuple(f"reference{number}" for number, _ in enumerate(files.references, 1))
+            request = request.with_changes(references=names, mask_inverted=start.mask_inverted)
+            asked_for = request
 
             async def prepare() -> ImageRequest:
-                name = await inputs.keep(job_id, picture)
-                return asked_for.with_changes(input_image=name)
+                return holding(asked_for, await inputs.keep(job_id, files))
 
-            submission = await submit_with_picture(
-                context.queue, inputs, request, origin, prepare, job_id=job_id, model=drawn_by
+            commit = partial(
+                submit_with_picture,
+                *(context.queue, inputs, request, origin, prepare),
+                job_id=job_id,
+                model=drawn_by,
             )
+        submission = await committed(context, caller, commit, waits if start is None else None)
     if submission.repeated:
         if not _same(submission.job.request, request, asked):
             sentence = "This Idempotency-Key was used for another request."
             raise Problem(409, sentence, job_id=submission.job.id)
     else:
+        if again is not None:
+            context.retries.note(again, job_id)
         with job_context(job_id):
-            log.info("accepted from the key %s", caller.name)
+            log.info("accepted from the key %s, request %s", caller.name, request_id())
     return submission
+
+
+def drawing(
+    context: ApiContext, model: str | None, start: Start | None, text: Text | None = None
+) -> ModelSpec:
+    """Return the model that draws, or describes; raise `Problem`, or `InvalidRequest` for none."""
+    spec = context.offered(model)
+    count = len(start.files.references) if start else 0
+    if text is not None and (text.task is Writing.DESCRIBE or count):
+        return require_writer(context.models, spec, seeing=True)
+    if count:
+        spec = spec if model is not None else editor(context.models) or spec
+        require_editor(spec, count, context.models)
+    return spec
 
 
 def _words(
     asked: Asked,
     size: tuple[int | None, int | None],
-    idempotency_key: str,
+    secret: str,
     model: str | None,
-    picture: bytes | None,
+    start: Start | None,
+    text: Text | None,
 ) -> str:
     """Return a hash of what a client asked for, without what it left out.
 
-    The client's key is part of it, which is stored nowhere: after a prompt is deleted, nobody can
-    try out which prompt it was.
+    The `secret` is part of it, such as the client's key, which is stored nowhere: after a prompt is
+    deleted, nobody can try out which prompt it was.
     """
     said = {name: value for name, value in asdict(asked).items() if value is not None}
-    parts: list[Any] = [idempotency_key, said, size]
+    parts: list[Any] = [secret, said, size]
     if model is not None:
         parts.append({"model": model.casefold()})
-    if picture is not None:
-        parts.append(hashlib.sha256(picture).hexdigest())
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    if text is not None:
+        parts.append([text.task.value, text.locale])
+    if start is not None:
+        files = start.files
+        one, mask, *others = (
+            None if data is None else hashlib.sha256(data).hexdigest()
+            for data in (files.image, files.mask, *files.references)
+        )
+        # A lone picture as in earlier versions, whose keys go on.
+        alone = mask is None and not others
+        parts.append(one if alone else [one, mask, start.mask_inverted, others])
+        if start.around is not None:
+            parts.append({"outpaint": astuple(start.around)})
+    whole = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]
 
 
 def _same(first: ImageRequest, again: ImageRequest, asked: Asked) -> bool:
@@ -180,10 +250,19 @@ async def finished(context: ApiContext, submission: Submission, request: Request
 
     Raises `Problem` when it ended without a picture.
     """
-    await context.followers.ended(submission.job.id, context.wait_s, request)
-    job = await context.queue.job(submission.job.id)
+    there = await context.followers.ended(submission.job.id, context.wait_s, request)
+    context.retries.over(submission.job.id, left=not there)
+    return await outcome(context, submission.job.id)
+
+
+async def outcome(context: ApiContext, job_id: str) -> Job:
+    """Return a job as it stands, and note that its end was fetched if that has come.
+
+    Raises `Problem` when it ended without a picture.
+    """
+    job = await context.job(job_id)
     if job is None or job.deleted_at is not None:
-        raise Problem(410, "The pictures were deleted.", job_id=submission.job.id)
+        raise Problem(410, "The pictures were deleted.", job_id=job_id)
     if job.state.final:
         await context.fetched(job)
     if job.state is JobState.FAILED:
@@ -200,7 +279,7 @@ def _why_cancelled(job: Job) -> str:
 
 async def images_of(context: ApiContext, job: Job) -> list[ImageRecord]:
     """Return the pictures of a drawn job; raise `Problem` when they are gone."""
-    images = await context.queue.images(job.id)
+    images = await context.read(partial(jobs.find_images, job_id=job.id))
     if not images:
         raise Problem(410, "The pictures were deleted.", job_id=job.id)
     return images
@@ -209,46 +288,3 @@ async def images_of(context: ApiContext, job: Job) -> list[ImageRecord]:
 async def files_of(context: ApiContext, images: Iterable[ImageRecord]) -> list[bytes]:
     """Return the PNG files of pictures; raise `JobNotFound` when one is gone."""
     return list(await asyncio.gather(*map(context.gallery.read, images)))
-
-
-async def view(context: ApiContext, job: Job) -> JobView:
-    """Return a job as its key's holder sees it."""
-    place = None if job.state.final else await context.queue.place(job.id)
-    images = await context.queue.images(job.id) if job.state is JobState.GENERATED else []
-    request = job.request
-    latest = context.queue.feed.latest(job.id)
-    step = latest.step if latest else 0
-    return JobView(
-        id=job.id,
-        state=job.state.value,
-        model=job.model or context.default.name,
-        width=request.width,
-        height=request.height,
-        seed=request.seed,
-        num_inference_steps=request.steps,
-        count=request.count,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        ahead=place.ahead if place else None,
-        starts_at=place.starts_at if place else None,
-        ends_at=place.ends_at if place else None,
-        step=request.steps if job.state is JobState.GENERATED else step,
-        stage=(latest.stage or None) if latest else None,
-        error=job.error,
-        images=[
-            PictureView(
-                url=context.address(picture_path(job.id, image.position)),
-                position=image.position,
-                width=image.width,
-                height=image.height,
-                seed=image.seed,
-                size_bytes=image.size_bytes,
-                sha256=image.sha256,
-            )
-            for image in images
-            if job.deleted_at is None
-        ],
-        status_url=context.address(f"/api/v1/jobs/{job.id}"),
-        events_url=context.address(f"/api/v1/jobs/{job.id}/events"),
-    )

@@ -39,8 +39,8 @@ class PromptVerdict:
     @classmethod
     async def judge(cls, rules: tuple[str, ...], request: ImageRequest) -> Self:
         """Judge a request: outside of transactions, which wait for SQL alone, as a rule may not."""
-        broken = await breaks_rule(rules, request.prompt, request.negative_prompt)
-        return cls(rules, broken)
+        said = "\n".join(text for text in (request.prompt, request.rewritten) if text)
+        return cls(rules, await breaks_rule(rules, said, request.negative_prompt))
 
 
 class RulesDiffer(Exception):
@@ -109,7 +109,8 @@ async def examine(
     if model is not None:
         ModelRules.read(settings).require(model, held_roles(origin))
     await require_unblocked(tx, origin.user_id, origin.guild_id, now)
-    needed = Charge(now, request.count, cost.charge(request.megapixel_steps))
+    seconds = cost.charge(request.megapixel_steps, request.tokens)
+    needed = Charge(now, request.pictures, seconds)
     await limits_.check(tx, limits, ServerLimits.read(settings), origin, needed)
     return Admission(needed, settings)
 
@@ -131,7 +132,7 @@ async def admit(
     weight = own.weight(held_roles(origin))
     await jobs.insert(tx, job_id, request, origin, needed.at, weight=weight, model=model)
     await usage.charge(
-        tx, job_id, origin.user_id, origin.guild_id, request.count, needed.seconds, needed.at
+        tx, job_id, origin.user_id, origin.guild_id, request.pictures, needed.seconds, needed.at
     )
     await people.see_user(tx, origin.user_id, origin.user_name, origin.locale, needed.at)
     if origin.guild_id is not None:

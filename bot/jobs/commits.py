@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from bot.domain.job import ImageRecord, Job, JobState
+from bot.domain.request import ImageRequest
 from bot.jobs import outcomes, pause
 from bot.jobs.feed import PLACES_MOVED, Feed, JobUpdate, UpdateKind
 from bot.jobs.pause import QueuePause
@@ -48,8 +49,10 @@ class Commits:
         timings: Mapping[str, float],
         peak_gpu_bytes: int | None,
         model: str,
+        *,
+        text: str | None = None,
     ) -> bool:
-        """End a job with its pictures; False, and nothing changed, if this attempt is over."""
+        """End a job with its pictures, or its text; False, and nothing changed, if it is over."""
 
         async def record(tx: Transaction) -> bool:
             return await outcomes.generated(
@@ -60,9 +63,19 @@ class Commits:
                 timings=timings,
                 peak_gpu_bytes=peak_gpu_bytes,
                 model=model,
+                text=text,
             )
 
         return await self._end(job, JobState.GENERATED, record)
+
+    async def record_rewritten(self, job: Job, request: ImageRequest, spent_s: float) -> bool:
+        """Store the request of a running job with its rewritten prompt; False: it is over."""
+
+        async def record(tx: Transaction) -> bool:
+            now = self._clock()
+            return await outcomes.rewritten(tx, job, now, request=request, spent_s=spent_s)
+
+        return await self.change(record, first=True)
 
     async def record_cancelled(self, job: Job, *, spent_s: float = 0.0, drawn: float = 1.0) -> bool:
         """End a running job as cancelled, after `spent_s` seconds of the GPU.

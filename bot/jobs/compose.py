@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -13,8 +12,11 @@ from bot.catalogue.lora_rules import LoraChoice
 from bot.catalogue.loras import NO_LORAS, Loras
 from bot.catalogue.models import BALANCED, ModelSpec, Quality
 from bot.catalogue.styles import Style, find_style
-from bot.domain.request import GUIDANCE_MIN, ImageRequest, random_seed
+from bot.domain.request import COUNT_MAX, GUIDANCE_MIN, ImageRequest, random_seed
+from bot.domain.writing import Enhance, Writing
 from bot.errors import InvalidRequest
+from bot.jobs.enhancing import require_writer, usual_enhance
+from bot.jobs.rewriting import is_chinese
 from bot.rules.preferences import UNSET, Defaults
 from bot.words import _
 
@@ -34,7 +36,7 @@ class Asked:
     model: str | None = None
     aspect: str | None = None
     quality: str | None = None
-    count: int = 1
+    count: int | None = None
     seed: int | None = None
     negative: str | None = None
     guidance: float | None = None
@@ -46,6 +48,12 @@ class Asked:
     private: bool | None = None
     transparent: bool | None = None
     parent: str | None = None
+    enhance: str | None = None
+    """What becomes of the prompt before it is drawn, an `Enhance`."""
+    draft: bool = False
+    """Whether several pictures in few steps are asked for, of which one is finished then."""
+    flags: str = ""
+    """The flags that were read in the prompt, which has them no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,9 @@ class Surroundings:
     suffix: bool = False
     loras: Loras = NO_LORAS
     offered: Sequence[ModelSpec] = ()
-    """The models that may be chosen, for a sentence about one that cannot do what is asked."""
+    """All models that there are, for a sentence about one that cannot do what is asked."""
+    allowed: Sequence[ModelSpec] = ()
+    """Those that whoever asks may use there; besides the one that draws, they may write."""
 
 
 def compose(asked: Asked, around: Surroundings) -> ImageRequest:
@@ -69,6 +79,8 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     """
     model = around.model
     own, shared = around.user, around.guild
+    if asked.draft:
+        asked = _as_draft(asked, model)
     aspect = _known(model.sizes, asked.aspect, own.aspect, shared.aspect, model.default_aspect)
     quality = _known(
         model.qualities, asked.quality, own.quality, shared.quality, model.default_quality
@@ -95,10 +107,11 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
     guidance = level.guidance if asked.guidance is None else asked.guidance
     negative = default_negative(around) if asked.negative is None else asked.negative
     guided_away = guidance > GUIDANCE_MIN and lightning is None and not says_none(negative)
+    enhance = _enhance(asked, around)
     private = next(
         (p for p in (asked.private, own.private, shared.private) if p is not None), False
     )
-    chinese = _is_chinese(asked.prompt)
+    chinese = is_chinese(asked.prompt)
     added = [style.prompt] if style and style.prompt else []
     if lora and lora.words and lora.words.casefold() not in asked.prompt.casefold():
         added.insert(0, lora.words)
@@ -112,7 +125,7 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         steps=level.steps if asked.steps is None else asked.steps,
         guidance=guidance,
         seed=random_seed() if asked.seed is None else asked.seed,
-        count=asked.count,
+        count=asked.count or own.count or shared.count or 1,
         aspect=aspect,
         quality=quality,
         style=style.name if style else None,
@@ -127,7 +140,16 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         private=private,
         transparent=transparent,
         parent=asked.parent,
+        flags=asked.flags,
+        enhance=enhance is Enhance.ALWAYS,
+        writes=Writing.ENHANCE.value if enhance is Enhance.ASK else "",
     )
+
+
+def _as_draft(asked: Asked, model: ModelSpec) -> Asked:
+    """Return what a draft asks for: the most pictures, in few steps, unless it says otherwise."""
+    few = FAST if FAST in model.qualities else None
+    return replace(asked, count=asked.count or COUNT_MAX, quality=asked.quality or few)
 
 
 def no_transparency(model: ModelSpec, offered: Sequence[ModelSpec]) -> str:
@@ -144,7 +166,7 @@ def chosen_lora(asked: Asked, around: Surroundings) -> LoraChoice | None:
     """Return the LoRA that was asked for, with the strength that counts; raise `InvalidRequest`."""
     if asked.lora is None or is_none(asked.lora):
         if asked.lora_strength is not None:
-            raise InvalidRequest(_("A LoRA's strength is only of use together with a LoRA."))
+            raise InvalidRequest(_("Choose a LoRA to use a LoRA strength."))
         return None
     found = around.loras.find(asked.lora)
     return found if asked.lora_strength is None else replace(found, strength=asked.lora_strength)
@@ -172,11 +194,16 @@ def shaped_like(
 
     All are widths and heights in pixels, above 0.
     """
-    ratio = math.log(shape[0] / shape[1])
-    distances = {name: abs(math.log(w / h) - ratio) for name, (w, h) in sizes.items()}
-    aspect = min(distances, key=distances.__getitem__)
+    aspect = nearest_shape(shape, sizes)
     width, height = sizes[aspect]
     return request.with_changes(aspect=aspect, width=width, height=height)
+
+
+def nearest_shape(shape: tuple[int, int], sizes: Mapping[str, tuple[int, int]]) -> str:
+    """Return the aspect of the `sizes` that is closest to a shape; all numbers are above 0."""
+    ratio = math.log(shape[0] / shape[1])
+    distances = {name: abs(math.log(w / h) - ratio) for name, (w, h) in sizes.items()}
+    return min(distances, key=distances.__getitem__)
 
 
 def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
@@ -188,6 +215,16 @@ def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
         reuse=request.reuse if BALANCED in model.qualities else 0.0,
         transparent=request.transparent and model.alpha,
     )
+
+
+def _enhance(asked: Asked, around: Surroundings) -> Enhance:
+    """Return what becomes of the prompt; a default counts for nothing where no model writes."""
+    if asked.enhance is not None:
+        wished = Enhance(asked.enhance)
+        if wished is not Enhance.OFF:
+            require_writer(around.allowed, around.model, offered=around.offered)
+        return wished
+    return usual_enhance((around.user, around.guild), around.allowed, around.model)
 
 
 def _known(choices: Container[str], *names: str | None) -> str:
@@ -207,10 +244,3 @@ def _style(name: str | None, around: Surroundings) -> Style | None:
             _("There is no style of that name; choose one from the list that opens as you type.")
         )
     return found
-
-
-def _is_chinese(text: str) -> bool:
-    letters = [c for c in text if unicodedata.category(c).startswith("L")]
-    ideographs = sum(unicodedata.name(c, "").startswith("CJK UNIFIED") for c in letters)
-    # A word of English has several letters where Chinese has one character.
-    return ideographs * 3 > len(letters)

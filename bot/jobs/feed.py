@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 
 UpdateKind = Literal[
-    "queued", "loading", "running", "compiling", "step", "preview", "final", "moved"
+    "queued", "loading", "running", "compiling", "step", "preview", "writing", "final", "moved"
 ]
 
 # Unread jobs a subscriber may have; beyond it the oldest is dropped, unless it is final.
@@ -19,6 +19,8 @@ UNREAD_LIMIT: Final = 1000
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
     """What is new about a job: `stage` and `fraction` of loading, `model` if it is switched to.
+
+    While it writes, `step` are the tokens and `total` those expected; 0 where it draws afterwards.
 
     `moved` is of no single job, whose id is empty then: the places of all that wait may be others.
     """

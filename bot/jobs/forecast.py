@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bot.domain.job import Job
 from bot.jobs.control import QueueControl
 from bot.jobs.costs import Costs, ModelCost
 from bot.jobs.feed import Feed
-from bot.jobs.outlook import EngineOutlook, Outlook, QueuePlace
+from bot.jobs.outlook import Awaited, EngineOutlook, Outlook, QueuePlace, awaited
 from bot.jobs.schedule import fair_order, model_cost, places, running_order
 from bot.jobs.turns import Leeway, Turn, next_turn
 from storage import facts, jobs, usage
@@ -107,6 +108,11 @@ class Forecast:
         served = await usage.served(tx, Window(outlook.now, FAIR_WINDOW_S))
         return Observed(waiting, served, outlook)
 
+    def awaited(self, job: Job) -> Awaited:
+        """Return what a job waits for if it is next."""
+        engines = [replace(one, model=one.model or self._model) for one in self.engines()]
+        return awaited(engines, job.id, job.model or self._model)
+
     async def note_load_time(self, seconds: float) -> None:
         """Remember how long the model took to load."""
         self.load_s = seconds
@@ -124,11 +130,16 @@ class Forecast:
 
     async def cost(self, tx: Transaction, model: str | None = None) -> ModelCost:
         """Return what jobs of a model took of late; None: of the configured one."""
-        return model_cost(await jobs.history(tx, model or self._model))
+        name = model or self._model
+        return model_cost(await jobs.history(tx, name), await jobs.written(tx, name))
 
     async def measured(self, model: str | None = None) -> float | None:
         """Return the measured seconds for a megapixel step, or None without history."""
         return (await self._database.read(lambda tx: self.cost(tx, model))).rate
+
+    async def token_seconds(self, model: str | None = None) -> float | None:
+        """Return the measured seconds for an expected token, or None without history."""
+        return (await self._database.read(lambda tx: self.cost(tx, model))).token_s
 
     async def _costs(self, tx: Transaction, models: Iterable[str]) -> Costs:
         return Costs({model: await self.cost(tx, model) for model in sorted(models)})
@@ -144,4 +155,4 @@ class Forecast:
 
     def _progress(self, job_id: str) -> float:
         latest = self._feed.latest(job_id)
-        return latest.step / latest.total if latest and latest.total else 0.0
+        return min(1.0, latest.step / latest.total) if latest and latest.total else 0.0

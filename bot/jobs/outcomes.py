@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.domain.job import ImageRecord, Job, JobState
+from bot.domain.request import ImageRequest
 from bot.jobs.schedule import gpu_seconds
 from bot.words import _, mark, speaking
-from storage import blocks, jobs, usage
+from storage import blocks, jobs, texts, usage
 from storage.database import Transaction
 
 log = logging.getLogger(__name__)
@@ -45,14 +46,28 @@ async def generated(
     timings: Mapping[str, float],
     peak_gpu_bytes: int | None,
     model: str,
+    text: str | None = None,
 ) -> bool:
-    """End a job with its pictures; return False when the fence fails."""
+    """End a job with its pictures, or what was written for it; False: the fence fails."""
     if not await jobs.running(tx, job):
         return False
     await jobs.set_result(tx, job.id, model=model, timings=timings, peak_gpu_bytes=peak_gpu_bytes)
     await jobs.add_images(tx, images)
+    if text is not None:
+        await texts.add(tx, job.id, text)
     await usage.add_gpu_seconds(tx, job.id, gpu_seconds(timings), now)
     await jobs.end(tx, job.id, JobState.GENERATED, now)
+    return True
+
+
+async def rewritten(
+    tx: Transaction, job: Job, now: float, *, request: ImageRequest, spent_s: float
+) -> bool:
+    """Store that a job's prompt was rewritten, or is not going to be; False: the fence fails."""
+    if not await jobs.running(tx, job):
+        return False
+    await texts.rewrite(tx, job.id, request.to_json(), request.tokens)
+    await usage.add_gpu_seconds(tx, job.id, spent_s, now)
     return True
 
 

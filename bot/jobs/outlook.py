@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from bot.jobs.costs import Costs
 from bot.jobs.turns import PLAIN, Leeway
@@ -19,6 +20,19 @@ class QueuePlace:
     ahead: int
     starts_at: float | None
     ends_at: float | None
+
+
+class Awaited(Enum):
+    """What has to come before the job that is next is drawn."""
+
+    NOW = auto()
+    LOADING = auto()
+    CHANGE = auto()
+    """Another model is loaded, and makes room for the job's."""
+    PICTURE = auto()
+    """The picture that an engine draws."""
+    ENGINE = auto()
+    """An engine that takes jobs: none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +70,15 @@ class Outlook:
     progress: Callable[[str], float]
     engines: Sequence[EngineOutlook]
     leeway: Leeway = PLAIN
+
+
+def awaited(engines: Sequence[EngineOutlook], job_id: str, model: str) -> Awaited:
+    """Return what the job waits for if it is next; each engine names the `model` that it has."""
+    taking = [engine for engine in engines if engine.taking]
+    free = [engine for engine in taking if engine.job_id in {None, job_id}]
+    if not free:
+        return Awaited.PICTURE if taking else Awaited.ENGINE
+    ready = [engine for engine in free if engine.ready]
+    if any(engine.model == model for engine in ready):
+        return Awaited.NOW
+    return Awaited.CHANGE if ready else Awaited.LOADING

@@ -36,7 +36,7 @@ from bot.rules.limits import Limits
 from bot.rules.refusals import ShuttingDown
 from bot.rules.used import LimitsUsed, limits_used
 from bot.words import _
-from storage import audit, jobs
+from storage import audit, jobs, texts
 from storage.clock import put_stamps_right
 from storage.database import Database, Transaction
 
@@ -202,7 +202,7 @@ class JobQueue:
             if job is None:
                 raise JobNotFound(_("There is no such job."))
             if job.user_id != by and not moderator:
-                raise NotAllowed(_("Only the one who asked for this picture can cancel it."))
+                raise NotAllowed(_("Only the person who asked for this picture can cancel it."))
             if job.state.final:
                 return CancelOutcome.ALREADY_DONE
             if job.user_id != by:
@@ -243,6 +243,10 @@ class JobQueue:
     async def images(self, job_id: str) -> list[ImageRecord]:
         """Return the pictures of a job in their order."""
         return await self._database.read(lambda tx: jobs.find_images(tx, job_id))
+
+    async def alt_text(self, job_id: str) -> str | None:
+        """Return the alternative text of a job's pictures, None where none was written."""
+        return await self._database.read(lambda tx: texts.alt_of(tx, job_id))
 
     async def place(self, job_id: str) -> QueuePlace | None:
         """Return where an open job stands; None when it is final or unknown."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from bot.domain.job import JobState
+from bot.domain.writing import EXPECTED_TOKENS, Writing
 from bot.jobs.costs import ModelCost
 from bot.jobs.fair_order import FairOrder
 from bot.jobs.outlook import Outlook, QueuePlace
@@ -20,14 +21,16 @@ from storage.usage import Served
 _LEAST_S: Final = 600.0
 _LEAST_UNMEASURED_S: Final = 3600.0
 _SLOWEST_RATE: Final = 60.0
+_APART: Final = frozenset({"load", "total", "rewrite"})
 
 
 def gpu_seconds(timings: Mapping[str, float]) -> float:
     """Return what a job cost the GPU: all stages but loading a model, which serves everyone.
 
-    A switch, which an engine made for this very job, is among them.
+    A switch, which an engine made for this very job, is among them. Rewriting the prompt is not: it
+    is charged when that is done.
     """
-    stages = [seconds for name, seconds in timings.items() if name not in {"load", "total"}]
+    stages = [seconds for name, seconds in timings.items() if name not in _APART]
     if stages:
         return sum(stages)
     return max(0.0, timings.get("total", 0.0) - timings.get("load", 0.0))
@@ -44,13 +47,34 @@ def drawn_seconds(timings: Mapping[str, float]) -> float:
     return gpu_seconds(timings) - timings.get("switch", 0.0)
 
 
-def model_cost(history: Sequence[tuple[float, Mapping[str, float]]]) -> ModelCost:
-    """Return what a model's last jobs took: (work in megapixel steps, timings in seconds) each."""
+def seconds_per_token(written: Iterable[tuple[float, Mapping[str, float]]]) -> float | None:
+    """Return the median seconds for an expected token, or None without history.
+
+    Each comes as (expected tokens, timings); with 0 tokens it is a prompt that was rewritten.
+    """
+    rates = [
+        drawn_seconds(timings) / tokens
+        if tokens
+        else timings.get("rewrite", 0.0) / EXPECTED_TOKENS[Writing.ENHANCE]
+        for tokens, timings in written
+    ]
+    return statistics.median(rates) if rates else None
+
+
+def model_cost(
+    history: Sequence[tuple[float, Mapping[str, float]]],
+    written: Iterable[tuple[float, Mapping[str, float]]] = (),
+) -> ModelCost:
+    """Return what a model's last jobs took: (work in megapixel steps, timings in seconds) each.
+
+    `written` are the newest texts (`seconds_per_token`).
+    """
     spent = [timings.get("switch", 0.0) for _, timings in history]
     return ModelCost(
         rate=seconds_per_unit(history),
         switch_s=statistics.median(made) if (made := [s for s in spent if s > 0]) else None,
         share_s=statistics.fmean(spent) if spent else 0.0,
+        token_s=seconds_per_token(written),
     )
 
 
@@ -64,6 +88,13 @@ def time_limit(work: float, rates: Iterable[float | None], factor: float) -> flo
     if not known:
         return max(_LEAST_UNMEASURED_S, work * _SLOWEST_RATE)
     return max(_LEAST_S, factor * work * max(known))
+
+
+def writing_limit(tokens: float, token_s: float | None, factor: float) -> float:
+    """Return the seconds after which a text counts as stuck, as `time_limit` does for pictures."""
+    if not token_s:
+        return _LEAST_UNMEASURED_S
+    return max(_LEAST_S, factor * tokens * token_s)
 
 
 def fair_order(jobs: Sequence[Unfinished], served: Served, outlook: Outlook) -> FairOrder:

@@ -67,13 +67,12 @@ class Seats:
         costs, switch_s = self._outlook.costs, 0.0
         if seat.model not in {None, job.model}:
             switch_s = costs.of(job.model).switch_s
-        rate = seat.rate if seat.rated == job.model else costs.of(job.model).rate
-        rate = costs.of(job.model).rate if rate is None else rate
+        rate = seat.rate if seat.rated == job.model else None
         starts_at = ends_at = None
         if not self._outlook.paused and seat.at < math.inf:
             starts_at = _plus(seat.at, switch_s)
-        if rate is not None:
-            ends_at = _plus(starts_at, job.work * rate)
+        if (seconds := costs.of(job.model).expected(job, rate)) is not None:
+            ends_at = _plus(starts_at, seconds)
         seat.at, seat.model = _known(ends_at), job.model
         return Sitting(starts_at, ends_at, switch_s)
 
@@ -84,8 +83,8 @@ class Seats:
         if engine.ready and engine.switched:
             load_s = cost.switch_s
         load_s = load_s and max(0.0, load_s - (outlook.now - started))
-        rate = engine.rate if engine.rate is not None and engine.model == job.model else cost.rate
-        left = None if rate is None else job.work * rate * (1 - outlook.progress(job.id))
+        seconds = cost.expected(job, engine.rate if engine.model == job.model else None)
+        left = None if seconds is None else seconds * (1 - outlook.progress(job.id))
         ends_at = _plus(_plus(outlook.now, load_s), left)
         self.places[job.id] = QueuePlace(0, started, ends_at)
         if engine.taking:

@@ -8,90 +8,98 @@ from typing import Any, Final
 import discord
 
 from bot.messages.discord_limits import ROW_BUTTONS
+from bot.messages.more import more_menu
 from bot.messages.upload import Upload
 from bot.words import _, mark
-
-# What fits on a phone.
-_ROW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Button:
-    """A button whose `custom_id` is `action:job id`; the cogs' dynamic items answer it."""
+    """A button whose `custom_id` is `action:job id`; the cogs' dynamic items answer it.
+
+    With a `position` it is about that picture of the job, whatever the card is about.
+    """
 
     action: str
     label: str
-    emoji: str
+    emoji: str | None
     style: discord.ButtonStyle = discord.ButtonStyle.secondary
+    position: int | None = None
 
 
 CANCEL: Final = Button("cancel", mark("Cancel"), "🛑", discord.ButtonStyle.danger)
 REROLL: Final = Button("reroll", mark("Reroll"), "🔁")
 RETRY: Final = Button("reroll", mark("Try again"), "🔁")
 VARY: Final = Button("vary", mark("Vary"), "🎨")
-EDIT: Final = Button("edit", mark("Edit"), "✏️")
+# What is called Remix was Edit in earlier versions, under whose pictures its ids still stand.
+REMIX: Final = Button("edit", mark("Remix"), "🔀")
+EDIT: Final = Button("instruct", mark("Edit"), "✏️")
 UPSCALE: Final = Button("upscale", mark("Upscale"), "⬆️")
 DETAILS: Final = Button("details", mark("Details"), "ℹ️")
 DELETE: Final = Button("delete", mark("Delete"), "🗑️")
+# Under one picture of a batch: it takes the message away, and the batch stays.
+REMOVE: Final = Button("delete", mark("Remove"), "🗑️")
+POST: Final = Button("post", mark("Post here"), "📣")
+FINISH: Final = Button("finish", mark("Finish"), "✨")
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
     """What a message shows; files are built afresh from `uploads` for every attempt to send.
 
-    `target` is what the controls are about: the job's id, or `job id.position` for one picture of
-    it. `picks` pictures can be taken out by a menu.
+    `prompt` and `status` are markdown that is safe, "" where there is none; `byline` is one line
+    that is shown small: whose it is, and what. `target` is what the controls are about: the job's
+    id, or `job id.position` for one picture of it. `rows` are further controls above the buttons,
+    one row each: those of a grid's pictures. `more` is what the menu "More" offers.
     """
 
     job_id: str
-    embed: discord.Embed
+    colour: discord.Colour
+    status: str = ""
+    prompt: str = ""
+    byline: str = ""
     buttons: tuple[Button, ...] = ()
     uploads: tuple[Upload, ...] = field(default=(), repr=False)
     answer: bool = False
     """Whether this is the job's one answer, and not news on the way to it."""
-    picks: int = 0
+    rows: tuple[tuple[Button, ...], ...] = ()
     position: int | None = None
+    more: tuple[str, ...] = ()
+    mention: int | None = None
+    """The user whom a line above it mentions, of a message that was posted with one."""
 
     @property
     def target(self) -> str:
         """What the controls are about."""
         return self.job_id if self.position is None else f"{self.job_id}.{self.position}"
 
-    def view(self) -> discord.ui.View:
-        """Return the controls; stopped, so that discord.py does not keep the view in memory."""
-        view = discord.ui.View(timeout=None)
-        if self.picks:
-            view.add_item(self._pick_menu())
-        for number, button in enumerate(self.buttons):
-            view.add_item(
-                discord.ui.Button[discord.ui.View](
-                    style=button.style,
-                    label=_(button.label),
-                    emoji=button.emoji,
-                    custom_id=f"{button.action}:{self.target}",
-                    row=number // (_ROW if len(self.buttons) > ROW_BUTTONS else ROW_BUTTONS)
-                    + bool(self.picks),
-                )
-            )
-        view.stop()
-        return view
+    @property
+    def said(self) -> str:
+        """What is said below the prompt: the status, and the line about whose it is."""
+        small = [f"-# {self.byline}"] if self.byline else []
+        return "\n".join([*([self.status] if self.status else []), *small])
 
-    def _pick_menu(self) -> discord.ui.Select[Any]:
-        options = [
-            discord.SelectOption(
-                label=_("Picture {number}").format(number=number + 1), value=str(number)
-            )
-            for number in range(self.picks)
+    def controls(self) -> list[list[discord.ui.Item[Any]]]:
+        """Return new buttons and menus, row by row."""
+        firsts = range(0, len(self.buttons), ROW_BUTTONS)
+        own = [self.buttons[first : first + ROW_BUTTONS] for first in firsts]
+        rows: list[list[discord.ui.Item[Any]]] = [
+            [self._control(button) for button in row] for row in (*self.rows, *own)
         ]
-        return discord.ui.Select(
-            custom_id=f"pick:{self.target}",
-            placeholder=_("Take one out"),
-            options=options,
-            row=0,
+        return [*rows, *([[more_menu(self.target, self.more)]] if self.more else [])]
+
+    def _control(self, button: Button) -> discord.ui.Button[Any]:
+        own = button.position is not None
+        target = f"{self.job_id}.{button.position}" if own else self.target
+        return discord.ui.Button(
+            style=button.style,
+            label=_(button.label),
+            emoji=button.emoji,
+            custom_id=f"{button.action}:{target}",
         )
 
     def custom_ids(self) -> set[str]:
-        """Return the buttons' ids."""
+        """Return the ids of the buttons about the whole card, by which its message is known."""
         return {f"{button.action}:{self.target}" for button in self.buttons}
 
     def files(self) -> list[discord.File]:

@@ -12,6 +12,8 @@ from typing import Final
 
 MESSAGE_LENGTH: Final = 2000
 """Of a message's content."""
+LAYOUT_TEXT: Final = 4000
+"""Of all texts of a message's layout components together."""
 FIELD_LENGTH: Final = 1024
 """Of the value of an embed's field."""
 NONCE_LENGTH: Final = 25

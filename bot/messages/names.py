@@ -1,4 +1,4 @@
-"""Names of shapes and qualities, as people choose them."""
+"""Names of shapes, qualities, regions and notices, as people choose them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,39 @@ ASPECT_NAMES: Final = {
 }
 
 
+REGION_NAMES: Final = {
+    "left": mark("Left half"),
+    "right": mark("Right half"),
+    "top": mark("Upper half"),
+    "bottom": mark("Lower half"),
+    "middle": mark("Middle"),
+    "background": mark("Background"),
+}
+"""By the names of `bot.regions.named.NAMES`."""
+
 QUALITY_NAMES: Final = {
     "fast": mark("Fast"),
     "balanced": mark("Balanced"),
     "standard": mark("Standard"),
     "high": mark("High"),
 }
+
+MADE_BY: Final = {
+    "edit": mark("edited"),
+    "vary": mark("varied"),
+    "upscale": mark("enlarged"),
+    "image": mark("from a picture"),
+}
+"""By what `bot.jobs.derive.made_by` returns."""
+NOTICE_NAMES: Final = {
+    "reply": mark("New message that mentions you"),
+    "direct": mark("Direct message"),
+    "quiet": mark("Quiet edit"),
+}
+"""By the values of `bot.rules.notice.Notice`."""
+ENHANCE_NAMES: Final = {
+    "off": mark("off: as you wrote it"),
+    "ask": mark("ask: rewritten, and shown to you first"),
+    "always": mark("always: rewritten, then drawn"),
+}
+"""What becomes of a prompt before it is drawn (`bot.domain.writing.Enhance`)."""

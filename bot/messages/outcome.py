@@ -1,4 +1,4 @@
-"""The cards of a job, as it waits, runs or has ended: embed, buttons, files."""
+"""The cards of a job, as it waits, runs or has ended: words, pictures, buttons."""
 
 from __future__ import annotations
 
@@ -9,11 +9,30 @@ from typing import Final
 import discord
 
 from bot.domain.job import ImageRecord, Job, JobState
-from bot.messages.card import CANCEL, DELETE, DETAILS, EDIT, REROLL, RETRY, UPSCALE, VARY, Card
+from bot.jobs.derive import Offers, made_by
+from bot.messages.card import (
+    CANCEL,
+    DELETE,
+    DETAILS,
+    EDIT,
+    FINISH,
+    REMIX,
+    REMOVE,
+    REROLL,
+    RETRY,
+    UPSCALE,
+    VARY,
+    Button,
+    Card,
+)
+from bot.messages.command_mentions import linked
 from bot.messages.details import own_loras
-from bot.messages.text import safe
+from bot.messages.more import more_of
+from bot.messages.names import MADE_BY
+from bot.messages.rewriting import rewriting_line
+from bot.messages.text import message_url, safe
 from bot.messages.upload import Upload
-from bot.words import _, ngettext
+from bot.words import _
 
 WAITING: Final = discord.Colour(0x5865F2)
 DONE: Final = discord.Colour(0x3BA55D)
@@ -21,48 +40,41 @@ FAILED: Final = discord.Colour(0xED4245)
 STOPPED: Final = discord.Colour(0x80848E)
 # A finished picture is what people look at; the whole prompt is in Details.
 _FOLDED: Final = 300
+_PLAIN: Final = Offers()
 _PREVIEW_NAME: Final = "preview.jpg"
 
 
-def _embed(
-    job: Job, colour: discord.Colour, status: str, *, limit: int = 1000, model: str = ""
-) -> discord.Embed:
-    parts = [safe(job.request.prompt, limit), "", status] if status else [safe(job.request.prompt)]
-    embed = discord.Embed(description="\n".join(parts), colour=colour)
-    embed.set_footer(text=_footer(job, model=model))
-    return embed
+def _byline(job: Job, *, image: ImageRecord | None = None, model: str = "") -> str:
+    """Say for whom it is, and what it is: of a job, or of one picture of its batch.
 
-
-def _footer(
-    job: Job, *, size: tuple[int, int] | None = None, seed: int | None = None, model: str = ""
-) -> str:
+    Seed, steps and ids are in Details. The engine counts the time of a batch as a whole, whose
+    pictures go through each step together: one has its share of it.
+    """
     request = job.request
-    width, height = size or (request.width, request.height)
-    parts = [
-        f"{width}x{height}",
-        ngettext("{count} step", "{count} steps", request.steps).format(count=request.steps),
-        _("seed {seed}").format(seed=request.seed if seed is None else seed),
-    ]
-    if request.count > 1 and seed is None:
-        parts.insert(0, _("{count} pictures").format(count=request.count))
-    if model:
-        parts.insert(0, model)
-    if job.state is JobState.GENERATED and "total" in job.timings:
-        parts.append(_("{seconds} s").format(seconds=f"{job.timings['total']:.1f}"))
-    return f"{' · '.join(parts)} · {job.id}"
-
-
-def _byline(job: Job) -> str:
-    """Say who it is for (a mention in an embed pings nobody), and what it was made from."""
+    if request.writes:
+        return " · ".join([f"<@{job.user_id}>", *([safe(model, 100)] if model else [])])
+    width, height = (image.width, image.height) if image else (request.width, request.height)
     parts = [f"<@{job.user_id}>"]
-    if job.request.style:
-        parts.append(_("style {style}").format(style=safe(job.request.style, 50)))
+    if image and request.count > 1:
+        of = _("{number} of {count}")
+        parts.append(of.format(number=image.position + 1, count=request.count))
+    elif request.count > 1:
+        parts.append(_("{count} pictures").format(count=request.count))
+    if made := made_by(request):
+        parts.append(_(MADE_BY[made]))
+    if job.readable:
+        parts.append(f"{width}x{height}")
+    if request.style:
+        parts.append(_("style {style}").format(style=safe(request.style, 50)))
     parts += [
-        _("LoRA {name}").format(name=safe(name, 50)) for name, _strength in own_loras(job.request)
+        _("LoRA {name}").format(name=safe(name, 50)) for name, _strength in own_loras(request)
     ]
-    if job.parent_id:
-        parts.append(_("made from `{job}`").format(job=job.parent_id))
-    return f"-# {' · '.join(parts)}"
+    if model:
+        parts.append(safe(model, 100))
+    if job.state is JobState.GENERATED and "total" in job.timings:
+        seconds = job.timings["total"] / (request.count if image else 1)
+        parts.append(_("{seconds} s").format(seconds=f"{seconds:.1f}"))
+    return " · ".join(parts)
 
 
 def progress(job: Job, status: str, preview: bytes | None = None, *, model: str = "") -> Card:
@@ -70,12 +82,24 @@ def progress(job: Job, status: str, preview: bytes | None = None, *, model: str 
 
     `model` is the name that is shown of what draws it; "" shows none.
     """
-    embed = _embed(job, WAITING, status, model=model)
+    card = _card(job, WAITING, status, model=model, buttons=(CANCEL,))
     if preview is None:
-        return Card(job.id, embed, (CANCEL,))
-    embed.set_image(url=f"attachment://{_PREVIEW_NAME}")
-    upload = Upload(_PREVIEW_NAME, preview, _("The unfinished picture"))
-    return Card(job.id, embed, (CANCEL,), (upload,))
+        return card
+    return replace(card, uploads=(Upload(_PREVIEW_NAME, preview, _("The unfinished picture")),))
+
+
+def _card(
+    job: Job,
+    colour: discord.Colour,
+    status: str,
+    *,
+    limit: int = 1000,
+    model: str = "",
+    buttons: tuple[Button, ...] = (),
+) -> Card:
+    """Return a card with at most `limit` characters of the prompt."""
+    prompt, byline = safe(job.request.prompt, limit), _byline(job, model=model)
+    return Card(job.id, colour, status, prompt, byline, buttons)
 
 
 def outcome(
@@ -83,35 +107,35 @@ def outcome(
     uploads: Sequence[Upload],
     *,
     made: int | None = None,
-    grid: bool = False,
     hidden: str = "",
     model: str = "",
+    offers: Offers = _PLAIN,
 ) -> Card:
     """Return the card of a job that has ended; see `progress` for `model`.
 
-    `made` pictures were drawn, if more than shown; with `grid` the one upload shows them all.
-    `hidden` says why they come behind spoilers.
+    `made` pictures were drawn, if more than shown. `hidden` says why they come behind spoilers,
+    `offers` what the pictures can become.
     """
     if job.deleted_at is not None:
-        return Card(job.id, _bare(job, STOPPED, _("🗑️ Deleted")), (RETRY,), answer=True)
+        return Card(job.id, STOPPED, _("🗑️ Deleted"), buttons=(RETRY,), answer=True)
     if job.state is JobState.GENERATED and uploads:
-        gone = 0 if grid else max(0, (made or 0) - len(uploads))
-        status = [_byline(job)]
+        count = made or 0
+        gone = max(0, count - len(uploads))
+        status = [line for line in (hidden, rewriting_line(job.request)) if line]
         if gone:
             lost = _("⚠️ {gone} of {made} pictures: the file is gone from the disk.")
             status.append(lost.format(gone=gone, made=made))
-        if hidden:
-            status.insert(0, hidden)
-            uploads = [replace(upload, spoiler=True) for upload in uploads]
-        embed = _embed(job, DONE, "\n".join(status), limit=_FOLDED, model=model)
-        # An embed's picture cannot be covered, a file beside it can.
-        if len(uploads) == 1 and not hidden:
-            embed.set_image(url=f"attachment://{uploads[0].name}")
-        buttons = (REROLL, VARY, EDIT, UPSCALE, DETAILS, DELETE)
-        picks = 0
-        if (made or 0) > 1:
-            buttons, picks = (REROLL, EDIT, DETAILS, DELETE), made or 0
-        return Card(job.id, embed, buttons, tuple(uploads), answer=True, picks=picks)
+        card = replace(
+            _card(job, DONE, "\n".join(status), limit=_FOLDED, model=model),
+            uploads=tuple(replace(upload, spoiler=bool(hidden)) for upload in uploads),
+            answer=True,
+            more=more_of(job, single=count <= 1),
+        )
+        if count > 1:
+            rows = _grid_rows(count, offers)
+            return replace(card, buttons=(REROLL, REMIX, DETAILS, DELETE), rows=rows)
+        buttons = (EDIT, REROLL, VARY, REMIX, *_becoming(offers), DETAILS, DELETE)
+        return replace(card, buttons=buttons)
     if job.state is JobState.GENERATED:
         missing = _("The picture was made, but its file is gone from the disk.")
         return _without_picture(job, FAILED, f"⚠️ {missing}", model)
@@ -120,19 +144,21 @@ def outcome(
             return _without_picture(job, STOPPED, _("✖️ Cancelled"), model)
         reason = _("✖️ Cancelled: {reason}").format(reason=_(job.error))
         return _without_picture(job, STOPPED, reason, model)
-    sentence = job.error or _("The picture could not be made.")
+    failed = _("The text could not be written.") if job.request.writes else None
+    sentence = job.error or failed or _("The picture could not be made.")
     return _without_picture(job, FAILED, f"⚠️ {sentence}", model)
 
 
 def withheld(job: Job, sentence: str) -> Card:
     """Return the answer of a job whose pictures may not be shown there."""
-    buttons = (RETRY, EDIT, DETAILS, DELETE)
-    return Card(job.id, _told(job, sentence), buttons, answer=True)
+    card = _card(job, STOPPED, sentence, limit=_FOLDED, buttons=(RETRY, REMIX, DETAILS, DELETE))
+    return replace(card, answer=True)
 
 
 def elsewhere(job: Job, sentence: str) -> Card:
     """Return what a job's message shows when its pictures go to a direct message."""
-    return Card(job.id, _told(job, sentence))
+    # Others read it too: the line about who it is for says who "you" is.
+    return _card(job, STOPPED, sentence, limit=_FOLDED)
 
 
 def kept(job: Job, sentence: str) -> Card:
@@ -140,39 +166,60 @@ def kept(job: Job, sentence: str) -> Card:
 
     Without the prompt, which may be what was refused.
     """
-    return Card(job.id, _bare(job, STOPPED, f"{sentence}\n{_byline(job)}"))
+    return Card(job.id, STOPPED, sentence, byline=_byline(job))
 
 
-def _told(job: Job, sentence: str) -> discord.Embed:
-    # Others read it too: the line about who it is for says who "you" is.
-    return _embed(job, STOPPED, f"{sentence}\n{_byline(job)}", limit=_FOLDED)
+def _becoming(offers: Offers) -> list[Button]:
+    return [FINISH] * offers.finish + [UPSCALE] * offers.upscale
+
+
+def _grid_rows(count: int, offers: Offers) -> tuple[tuple[Button, ...], ...]:
+    """Return a row a deed, each with a button a picture: enlarge or finish, vary, take out.
+
+    Their short labels are Midjourney's, so that four fit into a phone's width.
+    """
+    rows = [("vary", "V{number}", None), ("pick", "{number}", "🖼️")]
+    if offers.finish:
+        # Whoever drew drafts wants one of them well before wanting it large.
+        rows.insert(0, ("finish", "{number}", "✨"))
+    elif offers.upscale:
+        rows.insert(0, ("upscale", "U{number}", None))
+    return tuple(
+        tuple(
+            Button(action, label.format(number=position + 1), emoji, position=position)
+            for position in range(count)
+        )
+        for action, label, emoji in rows
+    )
 
 
 def picked(
-    job: Job, image: ImageRecord, upload: Upload, *, hidden: str = "", model: str = ""
+    job: Job,
+    image: ImageRecord,
+    upload: Upload,
+    *,
+    hidden: str = "",
+    model: str = "",
+    offers: Offers = _PLAIN,
 ) -> Card:
     """Return the card of one picture of a batch, taken out; see `outcome` for the rest."""
-    status = f"{hidden}\n{_byline(job)}" if hidden else _byline(job)
-    embed = discord.Embed(
-        description=f"{safe(job.request.prompt, _FOLDED)}\n\n{status}", colour=DONE
+    return Card(
+        job.id,
+        DONE,
+        hidden,
+        safe(job.request.prompt, _FOLDED),
+        _byline(job, image=image, model=model),
+        (EDIT, REROLL, VARY, REMIX, *_becoming(offers), DETAILS, REMOVE),
+        (replace(upload, spoiler=bool(hidden)),),
+        position=image.position,
+        more=more_of(job, single=True),
     )
-    size = image.width, image.height
-    embed.set_footer(text=_footer(job, size=size, seed=image.seed, model=model))
-    if hidden:
-        upload = replace(upload, spoiler=True)
-    else:
-        embed.set_image(url=f"attachment://{upload.name}")
-    buttons = (VARY, UPSCALE, DETAILS)
-    return Card(job.id, embed, buttons, (upload,), position=image.position)
-
-
-def _bare(job: Job, colour: discord.Colour, status: str) -> discord.Embed:
-    return discord.Embed(description=status, colour=colour).set_footer(text=job.id)
 
 
 def _without_picture(job: Job, colour: discord.Colour, status: str, model: str) -> Card:
-    embed = _embed(job, colour, status, model=model)
-    return Card(job.id, embed, (RETRY, EDIT), answer=True)
+    buttons = (RETRY,) if job.request.writes else (RETRY, REMIX)
+    card = _card(job, colour, status, model=model, buttons=buttons)
+    return replace(card, answer=True)
 
 
 def broken(job_id: str, error_id: str) -> Card:
@@ -180,16 +227,15 @@ def broken(job_id: str, error_id: str) -> Card:
     sentence = _(
         "⚠️ Something went wrong while this was sent. `/show` may still bring it; if not, tell the "
         "server's admins the id `{error}`."
-    ).format(error=error_id)
-    embed = discord.Embed(description=sentence, colour=FAILED).set_footer(text=job_id)
-    return Card(job_id, embed, (RETRY,), answer=True)
+    )
+    sentence = linked(sentence).format(error=error_id)
+    return Card(job_id, FAILED, sentence, buttons=(RETRY,), answer=True)
 
 
 def moved(job: Job, channel_id: int | None, message_id: int | None) -> Card:
     """Return what the old message shows when the answer came by a new one; without buttons."""
     status = _("➡️ Answered in a direct message")
     if channel_id == job.channel_id:
-        place = f"{job.guild_id or '@me'}/{channel_id}/{message_id}"
-        url = f"https://discord.com/channels/{place}"
+        url = message_url(job.guild_id, channel_id, message_id)
         status = _("➡️ Answered in [a new message]({url})").format(url=url)
-    return Card(job.id, _embed(job, STOPPED, status))
+    return _card(job, STOPPED, status)

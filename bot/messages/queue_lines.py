@@ -21,6 +21,11 @@ ENGINE_STATES: Final = {
 }
 
 
+WRITES: Final = {
+    "enhance": mark("✍️ prompt to rewrite"),
+    "describe": mark("✍️ picture to describe"),
+    "alt": mark("✍️ alternative text"),
+}
 # Escaping may double what is shown; with ten lines all of it has to fit into one message.
 PROMPT_SHOWN = 40
 
@@ -38,15 +43,24 @@ def drain_line(reason: str) -> str:
 
 
 def describe(
-    number: int, job: Job, place: QueuePlace | None, reader_id: int, model: str = ""
+    number: int,
+    job: Job,
+    place: QueuePlace | None,
+    reader_id: int,
+    model: str = "",
+    url: str | None = None,
 ) -> str:
     """Return one line about an open job; a private prompt is shown to its owner alone.
 
-    `model` is the name that is shown of what draws it; "" shows none.
+    `model` is the name that is shown of what draws it; "" shows none. `url` leads to its message;
+    None: the line ends with the job's id instead.
     """
     hidden = job.request.private and job.user_id != reader_id
     prompt = _("(private)") if hidden else " ".join(safe(job.request.prompt, PROMPT_SHOWN).split())
-    parts = [prompt, safe(model, PROMPT_SHOWN), _stands(job, place), f"`{job.id}`"]
+    word = _("message")
+    end = f"`{job.id}`" if url is None else f"[{word}]({url})"
+    kind = _(WRITES[job.request.writes]) if job.request.writes in WRITES else ""
+    parts = [kind, prompt, safe(model, PROMPT_SHOWN), _stands(job, place), end]
     return f"**{number}.** {' · '.join(part for part in parts if part)}"
 
 
@@ -55,6 +69,8 @@ def _stands(job: Job, place: QueuePlace | None) -> str:
     if job.cancel_requested_at is not None:
         return _("stops at the next step")
     if job.state is JobState.RUNNING:
+        if job.request.writes:
+            return _("writing now")
         if place is None or place.ends_at is None:
             return _("drawing now")
         if time := expected(place.ends_at):

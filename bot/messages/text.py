@@ -8,6 +8,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
+from bot.words import _, ngettext
+
 ZERO_WIDTH_SPACE: Final = "\u200b"
 # Marks that reorder or hide the text around them.
 _HIDDEN: Final = re.compile(
@@ -20,6 +22,8 @@ _BLANK_LINES: Final = re.compile(r"\n\s*\n(\s*\n)+")
 _MARKS_IN_A_ROW: Final = 4
 _LINES: Final = 30
 _SOON_S: Final = 60
+_HOUR_MIN: Final = 60
+_DAY_H: Final = 24
 _TODAY_S: Final = 12 * 3600
 
 
@@ -39,6 +43,15 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+def tidied(text: str, limit: int) -> str:
+    """Return `text` without what hides or paints over its neighbours, at most 30 lines of it."""
+    text = _BLANK_LINES.sub("\n\n", _limit_marks(_HIDDEN.sub("", text)))
+    *lines, rest = text.split("\n", _LINES)
+    if len(lines) == _LINES and rest:  # A thousand short lines would fill many screens.
+        text = "\n".join(lines) + "…"
+    return shorten(text, limit)
+
+
 def safe(text: str, limit: int = 1000) -> str:
     """Return `text` as inert Discord markdown of at most about twice `limit` characters.
 
@@ -46,11 +59,7 @@ def safe(text: str, limit: int = 1000) -> str:
     and invisible marks and all past 30 lines are dropped; `limit` counts the characters of the
     user's own text.
     """
-    text = _BLANK_LINES.sub("\n\n", _limit_marks(_HIDDEN.sub("", text)))
-    *lines, rest = text.split("\n", _LINES)
-    if len(lines) == _LINES and rest:  # A thousand short lines would fill many screens.
-        text = "\n".join(lines) + "…"
-    text = _SPECIAL.sub(r"\\\1", shorten(text, limit))
+    text = _SPECIAL.sub(r"\\\1", tidied(text, limit))
     text = _LINE_START.sub(lambda match: f"{match[1]}\\{match[2]}", text)
     text = _NUMBERED.sub(r"\1\\.", text)
     text = text.replace("@", f"@{ZERO_WIDTH_SPACE}")
@@ -60,6 +69,11 @@ def safe(text: str, limit: int = 1000) -> str:
 def relative(at: float) -> str:
     """Return a Unix time in seconds as a mark that Discord shows as "in 5 minutes"."""
     return f"<t:{at:.0f}:R>"
+
+
+def message_url(guild_id: int | None, channel_id: int | None, message_id: int | None) -> str:
+    """Return the address of a message; outside of servers its guild is None."""
+    return f"https://discord.com/channels/{guild_id or '@me'}/{channel_id}/{message_id}"
 
 
 def expected(at: float, now: float | None = None) -> str | None:
@@ -72,6 +86,18 @@ def expected(at: float, now: float | None = None) -> str | None:
     if left < _SOON_S:
         return None
     return f"<t:{at:.0f}:{'t' if left < _TODAY_S else 'f'}>"
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, where Discord's marks of time are not read (choices)."""
+    minutes = max(0, int(seconds // 60))
+    if minutes < _HOUR_MIN:
+        return _("{count} min ago").format(count=minutes)
+    hours = minutes // 60
+    if hours < _DAY_H:
+        return _("{count} h ago").format(count=hours)
+    days = hours // 24
+    return ngettext("{count} day ago", "{count} days ago", days).format(count=days)
 
 
 def plain(text: str, limit: int) -> str:

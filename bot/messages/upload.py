@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 import discord
 from PIL import Image
 
-from bot.domain.job import Job
 from bot.messages.discord_limits import FILE_BYTES, REQUEST_BYTES
-from bot.pictures.grid import has_alpha, make_grid
-from bot.pictures.parameters_written import batch_texts, exif_of
+from bot.pictures.grid import has_alpha
+from bot.pictures.parameters_written import exif_of
 from bot.pictures.texts import read_texts
 
 # Room for what a request holds besides its files.
@@ -44,6 +43,11 @@ class Upload:
             io.BytesIO(self.data), self.name, description=self.description, spoiler=self.spoiler
         )
 
+    @property
+    def uri(self) -> str:
+        """How an embed or a component of the same message refers to it."""
+        return self.file().uri
+
 
 def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
     yield "png", png
@@ -59,23 +63,6 @@ def _encodings(png: bytes) -> Iterator[tuple[str, bytes]]:
         buffer = io.BytesIO()
         picture.save(buffer, "WEBP", exif=exif, quality=_REDUCED_QUALITY)
         yield "webp", buffer.getvalue()
-
-
-def grid_texts(job: Job, model: str) -> dict[str, str]:
-    """Return the texts of a batch's grid, drawn by `model`; none where the job cannot be read."""
-    return batch_texts(job.id, job.request, job.model or model) if job.readable else {}
-
-
-def fit_grid(
-    pngs: Iterable[bytes],
-    stem: str,
-    description: str,
-    limit: int = FILE_BYTES,
-    *,
-    texts: Mapping[str, str],
-) -> Upload:
-    """Return a batch's pictures as one, in at most `limit` bytes; see `make_grid`, `fit_png`."""
-    return fit_png(make_grid(pngs, texts=texts), stem, description, limit)
 
 
 def fit_png(png: bytes, stem: str, description: str, limit: int = FILE_BYTES) -> Upload:

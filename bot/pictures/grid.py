@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from PIL.PngImagePlugin import PngInfo
 
 COLUMNS: Final = 2
 # Discord shows a picture at most about 550 pixels wide; more serves those who open it.
@@ -31,15 +29,13 @@ def make_grid(
     columns: int = COLUMNS,
     first: int = 1,
     longest: int = LONGEST_SIDE,
-    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> bytes:
     """Return a PNG of the picture files in rows, each with its number from `first` on.
 
     Each file is unpacked before the next one is taken. Pictures of other shapes are centred in
     their cells; None leaves a cell empty. Where a picture has an alpha channel the grid has one
-    too, and nothing behind the pictures. `longest` is the most pixels on a side; `texts` come into
-    the file as text chunks. Blocking (run it in a thread). Raises what Pillow does for a damaged
-    file.
+    too, and nothing behind the pictures. `longest` is the most pixels on a side. Blocking (run it
+    in a thread). Raises what Pillow does for a damaged file.
     """
     pictures: list[Image.Image | None] = []
     for file in files:
@@ -72,8 +68,5 @@ def make_grid(
         centre = (x + label * 3 / 4, y + label * 3 / 4)
         draw.text(centre, str(index + first), fill=(255, 255, 255), font=font, anchor="mm")
     buffer = io.BytesIO()
-    info = PngInfo()
-    for name, text in texts.items():
-        info.add_text(name, text) if text.isascii() else info.add_itxt(name, text)
-    grid.save(buffer, "PNG", pnginfo=info)
+    grid.save(buffer, "PNG")
     return buffer.getvalue()

@@ -39,6 +39,15 @@ def read_parameters(data: bytes) -> Parameters | None:
     return Parameters(found.program, text) if text.strip() else None
 
 
+def told_by_itself(data: bytes) -> str:
+    """Return what a picture's file says about how it was made, "" for nothing. Blocking."""
+    try:
+        found = read_parameters(data)
+    except TooLongError:
+        return ""
+    return "" if found is None else found.text
+
+
 def _found(texts: Texts) -> Parameters | None:
     text = texts.get("parameters") or texts.get(COMMENT)
     if text and '"job_id"' in texts.get("request"):

@@ -34,15 +34,6 @@ def png_texts(job_id: str, request: ImageRequest, model: str) -> tuple[dict[str,
     )
 
 
-def batch_texts(job_id: str, request: ImageRequest, model: str) -> dict[str, str]:
-    """Return the PNG text chunks of the grid of a batch: as `png_texts`, of all its pictures."""
-    parameters = _parameters(request, request.seed, model)
-    return {
-        "parameters": f"{parameters}, Batch size: {request.count}",
-        "request": _json(job_id, request, model),
-    }
-
-
 def exif_of(texts: Mapping[str, str]) -> bytes:
     """Return such texts as Exif, for pictures that are no PNG; nothing where there are none.
 
@@ -69,7 +60,8 @@ def _parameters(request: ImageRequest, seed: int, model: str) -> str:
     background = ", Background: transparent" if request.transparent else ""
     reuse = f", Reuse: {request.reuse:g}" if request.reuse else ""
     strength = ""
-    if request.input_image is not None and request.strength is not None:
+    drawn_over = request.input_image is not None and not request.references
+    if drawn_over and request.strength is not None:
         strength = f", Denoising strength: {request.strength:g}"
     lines.append(
         f"Steps: {request.steps}, Sampler: Euler, CFG scale: {request.guidance:g}, Seed: {seed}, "
@@ -85,6 +77,11 @@ def _harmless(text: str) -> str:
 
 def _json(job_id: str, request: ImageRequest, model: str, position: int | None = None) -> str:
     values: dict[str, Any] = {**json.loads(request.to_json()), "job_id": job_id}
+    # Of files that stay here, no more than that there were any: a hash would tell whoever has the
+    # same picture that it was this one.
+    values["input_image"] = None if request.input_image is None else "input"
+    values["mask"] = None if request.mask is None else "mask"
+    values["references"] = [f"reference{n}" for n in range(1, len(request.references) + 1)]
     if position is not None:
         values["position"] = position
     return json.dumps({**values, "model": model}, ensure_ascii=False)

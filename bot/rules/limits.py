@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bot.domain.job import Origin, Target
 from bot.rules.quotas import DAY_S, Quota, fits, quotas, refusal
@@ -17,13 +18,23 @@ __all__ = ["DAY_S", "Limits", "check", "server_limits"]
 
 
 @dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What one API key may have: jobs at once, and the rest in any 24 hours; 0 is no limit."""
+
+    open_jobs: int = 0
+    images_per_day: int = 0
+    gpu_seconds_per_day: float = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What the bot's owner allows; 0 is no limit, except for `open_jobs` and `images_per_day`.
 
     A user may have `open_jobs` at once, `images_per_day` and `gpu_seconds_per_day` in any 24 hours,
     and `cooldown_s` seconds between two requests; outside of servers also no more than `dm_…`.
-    A server's members together may have `server_…`. An API key has `key_…` instead of a user's, and
-    no cooldown: it is one program, which may well ask for many people. `queue_size` bounds the jobs
+    A server's members together may have `server_…`. An API key has `key_…` instead of a user's, or
+    what `by_key` has for its user id, and no cooldown: it is one program, which may well ask for
+    many people. `queue_size` bounds the jobs
     that wait from everyone, `server_queue_size` those of one server.
     """
 
@@ -40,26 +51,41 @@ class Limits:
     key_gpu_seconds_per_day: float = 0
     queue_size: int = 500
     server_queue_size: int = 0
+    by_key: Mapping[int, KeyLimits] = field(default_factory=dict[int, KeyLimits])
 
     @property
     def user(self) -> Bounds:
         """What a user may have in any 24 hours, where no role grants more."""
         return Bounds.of(self.images_per_day, self.gpu_seconds_per_day)
 
+    def key(self, user_id: int) -> KeyLimits:
+        """Return what an API key may have."""
+        general = KeyLimits(
+            self.key_open_jobs, self.key_images_per_day, self.key_gpu_seconds_per_day
+        )
+        return self.by_key.get(user_id, general)
+
     def open_jobs_of(self, origin: Origin) -> int:
-        """Return how many jobs whoever asks may have at once."""
-        return self.key_open_jobs if origin.target is Target.HTTP else self.open_jobs
+        """Return how many jobs whoever asks may have at once; 0 is no limit."""
+        if origin.target is Target.HTTP:
+            return self.key(origin.user_id).open_jobs
+        return self.open_jobs
 
     def cooldown_of(self, origin: Origin) -> float:
-        """Return the seconds that whoever asks waits between two requests."""
-        return 0 if origin.target is Target.HTTP else self.cooldown_s
+        """Return the seconds that whoever asks waits between two requests.
+
+        A program does not wait, nor what the bot asks for by itself, such as alternative texts.
+        """
+        return 0 if origin.target in {Target.HTTP, Target.CLI} else self.cooldown_s
 
     def quotas(self, origin: Origin, own: ServerLimits) -> list[Quota]:
         """Return what a request has to fit into."""
-        key = Bounds.of(self.key_images_per_day, self.key_gpu_seconds_per_day)
+        key = self.key(origin.user_id)
         return quotas(
             origin,
-            key if origin.target is Target.HTTP else self.user,
+            Bounds.of(key.images_per_day, key.gpu_seconds_per_day)
+            if origin.target is Target.HTTP
+            else self.user,
             Bounds.of(self.dm_images_per_day, self.dm_gpu_seconds_per_day),
             Bounds.of(self.server_images_per_day, self.server_gpu_seconds_per_day),
             own,
@@ -83,7 +109,7 @@ async def check(
     """Raise `QueueFull` or a `LimitReached` when `needed` may not be added now, at its time."""
     await _check_queue(tx, limits, origin.guild_id)
     open_jobs = limits.open_jobs_of(origin)
-    if await jobs.count_open(tx, origin.user_id) >= open_jobs:
+    if open_jobs and await jobs.count_open(tx, origin.user_id) >= open_jobs:
         raise OpenJobsReached(open_jobs)
     cooldown = limits.cooldown_of(origin)
     if cooldown > 0:

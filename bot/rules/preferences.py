@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from bot.catalogue.styles import Style, from_values
+from bot.domain.request import COUNT_MAX
+from bot.domain.writing import Enhance
 from bot.rules import server_edits
 from bot.rules.model_rules import NO_MODEL_RULES, ModelRules
+from bot.rules.notice import USUAL, Notice
 from bot.rules.refusals import ChannelClosed
 from bot.rules.remembered import Edit, RememberedSettings
 from bot.rules.server_limits import ServerLimits
@@ -26,23 +29,35 @@ class Defaults:
     model: str | None = None
     aspect: str | None = None
     quality: str | None = None
+    count: int | None = None
     style: str | None = None
     negative: str | None = None
     private: bool | None = None
+    enhance: str | None = None
+    """What becomes of a prompt before it is drawn, an `Enhance`."""
     language: str | None = None
+    notice: Notice | None = None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Self:
         """Read stored values; those of an unexpected type count as not set."""
         texts = {
             name: value
-            for name in ("model", "aspect", "quality", "style", "negative", "language")
+            for name in ("model", "aspect", "quality", "style", "negative", "enhance", "language")
             if isinstance(value := values.get(name), str) and value
         }
         if texts.get("language") not in LANGUAGES:
             texts.pop("language", None)
-        private = values.get("private")
-        return cls(**texts, private=private if isinstance(private, bool) else None)
+        if texts.get("enhance") not in set(Enhance):
+            texts.pop("enhance", None)
+        private, count = values.get("private"), values.get("count")
+        notice = values.get("notice")
+        return cls(
+            **texts,
+            notice=Notice(notice) if notice in tuple(Notice) else None,
+            count=count if isinstance(count, int) and 1 <= count <= COUNT_MAX else None,
+            private=private if isinstance(private, bool) else None,
+        )
 
 
 UNSET: Final = Defaults()
@@ -136,3 +151,9 @@ class Preferences:
         return Defaults.read(
             await self.remembered.change("guilds", guild_id, edit, by=by, detail=detail)
         )
+
+
+async def notice_for(preferences: Preferences, user_id: int, guild_id: int | None) -> Notice:
+    """Return how a user wants to learn of an answer: the own setting, else the server's."""
+    own, shared = await preferences.user(user_id), await preferences.guild(guild_id)
+    return own.notice or shared.notice or USUAL

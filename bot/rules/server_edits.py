@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from bot.catalogue.styles import MOST_OWN, Style, from_values, to_values
 from bot.errors import InvalidRequest
-from bot.rules import model_rules
+from bot.rules import edit_rules, model_rules
+from bot.rules.edit_rules import MOST_EDIT_ROLES, EditRules, Whose
 from bot.rules.model_rules import MOST_MODEL_ROLES, ModelRules
 from bot.rules.prompt_rules import MOST_RULES
 from bot.rules.server_limits import MOST_ROLES, NAME, Bounds, RoleLimit, ServerLimits
@@ -166,3 +167,21 @@ def without_model_rule(values: Values, model: str, role_id: int | None) -> Value
 
 def _with_models(roles: Mapping[str, tuple[int, ...]]) -> Values:
     return {model_rules.NAME: {name: list(ids) for name, ids in roles.items()} or None}
+
+
+def with_edit_role(values: Values, role_id: int, most: Whose) -> Values:
+    """Set the most that a role may edit; raise `InvalidRequest` where there are too many."""
+    roles = {**EditRules.read(values).roles, role_id: most}
+    if len(roles) > MOST_EDIT_ROLES:
+        raise InvalidRequest(
+            _("At most {limit} roles can be named about edits.").format(limit=MOST_EDIT_ROLES)
+        )
+    return {edit_rules.NAME: EditRules(roles).to_values()}
+
+
+def without_edit_role(values: Values, role_id: int) -> Values:
+    """Forget what a role may edit; raise `InvalidRequest` where nothing is set about it."""
+    roles = dict(EditRules.read(values).roles)
+    if roles.pop(role_id, None) is None:
+        raise InvalidRequest(_("Nothing is set about what this role may edit."))
+    return {edit_rules.NAME: EditRules(roles).to_values()}

@@ -29,19 +29,19 @@ _IMAGES: Final = {
 }
 _SECONDS: Final = {
     QuotaScope.USER: mark(
-        "You have {left} of {limit} on the graphics card left; this takes about {needed}."
+        "You have {left} of {limit} of graphics card time left; this needs about {needed}."
     ),
     QuotaScope.MEMBER: mark(
-        "Your roles in this server have {left} of {limit} on the graphics card left; this takes "
+        "Your roles in this server have {left} of {limit} of graphics card time left; this needs "
         "about {needed}."
     ),
     QuotaScope.DIRECT: mark(
-        "In direct messages you have {left} of {limit} on the graphics card left; this takes "
+        "In direct messages you have {left} of {limit} of graphics card time left; this needs "
         "about {needed}."
     ),
     QuotaScope.SERVER: mark(
-        "All members of this server together have {left} of {limit} on the graphics card left; "
-        "this takes about {needed}."
+        "All members of this server together have {left} of {limit} of graphics card time left; "
+        "this needs about {needed}."
     ),
 }
 
@@ -108,7 +108,8 @@ def _images(error: QuotaReached, say: Say) -> str:
             count,
         ).format(used=amount(error.used), limit=f"{limit:,}", count=count, time=say(error.retry_at))
     return _(
-        "You have {left} of {limit} pictures of 24 hours left for now; {count} are possible {time}."
+        "You have {left} of {limit} pictures left for the last 24 hours; {count} are "
+        "possible {time}."
     ).format(left=left, limit=f"{limit:,}", count=count, time=say(error.retry_at))
 
 
@@ -122,7 +123,7 @@ def _seconds(error: QuotaReached, say: Say) -> str:
 
 
 def _with_end(sentence: str, error: QuotaReached, say: Say) -> str:
-    end = _("This is more than 24 hours allow.")
+    end = _("This is more than a whole day's limit; please ask for less.")
     if error.retry_at is not None:
         end = _("Possible again {time}.").format(time=say(error.retry_at))
     return f"{sentence} {end}"
@@ -131,7 +132,7 @@ def _with_end(sentence: str, error: QuotaReached, say: Say) -> str:
 def _blocked(error: refusals.UserBlocked, say: Say) -> str:
     sentence = _("You cannot use the bot here.")
     if error.until is not None:
-        end = _("You can again {time}.").format(time=say(error.until))
+        end = _("You can use it again {time}.").format(time=say(error.until))
         sentence = f"{sentence} {end}"
     if error.reason:
         why = _("Reason: {reason}").format(reason=error.reason)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 
 from bot.sandbox.errors import Form, Json
+from bot.sandbox.layouts import check_layout, complete
 from bot.sandbox.model import walk
 
 ROW, BUTTON, SELECT, TEXT_INPUT = 1, 2, 3, 4
@@ -12,27 +14,25 @@ SELECTS: Final = (3, 5, 6, 7, 8)
 SECTION, TEXT_DISPLAY, LABEL, FILE_UPLOAD = 9, 10, 18, 19
 RADIO_GROUP, CHECKBOX_GROUP, CHECKBOX = 21, 22, 23
 LINK_STYLE, PREMIUM_STYLE = 5, 6
-_V2_TOP: Final = (ROW, SECTION, TEXT_DISPLAY, 12, 13, 14, 17)
 
 
-def check_components(form: Form, rows: list[Json], *, v2: bool) -> None:
-    """Note what Discord would refuse about the components of a message."""
-    everything = walk(rows)
+def check_components(
+    form: Form, rows: list[Json], *, v2: bool, files: Collection[str] = ()
+) -> None:
+    """Note what Discord would refuse about the components of a message.
+
+    `files` are the names of what is attached to it.
+    """
     if v2:
-        form.count(len(everything), 0, 40, "components")
-        texts = sum(len(item.get("content") or "") for item in everything)
-        if texts > 4000:  # noqa: PLR2004 - Discord's limit for all text displays together
-            text = "Total text length must be 4000 or fewer"
-            form.add("components", code="BASE_TYPE_MAX_LENGTH", message=text)
+        check_layout(form, rows, files)
     else:
         form.count(len(rows), 0, 5, "components")
-    allowed = _V2_TOP if v2 else (ROW,)
-    for index, row in enumerate(rows):
-        if row.get("type") not in allowed:
-            text = f'Value of field "type" must be one of {allowed}.'
-            form.add("components", index, "type", code="UNION_TYPE_CHOICES", message=text)
+        for index, row in enumerate(rows):
+            if row.get("type") != ROW:
+                text = f'Value of field "type" must be one of ({ROW},).'
+                form.add("components", index, "type", code="UNION_TYPE_CHOICES", message=text)
     _check_rows(form, rows, "components")
-    _check_unique(form, everything)
+    _check_unique(form, walk(rows))
 
 
 def check_modal(form: Form, modal: Json) -> None:
@@ -54,10 +54,18 @@ def check_modal(form: Form, modal: Json) -> None:
 
 
 def fill_ids(components: list[Json]) -> list[Json]:
-    """Number the components without an id, and drop buttons' empty fields, as Discord does."""
+    """Number the components without an id, and drop buttons' empty fields, as Discord does.
+
+    Those of the options of menus go likewise; what layout components leave out is filled in.
+    """
+    complete(components)
     everything = walk(components)
-    for button in (item for item in everything if item["type"] == BUTTON):
-        for holder in (button, button.get("emoji") or {}):
+    buttons = [item for item in everything if item["type"] == BUTTON]
+    options: list[Json] = [
+        option for item in everything if item["type"] == SELECT for option in item["options"]
+    ]
+    for shown in (*buttons, *options):
+        for holder in (shown, shown.get("emoji") or {}):
             for key in [key for key, value in holder.items() if value is None]:
                 del holder[key]
     taken = {item["id"] for item in everything if item.get("id")}

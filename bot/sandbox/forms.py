@@ -15,7 +15,7 @@ from bot.sandbox.components import (
     TEXT_INPUT,
 )
 from bot.sandbox.errors import Json, Refusal, entries
-from bot.sandbox.model import Channel, Modal
+from bot.sandbox.model import Channel, Modal, walk
 from bot.sandbox.payloads import channel_json, file_json, member_json, user_json
 from bot.sandbox.world import World
 
@@ -45,6 +45,11 @@ def chosen(world: World, channel: Channel, select: Json, values: list[str]) -> J
             member = member_json(channel.guild.members[user.id], with_user=False)
             resolved.setdefault("members", {})[value] = member | {"permissions": "0"}
     return {"values": values, "resolved": resolved}
+
+
+def file_fields(modal: Modal) -> list[str]:
+    """Return the `custom_id`s of a form's fields for files."""
+    return [item["custom_id"] for item in walk(modal.components) if item["type"] == FILE_UPLOAD]
 
 
 def filled(world: World, channel: Channel, modal: Modal, values: Json) -> Json:
@@ -95,6 +100,10 @@ def _field(
         return head | {"value": value}
     if kind in (*SELECTS, CHECKBOX_GROUP):
         picked = [str(entry) for entry in entries(values, key)]
+        if key not in values:
+            # As it was shown, with what was chosen beforehand.
+            shown: list[Json] = item.get("options") or []
+            picked = [str(one["value"]) for one in shown if one.get("default")]
         if kind == CHECKBOX_GROUP:
             return head | {"values": picked}
         answer = chosen(world, channel, item, picked)

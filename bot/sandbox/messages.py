@@ -10,7 +10,7 @@ from typing import Final
 
 from bot.sandbox.components import fill_ids
 from bot.sandbox.errors import ApiError, Form, Json, entries
-from bot.sandbox.model import Channel, File, Flag, Interaction, Message, User, walk
+from bot.sandbox.model import Channel, File, Flag, Interaction, Message, User, shown_media
 from bot.sandbox.payloads import FORWARD
 from bot.sandbox.permissions import Permission, permissions_in
 from bot.sandbox.uploads import Upload
@@ -110,7 +110,6 @@ def _forward(world: World, message: Message, source: Json) -> None:
 def _apply(world: World, message: Message, body: Json, uploads: Sequence[Upload]) -> None:
     if "content" in body:
         message.content = body["content"] or ""
-        _read_mentions(world, message, body.get("allowed_mentions"))
     described: dict[str, Json] = {
         str(entry.get("id")): entry for entry in entries(body, "attachments")
     }
@@ -128,15 +127,17 @@ def _apply(world: World, message: Message, body: Json, uploads: Sequence[Upload]
         foreign = message.interaction is not None and held is Permission.NONE
         if Permission.EMBED_LINKS not in held and not foreign:
             message.embeds = []
+    if "components" in body:
+        message.components = fill_ids(copy.deepcopy(body["components"] or []))
+        for media in shown_media(message.components):
+            _finish_media(world, media, message.files)
+    if "content" in body or ("components" in body and message.flags & Flag.COMPONENTS_V2):
+        _read_mentions(world, message, body.get("allowed_mentions"))
     if "attachments" in body:
-        # Files that an embed shows stay with it, listed or not.
+        # Files that an embed or a component shows stay with it, listed or not.
         loose = [file for file in message.attachments if file not in fresh]
         gone = [file for file in loose if str(file.id) not in described]
         message.files = [file for file in message.files if file not in gone]
-    if "components" in body:
-        message.components = fill_ids(copy.deepcopy(body["components"] or []))
-        for item in walk(message.components):
-            _finish_media(item, message.files)
 
 
 def _finish_embed(embed: Json, files: Sequence[File]) -> Json:
@@ -153,13 +154,13 @@ def _finish_embed(embed: Json, files: Sequence[File]) -> Json:
     return done
 
 
-def _finish_media(item: Json, files: Sequence[File]) -> None:
-    for media in (item.get("media"), item.get("file")):
-        if media:
-            _resolve(media, files)
-    entries: list[Json] = item.get("items") or []
-    for entry in entries:
-        _resolve(entry["media"], files)
+def _finish_media(world: World, media: Json, files: Sequence[File]) -> None:
+    _resolve(media, files)
+    media.setdefault("proxy_url", media["url"])
+    media["id"] = str(world.new_id())
+    for file in files:
+        if file.url == media["url"]:
+            media["attachment_id"] = str(file.id)
 
 
 def _resolve(media: Json, files: Sequence[File]) -> Json:
@@ -182,7 +183,7 @@ def _read_mentions(world: World, message: Message, allowed: Json | None) -> None
     """Work out who is pinged: all that the text names, unless `allowed` says less."""
     parse = {"users", "everyone"} if allowed is None else set(entries(allowed, "parse"))
     named = set[str]() if allowed is None else {str(key) for key in entries(allowed, "users")}
-    found = dict.fromkeys(re.findall(r"<@!?(\d+)>", message.content))
+    found = dict.fromkeys(re.findall(r"<@!?(\d+)>", message.text))
     message.mentions = [
         user
         for user in world.users.values()
@@ -190,7 +191,7 @@ def _read_mentions(world: World, message: Message, allowed: Json | None) -> None
     ]
     held = permissions_in(message.author, message.channel)
     message.mention_everyone = (
-        re.search(r"@(everyone|here)\b", message.content) is not None
+        re.search(r"@(everyone|here)\b", message.text) is not None
         and "everyone" in parse
         and Permission.MENTION_EVERYONE in held
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, Final
 
 from bot.sandbox.clock import Timer
 from bot.sandbox.errors import Json
+
+TEXT_DISPLAY: Final = 10
 
 
 class ChannelType(IntEnum):
@@ -204,14 +206,22 @@ class Message:
 
     @property
     def attachments(self) -> list[File]:
-        """The files shown below the message: those that no embed shows."""
+        """The files that neither an embed nor a component shows; Discord lists those alone."""
+        # https://github.com/discord/discord-api-docs/issues/8277
         shown = {
             embed[key].get("url")
             for embed in self.embeds
             for key in ("image", "thumbnail")
             if key in embed
         }
+        shown |= {media.get("url") for media in shown_media(self.components)}
         return [file for file in self.files if file.url not in shown]
+
+    @property
+    def text(self) -> str:
+        """What the message says itself: its content, or its text displays, a line between them."""
+        texts = [item["content"] for item in walk(self.components) if item["type"] == TEXT_DISPLAY]
+        return "\n\n".join([*([self.content] if self.content else []), *texts])
 
     @property
     def controls(self) -> list[Json]:
@@ -268,6 +278,16 @@ class Interaction:
     def response_seconds(self) -> float:
         """Seconds from the event sent to the callback received."""
         return self.answered_at - self.sent_at
+
+
+def shown_media(components: list[Json]) -> list[Json]:
+    """Return the pictures and files that components show, in reading order."""
+    found: list[Json] = []
+    for item in walk(components):
+        found += [item[key] for key in ("media", "file") if item.get(key)]
+        entries: list[Json] = item.get("items") or []
+        found += [entry["media"] for entry in entries]
+    return found
 
 
 def walk(components: list[Json]) -> list[Json]:

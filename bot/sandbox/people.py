@@ -52,9 +52,16 @@ class Invocation:
 
     @property
     def message(self) -> Message | None:
-        """The answer as it stands now (for a click with an update: the clicked message)."""
-        message = self.interaction.original
-        return None if message is None or message.deleted else message
+        """The answer as it stands now (for a click with an update: the clicked message).
+
+        Where that was deleted, the newest message there whose controls are about the same thing.
+        """
+        original = self.interaction.original
+        if original is None or not original.deleted:
+            return original
+        about = _about(original)
+        newest_first = reversed(original.channel.messages.values())
+        return next((m for m in newest_first if not m.deleted and about & _about(m)), None)
 
     @property
     def followups(self) -> list[Message]:
@@ -94,6 +101,12 @@ class Invocation:
         """
         await self.response(timeout)
         return await self.until(lambda message: not message.thinking, timeout)
+
+
+def _about(message: Message) -> set[str]:
+    """Return what the `custom_id`s of a message name behind their first colon."""
+    named = {str(item.get("custom_id")).partition(":")[2] for item in message.controls}
+    return named - {""}
 
 
 class Person:

@@ -38,15 +38,19 @@ T = TypeVar("T")
 class Sandbox:
     """A Discord of its own on 127.0.0.1, for as long as the `async with` lasts.
 
-    `port` 0 takes a free one, `most` bounds the connections. `clock` can be moved forward by
-    tests, `world` holds the state, `faults` and `gateway` cause trouble, `exchanges` records what
-    the bot asked over REST.
+    `port` 0 takes a free one, `most` bounds the connections. `listen` is for a container, whose own
+    loopback nobody outside reaches; the page's address and the hosts that are answered stay.
+    `clock` can be moved forward by tests, `world` holds the state, `faults` and `gateway` cause
+    trouble, `exchanges` records what the bot asked over REST.
     """
 
     token: Final = TOKEN
 
-    def __init__(self, port: int = 0, *, clock: Clock | None = None, most: int = MOST) -> None:
+    def __init__(
+        self, port: int = 0, *, clock: Clock | None = None, most: int = MOST, listen: str = HOST
+    ) -> None:
         self._port = port
+        self._listen = listen
         self._most = most
         self.clock = clock or Clock()
         self.world = World(self.clock)
@@ -58,7 +62,7 @@ class Sandbox:
         self._acceptor: Acceptor | None = None
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server((HOST, self._port))
+        listener = socket.create_server((self._listen, self._port))
         self._port = listener.getsockname()[1]
         self.world.base_url = self.url
         self._gateway = Gateway(self.world, self.gateway_url, self.token)

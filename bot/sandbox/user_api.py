@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from aiohttp import WSMsgType, web
 
-from bot.sandbox import actions, view
+from bot.sandbox import actions, forms, view
 from bot.sandbox.errors import Json, Refusal, entries
 from bot.sandbox.events import Event
 from bot.sandbox.gate import reply
@@ -113,12 +113,16 @@ class UserApi:
         return reply({"interaction_id": str(interaction.id)})
 
     async def modal(self, request: web.Request) -> web.Response:
-        """Submit a form."""
-        user, fields = self._user(request), (await _body(request)).fields
+        """Submit a form; files are the numbers n of `files[n]` in a multipart body."""
+        user, body = self._user(request), await _body(request)
         source = self._world.interactions.get(_number(request, "iid"))
-        if source is None:
+        if source is None or source.modal is None:
             raise Refusal(404, "There is no such form.")
-        values = cast("Json", fields.get("components") or {})
+        values = dict(cast("Json", body.fields.get("components") or {}))
+        files = {upload.index: (upload.filename, upload.data) for upload in body.uploads}
+        for name in forms.file_fields(source.modal):
+            places = [_whole(place) for place in entries(values, name)]
+            values[name] = [files[place] for place in places if place in files]
         interaction = actions.submit_form(self._world, user, source, values)
         return reply({"interaction_id": str(interaction.id)})
 

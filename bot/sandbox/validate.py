@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bot.sandbox.components import check_components
-from bot.sandbox.errors import Form, Json, empty_message, too_large
+from bot.sandbox.errors import Form, Json, empty_message, entries, too_large
 from bot.sandbox.model import Flag, Message
 from bot.sandbox.payloads import FORWARD
 from bot.sandbox.uploads import Upload
@@ -30,7 +30,8 @@ def check_message(
         form.length(body["content"], 0, CONTENT_LIMIT, "content")
     embeds: list[Json] = body.get("embeds") or []
     _check_embeds(form, embeds)
-    check_components(form, body.get("components") or [], v2=v2)
+    files = _file_names(body, uploads, current)
+    check_components(form, body.get("components") or [], v2=v2, files=files)
     if v2:
         _check_no_legacy(form, body, current)
     form.count(len(uploads), 0, 10, "files")
@@ -73,6 +74,21 @@ def _check_no_legacy(form: Form, body: Json, current: Message | None) -> None:
         if body.get(key) or kept:
             text = f"The '{key}' field cannot be used with MessageFlags.IS_COMPONENTS_V2"
             form.add(key, code=_LEGACY, message=text)
+
+
+def _file_names(body: Json, uploads: Sequence[Upload], current: Message | None) -> set[str]:
+    """Return by which names the components of a message may refer to its files."""
+    listed: dict[str, Json] = {
+        str(entry.get("id")): entry for entry in entries(body, "attachments")
+    }
+    names = {
+        str(listed.get(str(upload.index), {}).get("filename") or upload.filename)
+        for upload in uploads
+    }
+    kept = current.files if current is not None else []
+    return names | {
+        file.filename for file in kept if "attachments" not in body or str(file.id) in listed
+    }
 
 
 def _check_attachments(

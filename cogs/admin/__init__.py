@@ -13,6 +13,7 @@ from bot.client.bot import ImageBot
 from bot.words import mark
 from cogs.admin.audit import AuditPageButton
 from cogs.admin.blocks import BlockGroup, ChannelGroup, RuleGroup
+from cogs.admin.edits import EditGroup
 from cogs.admin.engines import EngineGroup
 from cogs.admin.figures import FigureCommands
 from cogs.admin.limits import LimitGroup
@@ -41,6 +42,7 @@ def admin_group(bot: ImageBot) -> app_commands.Group:
         BlockGroup(name="block", description=mark("Who may not use the bot.")),
         RuleGroup(name="rule", description=mark("What prompts may not say.")),
         ChannelGroup(name="channel", description=mark("Where the bot draws.")),
+        EditGroup(name="edit", description=mark("Who may edit whose pictures.")),
         EngineGroup(name="engine", description=mark("The engines one by one.")),
         LimitGroup(name="limit", description=mark("What members may ask for.")),
         *([models] if several else []),
@@ -56,8 +58,3 @@ async def setup(bot: ImageBot) -> None:
     """Add the group, and what its messages' controls do."""
     bot.add_dynamic_items(EveryonePageButton, EndJobMenu, AuditPageButton)
     bot.tree.add_command(admin_group(bot))
-
-
-async def teardown(bot: ImageBot) -> None:
-    """Remove the group again."""
-    bot.tree.remove_command("admin")

@@ -68,8 +68,8 @@ class BlockGroup(app_commands.Group):
 
     @app_commands.command(name="add", description=mark("Keep someone from using the bot."))
     @app_commands.describe(
-        user=mark("Whom."),
-        hours=mark("For how long; for good if left out."),
+        user=mark("Which user."),
+        hours=mark("For how many hours; for good if left out."),
         reason=mark("Shown to them."),
         everywhere=mark("In every server; for the bot's owner."),
     )
@@ -106,7 +106,7 @@ class BlockGroup(app_commands.Group):
 
     @app_commands.command(name="remove", description=mark("Let someone use the bot again."))
     @app_commands.describe(
-        user=mark("Whom."), everywhere=mark("In every server; for the bot's owner.")
+        user=mark("Which user."), everywhere=mark("In every server; for the bot's owner.")
     )
     async def remove(
         self,

@@ -12,6 +12,7 @@ from bot.fleet.engine_slot import EngineSlot, Standby
 from bot.fleet.fleet import Fleet
 from bot.jobs.feed import Feed
 from bot.messages.card_use import card_lines
+from bot.messages.command_mentions import linked
 from bot.messages.discord_limits import CHOICE_LENGTH, CHOICES, MESSAGE_LENGTH
 from bot.messages.queue_lines import ENGINE_STATES
 from bot.messages.status import progress_status
@@ -100,7 +101,7 @@ class EngineGroup(app_commands.Group):
     ) -> None:
         """Let an engine end its job and take no other; its model stays loaded."""
         slot = await self._rest(interaction, engine, Standby.PAUSED)
-        sentence = _("⏸️ {engine} takes no more jobs until /admin engine resume.")
+        sentence = linked(_("⏸️ {engine} takes no more jobs until /admin engine resume."))
         await self._tell(interaction, sentence, slot)
 
     @app_commands.command(
@@ -116,7 +117,9 @@ class EngineGroup(app_commands.Group):
         """Let an engine end its job, then unload its model."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         slot = await self._rest(interaction, engine, Standby.DRAINED)
-        sentence = _("🚰 {engine} takes no more jobs; its card is free until /admin engine resume.")
+        sentence = linked(
+            _("🚰 {engine} takes no more jobs; its card is free until /admin engine resume.")
+        )
         if slot.job is not None:
             sentence = _("🚰 {engine} takes no more jobs; its card is freed after this picture.")
         await self._tell(interaction, sentence, slot)

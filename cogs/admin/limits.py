@@ -82,7 +82,7 @@ class LimitGroup(app_commands.Group):
             role=role.mention, limit=_describe(limit.bounds, weight)
         )
         if not granted:
-            more = _("Above what every user may have, only the bot's owner can go.")
+            more = _("Only the bot's owner can set a limit above what every user may have.")
             sentence = f"{sentence}\n-# {more}"
         await interaction.response.send_message(shorten(sentence, MESSAGE_LENGTH), ephemeral=True)
 

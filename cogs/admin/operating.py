@@ -81,7 +81,7 @@ class OperatingCommands(commands.Cog):
             by=interaction.user.id, guild_id=interaction.guild_id
         )
         held = self.bot.services.queue.control.paused
-        sentence = _("▶️ The queue goes on.")
+        sentence = _("▶️ The queue is running again.")
         if held:
             sentence = _("⏸️ Still waiting: {reason}.").format(reason=safe(_(held), 200))
         await interaction.response.send_message(sentence, ephemeral=True)

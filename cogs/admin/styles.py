@@ -24,7 +24,7 @@ class StyleGroup(app_commands.Group):
     @app_commands.describe(
         name=mark("What people choose it by."),
         prompt=mark("What it adds to the prompt."),
-        negative=mark("What it adds to what the picture should not show."),
+        negative=mark("What it adds to the negative prompt."),
     )
     async def add_style(
         self,

@@ -9,6 +9,7 @@ import pytest
 from bot.cli.main import main
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_cost_of_a_job_is_counted_from_the_command_to_its_picture(capsys):
     assert main(["bench", "cost", "--jobs", "10", "--engines", "2", "--seconds", "0.2"]) == 0

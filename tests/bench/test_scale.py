@@ -40,6 +40,7 @@ async def test_two_engines_of_this_machine(tmp_path):
     assert figures["efficiency"] == pytest.approx(gain / 2, abs=0.001)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.engine
 async def test_an_engine_of_a_cluster(tmp_path):

@@ -44,7 +44,7 @@ def test_an_hour_of_three_models(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("switch_s", [2.5, 10.0])
+@pytest.mark.parametrize("switch_s", [2.5, pytest.param(10.0, marks=pytest.mark.thorough)])
 def test_a_quarter_of_a_day_keeps_to_the_bars(tmp_path, switch_s):
     plain, rule = days(tmp_path, replace(DAY, hours=6.0, switch_seconds=switch_s))
     check_promises(rule)
@@ -63,6 +63,7 @@ def test_rare_models_do_not_change_all_engines_by_turns(tmp_path):
     assert plain["switches"] > 2 * rule["switches"]
 
 
+@pytest.mark.slow
 def test_one_model_is_the_day_that_it_was(tmp_path):
     """Nothing is passed over, and nothing that is said of switches appears."""
     plain, rule = days(tmp_path, replace(DAY, models=(1.0,), hours=0.3))
@@ -81,6 +82,7 @@ def test_the_command_takes_shares(capsys):
             main(["bench", "simulate", "--models", wrong])
 
 
+@pytest.mark.slow
 def test_a_request_keeps_its_model_and_shares_are_kept():
     assert len(MODELS) == _MOST_MODELS
     people = Population(500, 0, seed=1)

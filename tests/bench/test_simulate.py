@@ -23,6 +23,7 @@ def day(tmp_path_factory):
     return simulate(SMALL, tmp_path_factory.mktemp("day"))
 
 
+@pytest.mark.slow
 def test_every_accepted_job_ends_exactly_once(day):
     assert day["jobs"] > 50
     assert day["states"] == {"generated": day["jobs"]}
@@ -30,6 +31,7 @@ def test_every_accepted_job_ends_exactly_once(day):
     assert day["light_jobs"] + day["heavy_jobs"] == day["jobs"]
 
 
+@pytest.mark.slow
 def test_no_engine_idles_while_a_job_waits(day):
     assert day["idle_while_waiting"] == 0
     assert day["engine_use"] > 0.95
@@ -45,6 +47,16 @@ def test_whoever_always_waits_gets_as_much_as_the_others(day):
 def test_nobody_is_behind_a_pile(day):
     assert day["light_overtaken_by_a_pile"] == 0
     assert day["wait_s"]["light"]["p50"] < day["wait_s"]["heavy"]["p50"]
+
+
+@pytest.mark.slow
+def test_texts_among_pictures_hurt_nobodys_order(tmp_path):
+    day = simulate(replace(SMALL, hours=1.0, texts=0.4), tmp_path)
+    assert day["states"] == {"generated": day["jobs"]}
+    assert day["ended_once"] == day["jobs"]
+    assert day["idle_while_waiting"] == 0
+    assert day["jain_users"] > 0.95
+    assert day["light_overtaken_by_a_pile"] == 0
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(240)  # four processes, one after another, import torch
 @pytest.mark.engine
@@ -36,7 +37,8 @@ async def test_switches_are_timed_beside_the_bare_work(tmp_path, monkeypatch) ->
     )
     (tmp_path / "out").mkdir()
     wanted = request(tmp_path / "out", steps=1, guidance=1.0)
-    figures = await measure((QWEN, TURBO), options, wanted, "cpu")
+    told: list[str] = []
+    figures = await measure((QWEN, TURBO), options, wanted, "cpu", told.append)
     found = [(one["keeps"], one["from"]) for one in figures["switches"]]
     assert found == [(True, "files")] + [(True, "memory")] * 5 + [(False, "cache")] * 6
     assert all(one["seconds"] > 0 for one in figures["switches"])

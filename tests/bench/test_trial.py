@@ -139,6 +139,7 @@ def test_steps_are_as_long_as_the_arithmetic_or_the_copies():
     assert step_seconds(60, 0, Pace(0.02, 9.0, 0.1)) == pytest.approx(1.3)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_budget_without_room_is_the_answer(tmp_path):
     lines: list[str] = []
@@ -186,6 +187,7 @@ def test_a_process_that_never_begins_is_a_failure_too(tmp_path):
     assert "no_such_module" in found.log
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_process_goes_with_whoever_listens(tmp_path):
     children = []
@@ -215,6 +217,7 @@ def test_without_a_card_it_is_one_sentence(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_programs_read_json_and_people_may_watch(tmp_path):
     done = doctor(tmp_path, "--json", IMAGE_MODEL_NAME="tiny", IMAGE_COMPILE="false")
@@ -227,6 +230,7 @@ def test_programs_read_json_and_people_may_watch(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_other_engines_are_not_tried_and_one_of_several_models_may_be(tmp_path):
     sdxl = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -279,6 +283,7 @@ def test_the_newest_is_tried_with_one_branch_and_its_own_lightning_file(newest):
     assert "download Qwen/Qwen-Image-2.1 --lightning" in "\n".join(better(NEWEST.name, found.parts))
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_without_room_for_the_lightning_file_the_rest_counts(tmp_path):
     options = EngineOptions(tmp_path, confinement="auto", compile=False, vram_gb=NEWEST_GB)
@@ -288,6 +293,7 @@ def test_without_room_for_the_lightning_file_the_rest_counts(tmp_path):
     assert "Lightning" not in verdict(NEWEST.name, found.parts, found.failed)
 
 
+@pytest.mark.slow
 def test_at_full_size_it_plans_as_the_engine_does(tmp_path):
     """The blocks of test_plan_21.py, which builds the engine without the trial."""
     options = EngineOptions(tmp_path, precision="fp8")

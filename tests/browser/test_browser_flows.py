@@ -11,7 +11,8 @@ from tests.wire.test_previews import jpeg
 
 pytestmark = pytest.mark.browser
 
-LOADED = "[...document.querySelectorAll('.embed-image img')].filter((i) => i.complete).length"
+SHOWN = "[...document.querySelectorAll('.gallery img, .embed-image img')]"
+LOADED = f"{SHOWN}.filter((image) => image.complete).length"
 
 
 async def test_a_batch_a_form_and_pages(sandbox, page, tmp_path):
@@ -24,27 +25,27 @@ async def test_a_batch_a_form_and_pages(sandbox, page, tmp_path):
         await press(page, "Submit", "dialog .button")
         await page.until(f"{TEXT}.includes('Step 4 of 10')")
         await page.until(f"{LOADED} === 1")
-        assert "unfinished" in await page.js("document.querySelector('.embed-image img').alt")
+        assert "unfinished" in await page.js("document.querySelector('.gallery img').alt")
         engine.release.set()
 
-        await page.until(f"{TEXT}.includes('Take one out')")
-        await page.js("document.querySelector('#messages .select').click()")
-        await press(page, "Picture 2", ".menu-item")
+        await page.until(f"{TEXT}.includes('U1')")
         await page.until(f"{LOADED} === 2")
+        await press(page, "🖼️")
+        await page.until(f"{LOADED} === 3")
         await press(page, "Details")
         await page.until(f"{TEXT}.includes('Steps: 10')")
-        await press(page, "Edit")
+        await press(page, "Remix")
         await page.until("document.querySelector('dialog.form')")
         assert await page.js("document.querySelector('dialog textarea').value") == "two fish"
         await page.type(" in a bowl")
         await press(page, "Submit", "dialog .button")
         await page.until(f"{TEXT}.includes('two fish in a bowl')")
-        await page.until(f"{LOADED} === 3")
+        await page.until(f"{LOADED} === 5")
 
-        await page.js("document.querySelector('#text').focus()")
+        await page.click("#text")
         await page.type("/history text: bowl \n")
         await page.until(f"{TEXT}.includes('Your pictures with')")
-        await page.until(f"{LOADED} === 4")
+        await page.until(f"{LOADED} === 6")
 
 
 async def test_the_menu_of_a_message(sandbox, page, tmp_path):
@@ -67,7 +68,7 @@ async def test_the_menu_of_a_message(sandbox, page, tmp_path):
         await press(page, "Forward", ".menu-item")
         await press(page, "#art", ".menu-item")
         await press(page, "art", ".channel")
-        await page.until("document.querySelector('.forward .embed-image img')?.complete")
+        await page.until("document.querySelector('.forward .gallery img')?.complete")
 
 
 async def test_a_chinese_user_and_a_group(sandbox, page, tmp_path):
@@ -77,7 +78,7 @@ async def test_a_chinese_user_and_a_group(sandbox, page, tmp_path):
         await page.type("/画图 提示词: 灯塔 数量: 1 \n")
         await page.until(f"{LOADED} === 1")
         await page.until(find(".button", "重画"))
-        assert "种子" in await page.js(TEXT)
+        assert "秒" in await page.js(TEXT)
         assert not await page.js(find(".channel", "friends"))
         await become(page, "Bob")
         await page.js(f"{find('.channel', 'friends')}.click()")

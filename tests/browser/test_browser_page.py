@@ -57,14 +57,14 @@ async def test_from_a_prompt_to_a_picture(sandbox, page, tmp_path):
         assert await page.js(f"{TEXT}.includes('40%')")
         await page.js("document.querySelector('#messages').dataset.same = 'yes'")
         engine.release.set()
-        await page.until("document.querySelector('.embed-image img')?.complete")
-        picture = "document.querySelector('.embed-image img')"
+        await page.until("document.querySelector('.gallery img')?.complete")
+        picture = "document.querySelector('.gallery img')"
         assert await page.js(f"{picture}.naturalWidth") > 0
         assert "a lighthouse at night" in await page.js(f"{picture}.alt")
-        assert "seed 5" in await page.js(TEXT)
+        assert engine.requests[-1].seeds == (5,)
 
         await press(page, "Reroll")
-        await page.until("document.querySelectorAll('.embed-image img').length === 2")
+        await page.until("document.querySelectorAll('.gallery img').length === 2")
         await page.type("/queue\n")
         await page.until(f"{TEXT}.includes('Only you can see this')")
 
@@ -83,7 +83,7 @@ async def test_from_a_prompt_to_a_picture(sandbox, page, tmp_path):
         await page.until("document.querySelector('#channel-name').innerText === 'Imagine'")
         await page.until("document.activeElement.id === 'text'")
         await page.type("a red boat\n")
-        await page.until("document.querySelector('.embed-image img')?.complete")
+        await page.until("document.querySelector('.gallery img')?.complete")
 
 
 async def test_what_is_transparent_shows_a_checkerboard(sandbox, page, tmp_path):
@@ -91,10 +91,10 @@ async def test_what_is_transparent_shows_a_checkerboard(sandbox, page, tmp_path)
     async with staged(sandbox, tmp_path / "data", **settings):
         await arrive(page, sandbox)
         await page.type("/imagine prompt: a sticker transparent: True\n")
-        await page.until("document.querySelector('.embed-image img')?.complete")
-        behind = "getComputedStyle(document.querySelector('.embed-image img')).backgroundImage"
+        await page.until("document.querySelector('.gallery img')?.complete")
+        behind = "getComputedStyle(document.querySelector('.gallery img')).backgroundImage"
         assert "repeating-conic-gradient" in await page.js(behind)
-        await page.js("document.querySelector('.embed-image .picture').click()")
+        await page.js("document.querySelector('.gallery .picture').click()")
         await page.until("document.querySelector('dialog.lightbox img')?.complete")
         assert "repeating-conic-gradient" in await page.js(
             "getComputedStyle(document.querySelector('dialog.lightbox img')).backgroundImage"
@@ -182,11 +182,11 @@ async def test_typing_after_a_command_goes_where_discord_puts_it(
         assert await page.js("document.activeElement.id") == "option-prompt"
         assert await page.js("document.activeElement.value") == "a red heart"
         await page.type("\n")
-        await page.until("document.querySelector('.embed-image img')?.complete")
+        await page.until("document.querySelector('.gallery img')?.complete")
         assert stage.engine.requests[-1].prompt == "a red heart"
         # The option's own name, as the help writes it.
         await page.type("/imagine prompt: a blue heart aspect: 16:9 seed: 7 \n")
-        await page.until("document.querySelectorAll('.embed-image img').length === 2")
+        await page.until("document.querySelectorAll('.gallery img').length === 2")
         drawn = stage.engine.requests[-1]
         assert (drawn.prompt, drawn.seeds) == ("a blue heart", (7,))
         assert drawn.width > drawn.height
@@ -288,7 +288,7 @@ async def test_examples_stand_in_every_channel(sandbox, page, tmp_path):
         await arrive(page, sandbox)
         await page.until("document.querySelector('.suggestion')")
         await page.type("/imagine a boat\n")
-        await page.until("document.querySelector('.embed-image img')?.complete")
+        await page.until("document.querySelector('.gallery img')?.complete")
         assert await page.js("document.querySelectorAll('.suggestion').length") == 5
         # They take one row, whatever the width.
         await page.size(500, 800)

@@ -33,10 +33,10 @@ def do_noise(request, report) -> None:
 
 
 def do_copy(request, report) -> None:
-    """Draw the input image, and its mask as the second picture."""
+    """Draw the input image, its mask as the second picture, and then the references."""
 
     def act(send, fields) -> None:
-        file = (request.input_image, request.mask)[fields["index"]]
+        file = (request.input_image, request.mask, *request.references)[fields["index"]]
         Image.open(file).save(fields["path"], format="PNG")
         send()
 

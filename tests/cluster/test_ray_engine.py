@@ -11,7 +11,18 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from bot.engine.protocol import EngineState, Finished, Loaded, Loading, Picture, Preview, Step
+from bot.engine.protocol import (
+    Ending,
+    EngineState,
+    Finished,
+    Loaded,
+    Loading,
+    Picture,
+    Preview,
+    Step,
+    WriteRequest,
+    Written,
+)
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.cluster.kit import (
     environment_of,
@@ -110,14 +121,16 @@ async def test_a_large_picture_arrives_whole(engine, tmp_path):
         assert image.size == (2048, 1536)
 
 
-async def test_the_input_image_and_its_mask_get_there_and_nothing_stays(engine, tmp_path):
-    source, out = tmp_path / "of-a-user.png", tmp_path / "out"
+async def test_all_of_a_requests_pictures_get_there_and_nothing_stays(engine, tmp_path):
+    out = tmp_path / "out"
     out.mkdir()
-    Image.frombytes("RGB", (256, 256), os.urandom(3 * 256 * 256)).save(source)
-    mask = tmp_path / "its-mask.png"
-    Image.frombytes("L", (256, 256), os.urandom(256 * 256)).convert("RGB").save(mask)
-    await draw_well(engine, request(out, "copy", input_image=source, mask=mask, seeds=(1, 2)))
-    for index, file in enumerate((source, mask)):
+    files = [tmp_path / name for name in ("of-a-user", "its-mask", "another", "and-one-more")]
+    for file in files:
+        Image.frombytes("RGB", (256, 256), os.urandom(3 * 256 * 256)).save(file, format="PNG")
+    source, mask, *references = files
+    wanted = {"input_image": source, "mask": mask, "references": tuple(references)}
+    await draw_well(engine, request(out, "copy", **wanted, seeds=(1, 2, 3, 4)))
+    for index, file in enumerate(files):
         with Image.open(file) as sent, Image.open(out / f"{index}.png") as drawn:
             assert sent.tobytes() == drawn.tobytes()
     assert {path.name for path in files_below("TMPDIR", "image-bot-*/**/*")} == {"lock"}
@@ -252,3 +265,33 @@ async def test_a_full_disk_of_the_node_is_not_the_bots(engine, tmp_path):
     assert error.kind is EngineErrorKind.REFUSED
     assert error.sentence.startswith("The disk of the machine that draws this is full.")
     await draw_well(engine, request(tmp_path))
+
+
+async def test_a_text_is_written_on_the_node_after_pictures_of_the_bot(engine, tmp_path):
+    """What is asked for, the pictures' files, the pieces, a cancel and a child that draws."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f"shows {name}. ")
+    references = tuple(tmp_path / name for name in ("a", "b"))
+    wanted = WriteRequest("job1", "You help.", "words", references=references, max_tokens=30)
+    events = await draw(engine, wanted)
+    text = "".join(event.text for event in events if isinstance(event, Written))
+    assert "shows a. shows b. " in text
+    assert text.endswith(" 29 30")
+    assert isinstance(events[-1], Finished)
+    assert events[-1].ending is Ending.TOKENS
+
+    async def on_event(event):
+        if isinstance(event, Written):
+            await engine.cancel("job2")
+
+    await react_cancelled(engine, WriteRequest("job2", "You help.", "hold"), on_event)
+    assert (await fails(engine, WriteRequest("job3", "You help.", "draws"))).kind is (
+        EngineErrorKind.GARBLED
+    )
+    await draw_well(engine, request(tmp_path, "draw"))
+    assert not [path for path in files_below("TMPDIR") if path.name.startswith("reference-")]
+
+
+async def react_cancelled(engine, wanted, on_event):
+    with pytest.raises(GenerationCancelled):
+        await react(engine, wanted, on_event)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bot.delivery.ladder import BY_NEW_MESSAGE
 from bot.jobs.outcomes import MAX_ENGINE_FAULTS, MAX_INTERRUPTIONS
 from bot.sandbox.model import Message
 from tests.crash.kit import Answers, Bot, reading, rows, wrong_pictures
@@ -31,6 +32,8 @@ class Report:
     """Jobs that used up their limits (each one is checked)."""
     kept: int = 0
     """Answers that no way could carry; they wait for /show."""
+    texts: int = 0
+    """Rewritten prompts that were shown."""
     pictures: int = 0
     """Pictures whose posted bytes have the recorded SHA-256."""
     lost: list[str] = field(default_factory=list)
@@ -91,7 +94,10 @@ def judge(bot: Bot, answers: Answers, cancel_wishes: Collection[str], report: Re
             places = [(message.channel.name, message.id) for message in seen]
             report.visible_twice.append(f"{job_id}: {places}")
         if seen and row["delivery"] == "delivered":
-            report.leftovers += len(answers.promises[job_id])
+            waiting = len(answers.promises[job_id])
+            if row["rung"] in BY_NEW_MESSAGE and waiting:
+                report.wrong.append(f"{job_id}: answered by {row['rung']}, and one still waits")
+            report.leftovers += waiting
             report.rungs[row["rung"]] = report.rungs.get(row["rung"], 0) + 1
         if row["token"] is not None and row["delivery"] in {"delivered", "undeliverable"}:
             report.wrong.append(f"{job_id}: its token is still stored")
@@ -106,8 +112,12 @@ def _judge_state(
     report: Report,
 ) -> None:
     job_id = row["id"]
-    text = " ".join(str(embed.get("description")) for message in seen for embed in message.embeds)
+    text = " ".join(message.text for message in seen)
     match row["state"]:
+        case "generated" if row["kind"] == "text":
+            report.texts += 1
+            if seen and "in soft light" not in text:
+                report.wrong.append(f"{job_id}: its user reads {text!r}")
         case "generated":
             report.generated += 1
             for message in seen:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,19 @@ from bot.sandbox.events import Event, MessageCreated, MessageDeleted, MessageUpd
 from bot.sandbox.model import Message
 from bot.sandbox.server import Sandbox
 from storage.backup import connect_read_only
+from storage.migrate import prepare, read_migrations
 from tests.crash.runner import Plan
-from tests.grids import grid_of
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_S = 50
+# One person may have all of a storm's jobs open.
+UNLIMITED = {
+    "limit_open_jobs": 10_000,
+    "limit_images_per_day": 10_000_000,
+    "limit_queue_size": 100_000,
+    "limit_server_queue_size": 0,
+    "limit_gpu_seconds_per_day": 0,
+}
 
 
 class Bot:
@@ -156,6 +165,19 @@ def rows(path: Path, sql: str, *params: Any) -> list[dict[str, Any]]:
         return [dict(row) for row in connection.execute(sql, params)]
 
 
+def choose(bot: Bot, notices: Mapping[str, str]) -> None:
+    """Let users choose how they learn of answers that took long, before the first start."""
+    prepare(bot.database, read_migrations())
+    with closing(sqlite3.connect(bot.database)) as connection:
+        for name, notice in notices.items():
+            connection.execute(
+                "INSERT INTO users (id, name, first_seen, last_seen, settings)"
+                " VALUES (?, '', 0, 0, ?)",
+                (bot.sandbox.user(name).id, json.dumps({"notice": notice})),
+            )
+        connection.commit()
+
+
 class Answers:
     """The answers that stand in the sandbox, by job id, kept up to date with every event."""
 
@@ -173,24 +195,33 @@ class Answers:
             return
         message = event.message
         actions = set(actions_of(message))
-        for job_id in {job_id for _, job_id in actions}:
+        for job_id in jobs_of(message):
             self.promised.add(job_id)
-            for kind, found in (("reroll", self.outcomes), ("cancel", self.promises)):
-                if (kind, job_id) in actions and not message.deleted:
+            for kinds, found in ((ENDED, self.outcomes), (("cancel",), self.promises)):
+                if not message.deleted and any((kind, job_id) in actions for kind in kinds):
                     found[job_id][message.id] = message
                 else:
                     found[job_id].pop(message.id, None)
 
 
+ENDED = ("reroll", "own")
+"""Buttons of which one stands under each answer: a picture's, and a rewritten prompt's."""
+
+
 def actions_of(message: Message) -> list[tuple[str, str]]:
-    """The buttons of a message as (action, job id)."""
+    """The buttons of a message as (action, job id); with `.1` behind it for one of its pictures."""
     parts = [str(item.get("custom_id")).partition(":") for item in message.controls]
     return [(action, job_id) for action, _, job_id in parts]
 
 
+def jobs_of(message: Message) -> set[str]:
+    """The jobs that the buttons of a message are about."""
+    return {target.partition(".")[0] for _, target in actions_of(message)}
+
+
 def wrong_pictures(bot: Bot, message: Message) -> list[str]:
     """What is wrong with the pictures of an answer, compared with what was recorded."""
-    (job_id,) = {job_id for _, job_id in actions_of(message)}
+    (job_id,) = jobs_of(message)
     recorded = rows(bot.database, "SELECT * FROM images WHERE job_id = ? ORDER BY 2", job_id)
     wanted = [(f"{job_id}_{row['position']}.png", row["sha256"]) for row in recorded]
     posted = [(file.filename, hashlib.sha256(file.data).hexdigest()) for file in message.files]
@@ -199,12 +230,7 @@ def wrong_pictures(bot: Bot, message: Message) -> list[str]:
         for row in recorded
     ]
     wrong = [] if recorded else [f"{job_id}: no picture is recorded"]
-    if len(recorded) > 1:
-        grid = grid_of(bot.data, job_id)
-        wanted_posts = [(f"{job_id}_grid.png", hashlib.sha256(grid).hexdigest())]
-    else:
-        wanted_posts = wanted
-    wrong += [] if posted == wanted_posts else [f"{job_id}: posted {posted}, recorded {wanted}"]
+    wrong += [] if posted == wanted else [f"{job_id}: posted {posted}, recorded {wanted}"]
     return wrong + ([] if kept == wanted else [f"{job_id}: kept {kept}, recorded {wanted}"])
 
 

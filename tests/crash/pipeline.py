@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from bot.engine.child.backend import Drawn, LoadInfo
+from bot.engine.child.backend import Drawn, LoadInfo, WrittenText
 from bot.engine.options import Activity
+from bot.engine.protocol import Ending
 
 STEP_S = 0.003
 
@@ -40,6 +41,14 @@ class Painter:
             colour = (seed % 256, seed // 256 % 256, index)
             image = Image.new("RGB", (request.width, request.height), colour)
             yield Drawn(image, {"denoise": request.steps * STEP_S})
+
+    def write(self, request, report) -> WrittenText:
+        report.stage(Activity.WRITE)
+        prompt = request.prompt.partition(":")[2].strip()
+        for number, piece in enumerate((prompt, ", in ", "soft light"), 1):
+            report.written(piece, number)
+            threading.Event().wait(STEP_S)
+        return WrittenText(Ending.STOPPED, {"write": 3 * STEP_S})
 
 
 def build(model: str, options) -> Painter:

@@ -36,6 +36,7 @@ class Plan:
     die_in: str | None = None
     die_after: bool = False
     nonce_window_s: float | None = None
+    long_s: float | None = None
     sabotage: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -101,6 +102,8 @@ def sabotage(faults: tuple[str, ...]) -> None:
         _forget_running_jobs()
     if "outbox" in faults:
         _record_before_sending()
+    if "removal" in faults:
+        _leave_waiting_messages()
 
 
 def _send_blindly() -> None:
@@ -144,19 +147,30 @@ def _record_before_sending() -> None:
     deliveries.intend = too_early
 
 
+def _leave_waiting_messages() -> None:
+    from bot.delivery.ladder import Ladder
+
+    async def nothing(self, delivery):
+        return None
+
+    Ladder.remove = nothing
+
+
 def main() -> int:
     plan = Plan.read()
     # A test run that is killed itself leaves no bot behind.
     die_with_parent(os.getppid())
     import bot.app.engines
     from bot.cli.main import main as bot_main
-    from bot.delivery import ladder
+    from bot.delivery import ladder, notice
 
     bot.app.engines.EngineOptions = functools.partial(
         bot.app.engines.EngineOptions, pipeline=plan.pipeline
     )
     if plan.nonce_window_s is not None:
         ladder.NONCE_WINDOW_S = plan.nonce_window_s
+    if plan.long_s is not None:
+        notice.LONG_S = plan.long_s
     watch_commits(plan)
     sabotage(plan.sabotage)
     return bot_main(["run"])

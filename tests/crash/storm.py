@@ -14,6 +14,7 @@ import signal
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,18 +26,28 @@ from bot.sandbox.model import Message, Progress
 from bot.sandbox.people import NoResponse, Person
 from bot.sandbox.server import Sandbox
 from tests.crash.judge import Report, judge
-from tests.crash.kit import Answers, Bot, actions_of, bot_on, is_running, rows
+from tests.crash.kit import (
+    ENDED,
+    UNLIMITED,
+    Answers,
+    Bot,
+    actions_of,
+    bot_on,
+    choose,
+    is_running,
+    jobs_of,
+    rows,
+)
 from tests.crash.runner import TINY, Plan
 
 USERS = ("alice", "bob", "chen", "mallory")
 CHANNELS = ("general", "art")
+NOTICES = {"bob": "direct", "chen": "quiet"}  # The others have chosen nothing.
 OPEN_EACH = 5
-BOT_SHARE = 0.6
-TOKEN_S = 15 * 60
+BOT_SHARE, TOKEN_S = 0.6, 15 * 60
 # Faults meet these; a bot that can't even log in would make the storm a test of patience.
 ROUTES = ("/interactions/", "/webhooks/", "/channels/", "/users/@me/channels")
-PATIENCE_S = 6.0
-"""What people wait for a first answer before they ask again."""
+PATIENCE_S = 6.0  # What people wait for a first answer before they ask again.
 
 
 class Storm:
@@ -55,6 +66,7 @@ class Storm:
         stall_s: float = 90.0,
         kill_pause_s: float = 0.4,
         engines: int = 1,
+        texts: bool = False,
     ) -> None:
         self.bot = bot
         self.sandbox = bot.sandbox
@@ -64,10 +76,11 @@ class Storm:
         self._weather, self._stall_s, self._kill_pause_s = weather, stall_s, kill_pause_s
         self._line = 0 if steady_line else 1
         self._engine_count = engines
+        self._texts = texts
         # One source of chance for each actor, so that one's delays do not change the others' plans.
         self._chance = {
             name: random.Random(f"{seed} {name}")
-            for name in ("people", "bot", "engine", "rest", "gateway", "plans")
+            for name in ("people", "bot", "engine", "rest", "gateway", "plans", "texts")
         }
         self._finished = 0
         self._over = False
@@ -139,7 +152,7 @@ class Storm:
         """Wait until every job has its answer, as long as the bot gets on with it."""
         unsettled = """
             SELECT j.id FROM jobs AS j JOIN deliveries AS d ON d.job_id = j.id
-            WHERE d.state NOT IN ('delivered', 'undeliverable') LIMIT 1
+            WHERE d.state NOT IN ('delivered', 'undeliverable') OR d.remove_at IS NOT NULL LIMIT 1
         """
 
         def moved(seen: int) -> bool:
@@ -160,8 +173,8 @@ class Storm:
         chance = self._chance["plans"]
         while not self._over:
             # A short nonce window sends the second attempts to the channel's history instead.
-            window = chance.choice((None, None, 0.2))
-            plan = Plan(self._plan.pipeline, nonce_window_s=window, sabotage=self._plan.sabotage)
+            window, long_s = chance.choice((None, None, 0.2)), chance.choice((None, 0.3, 0.3))
+            plan = replace(self._plan, nonce_window_s=window, long_s=long_s)
             await self.bot.start(plan)
             self._restarted.set()
             code = await self.bot.ended(None)
@@ -255,6 +268,8 @@ class Storm:
         options = {"prompt": prompt, "count": chance.choice((1, 1, 1, 2)), "quality": "fast"}
         if wish == "private":
             options["private"] = True
+        if self._texts:
+            options["enhance"] = self._chance["texts"].choice(("off", "ask", "always"))
         try:
             channel = chance.choice(CHANNELS)
             invocation = await person.slash(channel, "imagine", **options)
@@ -343,14 +358,14 @@ class Storm:
         """
         for interaction in list(self.sandbox.world.interactions.values())[-20:]:
             message = interaction.original
-            if message is None or any(action == "reroll" for action, _ in actions_of(message)):
+            if message is None or any(action in ENDED for action, _ in actions_of(message)):
                 continue
             if interaction.progress is Progress.ANSWERED and chance.random() < 0.3:
                 interaction.created -= TOKEN_S
 
 
 def _job_of(message: Message) -> str | None:
-    return next((job_id for _, job_id in actions_of(message)), None)
+    return next(iter(jobs_of(message)), None)
 
 
 async def storm(
@@ -366,15 +381,11 @@ async def storm(
 ) -> Report:
     """Run one storm on a new sandbox and the data folder `data`."""
     plan = Plan(sabotage=sabotage) if pipeline is None else Plan(pipeline, sabotage=sabotage)
-    settings = {
-        "engines": f"local:{engines}",
-        "limit_open_jobs": 10_000,
-        "limit_images_per_day": 10_000_000,
-        "limit_queue_size": 100_000,
-        "limit_server_queue_size": 0,
-        "limit_gpu_seconds_per_day": 0,
-    }
+    settings = {"engines": f"local:{engines}", **UNLIMITED}
+    if options.get("texts"):
+        settings["image_model_name"] = "tiny-edit"
     async with Sandbox() as sandbox, bot_on(sandbox, data, **settings) as bot:
+        choose(bot, NOTICES)
         how = {"jobs": jobs, "kills": kills, "seed": seed, "engines": engines, **options}
         return await Storm(bot, plan=plan, **how).run()
 

@@ -21,7 +21,7 @@ from bot.sandbox.faults import Fault
 from bot.sandbox.model import Message
 from bot.sandbox.people import Invocation
 from bot.sandbox.server import Sandbox
-from tests.crash.kit import PATIENCE_S, Answers, Bot, bot_on, rows, wrong_pictures
+from tests.crash.kit import PATIENCE_S, Answers, Bot, bot_on, choose, rows, wrong_pictures
 from tests.crash.runner import Plan
 
 # Named points of a job's life, by the commit that they stand before or after.
@@ -42,6 +42,8 @@ class Way:
     options: dict[str, Any] = field(default_factory=dict)
     expired: bool = True
     message_gone: bool = False
+    notice: str | None = None
+    """How its user wants to be called; such a way is for jobs that take long."""
 
 
 WAYS = {
@@ -49,7 +51,11 @@ WAYS = {
     "edit": Way(EDIT_BY_BOT, "edit"),
     "channel": Way(POST, "channel", message_gone=True),
     "dm": Way(POST, "dm", {"private": True}),
+    "reply": Way(POST, "reply", expired=False, notice="reply"),
+    "direct": Way(POST, "direct", expired=False, notice="direct"),
 }
+NEVER_S = 1e9
+REMOVE = ("DELETE", "/channels/*/messages/*")
 
 
 class Life:
@@ -73,12 +79,18 @@ class Life:
             return []
         return rows(
             self.bot.database,
-            "SELECT j.*, d.state AS delivery, d.rung FROM jobs AS j"
+            "SELECT j.*, d.state AS delivery, d.rung, d.remove_at, d.message_id FROM jobs AS j"
             " JOIN deliveries AS d ON d.job_id = j.id ORDER BY j.id",
         )
 
     def settled(self) -> bool:
-        return all(job["delivery"] == "delivered" for job in self.jobs())
+        return all(
+            job["delivery"] == "delivered" and job["remove_at"] is None for job in self.jobs()
+        )
+
+    def planned(self, plan: Plan | None) -> Plan:
+        """Return the plan of a start, by which a job takes long where the way asks for that."""
+        return replace(plan or Plan(), long_s=-1.0 if self.way.notice else NEVER_S)
 
     async def unless_dead(self, condition: Callable[[], object]) -> bool:
         """Wait for what users see; False when the bot dies before."""
@@ -107,7 +119,9 @@ class Life:
         if self.way.message_gone:
             self.sandbox.faults.respond(*EDIT_BY_BOT, 404, code=10008, times=None)
         killer = asyncio.create_task(self._kill_at(fault)) if fault else None
-        await self.bot.start(plan)
+        if self.way.notice:
+            choose(self.bot, {"bob": self.way.notice})
+        await self.bot.start(self.planned(plan))
         if await self.bot.ready():
             await self.draw()
         died = await self.bot.stop() != 0
@@ -122,7 +136,7 @@ class Life:
 
     async def finish(self, plan: Plan | None = None) -> None:
         """Start the bot again, have the user ask again if need be, and check all there is."""
-        await self.bot.start(plan)
+        await self.bot.start(self.planned(plan))
         assert await self.bot.ready()
         if not self.jobs():
             assert not self.outcomes()
@@ -134,6 +148,10 @@ class Life:
         assert job["source_id"] in {f"i{asked.interaction.id}" for asked in self.asked}
         (message,) = self.outcomes()
         assert not wrong_pictures(self.bot, message)
+        # A message whose id was never learnt can be neither removed nor edited by the bot itself.
+        if self.way.notice and job["message_id"] is not None:
+            assert job["rung"] == self.way.rung
+            assert not any(self.answers.promises.values()), "a message still waits"
 
 
 async def killed_at(
@@ -193,9 +211,9 @@ async def test_every_request(tmp_path, acted):
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("way", ["edit", "channel", "dm"])
+@pytest.mark.parametrize("way", ["edit", "channel", "dm", "reply", "direct"])
 async def test_every_intent_and_record_of_a_way(tmp_path, way, after):
-    for name in ("intend", "delivered"):
+    for name in ("intend", "delivered", *(("removed",) if WAYS[way].notice else ())):
         for number in count(1):
             plan = Plan(die_at=number, die_in=name, die_after=after)
             if not await killed_at(tmp_path / name, number, way=way, plan=plan):
@@ -205,21 +223,42 @@ async def test_every_intent_and_record_of_a_way(tmp_path, way, after):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("acted", [False, True], ids=["lost", "acted"])
-@pytest.mark.parametrize("way", ["edit", "channel", "dm"])
+@pytest.mark.parametrize("way", ["edit", "channel", "dm", "reply", "direct"])
 async def test_every_sending_of_a_way(tmp_path, way, acted):
     assert await killed_at(tmp_path, 1, way=way, route=WAYS[way].route, acted=acted)
 
 
-@pytest.mark.parametrize("way", ["token", pytest.param("channel", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("acted", [False, True], ids=["lost", "acted"])
+@pytest.mark.parametrize("way", ["reply", "direct"])
+async def test_every_removal_of_a_waiting_message(tmp_path, way, acted):
+    assert await killed_at(tmp_path, 1, way=way, route=REMOVE, acted=acted)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+@pytest.mark.parametrize("acted", [False, True], ids=["lost", "acted"])
+async def test_every_request_of_a_job_that_took_long(tmp_path, acted):
+    for number in count(1):
+        if not await killed_at(tmp_path, number, way="reply", route=("*", "*"), acted=acted):
+            break
+    assert number > 5
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["token", "reply", *(pytest.param(w, marks=pytest.mark.slow) for w in ("channel", "direct"))],
+)
 async def test_sent_and_not_recorded(tmp_path, way):
     assert await killed_at(tmp_path, 1, way=way, plan=Plan(die_at=1, die_in="delivered"))
 
 
 @pytest.mark.slow
-async def test_sent_and_looked_for_when_the_nonce_is_forgotten(tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["channel", "reply", "direct"])
+async def test_sent_and_looked_for_when_the_nonce_is_forgotten(tmp_path, monkeypatch, way):
     monkeypatch.setattr(messages, "NONCE_SECONDS", 0)
     plan, again = Plan(die_at=1, die_in="delivered"), Plan(nonce_window_s=0)
-    assert await killed_at(tmp_path, 1, way="channel", plan=plan, again=again)
+    assert await killed_at(tmp_path, 1, way=way, plan=plan, again=again)
 
 
 @pytest.mark.slow
@@ -241,7 +280,7 @@ async def test_a_private_answer_comes_again_when_its_token_dies_unrecorded(tmp_p
         life = Life(bot, private)
         assert await life.run(Plan(die_at=1, die_in="delivered"), None)
         life.asked[0].interaction.created -= TOKEN_S
-        await bot.start()
+        await bot.start(life.planned(None))
         assert await life.unless_dead(life.settled)
         shown = [message.visible_to or message.channel.recipients[0] for message in life.outcomes()]
         assert {user.name for user in shown} == {"bob"}

@@ -30,10 +30,18 @@ async def test_three_hundred_jobs_and_sixty_kills(tmp_path):
     report = await storm(300, 60, 1, tmp_path)
     check(report, 300, 60)
     # Every way was needed, and people did cancel.
-    assert set(report.rungs) == {"token", "edit", "channel", "dm"}
+    assert set(report.rungs) == {"reply", "direct", "token", "edit", "channel", "dm"}
     assert report.cancelled
     assert report.interrupted_jobs
     assert report.faulted_jobs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(280)
+async def test_written_jobs_among_pictures(tmp_path):
+    report = await storm(120, 24, 3, tmp_path, texts=True)
+    check(report, 120, 24)
+    assert report.texts
 
 
 @pytest.mark.slow
@@ -55,7 +63,13 @@ async def test_a_storm_around_the_real_tiny_model(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 @pytest.mark.parametrize(
-    ("broken", "kind"), [("repeats", "visible_twice"), ("recovery", "stuck"), ("outbox", "lost")]
+    ("broken", "kind"),
+    [
+        ("repeats", "visible_twice"),
+        ("recovery", "stuck"),
+        ("outbox", "lost"),
+        ("removal", "wrong"),
+    ],
 )
 async def test_the_storm_finds_a_broken_bot(tmp_path, broken, kind):
     # Whether a fault shows depends on where the kills fall; three storms leave little to chance.

@@ -9,10 +9,17 @@ import aiohttp
 import discord
 import pytest
 
-from bot.delivery.errors import RetryLaterError, RungClosedError, TooLargeError, explain
-from bot.delivery.ladder import Rung, rungs
+from bot.delivery.errors import (
+    RetryLaterError,
+    RungClosedError,
+    TooLargeError,
+    UnprovenError,
+    explain,
+)
+from bot.delivery.ladder import BY_NEW_MESSAGE, Rung, after, rungs
 from bot.domain.ids import new_job_id
 from bot.messages.discord_limits import NONCE_LENGTH
+from bot.rules.notice import Notice
 from storage.deliveries import Delivery
 
 NOW = 1_000_000.0
@@ -20,9 +27,10 @@ DELIVERY = Delivery(
     job_id="0" * 18, state="pending", source_id="i1", target="interaction", user_id=1, private=False,
     application_id=2, token="t", token_expires_at=NOW + 600, bot_in_channel=True, channel_id=3,
     message_id=4, attempts=0, next_attempt_at=0, rung=None, intent_at=None, delivered_at=None,
-    sent_channel_id=None, sent_message_id=None, error=None, created_at=NOW,
+    sent_channel_id=None, sent_message_id=None, error=None, layout=True, remove_at=None,
+    created_at=NOW,
 )  # fmt: skip
-T, E, C, D, K = Rung  # All of them: a new one has to find its place in the cases below.
+R, P, T, E, C, D, K = Rung  # All of them: a new one has to find its place in the cases below.
 
 
 @pytest.mark.parametrize(
@@ -46,6 +54,35 @@ T, E, C, D, K = Rung  # All of them: a new one has to find its place in the case
 )
 def test_ways(changes, ways):
     assert rungs(replace(DELIVERY, **changes), NOW) == ways
+
+
+@pytest.mark.parametrize(
+    ("notice", "changes", "ways"),
+    [
+        ("reply", {}, (R, T, E, C, D, K)),
+        ("direct", {}, (P, T, E, C, D, K)),
+        ("reply", {"token": None}, (R, E, C, D, K)),
+        ("reply", {"target": "message", "token": None}, (R, E, C, K)),
+        # The message that waited cannot be removed by the bot itself.
+        ("reply", {"message_id": None}, (T, C, D, K)),
+        ("direct", {"bot_in_channel": False}, (T, D, K)),
+        ("reply", {"private": True}, (T, D, K)),
+        # What was tried stays open, whatever its author chooses meanwhile, and nothing before it.
+        ("quiet", {"rung": "reply"}, (R, T, E, C, D, K)),
+        ("quiet", {"rung": "direct"}, (P, T, E, C, D, K)),
+        ("reply", {"rung": "direct"}, (P, T, E, C, D, K)),
+        ("reply", {"rung": "token"}, (T, E, C, D, K)),
+        ("reply", {"target": "http", "token": None, "channel_id": None}, (K,)),
+    ],
+)
+def test_ways_after_a_long_wait(notice, changes, ways):
+    assert rungs(replace(DELIVERY, **changes), NOW, Notice(notice)) == ways
+
+
+@pytest.mark.parametrize("rung", sorted(BY_NEW_MESSAGE))
+def test_no_edit_follows_a_new_message_that_nobody_can_look_for(rung):
+    assert after(rung, RungClosedError("refused")) == set(Rung)
+    assert after(rung, UnprovenError("closed")) == ({D, K} if rung is R else {K})
 
 
 def refusal(status: int, code: int = 0, **headers: str) -> discord.HTTPException:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bot.engine.child.backend import Drawn, LoadInfo
+from bot.engine.child.backend import Drawn, LoadInfo, WrittenText
 from bot.engine.frames import LIMIT
 from bot.engine.options import Activity
 from bot.engine.protocol import CardUse
@@ -110,12 +110,21 @@ class Misbehaving:
             wait_for_ever()
         raise AcceleratorError("CUDA error")
 
+    def write(self, request, report) -> WrittenText:
+        import writing_acts  # as below
+
+        return writing_acts.ACTS[request.prompt.split()[0]](request, report)
+
     def generate(self, request, report):
         import spoiling  # in the child alone, whose PYTHONPATH has this folder
+        import writing_acts
 
         if request.prompt == "compile":
             report.stage(Activity.COMPILE)
             wait_for_file(self.folder / "go")
+        if request.prompt == "compile-until-cancel":
+            report.stage(Activity.COMPILE)
+            wait_for_cancel(request, report)
         report.stage(Activity.DENOISE)
         if request.prompt == "compile-late":
             report.step(1, request.steps)
@@ -125,7 +134,7 @@ class Misbehaving:
             wait_for_cancel(request, report)
         report.step(1, request.steps)
         name = "do_" + request.prompt.split()[0].replace("-", "_")
-        if act := globals().get(name) or getattr(spoiling, name, None):
+        if act := globals().get(name) or getattr(spoiling, name, getattr(writing_acts, name, None)):
             act(request, report)
         for index, seed in enumerate(request.seeds):
             size = request.width, request.height
@@ -311,13 +320,6 @@ def do_hang(request, report) -> None:
 def do_hang_saving(request, report) -> None:
     report.stage(Activity.SAVE)
     wait_for_ever()
-
-
-def do_junk(request, report) -> None:
-    print("junk by print")  # noqa: T201 - the very thing that libraries do
-    sys.stdout.flush()
-    os.write(1, b"\x00\xff\xff\xffjunk by write\n" * 100)
-    os.write(1, b"x" * 100_000)
 
 
 def do_oversized(request, report) -> None:

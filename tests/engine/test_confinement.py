@@ -206,6 +206,14 @@ def test_all_models_that_an_engine_may_be_switched_to_are_open(tmp_path):
     for name in models[:2]:
         assert rules[tmp_path / "models" / name] & READ == READ
         assert rules[tmp_path / "models" / name / "fp8-cache"] & CACHE == CACHE
+    edit = "Qwen/Qwen-Image-Edit-2511"
+    options = EngineOptions(tmp_path / "models", lora_path=tmp_path / "loras")
+    rules = engine_policy(edit, options, tmp_path / "work").rules
+    for name in (edit, models[0]):  # Its text encoder may lie there.
+        assert rules[tmp_path / "models" / name] & READ == READ
+        assert rules[tmp_path / "models" / name / "fp8-cache"] & CACHE == CACHE
+    assert tmp_path / "models" / models[1] not in rules
+    assert not (tmp_path / "models/Qwen/Qwen-Image-Edit-2509").exists()
 
 
 def test_the_bots_own_memory_is_private():

@@ -159,6 +159,7 @@ async def test_leaving_early_ends_the_work(implementation, engine, tmp_path):
     await draw_well(implementation, engine, tmp_path / "2")
 
 
+@pytest.mark.slow
 @every(Act.DRAW, often=True)
 @pytest.mark.parametrize("at", [Loading, Loaded, Picture, Finished])
 async def test_leaving_at_any_event_leaves_a_usable_engine(implementation, engine, tmp_path, at):

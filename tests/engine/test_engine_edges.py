@@ -45,6 +45,7 @@ async def frozen(engine: EngineProcess) -> int:
     return engine.pid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [long_request, request])
 async def test_a_frozen_idle_child_is_silent(tmp_path, monkeypatch, wanted) -> None:
     async with misbehaving(tmp_path, monkeypatch, limits=IMPATIENT) as engine:

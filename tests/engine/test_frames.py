@@ -41,6 +41,7 @@ async def read_all(data: bytes) -> list[Frame]:
     return found
 
 
+@pytest.mark.slow
 @given(st.lists(frames, max_size=5))
 def test_what_is_written_is_read_by_both_readers(sent: list[Frame]) -> None:
     data = b"".join(map(encode, sent))
@@ -50,6 +51,7 @@ def test_what_is_written_is_read_by_both_readers(sent: list[Frame]) -> None:
     assert asyncio.run(read_all(data)) == sent
 
 
+@pytest.mark.slow
 @given(st.lists(frames, min_size=1, max_size=3), st.data())
 def test_a_cut_stream_ends_before_the_cut_frame(sent: list[Frame], data: st.DataObject) -> None:
     whole = b"".join(map(encode, sent))

@@ -34,7 +34,7 @@ in_a_child = pytest.mark.asyncio(loop_scope="module")
 PROMPT = "a lighthouse at night"
 
 
-@pytest.fixture(scope="module", params=[QWEN, SDXL])
+@pytest.fixture(scope="module", params=[pytest.param(QWEN, marks=pytest.mark.thorough), SDXL])
 def model(request) -> str:
     return request.param
 

@@ -162,6 +162,30 @@ async def test_a_part_is_redrawn_in_a_size_that_the_model_does_not_have(
 
 @pytest.mark.slow
 @in_a_child
+async def test_references_their_number_and_their_order_change_the_picture(engine, tmp_path) -> None:
+    """One and several, of different shapes, up to ten; the same ones draw the same again."""
+    shapes = ((100, 301), (256, 256), (320, 96))
+    named = [tmp_path / f"reference-{number}.png" for number in range(3)]
+    for path, size, colour in zip(named, shapes, ("red", "green", "blue"), strict=True):
+        Image.new("RGB", size, colour).save(path)
+    one, other, third = named
+    sets = ((), (one,), (other,), (one, other), (other, one), (one, other, third), (third,) * 10)
+    found = {names: await drawn(engine, tmp_path, references=names) for names in sets}
+    assert len(set(found.values())) == len(sets)
+    assert await drawn(engine, tmp_path, references=(one, other)) == found[one, other]
+    mask = tmp_path / "mask.png"
+    marks = np.zeros((256, 256), np.uint8)
+    marks[64:160, 64:160] = 255
+    Image.fromarray(marks).save(mask)
+    part = {"input_image": other, "mask": mask, "references": (other, one)}
+    with Image.open(io.BytesIO(await drawn(engine, tmp_path, **part))) as image:
+        pixels = np.asarray(image)
+    assert (pixels[marks == 0] == (0, 128, 0)).all()
+    assert (pixels[marks > 0] != (0, 128, 0)).any()
+
+
+@pytest.mark.slow
+@in_a_child
 async def test_cancel_acts_at_the_next_step_and_a_missing_lora_has_a_sentence(
     engine, tmp_path
 ) -> None:
@@ -186,6 +210,7 @@ def picture(folder: Path, precision: str, work: Path, **changes) -> bytes:
     return made.image.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [None, 0.3])
 def test_turbo_draws_at_its_own_levels(tmp_path, monkeypatch, strength) -> None:
     from bot.engine.stream import denoise

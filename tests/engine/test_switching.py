@@ -15,7 +15,7 @@ from bot.engine.models.switching import ModelSwitch
 from bot.engine.options import Activity, EngineOptions, SilenceLimits
 from bot.engine.parent.process import EngineProcess
 from bot.engine.parent.watch import JobWatch
-from bot.engine.protocol import EngineState, Finished, Loaded, Loading, Step, Switched
+from bot.engine.protocol import EngineState, Finished, Loaded, Loading, Step, Switched, Written
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from tests.engine.kit import Quiet, draw, draw_well, react, request
 from tests.engine.small_models import (
@@ -62,6 +62,7 @@ def parts(events) -> set[str]:
     return {event.stage for event in events if isinstance(event, Loading)}
 
 
+@pytest.mark.slow
 @in_a_child
 async def test_there_and_back_the_pictures_are_the_same(tinies, tmp_path) -> None:
     engine, _ = tinies
@@ -81,6 +82,7 @@ async def test_there_and_back_the_pictures_are_the_same(tinies, tmp_path) -> Non
     assert (tmp_path / "0.png").read_bytes() == tiny
 
 
+@pytest.mark.slow
 @in_a_child
 async def test_a_switch_is_cancelled_midway(tinies, tmp_path) -> None:
     engine, folder = tinies
@@ -125,6 +127,11 @@ def test_a_switch_has_the_limits_of_loading_and_takes_no_time_of_the_job(tmp_pat
     assert watch.silence_left_s() == 5.0
     # Once the picture is being drawn, whoever says that it switches gains no time.
     watch.note(Step(1, 4))
+    watch.note_activity(Activity.SWITCH)
+    watch.note_wait(29.0)
+    assert watch.left_s() == 1.0
+    watch = JobWatch(request(tmp_path, time_limit_s=30.0), limits)
+    watch.note(Written("a", 1))  # nor once a text is being written
     watch.note_activity(Activity.SWITCH)
     watch.note_wait(29.0)
     assert watch.left_s() == 1.0

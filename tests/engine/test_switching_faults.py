@@ -11,6 +11,7 @@ from bot.errors import EngineErrorKind as Kind
 from tests.engine.kit import draw, draw_well, misbehaving, react, request
 
 
+@pytest.mark.slow
 async def test_an_engine_that_loads_none_is_told_from_a_model_that_does_not_load(
     tmp_path, monkeypatch
 ) -> None:
@@ -52,6 +53,7 @@ async def test_a_load_that_was_cancelled_fails_no_job_of_another_model(
         assert engine.pid == pid
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "kind"),
     [("load-dies", Kind.DIED), ("load-hangs", Kind.SILENT)],
@@ -68,6 +70,7 @@ async def test_a_model_that_ends_the_child_as_it_loads_is_to_blame(
         await draw_well(engine, request(tmp_path, model="m"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "kind"), [("hangs", Kind.SILENT), ("any", Kind.RAISED)])
 async def test_a_switch_that_hangs_or_ruins_the_card_ends_the_child(
     tmp_path, monkeypatch, wanted, kind

@@ -46,6 +46,7 @@ def distance(one, other) -> int:
     )
 
 
+@pytest.mark.slow
 async def test_golden_slice(warm_tiny, tmp_path) -> None:
     wanted = request(tmp_path, PROMPT, steps=10, seeds=(7, 8))
     await draw_well(warm_tiny, wanted)

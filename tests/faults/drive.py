@@ -16,7 +16,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.scenario import Scenario
+from tests.faults.scenarios import SCENARIOS
 from tests.faults.weights import WEIGHTS
 
 FAULTS = [

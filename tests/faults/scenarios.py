@@ -11,75 +11,30 @@ import shutil
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+from bot.archive.backup import back_up
 from bot.archive.gallery import Gallery
-from bot.cli.backup import back_up
-from bot.client.accept import Intake
+from bot.client.accept import Gathered, Intake
 from bot.client.fetch_slots import FetchSlots
+from bot.delivery.visibility import Visibility
 from bot.domain.job import Job
 from bot.engine.protocol import Picture
 from bot.errors import StorageRefused
 from bot.fleet.attempt import keep
 from bot.jobs.queue import JobQueue
-from bot.messages.upload import fit_grid
+from bot.pictures.grid import make_grid
+from storage import form_states
 from storage.backup import copy_database
 from storage.database import Database
-from storage.images import ImageStore
+from storage.input_pictures import GivenInputs
 from storage.migrate import read_migrations
 from tests.engines import PREVIEW
+from tests.faults.scenario import CONTENT, GIVEN, JOB, NEW, OLD, Scenario
 from tests.jobs.kit import MODEL, PLENTY, Clock, make_origin, make_request, submit
-
-JOB = "01abcdefghjkmnpqrs"
-CONTENT = [bytes([number]) * 70_000 for number in range(3)]
-OLD, NEW = b"old " * 20_000, b"new " * 30_000
-
-
-class Scenario:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = ImageStore(folder / "images", clock=self.clock)
-
-    anew = True
-    """Whether each fault meets a new folder; not where opening it takes most of the time."""
-    long = False
-    """Whether it makes so many calls that not all kinds of faults are met."""
-    longest = False
-    """Whether it makes so many that each call meets only one of those kinds, in turn."""
-    clock: Any = Clock()
-    lasting = False
-    """Whether the present fault lasts until `act` ends."""
-
-    async def set_up(self) -> None:
-        """Make what a folder has from the begin."""
-
-    async def begin(self) -> None:
-        """Make what is there before each fault."""
-
-    async def act(self) -> None:
-        raise NotImplementedError
-
-    async def check(self, *, done: bool) -> None:
-        raise NotImplementedError
-
-    async def tear_down(self) -> None:
-        """Close what is open."""
-
-    def check_shown(self, wanted: dict[str, bytes], *, done: bool) -> None:
-        """All is there, or nothing; where nothing could be deleted either, nothing half."""
-        shown = self.shown()
-        if self.lasting and not done:
-            assert shown.items() <= wanted.items()
-        else:
-            assert shown == (wanted if done else {})
-
-    def shown(self) -> dict[str, bytes]:
-        """Return the files that stand where pictures stay, which is not where they are written."""
-        found = [path for path in self.store.root.rglob("[!.]*") if path.is_file()]
-        names = [(path.relative_to(self.store.root).as_posix(), path) for path in found]
-        return {name: path.read_bytes() for name, path in names if not name.startswith(".")}
 
 
 class KeepBatch(Scenario):
@@ -113,10 +68,14 @@ class KeepInput(Scenario):
     """A picture that a job starts from is stored."""
 
     async def act(self) -> None:
-        await self.store.inputs.keep(JOB, NEW)
+        self.names = (await self.store.inputs.keep(JOB, GIVEN)).names
 
     async def check(self, *, done: bool) -> None:
-        self.check_shown({f"inputs/{JOB}.input": NEW}, done=done)
+        # Of several the first may stay: whoever could not submit the job deletes what is there.
+        shown = self.shown()
+        assert set(shown.values()) <= {NEW}
+        if done:
+            assert set(shown) == {f"inputs/{name}" for name in self.names}
 
 
 class KeepForm(Scenario):
@@ -184,21 +143,45 @@ class Commit(WithDatabase):
         assert [await self.count(table) for table in tables] == [self.made] * 3
 
 
+class KeepState(WithDatabase):
+    """The state of an open form is kept, with those before it, or it is not there."""
+
+    async def set_up(self) -> None:
+        await super().set_up()
+        self.tries = 0
+
+    async def act(self) -> None:
+        self.tries += 1
+        key = f"{self.tries:018}"
+        keep = partial(form_states.keep, key=key, user_id=1, state="x" * 9000, now=0.0)
+        await self.database.write(keep)
+
+    async def check(self, *, done: bool) -> None:
+        key = f"{self.tries:018}"
+        found = await self.database.read(partial(form_states.find, key=key, user_id=1))
+        assert found == ("x" * 9000 if done else None)
+        assert await self.count("form_states") <= form_states.KEPT_A_USER
+
+
 class Accept(WithDatabase):
     """A request with a picture to start from is accepted: with both, or with nothing."""
 
     async def set_up(self) -> None:
         await super().set_up()
-        self.intake = Intake(self.database, self.queue, self.store, cast("Any", None), FetchSlots())
+        unseen = Visibility(cast("Any", None), cast("Any", None))
+        self.intake = Intake(
+            self.database, self.queue, self.store, cast("Any", None), FetchSlots(), unseen
+        )
         self.made = 0
 
     async def act(self) -> None:
-        async def fetch() -> bytes:
-            return NEW
-
         request = make_request(strength=0.5)
+
+        async def gather() -> Gathered:
+            return Gathered(request, GivenInputs(image=NEW))
+
         try:
-            await self.intake._submit(request, make_origin(), None, fetch, None)
+            await self.intake._submit(request, make_origin(), None, gather)
         except StorageRefused:
             raise  # A sentence that its user can do something with.
         except OSError as error:
@@ -210,9 +193,9 @@ class Accept(WithDatabase):
         assert len(jobs) == self.made
         shown = self.shown()
         for job in jobs:
-            assert shown.pop(f"inputs/{job.id}.input") == NEW
+            assert shown.pop(f"inputs/{job.request.input_image}") == NEW
         # What could not be deleted again either is no job's, and goes at the next start.
-        await Gallery(self.database, self.store).start()
+        await Gallery(self.database, self.store, self.queue).start()
         assert len(self.shown()) == self.made
         assert done or len(shown) <= 1
 
@@ -222,7 +205,7 @@ class Delete(WithDatabase):
 
     async def begin(self) -> None:
         self.job = await self.drawn()
-        self.gallery = Gallery(self.database, self.store, clock=Clock())
+        self.gallery = Gallery(self.database, self.store, self.queue, clock=Clock())
 
     async def act(self) -> None:
         job = await self.queue.job(self.job.id)
@@ -240,9 +223,27 @@ class Delete(WithDatabase):
             assert [one.id for one in shown.jobs] == [job.id]
         else:  # What is left of it goes at the next try or start.
             assert shown.jobs == []
-            await Gallery(self.database, self.store).start()
+            await Gallery(self.database, self.store, self.queue).start()
             assert self.shown() == {}
             assert await self.queue.images(job.id) == []
+
+
+class KeepText(WithDatabase):
+    """What was written is kept with its job's end, or neither is."""
+
+    async def begin(self) -> None:
+        await submit(self.queue, writes="enhance")
+        self.job = await self.queue.get()
+
+    async def act(self) -> None:
+        commits = self.queue.commits
+        await commits.record_generated(self.job, [], {"write": 1.0}, None, MODEL, text="words")
+
+    async def check(self, *, done: bool) -> None:
+        job = await self.queue.job(self.job.id)
+        assert job is not None
+        assert job.text == ("words" if job.state.final else None)
+        assert job.state.final or not done
 
 
 class Read(Scenario):
@@ -257,14 +258,14 @@ class Read(Scenario):
             self.records.append(kept)
 
     async def act(self) -> None:
-        gallery = Gallery(cast("Any", None), self.store)
+        gallery = Gallery(cast("Any", None), self.store, cast("Any", None))
         self.found = list(gallery.files([*self.records, None]))
-        self.grid = fit_grid(map(self.store.read, self.records), "x", "x", texts={})
+        self.grid = make_grid(map(self.store.read, self.records))
 
     async def check(self, *, done: bool) -> None:
         assert set(self.found) <= {PREVIEW, None}
         assert self.found.count(PREVIEW) >= (2 if done else 0)
-        assert not done or self.grid.data.startswith(b"\x89PNG")
+        assert not done or self.grid.startswith(b"\x89PNG")
 
 
 class Copy(Scenario):
@@ -294,7 +295,7 @@ class BackUp(WithDatabase):
     async def set_up(self) -> None:
         await super().set_up()
         job = await self.drawn()
-        await self.store.inputs.keep(job.id, OLD)
+        await self.store.inputs.keep(job.id, GivenInputs(OLD))
         await self.database.close()
 
     async def begin(self) -> None:
@@ -350,6 +351,7 @@ class Start(Scenario):
 SCENARIOS: dict[str, type[Scenario]] = {
     one.__name__: one
     for one in (
-        KeepBatch, KeepInput, KeepForm, Commit, Accept, Delete, Read, Copy, BackUp, Start
+        KeepBatch, KeepInput, KeepForm, KeepState, Commit, Accept, Delete, KeepText, Read, Copy,
+        BackUp, Start
     )
 }  # fmt: skip

@@ -26,9 +26,11 @@ LEAST = {
     "KeepBatch": 300,
     "KeepInput": 80,
     "KeepForm": 30,
+    "KeepState": 60,
     "Commit": 100,
     "Accept": 130,
     "Delete": 80,
+    "KeepText": 60,
     "Read": 200,
     "Copy": 400,
     "BackUp": 400,
@@ -39,6 +41,8 @@ LEAST = {
     "Drop": 400,
 }
 QUICK = {"KeepInput"}
+# Their parts, packing and reading, are met by others: for `make thorough`.
+LONGEST = {"Drop", "Mend", "Load"}
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +62,16 @@ def folder():
         yield Path(made).resolve()
 
 
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    if name in QUICK:
+        return []
+    return [pytest.mark.slow, *([pytest.mark.thorough] if name in LONGEST else [])]
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in (*SCENARIOS, *WEIGHTS)],
+    [pytest.param(name, marks=_marks(name)) for name in (*SCENARIOS, *WEIGHTS)],
 )
 def test_each_call_fails_in_turn(shim, folder, name):
     done = subprocess.run(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.engine.hub import Hub
-from tests.faults.scenarios import Scenario
+from tests.faults.scenario import Scenario
 
 
 class WeightsScenario(Scenario):

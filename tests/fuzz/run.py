@@ -23,14 +23,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.run", description=__doc__)
     parser.add_argument("target")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, help="so many inputs, however long they take")
     options = parser.parse_args()
     with atheris.instrument_imports(
-        include=["bot.pictures", "bot.engine", "bot.doctor", "bot.messages", "bot.catalogue"]
+        include=[
+            *("bot.pictures", "bot.engine", "bot.doctor", "bot.messages", "bot.catalogue"),
+            *("bot.regions", "bot.http.uploads"),
+        ]
     ):
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.every_target import TARGETS
 
         target = TARGETS[options.target]
         seeds = target.seeds()
+    # What the first input imports is no part of its time.
+    target.check(seeds[0])
     corpus = CORPUS / options.target
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds):
@@ -38,7 +44,7 @@ def main() -> None:
     atheris.Setup(
         [
             sys.argv[0],
-            f"-max_total_time={options.seconds}",
+            f"-runs={options.runs}" if options.runs else f"-max_total_time={options.seconds}",
             f"-max_len={_LONGEST_INPUT}",
             f"-timeout={_SLOWEST_S}",
             f"-rss_limit_mb={_MOST_MIB}",

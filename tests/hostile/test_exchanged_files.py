@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.cli.backup import back_up
+from bot.archive.backup import back_up
+from storage.input_pictures import GivenInputs
 from tests.http.kit import GENERATE, opened
 from tests.wire.kit import job_id_of, text_of
 
@@ -94,10 +95,9 @@ async def test_no_door_shows_it(sandbox, tmp_path, exchange):
 
 @pytest.mark.parametrize("exchange", [_link, _fifo, _larger], ids=["link", "fifo", "larger"])
 async def test_a_picture_to_start_from_is_read_as_a_plain_file_too(stage, exchange):
-    """It has no recorded hash: what was given up with it is a link's target."""
     inputs = stage.app.client.services.gallery._store.inputs
-    await inputs.keep("01abcdefghjkmnpqrs", b"a picture")
-    assert await inputs.read("01abcdefghjkmnpqrs") == b"a picture"
-    exchange(inputs.path("01abcdefghjkmnpqrs"))
+    kept = await inputs.keep("01abcdefghjkmnpqrs", GivenInputs(b"a picture"))
+    assert await inputs.read("01abcdefghjkmnpqrs", kept) == GivenInputs(b"a picture")
+    exchange(inputs.path(kept.input_image))
     with pytest.raises(OSError, match=r"link|regular|large"):
-        await inputs.read("01abcdefghjkmnpqrs")
+        await inputs.read("01abcdefghjkmnpqrs", kept)

@@ -7,7 +7,7 @@ import pytest
 from bot.client import asking
 from bot.delivery import card_maker, courier
 from bot.logs import set_up_logging
-from tests.wire.kit import staged
+from tests.wire.kit import staged, text_of
 
 SECRET = "a lighthouse that nobody may read of"
 
@@ -21,7 +21,7 @@ async def test_prompts_are_logged_only_if_the_owner_opts_in(
     bob = sandbox.user("bob")
     async with staged(sandbox, tmp_path, log_prompts=wanted) as stage:
         message = await stage.outcome(await stage.imagine("bob", SECRET, negative=SECRET + "!"))
-        opened = await bob.press(message, "Edit")
+        opened = await bob.press(message, "Remix")
         await opened.response()
         edited = await bob.submit_modal(opened, {"prompt": SECRET + " 2", "negative": ""})
         await stage.outcome(edited)
@@ -39,7 +39,7 @@ async def test_prompts_are_logged_only_if_the_owner_opts_in(
         with monkeypatch.context() as broken:
             broken.setattr(card_maker, "outcome", fail)
             last = await stage.imagine("bob", SECRET)
-            await last.until(lambda m: "Something went wrong" in str(m.embeds), timeout=30)
+            await last.until(lambda m: "Something went wrong" in text_of(m), timeout=30)
     written = log.getvalue()
     assert "a fault that quotes" in written
     assert "unexpected error" in written

@@ -76,6 +76,7 @@ def judge_files(folder: Path) -> None:
         assert CANARY.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 @linux_only
 async def test_no_token_turns_up_anywhere(sandbox, tmp_path, monkeypatch, log):
     data = tmp_path / "data"

@@ -7,7 +7,7 @@ import pytest
 from bot.domain.job import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.hostile.kit import draw, fail, unruly
-from tests.wire.kit import soon, staged
+from tests.wire.kit import soon, staged, text_of
 
 
 def lines_about(log, job) -> list[str]:
@@ -46,7 +46,7 @@ async def test_an_outcome_that_the_database_refuses(sandbox, tmp_path, log):
         message = await stage.outcome(await stage.imagine("alice", "refused", seed=666))
         job = await stage.job_of(message)
         assert (job.state, job.error_kind) == (JobState.FAILED, "internal")
-        assert job.id in message.embeds[0]["description"]
+        assert job.id in text_of(message)
         about = lines_about(log, job)
         assert any("could not be recorded" in line for line in about)
         await draw(stage, "fine", "bob")
@@ -78,7 +78,7 @@ async def test_a_stored_request_that_cannot_be_read(sandbox, tmp_path, log):
             message = await stage.outcome(invocation)
             job = await stage.job_of(message)
             assert job.state is JobState.FAILED
-            assert job.id in message.embeds[0]["description"]
+            assert job.id in text_of(message)
             assert lines_about(log, job)
         bob = sandbox.user("bob")
         shown = await (await bob.context_menu("general", "Show parameters", message)).answer()
@@ -102,6 +102,7 @@ async def test_a_start_finds_a_running_job_that_cannot_be_read(sandbox, tmp_path
         await draw(stage, "fine", "bob")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("negative", ["", "an ugly secret green cow"])
 async def test_no_prompt_gets_into_the_log(sandbox, tmp_path, monkeypatch, log, negative):
     prompt = (

@@ -19,7 +19,7 @@ from bot.sandbox import interactions
 from bot.sandbox.server import Sandbox
 from tests.process.kit import HERE, PATIENCE_S, children, environment
 from tests.process.test_backup import command
-from tests.wire.kit import is_outcome, job_id_of
+from tests.wire.kit import is_outcome, job_id_of, text_of
 from tests.wire.test_pictures_in import png
 
 ACCOUNT = "canary-in-the-place-of-the-bots-own-token"
@@ -153,7 +153,7 @@ async def live(
     await refused.until(is_outcome, PATIENCE_S)
     sandbox.faults.clear()
     endless = await bob.slash("art", "imagine", prompt="steps")
-    shown = await endless.until(lambda m: "of 1000000" in str(m.embeds), PATIENCE_S)
+    shown = await endless.until(lambda m: "of 1000000" in text_of(m), PATIENCE_S)
     await (await bob.press(shown, "Cancel")).answer()
     await endless.until(is_outcome, PATIENCE_S)
     await outcome(sandbox, "bob", "fine again")

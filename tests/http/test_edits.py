@@ -14,12 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from bot.http import openai
+from bot.http import images, openai
 from bot.http.errors import Problem
 from bot.http.uploads import UPLOADS_AT_ONCE, read_form
 from bot.pictures.headers import BYTES_LIMIT
 from tests.engine.test_inputs import saved
-from tests.http.kit import ALICE, TWO_KEYS, opened, png_of
+from tests.http.kit import ALICE, GENERATE, TWO_KEYS, opened, png_of
 from tests.wire.kit import soon
 
 EDITS = "/v1/images/edits"
@@ -40,7 +40,10 @@ async def api(sandbox, tmp_path):
 async def test_a_picture_to_start_from(api):
     sent = [
         # One file, as `image=open(…)`; the shape is the picture's.
-        ([image()], {"prompt": "a house", "model": "gpt-image-1"}, 0.6, TALL),
+        (
+            [image()], {"prompt": "a house", "model": "gpt-image-1", "strength": "0.6"},
+            0.6, TALL,
+        ),
         # A list of one, and everything that a form can say only as text.
         (
             [image(OTHER, "image[]")],
@@ -55,8 +58,9 @@ async def test_a_picture_to_start_from(api):
             answer = await client.post(EDITS, files=files, data=data)
             assert answer.status_code == 200, answer.text
             drawn = api.stage.engine.requests[-1]
-            kept = api.stage.app.settings.images_dir / "inputs" / f"{drawn.job_id}.input"
-            assert kept.read_bytes() == picture
+            kept = api.stage.app.settings.images_dir / "inputs"
+            (name,) = kept.glob(f"{drawn.job_id}.input.*")
+            assert name.read_bytes() == picture
             assert drawn.strength == strength
             assert len(answer.json()["data"]) == int(data.get("n", 1))
             assert all(one["b64_json"] and not one["url"] for one in answer.json()["data"])
@@ -67,7 +71,9 @@ async def test_a_picture_to_start_from(api):
         assert (first.width, first.height) == sizes["9:16"]
         # JPEG and WebP can be started from as well; links where they are asked for.
         links = await client.post(
-            EDITS, files=[image(OTHER)], data={"prompt": "a", "response_format": "url"}
+            EDITS,
+            files=[image(OTHER)],
+            data={"prompt": "a", "response_format": "url", "strength": "1"},
         )
         assert (await client.get(links.json()["data"][0]["url"])).status_code == 200
         shown = base64.b64encode((await client.get(links.json()["data"][0]["url"])).content)
@@ -82,10 +88,22 @@ def header_of(width: int, height: int) -> bytes:
 
 
 REFUSED = [
-    ([], {"prompt": "a"}, "file image", "image"),
+    ([], {"prompt": "a"}, "as the file image", "image"),
     ([image(name="picture")], {"prompt": "a"}, "picture: it is no file", "picture"),
-    ([image(), image(OTHER)], {"prompt": "a"}, "2 came", "image"),
-    ([image(), image(name="mask")], {"prompt": "a"}, "no masks", "mask"),
+    ([image(), image(OTHER)], {"prompt": "a", "strength": "1"}, "2 came", "image"),
+    ([image(), *[image(name="mask")] * 2], {"prompt": "a"}, "mask: one file", "mask"),
+    ([image(), image(OTHER, "mask")], {"prompt": "a"}, "another shape", "mask"),
+    ([image(), image(b"no", "mask")], {"prompt": "a"}, "mask: it must be a PNG", "mask"),
+    ([image(), image(OTHER), image(name="mask")], {"prompt": "a"}, "does not edit", "image"),
+    ([image()], {"prompt": "a"}, "add a model that does to IMAGE_MODELS", "model"),
+    ([image()], {"prompt": "a"}, 'Else send "strength"', "model"),
+    (
+        [image()],
+        {"prompt": "a", "strength": "1", "input_fidelity": "low"},
+        "high",
+        "input_fidelity",
+    ),
+    ([image()], {"prompt": "a", "strength": "1", "style": "vivid"}, 'no "style"', "style"),
     ([image(b"GIF8 or not")], {"prompt": "a"}, "PNG, JPEG, WebP or GIF", "image"),
     ([image(TALL[:20])], {"prompt": "a"}, "PNG, JPEG, WebP or GIF", "image"),
     ([image(header_of(10000, 5001))], {"prompt": "a"}, "50 megapixels", "image"),
@@ -95,8 +113,13 @@ REFUSED = [
     ([image()], {"prompt": "a", "strength": "nan"}, "strength", "strength"),
     ([image()], {"prompt": "a", "strenght": "1"}, 'did you mean "strength"?', "strenght"),
     ([image()], {"prompt": "a", "n": "9"}, "n:", "n"),
-    ([image()], {"prompt": "a", "background": "transparent"}, "opaque", "background"),
-    ([image()], {"prompt": "a", "size": "17x17"}, "width", None),
+    (
+        [image()],
+        {"prompt": "a", "strength": "1", "background": "transparent"},
+        "opaque",
+        "background",
+    ),
+    ([image()], {"prompt": "a", "strength": "1", "size": "17x17"}, "width", None),
     ([image()], {"prompt": "a" * 70_000}, "64 KiB", None),
     ([image()], {f"x{n}": "1" for n in range(99)}, "64 parts", None),
 ]
@@ -126,7 +149,10 @@ async def test_what_cannot_be_started_from_is_one_sentence(api):
 
 @pytest.mark.slow
 async def test_a_retry_with_the_same_picture_is_one_job(api):
-    once = {"headers": {"Idempotency-Key": "order 9"}, "data": {"prompt": "a house"}}
+    once = {
+        "headers": {"Idempotency-Key": "order 9"},
+        "data": {"prompt": "a house", "strength": "1"},
+    }
     async with api.client(ALICE) as client:
         asked = [client.post(EDITS, files=[image()], **once) for _ in range(3)]
         answers = await asyncio.gather(*asked)
@@ -140,10 +166,13 @@ async def test_a_retry_with_the_same_picture_is_one_job(api):
 
 
 @pytest.mark.slow
-async def test_few_forms_are_read_at_the_same_time(api, monkeypatch):
+@pytest.mark.parametrize("native", [False, True])
+async def test_few_pictures_are_read_at_the_same_time(api, monkeypatch, native):
+    """As forms, or as text in a body that is longer than one without pictures."""
     reading, most = 0, 0
     full, go_on = asyncio.Event(), asyncio.Event()
-    form_of = openai.form_of
+    module, name = (images, "body_of") if native else (openai, "form_of")
+    read = getattr(module, name)
 
     async def watched(request):
         nonlocal reading, most
@@ -153,16 +182,22 @@ async def test_few_forms_are_read_at_the_same_time(api, monkeypatch):
             full.set()
         await go_on.wait()
         try:
-            return await form_of(request)
+            return await read(request)
         finally:
             reading -= 1
 
-    monkeypatch.setattr(openai, "form_of", watched)
+    monkeypatch.setattr(module, name, watched)
     async with api.client(ALICE) as client:
-        many = asyncio.gather(*(client.post(EDITS, files=[image(b"no")]) for _ in range(9)))
+
+        def send():
+            if native:
+                return client.post(GENERATE, json={"prompt": "a", "image": "no" * 150_000})
+            return client.post(EDITS, files=[image(b"no")])
+
+        many = asyncio.gather(*(send() for _ in range(9)))
         await soon(full.wait())
         go_on.set()
-        assert {answer.status_code for answer in await many} == {400}
+        assert {answer.status_code for answer in await many} == {422 if native else 400}
     assert most == UPLOADS_AT_ONCE
 
 

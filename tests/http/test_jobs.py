@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import time
 from functools import partial
 
 import pytest
 
+from bot.archive.backup import back_up
 from bot.delivery.card_maker import CardMaker
 from bot.errors import EngineError, EngineErrorKind
 from bot.http.metrics import Metrics
@@ -203,6 +207,15 @@ async def test_health_and_figures(sandbox, tmp_path, monkeypatch):
             'imagebot_engine_speed{card="",engine="local-0",node="local"} ',
         ):
             assert line in page, line
+        settings = api.stage.app.client.services.settings
+        copy = settings.backups_dir / "by-hand"
+        back_up(settings, copy, images=False)
+        then = time.time() - 7200
+        os.utime(copy / "bot.sqlite3", (then, then))
+        age = re.search(r"^imagebot_backup_age_seconds (\S+)$", page, re.MULTILINE)
+        page = (await client.get("/metrics")).text
+        aged = re.search(r"^imagebot_backup_age_seconds (\S+)$", page, re.MULTILINE)
+        assert (age[1], 7200 <= float(aged[1]) < 7300) == ("NaN", True), aged[1]
         api.stage.app.door._context.followers.closing.set()
         ready = await client.get("/readyz")
         assert (ready.status_code, ready.json()["stopping"]) == (503, True)

@@ -99,6 +99,7 @@ async def test_a_fault_that_nobody_foresaw_tells_the_log_neither_key_nor_prompt(
         caplog.handler.setFormatter(LineFormatter())
         answer = await client.post(GENERATE, json={"prompt": "a very secret house"})
         theirs = await client.post(OPENAI, json={"prompt": "a very secret house"})
+    assert f"in the request {answer.headers['X-Request-Id']}" in caplog.text
     assert (answer.status_code, theirs.status_code) == (500, 500)
     assert answer.json()["detail"].split()[-1].rstrip(".") in caplog.text
     assert "very secret" not in caplog.text + answer.text + theirs.text

@@ -47,7 +47,7 @@ async def test_a_lora_is_listed_and_asked_for(sandbox, tmp_path):
         ]  # fmt: skip
         for wrong, said in (
             ({"lora": "zebra"}, "there are: `Pixel art`, `ink`."),
-            ({"lora_strength": 0.5}, "together with a LoRA"),
+            ({"lora_strength": 0.5}, "Choose a LoRA"),
             ({"lora": "ink", "lora_strength": 3}, "lora_strength"),
             ({"lora": ""}, "lora"),
         ):

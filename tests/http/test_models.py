@@ -66,13 +66,13 @@ async def test_openais_clients_choose_a_model_too(api):
             answer = await client.post(OPENAI, json={"prompt": "a house", **sent})
             assert answer.status_code == 200, answer.text
             assert api.stage.engine.requests[-1].model == name
-        form = {"prompt": "a house", "model": "tiny-ink"}
+        form = {"prompt": "a house", "model": "tiny-ink", "strength": "0.6"}
         edited = await client.post(EDITS, files=[image(TALL)], data=form)
         assert edited.status_code == 200, edited.text
         drawn = api.stage.engine.requests[-1]
         assert (drawn.model, drawn.strength) == ("tiny-ink", 0.6)
         # This one has no quality but its own; the shape of the form's picture is from its sizes.
-        form = {"prompt": "a house", "model": TURBO, "quality": "low", "n": "1"}
+        form = {"prompt": "a house", "model": TURBO, "quality": "low", "strength": "0.5"}
         assert (await client.post(EDITS, files=[image(TALL)], data=form)).status_code == 200
         drawn = api.stage.engine.requests[-1]
         assert (drawn.width, drawn.height, drawn.steps) == (768, 1376, 8)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import hashlib
 import html
+import re
 import sqlite3
 from html.parser import HTMLParser
+from pathlib import Path
 
-from bot.http import readiness
+from bot.http import readiness, viewers
 from bot.http.description import page_of
 from bot.http.readiness import FRESH_S, DatabaseCheck
 from storage.database import Database
-from tests.http.kit import ALICE, TWO_KEYS, opened
+from tests.http.kit import ALICE, GENERATE, TWO_KEYS, opened
+
+PAGE = Path(viewers.__file__).parent / "page"
 
 
 class Names(HTMLParser):
@@ -36,7 +42,9 @@ async def test_the_description_for_people_runs_no_script_and_asks_nobody(sandbox
     assert not found.tags & {"script", "iframe", "link", "img", "object", "base", "form"}
     names = {name for name, _ in found.attributes}
     assert not [name for name in names if name.startswith("on") or name in {"src", "style"}]
-    assert {value for name, value in found.attributes if name == "href"} == {"/openapi.json"}
+    assert {value for name, value in found.attributes if name == "href"} == {
+        *("openapi.json", "docs/swagger", "docs/redoc"),
+    }
     policy = page.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
     assert "frame-ancestors 'none'" in policy
@@ -45,7 +53,8 @@ async def test_the_description_for_people_runs_no_script_and_asks_nobody(sandbox
         assert path in page.text
         for operation in operations.values():
             assert operation["summary"].replace("'", "&#x27;") in page.text
-    for name in description["components"]["schemas"]["GenerateBody"]["properties"]:
+    drawn = description["paths"]["/api/v1/images/generate"]["post"]["requestBody"]["content"]
+    for name in drawn["application/json"]["schema"]["properties"]:
         assert f"<code>{name}</code>" in page.text
     assert "<key>" not in page.text  # markup of our own texts
 
@@ -102,6 +111,60 @@ async def test_every_answer_forbids_frames_and_scripts(sandbox, tmp_path):
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert "default-src 'none'" in headers["Content-Security-Policy"]
             assert headers["Referrer-Policy"] == "no-referrer"
+
+
+async def test_the_pages_with_scripts_ask_nobody_else(sandbox, tmp_path):
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client() as client:
+        root = await client.get("/")
+        assert (root.status_code, root.headers["Location"]) == (307, "docs")
+        for path in ("/docs/swagger", "/docs/redoc"):
+            page = await client.get(path)
+            found = Names()
+            found.feed(page.text)
+            assert not found.tags & {"iframe", "img", "object", "base", "form", "style"}
+            files = {v for n, v in found.attributes if n in {"src", "href"}} - {"data:,", "../docs"}
+            assert all(name.startswith("files/") for name in files)
+            assert len(files) >= 2
+            policy = page.headers["Content-Security-Policy"]
+            assert "script-src 'self';" in policy
+            assert "connect-src 'self';" in policy
+            assert "default-src 'none'" in policy
+            for name in files:
+                packed = await client.get(f"/docs/{name}")
+                assert packed.headers["Content-Encoding"] == "gzip"
+                plain = await client.get(f"/docs/{name}", headers={"Accept-Encoding": "identity"})
+                assert "Content-Encoding" not in plain.headers
+                assert plain.content == packed.content
+                known = {"If-None-Match": plain.headers["ETag"]}
+                assert (await client.get(f"/docs/{name}", headers=known)).status_code == 304
+        for wrong in ("nothing.js", "%2e%2e/server.py", "LICENSES.txt.gz"):
+            assert (await client.get(f"/docs/files/{wrong}")).status_code in {401, 404}
+
+
+def test_others_files_are_as_they_were_published():
+    notes = (PAGE / "LICENSES.txt").read_text()
+    said = re.findall(r"^(\S+\.gz): .* SHA-256 ([0-9a-f]{64})$", notes, re.MULTILINE)
+    assert {name for name, _ in said} == {path.name for path in PAGE.glob("*.gz")}
+    for name, digest in said:
+        assert hashlib.sha256(gzip.decompress((PAGE / name).read_bytes())).hexdigest() == digest
+    assert "Apache License" in notes
+    assert "The MIT License" in notes
+
+
+async def test_every_answer_names_its_request(sandbox, tmp_path, caplog):
+    caplog.set_level("INFO")
+    async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client() as client:
+        paths = ("/healthz", "/nowhere", "/v1/models", "/docs")
+        made = [(await client.get(path)).headers["X-Request-Id"] for path in paths]
+        assert len(set(made)) == len(paths)
+        theirs = {"X-Request-Id": "0af76519-16cd", "Authorization": f"Bearer {ALICE}"}
+        drawn = await client.post(GENERATE, json={"prompt": "a house"}, headers=theirs)
+        assert drawn.headers.get_list("X-Request-Id") == ["0af76519-16cd"]
+        assert "accepted from the key alice, request 0af76519-16cd" in caplog.text
+        for wrong in ("a" * 65, "a b", "\xe9", ""):
+            headers = {"X-Request-Id": wrong.encode("latin-1")}
+            answer = await client.get("/healthz", headers=headers)
+            assert answer.headers["X-Request-Id"].startswith("req_")
 
 
 async def test_the_database_is_asked_once_for_many_who_want_to_know(sandbox, tmp_path, monkeypatch):

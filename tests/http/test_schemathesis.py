@@ -41,8 +41,9 @@ async def test_schemathesis_finds_nothing(tmp_path):
         run = await asyncio.create_subprocess_exec(
             program, "run", f"http://127.0.0.1:{port}/openapi.json",
             "-H", f"Authorization: Bearer {KEY}", "--max-examples", "20", "--seed", "1",
-            # What a prompt may not hold (control characters) no schema says.
-            "--exclude-checks", "positive_data_acceptance", "--no-shrink", "--continue-on-failure", "--request-timeout", "60",
+            # What a prompt may not hold (control characters) no schema says; and DELETE cancels a
+            # job, which is still there afterwards and says so.
+            "--exclude-checks", "positive_data_acceptance,use_after_free", "--no-shrink", "--continue-on-failure", "--request-timeout", "60",
             "--report", "json", "--report-json-path", report,
             cwd=tmp_path, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
@@ -54,7 +55,7 @@ async def test_schemathesis_finds_nothing(tmp_path):
     assert found["failures"] == [], said.decode()
     assert found["errors"] == []
     assert run.returncode == 0, said.decode()
-    assert found["operations"]["tested"] == found["operations"]["total"] == 15
+    assert found["operations"]["tested"] == found["operations"]["total"] == 18
     assert found["test_cases"]["generated"] > 300
     assert "unexpected error" not in log
     assert KEY not in log

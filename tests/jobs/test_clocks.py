@@ -168,11 +168,12 @@ async def test_the_fair_order_forgets_what_was_served_ahead_of_now(queue, databa
     assert (await queue.get()).id == first.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leap", [-YEARS, -DAY_S, DAY_S, 40 * DAY_S, YEARS])
 @AT_START
 async def test_nothing_is_swept_by_a_leap(queue, database, store, clock, leap, at_start):
     def privacy() -> Privacy:
-        return Privacy(database, store, Preferences(database), keep_days=30, clock=clock)
+        return Privacy(database, store, Preferences(database), queue, keep_days=30, clock=clock)
 
     old, young = await _drawn(queue, database), None
     sweeping = privacy()

@@ -177,6 +177,7 @@ def test_the_order_is_predicted_with_servers_and_weights(crowd, rate, running):
         asyncio.run(run(Path(name)))
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(

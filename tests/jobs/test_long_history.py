@@ -13,6 +13,7 @@ from bot.archive.privacy import Privacy
 from bot.domain.job import Target
 from bot.rules.preferences import Preferences
 from storage import deliveries, gallery
+from storage.input_pictures import GivenInputs
 from tests.jobs.kit import finish, make_origin, make_request, one, submit
 
 JOBS = 23
@@ -30,7 +31,7 @@ async def history(queue, database, store, clock, monkeypatch):
             await finish(queue, await queue.get())
         else:
             await queue.cancel(job.id, by=1)
-    return Gallery(database, store, clock=clock)
+    return Gallery(database, store, queue, clock=clock)
 
 
 def numbers(page) -> list[int]:
@@ -74,7 +75,7 @@ async def test_all_of_it_is_deleted_in_parts(history, queue, database, store, mo
     await database.write(
         lambda tx: tx.execute("UPDATE deliveries SET sent_channel_id = 1, sent_message_id = rowid")
     )
-    deleted = await Privacy(database, store, Preferences(database)).delete(1)
+    deleted = await Privacy(database, store, Preferences(database), queue).delete(1)
     assert (deleted.jobs, deleted.still_open) == (JOBS, 1)
     # The one that waits is not among them.
     assert len({message for _, message in deleted.messages}) == JOBS
@@ -104,9 +105,9 @@ async def test_pictures_without_a_job_go_at_the_start_and_no_others(
     names = {}
     for number in range(5):
         job_id = queue.new_job_id()
-        names[job_id] = await store.inputs.keep(job_id, b"picture")
+        names[job_id] = (await store.inputs.keep(job_id, GivenInputs(b"picture"))).input_image
         if number < 3:
             request = make_request(input_image=names[job_id], strength=0.5)
             await queue.submit(request, make_origin(number), job_id=job_id)
-    await Gallery(database, store).start()
+    await Gallery(database, store, queue).start()
     assert store.inputs.job_ids() == set(list(names)[:3])

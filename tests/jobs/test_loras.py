@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -14,9 +15,11 @@ from bot.catalogue.lora_rules import LoraChoice, LoraRules
 from bot.catalogue.loras import LoraCache, LoraFolder, Loras
 from bot.catalogue.models import ModelSpec, find_model
 from bot.config.settings import load_settings
+from bot.domain.job import ImageRecord, Job, JobState, Target
 from bot.domain.request import ImageRequest
 from bot.errors import ConfigError, InvalidRequest
 from bot.jobs.compose import Asked, Surroundings, compose
+from bot.jobs.derive import finished
 
 QWEN = find_model("Qwen/Qwen-Image")
 PIXEL = LoraChoice("Pixel art", "pixel-v2", 0.8, "pixel art, 16-bit")
@@ -136,7 +139,7 @@ def test_a_request_has_the_file_its_strength_and_its_words():
         Asked("a boat, Pixel Art, 16-bit", lora="pixel art"), Surroundings(QWEN, loras=LORAS)
     )
     assert typed.added == ""
-    with pytest.raises(InvalidRequest, match="only of use together with a LoRA"):
+    with pytest.raises(InvalidRequest, match="Choose a LoRA"):
         composed(lora_strength=0.5)
 
 
@@ -206,6 +209,9 @@ def test_the_best_lightning_file_of_the_model_counts():
     assert ranked(QWEN.name, [four, other, edit]) == [Lightning(four, 4)]
     assert ranked(QWEN.name, [edit, other, "ink"]) == []
     assert ranked("Qwen/Qwen-Image-2512", every) == [Lightning(other, 8)]
+    found = ["Qwen-Image-Edit-2511-Lightning-8steps-V1.0-bf16", edit]
+    assert ranked("Qwen/Qwen-Image-Edit-2511", [*every, *found]) == [Lightning(found[0], 8)]
+    assert ranked("Qwen/Qwen-Image-Edit-2509", [*every, *found]) == []
     assert SERIES[NEWEST.name].published(4) == f"{FOUR}.safetensors"
     assert ranked(NEWEST.name, every) == [Lightning(FOUR, 4, 1.0)]
     assert ranked("tiny", every) == []
@@ -279,3 +285,22 @@ async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(tmp_path,
         go_on.set()
         await found._looking
     assert await found.known() is LORAS
+
+
+def test_what_lightning_drew_is_finished_without_it():
+    fast = Lightning(EIGHT, steps=8, shift=3.0)
+    draft = composed(
+        Loras((PIXEL,), lightning=fast), quality="fast", lora="pixel art", seed=5, count=4
+    )
+    assert (draft.steps, draft.guidance, draft.shift) == (8, 1.0, 3.0)
+    job = Job("0" * 18, 1, None, None, Target.CLI, draft, JobState.GENERATED, 0.0)
+    picture = ImageRecord(job.id, 2, "f", "0", 1, draft.width, draft.height, 7)
+    done = finished(job, picture, QWEN, None, "fast", "high")
+    high = QWEN.qualities["high"]
+    assert (done.seed, done.count, done.quality) == (7, 1, "high")
+    assert (done.steps, done.guidance, done.shift) == (high.steps, high.guidance, None)
+    assert done.loras == ("pixel-v2:0.8",)
+    assert done.prompt == draft.prompt
+    again = replace(job, request=done)
+    with pytest.raises(InvalidRequest, match="all its steps already"):
+        finished(again, picture, QWEN)

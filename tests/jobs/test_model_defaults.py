@@ -16,7 +16,7 @@ from bot.domain.job import Job, JobState, Target
 from bot.domain.request import ImageRequest
 from bot.errors import InvalidRequest
 from bot.jobs.compose import Asked, Surroundings, compose, suited
-from bot.jobs.derive import again, drawn_by, edited
+from bot.jobs.derive import again, drawn_by, remixed
 from bot.messages.details import details
 from bot.pictures.parameters_written import png_texts
 from bot.rules.preferences import Defaults
@@ -193,9 +193,9 @@ def test_an_old_picture_is_drawn_again_as_it_was():
 
 def test_words_of_an_edit_take_the_models_place():
     job = job_of(composed())
-    assert edited(job, "a cat", "").full_negative_prompt == TEXT
-    assert edited(job, "a cat", "fog").full_negative_prompt == "fog"
-    assert edited(job, "a cat", "none").full_negative_prompt == ""
+    assert remixed(job, "a cat", "", 5).full_negative_prompt == TEXT
+    assert remixed(job, "a cat", "fog", 5).full_negative_prompt == "fog"
+    assert remixed(job, "a cat", "none", 5).full_negative_prompt == ""
 
 
 def test_a_request_of_another_models_time_is_drawn_as_this_model_is():

@@ -52,10 +52,10 @@ async def test_seconds_count_once_they_are_measured_and_come_back_in_a_day(make,
     await ask(queue, count=2)
     clock.now += 60
     await ask(queue)
-    with refused(LimitReached, match=r"1 s of 10 s on the graphics card left; .* 3 s") as held:
+    with refused(LimitReached, match=r"1 s of 10 s of graphics card time left; .* 3 s") as held:
         await ask(queue)
     assert held.value.retry_at == start + DAY_S
-    with refused(LimitReached, match="more than 24 hours allow") as never:
+    with refused(LimitReached, match="more than a whole day's limit") as never:
         await ask(queue, count=4)
     assert never.value.retry_at is None
     await ask(queue, user_id=2, count=3)

@@ -222,7 +222,7 @@ async def test_a_limit_counts_what_jobs_of_the_model_spent_on_switches(database,
         job = await ask(queue, 1, model)
         assert await one(database, charged, job.id) == pytest.approx(cost + share)
     # There is room for three more of the one, and for none of the other.
-    with refused(LimitReached, match="2 s of 5 s on the graphics card left"):
+    with refused(LimitReached, match="2 s of 5 s of graphics card time left"):
         await ask(queue, 1, OTHER)
     for _ in range(3):
         await ask(queue, 1)

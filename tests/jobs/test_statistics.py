@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bot.archive.statistics import HOURS, MOST_USERS, Statistics, by_hour, percentiles
-from tests.jobs.kit import finish, make_origin, make_request
+from bot.domain.job import JobState
+from tests.jobs.kit import MODEL, finish, make_origin, make_request, submit
 
 HOUR = 3600.0
 
@@ -69,6 +70,24 @@ async def test_many_users_are_told_together_as_others(queue, database, clock):
     assert len(shares) == MOST_USERS + 1
     assert shares[-1] == (None, pytest.approx(3 / (MOST_USERS + 3)))
     assert sum(share for _user, share in shares) == pytest.approx(1)
+
+
+async def test_texts_are_no_pictures(queue, database, clock):
+    """Neither among the day's jobs and their waits, nor as the last picture."""
+    record = queue.commits.record_generated
+    await drawn(queue, clock, 1, 30, waits=10)
+    await submit(queue)
+    await record(await queue.get(), [], {"denoise": 1.0}, 7_000, MODEL)
+    clock.now += 60
+    waiting = await submit(queue, writes="enhance")
+    clock.now += 3600
+    await record(await queue.get(), [], {"write": 1.0}, 9_000, MODEL, text="x")
+    assert (await queue.job(waiting.id)).state is JobState.GENERATED
+    statistics = Statistics(database, clock=clock)
+    figures = await statistics.figures(None, 2)
+    assert figures.total == 2
+    assert max(figures.waits.values()) == 10
+    assert (await statistics.condition()).peak_gpu_bytes == 7_000
 
 
 def test_percentiles_are_values_that_occurred():

@@ -42,6 +42,7 @@ one_job = st.tuples(
 served_s = st.dictionaries(st.integers(1, 5), st.sampled_from([0.0, 10.0, 33.3, 100.0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(one_job, max_size=25), served_s, served_s, st.integers(0, 3))
 def test_with_one_model_the_order_is_plain(pile, users, servers, engines):
@@ -128,6 +129,7 @@ def test_nobody_is_passed_over_beyond_the_bound(crowd, engines):
     assert max(played.passed_s.values(), default=0.0) <= LEEWAY.passed_s * len(engines)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(

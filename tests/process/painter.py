@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from PIL import Image
 
-from bot.engine.child.backend import Drawn, LoadInfo
+from bot.engine.child.backend import Drawn, LoadInfo, WrittenText
 from bot.engine.options import Activity
+from bot.engine.protocol import Ending
 
 
 class Painter:
@@ -20,6 +21,13 @@ class Painter:
         for seed in request.seeds:
             colour = (seed % 256, 0, 0)
             yield Drawn(Image.new("RGB", (request.width, request.height), colour), {"denoise": 0.1})
+
+    def write(self, request, report) -> WrittenText:
+        report.stage(Activity.WRITE)
+        described = "CONTENT: one colour\nENGLISH: one colour\nCHINESE: 一种颜色"
+        prompt = request.prompt.partition(":")[2].strip()
+        report.written(f"{prompt}, in soft light" if prompt else described, 1)
+        return WrittenText(Ending.STOPPED, {"write": 0.1})
 
 
 def build(model: str, options) -> Painter:

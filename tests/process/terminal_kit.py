@@ -46,9 +46,9 @@ class Terminal:
         self.shown = _COLOURS.sub(b"", self._raw).decode(errors="replace").replace("\r\n", "\n")
         self._more.set()
 
-    async def until(self, words: str) -> None:
+    async def until(self, words: str, patience_s: float = PATIENCE_S) -> None:
         """Wait until it shows these words."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             while words not in self.shown:
                 assert not self._ended, f"it ended without {words!r}:\n{self.shown}"
                 self._more.clear()
@@ -74,7 +74,9 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Terminal]:
+async def terminal(
+    folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "bot"), **environment: str
+) -> AsyncIterator[Terminal]:
     """Run `python -m bot` with these arguments in `folder`, at a terminal of its own."""
     import fcntl  # There is none of these on Windows.
     import pty
@@ -89,7 +91,7 @@ async def terminal(folder: Path, *arguments: str, **environment: str) -> AsyncIt
         fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", *arguments,
+        sys.executable, *program, *arguments,
         cwd=folder, env=bare_environment(**environment), stdin=slave, stdout=slave, stderr=slave,
         preexec_fn=take_the_terminal,
     )  # fmt: skip

@@ -11,11 +11,16 @@ from contextlib import closing
 
 import pytest
 
-from bot.cli.backup import back_up, report
+from bot.archive.backup import back_up, report
 from bot.cli.main import main
+from bot.domain.job import JobState, Target
+from bot.domain.request import ImageRequest
+from bot.jobs.with_picture import holding, submit_with_picture
 from bot.sandbox.server import Sandbox
+from storage.input_pictures import GivenInputs
 from storage.migrate import prepare, read_migrations
 from tests.engines import Script, ScriptedEngine
+from tests.jobs.kit import make_origin
 from tests.process.kit import ROOT, bot_process, environment
 from tests.wire.conftest import _route, judge, sandbox
 from tests.wire.kit import PATIENCE_S, controls, is_outcome, job_id_of, soon, staged
@@ -106,7 +111,7 @@ def here(tmp_path, monkeypatch):
 
 def test_two_backups_of_one_second_are_two_folders(here, monkeypatch):
     prepare(here / "bot.sqlite3", read_migrations())
-    monkeypatch.setattr("bot.cli.backup.time.strftime", lambda *_: "20261128-120000")
+    monkeypatch.setattr("bot.archive.backup.time.strftime", lambda *_: "20261128-120000")
     assert [main(["backup"]) for _ in range(3)] == [0, 0, 0]
     names = {folder.name for folder in (here / "backups").iterdir()}
     assert names == {"20261128-120000", "20261128-120000-2", "20261128-120000-3"}
@@ -138,7 +143,8 @@ async def test_pictures_to_start_from_are_copied_and_void_tokens_are_not(sandbox
         await soon(engine.holding.wait())
         lost = await stage.imagine("chen", "waits", image=("c.png", png()))
         lost_id = job_id_of(await lost.until(controls))
-        (data / "images/inputs" / f"{lost_id}.input").unlink()
+        (file,) = (data / "images/inputs").glob(f"{lost_id}.*")
+        file.unlink()
         (data / "images/inputs/stranger.input").write_bytes(b"of no job")
         made = await asyncio.to_thread(back_up, stage.app.settings, copy, images=True)
         with closing(sqlite3.connect(data / "bot.sqlite3")) as database:
@@ -158,3 +164,44 @@ async def test_pictures_to_start_from_are_copied_and_void_tokens_are_not(sandbox
     back_up(stage.app.settings, tmp_path / "later", images=False)
     later = (tmp_path / "later/bot.sqlite3").read_bytes()
     assert not any(token.encode() in later for token in held)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", [False, True])
+async def test_jobs_that_wait_are_drawn_from_their_files_after_a_restore(tmp_path, images):
+    """What they start from is in every backup; what ended ones started from, with the pictures."""
+    data, copy = tmp_path / "data", tmp_path / "copy"
+    async with Sandbox() as sandbox:
+        engine = ScriptedEngine(Script(), Script(hold_at=1))
+        async with staged(sandbox, data, engine) as stage:
+            await stage.outcome(await stage.imagine("bob", "in oil", image=("a.png", png())))
+            await stage.imagine("bob", "held", image=("b.png", png((40, 50))))
+            await soon(engine.holding.wait())
+            gallery, job_id = stage.app.client.services.gallery, stage.queue.new_job_id()
+            given = GivenInputs(None, (png((30, 30)), png((50, 40))), png((30, 31)))
+            request = ImageRequest("make it blue", width=256, height=256, steps=3)
+
+            async def prepare() -> ImageRequest:
+                return holding(request, await gallery.inputs.keep(job_id, given))
+
+            await submit_with_picture(
+                stage.queue,
+                gallery.inputs,
+                request,
+                make_origin(5, target=Target.MESSAGE),
+                prepare,
+                job_id=job_id,
+            )
+            made = await asyncio.to_thread(back_up, stage.app.settings, copy, images=images)
+            assert (made.inputs, made.unusable) == (5 if images else 4, [])
+    async with Sandbox() as sandbox:
+        engine = ScriptedEngine()
+        async with staged(sandbox, copy, engine) as stage:
+            # This Discord is another one: the answer is kept.
+            await stage.delivered(job_id)
+            job = await stage.queue.job(job_id)
+            assert job.state is JobState.GENERATED
+            assert await stage.app.client.services.gallery.read_inputs(job) == given
+    assert sorted(engine.inputs.values()) == sorted([png((40, 50)), given.references[0]])
+    assert engine.masks == {job_id: given.mask}
+    assert engine.references[job_id] == [*given.references]

@@ -328,12 +328,12 @@ sys.exit(main(["doctor", "--only", "model files,log"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes of Unix")
 def test_a_disk_that_hangs_ends_neither_the_report_nor_the_process(tmp_path):
-    # Nobody writes to this pipe, so that whoever opens it waits for ever.
     folder = tmp_path / "models/images/qwen-image/transformer"
     folder.mkdir(parents=True)
-    os.mkfifo(folder / "diffusion_pytorch_model.safetensors")
+    os.mkfifo(folder / "diffusion_pytorch_model.safetensors")  # whose readers wait for ever
     done = subprocess.run(
         [sys.executable, "-c", PIPE], cwd=tmp_path, capture_output=True, text=True, check=False,
         env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=50,
@@ -354,6 +354,7 @@ sys.exit(main(["doctor", "--json", "--only", ",".join(sys.argv[1:])]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="modes of Unix")
 def test_folders_that_belong_to_someone_else(tmp_path):
     root = tmp_path / "models"

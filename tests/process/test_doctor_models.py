@@ -16,6 +16,7 @@ from bot.engine.files.precision_kept import KEPT
 from tests.process.doctor_kit import StandIn, lora, program, whole_model
 
 QWEN, NEWER, SMALL = "Qwen/Qwen-Image", "Qwen/Qwen-Image-2512", "Qwen/Qwen-Image-2.1"
+EDIT = "Qwen/Qwen-Image-Edit-2511"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 SMI = "case \"$1\" in *compute*) ;; *) echo 'NVIDIA GeForce RTX 3060, 580.65, 12288, {free}';; esac"
 
@@ -65,7 +66,21 @@ def test_the_room_for_all_of_them_together_is_wanted(look, monkeypatch):
         # 57.7 and 33 GB of files, caches of 35 and 21.
         assert "147 GB still to come" in text
         assert f"({QWEN} 93, {SMALL} 54)" in text
-    assert "python -m bot download --drop needs 56 GB" in step
+    assert "python -m bot download needs 56 GB" in step
+
+
+def test_what_models_have_in_common_is_wanted_once(look, monkeypatch, tmp_path):
+    monkeypatch.setenv("IMAGE_MODELS", EDIT)
+    ((_, text, _),) = look("model disk")
+    assert f"({QWEN} 93, {EDIT} 65)" in text  # 40.9 GB of files and a cache of 24
+    whole_model(tmp_path / "model" / QWEN)
+    _, (_, text, step) = look("model files")
+    assert text.startswith(f"{EDIT} is not in ")
+    assert "about 41 GB in all" in step
+    whole = tmp_path / "model" / QWEN / "transformer"
+    shutil.copytree(whole, tmp_path / "model" / EDIT / "transformer")
+    _, (level, text, _) = look("model files")
+    assert (level, f"and text encoder and VAE of {QWEN}, complete in" in text) == ("ok", True)
 
 
 def test_the_largest_of_them_is_what_a_machine_has_to_have(look, tmp_path, monkeypatch):

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import CHINESE, ENGLISH, blocks, bot_commands
+from tests.documents import bot_commands
 from tests.process.kit import ROOT
 
 # Too heavy, or with Discord and a hub at the other end: what runs them instead.
 ELSEWHERE = {
     "run": "tests/process/test_run.py",
+    "setup": "tests/process/test_setup.py",
     "demo": "tests/process/test_run.py",
     "download": "tests/engine/test_download.py",
     "bench": "tests/bench",
@@ -89,23 +90,3 @@ def test_it_does_so_with_pytorch(words, folder):
     assert "Traceback" not in done.stderr
     assert done.returncode in ({0, 1} if words[0] == "doctor" else {0}), done.stderr
     assert done.stdout
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-@pytest.mark.parametrize("page", [ENGLISH, CHINESE], ids=lambda page: page.name)
-def test_the_quick_starts_line_for_the_settings_makes_them(page, tmp_path):
-    """The line as it stands, with an editor that changes nothing; the bot then reads what it made."""
-    shutil.copy(ROOT / ".env.example", tmp_path)
-    (tmp_path / "nano").write_text("#!/bin/sh\n")
-    (tmp_path / "nano").chmod(0o755)
-    text = next(text for shell, text in blocks(page) if shell == "bash")
-    (line,) = [line for line in text.splitlines() if ".env.example" in line]
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(["bash", "-euc", line], cwd=tmp_path, env={"PATH": path}, check=True)
-    source = "modelscope" if page == CHINESE else "huggingface"
-    code = "from bot.config.settings import load_settings; print(load_settings().model_source)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={"PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.strip() == source

@@ -226,6 +226,7 @@ def test_models_are_downloaded_through_it(proxy, monkeypatch, tmp_path, source):
     assert set(proxy.asked) == {f"CONNECT {hosts[source]}:443"}
 
 
+@pytest.mark.slow
 async def test_a_bot_behind_a_proxy_draws(tmp_path):
     """The whole bot, its way out set in `.env` alone: login, commands, gateway, and the picture."""
     pem = certificate(tmp_path, API, CDN, GATEWAY)

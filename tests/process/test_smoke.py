@@ -29,6 +29,7 @@ def _tiny(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.engine
 def test_full_draws_three_and_a_sheet(tmp_path, capsys):

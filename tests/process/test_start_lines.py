@@ -84,6 +84,7 @@ async def test_offered_models_are_named_and_those_without_files(tmp_path):
     assert f"no graphics card, which {here} and {there} need: " in none
 
 
+@pytest.mark.slow
 async def test_two_toys_need_no_card(tmp_path):
     lines = await started(tmp_path, IMAGE_MODELS="tiny-ink")
     assert len(lines) == 3

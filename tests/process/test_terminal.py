@@ -82,6 +82,7 @@ async def test_ctrl_c_while_it_imports_is_no_traceback(tmp_path):
         assert "Traceback" not in at.shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

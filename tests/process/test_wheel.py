@@ -20,7 +20,7 @@ from tests.process.kit import ROOT
 
 PACKAGES = ("bot", "cogs", "storage")
 BESIDE = ("pyproject.toml", "README.md", "LICENSE")
-BUILT = {".mo", ".safetensors", ".sql", ".js", ".css", ".html", ".svg", ".py"}
+BUILT = {".mo", ".safetensors", ".sql", ".js", ".css", ".html", ".svg", ".gz", ".txt", ".py"}
 SITE = sysconfig.get_path("purelib")
 
 

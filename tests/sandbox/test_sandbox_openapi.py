@@ -11,6 +11,14 @@ import pytest
 from bot.sandbox.server import Sandbox
 from tests.sandbox.sandbox_bot import Bot, Controls
 
+
+def layout(*items: discord.ui.Item) -> discord.ui.LayoutView:
+    view = discord.ui.LayoutView()
+    for item in items:
+        view.add_item(item)
+    return view
+
+
 PATH = os.environ.get("DISCORD_OPENAPI", "")
 
 
@@ -42,9 +50,21 @@ async def test_exchanges_fit_discords_description(sandbox: Sandbox, bot: Bot) ->
         content="changed", embed=discord.Embed(title="t").add_field(name="n", value="v")
     )
     await channel.send("hey", allowed_mentions=discord.AllowedMentions(users=[original.author]))
-    layout = discord.ui.LayoutView()
-    layout.add_item(discord.ui.Container(discord.ui.TextDisplay("hello")))
-    await channel.send(view=layout)
+    await channel.send(view=layout(discord.ui.Container(discord.ui.TextDisplay("hello"))))
+    file = bot.file()
+    picture = discord.MediaGalleryItem(file, description="a picture")
+    far = discord.MediaGalleryItem("https://example.org/a.png", spoiler=True)
+    box = discord.ui.Container(
+        discord.ui.Section(
+            discord.ui.TextDisplay("**bold**"), accessory=discord.ui.Thumbnail(file)
+        ),
+        discord.ui.Separator(),
+        discord.ui.MediaGallery(picture, far),
+        discord.ui.ActionRow(discord.ui.Button(label="Go", custom_id="go")),
+        accent_colour=0x5865F2,
+    )
+    card = await channel.send(view=layout(discord.ui.TextDisplay("above"), box), file=file)
+    await card.edit(view=layout(discord.ui.TextDisplay("less")), attachments=[])
     assert [m async for m in channel.history(limit=5)]
     await channel.fetch_message(sent.id)
     await sent.delete()

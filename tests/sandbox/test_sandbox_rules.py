@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import discord
 import pytest
 
 from bot.sandbox.errors import Refusal
+from bot.sandbox.model import Flag
 from bot.sandbox.people import NoResponse
 from bot.sandbox.permissions import Permission
 from bot.sandbox.server import Sandbox
@@ -132,6 +134,72 @@ async def test_lengths(sandbox: Sandbox, bot: Bot, kwargs: dict[str, object], fi
     assert (caught.value.status, caught.value.code) == (400, 50035)
     errors = sandbox.exchanges[-1].response["errors"]
     assert list(errors) == [field]
+
+
+def gallery(*urls: str, **about: Any) -> discord.ui.MediaGallery:
+    return discord.ui.MediaGallery(*(discord.MediaGalleryItem(url, **about) for url in urls))
+
+
+FAR = "https://example.org/a.png"
+
+
+@pytest.mark.parametrize(
+    ("items", "code"),
+    [
+        ([discord.ui.TextDisplay(" \n ")], "BASE_TYPE_REQUIRED"),
+        ([discord.ui.TextDisplay("x" * 4001)], "BASE_TYPE_MAX_LENGTH"),
+        ([discord.ui.TextDisplay("x" * 2001)] * 2, "BASE_TYPE_MAX_LENGTH"),
+        ([gallery()], "BASE_TYPE_BAD_LENGTH"),
+        ([gallery(*[FAR] * 10), gallery(*[FAR] * 11)], "BASE_TYPE_BAD_LENGTH"),
+        ([gallery(FAR, description="x" * 1025)], "BASE_TYPE_MAX_LENGTH"),
+        ([gallery("attachment://no.png")], "REFERENCED_ATTACHMENT_NOT_FOUND"),
+        ([gallery("file:///etc/passwd")], "URL_TYPE_INVALID_SCHEME"),
+        ([discord.ui.Container()], "BASE_TYPE_BAD_LENGTH"),
+        ([discord.ui.Button(label="loose", custom_id="x")], "UNION_TYPE_CHOICES"),
+        ([discord.ui.Separator()] * 41, "BASE_TYPE_BAD_LENGTH"),
+        ([discord.ui.Container(*[discord.ui.Separator()] * 40)], "BASE_TYPE_BAD_LENGTH"),
+    ],
+)
+async def test_what_no_layout_may_be(
+    sandbox: Sandbox, bot: Bot, items: list[discord.ui.Item[Any]], code: str
+) -> None:
+    channel_id = sandbox.world.channel("general").id
+    route = discord.http.Route("POST", f"/channels/{channel_id}/messages")
+    components = [item.to_component_dict() for item in items]
+    body = {"flags": int(Flag.COMPONENTS_V2), "components": components}
+    with pytest.raises(discord.HTTPException) as caught:
+        await bot.http.request(route, json=body)
+    assert (caught.value.status, caught.value.code) == (400, 50035)
+    assert code in str(sandbox.exchanges[-1].response)
+
+
+async def test_a_layout_message_stays_one(sandbox: Sandbox, bot: Bot) -> None:
+    channel = messageable(sandbox, bot, "general")
+    plain = await channel.send("words", embed=discord.Embed(title="t"))
+    view = discord.ui.LayoutView()
+    view.add_item(discord.ui.TextDisplay("a card"))
+    # What a message has besides stands in its way.
+    for kept in ({}, {"content": None}, {"embed": None}):
+        with pytest.raises(discord.HTTPException):
+            await plain.edit(view=view, **kept)
+    card = await plain.edit(content=None, embed=None, view=view)
+    assert card.flags.components_v2
+    for legacy in ({"content": "words"}, {"embed": discord.Embed(title="t")}):
+        with pytest.raises(discord.HTTPException) as caught:
+            await card.edit(**legacy)
+        assert "COMPONENTS_V2" in str(sandbox.exchanges[-1].response)
+        assert caught.value.code == 50035
+    assert (await channel.fetch_message(card.id)).flags.components_v2
+
+
+async def test_a_layout_pings_whom_its_texts_name_and_no_other(sandbox: Sandbox, bot: Bot) -> None:
+    channel, alice, bob = messageable(sandbox, bot, "general"), *map(sandbox.user, ("alice", "bob"))
+    view = discord.ui.LayoutView()
+    view.add_item(discord.ui.Container(discord.ui.TextDisplay(f"<@{alice.id}> <@{bob.id}>")))
+    alone = discord.AllowedMentions(users=[discord.Object(bob.id)], everyone=False, roles=False)
+    assert not (await channel.send(view=view)).mentions
+    pinging = await channel.send(view=view, allowed_mentions=alone)
+    assert [user.id for user in pinging.mentions] == [bob.id]
 
 
 async def test_empty_and_oversized(sandbox: Sandbox, bot: Bot) -> None:

@@ -8,7 +8,7 @@ import discord
 import pytest
 
 from bot.sandbox.errors import Refusal
-from bot.sandbox.model import Callback
+from bot.sandbox.model import Callback, shown_media
 from bot.sandbox.server import Sandbox
 from tests.sandbox.sandbox_bot import Bot, Controls, png
 
@@ -75,6 +75,31 @@ async def test_embed_takes_its_picture_out_of_the_attachments(sandbox: Sandbox, 
     image = message.embeds[0]["image"]
     assert await sandbox.attachment_bytes(image["url"]) == bot.picture
     assert (image["width"], image["height"]) == (32, 24)
+
+
+async def test_a_gallery_takes_its_pictures_out_of_the_attachments(
+    sandbox: Sandbox, bot: Bot
+) -> None:
+    channel = bot.get_partial_messageable(sandbox.user("alice").place("general").id)
+
+    def shown(file: discord.File) -> discord.ui.LayoutView:
+        view = discord.ui.LayoutView()
+        view.add_item(discord.ui.Container(discord.ui.MediaGallery(discord.MediaGalleryItem(file))))
+        return view
+
+    first, second = bot.file(), bot.file()
+    sent = await channel.send(view=shown(first), file=first)
+    (message,) = sandbox.user("alice").messages("general")
+    (before,) = message.files
+    assert message.attachments == []
+    assert sent.attachments == []
+    # An edit brings another of the same name; the one before is gone.
+    sent = await sent.edit(view=shown(second), attachments=[second])
+    (after,) = message.files
+    assert after.id != before.id
+    (media,) = shown_media(message.components)
+    assert (media["url"], media["attachment_id"]) == (after.url, str(after.id))
+    assert await sandbox.attachment_bytes(media["url"]) == bot.picture
 
 
 async def test_buttons_and_menus(sandbox: Sandbox, bot: Bot) -> None:

@@ -72,6 +72,7 @@ def dump(path: Path) -> list[str]:
         return [*connection.iterdump(), str(connection.execute("PRAGMA user_version").fetchone())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
     [

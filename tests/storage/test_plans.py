@@ -14,13 +14,17 @@ from storage import (
     deliveries,
     gallery,
     jobs,
+    lineage,
+    listing,
     metrics,
     privacy,
     reports,
     statistics,
+    texts,
     usage,
 )
 from storage.database import Database, Transaction
+from storage.listing import JobFilter
 from storage.usage import QuotaScope, Window
 
 NOW = 1_800_000_000.0
@@ -51,13 +55,25 @@ ASKED: dict[str, Asked] = {
     },
     "outbox": partial(deliveries.outlook, now=NOW, limit=4),
     "a delivery": partial(deliveries.get, job_id=SOME),
+    "removals": partial(deliveries.removals, now=NOW, limit=4),
     "kept": partial(deliveries.kept_for, user_id=1),
     "expired tokens": partial(deliveries.forget_expired_tokens, now=NOW),
     "pictures": partial(gallery.part, user_id=1, limit=9),
     "older pictures": partial(gallery.part, user_id=1, limit=9, edge=SOME, text="cat"),
     "newer pictures": partial(gallery.part, user_id=1, limit=9, edge=SOME, older=False),
+    "last of a channel": partial(gallery.last_in_channel, user_id=1, channel_id=2),
     "completion": partial(gallery.latest, user_id=1, text="cat", limit=25),
+    "a page of jobs": partial(
+        listing.page, user_id=1, wanted=JobFilter(since=NOW, until=NOW), limit=9, edge=SOME
+    ),
+    "what jobs took": partial(usage.spent, job_ids=[SOME]),
+    "some jobs": partial(jobs.find_all, job_ids=[SOME]),
+    "some jobs' pictures": partial(jobs.images_of_all, job_ids=[SOME]),
+    "families": partial(lineage.family, user_id=1, limit=9, job_ids=[SOME]),
     "half deleted": gallery.half_deleted,
+    "what writes of pictures": partial(texts.alt_jobs, job_ids=[SOME]),
+    "what is written of for a user": partial(texts.awaiting_alt, user_id=1),
+    "texts": partial(texts.add, job_id=SOME, text="x"),
     "with inputs": partial(gallery.with_inputs, job_ids=[SOME]),
     "day": partial(statistics.jobs_of_day, guild_id=None, day="x", since=NOW),
     "server's day": partial(statistics.jobs_of_day, guild_id=1, day="x", since=NOW),
@@ -84,7 +100,7 @@ ASKED: dict[str, Asked] = {
 # Tables that grow with every job; and the indices of few rows, all of which may be gone through.
 LARGE = re.compile(r"SCAN (jobs|j|deliveries|d|usage|u|images|postings)\b")
 SMALL = {"jobs_open", "jobs_open_user", "jobs_open_guild", "jobs_deleted", "deliveries_due"}
-SMALL |= {"deliveries_token"}
+SMALL |= {"deliveries_token", "deliveries_remove"}
 # What is sorted although no index gives the order: few rows.
 SORTED = {
     "all open": "open jobs",
@@ -94,6 +110,8 @@ SORTED = {
     "pictures": "jobs of one moment",
     "older pictures": "jobs of one moment",
     "newer pictures": "jobs of one moment",
+    "a page of jobs": "jobs of one moment",
+    "families": "jobs of one moment",
     "waits": "the newest 20,000",
     "spent": "sums of a day",
     "last fault": "the newest 1,000",

@@ -71,6 +71,16 @@ async def test_an_answer_that_was_kept_by_an_earlier_version_is_told(tmp_path, o
     assert await database.read(lambda tx: deliveries.kept_for(tx, 1)) == []
 
 
+async def test_messages_of_an_earlier_version_are_embeds(tmp_path, opened):
+    old = tmp_path / "old.sqlite3"
+    with closing(sqlite3.connect(old)) as connection:
+        connection.executescript(SNAPSHOTS[8].read_text("utf-8"))
+        connection.execute("PRAGMA user_version = 8")
+    database = await opened(old)
+    (due,) = (await database.read(lambda tx: deliveries.outlook(tx, 4e9, 10))).due
+    assert not due.layout
+
+
 async def test_what_waited_in_an_earlier_version_has_the_configured_model(tmp_path, opened):
     old = tmp_path / "old.sqlite3"
     with closing(sqlite3.connect(old)) as connection:

@@ -188,6 +188,7 @@ schedules = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(schedules)
 def test_no_schedule_mixes_transactions(schedule):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from diffsynth.diffusion import FlowMatchScheduler
 from diffsynth.pipelines.qwen_image import model_fn_qwen_image
@@ -20,6 +21,12 @@ from bot.lab.step import random_weights
 CPU = torch.device("cpu")
 WIDTH, HEIGHT = 128, 96
 TIMESTEPS = torch.tensor([1000.0, 700.3, 333.3])
+_QUICK = {Precision.PLAIN, Precision.INT8}
+# Each precision; those besides the plain one and what `auto` begins with take their time in
+# `make check`.
+EACH_PRECISION = [
+    pytest.param(one, marks=() if one in _QUICK else pytest.mark.slow) for one in Precision
+]
 
 
 def stock(dtype: torch.dtype = torch.float32) -> Any:

@@ -121,7 +121,7 @@ def test_references_without_room_are_refused_with_what_fits(work, fitting, told)
     budget = (fixed + (needed(work) + needed(fitting)) / 2) / 0.99 / GIB
     error = refused(budget, work)
     assert told in str(error.sentence)
-    assert "after pictures of" in str(error.sentence)
+    assert "with reference pictures of" in str(error.sentence)
     planned(budget, fitting)
     shared = str(for_others(error, 3 * GIB).sentence)
     assert told in shared
@@ -131,7 +131,7 @@ def test_references_without_room_are_refused_with_what_fits(work, fitting, told)
 def test_references_for_which_nothing_has_room_are_refused_too():
     error = refused(0.5, Work(1344, 768, references=((1024, 1024),)))
     assert "fewer and smaller pictures fit" in str(error.sentence)
-    assert "after pictures of 1024x1024" in str(for_others(error, GIB).sentence)
+    assert "with reference pictures of 1024x1024" in str(for_others(error, GIB).sentence)
 
 
 def test_evicting_leaves_holes_that_cost_more_blocks():

@@ -204,6 +204,7 @@ def failing(of):
     return fails
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", ["read_text", "stat"])
 def test_a_cache_at_which_the_disk_fails_is_not_taken_for_none(model, monkeypatch, of) -> None:
     want, there = loaded(opened(model)), files_in(model)
@@ -229,6 +230,7 @@ def test_a_cache_at_which_the_disk_fails_is_not_taken_for_none(model, monkeypatc
     assert same(loaded(opened(model)), want)
 
 
+@pytest.mark.slow
 def test_a_reader_that_stops_is_gone_on_from(model, caplog) -> None:
     reader = opened(model).load(CPU, lambda *_: None)
     first = [next(reader) for _ in range(3)]

@@ -47,6 +47,7 @@ def test_blocks_that_find_no_room_when_they_come_back_cost_no_job(dit, monkeypat
     assert len(dit.resident) == LAYERS  # what was learned is forgotten
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["table", "texts", "_predict", "use"])
 def test_no_room_at_any_point_costs_blocks(dit, monkeypatch, where):
     plain = predicted(dit)
@@ -115,6 +116,7 @@ def test_the_sentence_names_the_program_that_holds_the_card(dit):
     assert "a smaller picture fits" in caught.value.sentence
 
 
+@pytest.mark.slow
 def test_a_driver_that_pages_in_silence_is_noticed(dit, monkeypatch, caplog):
     inputs = DenoiseInputs(PROMPTS[0], PROMPTS[1], (1,), WIDTH, HEIGHT, steps=6)
     clock = iter([0.0, 1.0] + [0.0, 1.2] + [0.0, 9.0] * 2 + [0.0, 1.1] * 100)
@@ -127,6 +129,15 @@ def test_a_driver_that_pages_in_silence_is_noticed(dit, monkeypatch, caplog):
         denoise(dit, inputs, on_step=lambda *_: None)
         counts.append(len(dit.resident))
     assert counts == [LAYERS - 1, LAYERS, LAYERS]  # they come back by and by
+
+
+def test_without_a_card_a_slow_step_says_nothing_of_one(caplog):
+    dit = streamed(Precision.FP8)
+    predicted(dit)
+    for seconds in (0.5, 0.5, 9.0):
+        dit.note_step(Work(256, 256), seconds)
+    assert len(dit.resident) == LAYERS
+    assert caplog.text == ""
 
 
 def test_the_first_steps_of_another_work_are_not_slow():

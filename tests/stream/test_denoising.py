@@ -79,6 +79,7 @@ def test_a_picture_is_the_pipelines(guidance):
     assert error(denoise(streamed(), drawing(guidance=guidance)), exact) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_picture_in_bfloat16_is_as_near_to_the_truth_as_the_pipelines():
     exact = by_pipeline(pipeline(torch.float32), cfg_scale=1.0)
     theirs = by_pipeline(pipeline(torch.bfloat16), cfg_scale=1.0)
@@ -112,6 +113,7 @@ def encoded() -> torch.Tensor:
     return torch.randn(1, 16, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strength", "guidance", "blur"), [(1.0, 4.0, 0), (0.6, 1.0, 3)])
 def test_redrawing_a_part_is_the_pipelines(strength, guidance, blur):
     """Their mask is made smaller by a bicubic filter, ours by the mean: it is given that size."""
@@ -137,6 +139,7 @@ def test_redrawing_a_part_is_the_pipelines(strength, guidance, blur):
     assert error(whole, exact) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -171,6 +174,7 @@ def test_a_mask_of_everything_changes_nothing():
         drawing(mask=ones)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
 def test_a_batch_is_its_single_pictures(precision):
     dit = streamed(precision)

@@ -34,6 +34,7 @@ from tests.engine.hub import REPOSITORY, Hub
 from tests.stream.cachekit import ROOT
 from tests.stream.files import published_text
 
+pytestmark = pytest.mark.slow
 QUIET = lambda *_: None  # noqa: E731
 STEMS = {"transformer": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -178,7 +179,6 @@ def test_dropping_needs_a_fraction_of_the_disk_and_loads_the_same(
     assert hub.asked == []
 
 
-@pytest.mark.slow
 def test_each_offered_model_is_packed_and_dropped(pipe, hub, tmp_path, capsys) -> None:
     newer = "Qwen/Qwen-Image-2512"
     settings = load_settings(
@@ -193,7 +193,6 @@ def test_each_offered_model_is_packed_and_dropped(pipe, hub, tmp_path, capsys) -
     assert "in the weights cache beside them" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("after", ["transformer", "text_encoder"])
 def test_an_interrupted_one_goes_on_where_it_was(
     pipe, files, hub, tmp_path, monkeypatch, after
@@ -223,7 +222,6 @@ def test_an_interrupted_one_goes_on_where_it_was(
     assert all(torch.equal(one, two) for one, two in zip(got, want, strict=True))
 
 
-@pytest.mark.slow
 def test_files_that_are_there_are_dropped_without_a_hub(pipe, files, tmp_path) -> None:
     home = tmp_path / REPOSITORY
     for name, data in files.items():
@@ -369,7 +367,6 @@ print(json.dumps({"source": stats.source, "grown": status("VmHWM") - before}))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, limits the address space")
 def test_neither_converting_nor_loading_needs_memory_as_large_as_a_file(tmp_path) -> None:

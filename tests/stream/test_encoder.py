@@ -52,6 +52,7 @@ def embedder(pipe, encoder, **options):
     return PromptEmbedder(pipe.tokenizer, encoder, model="tiny", **options)
 
 
+@pytest.mark.slow
 def test_embeddings_are_those_of_diffsynth(pipe) -> None:
     got = embedder(pipe, streamed(pipe)).embed(PROMPTS)
     for one, prompt in zip(got, PROMPTS, strict=True):

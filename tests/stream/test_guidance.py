@@ -82,6 +82,7 @@ def drawn(*, guidance: float, norm: bool, negative: torch.Tensor | None = PROMPT
     )
 
 
+@pytest.mark.slow
 def test_without_guidance_nothing_is_changed():
     plain = drawn(guidance=1.0, norm=False)
     assert torch.equal(drawn(guidance=1.0, norm=True), plain)

@@ -130,6 +130,7 @@ class Taken(Exception):
     """A compiler was given a whole graph."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 def test_compilers_launch_the_kernels_themselves_for_any_number_of_tokens(monkeypatch):
     monkeypatch.setattr(int8, "kernels_work", lambda _: True)  # traced here, run nowhere

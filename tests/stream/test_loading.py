@@ -12,6 +12,7 @@ with quick_imports():
 
 import numpy as np
 
+from bot.engine.stream import cache, pinned
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import load_text_encoder, load_transformer, load_vae
@@ -69,6 +70,31 @@ def test_the_transformer_of_the_files_predicts_as_the_one_in_memory(
         origins.append(stats.source)
         assert torch.equal(predicted(dit), want)
     assert origins == ["files", "cache" if precision.storage.quantized else "files"]
+
+
+def test_blocks_that_went_to_the_card_leave_their_memory_to_those_that_follow(
+    root, tmp_path, monkeypatch
+) -> None:
+    """As on a card, where what stays is a copy of what was read."""
+    monkeypatch.setattr(cache, "_READERS", 1)
+    monkeypatch.setattr(Device, "taken", lambda _self, flat: flat.clone())
+    made: list[int] = []
+
+    def counted(size):
+        made.append(size)
+        return pinned.page_aligned(size)[:size]
+
+    monkeypatch.setattr(pinned, "own_pages", counted)
+    settings = TransformerSettings(dtype=torch.float32, precision=Precision.FP8)
+    want = predicted(StreamedDiT.from_module(untrained().dit, settings))
+    for source in ("files", "cache"):
+        dit, stats = load_transformer(
+            sources(root, "transformer"), settings, tmp_path / "cache", lambda *_: None
+        )
+        assert stats.source == source
+        assert torch.equal(predicted(dit), want)
+    assert len(dit.weights.resident) == 4
+    assert made.count(dit.weights.layouts["block"].size) == 1
 
 
 def test_text_encoder_and_vae_of_the_files_are_those_in_memory(pipe, root, tmp_path) -> None:

@@ -232,6 +232,7 @@ def test_one_that_finds_no_memory_leaves_nothing_behind(monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_blocks_that_differ_are_all_compiled_before_the_first_step(monkeypatch, capsys):
     torch._dynamo.reset()
     threads = []

@@ -139,6 +139,7 @@ def test_as_much_waits_as_has_room(free, keep_gib, waited) -> None:
     assert switched(shelf(free, keep_gib), *"abacba") == waited
 
 
+@pytest.mark.slow
 def test_memory_that_is_refused_drops_the_network() -> None:
     held = shelf(100 * GIB)
     assert switched(held, *"aba", error=MemoryError()) == [False] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import pytest
 import torch
@@ -62,6 +63,7 @@ class Pinning(Device):
         return HostBuffer(size, self.pinned if pinned else None, held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [0, 1, 3, 100])
 def test_a_model_loads_and_draws_whatever_is_refused(driver, monkeypatch, caplog, allowed):
     monkeypatch.setattr("bot.engine.stream.transformer.open_device", lambda _: Pinning())
@@ -91,10 +93,12 @@ def test_only_streamed_blocks_are_pinned(driver, monkeypatch):
     assert dit.weights.host_bytes > 0
 
 
+@pytest.mark.slow
 def test_buffers_share_no_page_and_are_released(driver):
     made = driver(100)
     account = PinnedMemory()
     buffers = [HostBuffer(size, account) for size in (1, PAGE, PAGE + 1, 5 * PAGE - 3)]
+    assert all(buffer.pinned for buffer in buffers)
     assert [buffer.tensor.numel() for buffer in buffers] == [1, PAGE, PAGE + 1, 5 * PAGE - 3]
     pages = [
         page
@@ -121,6 +125,7 @@ def test_what_fills_its_pages_is_pinned_where_it_lies(driver):
         torch.ones(4 * PAGE)[1:].view(torch.uint8),
     )
     kept = [device.keep(flat, pinned=True) for flat in (read, other[: PAGE + 1])]
+    assert all(buffer.pinned for buffer in kept)
     assert kept[0].tensor.data_ptr() == read.data_ptr() == made.asked[0].data_ptr()
     assert made.asked[0].numel() == 2 * PAGE
     assert kept[1].tensor.data_ptr() != other.data_ptr()
@@ -132,9 +137,29 @@ def test_no_more_is_pinned_than_the_system_bears(driver):
     made = driver(100)
     account = PinnedMemory(most=3 * PAGE)
     kept = [HostBuffer(2 * PAGE, account), HostBuffer(2 * PAGE, account), HostBuffer(PAGE, account)]
+    assert [buffer.pinned for buffer in kept] == [True, False, True]
     assert len(made.held) == 2
     assert not account.refused
-    assert kept
+
+
+def test_what_is_read_next_does_not_wait_for_pinning(driver, monkeypatch):
+    """The driver takes its time for the first buffer; meanwhile others are filled."""
+    made, may = driver(100), threading.Event()
+    register = made.register
+
+    def slowly(buffer: torch.Tensor) -> int:
+        assert may.wait(30)
+        return register(buffer)
+
+    monkeypatch.setattr(pinned, "register", slowly)
+    device = Pinning()
+    kept = [
+        device.keep(torch.full((PAGE,), number, dtype=torch.uint8), pinned=True)
+        for number in (1, 2)
+    ]
+    assert made.asked == []
+    may.set()
+    assert [(int(one.tensor[-1]), one.pinned) for one in kept] == [(1, True), (2, True)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +28,7 @@ from PIL import Image
 from bot.catalogue.lora_layers import QWEN_IMAGE_21
 from bot.engine.card_budget import Bound, CardBudget
 from bot.engine.child.inputs import flattened
+from bot.engine.child.references import Reference, drawn_sizes, read_reference
 from bot.engine.models import qwen_image_21
 from bot.engine.models.adapted import Adapted, StartingLatents
 from bot.engine.models.on_card import NetworksOnCard
@@ -37,7 +40,7 @@ from bot.engine.stream.encoder import StreamedTextEncoder
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.lora import parse
 from bot.engine.stream.prompts import PromptEmbedder
-from bot.engine.stream.prompts_21 import read_qwen_image_21
+from bot.engine.stream.prompts_21 import places_21, read_edit_21, read_qwen_image_21
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.single_stream import SingleStream
 from bot.engine.stream.slim_vae import slim
@@ -45,6 +48,9 @@ from bot.engine.stream.storage import Storage
 from bot.engine.stream.text_layout import QWEN3
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.vae_kind import QWEN_IMAGE_21_VAE
+from bot.engine.stream.vision import StreamedVisionTower
+from bot.engine.stream.vision_kind import VISION3
+from bot.engine.stream.vision_picture import vision_picture
 from bot.errors import EngineError
 from tests.engine.small_models import TEXT, WIDTHS, _write_processor
 from tests.stream.kit import budget_for, error
@@ -95,10 +101,12 @@ def pipeline(words) -> QwenImage21Pipeline:
     return pipe
 
 
-def stock(pipe, guidance: float = 1.0, seed: int = 5) -> tuple[torch.Tensor, Image.Image]:
+def stock(
+    pipe, guidance: float = 1.0, seed: int = 5, **options: Any
+) -> tuple[torch.Tensor, Image.Image]:
     image = pipe(
         prompt=PROMPT, negative_prompt=NEGATIVE, cfg_scale=guidance, width=WIDTH, height=HEIGHT,
-        seed=seed, num_inference_steps=STEPS, progress_bar_cmd=lambda steps: steps,
+        seed=seed, num_inference_steps=STEPS, progress_bar_cmd=lambda steps: steps, **options,
     )  # fmt: skip
     return pipe.vae.latents, image
 
@@ -119,19 +127,68 @@ class Streamed:
             storage=Storage.PLAIN,
             family=QWEN3,
         )
+        text.vision = StreamedVisionTower.from_module(
+            encoder.model, Device(), torch.float32, text.streamer, VISION3
+        )
         self.embedder = PromptEmbedder(
-            words.tokenizer, text, model="small", read=read_qwen_image_21
+            words.tokenizer,
+            text,
+            model="small",
+            read=read_qwen_image_21,
+            read_edit=read_edit_21,
+            places=places_21,
         )
         slim(made["vae"])
         self.codec = PictureCodec(made["vae"], Device(), torch.float32, QWEN_IMAGE_21_VAE)
 
     def latents(self, guidance: float = 1.0, seeds: tuple[int, ...] = (5,), **changes: Any):
-        positive, negative = self.embedder.embed([PROMPT, NEGATIVE])
+        pictures: list[Reference] = changes.pop("pictures", [])
+        looked = [vision_picture(one.seen, VISION3) for one in pictures]
+        positive, negative = self.embedder.embed([PROMPT, NEGATIVE], pictures=looked)
+        changes |= {
+            "references": tuple(
+                self.codec.encode(one.picture, *one.picture.size, alpha=True) for one in pictures
+            ),
+            "places": self.embedder.places(len(pictures)),
+        }
         inputs = DenoiseInputs(
             positive=positive, negative=negative, seeds=seeds, width=WIDTH, height=HEIGHT,
             steps=STEPS, guidance=guidance, **changes,
         )  # fmt: skip
         return denoise(self.dit, inputs)
+
+
+SHAPES = {"wide": (400, 150), "tall": (60, 330), "clear": (90, 90)}
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> dict[str, Path]:
+    """Pictures to refer to, of several shapes; the last is partly transparent."""
+    folder = tmp_path_factory.mktemp("shown")
+    random = np.random.default_rng(4)
+    found = {}
+    for name, (width, height) in SHAPES.items():
+        small = random.integers(0, 256, (9, 9, 4 if name == "clear" else 3), dtype=np.uint8)
+        found[name] = folder / f"{name}.png"
+        Image.fromarray(small).resize((width, height)).save(found[name])
+    return found
+
+
+def referred(shown, count: int) -> list[Reference]:
+    return [read_reference(path, drawn_sizes(WIDTH, HEIGHT)) for path in [*shown.values()][-count:]]
+
+
+@pytest.mark.parametrize(("count", "guidance"), [(1, 1.0), (1, 3.0), (3, 3.0)])
+def test_an_edit_is_the_pipelines(words, shown, count, guidance):
+    """Files as they come: of any shape, the last one with transparency."""
+    paths = [*shown.values()][-count:]
+    exact, image = stock(pipeline(words), guidance, edit_image=[Image.open(one) for one in paths])
+    made = Streamed(words)
+    latents = made.latents(guidance, pictures=referred(shown, count))
+    assert error(latents, exact) < 2e-5
+    (clear,) = made.codec.decode(latents, alpha=True)
+    assert apart(clear, image) <= 1
+    assert error(made.latents(guidance), exact) > 1e-3
 
 
 def apart(one: Image.Image, other: Image.Image) -> int:
@@ -204,6 +261,20 @@ def test_streamed_is_bit_identical_to_resident(words, precision):
     for count in (1, 0):
         made.dit.configure(budget_for(made.dit, count), precision, compiled=False)
         assert torch.equal(made.latents(3.0), resident)
+        assert len(made.dit.resident) == count
+
+
+@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+def test_an_edit_is_bit_identical_streamed(words, shown, precision):
+    pictures = referred(shown, 2)
+    made = Streamed(words, precision)
+    usual = Work(WIDTH, HEIGHT, 2, (62, 43), tuple(one.picture.size for one in pictures))
+    made.dit.execution.settings = replace(made.dit.settings, usual=usual)
+    resident = made.latents(3.0, seeds=(5, 6), pictures=pictures)
+    for count in (1, 0):
+        made.dit.configure(budget_for(made.dit, count), precision, compiled=False)
+        made.dit.network.forget()
+        assert torch.equal(made.latents(3.0, seeds=(5, 6), pictures=pictures), resident)
         assert len(made.dit.resident) == count
 
 

@@ -14,6 +14,7 @@ from bot.engine.stream.layout import Precision
 from bot.engine.stream.quantize import Matmul
 from bot.errors import EngineError, GenerationCancelled
 from tests.stream.kit import (
+    EACH_PRECISION,
     HEIGHT,
     PROMPTS,
     TIMESTEPS,
@@ -43,6 +44,7 @@ def test_plain_bfloat16_is_as_exact_as_diffsynths():
     assert error(ours, exact) < 1.3 * error(theirs, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "bound"),
     [
@@ -70,7 +72,8 @@ def test_guidance_one_runs_one_branch():
     assert error(alone, stock_branch(stock(), PROMPTS[0])) < 1e-5
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", EACH_PRECISION)
 @pytest.mark.parametrize(
     "dtype", [pytest.param(torch.float32, marks=pytest.mark.slow), torch.bfloat16]
 )
@@ -240,6 +243,7 @@ def test_a_block_is_compiled_before_the_first_step_and_on_the_drawing_thread(mon
     assert len(calls) == 1 + dit.geometry.layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resident", [0, 3, 6])
 def test_compiling_takes_the_memory_of_a_step(monkeypatch, resident):
     calls = []

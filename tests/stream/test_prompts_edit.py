@@ -24,8 +24,9 @@ from bot.engine.stream.offload import OffloadableEmbedder
 from bot.engine.stream.prompts import PromptEmbedder, PromptMemory
 from bot.engine.stream.prompts_edit import read_edit
 from bot.engine.stream.vision import StreamedVisionTower
+from bot.engine.stream.vision_kind import VISION25
 from bot.engine.stream.vision_loading import vision_config
-from bot.engine.stream.vision_picture import MOST_TOKENS, SeenPicture, vision_picture
+from bot.engine.stream.vision_picture import SeenPicture, vision_picture
 from tests.stream.edits import painted, small_pipe, stock_edit
 from tests.stream.kit import error
 
@@ -60,6 +61,7 @@ def same(one, two):
     return all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_states_are_those_of_diffsynth(pipe, count) -> None:
     got = embedder(pipe).embed(PROMPTS, pictures=cut(*range(count)))
@@ -214,7 +216,7 @@ def test_room_is_left_for_pictures(pipe) -> None:
     ratios = [1 + step / 50 for step in range(35 * 50)]
     sizes = [(round(1000 * ratio), 1000) for ratio in ratios]
     sides = [tuple(round(side / 28) for side in vision_size(size)) for size in sizes]
-    assert 230 < max(wide * high for wide, high in sides) <= MOST_TOKENS
+    assert 230 < max(wide * high for wide, high in sides) <= VISION25.tokens
 
 
 def test_the_full_size_tower_has_the_widths_of_the_published_one() -> None:

@@ -94,6 +94,7 @@ def by_diffsynth(inputs: DenoiseInputs, zero: bool) -> torch.Tensor:
     return torch.cat(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", [True, False])
 def test_a_picture_is_the_pipelines(zero):
     pipe = pipeline(torch.float32)
@@ -112,6 +113,7 @@ def test_a_picture_is_the_pipelines(zero):
     assert error(denoise(streamed(zero_cond_t=zero), inputs), exact) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zero", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_prediction_is_diffsynths(count, zero):
@@ -149,6 +151,7 @@ def test_the_order_of_the_references_tells_them_apart():
     assert error(back, there) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "bound"),
     [
@@ -172,7 +175,8 @@ def one_step(dit: StreamedDiT, inputs: DenoiseInputs) -> torch.Tensor:
     return dit.predict(generation, 1, latents, inputs.guidance)
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", kit.EACH_PRECISION)
 def test_streamed_is_bit_identical_to_resident(precision):
     work = Work(WIDTH, HEIGHT, 1, (11, 5), SIZES[:2])
     dit = streamed(precision, torch.bfloat16, usual=work)
@@ -268,7 +272,7 @@ def test_what_has_no_room_is_refused_before_anything_is_drawn():
         denoise(dit, drawing(references=REFERENCES), on_stage=stages.append)
     assert caught.value.kind is EngineErrorKind.OUT_OF_MEMORY
     assert "with at most 1 of these pictures it fits" in str(caught.value.sentence)
-    assert "after pictures of 96x64, 64x160, 128x96" in str(caught.value.sentence)
+    assert "with reference pictures of 96x64, 64x160, 128x96" in str(caught.value.sentence)
     assert stages == []
     denoise(dit, drawing(references=REFERENCES[:1]))
 

@@ -19,7 +19,7 @@ from bot.engine.stream.single_stream import LATENTS, SingleStream
 from bot.engine.stream.transformer import StreamedDiT
 from bot.errors import EngineError, EngineErrorKind
 from bot.lab.step import random_weights
-from tests.stream.kit import budget_for, error
+from tests.stream.kit import EACH_PRECISION, budget_for, error
 
 TEXT, LAYERS = 48, 4
 WIDTH, HEIGHT = 160, 96
@@ -87,6 +87,123 @@ def predicted(dit: StreamedDiT, *seeds: int, guidance: float = 1.0, step: int = 
     )
 
 
+SIZES = ((96, 64), (64, 160), (32, 32))
+PLACES = (2, 3, 3)
+REFERENCES = tuple(
+    torch.randn(
+        1, 64, height // 16, width // 16, generator=torch.Generator().manual_seed(width + height)
+    )
+    for width, height in SIZES
+)
+
+
+@torch.no_grad()
+def stock_edit(prompt: torch.Tensor, count: int) -> torch.Tensor:
+    """DiffSynth's prediction after the first `count` references; where they are counts as noise."""
+    rows, pads, before = [], [], 0
+    for place, each in zip(PLACES[:count], REFERENCES, strict=False):
+        seen = each[0, 0].numel() // 4
+        rows += [prompt[before:place], torch.full((seen, TEXT), 9.0)]
+        pads += [False] * (place - before) + [True] * seen
+        before = place
+    rows.append(prompt[before:])
+    pads += [False] * (len(prompt) - before)
+    return model_fn_qwen_image_21(
+        stock(),
+        latents(3),
+        TIMESTEPS[1:2],
+        torch.cat(rows)[None],
+        None,
+        torch.tensor([pads]),
+        edit_latents=list(REFERENCES[:count]),
+    )
+
+
+def edited(dit: StreamedDiT, count: int, guidance: float = 1.0, places=PLACES) -> torch.Tensor:
+    generation = dit.prepare(
+        prompts() if guidance != 1.0 else prompts()[:1],
+        TIMESTEPS,
+        width=WIDTH,
+        height=HEIGHT,
+        references=REFERENCES[:count],
+        places=places[:count],
+    )
+    return dit.predict(generation, 1, latents(3), guidance)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_after_references_it_predicts_as_diffsynths(count):
+    exact = stock_edit(prompts()[0], count)
+    assert error(edited(streamed(), count), exact) < 1e-5
+    other = edited(streamed(), count, places=(PLACES[0] + 1, *PLACES[1:]))
+    assert min(error(other, exact), error(predicted(streamed()), exact)) > 1e-4
+
+
+def test_guidance_sees_the_references_in_both_branches():
+    positive, negative = (stock_edit(prompt, 3) for prompt in prompts())
+    exact = negative + 3 * (positive - negative)
+    assert error(edited(streamed(), 3, 3.0), exact) < 1e-5
+
+
+@pytest.mark.parametrize("precision", EACH_PRECISION)
+def test_after_references_streamed_is_bit_identical_to_resident(precision):
+    usual = Work(WIDTH, HEIGHT, 1, (11, 5), SIZES)
+    dit = streamed(precision, usual=usual)
+    resident = edited(dit, 3, 3.0)
+    for count in range(LAYERS, -1, -1):
+        dit.network.forget()
+        dit.configure(budget_for(dit, count), precision, compiled=False)
+        assert torch.equal(edited(dit, 3, 3.0), resident)
+        assert len(dit.resident) == count
+
+
+def test_references_are_read_once_with_their_prompt(monkeypatch):
+    dit, reads = streamed(), []
+    real = prefixes.read_prefix
+    monkeypatch.setattr(
+        prefixes,
+        "read_prefix",
+        lambda *given, **way: (reads.append(len(given[1])), real(*given, **way))[1],
+    )
+    first = edited(dit, 2)
+    assert reads == [2, 24, 1, 40, 8] * LAYERS
+    again = tuple(one.clone() for one in REFERENCES)  # as encoded anew
+    monkeypatch.setitem(globals(), "REFERENCES", again)
+    assert torch.equal(edited(dit, 2), first)
+    assert len(reads) == 5 * LAYERS
+    monkeypatch.setitem(globals(), "REFERENCES", (again[0], again[1] + 1))
+    assert not torch.equal(edited(dit, 2), first)
+    assert len(reads) == 10 * LAYERS
+    plain = predicted(dit)
+    assert torch.equal(plain, predicted(streamed()))
+
+
+def test_the_plan_counts_the_references_keys_and_values():
+    dit = streamed()
+    generation = dit.prepare(
+        prompts(), TIMESTEPS, width=WIDTH, height=HEIGHT, references=REFERENCES, places=PLACES
+    )
+    kept = sum(t.nbytes for prefix in generation.prefixes for block in prefix for t in block)
+    assert kept == dit.network.kept_bytes(generation.work)
+    tokens = 2 * sum(width * height // 256 for width, height in SIZES) + 11 + 5
+    assert kept == tokens * LAYERS * 2 * dit.geometry.dim * 4
+
+
+def test_references_that_have_no_room_are_refused_with_the_number_that_has():
+    dit = streamed(usual=Work(WIDTH, HEIGHT, 1, (11, 5), SIZES[:1]))
+    dit.configure(budget_for(dit, 0), Precision.PLAIN, compiled=False)
+    edited(dit, 1, 3.0)
+    with pytest.raises(EngineError) as caught:
+        edited(dit, 3, 3.0)
+    assert caught.value.kind is EngineErrorKind.OUT_OF_MEMORY
+    assert caught.value.values["fitting"] == "1"
+
+
+def test_references_without_places_are_a_mistake():
+    with pytest.raises(ValueError, match="places"):
+        edited(streamed(), 2, places=(2,))
+
+
 @pytest.mark.parametrize("step", [0, 2])
 def test_it_predicts_as_diffsynths(step):
     exact = stock_branch(stock(), prompts()[0], step)
@@ -106,13 +223,14 @@ def test_a_batch_is_its_single_pictures():
     assert torch.allclose(predicted(dit, 3, 4), singly, atol=1e-6)
 
 
-@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("precision", EACH_PRECISION)
 def test_eight_bits_stay_near(precision):
     exact = stock_branch(stock(), prompts()[0])
     bound = {"plain": 1e-5, "int8": 0.02, "int8-fast": 0.03, "fp8": 0.05, "fp8-fast": 0.07}
     assert error(predicted(streamed(precision)), exact) < bound[precision]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8, Precision.INT8_FAST])
 def test_streamed_is_bit_identical_to_resident(precision):
     dit = streamed(precision, usual=Work(WIDTH, HEIGHT, 1, (11, 5)))
@@ -139,7 +257,9 @@ def test_a_prompt_is_read_once_for_all_its_pictures(monkeypatch):
     dit, reads = streamed(), []
     real = prefixes.read_prefix
     monkeypatch.setattr(
-        prefixes, "read_prefix", lambda *given: (reads.append(len(given[1])), real(*given))[1]
+        prefixes,
+        "read_prefix",
+        lambda *given, **way: (reads.append(len(given[1])), real(*given, **way))[1],
     )
     first = predicted(dit, guidance=3.0)
     assert reads == [11, 5] * LAYERS
@@ -241,11 +361,3 @@ def test_one_compiled_block_serves_every_size_and_prompt():
     assert len(graphs) == 1
     predicted(dit)
     assert len(graphs) == 2
-
-
-def test_references_are_refused_with_a_reason():
-    references = (torch.zeros(1, 64, 6, 10),)
-    with pytest.raises(EngineError) as caught:
-        streamed().prepare(prompts(), TIMESTEPS, width=WIDTH, height=HEIGHT, references=references)
-    assert caught.value.kind is EngineErrorKind.REFUSED
-    assert "does not draw after other pictures" in str(caught.value.sentence)

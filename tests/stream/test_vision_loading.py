@@ -69,6 +69,7 @@ def loaded(pipe, sources, cache, storage, told=QUIET):
     return encoder, stats
 
 
+@pytest.mark.slow
 def test_the_tower_comes_from_published_files_and_from_a_cache_that_outlives_them(
     pipe, published, tmp_path
 ) -> None:
@@ -111,6 +112,7 @@ def test_files_without_a_tower_say_which_weight_they_lack(pipe, tmp_path) -> Non
         assert lacks in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_model_that_edits_adds_the_tower_to_the_encoder_that_is_there(
     pipe, tmp_path, monkeypatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_a_missing_picture_is_said(tmp_path, capsys):
     assert "no picture 0.png" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.timeout(300)

@@ -33,6 +33,7 @@ def test_the_same_seed_draws_the_same_scene():
         assert first.picture.tobytes() == second.picture.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_held_out_captions_are_never_trained_on(kind):
     trained = {scene.caption for scene in islice(scenes(1, kind=kind), 600)}
@@ -41,6 +42,7 @@ def test_held_out_captions_are_never_trained_on(kind):
     assert not trained & held_out
 
 
+@pytest.mark.slow
 def test_held_out_texts_are_never_trained_on():
     def words(holdout: bool) -> set[str]:
         drawn = islice(scenes(3, kind="text", holdout=holdout), 1500 if not holdout else 200)

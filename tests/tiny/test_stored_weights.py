@@ -25,9 +25,11 @@ def test_they_are_small():
     state = stored.read()
     assert 10_000_000 < sum(tensor.numel() for tensor in state.values()) <= 12_000_000
     files = list(stored.WEIGHTS.glob("*.safetensors"))
-    assert sum(path.stat().st_size for path in files) <= 25_000_000
+    # What edits has a text encoder of its own: 12.6 of them.
+    assert sum(path.stat().st_size for path in files) <= 36_000_000
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.engine
 @pytest.mark.timeout(300)

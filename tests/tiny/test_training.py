@@ -15,10 +15,12 @@ with quick_imports():
     from bot.engine.tiny import stored
     from bot.engine.tiny.tokenizer import ByteTokenizer
     from bot.lab.tiny.train import flow, report
-    from bot.lab.tiny.train.__main__ import main, parse
+    from bot.lab.tiny.train.__main__ import main
     from bot.lab.tiny.train.autoencoder import normalise
     from bot.lab.tiny.train.networks import Painter, trained_vae
     from bot.lab.tiny.train.optimizers import orthogonal
+    from bot.lab.tiny.train.options import parse
+    from bot.lab.tiny.train.plan import Plan
     from bot.lab.tiny.train.store import read_parts
 
 from bot.engine.stream.prompts import PromptEmbedder
@@ -89,6 +91,7 @@ def test_updates_are_nearly_orthogonal() -> None:
         assert 0.5 < values.min() < values.max() < 1.3
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_and_its_continuation(tmp_path, monkeypatch) -> None:
@@ -128,6 +131,7 @@ def test_a_run_and_its_continuation(tmp_path, monkeypatch) -> None:
     assert_pipeline_draws(second)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_style_is_trained_and_nothing_else(tmp_path, monkeypatch) -> None:
@@ -172,5 +176,6 @@ def flow_curves(folder):
 
 
 def test_options_are_the_fields_of_the_plan(tmp_path) -> None:
-    plan = parse(["--out", str(tmp_path), "--no-compiled", "--resume", "x", "--rate", "0.5"])
+    options = ["--out", str(tmp_path), "--no-compiled", "--resume", "x", "--rate", "0.5"]
+    plan = parse(Plan, options, "train", None)
     assert (plan.compiled, str(plan.resume), plan.rate) == (False, "x", 0.5)

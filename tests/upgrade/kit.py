@@ -55,8 +55,9 @@ class Drill:
         ]
 
     async def settled(self, job: str) -> Message:
-        """Wait until an old job has its answer; return it."""
+        """Wait until an old job has its answer, and no message that waits; return the answer."""
         await self.stage.delivered(self.old.jobs[job])
+        await self.sandbox.wait(lambda: len(self.answers(job)) == 1)
         (message,) = self.answers(job)
         return message
 

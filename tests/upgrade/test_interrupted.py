@@ -6,12 +6,13 @@ import hashlib
 
 import pytest
 
+from bot.sandbox.model import Flag
 from storage.migrate import read_migrations
 from tests.engines import Script, ScriptedEngine
 from tests.http.kit import ALICE, BOB
 from tests.upgrade.kit import upgraded
 from tests.upgrade.scene import digests, ids, said
-from tests.wire.kit import soon
+from tests.wire.kit import PATIENCE_S, gallery_of, is_outcome, soon
 
 
 async def test_the_database_is_opened_and_a_migration_keeps_a_copy(sandbox, old):
@@ -33,8 +34,9 @@ async def test_each_open_answer_comes_once_with_the_recorded_picture(drill):
     for job in ("undelivered", "interrupted", "waiting"):
         was = old.scene["named"][job]
         message = await drill.settled(job)
-        # The message that said "waiting" is the one that shows the picture: no second one.
-        assert message.id == was
+        # It took long: a new message mentions its author, and the one that said "waiting" is gone.
+        # What the old bot had begun to edit is that message still.
+        assert (message.id == was) == (job == "undelivered")
         assert digests(message) == old.pictures(job)
         assert f"cancel:{old.jobs[job]}" not in ids(message)
     # Drawn before the end, it is not drawn again; the others are, as they were asked for.
@@ -47,6 +49,22 @@ async def test_each_open_answer_comes_once_with_the_recorded_picture(drill):
     assert (interrupted.steps, interrupted.guidance) == (4, 3.5)
     assert waiting.seeds == (43,)
     assert (waiting.steps, waiting.guidance) == (3, 1.0)
+
+
+async def test_what_waited_as_an_embed_is_answered_as_one(drill):
+    for job in ("undelivered", "waiting", "interrupted"):
+        message = await drill.settled(job)
+        assert not message.flags & Flag.COMPONENTS_V2
+        (embed,) = message.embeds
+        assert embed["image"]["url"] == message.files[0].url
+        assert not message.attachments
+    # What is asked for by its buttons comes as a card, and so does `/show`.
+    pressed = await drill.sandbox.user("bob").press(message, "Reroll")
+    rerolled = await pressed.until(is_outcome, PATIENCE_S)
+    asked = await drill.sandbox.user("chen").slash("general", "show", job=drill.old.jobs["waiting"])
+    for message in (rerolled, await asked.until(is_outcome, PATIENCE_S)):
+        assert message.flags & Flag.COMPONENTS_V2
+        assert len(gallery_of(message)) == 1
 
 
 async def test_a_second_start_sends_nothing_again(sandbox, old):

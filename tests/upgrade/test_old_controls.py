@@ -132,7 +132,7 @@ async def test_delete_takes_message_and_files(drill):
         "SELECT file FROM images WHERE job_id = ?", drill.old.jobs["to delete"]
     )[0]
     refused = await drill.press("bob", "to delete", "delete")
-    assert "Only the one who asked" in said(await refused.answer())
+    assert "Only the person who asked" in said(await refused.answer())
     await drill.press("chen", "to delete", "delete")
     await drill.sandbox.wait(lambda: gone.deleted)
     assert not (drill.old.images / file).exists()

@@ -10,7 +10,7 @@ import zipfile
 from contextlib import closing
 
 from tests.upgrade.kit import upgraded
-from tests.upgrade.scene import digests, said
+from tests.upgrade.scene import digests, ids, said
 from tests.wire.kit import PATIENCE_S, is_outcome
 
 OWNERS = {
@@ -33,7 +33,7 @@ async def test_show_brings_every_picture_as_it_was(drill):
             asked = await person.slash("general", "show", job=job_id)
             message = await asked.until(lambda found: found.files)
             assert digests(message) == drill.old.pictures(name), name
-            assert job_id in str(message.embeds[0]["footer"])
+            assert f"details:{job_id}" in ids(message)
         offered = await person.autocomplete("general", "show", "job")
         assert set(jobs) <= {choice["value"] for choice in offered}
 

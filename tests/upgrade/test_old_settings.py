@@ -14,12 +14,13 @@ import pytest
 
 from bot.cli.main import main
 from bot.config.settings import Settings
+from bot.sandbox.model import Message
 from bot.sandbox.server import Sandbox
 from tests.http.kit import ALICE, BOB
 from tests.process.kit import PATIENCE_S, ROOT
 from tests.upgrade.installation import Installation
 from tests.upgrade.scene import digests, set_up
-from tests.wire.kit import is_outcome
+from tests.wire.kit import controls
 
 
 @pytest.fixture(autouse=True)
@@ -107,8 +108,14 @@ async def test_the_bot_as_a_process_ends_what_the_old_one_began(old):
             await sandbox.ready(PATIENCE_S)
             general = sandbox.world.channel("general").messages
             for job in ("undelivered", "interrupted", "waiting"):
-                message = general[old.scene["named"][job]]
-                await sandbox.wait(lambda message=message: is_outcome(message), PATIENCE_S)
+                control = f"reroll:{old.jobs[job]}"
+
+                def answers(control=control) -> list[Message]:
+                    # What took long comes as a new message.
+                    shown = (one for one in general.values() if not one.deleted)
+                    return [one for one in shown if control in controls(one)]
+
+                (message,) = await sandbox.wait(answers, PATIENCE_S)
                 assert digests(message) == old.pictures(job)
         finally:
             process.terminate()

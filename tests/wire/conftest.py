@@ -12,7 +12,7 @@ import discord.webhook.async_
 import pytest
 
 from bot.client import accept
-from bot.delivery import courier
+from bot.delivery import courier, removal
 from bot.sandbox.interactions import FIRST_RESPONSE_SECONDS
 from bot.sandbox.server import Sandbox
 from tests.wire.kit import Stage, staged
@@ -62,6 +62,8 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discord.webhook.async_, "asyncio", Hurried())
     monkeypatch.setattr(courier, "_FIRST_RETRY_S", 0.001)
     monkeypatch.setattr(courier, "_LONGEST_RETRY_S", 0.01)
+    monkeypatch.setattr(removal, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(removal, "_LONGEST_RETRY_S", 0.01)
 
 
 @pytest.fixture

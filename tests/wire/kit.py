@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -15,7 +16,8 @@ from bot.domain.job import Job
 from bot.engine.protocol import Engine
 from bot.rules.verdicts import ImageCheck
 from bot.sandbox.exchanges import Exchange
-from bot.sandbox.model import Message
+from bot.sandbox.layouts import GALLERY
+from bot.sandbox.model import Message, walk
 from bot.sandbox.people import Invocation
 from bot.sandbox.server import Sandbox
 from storage import deliveries
@@ -95,10 +97,19 @@ class Stage:
         courier = self.app.client.services.courier
         queue = self.queue
         queued = (queue, queue.commits, queue.control, queue.claims)
-        for part in (courier, courier._ladder, courier._progress, *queued):
+        delivering = (courier, courier._ladder, courier._progress, courier._removals)
+        for part in (*delivering, *queued):
             part._clock = lambda: time.time() + self._offset
         self.app.breaker._clock = lambda: time.monotonic() + self._offset
         courier._wake.set()
+        courier._removals.wake()
+
+    async def prefer(self, notice: str, *names: str) -> None:
+        """Let users choose how they learn of answers that took long."""
+        for name in names:
+            user_id = self.sandbox.user(name).id
+            preferences = self.app.client.services.preferences
+            await preferences.set_user(user_id, {"notice": notice})
 
     def visible(self, name: str = "alice", channel: str = "general") -> list[Message]:
         """Return the answers that a user sees."""
@@ -134,11 +145,12 @@ def controls(message: Message) -> list[str]:
 
 
 def job_id_of(message: Message) -> str:
-    return controls(message)[0].partition(":")[2]
+    return controls(message)[0].partition(":")[2].partition(".")[0]
 
 
 def is_outcome(message: Message) -> bool:
-    return any(custom_id.startswith("reroll:") for custom_id in controls(message))
+    """Say whether a message is a job's answer; one picture that was taken out is none."""
+    return any(re.fullmatch(r"reroll:[^.]+", custom_id) for custom_id in controls(message))
 
 
 def is_answer(exchange: Exchange) -> bool:
@@ -148,7 +160,22 @@ def is_answer(exchange: Exchange) -> bool:
 
 def text_of(message: Message) -> str:
     embeds = " ".join(str(embed.get("description", "")) for embed in message.embeds)
-    return f"{message.content} {embeds}".strip()
+    return f"{message.text} {embeds}".strip()
+
+
+def byline_of(message: Message) -> list[str]:
+    """The parts of a card's small line: for whom it is, and what it is."""
+    (line,) = [line for line in message.text.splitlines() if line.startswith("-# ")]
+    return line.removeprefix("-# ").split(" · ")
+
+
+def gallery_of(message: Message) -> list[dict[str, Any]]:
+    """The pictures of a card's gallery; it is the one thing that shows any."""
+    galleries = [item for item in walk(message.components) if item["type"] == GALLERY]
+    assert len(galleries) <= 1
+    assert not message.attachments
+    assert not message.embeds
+    return [entry for gallery in galleries for entry in gallery["items"]]
 
 
 @asynccontextmanager

@@ -132,7 +132,7 @@ async def test_a_drain_tells_those_who_ask_and_ends_with_resume(sandbox, tmp_pat
         assert stage.queue.control.paused == "new card @everyone"
     async with staged(sandbox, tmp_path) as stage:
         assert "new card" in (await (await stage.imagine("chen", "x")).answer()).content
-        assert "goes on" in (await answer(stage, "alice", "admin resume")).content
+        assert "running again" in (await answer(stage, "alice", "admin resume")).content
         assert (await stage.outcome(await stage.imagine("chen", "x"))).files
         assert [action for action, _ in await audited(stage)] == ["drain", "resume"]
 

@@ -40,11 +40,17 @@ async def test_a_form_for_many_lines_keeps_the_options(sandbox, tmp_path):
     alice = sandbox.user("alice")
     async with staged(sandbox, tmp_path) as stage:
         opened = await alice.slash(
-            "general", "compose", aspect="16:9", seed=2**53 - 1, guidance=1.5, count=2
+            "general",
+            "compose",
+            aspect="16:9",
+            seed=2**53 - 1,
+            guidance=1.5,
+            count=2,
+            negative="fog",
         )
         assert (await opened.response()).modal
     async with staged(sandbox, tmp_path) as stage:
-        words = {"prompt": 'two lines\nthat say "OPEN"', "negative": "fog"}
+        words = {"prompt": 'two lines\nthat say "OPEN"'}
         sent = await alice.submit_modal(opened, words)
         request = await request_of(stage, sent)
     assert request.prompt == 'two lines\nthat say "OPEN"'
@@ -55,9 +61,9 @@ async def test_a_form_for_many_lines_keeps_the_options(sandbox, tmp_path):
 async def test_what_cannot_go_together_is_said(stage):
     alice = stage.sandbox.user("alice")
     for command, options, words in (
-        ("imagine", {"prompt": "x", "strength": 0.5}, "together with an image"),
+        ("imagine", {"prompt": "x", "strength": 0.5}, "Add an image"),
         ("imagine", {"prompt": "x", "style": "no such style"}, "no style of that name"),
-        ("compose", {"style": "y" * 100}, "the form cannot open"),
+        ("compose", {"style": "y" * 100}, "no style of that name"),
     ):
         answer = await (await alice.slash("general", command, **options)).answer()
         assert answer.ephemeral
@@ -145,10 +151,10 @@ async def test_own_defaults_win_over_the_servers_and_survive_a_restart(sandbox, 
         nothing = await request_of(stage, await stage.imagine("bob", "x", negative="none"))
         assert not nothing.negative_prompt
         opened = await bob.slash("general", "compose")
-        assert "fog" in str((await opened.response()).modal.components)
-        emptied = await bob.submit_modal(opened, {"prompt": "x", "negative": ""})
-        assert not (await request_of(stage, emptied)).negative_prompt
-        for wanted in ("no", "not set"):
+        assert (await opened.response()).modal
+        usual = await bob.submit_modal(opened, {"prompt": "x"})
+        assert (await request_of(stage, usual)).negative_prompt == "fog"
+        for wanted in ("no", "no (the bot's)"):
             await (await bob.press(own, "pref:user:private")).response()
             fields = {field["name"]: field["value"] for field in own.embeds[0]["fields"]}
             assert fields["Private"] == wanted
@@ -157,6 +163,22 @@ async def test_own_defaults_win_over_the_servers_and_survive_a_restart(sandbox, 
         assert (request.aspect, request.style, request.private) == ("16:9", None, False)
         audited = await stage.database.read(lambda tx: tx.all("SELECT action, detail FROM audit"))
         assert [tuple(row) for row in audited] == [("settings", "aspect"), ("settings", "quality")]
+
+
+async def test_how_many_pictures_a_request_draws_is_a_default_of_server_and_user(stage):
+    alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
+    shared = await (await alice.slash("general", "admin defaults")).answer()
+    await (await alice.press(shared, "pref:guild:more")).response()
+    await (await alice.select(shared, "prefs:guild:count", "4")).response()
+    fields = {field["name"]: field["value"] for field in shared.embeds[0]["fields"]}
+    assert fields["Pictures"] == "4 pictures"
+    assert (await request_of(stage, await stage.imagine("bob", "x"))).count == 4
+    assert (await request_of(stage, await stage.imagine("bob", "x", channel="dm"))).count == 1
+    own = await (await bob.slash("general", "settings")).answer()
+    await (await bob.press(own, "pref:user:more")).response()
+    await (await bob.select(own, "prefs:user:count", "2")).response()
+    assert (await request_of(stage, await stage.imagine("bob", "x"))).count == 2
+    assert (await request_of(stage, await stage.imagine("bob", "x", count=1))).count == 1
 
 
 async def test_a_server_s_settings_are_not_changed_by_whoever_sees_the_message(stage):

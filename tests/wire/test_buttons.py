@@ -60,7 +60,7 @@ async def test_nobody_cancels_another_ones_job_but_a_moderator(held, engine):
     press = await held.sandbox.user("mallory").press(message, "Cancel")
     refusal = await press.answer()
     assert refusal.ephemeral
-    assert "Only the one who asked" in refusal.content
+    assert "Only the person who asked" in refusal.content
     assert (await held.job_of(message)).cancel_requested_at is None
     await held.sandbox.user("alice").press(message, "Cancel")
     assert "Cancelled" in text_of(await held.outcome(invocation))

@@ -12,6 +12,7 @@ from tests.wire.kit import is_answer, soon, staged
 
 pytestmark = pytest.mark.usefixtures("sudden")
 
+LONG = 25
 TOKEN = ("PATCH", "/webhooks/*")
 EDIT = ("PATCH", "/channels/*/messages/*")
 POST = ("POST", "/channels/*/messages")
@@ -26,6 +27,10 @@ def expire(stage, message):
     stage.advance(QUARTER_PAST)
 
 
+def linger(stage, message):
+    stage.advance(LONG)
+
+
 def delete(stage, message):
     stage.sandbox.world.delete_message(message)
 
@@ -36,10 +41,11 @@ def close_channel(stage, message):
     stage.sandbox.faults.respond("POST", f"/channels/{place}/messages", 403, code=50013)
 
 
-async def cut_off(sandbox, data, prepare, method, route, **options) -> str:
+async def cut_off(sandbox, data, prepare, method, route, notice="quiet", **options) -> str:
     """Let the bot die after Discord took the answer; return the job's id."""
     engine = ScriptedEngine(Script(hold_at=1))
     async with staged(sandbox, data, engine) as stage:
+        await stage.prefer(notice, "alice")
         message, job_id = await stage.asked(**options)
         prepare(stage, message)
         held = sandbox.faults.hold(method, route, after=True, when=is_answer)
@@ -49,26 +55,43 @@ async def cut_off(sandbox, data, prepare, method, route, **options) -> str:
         return job_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("prepare", "request_", "way"),
+    ("prepare", "request_", "way", "notice"),
     [
-        (nothing, TOKEN, "token"),
-        (expire, EDIT, "edit"),
-        (delete, POST, "channel"),
-        (close_channel, POST, "dm"),
+        (nothing, TOKEN, "token", "quiet"),
+        (expire, EDIT, "edit", "quiet"),
+        (delete, POST, "channel", "quiet"),
+        (close_channel, POST, "dm", "quiet"),
+        (linger, POST, "reply", "reply"),
+        (linger, POST, "direct", "direct"),
     ],
-    ids=["token", "edit", "channel", "dm"],
+    ids=["token", "edit", "channel", "dm", "reply", "direct"],
 )
-async def test_one_answer_is_visible(sandbox, tmp_path, prepare, request_, way):
-    job_id = await cut_off(sandbox, tmp_path, prepare, *request_)
+async def test_one_answer_is_visible(sandbox, tmp_path, prepare, request_, way, notice):
+    job_id = await cut_off(sandbox, tmp_path, prepare, *request_, notice=notice)
     async with staged(sandbox, tmp_path) as stage:
         if prepare is expire:
             stage.advance(QUARTER_PAST)
+        if prepare is linger:
+            stage.advance(LONG)
         delivery = await stage.delivered(job_id)
         assert (delivery.state, delivery.rung) == ("delivered", way)
         shown = stage.visible() + stage.visible(channel="dm")
         assert [message.id for message in shown] == [delivery.sent_message_id]
         assert shown[0].files
+        # And none that waits.
+        alice = sandbox.user("alice")
+        if prepare is linger:
+            await sandbox.wait(
+                lambda: (
+                    not [
+                        m
+                        for m in alice.messages("general")
+                        if m.author.bot and m.id != delivery.sent_message_id
+                    ]
+                )
+            )
 
 
 async def test_a_message_whose_nonce_is_forgotten_is_found(sandbox, tmp_path):

@@ -21,9 +21,11 @@ pytestmark = pytest.mark.usefixtures("hurry")
 
 # discord.py itself asks five times; once more for the courier's own next attempt.
 MOST_CALLS = 7
-PLACES = ("first response", "token", "edit", "channel", "dm")
+PLACES = ("first response", "reply", "direct", "token", "edit", "channel", "dm")
 ROUTES = {
     "first response": ("POST", "/interactions/*/callback"),
+    "reply": ("POST", "/channels/*/messages"),
+    "direct": ("POST", "/channels/*/messages"),
     "token": ("PATCH", "/webhooks/*"),
     "edit": ("PATCH", "/channels/*/messages/*"),
     "channel": ("POST", "/channels/*/messages"),
@@ -104,7 +106,14 @@ MEETINGS = [
     for trouble in TROUBLES
     for place in PLACES
 ]
-NEXT_WAY = {"token": "edit", "edit": "channel", "channel": "dm", "dm": "kept"}
+NEXT_WAY = {
+    "reply": "token",
+    "direct": "token",
+    "token": "edit",
+    "edit": "channel",
+    "channel": "dm",
+    "dm": "kept",
+}
 
 
 async def meet(stage, place: str, trouble: Trouble):
@@ -120,6 +129,9 @@ async def meet(stage, place: str, trouble: Trouble):
             sandbox.clock.advance(16 * 60)
         elif place == "channel":
             sandbox.world.delete_message(message)
+        elif place in {"reply", "direct"}:
+            await stage.prefer(place, "alice")
+            stage.advance(25)
         fault = trouble.cause(sandbox.faults, *ROUTES[place], is_answer)
     engine.release.set()
     await soon(fault.reached.wait())
@@ -129,11 +141,12 @@ async def meet(stage, place: str, trouble: Trouble):
     return fault, engine.requests[-1].job_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trouble", "place"), MEETINGS)
 async def test_no_trouble_loses_or_repeats_an_answer(sandbox, tmp_path, place, trouble):
     async with staged(sandbox, tmp_path, ScriptedEngine(Script(hold_at=1))) as stage:
         fault, job_id = await meet(stage, place, trouble)
-        if trouble.outcome == "waits" and place in {"edit", "channel", "dm"}:
+        if trouble.outcome == "waits" and place not in {"first response", "token"}:
             delivery = await stage.postponed(job_id)
             assert trouble.why in delivery.error
             assert delivery.next_attempt_at - time.time() > 500

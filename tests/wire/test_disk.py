@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 
+import storage.database
 from bot.domain.job import JobState
 from tests.engines import Script, ScriptedEngine
 from tests.wire.kit import staged, text_of
@@ -20,6 +23,17 @@ HEAVY = (
 async def pragma(stage, text: str) -> int:
     rows = await stage.database._writer.execute_fetchall(f"PRAGMA {text}")
     return next(iter(rows))[0]
+
+
+@asynccontextmanager
+async def held(stage) -> AsyncIterator[sqlite3.Connection]:
+    """Hold the database's lock, as another program does."""
+    path = stage.database.path
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        # In a thread: whatever the bot is writing just now needs this loop to end.
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        yield other
+        other.execute("ROLLBACK")
 
 
 async def test_a_full_disk_refuses_commands_and_keeps_the_queue(sandbox, tmp_path):
@@ -45,26 +59,24 @@ async def test_a_full_disk_refuses_commands_and_keeps_the_queue(sandbox, tmp_pat
 
 async def test_a_locked_database_lets_a_command_wait_with_an_answer(sandbox, tmp_path, impatient):
     async with staged(sandbox, tmp_path) as stage:
-        with closing(sqlite3.connect(stage.database.path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        async with held(stage) as other:
             invocation = await stage.imagine("alice", "a boat")
             # The lock is still held: whatever answers now did not wait for the database.
             assert (await invocation.response()).deferred
             assert other.in_transaction
-            other.execute("ROLLBACK")
         await stage.outcome(invocation)
 
 
-async def test_a_database_locked_for_too_long_is_said(sandbox, tmp_path):
+async def test_a_database_locked_for_too_long_is_said(sandbox, tmp_path, monkeypatch):
     async with staged(sandbox, tmp_path) as stage:
+        # The sweep at the start puts the writer's patience back.
+        monkeypatch.setattr(storage.database, "_PATIENCE", "busy_timeout = 10")
         await pragma(stage, "busy_timeout = 10")
-        with closing(sqlite3.connect(stage.database.path, isolation_level=None)) as other:
-            other.execute("BEGIN IMMEDIATE")
+        async with held(stage):
             refused = await (await stage.imagine("alice", "a boat")).answer()
             assert "the bot's database is held by another program" in text_of(refused)
             admin = await stage.sandbox.user("alice").slash("general", "admin pause")
             said = text_of(await admin.answer())
             assert said.startswith("Not done: the bot's database is held")
-            other.execute("ROLLBACK")
         assert await stage.jobs_made() == 0
         await stage.outcome(await stage.imagine("alice", "a boat"))

@@ -24,6 +24,7 @@ def failing(kind, **options):
     return Script(error=EngineError(kind, "detail for the log", **options), error_at=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_once_is_retried(sandbox, tmp_path, kind):
     async with staged(sandbox, tmp_path, ScriptedEngine(failing(kind))) as stage:
@@ -33,6 +34,7 @@ async def test_once_is_retried(sandbox, tmp_path, kind):
         assert (job.attempts, job.engine_faults) == (2, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 async def test_twice_is_a_sentence_and_the_next_job_runs(sandbox, tmp_path, kind):
     engine = ScriptedEngine(failing(kind), failing(kind))

@@ -80,7 +80,7 @@ async def test_a_form_of_another_version_is_answered(sandbox, tmp_path, monkeypa
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 async def test_titles_are_short_enough(stage, locale):
-    assert stage.app.client.extensions  # which make the forms known
+    assert stage.app.client.cogs  # which make the forms known
     with speaking(locale):
         for name, form in Form.known.items():
             assert 0 < len(form("").title()) <= FORM_TITLE_LENGTH, name

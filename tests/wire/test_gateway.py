@@ -45,6 +45,7 @@ async def reconnected(stage, cause):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurry", "_heartbeats")
 @pytest.mark.parametrize("trouble", TROUBLES)
 async def test_a_job_outlives_its_gateway(sandbox, tmp_path, trouble):

@@ -7,7 +7,7 @@ import pytest
 from bot.catalogue.models import find_model
 from bot.words import speaking
 from cogs.help import help_text
-from tests.wire.kit import controls, job_id_of, staged, text_of
+from tests.wire.kit import controls, is_outcome, job_id_of, staged, text_of
 
 
 def labels(message) -> list[str]:
@@ -131,6 +131,11 @@ def test_help_names_each_of_several_models_and_whose_licence_forbids_what():
     ]
 
 
+def test_help_tells_of_writing_where_a_model_writes():
+    assert "/describe" in help_text([find_model("Qwen/Qwen-Image")])
+    assert "/describe" not in help_text([find_model("tiny")])
+
+
 async def test_every_command_says_where_it_works(stage):
     tree = stage.app.client.tree
     for command in tree.get_commands(type=None):
@@ -143,3 +148,33 @@ async def test_every_command_says_where_it_works(stage):
         else:
             assert command.allowed_installs.user, command.name
             assert command.allowed_contexts.private_channel, command.name
+
+
+async def test_what_one_looks_at_alone_is_posted_at_ones_wish(stage):
+    bob, mallory = stage.sandbox.user("bob"), stage.sandbox.user("mallory")
+    first = await stage.outcome(await stage.imagine("bob", "a fish", "dm", count=2))
+    job_id = job_id_of(first)
+    shown = await (await bob.slash("general", "show", job=job_id)).until(is_outcome)
+    assert labels(shown)[-1] == "Post here"
+    assert not mallory.messages("general")
+    posted = await (await bob.press(shown, "Post here")).until(is_outcome)
+    assert not posted.ephemeral
+    assert "Post here" not in labels(posted)
+    assert len(posted.files) == 2
+    assert posted in mallory.messages("general")
+    # What was posted goes with the picture.
+    await bob.press(first, "Delete")
+    await stage.sandbox.wait(lambda: first.deleted and posted.deleted)
+
+
+async def test_the_list_of_show_tells_pictures_of_one_prompt_apart(stage):
+    bob = stage.sandbox.user("bob")
+    first = await stage.outcome(await stage.imagine("bob", "a fish", count=4))
+    await stage.outcome(await bob.press(first, "U1"))
+    await stage.outcome(await bob.press(first, "V1"))
+    offered = await bob.autocomplete("general", "show", "job", job="")
+    assert [choice["name"] for choice in offered] == [
+        "a fish · 0 min ago · 256x256 · varied",
+        "a fish · 0 min ago · 512x512 · enlarged",
+        "a fish · 0 min ago · 256x256 · 4 pictures",
+    ]

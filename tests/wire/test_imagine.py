@@ -15,7 +15,7 @@ from bot.sandbox.interactions import open_interaction
 from bot.sandbox.model import Callback, InteractionType
 from bot.sandbox.people import Invocation
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import controls, job_id_of, soon, staged, text_of
+from tests.wire.kit import byline_of, controls, gallery_of, job_id_of, soon, staged, text_of
 
 HOSTILE = [
     "@everyone @here <@1100000000000000202> <@&1100000000000000101> <#1100000000000000111>",
@@ -46,11 +46,11 @@ async def test_a_picture_arrives(stage):
         assert picture.size == (384, 256)
         assert "a lighthouse at night" in picture.text["parameters"]
         assert "Seed: 7" in picture.text["parameters"]
-    footer = message.embeds[0]["footer"]["text"]
-    for part in ("384x256", "10 steps", "seed 7", "3.0 s", job.id):
-        assert part in footer
-    assert message.embeds[0]["image"]["url"] == message.files[0].url
-    assert message.files[0].description == "a lighthouse at night"
+    # Seed and id are in Details alone.
+    assert byline_of(message) == [f"<@{job.user_id}>", "384x256", "3.0 s"]
+    (shown,) = gallery_of(message)
+    assert shown["media"]["url"] == message.files[0].url
+    assert shown["description"] == message.files[0].description == "a lighthouse at night"
 
 
 async def test_everything_is_logged(stage):
@@ -67,7 +67,10 @@ async def test_everything_is_logged(stage):
     assert job.attempts == 1
     first, second = await stage.queue.images(job.id)
     assert second.seed == first.seed + 1
-    assert [file.filename for file in message.files] == [f"{job.id}_grid.png"]
+    assert [file.filename for file in message.files] == [f"{job.id}_0.png", f"{job.id}_1.png"]
+    shown = gallery_of(message)
+    assert [one["media"]["url"] for one in shown] == [file.url for file in message.files]
+    assert [one["description"] for one in shown] == ["1 of 2: a boat", "2 of 2: a boat"]
 
 
 async def test_a_job_costs_few_commits(stage):
@@ -96,6 +99,7 @@ async def test_a_private_picture_is_seen_by_its_user_alone(stage):
     assert message not in stage.sandbox.user("bob").messages("general")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", HOSTILE, ids=range(len(HOSTILE)))
 async def test_a_hostile_prompt_is_only_text(stage, prompt):
     invocation = await stage.imagine("mallory", prompt)
@@ -107,7 +111,7 @@ async def test_a_hostile_prompt_is_only_text(stage, prompt):
     assert job.request.prompt == prompt.strip()
     sent = [e.request for e in stage.sandbox.exchanges if isinstance(e.request, dict)]
     bodies = [body.get("data", body) for body in sent]
-    messages = [body for body in bodies if isinstance(body, dict) and "embeds" in body]
+    messages = [body for body in bodies if isinstance(body, dict) and "components" in body]
     assert len(messages) >= 2
     assert all(body["allowed_mentions"]["parse"] == [] for body in messages)
 
@@ -150,7 +154,7 @@ async def test_the_limit_of_open_jobs(sandbox, tmp_path):
         refused = await (await stage.imagine("alice", "one more")).answer()
         assert "limit" in refused.content
         assert refused.ephemeral
-        assert (await (await stage.imagine("bob", "mine")).answer()).embeds
+        assert "mine" in text_of(await (await stage.imagine("bob", "mine")).answer())
         engine.release.set()
         for invocation in accepted:
             await stage.outcome(invocation)
@@ -207,3 +211,16 @@ async def test_a_late_refusal_that_cannot_be_told_is_no_unforeseen_fault(
     await soon(stage.app.client.services.intake.settled())
     assert "the first response failed" in caplog.text
     assert "unexpected error" not in caplog.text
+
+
+async def test_flags_are_read_and_others_named_once_to_the_one_who_typed_them(stage):
+    bob = stage.sandbox.user("bob")
+    asked = await stage.imagine("bob", "a fish --ar 3:4 --seed 9 --v 7")
+    message = await stage.outcome(asked)
+    request = (await stage.job_of(message)).request
+    assert (request.prompt, request.aspect, request.seed) == ("a fish", "3:4", 9)
+    (told,) = asked.followups
+    assert told.ephemeral
+    assert told.content == "-# Left out, since this bot does not know it: --v 7"
+    shown = await (await bob.press(message, "Details")).answer()
+    assert "Read in the prompt: --ar 3:4 --seed 9" in shown.content

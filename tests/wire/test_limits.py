@@ -53,7 +53,7 @@ async def test_limits_shows_what_is_used_and_what_comes_back(sandbox, tmp_path):
         after = await said(await bob.slash("general", "limits"))
         assert "4 of 10 pictures" in after
         assert "Waiting or running: 1 of 2 jobs" in after
-        assert re.search(r"come back <t:\d+:R>", after)
+        assert re.search(r"free up <t:\d+:R>", after)
         assert re.search(r"next request is possible <t:\d+:R>", after)
         assert "direct messages" not in after
         direct = await said(await bob.slash("dm", "limits"))
@@ -101,7 +101,7 @@ async def test_a_servers_limit_is_shared_and_time_counts_once_measured(sandbox, 
         assert "6 s of the graphics card a day" in told
         sentence = await said(await stage.imagine("mallory", "two", count=4))
         assert "All members of this server together have" in sentence
-        assert "This is more than 24 hours allow" in sentence
+        assert "This is more than a whole day's limit" in sentence
         await said(await alice.slash("general", "admin limit server"))
         assert (await stage.outcome(await stage.imagine("mallory", "free"))).files
 

@@ -52,7 +52,7 @@ async def test_a_lora_is_drawn_shown_and_carried_on(stage):
     assert "LoRA: `pixel_v2` (0.5)" in details
     rerolled = await stage.outcome(await bob.press(first, "Reroll"))
     varied = await stage.outcome(await bob.press(rerolled, "Vary"))
-    opened = await alice.press(varied, "Edit")
+    opened = await alice.press(varied, "Remix")
     await opened.response()
     edited = await stage.outcome(await alice.submit_modal(opened, {"prompt": "a ship"}))
     assert "LoRA pixel\\_v2" in text_of(edited)
@@ -75,7 +75,7 @@ async def test_names_are_completed_and_unknown_ones_are_told(stage, shelf):
     assert await offered("zebra") == []
     for options, words in (
         ({"lora": "zebra"}, "There is no LoRA of that name; there are: `Pixel art`, `ink`."),
-        ({"lora_strength": 0.5}, "only of use together with a LoRA"),
+        ({"lora_strength": 0.5}, "Choose a LoRA"),
     ):
         for command, prompt in (("imagine", {"prompt": "x"}), ("compose", {})):
             answer = await (await bob.slash("general", command, **prompt, **options)).answer()
@@ -132,7 +132,7 @@ async def test_a_lightning_file_draws_what_is_fast(sandbox, tmp_path, shelf):
         details = (await (await alice.press(again, "Details")).answer()).content
         assert f"Drawn fast, with `{EIGHT}`" in details
         assert "LoRA: `ink` (1)" in details
-        assert "what it should not show has no effect" in details
+        assert "the negative prompt has no effect" in details
         standard = await stage.outcome(await stage.imagine("alice", "a boat"))
         assert (await stage.job_of(standard)).request.shift is None
     async with staged(sandbox, tmp_path / "data", **settings, image_quality_fast="12:3") as stage:
@@ -163,7 +163,7 @@ async def test_of_several_models_each_is_fast_with_its_own_lightning_file(sandbo
 async def test_buttons_of_a_picture_whose_lora_is_gone_say_so_at_once(stage, shelf):
     alice = stage.sandbox.user("alice")
     first = await stage.outcome(await stage.imagine("alice", "a boat", lora="ink"))
-    opened = await alice.press(first, "Edit")
+    opened = await alice.press(first, "Remix")
     await opened.response()
     (shelf / "ink.safetensors").unlink()
     stage.app.client.services.loras.clock = lambda: 1e12

@@ -59,7 +59,7 @@ async def test_a_block_ends_by_itself(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
     added = await (await alice.slash("general", "admin block add", user=bob.id, hours=1)).answer()
     assert added.content.startswith(f"<@{bob.id}> is blocked until <t:")
-    assert "You can again <t:" in await refused(stage, "bob")
+    assert "You can use it again <t:" in await refused(stage, "bob")
     stage.advance(3601)
     assert (await stage.outcome(await stage.imagine("bob", "later"))).files
 
@@ -104,7 +104,7 @@ async def test_rules_refuse_prompts_by_every_door(stage):
         assert "rules do not allow" in await refused(stage, "bob", prompt=prompt)
     assert "rules do not allow" in await refused(stage, "bob", negative="c1othes")
     assert (await stage.outcome(await stage.imagine("bob", "x", negative="gore"))).files
-    opened = await bob.press(first, "Edit")
+    opened = await bob.press(first, "Remix")
     await opened.response()
     edited = await bob.submit_modal(opened, {"prompt": "gore", "negative": ""})
     assert "rules do not allow" in (await edited.answer()).content
@@ -138,6 +138,7 @@ def build(world, *kinds: ChannelType) -> list[Channel]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kinds",
     [

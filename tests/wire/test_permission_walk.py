@@ -7,6 +7,7 @@ import pytest
 
 from bot.sandbox.errors import Refusal
 from bot.sandbox.scene import ADMIN_ROLE_ID, GUILD_ID
+from tests.engine.test_inputs import BAD
 from tests.sandbox.sandbox_bot import png
 from tests.wire.kit import text_of
 
@@ -45,6 +46,8 @@ def filled(command, alice) -> dict[str, object]:
             values[parameter.name] = GUILD_ID
         elif kind == "attachment":
             values[parameter.name] = ("a.png", png())
+        elif parameter.choices:
+            values[parameter.name] = parameter.choices[0].value
         else:
             values[parameter.name] = "nothing"
     return values
@@ -80,6 +83,34 @@ async def test_members_use_what_is_theirs_and_nothing_of_the_admins(stage, name,
     assert walked or place in {"friends", "lounge"}
     audited = await stage.database.read(lambda tx: tx.value("SELECT count(*) FROM audit"))
     assert audited == 0
+
+
+@pytest.mark.parametrize("place", ["general", "art"])
+@pytest.mark.parametrize("name", ["bob", "mallory"])
+async def test_every_menu_of_a_message_answers_whoever_uses_it(stage, name, place):
+    """On pictures of the bot's, shown and deleted ones; on a text, on files that are no pictures."""
+    person, alice = stage.sandbox.user(name), stage.sandbox.user("alice")
+    own = await stage.outcome(await stage.imagine("alice", "a house", place))
+    files = [("a.png", data) for data in (png(), BAD["bomb"], BAD["truncated"])]
+    targets = [own, await alice.send(place, "only words")]
+    targets += [await alice.send(place, "look", [file]) for file in files]
+    gone = await stage.outcome(await stage.imagine("alice", "another house", place))
+    await stage.app.client.services.gallery.delete(await stage.job_of(gone), by=alice.id)
+    targets.append(gone)
+    tree = stage.app.client.tree
+    assert not tree.get_commands(type=discord.AppCommandType.user), "walk these too"
+    menus = tree.get_commands(type=discord.AppCommandType.message)
+    assert len(menus) >= 4
+    jobs = "SELECT id, state, deleted_at FROM jobs WHERE user_id = ?"
+    before = await stage.database.read(lambda tx: tx.all(jobs, (alice.id,)))
+    for menu in menus:
+        for number, target in enumerate(targets):
+            used = await person.context_menu(place, menu.name, target, force=True)
+            text = await said(used)
+            assert text, (menu.name, number)
+            assert "Something went wrong" not in text, (menu.name, number)
+    after = await stage.database.read(lambda tx: tx.all(jobs, (alice.id,)))
+    assert list(map(tuple, after)) == list(map(tuple, before))
 
 
 async def test_admins_may_use_all_but_what_is_the_owners(stage):

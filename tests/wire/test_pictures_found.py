@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.wire.kit import staged
 from tests.wire.test_pictures_in import last_input, png
 
 
@@ -73,7 +74,7 @@ async def test_a_forwarded_picture_is_taken_by_the_menus(stage):
     assert (await opened.response()).modal
     job = await stage.job_of(await stage.outcome(await bob.submit_modal(opened, form)))
     assert (last_input(stage), job.request.aspect) == (data, "7:4")
-    # What an embed shows, of the bot's own answer too, is forwarded with it.
+    # What a gallery shows, of the bot's own answer too, is forwarded with it.
     drawn = await stage.outcome(await stage.imagine("alice", "a fish"))
     again = await alice.forward(drawn, "art")
     menu = await bob.context_menu("art", "Show parameters", again)
@@ -81,7 +82,14 @@ async def test_a_forwarded_picture_is_taken_by_the_menus(stage):
     assert "a fish" in answer.content
 
 
-async def test_a_forward_in_a_direct_message_is_answered_and_taken_by_a_reply(stage):
+@pytest.fixture
+async def editing(sandbox, tmp_path):
+    async with staged(sandbox, tmp_path / "data", image_models="tiny-edit") as running:
+        yield running
+
+
+async def test_a_forward_in_a_direct_message_is_answered_and_taken_by_a_reply(editing):
+    stage = editing
     bob, data = stage.sandbox.user("bob"), png()
     forwarded = await bob.forward(await bob.send("general", "look", [("a.png", data)]), "dm")
     words = await bob.forward(await bob.send("general", "only words"), "dm")
@@ -97,10 +105,10 @@ async def test_a_forward_in_a_direct_message_is_answered_and_taken_by_a_reply(st
     assert await stage.jobs_made() == 0
     await bob.send("dm", "in oil", reply_to=forwarded)
     await stage.sandbox.wait(lambda: stage.visible("bob", "dm"))
-    assert last_input(stage) == data
+    assert stage.engine.references[stage.engine.requests[-1].job_id] == [data]
     await bob.send("dm", "a house", reply_to=words)
     await stage.sandbox.wait(lambda: len(stage.visible("bob", "dm")) == 2)
-    assert stage.engine.requests[-1].input_image is None
+    assert not stage.engine.requests[-1].references
 
 
 def preview(url: str, proxy: str) -> dict:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.engines import Script, ScriptedEngine
-from tests.wire.kit import is_answer, job_id_of, soon, staged, text_of
+from tests.wire.kit import gallery_of, is_answer, job_id_of, soon, staged, text_of
 
 
 def jpeg(colour: str = "teal") -> bytes:
@@ -38,7 +38,11 @@ async def test_a_preview_is_shown_until_the_answer_comes(sandbox, tmp_path):
         )
         assert message.files[0].data == jpeg()
         assert message.files[0].description == "The unfinished picture"
-        assert message.embeds[0]["image"]["url"] == message.files[0].url
+        (shown,) = gallery_of(message)
+        assert (shown["media"]["url"], shown["description"]) == (
+            message.files[0].url,
+            "The unfinished picture",
+        )
         engine.release.set()
         answer = await stage.outcome(invocation)
         assert files(answer) == [f"{job_id_of(answer)}_0.png"]

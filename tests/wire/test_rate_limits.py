@@ -42,6 +42,8 @@ def engine():
 @pytest.fixture
 async def held(sandbox, tmp_path, engine):
     async with staged(sandbox, tmp_path / "data", engine, **UNLIMITED) as stage:
+        # Others get a new message after a long wait (test_notice.py).
+        await stage.prefer("quiet", "alice")
         yield stage
 
 
@@ -137,8 +139,8 @@ async def test_progress_goes_on_when_a_limit_that_it_met_is_over(held, engine, m
     limited = held.sandbox.faults.rate_limit(*EDIT_BY_TOKEN, 0.2)
     message, job_id = await held.asked()
     await soon(limited.reached.wait())
-    (editing,) = held.app.client.services.courier._progress._edits
-    await soon(editing)
+    for editing in tuple(held.app.client.services.courier._progress._edits):
+        await soon(editing)
     held.queue.feed.publish(JobUpdate(job_id, "step", 7, 10))
     await held.sandbox.wait(lambda: "Step 7 of 10" in text_of(message))
     engine.release.set()
@@ -259,6 +261,7 @@ async def test_no_progress_is_shown_while_the_breaker_is_open(held, engine):
     assert pictures(held) == [message]
 
 
+@pytest.mark.slow
 async def test_progress_is_edited_a_few_messages_at_a_time(held, engine):
     editor = held.app.client.services.courier._progress
     asked = [await held.imagine("alice", f"house {n}") for n in range(progress._AT_ONCE + 4)]
@@ -290,6 +293,7 @@ def scaled(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
             monkeypatch.setattr(module, name, getattr(module, name) / scale)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.timeout(BAN_S + 300)
 async def test_a_ban_of_five_minutes_over_480_jobs(sandbox, tmp_path, monkeypatch):

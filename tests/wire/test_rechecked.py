@@ -54,16 +54,16 @@ async def test_a_channel_closed_meanwhile_draws_nothing_more(sandbox, tmp_path, 
 async def test_taking_one_out_is_asking_for_it(stage):
     alice, bob = stage.sandbox.user("alice"), stage.sandbox.user("bob")
     batch = await stage.outcome(await stage.imagine("bob", "a fish", count=2))
-    pick = f"pick:{job_id_of(batch)}"
+    pick = f"pick:{job_id_of(batch)}.0"
     here = alice.place("general").id
     await (await alice.slash("general", "admin channel deny", where=here)).answer()
-    refused = await (await bob.select(batch, pick, "0")).answer()
+    refused = await (await bob.press(batch, pick)).answer()
     assert "does not draw in this channel" in refused.content
     assert refused.ephemeral
     await (await alice.slash("general", "admin channel allow", where=here)).answer()
     await (await alice.slash("general", "admin block add", user=bob.id)).answer()
-    assert "cannot use the bot" in (await (await bob.select(batch, pick, "0")).answer()).content
-    taken = await (await alice.select(batch, pick, "0")).answer()
+    assert "cannot use the bot" in (await (await bob.press(batch, pick)).answer()).content
+    taken = await (await alice.press(batch, pick)).answer()
     assert taken.files
 
 
@@ -96,7 +96,7 @@ async def test_deleting_ones_data_takes_every_message_that_shows_it(stage):
     batch = await stage.outcome(await stage.imagine("bob", "a fish", count=2))
     job_id = job_id_of(batch)
     await stage.delivered(job_id)
-    taken = await (await bob.select(batch, f"pick:{job_id}", "1")).answer()
+    taken = await (await bob.press(batch, f"pick:{job_id}.1")).answer()
     # An answer that came by another message than the first.
     first = await bob.send("general", "stands for the first message")
     moved = await stage.outcome(await stage.imagine("bob", "a boat", "dm"))
@@ -126,7 +126,7 @@ async def test_what_its_owner_deletes_while_another_takes_it_out_is_not_shown(st
     await stage.delivered(job_id)
     asked = await (await bob.slash("dm", "privacy delete")).answer()
     held = stage.sandbox.faults.hold("POST", "/interactions/*/callback", after=True)
-    taking = await alice.select(batch, f"pick:{job_id}", "1")
+    taking = await alice.press(batch, f"pick:{job_id}.1")
     await soon(held.reached.wait())
     pressed = await bob.press(asked, "Delete everything")
     await pressed.until(lambda m: "Deleted" in m.content)

@@ -63,7 +63,7 @@ async def test_moderators_delete_and_block_from_the_report_and_nobody_else(moder
     alice, bob, mallory = (stage.sandbox.user(name) for name in ("alice", "bob", "mallory"))
     batch = await stage.outcome(await stage.imagine("bob", "a fish", count=2))
     job_id = job_id_of(batch)
-    taken = await (await bob.select(batch, f"pick:{job_id}", "1")).answer()
+    taken = await (await bob.press(batch, f"pick:{job_id}.1")).answer()
     await report(stage, "mallory", taken)
     (told,) = filed(stage)
     for label in ("Delete the picture", "Block the user"):
@@ -137,7 +137,7 @@ async def test_reports_are_limited_and_need_a_channel(stage):
     others = [message, *more]
     told = [await report(stage, "mallory", other) for other in others]
     assert ["Reported" in text for text in told] == [True] * 5 + [False]
-    assert "enough for now" in told[-1]
+    assert "reached the limit for reports" in told[-1]
     bob = stage.sandbox.user("bob")
     await (
         await stage.sandbox.user("alice").slash("general", "admin block add", user=bob.id)

@@ -10,7 +10,6 @@ import os
 import pytest
 from PIL import Image
 
-from bot.domain.request import ImageRequest
 from bot.engine.child.png import save_png
 from bot.messages.upload import fit_png
 from bot.pictures.parameters_read import read_parameters
@@ -87,6 +86,7 @@ def noisy(path, side=SIDE):
     return texts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [100, 300], ids=["halved", "lossy"])
 async def test_a_smaller_file_says_how_it_was_made_too(stage, limit):
     prompt = "一只猫 in a café, 🐱"
@@ -110,22 +110,22 @@ async def test_a_smaller_file_says_how_it_was_made_too(stage, limit):
         assert picture.getexif().get_ifd(0x8769)[0x9286][:8] == b"UNICODE\0"
 
 
-async def test_a_grid_says_how_it_was_made_whatever_its_size(stage):
+@pytest.mark.slow
+async def test_each_of_a_batch_says_how_it_was_made_whatever_its_size(stage):
     job_id, paths = await drawn(stage, count=4)
     (message,) = stage.visible()
-    found = read_parameters(message.files[0].data)
-    assert found is not None
-    first = read_parameters(paths[0].read_bytes())
-    assert (found.program, found.text) == ("", f"{first.text}, Batch size: 4")
-    assert ImageRequest.from_json(read_texts(message.files[0].data).found["request"]).count == 4
+    found = [read_parameters(file.data) for file in message.files]
+    assert found == [read_parameters(path.read_bytes()) for path in paths]
+    assert None not in found
     for position, path in enumerate(paths):
-        noisy(path, SIDE // 2)
+        noisy(path)
         await exchange(stage, job_id, path.read_bytes(), position)
     stage.sandbox.world.attachment_limit = 300 * 1024
     await send_again(stage, job_id)
     (message,) = stage.visible()
-    assert message.files[0].filename.endswith("_grid.webp")
-    assert read_parameters(message.files[0].data) == found
+    names = [f"{job_id}_{position}.webp" for position in range(4)]
+    assert [file.filename for file in message.files] == names
+    assert [read_parameters(file.data) for file in message.files] == found
 
 
 def test_a_picture_without_texts_is_fitted_without(tmp_path, noise):

@@ -83,7 +83,7 @@ async def test_in_the_arithmetic_of_places(stage, monkeypatch, caplog):
 
 async def test_in_a_direct_message(stage, monkeypatch, caplog):
     # discord.py loads each cog into a module of its own making.
-    monkeypatch.setattr(sys.modules["cogs.direct_messages"], "compose_directly", breaks)
+    monkeypatch.setattr(sys.modules["cogs.messages"], "compose_directly", breaks)
     await stage.sandbox.user("bob").send("dm", "a boat")
     (said,) = await stage.sandbox.wait(
         lambda: [m for m in stage.sandbox.user("bob").messages("dm") if m.author.bot]
@@ -195,7 +195,7 @@ async def test_an_answer_that_is_gone_by_then_is_no_fault(stage, caplog):
     job_id = job_id_of(batch)
     await stage.delivered(job_id)
     held = stage.sandbox.faults.hold("PATCH", "/webhooks/*")
-    picked = await bob.select(batch, f"pick:{job_id}", "0")
+    picked = await bob.press(batch, f"pick:{job_id}.0")
     await soon(held.reached.wait())
     await bob.press(batch, f"delete:{job_id}")
     await stage.sandbox.wait(lambda: picked.message is None)

@@ -94,8 +94,8 @@ def test_the_language_is_that_of_the_locale():
         assert _("Cancel") == "取消"
         with speaking("en-US"):
             assert _("Cancel") == "Cancel"
-        assert ngettext("{count} step", "{count} steps", 1) == "{count} 步"
-    assert ngettext("{count} step", "{count} steps", 1) == "{count} step"
+        assert ngettext("{count} server", "{count} servers", 1) == "{count} 个服务器"
+    assert ngettext("{count} server", "{count} servers", 1) == "{count} server"
     assert not _("")
 
 

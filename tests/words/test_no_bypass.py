@@ -29,6 +29,7 @@ SINKS: dict[str, tuple[object, ...]] = {
     "set_footer": ("text",),
     "set_author": ("name",),
     "add_field": ("name", "value"),
+    "TextDisplay": (0, "content"),
     "Label": ("text", "description"),
     "Button": ("label",),
     "SelectOption": ("label", "description"),
@@ -46,6 +47,7 @@ SINKS: dict[str, tuple[object, ...]] = {
     "_load_error": (0,),
     "_refused": (0,),
     "text_field": (1, "about"),
+    "menu_field": (1, "usual"),
     # What the engine says while it loads; looked up in the parent.
     "Loading": (0,),
     "progress": (0,),

@@ -12,7 +12,7 @@ from typing import Protocol
 from PIL.Image import Image
 
 from bot.engine.options import Activity, LoadProgress
-from bot.engine.protocol import CardUse, EngineRequest
+from bot.engine.protocol import CardUse, Ending, EngineRequest, WriteRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,22 @@ class Drawn:
     card_use: CardUse | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenText:
+    """The end of a text whose pieces were reported, and the seconds that each stage took."""
+
+    ending: Ending
+    timings: Mapping[str, float]
+    peak_gpu_bytes: int | None = None
+    card_use: CardUse | None = None
+
+
 class Reporter(Protocol):
     """Where a backend reports how far it is. Methods raise `GenerationCancelled` once asked."""
+
+    def loading(self, stage: str, fraction: float | None = None) -> None:
+        """Say how far something is that the job has loaded (a `LoadProgress`)."""
+        ...
 
     def stage(self, activity: Activity) -> None:
         """Say that the next activity begins."""
@@ -48,6 +62,10 @@ class Reporter(Protocol):
 
     def preview(self, step: int, data: bytes) -> None:
         """Hand over a small encoded picture of the unfinished result."""
+        ...
+
+    def written(self, text: str, tokens: int) -> None:
+        """Hand over more of a text (maybe nothing yet), which has so many tokens by now."""
         ...
 
 
@@ -73,4 +91,11 @@ class Backend(Protocol):
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """Yield the pictures of `request` in order."""
+        ...
+
+    def write(self, request: WriteRequest, report: Reporter) -> WrittenText:
+        """Write a text, telling `report` of each token.
+
+        Raises `EngineError` (`REFUSED`) where the model has nothing that writes.
+        """
         ...

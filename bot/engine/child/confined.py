@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from bot.catalogue.models import find_model
+from bot.catalogue.models import find_model, sharing
 from bot.engine.confinement.confine import Confinement, confine, say
 from bot.engine.confinement.policy import AccessPolicy, access_policy
 from bot.engine.files.fetcher import Fetch
@@ -55,6 +55,11 @@ def engine_policy(model: str, options: EngineOptions, work: Path) -> AccessPolic
     for name in published:
         reads.append(home(root, name))
         caches.append(cache_folder(root, name, options.precision))
+    for name in dict.fromkeys(other for one in published for other in sharing(one)):
+        if name not in published and home(root, name).is_dir():
+            # Not drawn with, but its text encoder may be.
+            reads.append(home(root, name))
+            caches.append(cache_folder(root, name, options.precision))
     for folder in (*reads, *caches) if published else ():
         # Only what is there can be allowed, and files may come later. A read-only model folder does
         # without caches.

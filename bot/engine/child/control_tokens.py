@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import EngineRequest, WriteRequest
 
 # Qwen's tokenizer turns certain words in such brackets into control tokens ("<|im_end|>" ends the
 # user's turn), wherever they stand in the text. A prompt is data, and must not contain any.
@@ -25,3 +25,8 @@ def without_control_tokens(request: EngineRequest) -> EngineRequest:
         prompt=inert_text(request.prompt),
         negative_prompt=inert_text(request.negative_prompt),
     )
+
+
+def without_control_words(request: WriteRequest) -> WriteRequest:
+    """Return `request` with its texts inert."""
+    return replace(request, system=inert_text(request.system), prompt=inert_text(request.prompt))

@@ -13,23 +13,26 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, Final
 
 from bot.engine.child.backend import Backend
 from bot.engine.child.confined import confine_engine
-from bot.engine.child.control_tokens import without_control_tokens
+from bot.engine.child.control_tokens import without_control_tokens, without_control_words
 from bot.engine.child.png import save_png, with_precision
 from bot.engine.faults import Fault, account_of, diagnose, free_memory
 from bot.engine.frames import Frame, FrameError, encode, read_frame_blocking
 from bot.engine.options import Activity, EngineOptions
-from bot.engine.protocol import CardUse, EngineRequest
-from bot.engine.wire import read_request
+from bot.engine.protocol import CardUse, EngineRequest, Request, WriteRequest
+from bot.engine.wire import GENERATE, WRITE, read_request, read_write_request
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 from bot.logs.redact import Redactor
 from bot.words import mark
 
 HEARTBEAT_S: Final = 2.0
+PIECE_S: Final = 0.1
+"""Seconds for which pieces of a text are gathered."""
 
 
 class Channel:
@@ -61,13 +64,15 @@ class JobReport:
         self.channel = channel
         self.job = job
         self._cancelled = cancelled
+        self._text, self._tokens = "", 0
+        self._told = time.monotonic()
 
     def _check(self) -> None:
         if self.job in self._cancelled:
             raise GenerationCancelled
 
     def loading(self, stage: str, fraction: float | None = None) -> None:
-        """Say how far the model is that the engine is switched to (a `LoadProgress`)."""
+        """See `Reporter`; also of the model that the engine is switched to."""
         self.channel.send("loading", job=self.job, stage=stage, fraction=fraction)
         self._check()
 
@@ -86,9 +91,29 @@ class JobReport:
         self.channel.send("preview", job=self.job, step=step, tail=data)
         self._check()
 
+    def written(self, text: str, tokens: int) -> None:
+        """See `Reporter`. Pieces are gathered, so that the pipe has few messages a second."""
+        self._text += text
+        self._tokens = tokens
+        now = time.monotonic()
+        if now - self._told >= PIECE_S:
+            self._told = now
+            self.flush()
+        self._check()
+
+    def flush(self) -> None:
+        """Send what was gathered of a text."""
+        if self._tokens:
+            self.channel.send("written", job=self.job, text=self._text, tokens=self._tokens)
+        self._text, self._tokens = "", 0
+
+
+_Work = Callable[[JobReport, defaultdict[str, float]], dict[str, Any]]
+"""What a job consists of; it adds to its timings and returns other fields of `finished`."""
+
 
 class Server:
-    """Answers the parent's `load` and `generate` messages."""
+    """Answers the parent's `load`, `generate` and `write` messages."""
 
     def __init__(self, channel: Channel, init: Frame, started: float) -> None:
         self._channel = channel
@@ -134,10 +159,16 @@ class Server:
             frame = self._inbox.get()
             if frame.type == "load":
                 self._load(str(frame.header.get("model", self._model)))
-            elif frame.type == "generate":
-                fault = self._generate(read_request(frame.header))
-                if fault is not None:
-                    self._fail(str(frame.header["job"]), fault)
+                continue
+            fault: Fault | None = None
+            if frame.type == GENERATE:
+                drawing = read_request(frame.header)
+                fault = self._attempt(drawing, self._drawn(drawing))
+            elif frame.type == WRITE:
+                writing = read_write_request(frame.header)
+                fault = self._attempt(writing, self._written(writing))
+            if fault is not None:
+                self._fail(str(frame.header["job"]), fault)
 
     def _load(self, model: str) -> None:
         def progress(stage: str, fraction: float | None = None) -> None:
@@ -177,16 +208,30 @@ class Server:
         if self._refused is not None:
             raise self._refused
 
-    def _generate(self, request: EngineRequest) -> Fault | None:
-        assert self._backend is not None
+    def _attempt(self, request: Request, work: _Work) -> Fault | None:
+        """Do a job and tell its end, unless it failed: then return what is to be told."""
         report = JobReport(self._channel, request.job_id, self._cancelled)
         timings: defaultdict[str, float] = defaultdict(float)
-        peak: int | None = None
-        card_use: CardUse | None = None
         started = time.perf_counter()
         try:
             timings |= self._switched(request.model or self._model, report)
             report.stage(Activity.ENCODE)
+            end = work(report, timings)
+        except GenerationCancelled:
+            self._channel.send("cancelled", job=request.job_id)
+            return None
+        except Exception as error:  # noqa: BLE001 - one bad job must not end the child
+            sys.stderr.write(Redactor(request.secrets)(account_of(error)))
+            return diagnose(error, secret=request.prompt)
+        timings["total"] = time.perf_counter() - started
+        self._channel.send("finished", job=request.job_id, timings=dict(timings), **end)
+        return None
+
+    def _drawn(self, request: EngineRequest) -> _Work:
+        def work(report: JobReport, timings: defaultdict[str, float]) -> dict[str, Any]:
+            assert self._backend is not None
+            peak: int | None = None
+            card_use: CardUse | None = None
             for index, drawn in enumerate(
                 self._backend.generate(without_control_tokens(request), report)
             ):
@@ -210,22 +255,25 @@ class Server:
                     width=drawn.image.width,
                     height=drawn.image.height,
                 )
-        except GenerationCancelled:
-            self._channel.send("cancelled", job=request.job_id)
-            return None
-        except Exception as error:  # noqa: BLE001 - one bad job must not end the child
-            redact = Redactor((request.prompt, request.negative_prompt))
-            sys.stderr.write(redact(account_of(error)))
-            return diagnose(error, secret=request.prompt)
-        timings["total"] = time.perf_counter() - started
-        self._channel.send(
-            "finished",
-            job=request.job_id,
-            timings=dict(timings),
-            peak_gpu_bytes=peak,
-            card_use=card_use and asdict(card_use),
-        )
-        return None
+            return {"peak_gpu_bytes": peak, "card_use": card_use and asdict(card_use)}
+
+        return work
+
+    def _written(self, request: WriteRequest) -> _Work:
+        def work(report: JobReport, timings: defaultdict[str, float]) -> dict[str, Any]:
+            assert self._backend is not None
+            answer = self._backend.write(without_control_words(request), report)
+            report.flush()
+            for stage, seconds in answer.timings.items():
+                timings[stage] += seconds
+            use = answer.card_use
+            return {
+                "peak_gpu_bytes": answer.peak_gpu_bytes,
+                "card_use": use and asdict(use),
+                "ending": answer.ending.value,
+            }
+
+        return work
 
     def _switched(self, model: str, report: JobReport) -> dict[str, float]:
         """Have `model` loaded; return the seconds of that, by the name of the stage.

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,15 +25,15 @@ from bot.engine.cluster.fingerprint import ROOT, report
 from bot.engine.frames import Frame
 from bot.engine.parent.environment import child_environment
 from bot.engine.parent.pipe import PipeLink, own_command
+from bot.engine.wire import GENERATE, TYPED, WRITE
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 from storage.plain_files import read_plain
 
 BEAT_S: Final = 2.0
-INPUTS: Final = ("input_image", "mask")
-"""The fields of a request that name files of the bot's, which travel with it."""
 Item = tuple[dict[str, Any], bytes]
 """What is streamed: a frame's header and its tail."""
+_SINGLE: Final = ("input_image", "mask")
 _LAST: Final = frozenset({"loaded", "load_failed", "finished", "failed", "cancelled", "ended"})
 _COMMAND: Final = (sys.executable, "-m", "bot.engine.child")
 _PREFIX: Final = "image-bot-"
@@ -87,8 +87,8 @@ class NodeActor:
     ) -> AsyncGenerator[Item, None]:
         """Hand the child a message and stream its answers: messages, log lines, signs of life.
 
-        The first item says that the child has the message. `images` are what its `INPUTS` name, as
-        far as they could be read.
+        The first item says that the child has the message. `images` are the files of `inputs_of`,
+        as far as they could be read.
         """
         link = self._link
         folder: Path | None = None
@@ -99,18 +99,18 @@ class NodeActor:
                 return
             kind, fields = message["type"], dict(message)
             del fields["type"]
-            if kind == "generate":
+            if kind in {GENERATE, WRITE}:
                 if link.inbox.take_unread():
                     error = EngineError(EngineErrorKind.GARBLED, "it spoke out of turn while idle")
                     yield _ended(error)
                     return
                 folder = await asyncio.to_thread(self._folder.new)
-                fields["output_dir"] = str(folder)
-                for name in INPUTS:
-                    if fields.get(name) is not None:
-                        fields[name] = str(folder / name)
-                        await asyncio.to_thread(_write, folder / name, images.get(name))
-                link.log.take_up(fields["job"], fields["prompt"], fields["negative_prompt"])
+                if kind == GENERATE:
+                    fields["output_dir"] = str(folder)
+                for name in inputs_of(fields):
+                    await asyncio.to_thread(_write, folder / name, images.get(name))
+                fields |= _inputs_in(folder, fields)
+                link.log.take_up(fields["job"], *(fields.get(name, "") for name in TYPED))
             await link.send(kind, **fields)
             yield {"type": "beat"}, b""
             async for item in self._answers(link, folder):
@@ -152,6 +152,22 @@ class NodeActor:
             yield _told(frame), tail
             if frame.type in _LAST:
                 return
+
+
+def inputs_of(message: Mapping[str, Any]) -> dict[str, str]:
+    """Return the paths of the bot's files that a request names, by the names they travel under."""
+    single = {name: message[name] for name in _SINGLE if message.get(name) is not None}
+    return single | dict(zip(_references(message), message.get("references", ()), strict=True))
+
+
+def _inputs_in(folder: Path, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request's fields of `inputs_of` with the files' places in `folder`."""
+    single = {name: str(folder / name) for name in _SINGLE if message.get(name) is not None}
+    return single | {"references": [str(folder / name) for name in _references(message)]}
+
+
+def _references(message: Mapping[str, Any]) -> list[str]:
+    return [f"reference-{number}" for number, _ in enumerate(message.get("references", ()))]
 
 
 def _told(frame: Frame) -> dict[str, Any]:

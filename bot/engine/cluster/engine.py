@@ -11,7 +11,7 @@ from bot.engine.cluster.link import RayLink
 from bot.engine.options import Backoff, EngineOptions, SilenceLimits
 from bot.engine.parent.link import ChildLink
 from bot.engine.parent.process import EngineProcess
-from bot.engine.protocol import EngineRequest, EngineState, Event
+from bot.engine.protocol import EngineState, Event, Request
 from bot.errors import EngineError, EngineErrorKind
 
 _CLAIM_S: Final = 120.0
@@ -78,7 +78,7 @@ class RayEngine:
         """See `Engine`."""
         await self._process.load()
 
-    def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+    def generate(self, request: Request) -> AsyncIterator[Event]:
         """See `Engine`."""
         return self._process.generate(request)
 

@@ -13,7 +13,7 @@ from bot.errors.disk import refusal
 
 
 class AnswerRelay:
-    """The answers to one message (`load` or `generate`), handed on as the link `number`."""
+    """The answers to one message (`load`, `generate`, `write`), handed on as the link `number`."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class AnswerRelay:
     async def _keep(self, header: dict[str, Any], data: bytes) -> bool:
         """Write a picture where the bot wants it; return False when the disk refuses it."""
         message = self._message
-        index, count = header.get("index"), len(message["seeds"])
+        index, count = header.get("index"), len(message.get("seeds", ()))
         if not data or not isinstance(index, int) or not 0 <= index < count:
             # The bot will find it missing.
             self._link.tell(self._number, {**header, "path": ""})

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from bot.engine.cluster.actor import INPUTS
+from bot.engine.cluster.actor import inputs_of
 from bot.engine.cluster.actor_proxy import ANSWER_S, ActorProxy
 from bot.engine.cluster.driver_link import DriverLink
 from bot.engine.cluster.relay import AnswerRelay
+from bot.engine.wire import GENERATE, WRITE
 from bot.errors import EngineErrorKind
 from storage.plain_files import read_plain
 
@@ -107,7 +108,7 @@ class Remote:
             if link != self._link.number or not self._link.open:
                 continue
             try:
-                if message["type"] in {"load", "generate"}:
+                if message["type"] in {"load", GENERATE, WRITE}:
                     await self._begin(link, message)
                     continue
                 if message["type"] == "cancel" and self._relay is not None:
@@ -121,14 +122,13 @@ class Remote:
         if self._stream is not None:
             await asyncio.wait({self._stream})
         images: dict[str, bytes] = {}
-        for field in INPUTS:
-            if message.get(field) is not None:
-                with contextlib.suppress(OSError):
-                    path = Path(message[field])
-                    named = Path(path.parent.name, path.name)
-                    images[field] = await asyncio.to_thread(
-                        read_plain, path.parent.parent, named, _INPUT_BYTES
-                    )
+        for name, place in inputs_of(message).items():
+            with contextlib.suppress(OSError):
+                path = Path(place)
+                named = Path(path.parent.name, path.name)
+                images[name] = await asyncio.to_thread(
+                    read_plain, path.parent.parent, named, _INPUT_BYTES
+                )
         stream = await self._actor.exchange(message, images)
         self._relay = AnswerRelay(self._actor, self._link, link, message, silent_s=self._silent_s)
         self._stream = asyncio.create_task(self._run(link, self._relay, stream))

@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bot.catalogue.models import MODELS, Network, find_model
+from bot.catalogue.models import MODELS, TOKENIZER, Network, Published, find_model, sharing
 from bot.engine.files.cache_index import CacheIndex, stem_of
 from bot.engine.files.download import Taker, download, explained, load_error
 from bot.engine.files.header import read_header
+from bot.engine.files.model_files import ModelFiles, shards
 from bot.engine.files.replacing import replacing
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.errors import EngineError
@@ -39,49 +38,13 @@ CACHE_FOLDERS: Final = {"fp8": "fp8-cache", "int8": "int8-cache"}
 COMPILED_FOLDER: Final = "compiled"
 """The folder of compiled code in IMAGE_MODEL_PATH."""
 _INDUCTOR_FOLDER: Final = "TORCHINDUCTOR_CACHE_DIR"
-_SHARD: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 _HUB_FOLDER: Final = "models--"
 _NETWORKS: Final = ("transformer", "unet", "text_encoder", "vae")
 # What a transformer's config.json calls its class, where that tells models apart.
 _CLASSES: Final = {"QwenImage21Transformer2DModel": "Qwen/Qwen-Image-2.1"}
+_EDITS: Final = "Qwen/Qwen-Image-Edit-2511"
 
 _delegate: Callable[[str, LoadProgress], None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """The complete set of files of one model: each network's, by the network's `part`.
-
-    Those are left out that are gone, and whose weights are in the cache.
-    """
-
-    folder: Path
-    networks: Mapping[str, tuple[Path, ...]]
-
-    @property
-    def transformer(self) -> tuple[Path, ...]:
-        """The transformer's weights."""
-        return self.networks["transformer"]
-
-    @property
-    def text_encoder(self) -> tuple[Path, ...]:
-        """The text encoder's weights."""
-        return self.networks["text encoder"]
-
-    @property
-    def vae(self) -> tuple[Path, ...]:
-        """The VAE's weights."""
-        return self.networks["VAE"]
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer's folder."""
-        return self.folder / "tokenizer"
-
-    @property
-    def weights(self) -> tuple[Path, ...]:
-        """All networks' weights."""
-        return tuple(path for paths in self.networks.values() for path in paths)
 
 
 def keep_compiled_code(root: Path) -> None:
@@ -95,25 +58,6 @@ def keep_compiled_code(root: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if os.access(folder, os.W_OK):
         os.environ.setdefault(_INDUCTOR_FOLDER, str(folder))
-
-
-def _shards(folder: Path, network: Network, taken: frozenset[str]) -> tuple[list[Path], list[Path]]:
-    """Return which of one network's files are present and which are missing and not `taken`."""
-    stem = network.stem
-    if not network.sharded:
-        path = folder / f"{stem}.safetensors"
-        return ([path], []) if path.is_file() else ([], [path])
-    present = sorted(folder.glob(f"{stem}*.safetensors"))
-    known = {path.name for path in present} | taken
-    if not known:
-        return [], [folder / f"{stem}-00001-of-*.safetensors"]
-    missing: list[Path] = []
-    for name in known:
-        if match := _SHARD.fullmatch(name):
-            head, count = match[1], match[2]
-            names = (f"{head}-{i:05}-of-{count}.safetensors" for i in range(1, int(count) + 1))
-            missing = [folder / name for name in names if name not in known]
-    return present, missing
 
 
 def cached_precision(root: Path, model: str, offload: str, precision: str) -> str | None:
@@ -139,16 +83,17 @@ def as_stored(root: Path, repository: str, precision: str) -> str:
 def cache_indexes(root: Path, repository: str, precision: str | None) -> dict[str, CacheIndex]:
     """Return what the model's weights cache holds, by the network's `part`.
 
-    Those are left out that cannot be read.
+    That of a network which another model has is with that model. Those are left out that cannot be
+    read.
     """
     published = find_model(repository).published
     if precision is None or published is None:
         return {}
-    folder = cache_folder(root, repository, precision)
     indexes: dict[str, CacheIndex] = {}
     for each in published.networks:
+        owner = _owner(root, repository, each, precision)
         with suppress(OSError):
-            indexes[each.part] = CacheIndex.load(folder, each.part)
+            indexes[each.part] = CacheIndex.load(cache_folder(root, owner, precision), each.part)
     return indexes
 
 
@@ -178,8 +123,10 @@ def holder(folder: Path) -> str | None:
         return None
     try:
         config = json.loads((folder / "transformer" / "config.json").read_text("utf-8"))
+        if config.get("zero_cond_t") is True:
+            return _EDITS
         return _CLASSES.get(config["_class_name"], FIRST)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return FIRST
 
 
@@ -223,18 +170,62 @@ def find(
     assert published is not None, "the tiny model has no published files"
     folder = home(root, repository)
     networks: dict[str, tuple[Path, ...]] = {}
+    owners: dict[str, str] = {}
     missing: list[Path] = []
-    indexes = cache_indexes(root, repository, precision)
     for network in published.networks:
-        index = indexes.get(network.part)
-        taken = frozenset[str]() if index is None else index.taken
-        present, lacks = _shards(folder / network.folder, network, taken)
+        owners[network.part] = owner = _owner(root, repository, network, precision)
+        present, lacks = _there(root, owner, network, precision)
         networks[network.part] = tuple(present)
         missing += lacks
-    missing += [
-        folder / name for name in published.tokenizer_files if not (folder / name).is_file()
-    ]
-    return (None, missing) if missing else (ModelFiles(folder, networks), [])
+    words = _words(root, repository, published)
+    missing += [words / name for name in published.tokenizer_files if not (words / name).is_file()]
+    return (None, missing) if missing else (ModelFiles(folder, networks, words, owners), [])
+
+
+def elsewhere(root: Path, repository: str, precision: str | None) -> dict[str, str]:
+    """Return the parts of a model that another one's folder has, and that model's name.
+
+    They need no download: the text encoder, with its tokenizer, and the VAE; see `ModelSpec.base`.
+    """
+    published = find_model(repository).published
+    if published is None:
+        return {}
+    owners = {net.part: _owner(root, repository, net, precision) for net in published.networks}
+    return {part: owner for part, owner in owners.items() if owner != repository}
+
+
+def bytes_to_fetch(root: Path, repository: str, precision: str | None) -> int:
+    """Return the bytes of the files that a model has for itself, or is to have."""
+    published = find_model(repository).published
+    if published is None:
+        return 0
+    shared = "text encoder" in elsewhere(root, repository, precision)
+    return published.download_bytes - (published.shared_bytes if shared else 0)
+
+
+def _there(
+    root: Path, owner: str, network: Network, precision: str | None
+) -> tuple[list[Path], list[Path]]:
+    """Return which of a network's files `owner` has in its folder, and which it lacks."""
+    taken = frozenset[str]()
+    if precision is not None:
+        with suppress(OSError):
+            taken = CacheIndex.load(cache_folder(root, owner, precision), network.part).taken
+    return shards(home(root, owner) / network.folder, network, taken)
+
+
+def _owner(root: Path, repository: str, network: Network, precision: str | None) -> str:
+    """Return the model whose folder has a network's files: its own, unless only another's has."""
+    names = (repository, *(() if network.part == "transformer" else sharing(repository)))
+    whole = (name for name in names if not _there(root, name, network, precision)[1])
+    return next(whole, repository)
+
+
+def _words(root: Path, repository: str, published: Published) -> Path:
+    """Return the folder that has the tokenizer's files: the model's own, unless only another's."""
+    homes = [home(root, name) for name in (repository, *sharing(repository))]
+    files = published.tokenizer_files
+    return next((one for one in homes if all((one / f).is_file() for f in files)), homes[0])
 
 
 def ensure(
@@ -289,12 +280,15 @@ def fetch_missing(
     published = find_model(repository).published
     assert published is not None
     folder = home(root, repository)
+    there = set(elsewhere(root, repository, precision))
+    if _words(root, repository, published) != folder:
+        there.add(TOKENIZER)
     download(
         folder,
         repository,
         source,
         progress,
-        patterns=published.patterns,
+        patterns=published.patterns_without(there),
         lacking=known_as(missing),
         taken=taken_files(root, repository, precision),
         taker=taker,

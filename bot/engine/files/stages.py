@@ -14,6 +14,7 @@ LOADING: Final = {
     "second text encoder": mark("loading the second text encoder"),
 }
 LOADING_VISION: Final = mark("loading the vision tower")
+LOADING_HEAD: Final = mark("loading the language head")
 DOWNLOADING_AND_CONVERTING: Final = mark("downloading and converting the model")
 CONVERTING: Final = {
     "transformer": mark("converting the transformer"),

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image
 
 from bot.catalogue.models import ModelSpec, find_model
-from bot.engine.child.backend import Drawn, LoadInfo, Reporter
+from bot.engine.child.backend import Drawn, LoadInfo, Reporter, WrittenText
 from bot.engine.child.inputs import read_input
 from bot.engine.faults import free_memory
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import watch_output
+from bot.engine.models.references import refuse_untaken
+from bot.engine.models.refused_writing import no_writer
 from bot.engine.options import Activity, EngineOptions, LoadProgress
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import EngineRequest, WriteRequest
 from bot.errors import EngineError, EngineErrorKind
 from bot.words import mark
 
@@ -54,6 +56,11 @@ class DiffSynthModel:
         self._pipe = self._device = None
         free_memory()
 
+    def write(self, request: WriteRequest, report: Reporter) -> WrittenText:
+        """See `Backend`. DiffSynth's pipelines have no language head."""
+        del request, report
+        raise no_writer(self._spec.name)
+
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Picture i is drawn alone, from its own seed."""
         assert self._device is not None
@@ -65,6 +72,7 @@ class DiffSynthModel:
                 if self._spec.streamed
                 else mark("This model draws without LoRAs."),
             )
+        refuse_untaken(request, self._spec, streamed=False)
         if request.redraws_a_part:
             raise EngineError(
                 EngineErrorKind.REFUSED,

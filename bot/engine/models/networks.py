@@ -19,7 +19,8 @@ from diffsynth.models.model_loader import ModelPool
 
 from bot.engine.card_budget import CardBudget
 from bot.engine.files.download import load_error
-from bot.engine.files.find import ModelFiles, ensure
+from bot.engine.files.find import ensure
+from bot.engine.files.model_files import ModelFiles
 from bot.engine.files.stages import LOADING
 from bot.engine.models.vram import (
     GIB,

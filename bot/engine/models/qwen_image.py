@@ -18,7 +18,8 @@ from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 
-from bot.engine.files.find import ModelFiles, ensure
+from bot.engine.files.find import ensure
+from bot.engine.files.model_files import ModelFiles
 from bot.engine.files.stages import LOADING
 from bot.engine.models.vram import (
     GIB,

@@ -20,7 +20,7 @@ from diffsynth.pipelines.stable_diffusion_xl import (
 )
 
 from bot.engine.card_budget import GIB, CardBudget
-from bot.engine.files.find import ModelFiles
+from bot.engine.files.model_files import ModelFiles
 from bot.engine.models.adapted import Adapted, StartingLatents
 from bot.engine.models.networks import load_networks, open_card
 from bot.engine.models.on_card import CardTurn, NetworksOnCard

@@ -11,15 +11,17 @@ from typing import Any
 
 from bot.catalogue.lora_layers import lora_target
 from bot.catalogue.models import find_model
-from bot.engine.child.backend import Drawn, LoadInfo, Reporter
+from bot.engine.child.backend import Drawn, LoadInfo, Reporter, WrittenText
 from bot.engine.child.inputs import cut
+from bot.engine.child.references import Reference
 from bot.engine.child.region import Region
 from bot.engine.files.find import keep_compiled_code
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.overflow import overflowed
+from bot.engine.models.references import read_references
 from bot.engine.models.shelf import NetworkShelf
 from bot.engine.options import Activity, EngineOptions, LoadProgress
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import EngineRequest, WriteRequest
 from bot.words import mark
 
 
@@ -62,17 +64,31 @@ class StreamedQwenImage:
             self._networks.release()
         self._networks = self._loras = self._preview = None
 
-    def _embedded(self, prompts: list[str]) -> Any:
-        """Encode the prompts; a very long one may need more room than the plan left."""
+    def _embedded(self, prompts: list[str], pictures: list[Any]) -> Any:
+        """Encode the prompts, which all see the `pictures`, in memory that may have to be made.
+
+        A very long one needs more room than the plan left.
+        """
         import torch  # noqa: PLC0415 - loaded by now
 
         dit = self._networks.dit
         while True:
             try:
-                return self._networks.embedder.embed(prompts)
+                return self._networks.embedder.embed(prompts, pictures=pictures)
             except torch.OutOfMemoryError:
                 if not dit.residency.give_way():
                     raise
+
+    def _latents(
+        self, references: list[Reference], room: int | None, report: Reporter
+    ) -> tuple[Any, ...]:
+        """Encode what pictures are drawn after."""
+        found: list[Any] = []
+        for one in references:
+            report.stage(Activity.ENCODE)  # a cancel is heard between pictures too
+            size = one.picture.size
+            found.append(self._networks.codec.encode(one.picture, *size, room, alpha=True))
+        return tuple(found)
 
     def generate(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
         """See `Backend`. Every step is one pass over all pictures."""
@@ -83,10 +99,18 @@ class StreamedQwenImage:
         except NotFinite as error:
             raise overflowed(self._networks.dit.execution.precision, request.loras) from error
 
+    def write(self, request: WriteRequest, report: Reporter) -> WrittenText:
+        """See `Backend`. The text encoder's language model writes it."""
+        from bot.engine.models.streamed_writing import write_text  # noqa: PLC0415 - loaded by now
+
+        return write_text(self._networks, request, report)
+
     def _drawn(self, request: EngineRequest, report: Reporter) -> Iterator[Drawn]:
-        from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415 - loaded by now
+        from bot.engine.stream.budget import Work  # noqa: PLC0415 - loaded by now
+        from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415
         from bot.engine.stream.preview import is_shown  # noqa: PLC0415
         from bot.engine.stream.region import latent_mask  # noqa: PLC0415
+        from bot.engine.stream.vision_picture import vision_picture  # noqa: PLC0415
 
         def show(step: int, latents: Any) -> None:
             if is_shown(step, request.steps):
@@ -101,10 +125,15 @@ class StreamedQwenImage:
         prompts = [request.prompt]
         if request.guidance != 1.0:
             prompts.append(request.negative_prompt)
-        embeddings = self._embedded(prompts)
         size = request.width, request.height
         width, height = networks.dit.network.latents.covering(*size)
-        room = networks.room(width, height, tuple(map(len, embeddings)))
+        references = read_references(request, self._spec, networks.references, (width, height))
+        embedder = networks.embedder
+        looked = [vision_picture(one.seen, embedder.vision_kind) for one in references]
+        embeddings = self._embedded(prompts, looked)
+        sizes = tuple(one.picture.size for one in references)
+        # Of one picture: they are decoded one by one. Whether all have room is told at `prepare`.
+        room = networks.room(Work(width, height, 1, tuple(map(len, embeddings)), sizes))
         source, mask, strength = None, None, 1.0
         alpha = request.transparent and self._spec.alpha
         region = Region.read(request, (width, height), alpha=alpha)
@@ -115,6 +144,7 @@ class StreamedQwenImage:
         if picture is not None:
             source = networks.codec.encode(picture, width, height, room, alpha=request.transparent)
             strength = 1.0 if request.strength is None else request.strength
+        latents_of = self._latents(references, room, report)
         marks.append(time.perf_counter())
         latents = denoise(
             networks.dit,
@@ -133,6 +163,8 @@ class StreamedQwenImage:
                 noise_levels=self._spec.levels_of(strength),
                 cfg_norm=request.cfg_norm,
                 reuse=request.reuse,
+                references=latents_of,
+                places=embedder.places(len(latents_of)),
             ),
             on_stage=report.stage,
             on_step=report.step,

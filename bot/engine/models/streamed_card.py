@@ -13,11 +13,11 @@ import torch
 
 from bot.catalogue.models import find_model
 from bot.engine.card_budget import CardBudget
+from bot.engine.child.references import SizesOf
 from bot.engine.files.content import cache_digest, files_digest
 from bot.engine.files.find import (
     AUTO,
     COMPILED_FOLDER,
-    ModelFiles,
     as_stored,
     cache_folder,
     cache_indexes,
@@ -25,6 +25,7 @@ from bot.engine.files.find import (
     ensure,
     unreadable,
 )
+from bot.engine.files.model_files import ModelFiles
 from bot.engine.models.shelf import Content, NetworkShelf, Recipe
 from bot.engine.models.streamed_networks import Networks, precision_of
 from bot.engine.models.vram import require_gpu, take_budget
@@ -33,6 +34,7 @@ from bot.engine.stream import budget as budgets
 from bot.engine.stream.compiling import KernelSet
 from bot.engine.stream.decode import PictureCodec, working_bytes
 from bot.engine.stream.device import Device, open_device
+from bot.engine.stream.encoder_parts import load_writer
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.loading import load_text_encoder, load_transformer
 from bot.engine.stream.offload import (
@@ -41,7 +43,8 @@ from bot.engine.stream.offload import (
     OffloadableTransformer,
 )
 from bot.engine.stream.precision_choice import choose_for
-from bot.engine.stream.prompts import PromptEmbedder, Read
+from bot.engine.stream.prompts import Places, PromptEmbedder, Read, ReadEdit, behind_target
+from bot.engine.stream.prompts_edit import read_edit
 from bot.engine.stream.published import Sources
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.text_layout import TextFamily
@@ -57,6 +60,8 @@ log = logging.getLogger(__name__)
 USUAL_TEXT_TOKENS: Final = 1024
 """Two prompts of about a page each; longer ones use up room of the activations."""
 
+_USUAL_REFERENCE: Final = (1024, 1024)
+
 
 @dataclass(frozen=True, slots=True)
 class StreamedFamily:
@@ -64,7 +69,10 @@ class StreamedFamily:
 
     `text_config` returns the language model's configuration, `vae` the codec of its files in a
     type on a device, `tokenizer` what `read` is given. `vision` returns the vision tower's
-    configuration where prompts may have pictures, `pictures` of them at most.
+    configuration where the encoder has one that may be used. Prompts may have pictures in the sizes
+    of `references`; the transformer leaves room for `pictures` of them in the text encoder, and
+    makes more where there are more. `edits`: the usual picture is drawn after another. `read_edit`
+    and `places` are as `PromptEmbedder` has them.
     """
 
     transformer: TransformerKind
@@ -75,6 +83,10 @@ class StreamedFamily:
     read: Read
     vision: Callable[[], Any] | None = None
     pictures: int = 0
+    references: SizesOf | None = None
+    edits: bool = False
+    read_edit: ReadEdit = read_edit
+    places: Places = behind_target
 
 
 def load_on_card(
@@ -125,7 +137,7 @@ def assemble(
     embedder: PromptEmbedder | None = shelf.take(text, budget)
     if embedder is None:
         embedder, text = _asked(loader).embedder()
-    if family.vision is not None and embedder.encoder.vision is None:
+    if family.vision is not None and family.pictures and embedder.encoder.vision is None:
         # The encoder may be there of a model that looks at no pictures.
         loader = loader or _Loader(model, options, progress, shelf, family, device_name)
         loader.vision(embedder, family.vision())
@@ -134,7 +146,22 @@ def assemble(
     )
     shelf.note(model, (transformer, text, vae))
     codec.give_way = dit.residency.give_way
-    return Networks(dit, embedder, codec, device_name, budget=budget)
+    networks = Networks(
+        dit, embedder, codec, device_name, budget=budget, references=family.references
+    )
+
+    def have_writer(progress: LoadProgress, pictures: bool) -> None:
+        blind = pictures and family.vision is not None and embedder.encoder.vision is None
+        if not blind and embedder.writer is not None:
+            return
+        late = _Loader(model, options, progress, shelf, family, device_name)
+        if blind and family.vision is not None:
+            late.vision(embedder, family.vision())
+        if embedder.writer is None:
+            late.writer(embedder)
+
+    networks.load_writer = have_writer
+    return networks
 
 
 def _asked(loader: _Loader | None) -> _Loader:
@@ -172,6 +199,8 @@ class _Loader:
         )
         self._indexes = cache_indexes(root, model, self._stored)
         self._cache = cache_folder(root, model, options.precision)
+        owner = self._files.owners["text encoder"]
+        self._text_cache = cache_folder(root, owner, self._stored or options.precision)
         self._precision = precision_of(as_stored(root, model, options.precision))
         if options.precision == AUTO and self._precision is Precision.FP8:
             log.info(
@@ -201,7 +230,7 @@ class _Loader:
             self._family.text_config(),
             self._device,
             torch.bfloat16,
-            self._cache,
+            self._text_cache,
             self._progress,
             storage=self._precision.storage,
             family=self._family.text,
@@ -212,6 +241,8 @@ class _Loader:
             encoder,
             model=f"{self._model} {self._precision}",
             read=self._family.read,
+            read_edit=self._family.read_edit,
+            places=self._family.places,
         )
         root = self._options.model_path
         self._indexes = cache_indexes(root, self._model, self._stored)
@@ -225,7 +256,17 @@ class _Loader:
             embedder.encoder,
             self._sources("text encoder", self._files.text_encoder),
             config,
-            self._cache,
+            self._text_cache,
+            self._progress,
+            room=self._shelf.make_room,
+        )
+
+    def writer(self, embedder: PromptEmbedder) -> None:
+        """Load the language head."""
+        embedder.writer = load_writer(
+            embedder.encoder,
+            self._sources("text encoder", self._files.text_encoder),
+            self._text_cache,
             self._progress,
             room=self._shelf.make_room,
         )
@@ -243,6 +284,7 @@ class _Loader:
             device=self._device_name,
             precision=self._precision,
             guided=is_guided(self._model),
+            edits=self._family.edits,
         )
 
         def room(size: int) -> bool:
@@ -279,7 +321,7 @@ class _Loader:
             digest = cache_digest(index)
         spec = find_model(self._model)
         assert spec.published is not None
-        names = (self._files.folder / name for name in spec.published.tokenizer_files)
+        names = (self._files.words / name for name in spec.published.tokenizer_files)
         return Content("text encoder", f"{spec.family} {digest or self._model} {_digest(names)}")
 
 
@@ -307,16 +349,20 @@ def transformer_settings(
     device: str = "cuda",
     precision: Precision | None = None,
     guided: bool = True,
+    edits: bool = False,
 ) -> TransformerSettings:
     """Return the settings of the transformer, in bfloat16.
 
     `others` are bytes of the card that the other networks take, `encoding` what the text encoder
     takes while it works. `precision` is that of the options where it is not given. `guided` says
-    whether the model's usual picture has two branches, which it is planned and compiled for.
+    whether the model's usual picture has two branches, and `edits` whether it is drawn after
+    another: it is planned and compiled for that.
     """
     dtype, usual = torch.bfloat16, budgets.Work(1344, 768)
     if not guided:
         usual = replace(usual, text_tokens=usual.text_tokens[:1])
+    if edits:
+        usual = replace(usual, references=(_USUAL_REFERENCE,))
     decoding = working_bytes(usual.width, usual.height, dtype.itemsize, tiled=True, kind=vae)
     return TransformerSettings(
         device=device,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from bot.engine.card_budget import CardBudget
+from bot.engine.child.references import SizesOf
 from bot.engine.files.find import AUTO
+from bot.engine.options import LoadProgress
 from bot.engine.protocol import CardUse
 from bot.engine.stream import budget as budgets
 from bot.engine.stream.decode import PictureCodec
@@ -20,7 +22,9 @@ class Networks:
     """What a generation needs; `device_name` is for people.
 
     `measure` says how much of the card there is at the moment; None: the budget stays as it is.
-    `budget` is what it said last.
+    `budget` is what it said last. `references` says in which sizes the model sees pictures that an
+    instruction speaks of; None: it sees none. `load_writer` has the text encoder write from then
+    on, and see pictures where it is told so; None: it does already, or cannot.
     """
 
     dit: StreamedDiT
@@ -29,6 +33,8 @@ class Networks:
     device_name: str
     measure: Callable[[], CardBudget] | None = None
     budget: CardBudget | None = None
+    references: SizesOf | None = None
+    load_writer: Callable[[LoadProgress, bool], None] | None = None
 
     def release(self) -> None:
         """Let go of one another, so that those which other models use keep nothing of the rest."""
@@ -57,17 +63,12 @@ class Networks:
             precision=dit.execution.precision,
         )
 
-    def room(self, width: int, height: int, text_tokens: tuple[int, ...]) -> int | None:
+    def room(self, work: budgets.Work) -> int | None:
         """Return the bytes that the VAE may take while the transformer rests; None: plenty.
 
-        `width` and `height` are the picture's in pixels, `text_tokens` one number a prompt.
-
-        Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the picture.
+        Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the pictures.
         """
-        if self.dit.settings.budget is None:
-            return None
-        work = budgets.Work(width, height, 1, text_tokens)
-        return self.dit.plan(work).working
+        return None if self.dit.settings.budget is None else self.dit.plan(work).working
 
 
 def precision_of(name: str) -> Precision:

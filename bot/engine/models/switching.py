@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bot.catalogue.models import find_model
-from bot.engine.child.backend import Drawn, LoadInfo, Reporter
+from bot.engine.child.backend import Drawn, LoadInfo, Reporter, WrittenText
 from bot.engine.files.find import ensure_for
 from bot.engine.models.diffsynth import DiffSynthModel
 from bot.engine.models.families import FAMILIES
 from bot.engine.models.shelf import NetworkShelf
 from bot.engine.models.streamed import StreamedQwenImage
 from bot.engine.options import EngineOptions, LoadProgress
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import EngineRequest, WriteRequest
 
 
 class ModelSwitch:
@@ -52,6 +52,11 @@ class ModelSwitch:
         """See `Backend`."""
         assert self._backend is not None
         return self._backend.generate(request, report)
+
+    def write(self, request: WriteRequest, report: Reporter) -> WrittenText:
+        """See `Backend`."""
+        assert self._backend is not None
+        return self._backend.write(request, report)
 
     def _made(self, model: str) -> StreamedQwenImage | DiffSynthModel:
         family = FAMILIES[find_model(model).family]

@@ -9,11 +9,11 @@ from typing import Final
 from bot.engine.frames import Frame
 from bot.engine.options import Activity, SilenceLimits
 from bot.engine.parent.cancellation import Cancellation
-from bot.engine.parent.output_check import check_event
+from bot.engine.parent.output_check import OutputCheck
 from bot.engine.parent.supervisor import Supervisor
 from bot.engine.parent.watch import JobWatch
-from bot.engine.protocol import Compiling, EngineRequest, EngineState, Event, Finished
-from bot.engine.wire import read_event, read_failure, request_fields
+from bot.engine.protocol import Compiling, EngineState, Event, Finished, Request
+from bot.engine.wire import message_of, read_event, read_failure
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled
 
 _TOO_LONG: Final = frozenset({EngineErrorKind.SILENT, EngineErrorKind.OVERTIME})
@@ -36,7 +36,7 @@ class Conversation:
     def __init__(
         self,
         supervisor: Supervisor,
-        request: EngineRequest,
+        request: Request,
         limits: SilenceLimits,
         cancellation: Cancellation,
     ) -> None:
@@ -48,7 +48,7 @@ class Conversation:
         self._watch = JobWatch(request, limits)
 
     async def events(self) -> AsyncGenerator[Event]:
-        """Have the job drawn; yield what `Engine.generate` does once the model is loaded.
+        """Have the job done; yield what `Engine.generate` does once the model is loaded.
 
         Raises `EngineError`, `GenerationCancelled`, and `BrokenBefore` when another child may do
         better. The child is at rest afterwards, or dead. One that is found to have died by itself
@@ -61,9 +61,9 @@ class Conversation:
         settled = begun = False
         try:
             async with supervisor.guard(link):
-                link.log.take_up(request.job_id, request.prompt, request.negative_prompt)
+                link.log.take_up(request.job_id, *request.secrets)
                 await self._send()
-                seen: set[int] = set()
+                check = OutputCheck(request)
                 while True:
                     frame = await self._hear(begun=begun)
                     if frame is None:
@@ -82,7 +82,7 @@ class Conversation:
                     if frame.type == "failed":
                         settled = True
                         raise await self._failure(frame)
-                    event = await check_event(read_event(frame), request, seen)
+                    event = await check.event(read_event(frame))
                     self._watch.note(event)
                     if isinstance(event, Finished):
                         settled = True
@@ -106,11 +106,12 @@ class Conversation:
                 supervisor.phase = EngineState.IDLE
 
     async def _send(self) -> None:
-        """Send what is to be drawn; a child that does not read it is silent too."""
+        """Send what is to be done; a child that does not read it is silent too."""
         limit = self._limits.of(Activity.ENCODE)
+        kind, fields = message_of(self._request)
         try:
             async with self._cancellation.sending(limit):
-                await self._link.send("generate", **request_fields(self._request))
+                await self._link.send(kind, **fields)
         except TimeoutError:
             raise EngineError(
                 EngineErrorKind.SILENT, f"the child did not read its job for {limit:g} s at most"

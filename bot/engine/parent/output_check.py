@@ -16,7 +16,17 @@ from typing import Final
 from bot.engine.frames import FrameError
 from bot.engine.parent.jpeg_check import check_jpeg
 from bot.engine.parent.png_check import check_png
-from bot.engine.protocol import EngineRequest, Event, Finished, Picture, Preview
+from bot.engine.protocol import (
+    EngineRequest,
+    Event,
+    Finished,
+    Picture,
+    Preview,
+    Request,
+    Step,
+    WriteRequest,
+    Written,
+)
 from storage.plain_files import UntrustedFileError, open_plain
 
 _CHANNELS: Final = 4
@@ -24,8 +34,45 @@ _FILE_OVERHEAD: Final = 2**16
 _PREVIEW_OVERHEAD: Final = 2**16
 _PREVIEW_SHARE: Final = 16
 """A preview has a sixteenth of the job's pixels; as noise, each has half a byte (measured)."""
+_TOKEN_LENGTH: Final = 512
+"""Characters of a token: the longest of Qwen's vocabulary are 128 spaces."""
 _PREVIEW_SIDES: Final = 2
 """Sides of a preview's sheet of pictures: at most those of this many pictures of the job each."""
+
+
+class OutputCheck:
+    """The check of what a child tells about one job."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._seen: set[int] = set()
+        self._tokens = 0
+        self._length = 0
+
+    async def event(self, event: Event) -> Event:
+        """Return the event, a picture with the hash of its file.
+
+        Raises `FrameError` for what wasn't asked for, pictures that are broken or missing, and
+        texts that are too long.
+        """
+        if isinstance(self._request, WriteRequest):
+            self._check_written(event, self._request)
+            return event
+        return await check_event(event, self._request, self._seen)
+
+    def _check_written(self, event: Event, request: WriteRequest) -> None:
+        if isinstance(event, Step | Preview | Picture):
+            raise FrameError("the child drew where it was to write")
+        if isinstance(event, Finished) and event.ending is None:
+            raise FrameError("the child does not say why its text ended")
+        if not isinstance(event, Written):
+            return
+        if not self._tokens <= event.tokens <= request.max_tokens:
+            raise FrameError(f"the child wrote token {event.tokens} of {request.max_tokens}")
+        self._tokens = event.tokens
+        self._length += len(event.text)
+        if self._length > _TOKEN_LENGTH * self._tokens:
+            raise FrameError(f"the child wrote {self._length} characters in {self._tokens} tokens")
 
 
 async def check_event(event: Event, request: EngineRequest, seen: set[int]) -> Event:
@@ -33,6 +80,8 @@ async def check_event(event: Event, request: EngineRequest, seen: set[int]) -> E
 
     Raises `FrameError` for pictures that weren't asked for, are broken, or are missing.
     """
+    if isinstance(event, Written) or (isinstance(event, Finished) and event.ending is not None):
+        raise FrameError("the child wrote where it was to draw")
     if isinstance(event, Picture):
         check_picture(event, request, seen)
         limit = file_limit(request, event.index)

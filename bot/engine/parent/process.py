@@ -17,7 +17,7 @@ from bot.engine.parent.link import ChildLink
 from bot.engine.parent.loading import ModelLoader
 from bot.engine.parent.pipe import PipeLink, own_command
 from bot.engine.parent.supervisor import Supervisor
-from bot.engine.protocol import EngineRequest, EngineState, Event, Loaded
+from bot.engine.protocol import EngineState, Event, Loaded, Request
 
 _COMMAND = (sys.executable, "-m", "bot.engine.child")
 
@@ -81,7 +81,7 @@ class EngineProcess:
             async for _ in events:
                 pass
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncIterator[Event]:
         """See `Engine`."""
         async with self._lock:
             self._job = request.job_id

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import Final
 
 from bot.engine.options import Activity, SilenceLimits
-from bot.engine.protocol import EngineRequest, Event, Loading, Picture, Step
+from bot.engine.protocol import Event, Loading, Picture, Request, Step, Written
 from bot.errors import EngineError, EngineErrorKind
 
 _SHARE: Final = 1e-4
@@ -23,13 +23,13 @@ def _no_progress(limit_s: float, activity: Activity) -> EngineError:
 class JobWatch:
     """How long one job has gone on in a child, and how long without progress, in seconds.
 
-    Progress is what was not there before: a step past all earlier ones, a picture, an activity at a
-    point of the job where it had not been. The child may say all else as often as it likes.
-    Compiling has its limit of silence, and does not count as the job's time; neither does a
-    switch to another model, whose progress is that of loading.
+    Progress is what was not there before: a step past all earlier ones, a picture, another token,
+    an activity at a point of the job where it had not been. The child may say all else as often as
+    it likes. Compiling has its limit of silence, and does not count as the job's time; neither does
+    a switch to another model, nor the load of what writes, whose progress is that of loading.
     """
 
-    def __init__(self, request: EngineRequest, limits: SilenceLimits) -> None:
+    def __init__(self, request: Request, limits: SilenceLimits) -> None:
         limit = request.time_limit_s
         self.limit_s: float = math.inf if limit is None else limit
         self.activity = Activity.ENCODE
@@ -38,6 +38,7 @@ class JobWatch:
         self._waited = 0.0
         self._steps = 0
         self._pictures = 0
+        self._tokens = 0
         self._switch = LoadWatch(limits, Activity.SWITCH)
         self._seen: set[Hashable] = {self._point()}
 
@@ -96,19 +97,26 @@ class JobWatch:
         elif isinstance(event, Picture):
             self._pictures += 1
             self._progress()
+        elif isinstance(event, Written) and event.tokens > self._tokens:
+            self._tokens = event.tokens
+            self._progress()
 
     @property
     def _compiles(self) -> bool:
-        # Before the first step alone: a child that says so later gains no time by it.
-        return self.activity is Activity.COMPILE and not self._steps
+        # Before the first step or token alone: a child that says so later gains no time by it.
+        return self.activity is Activity.COMPILE and not self._begun
 
     @property
     def _switches(self) -> bool:
         # Likewise.
-        return self.activity is Activity.SWITCH and not self._steps
+        return self.activity is Activity.SWITCH and not self._begun
+
+    @property
+    def _begun(self) -> bool:
+        return bool(self._steps or self._tokens)
 
     def _point(self) -> Hashable:
-        return self.activity, self._steps, self._pictures
+        return self.activity, self._steps, self._pictures, self._tokens
 
     def _progress(self) -> None:
         self._seen.add(self._point())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bot.engine.stream.layout import Geometry
@@ -21,10 +22,14 @@ _JOINT_TOKENS: Final = 12_000
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Live tensors of a block visit at their peak, in units of tokens x dim x element size."""
+    """Live tensors of a block visit at their peak, in units of tokens x dim x element size.
+
+    `prefix`: references come before the picture and are read once, one by one; no step has them.
+    """
 
     eager: float
     compiled: float
+    prefix: bool = False
 
 
 DOUBLE_PEAK: Final = Peak(12.5, 9.0)
@@ -54,6 +59,11 @@ class Work:
     def reference_tokens(self) -> int:
         """Tokens of all references of one picture."""
         return sum((width // 16) * (height // 16) for width, height in self.references)
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens that come before the picture in all branches, where references do."""
+        return len(self.text_tokens) * self.reference_tokens + sum(self.text_tokens)
 
     @property
     def image_tokens(self) -> int:
@@ -105,14 +115,31 @@ def activation_bytes(
     lora: bool = False,
     peak: Peak = DOUBLE_PEAK,
 ) -> int:
-    """Return the peak of activations of a step, in bytes."""
-    tokens = work.tokens if work.joint else work.image_tokens + max(work.text_tokens)
-    live = (peak.compiled if compiled else peak.eager) + (_LORA_PEAK if lora else 0.0)
-    visit = tokens * geometry.dim * element * live
-    kept = work.tokens * work.pictures * geometry.dim * element
+    """Return the peak of activations of a step, in bytes.
+
+    With a prefix also of reading it, whose tokens wait meanwhile.
+    """
+    joint, reading = work.joint, 0
     pixels = work.pictures * work.width * work.height
     pixels += sum(width * height for width, height in work.references)
-    return int(visit) + 2 * kept + 8 * pixels
+    if peak.prefix and work.references:
+        largest = max((width // 16) * (height // 16) for width, height in work.references)
+        reading = work.prefix_tokens * geometry.dim * element
+        work = replace(work, references=())
+    else:
+        largest = 0
+    tokens = work.tokens if joint else work.image_tokens + max(work.text_tokens)
+    more = _LORA_PEAK if lora else 0.0
+    live = (peak.compiled if compiled else peak.eager) + more
+    # What is read once is not compiled.
+    visit = geometry.dim * element * max(tokens * live, largest * (peak.eager + more))
+    kept = work.tokens * work.pictures * geometry.dim * element
+    return int(visit) + 2 * kept + reading + 8 * pixels
+
+
+def slack(budget: int) -> int:
+    """Return what of a budget is left to matrix libraries and to rounding, in bytes."""
+    return _SLACK + int(_SLACK_SHARE * budget)
 
 
 def plan(
@@ -126,10 +153,12 @@ def plan(
     lora_bytes: int = 0,
     most: int = 0,
     peak: Peak = DOUBLE_PEAK,
+    kept: Callable[[Work], int] = lambda _: 0,
 ) -> Plan:
     """Share the budget out; None means that everything stays.
 
-    `most` is how many blocks were ever resident together: each one evicted since left a hole.
+    `kept` tells what a generation holds beside its activations while its steps run. `most` is how
+    many blocks were ever resident together: each one evicted since left a hole.
 
     Raises `EngineError` (`OUT_OF_MEMORY`) when not even two blocks at a time have room.
     """
@@ -140,7 +169,8 @@ def plan(
     if budget is None:
         return Plan(frozenset(range(geometry.layers)), working, 0)
     overhead = fixed.small + fixed.scratch + 2 * fixed.slot + fixed.others + lora_bytes
-    overhead += _SLACK + int(_SLACK_SHARE * budget)
+    always = overhead + slack(budget)
+    overhead = always + kept(work)
     room = budget - working - overhead
     if room < 0:
 
@@ -148,7 +178,7 @@ def plan(
             needed = activation_bytes(
                 other, geometry, element, compiled=compiled, lora=lora_bytes > 0, peak=peak
             )
-            return max(needed, fixed.others_working) + overhead <= budget
+            return max(needed, fixed.others_working) + always + kept(other) <= budget
 
         raise too_large(work, working, overhead, budget, fits)
     count = min(geometry.layers, room // fixed.block)

@@ -30,6 +30,7 @@ from bot.engine.stream.cachefile import CacheDamaged, WeightsCache, parts
 from bot.engine.stream.items import Item, PackedForms, Use
 from bot.engine.stream.layout import Packed
 from bot.engine.stream.old_cache import adopt
+from bot.engine.stream.pinned import UsedMemory
 from bot.engine.stream.published import Sources, TensorPlace, damaged, load_error
 from bot.words import mark
 
@@ -74,6 +75,8 @@ class Checkpoint:
     folder: Path | None = None
     verify: bool = True
     stats: LoadStats = field(default_factory=LoadStats)
+    memory: UsedMemory = field(default_factory=UsedMemory)
+    """What takes later items: the `flat` of one that is of no more use may be put there."""
 
     def __post_init__(self) -> None:
         forms = PackedForms(self.sources)
@@ -183,6 +186,7 @@ class Checkpoint:
                 )
         finally:
             pool.shutdown(cancel_futures=True)
+            self.memory.clear()
 
     def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[tuple[Item, _Reading | None]]:
         """Yield the items with what they are read by; None: they are to be packed."""
@@ -196,7 +200,7 @@ class Checkpoint:
             for item in islice(coming, _READERS + 1 - len(ahead)):
                 reading: _Reading | None = None
                 if cache is not None and item.key in there:
-                    reading = pool.submit(_stored, cache, item, verify=self.verify)
+                    reading = pool.submit(_stored, cache, item, self.memory, verify=self.verify)
                 ahead.append((item, reading))
             if not ahead:
                 return
@@ -331,10 +335,10 @@ def _opened(folder: Path | None, part: str, sources: Sources) -> WeightsCache | 
     return cache
 
 
-def _stored(cache: WeightsCache, item: Item, *, verify: bool) -> Packed:
+def _stored(cache: WeightsCache, item: Item, memory: UsedMemory, *, verify: bool) -> Packed:
     """Read an item, or only compare its checksum; raise `CacheDamaged`."""
     if item.use is Use.LOADED:
-        return cache.read(item.key, verify=verify)
+        return cache.read(item.key, verify=verify, memory=memory.take)
     if verify:
         cache.check(item.key)
     return Packed(torch.empty(0), {})

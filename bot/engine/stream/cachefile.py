@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from bot.engine.files.cache_index import (
 )
 from bot.engine.files.replacing import sync_folder
 from bot.engine.stream.layout import Packed
-from bot.engine.stream.pinned import page_aligned
+from bot.engine.stream.pinned import own_pages
 from bot.engine.stream.published import DTYPE_NAMES, DTYPES, TensorPlace, read_tensor
 
 _FLAT: Final = "flat"
@@ -69,8 +69,10 @@ class WeightsCache:
         item = self.index.items.get(key)
         return item is not None and item.form == form
 
-    def read(self, key: str, *, verify: bool = True) -> Packed:
-        """Read an item into memory of its own; `flat` begins with a page, and fills whole ones.
+    def read(
+        self, key: str, *, verify: bool = True, memory: Callable[[int], Tensor] = own_pages
+    ) -> Packed:
+        """Read an item; `flat` into what `memory` returns for so many bytes.
 
         Raises `CacheDamaged`.
         """
@@ -79,7 +81,7 @@ class WeightsCache:
             item, crc = self.index.items[key], 0
             for name, stored in item.tensors.items():
                 place = _place(self.index.folder, item, stored)
-                whole = page_aligned(place.size)[: place.size] if name == _FLAT else None
+                whole = memory(place.size) if name == _FLAT else None
                 tensors[name] = read_tensor(place, whole)
                 if verify:
                     crc = zlib.crc32(_bytes(tensors[name]), crc)

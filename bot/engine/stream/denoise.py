@@ -39,6 +39,7 @@ class DenoiseInputs:
     sixteenth of the sides where the VAE has. A mask without a source raises `ValueError`.
     `references` are latents [1, 16, h / 8, w / 8] of pictures of any sizes that every picture is
     drawn after: they are no part of the noise, and may come with a `source`.
+    `places` are what `Inputs` says of them.
     `shift` and `noise_levels` are what `schedule` says, `cfg_norm` is that of `guided`,
     `reuse` the threshold of `Reuse`; 0 computes every step.
     """
@@ -58,6 +59,7 @@ class DenoiseInputs:
     cfg_norm: bool = False
     reuse: float = 0.0
     references: tuple[Tensor, ...] = ()
+    places: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.mask is not None and self.source is None:
@@ -151,6 +153,7 @@ def denoise(
         height=inputs.height,
         pictures=len(inputs.seeds),
         references=inputs.references,
+        places=inputs.places,
         on_compile=None if on_stage is None else partial(on_stage, Activity.COMPILE),
     )
     if on_stage is not None:

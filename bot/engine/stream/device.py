@@ -82,6 +82,10 @@ class Device:
         """Return `size` uninitialised bytes of the device's memory, flat uint8."""
         return torch.empty(size, dtype=torch.uint8, device=self.torch)
 
+    def taken(self, flat: torch.Tensor) -> torch.Tensor:
+        """Return flat bytes on the device: `flat` itself where it lies there, else a copy."""
+        return flat.to(self.torch)
+
     def copying(self) -> AbstractContextManager[Any]:
         """Return a context in which work goes to the copy stream."""
         return nullcontext()
@@ -118,7 +122,7 @@ class CudaDevice(Device):
         self._copies = torch.cuda.Stream(self.torch)
         # Expandable segments have pages of 20 MiB, and neighbours share them.
         self.hole = 24 * 2**20 if _expandable() else 0
-        self.pinned = PinnedMemory(most_pinned(total_memory()))
+        self.pinned = PinnedMemory(most_pinned(total_memory()), self.torch)
         self._staging: Staging | None = None
         self._refuses_staging = False
 
@@ -132,6 +136,15 @@ class CudaDevice(Device):
     ) -> HostBuffer:
         """See `Device`."""
         return HostBuffer(size, self.pinned if pinned else None, held)
+
+    def taken(self, flat: torch.Tensor) -> torch.Tensor:
+        """See `Device`."""
+        if flat.device.type != "cpu":
+            return super().taken(flat)
+        # Not by `to`, for which the driver copies with one thread (see `Staging`).
+        target = self.buffer(flat.numel())
+        self.fetch(target, HostBuffer(flat.numel(), held=flat))
+        return target
 
     def copying(self) -> AbstractContextManager[Any]:
         """See `Device`."""

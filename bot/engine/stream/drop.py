@@ -17,8 +17,9 @@ from bot.catalogue.models import Network, find_model
 from bot.engine.files.arrivals import RemoteFile
 from bot.engine.files.cache_index import stem_of
 from bot.engine.files.download import explained
-from bot.engine.files.find import ModelFiles, cache_folder, fetch_missing, find, found, home
+from bot.engine.files.find import cache_folder, elsewhere, fetch_missing, find, found, home
 from bot.engine.files.lock import folder_lock
+from bot.engine.files.model_files import ModelFiles
 from bot.engine.files.replacing import replacing
 from bot.engine.files.stages import DOWNLOADING_AND_CONVERTING
 from bot.engine.options import LoadProgress
@@ -225,7 +226,8 @@ def download_and_drop(
 ) -> ModelFiles:
     """Fill the model's weights cache, and have no more of its published files than that needs.
 
-    Returns what is left of them. Goes on where it ended before; what lies there already is not
+    Returns what is left of them. What another model's folder has (`elsewhere`) stays there as it
+    is. Goes on where it ended before; what lies there already is not
     downloaded. Raises `EngineError` (`LOAD_FAILED`) as `ensure` does.
     """
     model = find_model(repository)
@@ -236,7 +238,9 @@ def download_and_drop(
     share = published.cache_bytes / published.download_bytes
     parts = PARTS[model.family]
     with explained(repository, source, "", "IMAGE_MODEL_PATH"):
-        dropper = Dropper(folder, cache, published.networks, share, progress, storage, parts)
+        others = elsewhere(root, repository, precision)
+        own = [network for network in published.networks if network.part not in others]
+        dropper = Dropper(folder, cache, own, share, progress, storage, parts)
     files, missing = find(root, repository, precision)
     if files is None:
         fetch_missing(root, repository, source, progress, missing[0], precision, dropper)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import QWEN25, TextFamily, TextGeometry, text_layout
 from bot.engine.stream.vision import StreamedVisionTower
-from bot.engine.stream.vision_picture import MOST_TOKENS
 
 # Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
 # the feed-forward part are 3 x 5.3 of them, norms are computed in float32.
@@ -45,7 +45,11 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
-    """Rows of a prompt that are not words: `states` [n, width] stand where `rows` [n] say."""
+    """Rows of a prompt that are not words: `states` [n, width] stand where `rows` [n] say.
+
+    Wider ones, [n, (1 + layers) * width], are added there too, each part to what the layer of its
+    number gave, from the first on: Qwen3-VL's "deepstack".
+    """
 
     rows: Tensor
     states: Tensor
@@ -108,7 +112,10 @@ class StreamedTextEncoder:
         self._rotary = getattr(parts, family.rotary)(config).to(device.torch)
         with torch.device("meta"):
             self._layer = getattr(parts, family.layer)(config, 0).eval()
-            self._norm = getattr(parts, family.norm)(config.hidden_size, eps=config.rms_norm_eps)
+            self.norm = getattr(parts, family.norm)(config.hidden_size, eps=config.rms_norm_eps)
+        # Its name in older and in newer versions of transformers.
+        names = inspect.signature(self._layer.forward).parameters
+        self._cache_name = next(n for n in names if n == "cache" or n.startswith("past_key"))
         self._linears = {piece.name: _Streamed() for piece in self.layout.pieces}
         for name, linear in self._linears.items():
             self._layer.set_submodule(name, linear)
@@ -116,7 +123,7 @@ class StreamedTextEncoder:
     def set_outer(self, table: Tensor | StoredTable, norm: Tensor) -> None:
         """Take the embedding table [words, width], which stays where it is, and the last norm."""
         self._table = table
-        self._norm.weight = _parameter(norm.to(self.device.torch, self._dtype))
+        self.norm.weight = _parameter(norm.to(self.device.torch, self._dtype))
 
     @torch.no_grad()
     def add_packed(self, index: int, packed: Packed, *, resident: bool = False) -> None:
@@ -155,7 +162,7 @@ class StreamedTextEncoder:
             linear.bias = linear.scale = None
         for name in self.layout.normed:  # A visit gives them the weights that it needs.
             self._layer.get_submodule(name).weight = None
-        self._norm.weight = _parameter(self._norm.weight.detach().to(device))
+        self.norm.weight = _parameter(self.norm.weight.detach().to(device))
         move(self._rotary, device)
         self.streamer.drop_slots()
 
@@ -182,7 +189,7 @@ class StreamedTextEncoder:
         for itself.
         """
         slots = 0 if self._shared else 2 * self.layout.size
-        seen = pictures * MOST_TOKENS
+        seen = pictures * self.layout.family.vision.tokens
         hidden = (tokens + 2 * seen) * self.geometry.dim * self._dtype.itemsize
         working = self.scratch_bytes + _PEAK * hidden
         if self.vision is not None and pictures:
@@ -211,28 +218,14 @@ class StreamedTextEncoder:
         is visited next, if the streamer is shared: it is copied meanwhile.
         """
         started = time.perf_counter()
-        states = [self._embedded(ids) for ids in prompts]
+        states = [self.embedded(ids) for ids in prompts]
         for state, pictures in zip(states, inserted, strict=bool(inserted)):
-            rows = pictures.rows.to(state.device)
-            state[0, rows] = pictures.states.to(state.device, state.dtype)
+            insert(state, pictures)
         if places is None:
             places = [torch.arange(len(ids)) for ids in prompts]
-        ropes = [self._rope(state, at) for state, at in zip(states, places, strict=True)]
-        widest = self.scratch_bytes // self._dtype.itemsize
-        scratch = torch.empty(widest, dtype=self._dtype, device=self.device.torch)
         streamed = [key for key in self.order if not self.streamer.is_resident(key)]
-        self.streamer.begin([*self.order, *then])
-        for index in range(self.geometry.layers):
-            with self.streamer.visit(("text", index)) as flat:
-                self._bind(flat, self._small[index], scratch)
-                for row, rope in enumerate(ropes):
-                    # One at a time: the former state is released at once.
-                    states[row] = self._layer(
-                        states[row], attention_mask=None, position_embeddings=rope
-                    )
-        for linear in self._linears.values():
-            linear.stored = linear.scratch = None
-        states = [(self._norm(state) if self._last_norm else state)[0] for state in states]
+        self.through(states, places, then, inserted=inserted)
+        states = [(self.norm(state) if self._last_norm else state)[0] for state in states]
         if self._shared:
             self.streamer.begin(then or self.order)
             self.device.synchronise()
@@ -247,6 +240,44 @@ class StreamedTextEncoder:
             )
         ]
         return states
+
+    @torch.no_grad()
+    def through(
+        self,
+        states: list[Tensor],
+        places: Sequence[Tensor],
+        then: Sequence[Hashable] = (),
+        caches: Sequence[Any] = (),
+        inserted: Sequence[Insertion] = (),
+    ) -> None:
+        """Take `states` [1, tokens, width] through all layers, each in its place in the list.
+
+        `places` and `inserted` (what of pictures is added between layers) are as in `encode`.
+        `caches` has for each layer what keeps keys and
+        values, by transformers' protocol; then `states` has one prompt, whose tokens see what is
+        kept too.
+        """
+        # Text has the same position on all three axes.
+        ropes = [
+            self._rotary(state, at.to(state.device).view(-1, 1, len(state[0])).expand(3, 1, -1))
+            for state, at in zip(states, places, strict=True)
+        ]
+        widest = self.scratch_bytes // self._dtype.itemsize
+        scratch = torch.empty(widest, dtype=self._dtype, device=self.device.torch)
+        self.streamer.begin([*self.order, *then])
+        for index in range(self.geometry.layers):
+            options = {self._cache_name: caches[index]} if caches else {}
+            with self.streamer.visit(("text", index)) as flat:
+                self._bind(flat, self._small[index], scratch)
+                for row, rope in enumerate(ropes):
+                    # One at a time: the former state is released at once.
+                    states[row] = self._layer(
+                        states[row], attention_mask=None, position_embeddings=rope, **options
+                    )
+                    if inserted:
+                        insert(states[row], inserted[row], index + 1)
+        for linear in self._linears.values():
+            linear.stored = linear.scratch = None
 
     def __call__(
         self,
@@ -264,19 +295,14 @@ class StreamedTextEncoder:
         rows = [ids.cpu()[at] for ids, at in zip(input_ids, places, strict=True)]
         return (nn.utils.rnn.pad_sequence(self.encode(rows, then, places), batch_first=True),)
 
-    def _embedded(self, ids: Tensor) -> Tensor:
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Return the rows [1, tokens, width] of the embedding table that `ids` [tokens] name."""
         table = self._table
         if isinstance(table, StoredTable):
             rows = table.rows(ids)
         else:
             rows = functional.embedding(ids.to(table.device), table)
         return rows[None].to(self.device.torch, self._dtype)
-
-    def _rope(self, state: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        # Text has the same position on all three axes.
-        return self._rotary(
-            state, places.to(state.device).view(-1, 1, len(state[0])).expand(3, 1, -1)
-        )
 
     def _bind(self, flat: Tensor, small: Mapping[str, Tensor], scratch: Tensor) -> None:
         views = self.layout.matrices(self.layout.stored(flat))
@@ -287,6 +313,16 @@ class StreamedTextEncoder:
             linear.scratch = scratch
         for name in self.layout.normed:
             self._layer.get_submodule(name).weight = _parameter(small[f"{name}.weight"])
+
+
+def insert(state: Tensor, pictures: Insertion, part: int = 0) -> None:
+    """Set the rows of pictures in a prompt's [1, tokens, width], or add a later `part` to them."""
+    width = state.shape[-1]
+    values = pictures.states[:, part * width : (part + 1) * width]
+    if values.shape[1]:
+        rows = pictures.rows.to(state.device)
+        values = values.to(state.device, state.dtype)
+        state[0, rows] = state[0, rows] + values if part else values
 
 
 def _parameter(tensor: Tensor) -> nn.Parameter:

@@ -80,8 +80,8 @@ def load_transformer(
             outer = outer.eval().requires_grad_(False)
             made = StreamedDiT(outer, geometry, settings, kind.network, kernels)
             made.weights.copied = copied
-        else:
-            made.add_packed(cast("Kind", part), index, packed)
+        elif not made.add_packed(cast("Kind", part), index, packed):
+            checkpoint.memory.put(packed.flat)
         del packed  # or it would live while the next one is made
     assert made is not None
     return made, checkpoint.stats

@@ -30,7 +30,8 @@ class Inputs:
     [steps] are the scheduler's, from 1000 down. `loras` names the LoRAs in use, which bring
     `additions`; `kernel` and `wide` say how blocks are computed. `references` are the latents
     [1, channels, height, width] of pictures that are looked at while others are drawn, of any
-    sizes.
+    sizes. `places` tells for each of them how many tokens of a prompt are in front of it; empty
+    where references follow the picture that is drawn.
     """
 
     prompts: Sequence[Tensor]
@@ -41,6 +42,7 @@ class Inputs:
     kernel: Any
     wide: bool
     references: Sequence[Tensor] = ()
+    places: tuple[int, ...] = ()
 
 
 class Generation(Protocol):
@@ -100,10 +102,7 @@ class TransformerNetwork(Protocol):
         ...
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> Generation:
-        """Compute what every step shares.
-
-        Raises `EngineError` (`REFUSED`) for references where the network takes none.
-        """
+        """Compute what every step shares."""
         ...
 
     def moment(self, generation: Any, step: int) -> Any:

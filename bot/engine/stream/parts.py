@@ -27,6 +27,8 @@ _MODULATION: Final = ("img_mod.", "txt_mod.")
 TABLE: Final = "table"
 TABLE_WEIGHT: Final = "embed_tokens.weight"
 VISION: Final = "vision"
+HEAD: Final = "head"
+HEAD_WEIGHT: Final = "lm_head.weight"
 _VISION: Final = re.compile(r"(?:model\.)?visual\.((?:blocks\.(\d+)\.)?.+)")
 
 MakeLayout = Callable[[Geometry, torch.dtype, Storage], Layout]
@@ -144,7 +146,7 @@ def text_items(
     """Return "outer" (the last norm) and "layer.i"; then what no load hands out: see `Use`.
 
     That is the embedding table, of which a prompt's words are looked up, the vision tower by its
-    blocks (`load_vision` loads it), and the language head, which nothing reads yet.
+    blocks (`load_vision` loads it), and the language head (`load_writer` does).
     """
     prefix = _text_prefix(sources)
     layout = text_layout(geometry, dtype, storage, family)
@@ -155,8 +157,8 @@ def text_items(
         items.append(Item(f"layer.{index}", names, layout))
     table = {TABLE_WEIGHT: f"{prefix}{TABLE_WEIGHT}"}
     items.append(Item(TABLE, table, AsPublished(), Use.LOOKED_UP))
-    if "lm_head.weight" in sources.names:
-        items.append(Item("head", {"weight": "lm_head.weight"}, AsPublished(), Use.KEPT))
+    if HEAD_WEIGHT in sources.names:
+        items.append(Item(HEAD, {"weight": HEAD_WEIGHT}, AsPublished(), Use.KEPT))
     tower: dict[str, dict[str, str]] = {}
     for full in sources.names:
         if match := _VISION.fullmatch(full):

@@ -8,7 +8,11 @@ stays pageable, and nothing is asked for again.
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
+from collections import defaultdict, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -21,17 +25,28 @@ _STAGE_BYTES: Final = 16 * 2**20
 
 
 class PinnedMemory:
-    """The account of one process's pinned buffers. `most` bytes at most; None: no limit."""
+    """The account of one process's pinned buffers. `most` bytes at most; None: no limit.
 
-    def __init__(self, most: int | None = None) -> None:
+    Pinning takes about half as long as reading from a disk's cache, so a thread of its own does
+    it, one buffer after the other, for the GPU `device`.
+    """
+
+    def __init__(self, most: int | None = None, device: torch.device | None = None) -> None:
         self.bytes = 0
         """How much is pinned at the moment."""
         self.refused = False
         """Whether the driver has refused, so that what is taken from then on is pageable."""
         self._most = most
+        self._counting = threading.RLock()  # Garbage may be collected while it is held.
+        # A thread's own device is the first GPU, which it would open.
+        opened = None if device is None else partial(torch.cuda.set_device, device)
+        self._thread = ThreadPoolExecutor(1, "pinning", initializer=opened)
 
-    def pin(self, buffer: torch.Tensor) -> bool:
-        """Pin flat bytes that begin and end with a page; tell whether they are pinned now."""
+    def begin(self, buffer: torch.Tensor) -> Future[bool]:
+        """Have flat bytes pinned that begin and end with a page; the result says if they are."""
+        return self._thread.submit(self._pin, buffer)
+
+    def _pin(self, buffer: torch.Tensor) -> bool:
         size = buffer.numel()
         if self.refused or size == 0 or (self._most is not None and self.bytes + size > self._most):
             return False
@@ -46,13 +61,22 @@ class PinnedMemory:
                 status,
             )
             return False
-        self.bytes += size
+        self._count(size)
         return True
 
-    def release(self, buffer: torch.Tensor) -> None:
-        """Let what `pin` pinned be ordinary memory again."""
-        self.bytes -= buffer.numel()
-        unregister(buffer)
+    def release(self, buffer: torch.Tensor, pinned: Future[bool]) -> None:
+        """Let what `begin` pinned be ordinary memory again, once that is known."""
+        # Never waits: whoever collects garbage calls this, the thread that pins included.
+        pinned.add_done_callback(partial(self._release, buffer))
+
+    def _release(self, buffer: torch.Tensor, pinned: Future[bool]) -> None:
+        if pinned.result():
+            self._count(-buffer.numel())
+            unregister(buffer)
+
+    def _count(self, size: int) -> None:
+        with self._counting:
+            self.bytes += size
 
 
 class HostBuffer:
@@ -71,9 +95,42 @@ class HostBuffer:
                 page_aligned(size) if pinned is not None else torch.empty(size, dtype=torch.uint8)
             )
         self.tensor = whole[:size]
-        self.pinned = pinned is not None and pinned.pin(whole)
-        if pinned is not None and self.pinned:
-            weakref.finalize(self, pinned.release, whole).atexit = False
+        self._pinned: Future[bool] | None = None
+        if pinned is not None:
+            self._pinned = pinned.begin(whole)
+            weakref.finalize(self, pinned.release, whole, self._pinned).atexit = False
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the device fetches it by itself; waits until that is known."""
+        return self._pinned is not None and self._pinned.result()
+
+
+class UsedMemory:
+    """Flat bytes of main memory that nobody uses any more, by size. Threads may take and put.
+
+    What the system hands out is filled with zeros first, page by page: reading from its cache took
+    0.66 s a GiB into new memory, and 0.28 into used one (measured on a machine with an H200).
+    """
+
+    def __init__(self) -> None:
+        self._free: defaultdict[int, deque[torch.Tensor]] = defaultdict(deque)
+
+    def put(self, flat: torch.Tensor) -> None:
+        """Let flat bytes be used again, where they are in main memory and fill pages."""
+        if flat.device.type == "cpu" and fills_pages(flat):
+            self._free[flat.numel()].append(flat)
+
+    def take(self, size: int) -> torch.Tensor:
+        """Return `size` bytes that fill pages."""
+        try:
+            return self._free[size].pop()
+        except IndexError:
+            return own_pages(size)
+
+    def clear(self) -> None:
+        """Give all of it back to the system."""
+        self._free.clear()
 
 
 class Staging:
@@ -137,6 +194,11 @@ def page_aligned(size: int) -> torch.Tensor:
     raw = torch.empty(whole + PAGE, dtype=torch.uint8)
     start = -raw.data_ptr() % PAGE
     return raw[start : start + whole]
+
+
+def own_pages(size: int) -> torch.Tensor:
+    """Return `size` uninitialised bytes that have their pages for themselves (`fills_pages`)."""
+    return page_aligned(size)[:size]
 
 
 def fills_pages(flat: torch.Tensor) -> bool:

@@ -13,7 +13,9 @@ from diffsynth.pipelines.qwen_image import QwenImageUnit_PromptEmbedder
 from torch import Tensor
 
 from bot.engine.stream.prompts_edit import read_edit
+from bot.engine.stream.vision_kind import VisionKind
 from bot.engine.stream.vision_picture import SeenPicture, VisionPicture
+from bot.engine.stream.writing import StreamedWriter
 
 _MEMORY_BYTES: Final = 128 * 2**20
 
@@ -21,6 +23,13 @@ Read = Callable[[Any, Any, Sequence[str]], list[Tensor]]
 """(tokenizer, encoder, prompts) -> each prompt's [tokens, width], by the template of a model."""
 ReadEdit = Callable[..., list[Tensor]]
 """The same of (tokenizer, encoder, prompts, pictures, then): see `read_edit`."""
+Places = Callable[[Any, int], tuple[int, ...]]
+"""(tokenizer, number of pictures) -> how many of a prompt's tokens stand in front of each."""
+
+
+def behind_target(_tokenizer: Any, _pictures: int) -> tuple[int, ...]:
+    """Return no places: pictures follow the one that is drawn, as with Qwen-Image-Edit."""
+    return ()
 
 
 class PromptMemory:
@@ -73,6 +82,8 @@ def read_qwen_image(tokenizer: Any, encoder: Any, prompts: Sequence[str]) -> lis
 class PromptEmbedder:
     """Embeds prompts as `read` does, and `read_edit` those with pictures: Qwen-Image's ways.
 
+    `places` tells where the transformer has the pictures' latents among a prompt's tokens.
+
     `encoder` is called as DiffSynth's text encoder is; `model` names it and its precision, since
     the memory may outlive it.
     """
@@ -86,13 +97,17 @@ class PromptEmbedder:
         memory: PromptMemory | None = None,
         read: Read = read_qwen_image,
         read_edit: ReadEdit = read_edit,
+        places: Places = behind_target,
     ) -> None:
         self.memory = PromptMemory() if memory is None else memory
         self.encoder = encoder
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        self.writer: StreamedWriter | None = None
+        """What writes with the encoder's language model, once it was asked for."""
         self._model = model
         self._read = read
         self._read_edit = read_edit
+        self._places = places
 
     def embed(
         self,
@@ -114,19 +129,34 @@ class PromptEmbedder:
         missing = [prompt for prompt, embedding in found.items() if embedding is None]
         if missing:
             if pictures:
-                seen = self._seen(pictures)
-                embeddings = self._read_edit(self._tokenizer, self.encoder, missing, seen, then)
+                seen = self.seen(pictures)
+                embeddings = self._read_edit(self.tokenizer, self.encoder, missing, seen, then)
             else:
                 encoder = partial(self.encoder, then=then) if then else self.encoder
-                embeddings = self._read(self._tokenizer, encoder, missing)
+                embeddings = self._read(self.tokenizer, encoder, missing)
             for prompt, embedding in zip(missing, embeddings, strict=True):
                 # A copy of its own, since these are views of the whole batch.
                 found[prompt] = kept = embedding.to("cpu", copy=True)
                 self.memory.put(self._model, keys[prompt], kept)
         return [embedding for prompt in prompts if (embedding := found[prompt]) is not None]
 
-    def _seen(self, pictures: Sequence[VisionPicture]) -> list[SeenPicture]:
-        """Return what the vision tower makes of pictures, or made of them before."""
+    @property
+    def vision_kind(self) -> VisionKind:
+        """How the encoder's vision tower takes pictures."""
+        return self.encoder.layout.family.vision
+
+    def places(self, pictures: int) -> tuple[int, ...]:
+        """Return how many tokens of a prompt stand in front of each of its pictures' latents.
+
+        Empty where these follow the picture that is drawn.
+        """
+        return self._places(self.tokenizer, pictures)
+
+    def seen(self, pictures: Sequence[VisionPicture]) -> list[SeenPicture]:
+        """Return what the vision tower makes of pictures, or made of them before.
+
+        Raises `ValueError` where the encoder has none.
+        """
         tower = getattr(self.encoder, "vision", None)
         if tower is None:
             raise ValueError("this text encoder has no vision tower")

@@ -11,18 +11,18 @@ from torch import Tensor
 from bot.engine.stream.encoder import Insertion, StreamedTextEncoder
 from bot.engine.stream.vision_picture import SeenPicture
 
-_PICTURE: Final = "<|image_pad|>"
+PICTURE: Final = "<|image_pad|>"
 # DiffSynth has these texts within a function, `encode_prompt_edit_multi`.
-_BEFORE: Final = (
+BEFORE: Final = (
     "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, "
     "texture, objects, background), then explain how the user's text instruction should alter or "
     "modify the image. Generate a new image that meets the user's requirements while maintaining "
     "consistency with the original input where appropriate.<|im_end|>\n<|im_start|>user\n"
 )
-_NAMED: Final = f"Picture {{}}: <|vision_start|>{_PICTURE}<|vision_end|>"
+NAMED: Final = f"Picture {{}}: <|vision_start|>{PICTURE}<|vision_end|>"
 _AFTER: Final = "<|im_end|>\n<|im_start|>assistant\n"
 _DROPPED: Final = 64
-"""Tokens of `_BEFORE`, which no picture is drawn from."""
+"""Tokens of `BEFORE`, which no picture is drawn from."""
 # The transformer has 4096 positions for text, which begin where those of the largest picture end.
 _LONGEST: Final = 3840
 
@@ -40,10 +40,10 @@ def read_edit(
     end of a prompt is left out which the transformer has no position for. `then` is for
     `StreamedTextEncoder.encode`.
     """
-    named = "".join(_NAMED.format(number) for number in range(1, len(pictures) + 1))
-    before, after = _tokens(tokenizer, _BEFORE + named), _tokens(tokenizer, _AFTER)
-    mark: int = tokenizer.convert_tokens_to_ids(_PICTURE)
-    before, places, rows = _with_pictures(before, mark, pictures)
+    named = "".join(NAMED.format(number) for number in range(1, len(pictures) + 1))
+    before, after = _tokens(tokenizer, BEFORE + named), _tokens(tokenizer, _AFTER)
+    mark: int = tokenizer.convert_tokens_to_ids(PICTURE)
+    before, places, rows = with_pictures(before, mark, pictures)
     room = max(0, _LONGEST + _DROPPED - len(before) - len(after))
     start = int(places.max()) + 1
     all_ids: list[Tensor] = []
@@ -59,7 +59,7 @@ def read_edit(
     return [state[_DROPPED:] for state in states]
 
 
-def _with_pictures(
+def with_pictures(
     ids: Sequence[int], mark: int, pictures: Sequence[SeenPicture]
 ) -> tuple[list[int], Tensor, Tensor]:
     """Repeat each `mark` in `ids` for every token of its picture.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from bot.engine.stream.budget import GIB, Fixed, Plan, Work, plan, spread
+from bot.engine.stream.budget import GIB, Fixed, Plan, Work, plan, slack, spread
 from bot.engine.stream.device import Device
 from bot.engine.stream.execution import Execution
 from bot.engine.stream.network import TransformerNetwork
@@ -60,7 +60,7 @@ class Residency:
             block=block.size,
             slot=max(each.size for each in (block, *others)),
             scratch=block.elements * element if widened else 0,
-            small=self._network.size + weights.small_size + self._network.kept_bytes(work),
+            small=self._network.size + weights.small_size,
             hole=self._device.hole,
             others=settings.others,
             others_working=max(
@@ -78,6 +78,7 @@ class Residency:
                 lora_bytes=lora_bytes,
                 most=weights.most if weights.complete else 0,
                 peak=self._network.peak,
+                kept=self._network.kept_bytes,
             )
         except EngineError as error:
             if settings.foreign < _FOREIGN_SHOWN:
@@ -134,6 +135,38 @@ class Residency:
         wanted = self.plan(work)
         self.keep(wanted.resident)
         return wanted
+
+    def lend(self, needed: int, copies: int | None = None) -> int | None:
+        """Let blocks leave the device until `needed` bytes of the budget are free, or all have.
+
+        At most `copies` bytes are copied to main memory for that; None: as many as it takes.
+        Returns how many bytes are free then; None where there is no bound. The blocks come back by
+        `take_back`.
+        """
+        settings, weights = self._execution.settings, self._weights
+        if settings.budget is None:
+            return None
+        block = weights.layouts["block"].size
+        overhead = self._network.size + weights.small_size + settings.others + self.lora_bytes
+        overhead += slack(settings.budget) + weights.most * self._device.hole
+        room = settings.budget - overhead
+        resident = sorted(weights.resident)
+        wanted = max(0, room - needed) // block
+        leaving = max(0, len(resident) - wanted)
+        flat = sum(each.size for each in weights.layouts.values()) * self._geometry.layers
+        if copies is not None and flat - weights.host_bytes > copies:
+            leaving = min(leaving, copies // block)
+        staying = len(resident) - leaving
+        weights.keep(frozenset(resident[:staying]), scratch=False, rests=True)
+        return room - staying * block
+
+    def take_back(self) -> None:
+        """Bring back what `lend` let go."""
+        try:
+            wanted = self.plan(self._execution.settings.usual).resident
+        except EngineError:  # a smaller picture may have room
+            wanted = frozenset[int]()
+        self.keep(wanted)
 
     def give_way(self, *, paging: bool = False) -> bool:
         """Let a twentieth of the blocks leave the device until the next job; False: none is there.

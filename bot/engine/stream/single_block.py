@@ -1,8 +1,9 @@
 """One transformer block of Qwen-Image-2.1, as a function of its weights.
 
-It computes what DiffSynth's `QwenImage21TransformerBlock` computes. The text comes first, is
-causal and is modulated as at timestep 0: so it depends on the prompt alone. `read_prefix` gives
-its keys and values once, and a step takes the picture's tokens alone through the block.
+It computes what DiffSynth's `QwenImage21TransformerBlock` computes. Text and references come first,
+see nothing behind them (a word nothing behind itself, a reference the whole of itself) and are
+modulated as at timestep 0: so they do not depend on the picture that is drawn. `read_prefix` gives
+their keys and values once, and a step takes the picture's tokens alone through the block.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class SingleKernel(NamedTuple):
 
 
 class KeysValues(NamedTuple):
-    """A prompt's keys and values in one block, each [tokens, heads, head_dim]."""
+    """Of a prompt and its references in one block, each [tokens, heads, head_dim]."""
 
     keys: Tensor
     values: Tensor
@@ -84,19 +85,37 @@ def _attended(
 
 def read_prefix(
     kernel: SingleKernel,
-    text: Tensor,
+    part: Tensor,
     modulation: Tensor,
     weights: SingleWeights,
     rope: Tensor,
-) -> tuple[Tensor, KeysValues]:
-    """Return the block's text [tokens, dim], and its keys and values for the pictures."""
-    heads = _heads(kernel, text, modulation, weights)
+    read: KeysValues,
+    start: int,
+    *,
+    whole: bool,
+) -> Tensor:
+    """Return the block's `part` [tokens, dim] of what comes before the picture: words or a picture.
+
+    Its keys and values are written into `read`, from `start` on; those of earlier parts are there.
+    `rope` [tokens, head_dim / 2, 2] is the part's. `whole`: each token sees all of the part, as in
+    a picture, and not only those before it.
+    """
+    end = start + len(part)
+    heads = _heads(kernel, part, modulation, weights)
     query, key = (turned(heads[:, n], weights.norms[n], rope) for n in (0, 1))
-    read = KeysValues(key, heads[:, 2].contiguous())
-    q, k, v = (each.transpose(0, 1)[None] for each in (query, *read))
-    seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    joint = seen[0].transpose(0, 1).flatten(1)
-    return _finished(kernel, text, joint, modulation, weights), read
+    read.keys[start:end], read.values[start:end] = key, heads[:, 2]
+    keys, values = read.keys[:end], read.values[:end]
+    if whole:
+        joint = attend(query, keys, values).flatten(1)
+    else:
+        mask = None
+        if start:
+            # torch's own causal mask begins at the first key, this one ends at the last.
+            mask = torch.ones(len(part), end, dtype=torch.bool, device=part.device).tril(start)
+        q, k, v = (each.transpose(0, 1)[None] for each in (query, keys, values))
+        seen = functional.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None)
+        joint = seen[0].transpose(0, 1).flatten(1)
+    return _finished(kernel, part, joint, modulation, weights)
 
 
 def _heads(kernel: SingleKernel, x: Tensor, modulation: Tensor, weights: SingleWeights) -> Tensor:

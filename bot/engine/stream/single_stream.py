@@ -1,4 +1,7 @@
-"""Qwen-Image-2.1's transformer: one stream of tokens, the prompt's before the picture's."""
+"""Qwen-Image-2.1's transformer: one stream of tokens, the picture's come last.
+
+Before them are the prompt's, with the references in their places among its words.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from bot.engine.stream.budget import Peak, Work
 from bot.engine.stream.device import Device
 from bot.engine.stream.layout import Geometry, Kind, LatentShape, Layout, single_layout
 from bot.engine.stream.network import Inputs
-from bot.engine.stream.prefixes import Prefix, Prefixes
+from bot.engine.stream.prefixes import Prefix, Prefixes, PrefixPart
 from bot.engine.stream.quantize import Matmul
 from bot.engine.stream.settings import TransformerSettings
 from bot.engine.stream.single_block import (
@@ -24,8 +27,6 @@ from bot.engine.stream.single_block import (
     run_single_block,
 )
 from bot.engine.stream.weights import WeightStore
-from bot.errors import EngineError, EngineErrorKind
-from bot.words import mark
 
 LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1, sides=32)
 # Compiled: measured on full-size blocks, one branch at 1344x768, above the weights: 0.339 GiB with
@@ -33,7 +34,7 @@ LATENTS: Final = LatentShape(channels=64, pixels=16, patch=1, sides=32)
 # Not compiled: derived. In the feed-forward layers there are the image before the block and after
 # attention, what attention found, gate and value (6), the activated gate (3) and its product (3):
 # 15, and a tenth more.
-_PEAK: Final = Peak(16.5, 11.0)
+_PEAK: Final = Peak(16.5, 11.0, prefix=True)
 _ROWS: Final = 4
 _GATES: Final = (1, 3)
 
@@ -104,11 +105,7 @@ class SingleStream:
     def kept_bytes(self, work: Work) -> int:
         """See `TransformerNetwork`: keys and values, half a MiB a token at full size."""
         return (
-            2
-            * self.geometry.layers
-            * self.geometry.dim
-            * self._dtype.itemsize
-            * sum(work.text_tokens)
+            2 * self.geometry.layers * self.geometry.dim * self._dtype.itemsize * work.prefix_tokens
         )
 
     def kernel(self, matmul: Matmul) -> SingleKernel:
@@ -122,27 +119,27 @@ class SingleStream:
         return SingleWeights(qkv, small["norms"], out, up, down)
 
     def begin(self, inputs: Inputs, weights: WeightStore) -> SingleGeneration:
-        """See `TransformerNetwork`. New prompts' tokens go through all blocks, in one pass."""
-        if inputs.references:
-            raise EngineError(
-                EngineErrorKind.REFUSED,
-                f"{len(inputs.references)} references for a network that takes none",
-                sentence=mark("This model does not draw after other pictures."),
-            )
+        """See `TransformerNetwork`. New prompts' tokens go through all blocks, in one pass.
+
+        References go with each of them.
+        """
         work = inputs.work
+        if len(inputs.places) != len(inputs.references):
+            raise ValueError("references have no places among the prompt's tokens")
         # As the pipeline does: rounded to the activations' type, then divided.
         scaled = inputs.timesteps.to(self._device, self._dtype) / 1000
         rows, embedded = _modulation(self.outer, scaled)
         # The prompt's is that of 0, and computed apart: no schedule may change a bit of it.
         still, _ = _modulation(self.outer, scaled.new_zeros(1))
         final = 1 + self.outer.norm_out.linear(functional.silu(embedded))
-        ropes = [self._ropes(work, len(prompt)) for prompt in inputs.prompts]
+        ropes = [self._ropes(inputs, len(prompt)) for prompt in inputs.prompts]
 
-        def tokens(prompt: Tensor) -> Tensor:
-            return self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
+        def parts(prompt: Tensor) -> list[PrefixPart]:
+            words = self.outer.txt_in(prompt.to(self._device, self._dtype)[None])[0]
+            return _parts(self.outer, words, inputs)
 
         texts, images = zip(*ropes, strict=True)
-        prefixes = self._prefixes.of(inputs, weights, tokens, still[0], texts)
+        prefixes = self._prefixes.of(inputs, weights, parts, still[0], texts)
         return SingleGeneration(work, prefixes, images, rows, final)
 
     def moment(self, generation: SingleGeneration, step: int) -> SingleMoment:
@@ -208,14 +205,36 @@ class SingleStream:
         """See `TransformerNetwork`."""
         self._prefixes.forget()
 
-    def _ropes(self, work: Work, length: int) -> tuple[Tensor, Tensor]:
-        """Return the rotations of a prompt of `length` tokens, and of the picture after it."""
-        height, width = work.height // LATENTS.pixels, work.width // LATENTS.pixels
-        pad = torch.zeros(length + height * width, dtype=torch.bool)
-        pad[length:] = True
-        turns = self.outer.pos_embed([(1, height, width)], pad, device=self._device)
+    def _ropes(self, inputs: Inputs, length: int) -> tuple[Tensor, Tensor]:
+        """Return the rotations of a prompt of `length` tokens with its references, and the picture.
+
+        The former are in the order of `_parts`.
+        """
+        work = inputs.work
+        sizes = (*work.references, (work.width, work.height))
+        shapes = [(1, high // LATENTS.pixels, wide // LATENTS.pixels) for wide, high in sizes]
+        ends = (*inputs.places, length)
+        # For each picture the words in front of it, and its own tokens.
+        counts = [end - start for start, end in zip((0, *ends), ends, strict=False)]
+        pieces = [
+            torch.arange(count + high * wide) >= count
+            for count, (_, high, wide) in zip(counts, shapes, strict=True)
+        ]
+        turns = self.outer.pos_embed(shapes, torch.cat(pieces), device=self._device)
         real = torch.view_as_real(turns)
-        return real[:length].contiguous(), real[length:].contiguous()
+        prefix = len(real) - work.target_tokens
+        return real[:prefix].contiguous(), real[prefix:].contiguous()
+
+
+def _parts(outer: Any, words: Tensor, inputs: Inputs) -> list[PrefixPart]:
+    """Return a prompt's `words` [tokens, dim] and the references, cut where they meet."""
+    parts: list[PrefixPart] = []
+    before = 0
+    for place, latents in zip(inputs.places, inputs.references, strict=True):
+        patches = latents.to(words)[0].flatten(1).T
+        parts += [PrefixPart(words[before:place], False), PrefixPart(outer.img_in(patches), True)]
+        before = place
+    return [part for part in (*parts, PrefixPart(words[before:], False)) if len(part.tokens)]
 
 
 def _modulation(outer: Any, scaled: Tensor) -> tuple[Tensor, Tensor]:

@@ -56,11 +56,13 @@ class Streamer:
         resident: bool,
         pinned: bool = False,
         copied: bool = False,
-    ) -> None:
+    ) -> bool:
         """Take over the bytes of `flat` (uint8), without a copy where they may stay there.
 
         `copied`: one that is resident is in main memory too, so that leaving the device is free.
         Such a copy is not pinned, which takes longer than reading it from a disk's cache.
+
+        Returns whether `flat` itself is kept; else its memory may be used for something else.
         """
         home = _Home()
         for slot in self._slots:
@@ -73,8 +75,10 @@ class Streamer:
         if resident and copied:
             self._resting.add(key)
         if resident:
-            home.device = flat.to(self._device.torch)
+            home.device = self._device.taken(flat)
         self._homes[key] = home
+        kept = (home.device, None if home.host is None else home.host.tensor)
+        return any(each is not None and each.data_ptr() == flat.data_ptr() for each in kept)
 
     def is_resident(self, key: Hashable) -> bool:
         """Tell whether the item stays on the device."""
@@ -116,6 +120,14 @@ class Streamer:
             buffer = self._device.buffer(home.host.tensor.numel())
             self._device.fetch(buffer, home.host)
             home.device = buffer
+
+    def wake(self, key: Hashable) -> None:
+        """Make ready to visit in main memory what rests there."""
+        home = self._homes[key]
+        if key in self._resting and home.device is None:
+            assert home.host is not None
+            home.host = self._device.keep(home.host.tensor, pinned=key in self._pinned)
+            self._resting.discard(key)
 
     def begin(self, order: Sequence[Hashable]) -> None:
         """Say which items will be visited, in which order, again and again; start to copy."""

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from bot.engine.stream.layout import Layout, Packed, Piece
 from bot.engine.stream.storage import Storage
+from bot.engine.stream.vision_kind import VISION3, VISION25, VisionKind
 
 _NORMS: Final = ("input_layernorm", "post_attention_layernorm")
 
@@ -22,7 +23,7 @@ class TextFamily:
 
     `layer`, `norm` and `rotary` are classes there. Of a layer's parts `norms` have a weight for
     each number of a token, `head_norms` for each of a head; `biased` have a bias. `last_norm`: what
-    pictures are drawn from went through the model's last norm.
+    pictures are drawn from went through the model's last norm. `vision` is the tower beside it.
     """
 
     module: str
@@ -33,6 +34,7 @@ class TextFamily:
     head_norms: tuple[str, ...] = ()
     biased: tuple[str, ...] = ()
     last_norm: bool = True
+    vision: VisionKind = VISION25
 
 
 QWEN25: Final = TextFamily(
@@ -50,6 +52,7 @@ QWEN3: Final = TextFamily(
     "Qwen3VLTextRotaryEmbedding",
     head_norms=("self_attn.q_norm", "self_attn.k_norm"),
     last_norm=False,
+    vision=VISION3,
 )
 """Qwen3-VL, which Qwen-Image-2.1 reads prompts with."""
 

@@ -57,18 +57,21 @@ def for_others(error: EngineError, foreign: int) -> EngineError:
     )
     if "references" in error.values:
         sentence = mark(
-            "{count} x {size} after pictures of {references} needs about {needed} GiB of GPU "
+            "{count} x {size} with reference pictures of {references} needs about {needed} "
+            "GiB of GPU "
             "memory. Other programs hold {foreign} GiB of the card, so that {budget} GiB are left."
         )
     if "fitting" in error.values:
         sentence = mark(
-            "{count} x {size} after pictures of {references} needs about {needed} GiB of GPU "
+            "{count} x {size} with reference pictures of {references} needs about {needed} "
+            "GiB of GPU "
             "memory. Other programs hold {foreign} GiB of the card, so that {budget} GiB are left; "
             "with at most {fitting} of these pictures it fits."
         )
     elif "smaller" in error.values:
         sentence = mark(
-            "{count} x {size} after pictures of {references} needs about {needed} GiB of GPU "
+            "{count} x {size} with reference pictures of {references} needs about {needed} "
+            "GiB of GPU "
             "memory. Other programs hold {foreign} GiB of the card, so that {budget} GiB are left; "
             "{count} x {smaller} fits."
         )
@@ -85,18 +88,21 @@ def _with_references(work: Work, fits: Callable[[Work], bool]) -> tuple[str, dic
     for count in range(len(work.references) - 1, 0, -1):
         if fits(replace(work, references=work.references[:count])):
             return mark(
-                "{count} x {size} after pictures of {references} needs about {needed} GiB of GPU "
+                "{count} x {size} with reference pictures of {references} needs about "
+                "{needed} GiB of GPU "
                 "memory and the budget is {budget} GiB; with at most {fitting} of these pictures "
                 "it fits."
             ), {"fitting": str(count)}
     for smaller in _smaller(work):
         if fits(smaller):
             return mark(
-                "{count} x {size} after pictures of {references} needs about {needed} GiB of GPU "
+                "{count} x {size} with reference pictures of {references} needs about "
+                "{needed} GiB of GPU "
                 "memory and the budget is {budget} GiB; {count} x {smaller} fits."
             ), {"smaller": f"{smaller.width}x{smaller.height}"}
     return mark(
-        "{count} x {size} after pictures of {references} needs about {needed} GiB of GPU memory "
+        "{count} x {size} with reference pictures of {references} needs about {needed} GiB "
+        "of GPU memory "
         "and the budget is {budget} GiB; fewer and smaller pictures fit."
     ), {}
 

@@ -103,10 +103,10 @@ class StreamedDiT:
         for kind, layout in self.weights.layouts.items():
             self.add_packed(kind, index, layout.pack(state, self.device.torch))
 
-    def add_packed(self, kind: Kind, index: int, packed: Packed) -> None:
-        """Place one part of block `index` as `Layout.pack` made it."""
+    def add_packed(self, kind: Kind, index: int, packed: Packed) -> bool:
+        """Place one part of block `index` as `Layout.pack` made it; see `WeightStore.add`."""
         resident = kind == "block" and index in self.plan(self.settings.usual).resident
-        self.weights.add(kind, index, packed, resident=resident)
+        return self.weights.add(kind, index, packed, resident=resident)
 
     def configure(self, budget: int | None, precision: Precision, *, compiled: bool) -> None:
         """Change what can be changed without loading anew; takes effect at the next `prepare`.
@@ -147,19 +147,20 @@ class StreamedDiT:
         height: int,
         pictures: int = 1,
         references: Sequence[Tensor] = (),
+        places: tuple[int, ...] = (),
         on_compile: Callable[[], None] | None = None,
     ) -> Generation:
         """Make room, compile what is not compiled yet, and compute what every step shares.
 
         `prompts` are the text encoder's [tokens, width] for the prompt and, with guidance, for
         the negative prompt; `timesteps` [steps] are the scheduler's, from 1000 down. `references`
-        are latents [1, channels, height, width] of any sizes that every picture is drawn after.
-        `on_compile` is called before each structure that has to be compiled first; it may raise to
-        cancel.
+        are latents [1, channels, height, width] of any sizes that every picture is drawn after, and
+        `places` what `Inputs` says. `on_compile` is called before each structure that has to be
+        compiled first; it may raise to cancel.
 
-        Raises `EngineError`: `OUT_OF_MEMORY` where the budget has no room for the pictures,
-        `REFUSED` for references where the network takes none. Raises `ValueError` for references
-        that are no latents of its VAE.
+        Raises `EngineError` (`OUT_OF_MEMORY`) where the budget has no room for the pictures, and
+        `ValueError` for references that are no latents of its VAE, or have other places than the
+        network takes.
         """
         self.residency.begin_job()
         tokens = tuple(prompt.shape[0] for prompt in prompts)
@@ -167,7 +168,7 @@ class StreamedDiT:
         work = Work(width, height, pictures, tokens, sizes)
         while True:
             try:
-                return self._prepared(prompts, timesteps, work, references, on_compile)
+                return self._prepared(prompts, timesteps, work, (references, places), on_compile)
             except torch.OutOfMemoryError:
                 if not self.residency.give_way():
                     raise
@@ -177,7 +178,7 @@ class StreamedDiT:
         prompts: Sequence[Tensor],
         timesteps: Tensor,
         work: Work,
-        references: Sequence[Tensor],
+        placed: tuple[Sequence[Tensor], tuple[int, ...]],
         on_compile: Callable[[], None] | None,
     ) -> Generation:
         additions = self._loras.additions
@@ -190,7 +191,8 @@ class StreamedDiT:
             additions=additions,
             kernel=self.execution.kernel,
             wide=self.execution.wide,
-            references=references,
+            references=placed[0],
+            places=placed[1],
         )
         generation = self.network.begin(inputs, self.weights)
         self._compiler.compile(generation, additions, on_compile)
@@ -225,7 +227,12 @@ class StreamedDiT:
                     raise
 
     def note_step(self, work: Work, seconds: float) -> None:
-        """Take note of how long a step of `work` took; blocks leave where the driver pages."""
+        """Take note of how long a step of `work` took; blocks leave where the driver pages.
+
+        Without a budget there is no card to be overbooked: other work held the step up.
+        """
+        if self.settings.budget is None:
+            return
         kind = (work, self.execution.compiled, self._loras.names)
         if self._step_times.is_slow(kind, seconds) and self.residency.give_way(paging=True):
             log.warning(

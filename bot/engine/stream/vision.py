@@ -1,4 +1,4 @@
-"""The vision tower of Qwen2.5-VL: pictures become rows of the language model's input.
+"""The vision tower of Qwen2.5-VL or Qwen3-VL: pictures become rows of the language model's input.
 
 It is transformers' own tower; only its weights are elsewhere. They wait in main memory and come
 through the streamer's slots, as the language model's layers do, so that none of it is on the device
@@ -22,10 +22,11 @@ from torch.func import functional_call
 
 from bot.engine.stream.device import Device
 from bot.engine.stream.streamer import Streamer
+from bot.engine.stream.vision_kind import VISION25, VisionKind
 from bot.engine.stream.vision_picture import VisionPicture
 
-_MODULE: Final = "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl"
-_TOWER: Final = "Qwen2_5_VisionTransformerPretrainedModel"
+_TABLE: Final = "pos_embed"
+_DEEP: Final = "deepstack_features"
 _MERGED: Final = 4
 # Live tensors of a block at their peak, per number of the hidden state: queries and keys are
 # turned in float32, beside them the three wide tensors of the feed-forward part, 2.7 each.
@@ -33,7 +34,7 @@ _PEAK: Final = 24
 
 
 class StreamedVisionTower:
-    """Does as `Qwen2_5_VisionTransformerPretrainedModel` does, whose `config` it takes.
+    """Does as transformers' tower of the `kind` does, whose `config` it takes.
 
     Give it every block (`add_block`) and the layers around them (`set_outer`) before the first
     picture. Weights stay in the activations' type, unlike the language model's: a picture goes
@@ -41,10 +42,18 @@ class StreamedVisionTower:
     integers are rotated in groups of 64, which its feed-forward layers, 3420 wide, are not made of.
     """
 
-    def __init__(self, config: Any, device: Device, dtype: torch.dtype, streamer: Streamer) -> None:
+    def __init__(
+        self,
+        config: Any,
+        device: Device,
+        dtype: torch.dtype,
+        streamer: Streamer,
+        kind: VisionKind = VISION25,
+    ) -> None:
         config = copy.deepcopy(config)
         config._attn_implementation = "sdpa"  # noqa: SLF001 - as the whole model would choose
         self.device = device
+        self.kind = kind
         self.width: int = config.hidden_size
         self.blocks: int = config.depth
         self._dtype = dtype
@@ -54,20 +63,23 @@ class StreamedVisionTower:
         self._lengths: list[int] = []
         config.depth = 1  # The one block that stands for all of them.
         with skip_model_initialization():
-            made: Any = getattr(importlib.import_module(_MODULE), _TOWER)
+            made: Any = getattr(importlib.import_module(kind.module), kind.tower)
             self._tower = made._from_config(config).eval()  # noqa: SLF001
         self._block: nn.Module = self._tower.blocks[0]
         self._layers: dict[str, nn.Module] = {
             "patch_embed": self._tower.patch_embed,
             "merger": self._tower.merger,
         }
+        taps: Sequence[nn.Module] = getattr(self._tower, "deepstack_merger_list", ())
+        self._layers |= {f"deepstack_merger_list.{n}": each for n, each in enumerate(taps)}
+        self._row = (1 + len(taps)) * config.out_hidden_size
         # Matrices first: their sizes keep each other's beginnings aligned.
         ordered = sorted(self._block.named_parameters(), key=lambda named: -named[1].ndim)
         self._shapes = {name: parameter.shape for name, parameter in ordered}
         self._outer_names: list[str] = []
         for name, layer in self._layers.items():
             self._outer_names += [f"{name}.{each}" for each in layer.state_dict()]
-            setattr(self._tower, name, _Instead(self._around, name))
+            self._tower.set_submodule(name, _Instead(self._around, name))
         self._tower.blocks = nn.ModuleList(
             _Instead(self._visited, index) for index in range(self.blocks)
         )
@@ -78,6 +90,10 @@ class StreamedVisionTower:
         Raises `KeyError` for a weight that is missing.
         """
         self._outer = {name: state[name].to(self._dtype) for name in self._outer_names}
+        if self.kind.table:
+            # Looked up and not multiplied: it may stay in the tower, which is moved as a whole.
+            table = state[f"{_TABLE}.weight"].to(self._dtype)
+            self._tower.pos_embed.weight = nn.Parameter(table, requires_grad=False)
 
     def add_block(self, index: int, state: Mapping[str, Tensor]) -> None:
         """Place block `index`, by its tensors' names in the block, in main memory.
@@ -94,11 +110,16 @@ class StreamedVisionTower:
 
     @classmethod
     def from_module(
-        cls, encoder: Any, device: Device, dtype: torch.dtype, streamer: Streamer
+        cls,
+        encoder: Any,
+        device: Device,
+        dtype: torch.dtype,
+        streamer: Streamer,
+        kind: VisionKind = VISION25,
     ) -> StreamedVisionTower:
         """Build it from a whole encoder, a network of transformers' with a vision tower."""
         visual = encoder.model.visual
-        made = cls(encoder.config.vision_config, device, dtype, streamer)
+        made = cls(encoder.config.vision_config, device, dtype, streamer, kind)
         made.set_outer({name: tensor.detach() for name, tensor in visual.state_dict().items()})
         for index, block in enumerate(visual.blocks):
             made.add_block(index, block.state_dict())
@@ -108,7 +129,8 @@ class StreamedVisionTower:
     def names(self) -> list[str]:
         """Names of all tensors in the tower."""
         blocks = [f"blocks.{index}.{name}" for index in range(self.blocks) for name in self._shapes]
-        return [*self._outer_names, *blocks]
+        table = [f"{_TABLE}.weight"] if self.kind.table else []
+        return [*self._outer_names, *table, *blocks]
 
     @property
     def order(self) -> list[Hashable]:
@@ -118,7 +140,8 @@ class StreamedVisionTower:
     @property
     def outer_bytes(self) -> int:
         """Bytes of main memory that the layers around the blocks take."""
-        return sum(tensor.nbytes for tensor in self._outer.values())
+        table = self._tower.pos_embed.weight.nbytes if self.kind.table else 0
+        return table + sum(tensor.nbytes for tensor in self._outer.values())
 
     @property
     def block_bytes(self) -> int:
@@ -128,13 +151,15 @@ class StreamedVisionTower:
     def working_bytes(self, tokens: int) -> int:
         """Estimate what a pass over pictures of `tokens` in all takes beside the slots."""
         hidden = tokens * _MERGED * self.width * self._dtype.itemsize
-        return self.outer_bytes + _PEAK * hidden
+        return self.outer_bytes + _PEAK * hidden + tokens * self._row * self._dtype.itemsize
 
     @torch.no_grad()
     def encode(
         self, pictures: Sequence[VisionPicture], then: Sequence[Hashable] = ()
     ) -> list[Tensor]:
         """Return each picture's [tokens, width of the language model], in main memory.
+
+        What layers of that model read besides, as many rows for each, lies beside it (`Insertion`).
 
         `then` names what is visited next: it is copied meanwhile.
         """
@@ -147,8 +172,10 @@ class StreamedVisionTower:
         with self._outer_on_device():
             self._streamer.begin([*self.order, *then])
             made = self._tower(rows, grid_thw=grid)
-        # Versions of transformers before 5 return the tensor itself.
-        states = getattr(made, "pooler_output", made).cpu()
+        # Versions of transformers before 5 return the tensors themselves.
+        merged, deep = made if isinstance(made, tuple) else (made, ())
+        merged, deep = getattr(made, "pooler_output", merged), getattr(made, _DEEP, deep)
+        states = torch.cat([merged, *deep], 1).cpu()
         self._streamer.begin(then) if then else self._streamer.drop_slots()
         return list(states.split([one.tokens for one in pictures]))
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from diffsynth.core.vram.initialization import skip_model_initialization
+from diffsynth.models.qwen_image_21_text_encoder import QwenImage21TextEncoder
 from diffsynth.models.qwen_image_text_encoder import QwenImageTextEncoder
 
-from bot.engine.files.stages import LOADING, LOADING_VISION
-from bot.engine.stream.cache import Checkpoint, LoadStats, Progress
+from bot.engine.files.stages import LOADING_VISION
+from bot.engine.stream.cache import LoadStats, Progress
 from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.encoder_parts import checkpoint_of, told_as
 from bot.engine.stream.items import Use
-from bot.engine.stream.parts import VISION, key_of, text_items
+from bot.engine.stream.parts import VISION, key_of
 from bot.engine.stream.published import Sources
 from bot.engine.stream.vision import StreamedVisionTower
 
-_PART: Final = "text encoder"
+
+def vision_config_21() -> Any:
+    """Return Qwen-Image-2.1's `Qwen3VLVisionConfig` at full size, as DiffSynth has it."""
+    from transformers import Qwen3VLConfig  # noqa: PLC0415 - slow to import
+
+    values: dict[str, Any] = QwenImage21TextEncoder.QWEN_IMAGE_21_TEXT_ENCODER_CONFIG
+    return Qwen3VLConfig(**values).vision_config
 
 
 def vision_config() -> Any:
@@ -43,24 +50,18 @@ def load_vision(
 
     Raises `EngineError` (`LOAD_FAILED`) where the files are damaged, or have no such tower.
     """
+    checkpoint = checkpoint_of(encoder, sources, cache, VISION)
     layout = encoder.layout
-    items = [
-        replace(item, use=Use.LOADED if key_of(item.key)[0] == VISION else Use.KEPT)
-        for item in text_items(
-            sources, encoder.geometry, layout.dtype, layout.storage, layout.family
-        )
-    ]
-    checkpoint = Checkpoint(_PART, sources, items, cache if layout.storage.quantized else None)
-    made = StreamedVisionTower(config, encoder.device, layout.dtype, encoder.streamer)
-    there = {name for item in items if item.use is Use.LOADED for name in item.tensors}
+    made = StreamedVisionTower(
+        config, encoder.device, layout.dtype, encoder.streamer, layout.family.vision
+    )
+    there = {name for item in checkpoint.items if item.use is Use.LOADED for name in item.tensors}
     for name in made.names:
         if name not in there:
             sources.spec(f"visual.{name}")  # raises
     room(checkpoint.size)
 
-    def told(stage: str, share: float | None) -> None:
-        progress(LOADING_VISION if stage == LOADING[_PART] else stage, share)
-
+    told = told_as(LOADING_VISION, progress)
     for key, packed in checkpoint.load(encoder.device.torch, told):
         _, index = key_of(key)
         if index < 0:

@@ -1,4 +1,4 @@
-"""Pictures as Qwen2.5-VL's vision tower takes them: patches of 14x14 pixels, normalised."""
+"""Pictures as a vision tower takes them: in patches, normalised."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import Any, Final
 from PIL import Image
 from torch import Tensor
 
-_MERGED: Final = 2
+from bot.engine.stream.vision_kind import VISION25, VisionKind
 
-MOST_TOKENS: Final = 240
-"""Of a picture of `vision_size`, whatever its ratio; a square one has 196."""
+_MERGED: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class VisionPicture:
     """A picture for the vision tower.
 
-    `patches` [4 * tokens, 1176] are float32, the four of a token behind one another; `rows` and
-    `columns` count tokens. `digest` names the content.
+    `patches` [4 * tokens, 6 * patch**2] are float32, the four of a token behind one another, each
+    with two equal frames; `rows` and `columns` count tokens. `digest` names the content.
     """
 
     patches: Tensor
@@ -39,7 +38,8 @@ class VisionPicture:
 class SeenPicture:
     """What the vision tower made of a picture.
 
-    `states` [rows * columns, width] are rows of the language model's input, in main memory.
+    `states` [rows * columns, width] are rows of the language model's input, in main memory; where
+    some of its layers read more, each one's [rows * columns, width] lies beside it.
     """
 
     rows: int
@@ -47,12 +47,12 @@ class SeenPicture:
     states: Tensor
 
 
-def vision_picture(picture: Image.Image) -> VisionPicture:
-    """Cut a picture (RGB), scaled to the multiple of 28 that is next to each of its sides.
+def vision_picture(picture: Image.Image, kind: VisionKind = VISION25) -> VisionPicture:
+    """Cut a picture (RGB), each side scaled to the next multiple of two patches.
 
     Raises `ValueError` where it is more than 200 times as long as it is wide.
     """
-    made = _processor()(images=[picture], return_tensors="pt")
+    made = _processor(kind)(images=[picture], return_tensors="pt")
     _, high, wide = made["image_grid_thw"][0].tolist()
     content = hashlib.sha256(f"{picture.mode} {picture.size}".encode())
     content.update(picture.tobytes())
@@ -62,8 +62,14 @@ def vision_picture(picture: Image.Image) -> VisionPicture:
 
 
 @cache
-def _processor() -> Any:
-    """Return transformers' own; its defaults are what Qwen-Image-Edit's files say."""
+def _processor(kind: VisionKind) -> Any:
+    """Return transformers' own."""
     from transformers import Qwen2VLImageProcessor  # noqa: PLC0415 - slow to import
 
-    return Qwen2VLImageProcessor()
+    least, most = kind.areas
+    return Qwen2VLImageProcessor(
+        patch_size=kind.patch,
+        image_mean=list(kind.mean),
+        image_std=list(kind.deviation),
+        size={"shortest_edge": least, "longest_edge": most},
+    )

@@ -51,16 +51,17 @@ class WeightStore:
         self._streamer = Streamer(device)
         self._small: dict[tuple[Kind, int], dict[str, Tensor]] = {}
         self._scratch: Tensor | None = None
+        self._lent: frozenset[int] = frozenset()
 
-    def add(self, kind: Kind, index: int, packed: Packed, *, resident: bool) -> None:
-        """Place one part of block `index`."""
+    def add(self, kind: Kind, index: int, packed: Packed, *, resident: bool) -> bool:
+        """Place one part of block `index`; return whether `packed.flat` itself is kept."""
         # Modulation is fetched once a schedule, 6 GiB of it: not worth as much pinned memory.
         pinned = kind == "block"
-        self._streamer.add(
-            (kind, index), packed.flat, resident=resident, pinned=pinned, copied=self.copied
-        )
         device = self._device.torch
         self._small[kind, index] = {name: t.to(device) for name, t in packed.small.items()}
+        return self._streamer.add(
+            (kind, index), packed.flat, resident=resident, pinned=pinned, copied=self.copied
+        )
 
     @property
     def small_size(self) -> int:
@@ -88,14 +89,18 @@ class WeightStore:
         layers = range(self._geometry.layers)
         return frozenset(i for i in layers if self._streamer.is_resident(("block", i)))
 
-    def keep(self, wanted: frozenset[int], *, scratch: bool) -> None:
-        """Evict and bring back blocks until `wanted` are resident, or as many as have room."""
+    def keep(self, wanted: frozenset[int], *, scratch: bool, rests: bool = False) -> None:
+        """Evict and bring back blocks until `wanted` are resident, or as many as have room.
+
+        With `rests` no block is visited before the next call. Raises `MemoryError` or
+        `RuntimeError` where main memory has no room for those that leave.
+        """
         before = self.resident
         self.most = max(self.most, len(before), len(wanted))
-        if wanted == before:
+        if wanted == before and not rests and not self._lent:
             return
         for index in sorted(before - wanted):
-            self._streamer.evict(("block", index))
+            self._streamer.evict(("block", index), rests=rests)
         self._streamer.drop_slots()
         if not scratch:
             self._scratch = None
@@ -110,6 +115,9 @@ class WeightStore:
                 len(self.resident),
             )
             self._device.release_cache()
+        for index in () if rests else sorted(self._lent):
+            self._streamer.wake(("block", index))
+        self._lent = self._lent | before - wanted if rests else frozenset()
         self._device.synchronise()
 
     def offload(self) -> None:

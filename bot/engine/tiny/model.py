@@ -20,14 +20,25 @@ from diffsynth.pipelines.qwen_image import QwenImagePipeline
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
+from bot.catalogue.models import find_model
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.tiny import stored
-from bot.engine.tiny.tokenizer import VOCABULARY, ByteTokenizer
+from bot.engine.tiny.tokenizer import (
+    IMAGE_ID,
+    VISION_END_ID,
+    VISION_START_ID,
+    VOCABULARY,
+    ByteTokenizer,
+)
 from bot.words import mark
 
 HEAD: Final = 64
 _LATENT_PATCH: Final = 64  # 16 channels x 2 x 2 latent pixels, as in the full model
 _THREADS: Final = 4
+_ENCODER: Final = "text_encoder."
+_VISION: Final = f"{_ENCODER}model.visual."
+_LANGUAGE_HEAD: Final = f"{_ENCODER}lm_head."
+_DRAWING: Final = "transformer."
 WEIGHTS_SEED: Final = 20250804
 
 
@@ -41,17 +52,30 @@ class Widths:
     text_layers: int
     text_heads: int
     text_hidden: int
+    vision_width: int
+    vision_layers: int
+    vision_hidden: int
     vae: int
 
 
 UNTRAINED: Final = Widths(
-    128, 4, text_width=64, text_layers=2, text_heads=2, text_hidden=128, vae=12
-)
+    128, 4, text_width=64, text_layers=2, text_heads=2, text_hidden=128,
+    vision_width=32, vision_layers=1, vision_hidden=32, vae=12,
+)  # fmt: skip
 """As cheap as possible, with random weights."""
 TRAINED: Final = Widths(
-    256, 6, text_width=128, text_layers=3, text_heads=2, text_hidden=384, vae=16
-)
-"""What `python -m bot.lab.tiny.train` makes: 11.1 million parameters are stored."""
+    256, 6, text_width=128, text_layers=6, text_heads=2, text_hidden=384,
+    vision_width=128, vision_layers=4, vision_hidden=384, vae=16,
+)  # fmt: skip
+"""What `python -m bot.lab.tiny.train` and its `joint` make."""
+
+
+def mrope_sections(pairs: int) -> list[int]:
+    """Return how many of a head's `pairs` turn by time, height and width, as in the full model.
+
+    Text has one position on all three axes.
+    """
+    return [pairs // 4, 3 * pairs // 8, 3 * pairs // 8]
 
 
 class TinyDiT(QwenImageDiT):
@@ -100,19 +124,25 @@ class TinyTextEncoder(QwenImageTextEncoder):
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
-                # In the proportions of the full model; text has one position on all three axes.
-                "mrope_section": [pairs // 4, 3 * pairs // 8, 3 * pairs // 8],
+                "mrope_section": mrope_sections(pairs),
             },
         }
         vision = {
-            "depth": 1,
-            "hidden_size": 32,
-            "intermediate_size": 32,
+            "depth": widths.vision_layers,
+            "hidden_size": widths.vision_width,
+            "intermediate_size": widths.vision_hidden,
             "num_heads": 2,
             "out_hidden_size": widths.text_width,
-            "fullatt_block_indexes": [0],
+            # Every other block sees the whole picture, the last one among them.
+            "fullatt_block_indexes": list(range(widths.vision_layers - 1, -1, -2)),
         }
-        self.config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+        self.config = Qwen2_5_VLConfig(
+            text_config=text,
+            vision_config=vision,
+            image_token_id=IMAGE_ID,
+            vision_start_token_id=VISION_START_ID,
+            vision_end_token_id=VISION_END_ID,
+        )
         self.model = Qwen2_5_VLModel(self.config)
         self.lm_head = nn.Linear(widths.text_width, VOCABULARY, bias=False)
 
@@ -143,38 +173,58 @@ def load(
 ) -> tuple[QwenImagePipeline, None]:
     """Return the pipeline with the toy networks and their own weights; it needs no budget."""
     del options
-    return assemble(progress, style=style_of(model)), None
+    return assemble(progress, style=style_of(model), edits=edits(model)), None
 
 
 def style_of(model: str) -> str | None:
-    """Return the style in which a toy model draws: what follows `tiny-` in its name."""
-    return model.partition("-")[2] or None
+    """Return the style in which a toy model draws: what follows `tiny-` in its name.
+
+    None of the one that edits, which draws in none.
+    """
+    return None if edits(model) else model.partition("-")[2] or None
+
+
+def edits(model: str) -> bool:
+    """Tell whether a toy model is the one that edits."""
+    return find_model(model).references > 0
 
 
 def assemble(
-    progress: LoadProgress, folder: Path = stored.WEIGHTS, *, style: str | None = None
+    progress: LoadProgress,
+    folder: Path = stored.WEIGHTS,
+    *,
+    style: str | None = None,
+    edits: bool = False,
 ) -> QwenImagePipeline:
     """Return the pipeline with the toy networks, on the CPU in float32.
 
     Their weights are those in `folder`, or random ones, the same each time, where it has none;
-    `style` is added to them. Raises `EngineError` (`LOAD_FAILED`) where its file is missing.
+    `style` is added to them. With `edits` the transformer is the one that edits, or where that is
+    not stored the one that draws. Raises `EngineError` (`LOAD_FAILED`) where a style's file is
+    missing.
     """
     # More threads don't help at this size. (At full size they do: they convert idle weights.)
     torch.set_num_threads(min(torch.get_num_threads(), _THREADS))
     progress(mark("building the tiny model"), None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
-    state = stored.read(folder)
+    state = stored.read_editor(folder) if edits else stored.read(folder)
     pairs = {} if style is None else stored.read_style(style)
     widths = TRAINED if state else UNTRAINED
     pipe.text_encoder = TinyTextEncoder(widths)
     pipe.dit = TinyDiT(widths)
     pipe.vae = TinyVAE(widths)
-    parts = {"text_encoder.": pipe.text_encoder, "transformer.": pipe.dit, "vae.": pipe.vae}
+    trained = edits and any(name.startswith(stored.EDITOR) for name in state)
+    transformer = stored.EDITOR if trained else _DRAWING
+    parts = {_ENCODER: pipe.text_encoder, transformer: pipe.dit, "vae.": pipe.vae}
     for offset, (prefix, part) in enumerate(parts.items()):
         if state:
             stored.expand(state, prefix, part)
             stored.add_style(pairs, prefix, part)
+            if prefix == _ENCODER and not any(name.startswith(_VISION) for name in state):
+                _initialise(pipe.text_encoder.model.visual, WEIGHTS_SEED)  # not trained
+            if prefix == _ENCODER and not any(name.startswith(_LANGUAGE_HEAD) for name in state):
+                _initialise(pipe.text_encoder.lm_head, WEIGHTS_SEED)  # likewise
         else:
             _initialise(part, WEIGHTS_SEED + offset)
     return pipe.eval().requires_grad_(requires_grad=False)

@@ -23,6 +23,8 @@ def add_benchmarks(commands: Any) -> None:
     )
     http = benches.add_parser("http", help="what the HTTP API adds to the engine's own time")
     http.add_argument("--requests", type=int, default=100)
+    loaded = "instead: Discord's acknowledgements under 50 streams and 200 requests a second"
+    http.add_argument("--load", type=int, metavar="SECONDS", help=loaded)
     add_engine_arguments(
         benches.add_parser("engine", help="the transformer with random weights, on a GPU")
     )
@@ -56,6 +58,12 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
     parser.add_argument(
         "--lora", metavar="FILE", type=Path, help="the 8-step Lightning file of the row lightning"
+    )
+    parser.add_argument(
+        "--references",
+        default="",
+        help="WIDTHxHEIGHT of pictures for the rows edit, edit-8, edit-int8-fast and "
+        "edit-lightning (its --lora: of 4 steps), with commas",
     )
     parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
@@ -136,6 +144,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         "--switch-seconds", type=float, default=0.0, help="from one model to another"
     )
     parser.add_argument(
+        "--texts", type=float, default=0.0, help="the share of requests that rewrite a prompt alone"
+    )
+    parser.add_argument(
         "--plain", action="store_true", help="the fair order gives way to no loaded model"
     )
     parser.add_argument("--images-a-day", type=int, default=100_000, help="each user's limit")
@@ -165,6 +176,9 @@ def _add_storm(parser: argparse.ArgumentParser) -> None:
 
 def _add_tiny(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=500, help="prompts (default and most 500)")
+    parser.add_argument("--edits", action="store_true", help="held-out instructions instead")
+    parser.add_argument("--language", action="store_true", help="what it writes instead")
+    parser.add_argument("--weights", metavar="DIR", type=Path, help="a run's, for --language")
     parser.add_argument("--quality", default="standard", help="fast, balanced, standard or high")
     parser.add_argument("--steps", type=int, help="instead of the quality's")
     parser.add_argument("--guidance", type=float, help="instead of the quality's")

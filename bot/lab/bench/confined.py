@@ -22,11 +22,11 @@ from typing import Any, Final
 
 from typing_extensions import override
 
-from bot.engine.child.backend import Backend, Drawn, LoadInfo, Reporter
+from bot.engine.child.backend import Backend, Drawn, LoadInfo, Reporter, WrittenText
 from bot.engine.models.build import build as build_model
 from bot.engine.options import EngineOptions, LoadProgress
 from bot.engine.parent.process import EngineProcess
-from bot.engine.protocol import EngineRequest
+from bot.engine.protocol import EngineRequest, WriteRequest
 from bot.errors import BotError
 from bot.lab.bench.picture import PATIENT, draw_job, write_random_files
 
@@ -60,6 +60,10 @@ class _Prying:
         found = {name: _tried(attempt) for name, attempt in _attempts(self._told).items()}
         (request.output_dir / _FOUND).write_text(json.dumps(found), "utf-8")
         yield from self._backend.generate(request, report)
+
+    def write(self, request: WriteRequest, report: Reporter) -> WrittenText:
+        """See `Backend`."""
+        return self._backend.write(request, report)
 
 
 def build(model: str, options: EngineOptions) -> Backend:

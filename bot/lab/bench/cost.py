@@ -35,6 +35,7 @@ from bot.engine.protocol import (
     Finished,
     Picture,
     Preview,
+    Request,
     Step,
 )
 from bot.lab.bench.order import order_costs
@@ -61,8 +62,9 @@ class ReadyEngine:
     async def load(self) -> None:
         """Do nothing: there is no model."""
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncIterator[Event]:
         """Wait, then link the ready picture under each picture's name."""
+        assert isinstance(request, EngineRequest)
         self.state = EngineState.BUSY
         try:
             for step in range(1, request.steps + 1):

@@ -15,11 +15,26 @@ from typing import Any, Final
 
 from bot.sandbox import gateway
 from bot.sandbox.model import Message, Progress
-from bot.sandbox.people import Invocation, NoResponse
+from bot.sandbox.people import Invocation, NoResponse, Person
 from bot.sandbox.server import Sandbox
 
 _USERS: Final = ("alice", "bob", "chen", "mallory")
-_BUTTONS: Final = ("reroll", "details", "edit", "vary")
+# What is used under finished pictures: on which of them, the beginning of its id, and what is
+# chosen where it is a menu. `made` was varied from another; labels are in their user's language.
+_CONTROLS: Final[dict[str, tuple[str, str, str | None]]] = {
+    "reroll": ("made", "reroll:", None),
+    "vary": ("made", "vary:", None),
+    "edit": ("made", "instruct:", None),
+    "remix": ("made", "edit:", None),
+    "upscale": ("made", "upscale:", None),
+    "details": ("made", "details:", None),
+    "zoom out": ("made", "more:", "zoom15"),
+    "pan": ("made", "more:", "panright"),
+    "undo": ("made", "more:", "undo"),
+    "U of a grid": ("grid", "upscale:", None),
+    "V of a grid": ("grid", "vary:", None),
+    "take out of a grid": ("grid", "pick:", None),
+}
 # Pauses are exponential, so that presses overlap as independent people's do.
 _MEAN_PAUSE_S: Final = 0.25
 _PATIENCE_S: Final = 3600.0
@@ -46,39 +61,50 @@ async def _press_on(sandbox: Sandbox, name: str, count: int, times: list[float])
 
 
 async def _press_buttons(sandbox: Sandbox, count: int) -> dict[str, Any]:
-    """Press the buttons under finished pictures, and wait for what people see.
+    """Use the controls under finished pictures by turns, and wait for what people see.
 
-    What is seen is a first response: a message, a form, or the picture's details.
+    What is seen is a first response: a message, a form, the picture's details, or of what takes a
+    picture from the disk (undo, take out) that the bot is at it.
     """
-    pictures: list[Message] = []
-    for name in _USERS:
-        asked = await sandbox.user(name).slash("general", "imagine", prompt=f"for {name}")
-        pictures.append(await asked.until(_has_ended, timeout=_PATIENCE_S))
-    times: list[float] = []
-    lost = 0
+    alice = sandbox.user("alice")
+    asked = await alice.slash("general", "imagine", prompt="a house", aspect="1:1")
+    first = await asked.until(_has_ended, timeout=_PATIENCE_S)
+    varied = await alice.press(first, _control(first, "vary:"))
+    asked = await alice.slash("general", "imagine", prompt="boats", aspect="1:1", count=4)
+    pictures = {
+        "made": await varied.until(_has_ended, timeout=_PATIENCE_S),
+        "grid": await asked.until(_has_ended, timeout=_PATIENCE_S),
+    }
+    by: dict[str, list[float]] = {name: [] for name in _CONTROLS}
 
-    async def press(name: str, number: int) -> int:
-        user, missed = sandbox.user(name), 0
-        for turn in range(number):
+    async def press(user: Person, first: int) -> int:
+        missed = 0
+        for turn in range(first, count, len(_USERS)):
             await asyncio.sleep(random.expovariate(1 / _MEAN_PAUSE_S))
-            picture = pictures[turn % len(pictures)]
+            name, (where, begin, value) = list(_CONTROLS.items())[turn % len(_CONTROLS)]
+            shown = pictures[where]
+            custom_id = _control(shown, begin)
             try:
-                pressed = await user.press(picture, _control(picture, turn))
-                await pressed.response()
-                times.append(pressed.interaction.response_seconds)
+                if value is None:
+                    used = await user.press(shown, custom_id)
+                else:
+                    used = await user.select(shown, custom_id, value)
+                await used.response()
+                by[name].append(used.interaction.response_seconds)
             except NoResponse:
                 missed += 1
         return missed
 
-    lost = sum(await asyncio.gather(*(press(name, count // len(_USERS)) for name in _USERS)))
-    return {"seconds": times, "lost": lost}
+    lost = await asyncio.gather(
+        *(press(sandbox.user(name), first) for first, name in enumerate(_USERS))
+    )
+    return {"seconds": [one for times in by.values() for one in times], "by": by, "lost": sum(lost)}
 
 
-def _control(picture: Message, turn: int) -> str:
-    """Return the id of one of the buttons, whose labels are in their user's language."""
-    action = _BUTTONS[turn % len(_BUTTONS)]
+def _control(picture: Message, begin: str) -> str:
+    """Return the id of the first control that begins so."""
     ids = (str(control.get("custom_id")) for control in picture.controls)
-    return next(custom_id for custom_id in ids if custom_id.startswith(f"{action}:"))
+    return next(custom_id for custom_id in ids if custom_id.startswith(begin))
 
 
 async def _report_logins(sandbox: Sandbox) -> None:

@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from PIL import Image
+
 from bot.catalogue.lightning import GUIDANCE, SERIES, SHIFT
 from bot.catalogue.models import find_model
 from bot.engine.files.find import MARKER
@@ -50,6 +52,7 @@ from bot.lab.step.random_files import write_lora
 write_lora(Path(sys.argv[1]), torch.device(sys.argv[2]))
 """
 _SECOND_STEP: Final = 2
+_NOISE: Final = 80
 PATIENT: Final = SilenceLimits(load=1800, encode=1800, denoise=1800, decode=1800)
 
 
@@ -66,6 +69,8 @@ class Row:
     """Before which jobs another program leaves so many GiB free, or (None) goes."""
     during: dict[int, float] = field(default_factory=dict[int, float])
     """During which jobs another program comes, and how many GiB it leaves free."""
+    edits: bool = False
+    """Whether its pictures are drawn after those of `--references`."""
 
 
 def rows(steps: int) -> dict[str, Row]:
@@ -104,6 +109,11 @@ def rows(steps: int) -> dict[str, Row]:
         # The first picture compiles the blocks with the LoRA.
         Row("lightning", at(14), ((8, 1),) * 3, (True,) * 3),
         Row("switching", at(14), ((20, 1), (8, 1)) * 3, (False, True) * 3),
+        # The second edit has the prompt and the pictures of the first: they are looked at once.
+        Row("edit", at(14), twice, edits=True),
+        Row("edit-8", at(8), twice, edits=True),
+        Row("edit-int8-fast", at(14, precision="int8-fast"), twice, edits=True),
+        Row("edit-lightning", at(14), ((4, 1),) * 3, (True,) * 3, edits=True),
         # DiffSynth's own offloading takes a quarter of a minute a step: two are enough.
         Row("stock", at(14, offload="stock"), ((2, 1),)),
     ]
@@ -114,6 +124,10 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print; return how many rows failed."""
     write_random_files(options)
     known = rows(options.steps)
+    if not options.references:
+        known = {name: row for name, row in known.items() if not row.edits}
+    elif not find_model(options.model).references:
+        raise BotError(f"{options.model} edits no pictures; leave out --references.")
     if options.lora is None:
         known = {name: row for name, row in known.items() if not any(row.lightning)}
     elif options.random:
@@ -182,7 +196,7 @@ def switches(options: argparse.Namespace) -> dict[str, Any]:
     settings = EngineOptions(options.folder, vram_gb=14, models=models)
     with tempfile.TemporaryDirectory() as folder:
         request = _request(Path(folder), "switch", options.steps, 1, options)
-        return asyncio.run(measure(models, settings, request, options.device))
+        return asyncio.run(measure(models, settings, request, options.device, _say))
 
 
 async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
@@ -197,6 +211,8 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
         async with Ballast() as ballast:
             for number, (steps, pictures) in enumerate(row.jobs):
                 request = _request(Path(folder), f"job{number}", steps, pictures, options)
+                if row.edits:
+                    request = replace(request, references=_references(Path(folder), options))
                 if number < len(row.lightning) and row.lightning[number]:
                     loras = ((options.lora.stem, 1.0),)
                     series = SERIES.get(options.model)
@@ -224,6 +240,16 @@ def _request(
         name, _PROMPT, "", width, height, steps, guidance, tuple(range(pictures)), folder,
         tuple({"parameters": name} for _ in range(pictures)),
     )  # fmt: skip
+
+
+def _references(folder: Path, options: argparse.Namespace) -> tuple[Path, ...]:
+    """Return pictures of noise in the sizes of `--references`, in files."""
+    files: list[Path] = []
+    for number, size in enumerate(options.references.split(",")):
+        width, height = (int(part) for part in size.split("x"))
+        files.append(folder / f"reference-{number}.png")
+        Image.effect_noise((width, height), _NOISE).convert("RGB").save(files[-1])
+    return tuple(files)
 
 
 async def _job(

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 
 from bot.catalogue.models import find_model
 from bot.domain.request import ImageRequest
+from bot.domain.writing import Writing
 
 K = TypeVar("K")
 
@@ -149,6 +150,13 @@ def model_of(request: ImageRequest, shares: Sequence[float]) -> str:
     """
     of = random.Random(f"model {request.seed}")  # noqa: S311 - nothing secret
     return of.choices(MODELS[: len(shares)], shares)[0]
+
+
+def text_of(request: ImageRequest, share: float) -> ImageRequest:
+    """Return a request, or for a `share` of all, by their seeds, one to rewrite its prompt."""
+    of = random.Random(f"text {request.seed}")  # noqa: S311 - nothing secret
+    wanted = share > 0 and of.random() < share
+    return request.with_changes(writes=Writing.ENHANCE.value) if wanted else request
 
 
 def _drawn(of: random.Random, table: tuple[tuple[K, float], ...]) -> K:

@@ -69,7 +69,8 @@ async def _time_to_ready(crowd: Process, api_url: str, data: Path) -> float:
 async def bench_response(count: int, *, buttons: bool = False) -> dict[str, Any]:
     """Run the benchmark; return its figures (seconds, milliseconds of CPU, commits).
 
-    With `buttons` the users press Reroll, Details, Edit and Vary under finished pictures.
+    With `buttons` the users use every control under finished pictures by turns; each has its
+    figures, too.
     """
     set_up_logging("ERROR")
     command = [sys.executable, "-m", "bot.lab.bench.crowd", str(count)]
@@ -94,6 +95,7 @@ async def _pressed(crowd: Process, api_url: str, data: Path, count: int) -> dict
         discord_api_url=api_url,
         data_dir=data / "bot",
         image_model_name="tiny",
+        image_models="tiny-edit",
         limit_open_jobs=count,
         limit_images_per_day=count * 4,
         limit_queue_size=count * 4,
@@ -116,7 +118,8 @@ async def _pressed(crowd: Process, api_url: str, data: Path, count: int) -> dict
         app.stop()
         await run
     seconds: list[float] = result["seconds"]
-    return {
+    by: dict[str, list[float]] = result.get("by", {})
+    figures: dict[str, Any] = {
         "interactions": len(seconds),
         "unanswered": result["lost"],
         "response_p50_ms": round(1000 * statistics.median(seconds), 1),
@@ -126,4 +129,19 @@ async def _pressed(crowd: Process, api_url: str, data: Path, count: int) -> dict
         "commits_per_job": round(commits / len(seconds), 2),
         "wall_s": round(wall, 1),
         "pictures_drawn_meanwhile": drawn,
+        "load": [round(load, 1) for load in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+    }
+    return figures | ({"by_control": _by_control(by)} if by else {})
+
+
+def _by_control(by: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Return each control's presses, and the milliseconds of their responses."""
+    return {
+        name: {
+            "presses": len(seconds),
+            "p50_ms": round(1000 * statistics.median(seconds), 1),
+            "p99_ms": round(1000 * percentile(seconds, 0.99), 1),
+        }
+        for name, seconds in by.items()
+        if seconds
     }

@@ -30,11 +30,16 @@ from bot.fleet.fleet import Fleet
 from bot.jobs.commits import Commits
 from bot.jobs.queue import JobQueue
 from bot.jobs.turns import PLAIN
-from bot.lab.bench.population import MODEL, Person, Population, model_of
+from bot.lab.bench.population import MODEL, Person, Population, model_of, text_of
 from bot.lab.bench.response import percentile
 from bot.lab.bench.tally import Entry, Tally
 from bot.lab.bench.virtual import HeldDatabase, VirtualLoop
-from bot.lab.bench.virtual_engine import NoStore, VirtualEngine, drawing_seconds
+from bot.lab.bench.virtual_engine import (
+    NoStore,
+    VirtualEngine,
+    drawing_seconds,
+    writing_seconds,
+)
 from bot.logs import set_up_logging
 from bot.rules.limits import Limits
 
@@ -66,6 +71,8 @@ class Plan:
     heavy: int | None = None
     models: tuple[float, ...] = (1.0,)
     switch_seconds: float = 0.0
+    texts: float = 0.0
+    """The share of requests by which a prompt is rewritten, and nothing drawn."""
     plain: bool = False
 
 
@@ -85,8 +92,12 @@ class _Commits(Commits):
         timings: Mapping[str, float],
         peak_gpu_bytes: int | None,
         model: str,
+        *,
+        text: str | None = None,
     ) -> bool:
-        recorded = await super().record_generated(job, images, timings, peak_gpu_bytes, model)
+        recorded = await super().record_generated(
+            job, images, timings, peak_gpu_bytes, model, text=text
+        )
         if recorded:
             self._tally.ended(job.id)
             self.ends[job.id].set()
@@ -113,7 +124,7 @@ class _Day:
     async def run(self) -> None:
         """Let everyone ask for a day, then wait until all is drawn."""
         mean_s = self.population.mean_seconds(
-            lambda request: seconds_of(request, self._plan.slower)
+            lambda one: seconds_of(text_of(one, self._plan.texts), self._plan.slower)
         )
         jobs = self._plan.load * self._plan.engines * self._day_s / mean_s
         tasks = [
@@ -163,8 +174,9 @@ class _Day:
         )
         job_id = self._queue.new_job_id()
         model = model_of(request, self._plan.models)
+        request = text_of(request, self._plan.texts)
         now = self._loop.time()
-        entry = Entry(user, server or 0, heavy, request.count, now, model=model)
+        entry = Entry(user, server or 0, heavy, request.pictures, now, model=model)
         self._ends[job_id] = asyncio.Event()
         self._tally.asked(job_id, entry)
         began = time.perf_counter()
@@ -181,6 +193,8 @@ class _Day:
 
 def seconds_of(request: ImageRequest, slower: float) -> float:
     """Return the seconds that an engine takes for a request, without their spread."""
+    if request.writes:
+        return sum(writing_seconds(request.tokens).values()) * slower
     stages = drawing_seconds(request.width, request.height, request.steps, request.count)
     return sum(stages.values()) * slower
 

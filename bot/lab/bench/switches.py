@@ -35,9 +35,15 @@ print(json.dumps({"read_s": read, "copy_s": copied(Path(sys.argv[1]).stat().st_s
 
 
 async def measure(
-    models: tuple[str, str], options: EngineOptions, request: EngineRequest, device: str
+    models: tuple[str, str],
+    options: EngineOptions,
+    request: EngineRequest,
+    device: str,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Draw `request` by turns with two models; return each switch, and each model's bare work.
+
+    `say` is told each switch as it comes.
 
     `read_s` is what reading the transformer's cache and copying it to the device takes, `copy_s`
     the copying alone, from main memory that is not pinned; both in seconds.
@@ -53,6 +59,7 @@ async def measure(
                 found = await _drawn(engine, replace(request, model=model))
                 if turn >= 1:
                     figures["switches"].append({"to": model, "keeps": keep != 0, **found})
+                    say(f"    switch {json.dumps(figures['switches'][-1])}")
         finally:
             await engine.close()
     figures["bare"] = {model: _bare(options, model, device) for model in models}

@@ -15,7 +15,18 @@ from typing import Final
 from typing_extensions import override
 
 from bot.domain.job import ImageRecord
-from bot.engine.protocol import EngineRequest, EngineState, Event, Finished, Picture, Step
+from bot.domain.writing import EXPECTED_TOKENS, Writing
+from bot.engine.protocol import (
+    Ending,
+    EngineState,
+    Event,
+    Finished,
+    Picture,
+    Request,
+    Step,
+    WriteRequest,
+    Written,
+)
 from storage.images import ImageStore
 
 # Seconds a step and picture at 512x512, 1344x768 and 2048x2048 (`fp8`, 14 GiB, compiled).
@@ -23,6 +34,9 @@ _MEASURED: Final = ((0.262, 0.12), (1.032, 0.2705), (4.194, 1.54))
 _ENCODE_S: Final = 0.39
 _DECODE_S: Final = 0.15
 _SAVE_S: Final = 0.23
+_ROOM_S: Final = 1.5
+_TOKENS_A_SECOND: Final = 60.0
+_BACK_S: Final = 1.0
 _SPREAD: Final = 0.03
 """No two jobs take exactly as long, so that no two ends fall on one instant."""
 
@@ -47,6 +61,14 @@ def drawing_seconds(width: int, height: int, steps: int, count: int) -> dict[str
         "decode": _DECODE_S * count,
         "save": _SAVE_S * count,
     }
+
+
+def writing_seconds(tokens: float) -> dict[str, float]:
+    """Return the seconds by stage of a text on an H100: the bounds that the engine was made for.
+
+    They are not measured at full size (docs/performance.md).
+    """
+    return {"room": _ROOM_S, "write": tokens / _TOKENS_A_SECOND, "back": _BACK_S}
 
 
 class VirtualEngine:
@@ -77,13 +99,23 @@ class VirtualEngine:
     async def load(self) -> None:
         """Do nothing: a model is always loaded."""
 
-    async def generate(self, request: EngineRequest) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncIterator[Event]:
         """Take the time, and tell of pictures that nobody drew."""
         self.state = EngineState.BUSY
         try:
             before, self._model = self._model, self._model_of(request.job_id)
             switch_s = self._switch_s if self._model != before else 0.0
             self._started(request.job_id, switch_s)
+            if isinstance(request, WriteRequest):
+                stages = writing_seconds(EXPECTED_TOKENS[Writing.ENHANCE])
+                timings = {name: seconds * self._slower for name, seconds in stages.items()}
+                if switch_s:
+                    timings["switch"] = switch_s
+                timings["total"] = sum(timings.values())
+                await asyncio.sleep(timings["total"])
+                yield Written(f"{request.prompt.partition(': ')[2]}, in soft light", 20)
+                yield Finished(timings, ending=Ending.STOPPED)
+                return
             seeds = request.seeds
             of = random.Random(seeds[0])  # noqa: S311 - nothing secret
             factor = self._slower * of.uniform(1 - _SPREAD, 1 + _SPREAD)

@@ -134,6 +134,7 @@ def _write_tokenizer(folder: Path) -> None:
     """A byte-level vocabulary: more tokens a prompt than the real one, the same code."""
     folder.mkdir(exist_ok=True)
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    special += ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
     words = [*sorted(ByteLevel.alphabet()), *special]
     vocabulary = {word: index for index, word in enumerate(words)}
     configuration = {

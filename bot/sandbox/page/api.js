@@ -47,8 +47,8 @@ export const api = {
   command: (user, channel, body, files) => post(`${place(user, channel)}/commands`, body, files),
   autocomplete: (user, channel, body) => post(`${place(user, channel)}/autocomplete`, body),
   press: (user, message, body) => post(`/user/${user}/messages/${message}/components`, body),
-  submit: (user, interaction, components) =>
-    post(`/user/${user}/modals/${interaction}`, { components }),
+  submit: (user, interaction, components, files) =>
+    post(`/user/${user}/modals/${interaction}`, { components }, files),
 };
 
 const FIRST_WAIT = 400;

@@ -2,6 +2,7 @@
 
 import { actionMenus } from "./actions.js";
 import { Refused, api, follow } from "./api.js";
+import { showsPicture, textOf } from "./components.js";
 import { Composer } from "./composer.js";
 import { avatar, h, icon } from "./dom.js";
 import { Interactions } from "./interactions.js";
@@ -141,10 +142,10 @@ function onMessage(message, isNew) {
   const before = thread.find(message.id)?.message;
   const added = thread.put(message);
   if (message.author.id === state.bot.id) setTyping(null);
-  const hasPicture = (m) => Boolean(m?.attachments?.length || m?.embeds?.some((embed) => embed.image));
+  const hasPicture = (m) => Boolean(m && (m.attachments?.length || m.embeds?.some((embed) => embed.image) || showsPicture(m)));
   if (added && message.author.id !== userId) {
     const [embed] = message.embeds ?? [];
-    const words = message.content || embed?.title || embed?.description || "";
+    const words = textOf(message) || embed?.title || embed?.description || "";
     const text = message.thinking ? "is thinking" : plainText(words, context).slice(0, 200);
     say(`${nameOf(message.author, context)}: ${text || (hasPicture(message) ? "a picture" : "a message")}`);
   } else if (before && hasPicture(message) && !hasPicture(before)) {

@@ -97,22 +97,42 @@ export function select(item, chosen) {
 
 const FILE_NAME = /[^/?#]*(?=[?#]|$)/;
 
+// One picture is shown whole; several fill a mosaic, as Discord lays them out.
+const gallery = (item) =>
+  h("div.gallery", { dataset: { count: item.items.length } }, item.items.map((entry) =>
+    picture(entry.media.url, { ...entry.media, alt: entry.description ?? "", hidden: entry.spoiler })));
+
 // Parts of a layout message (components version 2) by type.
 const LAYOUT = {
   9: (item, draw) =>
     h("div.section", null, h("div.section-text", null, item.components.map(draw)), draw(item.accessory)),
   10: (item, draw, context) => h("div.md", null, markdown(item.content, context)),
-  11: (item) => h("div.embed-thumbnail", null, picture(item.media.url, { ...item.media, alt: item.description, hidden: item.spoiler })),
-  12: (item) =>
-    h("div.attachments", null, item.items.map((entry) => picture(entry.media.url, { ...entry.media, alt: entry.description, hidden: entry.spoiler }))),
+  11: (item) => h("div.embed-thumbnail", null, picture(item.media.url, { ...item.media, alt: item.description ?? "", hidden: item.spoiler })),
+  12: gallery,
   13: (item) => fileCard({ url: item.file.url, filename: FILE_NAME.exec(item.file.url)[0], size: item.size }),
   14: (item) => h(item.divider === false ? "div.gap" : "hr"),
   17: (item, draw) => {
     const { accent_color: color } = item;
-    const bar = typeof color === "number" ? { "--bar": `#${color.toString(16).padStart(6, "0")}` } : {};
-    return h("div.container", { style: bar }, item.components.map(draw));
+    if (typeof color !== "number") return h("div.container", null, item.components.map(draw));
+    const bar = { "--bar": `#${color.toString(16).padStart(6, "0")}` };
+    return h("div.container.accented", { style: bar }, item.components.map(draw));
   },
 };
+
+const within = (items) => (items ?? []).flatMap((item) => [item, ...within(item.components), ...within(item.accessory && [item.accessory])]);
+
+/** Return what a message says: its content, or the texts of its components. */
+export function textOf(message) {
+  const texts = within(message.components).filter((item) => item.type === 10).map((item) => item.content);
+  return [message.content, ...texts].filter(Boolean).join("\n");
+}
+
+/** Say whether a message's components show a picture. */
+export const showsPicture = (message) => within(message.components).some((item) => item.type === 11 || item.type === 12);
+
+/** Return components without what can be pressed, as they stand in a forwarded message. */
+export const withoutControls = (items) =>
+  (items ?? []).filter((item) => item.type !== 1).map((item) => (item.components ? { ...item, components: withoutControls(item.components) } : item));
 
 /** Draw a message's components; `press(item, values, node)` is told of each use. */
 export function components(items, press, context) {

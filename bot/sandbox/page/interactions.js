@@ -72,8 +72,8 @@ export class Interactions {
     this.when(event.interaction_id, () => {
       this.answered(event.interaction_id);
       const { user } = this.host.here();
-      openForm(event, this.host.bot(), async (values) => {
-        const { interaction_id: id } = await api.submit(user, event.interaction_id, values);
+      openForm(event, this.host.bot(), async (values, files) => {
+        const { interaction_id: id } = await api.submit(user, event.interaction_id, values, files);
         this.presses.set(id, null);
         this.replay(id);
       });

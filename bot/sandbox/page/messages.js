@@ -1,7 +1,7 @@
 // One message of the list: drawn once, then only the parts that changed are drawn again.
 
 import { avatar, h, icon } from "./dom.js";
-import { components } from "./components.js";
+import { components, showsPicture, textOf, withoutControls } from "./components.js";
 import { attachments, embeds, loose } from "./embeds.js";
 import { markdown, plainText } from "./markdown.js";
 import { clock, full, when } from "./time.js";
@@ -51,7 +51,7 @@ function lead(message, context) {
   if (id === null) return null;
   const origin = message.referenced_message ?? context.message(id);
   if (origin) {
-    const snippet = plainText(origin.content ?? "", context) || (origin.attachments?.length || origin.embeds?.length ? "picture or embed" : "message");
+    const snippet = plainText(textOf(origin), context) || (origin.attachments?.length || origin.embeds?.length || showsPicture(origin) ? "picture or embed" : "message");
     return h(
       "button.lead",
       { type: "button", onclick: () => context.jump(origin.id), "aria-label": "Go to the message this answers" },
@@ -86,6 +86,7 @@ const SECTIONS = {
             message.content ? h("div.text.md", null, markdown(message.content, context)) : null,
             loose(message).length ? attachments(loose(message)) : null,
             message.embeds?.length ? embeds(message, context) : null,
+            message.components?.length ? components(withoutControls(message.components), () => {}, context) : null,
           ]))
         : null,
   },

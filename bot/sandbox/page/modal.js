@@ -37,12 +37,35 @@ function textField(item, label, description, values) {
   );
 }
 
+function fileField(item, label, description, values) {
+  values[item.custom_id] = [];
+  const id = `field-${crypto.randomUUID()}`;
+  const picker = h("input", {
+    id,
+    type: "file",
+    name: item.custom_id,
+    required: item.required !== false,
+    multiple: (item.max_values ?? 1) > 1,
+    onchange: () => { values[item.custom_id] = [...picker.files]; },
+  });
+  return h("div.field", null, h("label", { for: id }, label), description && h("p.field-about", null, description), picker);
+}
+
+/** Return the values with each file as its place in the list of all, and that list. */
+function withFiles(values) {
+  const files = [];
+  const place = (value) => (value instanceof File ? files.push(value) - 1 : value);
+  const sent = Object.entries(values).map(([name, value]) => [name, Array.isArray(value) ? value.map(place) : value]);
+  return [Object.fromEntries(sent), files];
+}
+
 function field(item, values) {
   if (item.type === 1) return item.components.map((child) => field(child, values));
   if (item.type === 4) return textField(item, item.label ?? "", null, values);
   if (item.type === 18) {
     const inner = item.component;
     if (inner.type === 4) return textField(inner, item.label, item.description, values);
+    if (inner.type === 19) return fileField(inner, item.label, item.description, values);
     if (inner.type === 3) {
       values[inner.custom_id] = inner.options.filter((o) => o.default).map((o) => o.value);
       return h(
@@ -58,7 +81,7 @@ function field(item, values) {
   return h("p.unsupported", null, `A field of type ${item.type} is not shown here.`);
 }
 
-/** Open a form; `submit(values)` is awaited, and a sentence that it throws is shown. */
+/** Open a form; `submit(values, files)` is awaited, and a sentence that it throws is shown. */
 export function openForm({ title, components }, bot, submit) {
   const values = {};
   const problem = h("p.problem", { role: "alert", hidden: true });
@@ -74,7 +97,7 @@ export function openForm({ title, components }, bot, submit) {
           event.preventDefault();
           go.disabled = true;
           try {
-            await submit(values);
+            await submit(...withFiles(values));
             dialog.close();
           } catch (error) {
             problem.textContent = error.message;

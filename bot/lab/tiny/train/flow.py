@@ -7,7 +7,7 @@ real arithmetic and with a mask for padding, so that a batch compiles into few k
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import torch
@@ -15,7 +15,7 @@ from diffsynth.diffusion import FlowMatchScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from bot.engine.tiny.model import HEAD
+from bot.engine.tiny.model import HEAD, mrope_sections
 from bot.engine.tiny.tokenizer import PAD_ID, PREFIX, PREFIX_IDS, SUFFIX, ByteTokenizer
 from bot.lab.tiny.train.networks import Painter
 
@@ -90,21 +90,48 @@ def predict(
     `layers` are `text_layer` and `joint_block`, compiled or (None) as they are.
     """
     text_run, block_run = (text_layer, joint_block) if layers is None else layers
-    text = _text_states(painter.text_encoder.model.language_model, ids, text_run)
-    dit: Any = painter.transformer
-    height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
-    grid = latents.unflatten(2, (height, 2)).unflatten(4, (width, 2))
-    image = dit.img_in(grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
-    text = dit.txt_in(dit.txt_norm(text[:, PREFIX_IDS:]))
+    model = painter.text_encoder.model.language_model
+    text = text_states(model, model.embed_tokens(ids), text_run)[:, PREFIX_IDS:]
+    return velocity(painter.transformer, latents, (), sigma, text, counts, block_run)
+
+
+def velocity(
+    dit: Any,
+    latents: Tensor,
+    references: Sequence[Tensor],
+    sigma: Tensor,
+    text: Tensor,
+    counts: Tensor,
+    run: Layer,
+) -> Tensor:
+    """Return the velocity [pictures, 16, height, width] that a transformer predicts.
+
+    Behind the tokens of `latents` stand those of `references`, each like `latents` but of any size,
+    at noise level 0: as the pipeline does with `zero_cond_t`. `text` [pictures, tokens, width] are
+    the encoder's states, `counts` [pictures, tokens] which of them count; `run` is `joint_block`.
+    """
+    pictures = [latents, *references]
+    image = dit.img_in(torch.cat([_patches(one) for one in pictures], 1))
+    text = dit.txt_in(dit.txt_norm(text))
     embedding = dit.time_text_embed(sigma, image.dtype)
-    ropes = dit.pos_embed([(1, height, width)], [text.shape[1]], device=latents.device)
+    still = dit.time_text_embed(sigma[:1] * 0, image.dtype) if references else None
+    shapes = [(1, one.shape[-2] // 2, one.shape[-1] // 2) for one in pictures]
+    ropes = dit.pos_embed(shapes, [text.shape[1]], device=latents.device)
     cosine, sine = (torch.cat([part(rope) for rope in reversed(ropes)]) for part in (_real, _imag))
     mask = functional.pad(counts, (0, image.shape[1]), value=True)[:, None, None, :]
+    _, height, width = shapes[0]
+    tokens = height * width
     for block in dit.transformer_blocks:
-        image, text = block_run(block, image, text, embedding, cosine, sine, mask)
-    patches = dit.proj_out(dit.norm_out(image, embedding))
+        image, text = run(block, image, text, embedding, cosine, sine, mask, still, tokens)
+    patches = dit.proj_out(dit.norm_out(image[:, :tokens], embedding))
     grid = patches.unflatten(1, (height, width)).unflatten(-1, (-1, 2, 2))
     return grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+
+
+def _patches(latents: Tensor) -> Tensor:
+    height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
+    grid = latents.unflatten(2, (height, 2)).unflatten(4, (width, 2))
+    return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
 def _real(rope: Tensor) -> Tensor:
@@ -117,11 +144,19 @@ def _imag(rope: Tensor) -> Tensor:
 
 def joint_block(
     block: Any, image: Tensor, text: Tensor, embedding: Tensor, cosine: Tensor, sine: Tensor,
-    mask: Tensor,
+    mask: Tensor, still: Tensor | None = None, tokens: int = 0,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Do what `QwenImageTransformerBlock` does; text stands before the image in ropes and mask."""
+    """Do what `QwenImageTransformerBlock` does; text stands before the image in ropes and mask.
+
+    Image rows behind the first `tokens` are modulated by `still` [1, width], where it is given.
+    """
     attn = block.attn
-    shift_i, scale_i, gate_i, *mlp_i = block.img_mod(embedding)[:, None].chunk(6, -1)
+    rows = block.img_mod(embedding)[:, None]
+    if still is not None:
+        count, others = len(image), image.shape[1] - tokens
+        parts = rows.expand(-1, tokens, -1), block.img_mod(still)[:, None].expand(count, others, -1)
+        rows = torch.cat(parts, 1)
+    shift_i, scale_i, gate_i, *mlp_i = rows.chunk(6, -1)
     shift_t, scale_t, gate_t, *mlp_t = block.txt_mod(embedding)[:, None].chunk(6, -1)
     x_i, x_t = _norm(image, scale_i, shift_i), _norm(text, scale_t, shift_t)
     query = _joined(attn.add_q_proj(x_t), attn.to_q(x_i), attn.norm_added_q, attn.norm_q)
@@ -160,10 +195,19 @@ def _mlp(mlp: Any, x: Tensor) -> Tensor:
     return mlp.net[2](hidden * torch.sigmoid(_QUICK_GELU * hidden))
 
 
-def _text_states(model: Any, ids: Tensor, run: Layer) -> Tensor:
-    state = model.embed_tokens(ids)
-    powers = torch.arange(0, HEAD, 2, device=ids.device, dtype=torch.float32) / HEAD
-    angles = torch.arange(ids.shape[1], device=ids.device)[:, None] * 10000.0**-powers
+def text_states(model: Any, state: Tensor, run: Layer, places: Tensor | None = None) -> Tensor:
+    """Return the language model's last states [prompts, tokens, width], its norm applied.
+
+    `state` are its inputs, words' embeddings or a picture's rows. `places` [3, tokens] or [prompts,
+    3, tokens] are positions in time, height and width; text has one number on all three, by default
+    its place.
+    """
+    count, device = state.shape[1], state.device
+    if places is None:
+        places = torch.arange(count, device=device).expand(3, -1)
+    powers = torch.arange(0, HEAD, 2, device=device, dtype=torch.float32) / HEAD
+    axes = torch.repeat_interleave(torch.tensor(mrope_sections(HEAD // 2)))
+    angles = places[..., axes.to(device), :].mT * 10000.0**-powers
     cosine, sine = angles.cos(), angles.sin()
     for layer in model.layers:
         state = run(layer, state, cosine, sine)
@@ -178,7 +222,7 @@ def text_layer(layer: Any, state: Tensor, cosine: Tensor, sine: Tensor) -> Tenso
         linear(x).unflatten(-1, (-1, HEAD)) for linear in (attn.q_proj, attn.k_proj, attn.v_proj)
     )
     groups = query.shape[2] // key.shape[2]
-    query, key = _turned_halves(query, cosine, sine), _turned_halves(key, cosine, sine)
+    query, key = turned_halves(query, cosine, sine), turned_halves(key, cosine, sine)
     key, value = (x.to(value.dtype).repeat_interleave(groups, 2) for x in (key, value))
     out = functional.scaled_dot_product_attention(
         query.to(value.dtype).transpose(1, 2),
@@ -192,9 +236,10 @@ def text_layer(layer: Any, state: Tensor, cosine: Tensor, sine: Tensor) -> Tenso
     return state + mlp.down_proj(functional.silu(mlp.gate_proj(x)) * mlp.up_proj(x))
 
 
-def _turned_halves(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def turned_halves(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Turn the first half of each head against the second: Qwen2.5-VL's rotary positions."""
     one, other = x.float().chunk(2, -1)
-    cosine, sine = cosine[:, None], sine[:, None]
+    cosine, sine = cosine[..., None, :], sine[..., None, :]
     return torch.cat((one * cosine - other * sine, other * cosine + one * sine), -1)
 
 

@@ -8,6 +8,7 @@ used (vision tower, language head, time convolutions) is left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -119,6 +120,28 @@ _UNMOVED: Final = (*UNUSED, f"{_LAST}attn.add_q_proj")
 """And what the last block's text asks the picture: nobody reads the answer."""
 
 
+def trained_transformer() -> TinyDiT:
+    """Return a transformer to be trained, each of its blocks the identity at first."""
+    transformer = TinyDiT(TRAINED)
+    blocks: Any = transformer.transformer_blocks
+    for block in blocks:
+        # An up of zeros: each block is the identity at first (adaLN-Zero, arXiv 2212.09748).
+        for stream in (block.img_mod, block.txt_mod):
+            linear = stream[1]
+            stream[1] = ThinLinear(linear.in_features, linear.out_features, MODULATION_RANK)
+    for name, parameter in transformer.named_parameters():
+        if f"transformer.{name}".startswith(UNUSED):
+            nn.init.zeros_(parameter)
+    for layer in (transformer.norm_out.linear, transformer.proj_out):
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return transformer
+
+
+_LAYERS: Final = "language_model.layers."
+_ADDING: Final = ("o_proj.weight", "down_proj.weight")
+
+
 class Painter(nn.Module):
     """The text encoder's language model and the transformer, trained together."""
 
@@ -127,26 +150,34 @@ class Painter(nn.Module):
         encoder = TinyTextEncoder(TRAINED)
         del encoder.lm_head, encoder.model.visual
         self.text_encoder = encoder
-        self.transformer = TinyDiT(TRAINED)
-        blocks: Any = self.transformer.transformer_blocks
-        for block in blocks:
-            # An up of zeros: each block is the identity at first (adaLN-Zero, arXiv 2212.09748).
-            for stream in (block.img_mod, block.txt_mod):
-                linear = stream[1]
-                stream[1] = ThinLinear(linear.in_features, linear.out_features, MODULATION_RANK)
-        for name, parameter in self.named_parameters():
-            if name.startswith(UNUSED):
-                nn.init.zeros_(parameter)
-        nn.init.zeros_(self.transformer.norm_out.linear.weight)
-        nn.init.zeros_(self.transformer.norm_out.linear.bias)
-        nn.init.zeros_(self.transformer.proj_out.weight)
-        nn.init.zeros_(self.transformer.proj_out.bias)
+        self.transformer = trained_transformer()
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Return the parameters that training changes; the others are zeros and not stored."""
         return {
             name: value for name, value in self.named_parameters() if not name.startswith(UNUSED)
         }
+
+
+@torch.no_grad()
+def take_stored(module: nn.Module, states: Mapping[str, Tensor]) -> None:
+    """Give `module` the stored weights that have its parameters' names; others stay as they are.
+
+    Layers of the language model that were not stored become the identity: what they add is 0. A
+    table of words that was stored when there were fewer fills the first rows.
+    """
+    stored_layers = {_layer_of(name) for name in states}
+    for name, parameter in module.named_parameters():
+        value = states.get(name)
+        if value is not None:
+            parameter[: len(value)] = value.view(-1, *parameter.shape[1:])
+        elif name.endswith(_ADDING) and _layer_of(name) not in stored_layers | {""}:
+            parameter.zero_()
+
+
+def _layer_of(name: str) -> str:
+    """Return the number of the language model's layer that a parameter is of; else nothing."""
+    return name.partition(_LAYERS)[2].partition(".")[0]
 
 
 class StyledPainter(Painter):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import torch
@@ -19,9 +19,12 @@ _foreach: Any = torch  # its operations on lists have no public names
 
 
 def orthogonal(stack: Tensor) -> Tensor:
-    """Bring each matrix of [count, rows, columns] near the nearest orthogonal one, in bfloat16."""
+    """Bring each matrix of [count, rows, columns] near the nearest orthogonal one.
+
+    In bfloat16, which is enough, but on a CPU, where many compute that in a plain loop.
+    """
     a, b, c = _QUINTIC
-    x = stack.bfloat16()
+    x = stack.float() if stack.device.type == "cpu" else stack.bfloat16()
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -59,14 +62,20 @@ class Muon(torch.optim.Optimizer):
             _foreach._foreach_add_(matrices, updates.unbind(), alpha=-group["lr"] * size)
 
 
-def painter_optimizers(painter: Any, rate: float) -> list[torch.optim.Optimizer]:
-    """Return Muon for the layers' matrices and AdamW for all else."""
+def layered_matrices(named: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the layers' matrices, modulation left out, and all other parameters."""
     inside: list[Tensor] = []
     rest: list[Tensor] = []
-    for name, parameter in painter.trained().items():
-        layered = ".layers." in name or ".transformer_blocks." in name
+    for name, parameter in named.items():
+        layered = any(stem in name for stem in (".layers.", ".transformer_blocks.", ".blocks."))
         is_matrix = layered and parameter.ndim == 2 and "_mod." not in name  # noqa: PLR2004
         (inside if is_matrix else rest).append(parameter)
+    return inside, rest
+
+
+def painter_optimizers(painter: Any, rate: float) -> list[torch.optim.Optimizer]:
+    """Return Muon for the layers' matrices and AdamW for all else."""
+    inside, rest = layered_matrices(painter.trained())
     return [
         Muon(inside, rate, 0.01),
         torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, foreach=True),

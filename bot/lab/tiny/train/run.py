@@ -7,8 +7,7 @@ all replicas end a phase at the same step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,9 +16,10 @@ from torch import Tensor, distributed, nn
 
 from bot.lab.tiny.train import report
 from bot.lab.tiny.train.autoencoder import normalise, vae_loss
+from bot.lab.tiny.train.base import Run
 from bot.lab.tiny.train.data import SIZES, SQUARE, Chunk, Pool, Renderers, to_network
 from bot.lab.tiny.train.flow import flow_loss, joint_block, sample, text_layer
-from bot.lab.tiny.train.networks import Painter, trained_vae
+from bot.lab.tiny.train.networks import Painter, take_stored, trained_vae
 from bot.lab.tiny.train.optimizers import Average, painter_optimizers
 from bot.lab.tiny.train.plan import Plan
 from bot.lab.tiny.train.store import read_parts, write_parts
@@ -36,24 +36,17 @@ AVERAGED: Final = 0.998
 _LOGGED: Final = 50
 
 
-class Replica:
+class Replica(Run):
     """One process of a run. Start it before CUDA is touched: its renderers are forked."""
 
     def __init__(self, plan: Plan, rank: int) -> None:
+        started = time.perf_counter()
         self.plan = plan
-        self.rank = rank
         seed = f"{plan.seed} {rank} {plan.resume is not None}"
         self.renderers = Renderers(seed, plan.workers, plan.odd_share, plan.style)
-        cuda = plan.device == "cuda"
-        self.device = torch.device("cuda", rank) if cuda else torch.device("cpu")
-        if cuda:
-            torch.cuda.set_device(self.device)
-            torch.backends.cuda.matmul.allow_tf32 = True
-            torch.backends.cudnn.allow_tf32 = True
+        super().__init__(plan.device, since=started, half=plan.half, recompiles=32, rank=rank)
+        cuda = self.device.type == "cuda"
         self.compiled = plan.compiled and cuda
-        # One compilation for each number of tokens: kernels for unknown lengths are slower.
-        torch._dynamo.config.automatic_dynamic_shapes = False  # noqa: SLF001
-        torch._dynamo.config.recompile_limit = 32  # noqa: SLF001
         if plan.replicas > 1:
             distributed.init_process_group(
                 "nccl" if cuda else "gloo",
@@ -62,7 +55,7 @@ class Replica:
                 world_size=plan.replicas,
             )
         torch.manual_seed(plan.seed)
-        self.vae: Any = trained_vae().to(self.device)
+        self.vae = trained_vae().to(self.device)
         self.vae.to(memory_format=torch.channels_last)
         self.painter = Painter().to(self.device)
         self.average = Average(self.painter, AVERAGED)
@@ -71,29 +64,12 @@ class Replica:
         self.pixels = Pool(plan.pixels, self.device)
         self.curves: dict[str, Any] = {"vae": [], "transformer": []}
         self.done = 0
-        self._started = time.perf_counter()
         self._shown = 0.0
 
     def _pool(self, size: tuple[int, int]) -> Pool:
         plan = self.plan
         odd = plan.scenes // 20 if plan.odd_share else 0
         return Pool(plan.scenes if size == SQUARE else odd, self.device)
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self._started
-
-    def say(self, text: str) -> None:
-        """Print a line with the run's seconds."""
-        if self.rank == 0:
-            print(f"[{self.elapsed:6.1f}] {text}", flush=True)  # noqa: T201 - a command's output
-
-    @contextmanager
-    def precision(self) -> Generator[None]:
-        """Compute what is within in the plan's precision."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.half):
-            yield
 
     # Steps
 
@@ -181,7 +157,7 @@ class Replica:
         self._phase("vae", self.vae, [optimizer], span, rate, loss, lambda _: None)
         values = self.pixels.draw(min(2048, self.pixels.count), self.generator)[0]
         self._broadcast(self.vae)
-        normalise(self.vae, torch.cat([self._encoded(part) for part in values.split(_ENCODED)]))
+        normalise(self.vae, torch.cat([self.encoded(part) for part in values.split(_ENCODED)]))
         self._broadcast(self.vae)
         self._check_vae(values[:16])
 
@@ -193,7 +169,7 @@ class Replica:
                 distributed.broadcast(parameter.data, 0)
 
     def _check_vae(self, values: Tensor) -> None:
-        latents = self._encoded(values)
+        latents = self.encoded(values)
         decoded = self.decoded(latents).clamp(-1, 1)
         error = (decoded - to_network(values)).square().mean((1, 2, 3))
         psnr = float((4 / error).log10().mean() * 10)
@@ -206,18 +182,6 @@ class Replica:
             pairs = torch.cat([to_network(values[:8]), decoded[:8]])
             report.sheet(pairs, 8).save(self.plan.out / "vae.png")
 
-    @torch.no_grad()
-    def _encoded(self, pixels: Tensor) -> Tensor:
-        pictures = to_network(pixels).to(memory_format=torch.channels_last)
-        with self.precision():
-            return self.vae.encode(pictures).float()
-
-    @torch.no_grad()
-    def decoded(self, latents: Tensor) -> Tensor:
-        """Return the pictures of `latents`, from -1 to 1."""
-        with self.precision():
-            return self.vae.decode(latents.to(memory_format=torch.channels_last)).float()
-
     def _take_pixels(self, chunk: Chunk) -> None:
         if chunk.size == SQUARE:
             self.pixels.add(chunk.pixels, chunk.ids, chunk.counts)
@@ -227,7 +191,7 @@ class Replica:
     def _take_latents(self, chunk: Chunk) -> None:
         pool = self.latents[chunk.size]
         if not pool.full:
-            encoded = self._encoded(chunk.pixels).half()
+            encoded = self.encoded(chunk.pixels).half()
             pool.add(encoded.contiguous(), chunk.ids, chunk.counts)
 
     def _encode_pixels(self) -> None:
@@ -235,7 +199,7 @@ class Replica:
         pool = self.pixels
         for start in range(0, pool.count, _ENCODED):
             part = slice(start, min(start + _ENCODED, pool.count))
-            encoded = self._encoded(pool.values[part]).half().contiguous()
+            encoded = self.encoded(pool.values[part]).half().contiguous()
             self.latents[SQUARE].add(encoded, pool.ids[part], pool.counts[part])
         self.pixels = Pool(1, self.device)
 
@@ -310,11 +274,9 @@ class Replica:
         states = read_parts(folder, "average")
         vae = {k.removeprefix("vae."): v for k, v in states.items() if k.startswith("vae.")}
         self.vae.load_state_dict(vae)
-        self.painter.load_state_dict(
-            {k: v for k, v in states.items() if not k.startswith("vae.")}, strict=False
-        )
+        take_stored(self.painter, states)
         self.average = Average(self.painter, AVERAGED)
-        self.painter.load_state_dict(read_parts(folder, "latest"), strict=False)
+        take_stored(self.painter, read_parts(folder, "latest"))
         self.curves = report.read_curves(folder / "curves.json")
         self.done = max((step for step, _ in self.curves["transformer"]), default=0)
         self.average.updates = self.done

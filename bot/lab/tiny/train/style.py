@@ -12,7 +12,7 @@ from torch import Tensor, distributed, nn
 from bot.engine.tiny.stored import WEIGHTS
 from bot.lab.tiny.train import report
 from bot.lab.tiny.train.flow import sample
-from bot.lab.tiny.train.networks import StyledPainter
+from bot.lab.tiny.train.networks import StyledPainter, take_stored
 from bot.lab.tiny.train.optimizers import Average
 from bot.lab.tiny.train.plan import Plan
 from bot.lab.tiny.train.run import AVERAGED, Replica
@@ -39,9 +39,7 @@ class StyleReplica(Replica):
         self.vae.requires_grad_(requires_grad=False)
         torch.manual_seed(plan.seed)  # the same additions in every replica
         painter = StyledPainter(plan.style_rank)
-        painter.load_state_dict(
-            {k: v for k, v in states.items() if not k.startswith("vae.")}, strict=False
-        )
+        take_stored(painter, states)
         self.styled = painter.to(self.device)
         self.painter = self.styled
         self.average = Average(self.painter, AVERAGED)

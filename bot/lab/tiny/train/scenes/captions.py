@@ -95,7 +95,8 @@ def _english_text(rng: random.Random, plan: Plan) -> str:
     return rng.choice((*ways, f"{how} text {text}", f"a sign that says {text} in {how}"))
 
 
-def _english(rng: random.Random, plan: Plan) -> str:
+def in_english(rng: random.Random, plan: Plan) -> str:
+    """Return one English phrasing of what the plan says."""
     text = _english_text(rng, plan) if plan.text else _english_shapes(rng, plan)
     if plan.ground and "ground" not in plan.unsaid:
         first, *rest = (_usual(rng, COLOURS[name].english) for name in plan.ground)
@@ -158,7 +159,8 @@ def _chinese_text(rng: random.Random, plan: Plan) -> str:
     return rng.choice(ways)
 
 
-def _chinese(rng: random.Random, plan: Plan) -> str:
+def in_chinese(rng: random.Random, plan: Plan) -> str:
+    """Return one Chinese phrasing of what the plan says."""
     text = _chinese_text(rng, plan) if plan.text else _chinese_shapes(rng, plan)
     if plan.ground and "ground" not in plan.unsaid:
         first, *rest = (_usual(rng, COLOURS[name].chinese) for name in plan.ground)
@@ -173,4 +175,4 @@ def _chinese(rng: random.Random, plan: Plan) -> str:
 
 def caption(rng: random.Random, plan: Plan) -> str:
     """Return one phrasing of what the plan says."""
-    return _chinese(rng, plan) if chance(rng, _CHINESE_SHARE) else _english(rng, plan)
+    return in_chinese(rng, plan) if chance(rng, _CHINESE_SHARE) else in_english(rng, plan)

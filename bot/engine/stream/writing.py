@@ -1,0 +1,158 @@
+"""Text that a text encoder's language model writes: a token at a time, from text and pictures.
+
+While it writes, the language head and as many layers as there is room for are on the device; the
+others come through the streamer once a token. Keys and values of earlier tokens are kept, so that
+only the first pass sees more than one token.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bot.engine.protocol import Ending
+from bot.engine.stream.encoder import Insertion, StreamedTextEncoder, insert
+from bot.engine.stream.sampling import Choose, likeliest
+
+_HEAD: Final = ("head", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be answered: token `ids` [tokens] at `places` [3, tokens], with its pictures."""
+
+    ids: Tensor
+    places: Tensor
+    pictures: Insertion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerBounds:
+    """Where an answer ends: at one of the ids `stops`, or after so many tokens or seconds.
+
+    No seconds: only the others bound it. The seconds are those of writing, from the first pass on.
+    """
+
+    stops: Collection[int]
+    tokens: int
+    seconds: float | None = None
+
+
+class StreamedWriter:
+    """Writes as transformers' `generate` does, with the layers of `encoder` and a language head.
+
+    `head` [words, width] is the head's weight, in main memory; where a model has none of its own it
+    is the embedding table. It is held in the encoder's type, which shares its streamer.
+    """
+
+    def __init__(self, encoder: StreamedTextEncoder, head: Tensor) -> None:
+        dtype = encoder.layout.dtype
+        self.encoder = encoder
+        self.words = len(head)
+        flat = head.detach().to(dtype).contiguous().view(torch.uint8).flatten()
+        encoder.streamer.add(_HEAD, flat, resident=False)
+        self.head_bytes = flat.numel()
+        self._dtype = dtype
+
+    def working_bytes(self, question: int, most: int) -> int:
+        """Estimate what an answer takes besides layers that stay on the device, in bytes.
+
+        `question` are its tokens, those of pictures among them; `most` is those of the answer.
+        """
+        encoder = self.encoder
+        kept = 2 * encoder.geometry.key_value_dim * self._dtype.itemsize * encoder.geometry.layers
+        logits = 3 * 4 * self.words
+        # `working_bytes` has the slots of layers that stream; the vision tower has left by then.
+        return self.head_bytes + encoder.working_bytes(question) + kept * (question + most) + logits
+
+    def bring(self, room: int | None, working: int) -> None:
+        """Have the head and layers on the device, within `room` bytes; None: all of them.
+
+        `working` bytes of it are left free, as `working_bytes` says. Where the device has less than
+        the budget says, fewer layers come.
+        """
+        encoder = self.encoder
+        streamer, layers = encoder.streamer, encoder.geometry.layers
+        count = layers
+        if room is not None:
+            count = max(0, min(layers, (room - working) // encoder.layout.size))
+        streamer.drop_slots()
+        streamer.promote(_HEAD)
+        with suppress(torch.OutOfMemoryError):
+            for key in encoder.order[:count]:
+                streamer.promote(key)
+        encoder.device.synchronise()
+
+    def rest(self) -> None:
+        """Leave the device: all of it is in main memory too."""
+        streamer = self.encoder.streamer
+        for key in (_HEAD, *self.encoder.order):
+            streamer.evict(key)
+        streamer.drop_slots()
+        self.encoder.device.release_cache()
+
+    @torch.no_grad()
+    def write(
+        self,
+        question: Question,
+        bounds: AnswerBounds,
+        choose: Choose = likeliest,
+        on_token: Callable[[int], object] = lambda _token: None,
+    ) -> Ending:
+        """Answer a question; `on_token` is told each id, and may raise to end it.
+
+        `bring` comes before, `rest` behind. Returns why the answer ended.
+        """
+        encoder = self.encoder
+        length = len(question.ids) + bounds.tokens
+        caches = [_Kept(length) for _ in range(encoder.geometry.layers)]
+        state, places = encoder.embedded(question.ids), question.places
+        if question.pictures is not None:
+            insert(state, question.pictures)
+        place = int(places.max()) + 1
+        started = time.monotonic()
+        for written in range(bounds.tokens):
+            states = [state]
+            encoder.through(states, [places], caches=caches)
+            token = choose(self._logits(states[0][:, -1]))
+            if token in bounds.stops:
+                return Ending.STOPPED
+            on_token(token)
+            if bounds.seconds is not None and time.monotonic() - started >= bounds.seconds:
+                return Ending.SECONDS
+            state = encoder.embedded(torch.tensor([token]))
+            places = torch.tensor([place + written])
+        return Ending.TOKENS
+
+    def _logits(self, state: Tensor) -> Tensor:
+        """Return the logits [words] of what follows `state` [1, width], in float32."""
+        with self.encoder.streamer.visit(_HEAD) as flat:
+            weight = flat[: self.head_bytes].view(self._dtype).view(self.words, -1)
+            return functional.linear(self.encoder.norm(state), weight)[0].float()
+
+
+class _Kept:
+    """Keys and values of one layer, as transformers' attention hands them to a cache."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._used = 0
+        self._both: tuple[Tensor, Tensor] | None = None
+
+    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Keep `keys` and `values` [1, heads, tokens, width] behind the others; return them all."""
+        if self._both is None:
+            room = (*keys.shape[:2], self._length, keys.shape[3])
+            self._both = keys.new_empty(room), values.new_empty(room)
+        begin, self._used = self._used, self._used + keys.shape[2]
+        for kept, fresh in zip(self._both, (keys, values), strict=True):
+            kept[:, :, begin : self._used] = fresh
+        all_keys, all_values = (kept[:, :, : self._used] for kept in self._both)
+        return all_keys, all_values

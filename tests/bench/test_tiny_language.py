@@ -1,0 +1,16 @@
+"""`bench tiny --language`: it asks the text encoder that was taught to write."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from bot.lab.bench.tiny_edits import bench_language
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_the_stored_weights_are_those_that_write():
+    figures = bench_language(argparse.Namespace(count=1, weights=None, json=None))
+    assert figures["expand"]["right"] == 1
