@@ -199,6 +199,10 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.picture import run  # noqa: PLC0415
 
             return min(1, run(options))
+        case "write":
+            from bot.lab.bench.writing import run  # noqa: PLC0415
+
+            return min(1, run(options))
         case "confined":
             from bot.lab.bench.confined import run  # noqa: PLC0415
 

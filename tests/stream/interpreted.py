@@ -1,4 +1,4 @@
-"""The INT8 kernels in Triton's interpreter against the plain code; needs TRITON_INTERPRET=1.
+"""The Triton kernels in Triton's interpreter against the plain code; needs TRITON_INTERPRET=1.
 
 It neither multiplies nor rounds bfloat16 numbers as cards do: all is in float32 here.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import sys
 
 import torch
+from torch.nn import functional
 
 from bot.engine.stream import int8, int8_launch
 from bot.engine.stream.int8_launch import Tiles
+from bot.engine.stream.storage import Storage, dequantize
+from bot.engine.stream.vector import vector_linear
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -67,6 +70,18 @@ def finite() -> None:
         assert scale.isfinite().tolist() == [True, False, True]
 
 
-for check in (widen, tokens, product, finite):
+def vector() -> None:
+    for storage in (Storage.INT8, Storage.FP8):
+        # Neither the rows nor the width fill the last program.
+        weight, scale = storage.quantize_rows(drawn(37, 1088), 1.0)
+        wide = torch.empty(37, 1088)
+        dequantize(weight, scale[:, None], wide)
+        x = drawn(1, 1, 1088, seed=7)
+        for bias in (None, drawn(37, seed=8)):
+            ours = vector_linear(x, weight, scale[:, None], bias)
+            assert torch.allclose(ours, functional.linear(x, wide, bias), rtol=1e-4, atol=1e-4)
+
+
+for check in (widen, tokens, product, finite, vector):
     check()
     sys.stdout.write(f"{check.__name__}\n")

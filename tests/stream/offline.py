@@ -250,9 +250,10 @@ def a_pointer_to_fp8() -> dict[str, Any]:
 
 
 def int8_kernels() -> dict[str, Any]:
-    """Compile the INT8 kernels at the model's widths, products in all tiles that a card may try."""
+    """Compile our kernels at the model's widths, products in all tiles that a card may try."""
     from bot.engine.stream import int8_kernels as kernels
     from bot.engine.stream import int8_launch as launch
+    from bot.engine.stream import vector_kernels as vectors
 
     widen = {"numbers": "*i8", "scales": "*fp32", "out": "*bf16"}
     widen |= {"groups": "i32", "in_row": "i32"}
@@ -267,6 +268,20 @@ def int8_kernels() -> dict[str, Any]:
         for n, warps in ((64, 4), (256, 8))
         for silu in (False, True)
     ]
+    vector = {"x": "*bf16", "weight": "*u8", "scales": "*fp32", "bias": "*bf16", "out": "*bf16"}
+    vector |= {"rows": "i32", "width": "i32"}
+    jobs += [
+        (
+            vectors.vector_kernel,
+            vector | {"x": x, "weight": weight},
+            {"FP8": weight == "*u8", "BIASED": biased, "ROWS": 8, "DEPTH": 512},
+            (4, 3),
+        )
+        for x, weight in (("*bf16", "*u8"), ("*fp32", "*i8"))
+        for biased in (False, True)
+    ]
+    turn = {"x": "*bf16", "out": "*fp32", "groups": "i32"}
+    jobs += [(vectors.rotate_kernel, turn, {"GROUP": 64, "BLOCK": 16}, (4, 3))]
     jobs += [
         (
             kernels.product_kernel,

@@ -26,6 +26,7 @@ from bot.engine.stream.storage import Storage, dequantize
 from bot.engine.stream.streamer import Streamer
 from bot.engine.stream.table import StoredTable
 from bot.engine.stream.text_layout import QWEN25, TextFamily, TextGeometry, text_layout
+from bot.engine.stream.vector import vector_linear, vectors_work
 from bot.engine.stream.vision import StreamedVisionTower
 
 # Live tensors of a layer at their peak, per element of the hidden state: the three wide tensors of
@@ -69,6 +70,8 @@ class _Streamed(nn.Module):
         weight = self.stored
         assert weight is not None
         if self.scale is not None:
+            if x.numel() == x.shape[-1] and vectors_work(x.device):
+                return vector_linear(x, weight, self.scale, self.bias)
             assert self.scratch is not None
             wide = self.scratch[: weight.numel()].view(weight.shape)
             dequantize(weight, self.scale, wide)
@@ -249,13 +252,14 @@ class StreamedTextEncoder:
         then: Sequence[Hashable] = (),
         caches: Sequence[Any] = (),
         inserted: Sequence[Insertion] = (),
+        mask: Tensor | None = None,
     ) -> None:
         """Take `states` [1, tokens, width] through all layers, each in its place in the list.
 
         `places` and `inserted` (what of pictures is added between layers) are as in `encode`.
-        `caches` has for each layer what keeps keys and
-        values, by transformers' protocol; then `states` has one prompt, whose tokens see what is
-        kept too.
+        `caches` has for each layer what keeps keys and values, by transformers' protocol; then
+        `states` has one prompt, whose tokens see what is kept too, or of it what `mask` [1, 1,
+        tokens, kept] says.
         """
         # Text has the same position on all three axes.
         ropes = [
@@ -272,7 +276,7 @@ class StreamedTextEncoder:
                 for row, rope in enumerate(ropes):
                     # One at a time: the former state is released at once.
                     states[row] = self._layer(
-                        states[row], attention_mask=None, position_embeddings=rope, **options
+                        states[row], attention_mask=mask, position_embeddings=rope, **options
                     )
                     if inserted:
                         insert(states[row], inserted[row], index + 1)

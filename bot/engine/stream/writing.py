@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -19,9 +19,11 @@ from torch.nn import functional
 
 from bot.engine.protocol import Ending
 from bot.engine.stream.encoder import Insertion, StreamedTextEncoder, insert
+from bot.engine.stream.one_token import OneToken
 from bot.engine.stream.sampling import Choose, likeliest
 
 _HEAD: Final = ("head", 0)
+_GRAPH: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,11 @@ class StreamedWriter:
         encoder = self.encoder
         kept = 2 * encoder.geometry.key_value_dim * self._dtype.itemsize * encoder.geometry.layers
         logits = 3 * 4 * self.words
+        # A graph's memory is its own: a layer's, widened, and that of cuBLAS on another stream.
+        graph = encoder.scratch_bytes + _GRAPH if encoder.device.torch.type == "cuda" else 0
         # `working_bytes` has the slots of layers that stream; the vision tower has left by then.
-        return self.head_bytes + encoder.working_bytes(question) + kept * (question + most) + logits
+        working = self.head_bytes + encoder.working_bytes(question) + graph + logits
+        return working + kept * (question + most)
 
     def bring(self, room: int | None, working: int) -> None:
         """Have the head and layers on the device, within `room` bytes; None: all of them.
@@ -105,30 +110,50 @@ class StreamedWriter:
         bounds: AnswerBounds,
         choose: Choose = likeliest,
         on_token: Callable[[int], object] = lambda _token: None,
+        *,
+        replayed: bool = False,
     ) -> Ending:
         """Answer a question; `on_token` is told each id, and may raise to end it.
 
-        `bring` comes before, `rest` behind. Returns why the answer ended.
+        `bring` comes before, `rest` behind. A card that is `replayed` is told a token's work once,
+        where all of it has come. Returns why the answer ended.
         """
-        encoder = self.encoder
+        streamer = self.encoder.streamer
+        there = all(map(streamer.is_resident, (_HEAD, *self.encoder.order)))
+        replayed = replayed and there and self.encoder.device.torch.type == "cuda"
         length = len(question.ids) + bounds.tokens
-        caches = [_Kept(length) for _ in range(encoder.geometry.layers)]
-        state, places = encoder.embedded(question.ids), question.places
+        one = OneToken(self.encoder, length, self._logits, replayed=replayed)
+        try:
+            return self._write(question, bounds, choose, on_token, one)
+        finally:
+            one.close()
+
+    def _write(
+        self,
+        question: Question,
+        bounds: AnswerBounds,
+        choose: Choose,
+        on_token: Callable[[int], object],
+        one: OneToken,
+    ) -> Ending:
+        encoder = self.encoder
+        state, place = encoder.embedded(question.ids), int(question.places.max()) + 1
         if question.pictures is not None:
             insert(state, question.pictures)
-        place = int(places.max()) + 1
         started = time.monotonic()
+        states = [state]
+        encoder.through(states, [question.places], caches=one.caches)
+        logits = self._logits(states[0][:, -1])
         for written in range(bounds.tokens):
-            states = [state]
-            encoder.through(states, [places], caches=caches)
-            token = choose(self._logits(states[0][:, -1]))
+            token = choose(logits)
             if token in bounds.stops:
                 return Ending.STOPPED
             on_token(token)
             if bounds.seconds is not None and time.monotonic() - started >= bounds.seconds:
                 return Ending.SECONDS
-            state = encoder.embedded(torch.tensor([token]))
-            places = torch.tensor([place + written])
+            if written < bounds.tokens - 1:
+                embedded = encoder.embedded(torch.tensor([token]))
+                logits = one(embedded, len(question.ids) + written, place + written)
         return Ending.TOKENS
 
     def _logits(self, state: Tensor) -> Tensor:
@@ -136,23 +161,3 @@ class StreamedWriter:
         with self.encoder.streamer.visit(_HEAD) as flat:
             weight = flat[: self.head_bytes].view(self._dtype).view(self.words, -1)
             return functional.linear(self.encoder.norm(state), weight)[0].float()
-
-
-class _Kept:
-    """Keys and values of one layer, as transformers' attention hands them to a cache."""
-
-    def __init__(self, length: int) -> None:
-        self._length = length
-        self._used = 0
-        self._both: tuple[Tensor, Tensor] | None = None
-
-    def update(self, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Keep `keys` and `values` [1, heads, tokens, width] behind the others; return them all."""
-        if self._both is None:
-            room = (*keys.shape[:2], self._length, keys.shape[3])
-            self._both = keys.new_empty(room), values.new_empty(room)
-        begin, self._used = self._used, self._used + keys.shape[2]
-        for kept, fresh in zip(self._both, (keys, values), strict=True):
-            kept[:, :, begin : self._used] = fresh
-        all_keys, all_values = (kept[:, :, : self._used] for kept in self._both)
-        return all_keys, all_values

@@ -29,6 +29,7 @@ def add_benchmarks(commands: Any) -> None:
         benches.add_parser("engine", help="the transformer with random weights, on a GPU")
     )
     _add_picture(benches.add_parser("picture", help="whole pictures, with a model's files"))
+    _add_write(benches.add_parser("write", help="texts by the text encoder, between pictures"))
     _add_confined(benches.add_parser("confined", help="whether the engine's confinement holds"))
     _add_together(benches.add_parser("together", help="the whole bot while the engine works"))
     _add_scale(benches.add_parser("scale", help="pictures an hour with one engine and several"))
@@ -65,6 +66,25 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         help="WIDTHxHEIGHT of pictures for the rows edit, edit-8, edit-int8-fast and "
         "edit-lightning (its --lora: of 4 steps), with commas",
     )
+    parser.add_argument("--device", default="cuda", help="where random files are made")
+    parser.add_argument("--json", type=Path, help="where the figures go")
+
+
+def _add_write(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
+    parser.add_argument("--model", default="Qwen/Qwen-Image")
+    parser.add_argument(
+        "--random", action="store_true", help="write random files, if none are there"
+    )
+    parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
+    parser.add_argument("--precision", default="fp8", help="a value of IMAGE_PRECISION")
+    parser.add_argument("--budgets", default="14,8", help="GiB of the card, with commas")
+    parser.add_argument("--eager", action="store_true", help="each budget without compiling too")
+    parser.add_argument("--picture", action="store_true", help="also about a picture of 1024x1024")
+    parser.add_argument("--letters", type=int, default=300, help="letters of the prompt")
+    parser.add_argument("--tokens", type=int, default=200, help="of the answer, at most")
+    parser.add_argument("--steps", type=int, default=2, help="of the pictures")
+    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
     parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
 

@@ -176,7 +176,7 @@ async def draw_job(
     engine: EngineProcess, output: Path, options: argparse.Namespace, figures: dict[str, Any]
 ) -> dict[str, Any]:
     """Draw a picture into `output`; return its figures, and add those of loading to `figures`."""
-    request = _request(output, output.name, options.steps, 1, options)
+    request = picture_request(output, output.name, options.steps, 1, options)
     return await _job(engine, request, figures, None)
 
 
@@ -195,7 +195,7 @@ def switches(options: argparse.Namespace) -> dict[str, Any]:
         second_files(options.folder, models, partial(write_model, options=options))
     settings = EngineOptions(options.folder, vram_gb=14, models=models)
     with tempfile.TemporaryDirectory() as folder:
-        request = _request(Path(folder), "switch", options.steps, 1, options)
+        request = picture_request(Path(folder), "switch", options.steps, 1, options)
         return asyncio.run(measure(models, settings, request, options.device, _say))
 
 
@@ -210,9 +210,11 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     try:
         async with Ballast() as ballast:
             for number, (steps, pictures) in enumerate(row.jobs):
-                request = _request(Path(folder), f"job{number}", steps, pictures, options)
+                request = picture_request(Path(folder), f"job{number}", steps, pictures, options)
                 if row.edits:
-                    request = replace(request, references=_references(Path(folder), options))
+                    request = replace(
+                        request, references=noise_pictures(Path(folder), options.references)
+                    )
                 if number < len(row.lightning) and row.lightning[number]:
                     loras = ((options.lora.stem, 1.0),)
                     series = SERIES.get(options.model)
@@ -231,9 +233,10 @@ async def _row(row: Row, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
-def _request(
+def picture_request(
     folder: Path, name: str, steps: int, pictures: int, options: argparse.Namespace
 ) -> EngineRequest:
+    """Return a request of `pictures` in the size and model of `options`, into `folder`."""
     width, height = (int(part) for part in options.size.split("x"))
     guidance = find_model(options.model).qualities["standard"].guidance
     return EngineRequest(
@@ -242,10 +245,10 @@ def _request(
     )  # fmt: skip
 
 
-def _references(folder: Path, options: argparse.Namespace) -> tuple[Path, ...]:
-    """Return pictures of noise in the sizes of `--references`, in files."""
+def noise_pictures(folder: Path, sizes: str) -> tuple[Path, ...]:
+    """Return pictures of noise in `sizes` (WIDTHxHEIGHT, with commas), in files below `folder`."""
     files: list[Path] = []
-    for number, size in enumerate(options.references.split(",")):
+    for number, size in enumerate(sizes.split(",")):
         width, height = (int(part) for part in size.split("x"))
         files.append(folder / f"reference-{number}.png")
         Image.effect_noise((width, height), _NOISE).convert("RGB").save(files[-1])
