@@ -17,17 +17,17 @@ _TOY: Final = "tiny"
 def writes(spec: ModelSpec) -> bool:
     """Tell whether a model writes: one that this bot's own engine streams.
 
-    Of the toy models it is the one that edits, whose text encoder was taught to.
+    Of the toy models it is the one that edits alone, so that a bot can be tried without a writer.
     """
-    return spec.streamed and (spec.family in _WRITING or _is_taught(spec))
+    return spec.streamed and (spec.family in _WRITING or _is_toy(spec))
 
 
 def looks(spec: ModelSpec) -> bool:
     """Tell whether a model sees the pictures that it writes of."""
-    return spec.streamed and (spec.family == _LOOKING or _is_taught(spec))
+    return spec.streamed and (spec.family == _LOOKING or _is_toy(spec))
 
 
-def _is_taught(spec: ModelSpec) -> bool:
+def _is_toy(spec: ModelSpec) -> bool:
     return spec.family == _TOY and spec.references > 0
 
 

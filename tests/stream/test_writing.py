@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from bot.engine.protocol import Ending
 from bot.engine.stream.device import Device
 from bot.engine.stream.encoder import StreamedTextEncoder
+from bot.engine.stream.one_token import OneToken
 from bot.engine.stream.prompts_chat import LONGEST, AnswerText, read_question, stops_of
 from bot.engine.stream.sampling import chooser
 from bot.engine.stream.text_layout import QWEN3
@@ -229,6 +230,22 @@ def test_passages_after_the_first_see_one_token(pipe, monkeypatch) -> None:
     question = read_question(pipe.tokenizer, SYSTEM, "a cat")
     written(writer, question, tokens=3)
     assert lengths == [len(question.ids), 1, 1]
+
+
+def test_a_card_that_takes_no_graph_writes_without(pipe, caplog) -> None:
+    """There is no card here at all: recording fails in the first call of CUDA's."""
+    writer = writer_of(pipe)
+    encoder, finish = writer.encoder, writer._logits
+    writer.bring(None, 0)
+    state = encoder.embedded(torch.tensor([7]))
+    found = []
+    for replayed in (False, True):
+        one = OneToken(encoder, 9, finish, replayed=replayed)
+        encoder.through([state.clone()], [torch.zeros(1)], caches=one.caches)
+        found.append(torch.stack([one(state, index, index) for index in (1, 2, 3)]))
+        one.close()
+    assert torch.equal(*found)
+    assert caplog.text.count("without a CUDA graph") == 1
 
 
 def test_drawing_from_prompts_is_the_same_while_and_after_it_writes(pipe) -> None:

@@ -171,7 +171,7 @@ def test_a_run_and_its_continuations(tmp_path, monkeypatch) -> None:
     main([*options, *state, "--out", str(first)])
     one, was = read_parts(first, "average"), read_parts(stored.WEIGHTS, "average")
     moved = {name.split(".")[0] for name in one if name in was and not one[name].equal(was[name])}
-    assert moved == {"transformer", "text_encoder"}, "the VAE is the stored one"
+    assert moved == {"transformer", "editor", "text_encoder"}, "the VAE is the stored one"
     head = "text_encoder.lm_head.weight"
     for name in (head, "text_encoder.model.visual.patch_embed.proj.weight"):
         assert one[name].abs().max() > 0

@@ -23,10 +23,10 @@ from bot.lab.tiny.train.scenes.ink import PAPER, PEN
 
 def test_they_are_small():
     state = stored.read()
-    assert 10_000_000 < sum(tensor.numel() for tensor in state.values()) <= 12_000_000
+    assert 20_000_000 < sum(tensor.numel() for tensor in state.values()) <= 24_000_000
     files = list(stored.WEIGHTS.glob("*.safetensors"))
-    # What edits has a text encoder of its own: 12.6 of them.
-    assert sum(path.stat().st_size for path in files) <= 36_000_000
+    # In eight bits; what alone draws took 22.3 of them in FP16.
+    assert sum(path.stat().st_size for path in files) <= 25_000_000
 
 
 @pytest.mark.thorough

@@ -67,7 +67,6 @@ def write_text(networks: Networks, request: WriteRequest, report: Reporter) -> W
             AnswerBounds(stops_of(embedder.tokenizer), request.max_tokens, request.seconds),
             chooser(request.temperature, request.seed),
             told,
-            replayed=dit.execution.compiled,
         )
         if rest := text.end():
             report.written(rest, tokens)

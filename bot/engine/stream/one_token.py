@@ -6,6 +6,7 @@ do. Recorded as a CUDA graph they are launched at once, and give the same bits.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from bot.engine.stream.encoder import StreamedTextEncoder
+
+log = logging.getLogger(__name__)
 
 
 class KeptValues:
@@ -44,8 +47,8 @@ class KeptValues:
 class OneToken:
     """Takes a token through all layers of `encoder`, to what `finish` makes of its state.
 
-    `length` tokens have room. With `replayed` the second pass and all later ones are a graph, for
-    which every layer has to stay on the device until `close`.
+    `length` tokens have room. With `replayed` the second pass and all later ones are a graph, where
+    the card takes it; for that every layer has to stay on the device until `close`.
     """
 
     def __init__(
@@ -80,7 +83,12 @@ class OneToken:
         if not self._replayed:
             return self._pass()
         if self._graph is None:
-            self._graph, self._result = self._recorded()
+            try:
+                self._graph, self._result = self._recorded()
+            except Exception as error:  # noqa: BLE001 - drivers fail in countless ways
+                log.warning("Texts are written without a CUDA graph, more slowly: %s.", error)
+                self._replayed = False
+                return self._pass()
         self._graph.replay()
         assert self._result is not None
         return self._result

@@ -110,19 +110,16 @@ class StreamedWriter:
         bounds: AnswerBounds,
         choose: Choose = likeliest,
         on_token: Callable[[int], object] = lambda _token: None,
-        *,
-        replayed: bool = False,
     ) -> Ending:
         """Answer a question; `on_token` is told each id, and may raise to end it.
 
-        `bring` comes before, `rest` behind. A card that is `replayed` is told a token's work once,
-        where all of it has come. Returns why the answer ended.
+        `bring` comes before, `rest` behind. Returns why the answer ended.
         """
         streamer = self.encoder.streamer
         there = all(map(streamer.is_resident, (_HEAD, *self.encoder.order)))
-        replayed = replayed and there and self.encoder.device.torch.type == "cuda"
+        card = self.encoder.device.torch.type == "cuda"
         length = len(question.ids) + bounds.tokens
-        one = OneToken(self.encoder, length, self._logits, replayed=replayed)
+        one = OneToken(self.encoder, length, self._logits, replayed=card and there)
         try:
             return self._write(question, bounds, choose, on_token, one)
         finally:

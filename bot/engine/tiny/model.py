@@ -208,7 +208,7 @@ def assemble(
     progress(mark("building the tiny model"), None)
     pipe: Any = QwenImagePipeline(device="cpu", torch_dtype=torch.float32)
     pipe.tokenizer = ByteTokenizer()
-    state = stored.read_editor(folder) if edits else stored.read(folder)
+    state = stored.read(folder)
     pairs = {} if style is None else stored.read_style(style)
     widths = TRAINED if state else UNTRAINED
     pipe.text_encoder = TinyTextEncoder(widths)

@@ -37,20 +37,6 @@ def read(folder: Path = WEIGHTS, stem: str = "average") -> dict[str, Tensor]:
     return state
 
 
-def read_editor(folder: Path = WEIGHTS) -> dict[str, Tensor]:
-    """Return what edits: the stored weights, with those of `folder`'s editor-*.safetensors.
-
-    An editor may have been trained with a text encoder of its own, which then is all of it.
-    """
-    own = read(folder, "editor")
-    replaced = {_network(name) for name in own}
-    return own | {n: value for n, value in read(folder).items() if _network(n) not in replaced}
-
-
-def _network(name: str) -> str:
-    return name.removeprefix(SCALE).partition(".")[0]
-
-
 def read_style(name: str, folder: Path = STYLES) -> dict[str, Tensor]:
     """Return the low-rank pairs `up` and `down` of the style `name`, still in FP16.
 

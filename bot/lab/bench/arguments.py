@@ -79,7 +79,6 @@ def _add_write(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
     parser.add_argument("--precision", default="fp8", help="a value of IMAGE_PRECISION")
     parser.add_argument("--budgets", default="14,8", help="GiB of the card, with commas")
-    parser.add_argument("--eager", action="store_true", help="each budget without compiling too")
     parser.add_argument("--picture", action="store_true", help="also about a picture of 1024x1024")
     parser.add_argument("--letters", type=int, default=300, help="letters of the prompt")
     parser.add_argument("--tokens", type=int, default=200, help="of the answer, at most")

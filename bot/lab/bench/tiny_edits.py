@@ -168,8 +168,7 @@ def bench_language(options: argparse.Namespace) -> dict[str, Any]:
     from bot.engine.tiny.stored import WEIGHTS  # noqa: PLC0415
     from bot.engine.tiny.writing import answer  # noqa: PLC0415
 
-    # That of the model which edits: of the stored ones it alone was taught to write.
-    encoder = tiny.assemble(_quiet, options.weights or WEIGHTS, edits=True).text_encoder
+    encoder = tiny.assemble(_quiet, options.weights or WEIGHTS).text_encoder
     figures: dict[str, Any] = {}
     wrong: list[dict[str, str]] = []
     for task, questions in (

@@ -40,17 +40,14 @@ def run(options: argparse.Namespace) -> int:
     figures: dict[str, Any] = {}
     failed = 0
     for budget in map(float, options.budgets.split(",")):
-        for compiled in (True, False) if options.eager else (True,):
-            name = f"{budget:g}{'' if compiled else '-eager'}"
-            settings = EngineOptions(
-                options.folder, precision=options.precision, vram_gb=budget, compile=compiled
-            )
-            try:
-                figures[name] = asyncio.run(_measured(name, settings, options))
-            except BotError as error:
-                failed += 1
-                figures[name] = {"failed": str(error)}
-                _say(f"{name}: {error}")
+        name = f"{budget:g}"
+        settings = EngineOptions(options.folder, precision=options.precision, vram_gb=budget)
+        try:
+            figures[name] = asyncio.run(_measured(name, settings, options))
+        except BotError as error:
+            failed += 1
+            figures[name] = {"failed": str(error)}
+            _say(f"{name}: {error}")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     return failed
@@ -84,22 +81,23 @@ async def _measured(
 async def _written(
     engine: EngineProcess, request: WriteRequest, draw: EngineRequest
 ) -> dict[str, Any]:
-    """Write, then draw; return the seconds of both, from the asking on."""
+    """Write, then draw; return the seconds of both, from the asking on.
+
+    `tokens_a_second` are those of writing, the first pass over the question among it.
+    """
     began = time.perf_counter()
-    tokens, first, last = 0, 0.0, 0.0
+    tokens = 0
     found: dict[str, Any] = {"pictures": len(request.references)}
     async for event in engine.generate(request):
         if isinstance(event, Written):
-            tokens, last = event.tokens, time.perf_counter()
-            if not first:
-                first, early = last, event.tokens
-                found["first_told_s"], found["first_told"] = round(first - began, 3), early
+            if not tokens:
+                found["first_told_s"] = round(time.perf_counter() - began, 3)
+            tokens = event.tokens
         elif isinstance(event, Finished):
             found["seconds"] = {key: round(value, 3) for key, value in event.timings.items()}
+            found["tokens_a_second"] = round(tokens / event.timings["write"], 1)
             found["peak_gpu_gib"] = round((event.peak_gpu_bytes or 0) / 2**30, 2)
     found["tokens"] = tokens
-    if last > first:
-        found["tokens_a_second"] = round((tokens - found["first_told"]) / (last - first), 1)
     found["first_step_s"] = round(await _first_step(engine, draw) - began, 3)
     return found
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from bot.engine.tiny.stored import WEIGHTS, read_editor
+from bot.engine.tiny.stored import WEIGHTS, read
 from bot.lab.tiny.train import report
 from bot.lab.tiny.train.base import Run
 from bot.lab.tiny.train.flow import joint_block, text_layer
@@ -54,7 +54,7 @@ class JointRun(Run):
         self.renderers = LessonRenderers(f"{plan.seed} {self.done}", plan.workers, plan.chunk)
         super().__init__(plan.device, since=started, half=plan.half, recompiles=64)
         torch.manual_seed(plan.seed)
-        states = values_of(read_editor(plan.resume or WEIGHTS))
+        states = values_of(read(plan.resume or WEIGHTS))
         self.vae_states = {k: v for k, v in states.items() if k.startswith("vae.")}
         self.vae = trained_vae()
         self.vae.load_state_dict({k.removeprefix("vae."): v for k, v in self.vae_states.items()})
