@@ -134,7 +134,20 @@ async def phone(_: Sandbox, page: Page) -> None:
     await page.screenshot(IMAGES / "phone.png")
 
 
-FLOWS = (moving, channel, batch, form, history, chinese, phone)
+async def texts(sandbox: Sandbox, page: Page) -> None:
+    """A prompt that was rewritten and its picture, edited by words, and then described."""
+    await _arrive(sandbox, page, "dark")
+    await page.size(1280, 1500)
+    await _press(page, "help", "button.channel")
+    await page.until("document.activeElement.id === 'text'", 30)
+    await page.type("/imagine a red star enhance: Ask first aspect: 1:1 \n")
+    await page.until(f"{TEXT}.includes('Draw this')", 60)
+    await page.screenshot(IMAGES / "enhance.png")
+    await _press(page, "Draw this")
+    await page.until(f"{PICTURES} === 1", 120)
+
+
+FLOWS = (moving, channel, batch, form, history, texts, chinese, phone)
 
 
 async def main(names: list[str]) -> int:

@@ -244,7 +244,7 @@ def _bench(options: argparse.Namespace) -> int:
             from bot.lab.bench.tiny_edits import bench_edits, bench_language  # noqa: PLC0415
 
             figures = asyncio.run(bench_edits(options)) if options.edits else {}
-            figures |= bench_language(options) if options.language else {}
+            figures |= asyncio.run(bench_language(options)) if options.language else {}
         case "tiny":
             from bot.lab.bench.tiny import bench_tiny  # noqa: PLC0415
 

@@ -11,6 +11,6 @@ from bot.lab.bench.tiny_edits import bench_language
 
 @pytest.mark.slow
 @pytest.mark.timeout(200)
-def test_the_stored_weights_are_those_that_write():
-    figures = bench_language(argparse.Namespace(count=1, weights=None, json=None))
+async def test_the_stored_weights_are_those_that_write():
+    figures = await bench_language(argparse.Namespace(count=1, json=None))
     assert figures["expand"]["right"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,18 @@ def test_answers_are_judged():
     scenes, shorts = answers.held_out_scenes(100), answers.held_out_shorts(100)
     said = [language.full_caption(one.plan, chinese=one.chinese) for one in scenes]
     assert all(map(answers.judge_answer, scenes, said))
+    turned = [one for one in scenes if one.plan.relation in language.OPPOSITE]
+    other = [
+        language.full_caption(language.turned(one.plan), chinese=one.chinese) for one in turned
+    ]
+    assert all(map(answers.judge_answer, turned, other))
+    lies = [replace(one.plan, relation=language.OPPOSITE[one.plan.relation]) for one in turned]
+    said_wrong = [
+        language.full_caption(lie, chinese=one.chinese)
+        for one, lie in zip(turned, lies, strict=True)
+    ]
+    assert len(turned) >= 10
+    assert not any(map(answers.judge_answer, turned, said_wrong))
     assert sum(map(answers.judge_answer, scenes, [*said[5:], *said[:5]])) <= 5
     full = [
         language.full_caption(language.completed(one.plan), chinese=one.chinese) for one in shorts

@@ -48,6 +48,14 @@ class Stage:
     async def imagine(self, name: str, prompt: str, channel: str = "general", **options: Any):
         return await self.sandbox.user(name).slash(channel, "imagine", prompt=prompt, **options)
 
+    async def in_turn(self, name: str, *prompts: str) -> list[Invocation]:
+        """Ask for pictures of which each is in the queue before the next is asked for."""
+        asked = []
+        for prompt in prompts:
+            asked.append(await self.imagine(name, prompt))
+            await asked[-1].response()
+        return asked
+
     async def outcome(self, invocation: Invocation) -> Message:
         return await invocation.until(is_outcome, timeout=PATIENCE_S)
 

@@ -78,9 +78,7 @@ async def test_reroll_makes_another_picture_for_who_pressed(stage):
 
 async def test_the_queue_is_shown_with_places_and_buttons(held, engine):
     engine.scripts[0].busy = True
-    asked = [await held.imagine("bob", f"picture {n}") for n in range(3)]
-    for invocation in asked:
-        await invocation.response()
+    asked = await held.in_turn("bob", "picture 0", "picture 1", "picture 2")
     await soon(engine.holding.wait())
     bob = held.sandbox.user("bob")
     listing = await (await bob.slash("general", "queue")).answer()

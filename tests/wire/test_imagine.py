@@ -181,11 +181,8 @@ async def test_a_replayed_event_makes_no_second_job(stage):
 async def test_two_users_take_turns(sandbox, tmp_path):
     engine = ScriptedEngine(Script(hold_at=1))
     async with staged(sandbox, tmp_path, engine) as stage:
-        asked = [await stage.imagine("alice", f"alice {n}") for n in range(3)]
-        for invocation in asked:
-            await invocation.response()
-        asked.append(await stage.imagine("bob", "bob 0"))
-        await asked[-1].response()
+        asked = await stage.in_turn("alice", "alice 0", "alice 1", "alice 2")
+        asked += await stage.in_turn("bob", "bob 0")
         engine.release.set()
         for invocation in asked:
             await stage.outcome(invocation)

@@ -197,7 +197,6 @@ def _add_tiny(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=500, help="prompts (default and most 500)")
     parser.add_argument("--edits", action="store_true", help="held-out instructions instead")
     parser.add_argument("--language", action="store_true", help="what it writes instead")
-    parser.add_argument("--weights", metavar="DIR", type=Path, help="a run's, for --language")
     parser.add_argument("--quality", default="standard", help="fast, balanced, standard or high")
     parser.add_argument("--steps", type=int, help="instead of the quality's")
     parser.add_argument("--guidance", type=float, help="instead of the quality's")

@@ -1,6 +1,6 @@
 """What the tiny model edits and writes: `python -m bot bench tiny --edits`, `--language`.
 
-The engine's child edits as it does for the bot. What is written comes from the text encoder alone.
+The engine's child edits and writes as it does for the bot.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from PIL import Image
 from bot.catalogue.models import find_model
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
-from bot.engine.protocol import EngineRequest, Finished
+from bot.engine.protocol import EngineRequest, Finished, WriteRequest, Written
 from bot.lab.tiny.evaluate import answers, changes
+from bot.lab.tiny.evaluate.answers import Question
 from bot.lab.tiny.evaluate.changes import Case
 from bot.lab.tiny.evaluate.score import percent
 from bot.lab.tiny.train.scenes.sheet import contact_sheet
@@ -158,34 +159,48 @@ def _table(shares: dict[str, tuple[int, int]], own: dict[str, tuple[int, int]]) 
     return "\n".join(lines)
 
 
-def _quiet(_stage: str, _share: float | None) -> None:
-    pass
-
-
-def bench_language(options: argparse.Namespace) -> dict[str, Any]:
+async def bench_language(options: argparse.Namespace) -> dict[str, Any]:
     """Describe held-out scenes and expand held-out prompts; return the figures."""
-    from bot.engine.tiny import model as tiny  # noqa: PLC0415 - torch
-    from bot.engine.tiny.stored import WEIGHTS  # noqa: PLC0415
-    from bot.engine.tiny.writing import answer  # noqa: PLC0415
-
-    encoder = tiny.assemble(_quiet, options.weights or WEIGHTS).text_encoder
+    engine = EngineProcess(_MODEL, options=EngineOptions(Path("models"), compile=False))
     figures: dict[str, Any] = {}
     wrong: list[dict[str, str]] = []
-    for task, questions in (
-        ("describe", answers.held_out_scenes(options.count)),
-        ("expand", answers.held_out_shorts(options.count)),
-    ):
-        right = 0
-        for one in questions:
-            said = answer(encoder, one.user, [] if one.picture is None else [one.picture])
-            verdict = answers.judge_answer(one, said)
-            right += verdict
-            if not verdict:
-                wrong.append({"asked": one.user, "plan": str(one.plan), "answer": said})
-        share = percent((right, len(questions)))
-        figures[task] = {"right": right, "of": len(questions), "percent": round(share, 1)}
-        figures[task]["reached"] = share >= answers.BARS[task]
+    try:
+        for task, questions in (
+            ("describe", answers.held_out_scenes(options.count)),
+            ("expand", answers.held_out_shorts(options.count)),
+        ):
+            right, seconds = 0, list[float]()
+            for one in questions:
+                said, took = await _written(engine, one)
+                seconds.append(took)
+                verdict = answers.judge_answer(one, said)
+                right += verdict
+                if not verdict:
+                    wrong.append({"asked": one.user, "plan": str(one.plan), "answer": said})
+            share = percent((right, len(questions)))
+            figures[task] = {"right": right, "of": len(questions), "percent": round(share, 1)}
+            figures[task]["reached"] = share >= answers.BARS[task]
+            figures[task]["seconds"] = round(statistics.median(seconds), 3)
+    finally:
+        await engine.close()
     if options.json is not None:
         whole = figures | {"wrong": wrong}
         options.json.write_text(json.dumps(whole, ensure_ascii=False, indent=1), "utf-8")
     return figures
+
+
+async def _written(engine: EngineProcess, question: Question) -> tuple[str, float]:
+    """Return the likeliest answer and the seconds that it took."""
+    said, took = "", 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        seen: tuple[Path, ...] = ()
+        if question.picture is not None:
+            seen = (Path(folder) / "seen.png",)
+            question.picture.save(seen[0])
+        request = WriteRequest("language", "", question.user, seen, max_tokens=120)
+        async for event in engine.generate(request):
+            if isinstance(event, Written):
+                said += event.text
+            elif isinstance(event, Finished):
+                took = event.timings["total"]
+    return said, took

@@ -61,9 +61,18 @@ def judge_answer(question: Question, answer: str) -> bool:
     """Tell whether an answer states all that a plan says: forms, colours, count, ground, text.
 
     Colours are compared as the list of all that are named, so that a wrong one counts as wrong and
-    so do two that changed places. What a short prompt left open may be anything.
+    so do two that changed places. What a short prompt left open may be anything. Of a picture, "A
+    left of B" and "B right of A" are both true.
     """
-    plan, chinese = question.plan, question.chinese
+    if question.plan.relation in language.OPPOSITE and question.picture is not None:
+        return any(
+            _states(one, answer, question.chinese) and _in_order(one, answer, question.chinese)
+            for one in (question.plan, language.turned(question.plan))
+        )
+    return _states(question.plan, answer, question.chinese)
+
+
+def _states(plan: Plan, answer: str, chinese: bool) -> bool:
     said = replace(plan, unsaid=frozenset())
     forms = [one.form for one in plan.subjects]
     if any(not _has_form(answer, form, chinese) for form in forms):
@@ -83,12 +92,29 @@ def judge_answer(question: Question, answer: str) -> bool:
 
 
 def _has_form(answer: str, form: str, chinese: bool) -> bool:
+    return any(name in answer for name in _names(form, chinese))
+
+
+def _names(form: str, chinese: bool) -> tuple[str, ...]:
     thing = THINGS.get(form)
     if thing is not None:
-        return (thing.chinese if chinese else thing.english) in answer
+        return (thing.chinese if chinese else thing.english,)
     shape = SHAPES[form]
-    names = shape.chinese if chinese else tuple(name for pair in shape.english for name in pair)
-    return any(name in answer for name in names)
+    return shape.chinese if chinese else tuple(name for pair in shape.english for name in pair)
+
+
+def _in_order(plan: Plan, answer: str, chinese: bool) -> bool:
+    """Tell whether an answer relates a plan's two forms as it does; in Chinese the second leads."""
+    first, second = (_names(one.form, chinese) for one in plan.subjects)
+    if chinese:
+        first, second = second, first
+    words = captions.relation_names(plan.relation, chinese=chinese)
+    places = [answer.find(word) for word in words if word in answer]
+    return any(
+        any(name in answer[:place] for name in first)
+        and any(name in answer[place:] for name in second)
+        for place in places
+    )
 
 
 def _colours(text: str, chinese: bool) -> list[str]:

@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot.engine.tiny.tokenizer import (
+    CHAT_PREFIX,
     EDIT_PREFIX,
     END_ID,
     IMAGE_ID,
     NAMED,
     PAD_ID,
+    PICTURE,
     SUFFIX,
     ByteTokenizer,
 )
-from bot.engine.tiny.writing import request_text
 from bot.lab.tiny.train.joint.seeing import PICTURE_TOKENS
 from bot.lab.tiny.train.scenes.language import Exchange
 
@@ -47,6 +48,11 @@ def instruction_ids(text: str, pictures: int) -> Ids | None:
     named = "".join(NAMED.format(number) for number in range(1, pictures + 1))
     ids = _with_pictures(EDIT_PREFIX + named + text + SUFFIX)
     return _padded(ids, ONE if pictures == 1 else TWO)
+
+
+def request_text(user: str, *, pictures: int) -> str:
+    """Return the chat template's text up to the answer, as Qwen2.5-VL's template writes it."""
+    return f"{CHAT_PREFIX}{PICTURE * pictures}{user}{SUFFIX}"
 
 
 def exchange_ids(exchange: Exchange, *, pictures: int) -> tuple[Ids, int] | None:

@@ -35,6 +35,12 @@ _RELATIONS: Final = {
 }
 
 
+def relation_names(relation: str, *, chinese: bool) -> tuple[str, ...]:
+    """Return the words for a relation."""
+    english, other = _RELATIONS[relation]
+    return (other,) if chinese else english
+
+
 def _usual(rng: random.Random, names: tuple[str, ...]) -> str:
     """Return the first name mostly."""
     return names[0] if chance(rng, 0.85) else rng.choice(names)

@@ -25,6 +25,8 @@ _DESCRIBE: Final = (
 )
 _NUMBERS: Final = (("one", "two", "three", "four"), ("一", "两", "三", "四"))
 _USUAL_SHAPE: Final = "red"
+OPPOSITE: Final = {"left": "right", "right": "left", "above": "below", "below": "above"}
+"""Relations that can be told the other way round."""
 
 
 class _Indexed(Protocol[_T_co]):
@@ -66,6 +68,11 @@ def describe(rng: random.Random, plan: Plan) -> Exchange:
     ways = _DESCRIBE[chinese]
     request = ways[0] if chance(rng, 0.6) else rng.choice(ways)
     return Exchange("describe", request, full_caption(plan, chinese=chinese))
+
+
+def turned(plan: Plan) -> Plan:
+    """Return the plan of the same picture that begins with the other subject of a relation."""
+    return replace(plan, subjects=plan.subjects[::-1], relation=OPPOSITE[plan.relation])
 
 
 def completed(plan: Plan) -> Plan:
