@@ -7,6 +7,7 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
+import hypothesis
 import pytest
 
 from bot.client.bot import ImageBot
@@ -16,6 +17,10 @@ from bot.messages import command_mentions
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+
+# An example's time says nothing on a machine that does other work besides.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # What the quick tests have on a disk at once, with room to spare.
 _ROOM_BYTES = 4 * 2**30

@@ -21,7 +21,7 @@ from bot.sandbox.permissions import can_see
 from bot.sandbox.uploads import Upload
 from bot.sandbox.world import World
 
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 30.0
 Place = str | int | Channel
 
 

@@ -242,7 +242,7 @@ async def test_answers_that_are_none(implementation, engine, tmp_path, act):
 async def test_a_silence_past_the_limit(implementation, tmp_path):
     own = tmp_path / "own"
     own.mkdir()
-    async with implementation.opened(own, silence=0.6) as engine:
+    async with implementation.opened(own, silence=2.0) as engine:
         await breaks(implementation, engine, tmp_path, Act.HANG, Kind.SILENT)
 
 

@@ -94,7 +94,7 @@ async def test_heartbeats_are_no_progress(tmp_path, monkeypatch) -> None:
 
 
 async def test_compiling_is_told_and_is_not_the_jobs_time(tmp_path, monkeypatch) -> None:
-    limits = SilenceLimits(denoise=1.0, encode=1.0)
+    limits = SilenceLimits(denoise=3.0, encode=3.0)
     async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
         await engine.load()
 
@@ -102,10 +102,10 @@ async def test_compiling_is_told_and_is_not_the_jobs_time(tmp_path, monkeypatch)
             if isinstance(event, Compiling):
                 told.append(event)
                 # Longer than the job's own limit, and than that of the activities around it.
-                asyncio.get_running_loop().call_later(1.3, (tmp_path / "go").touch)
+                asyncio.get_running_loop().call_later(3.3, (tmp_path / "go").touch)
 
         told: list[object] = []
-        await react(engine, request(tmp_path, "compile", time_limit_s=1.0), on_event)
+        await react(engine, request(tmp_path, "compile", time_limit_s=3.0), on_event)
         assert len(told) == 1
 
 
@@ -197,11 +197,13 @@ async def test_a_model_that_loads_for_nobody_can_be_unloaded(tmp_path, monkeypat
     ("prompt", "obeys"), [("steps", True), pytest.param("deaf", False, marks=pytest.mark.slow)]
 )
 async def test_leaving_early_stops_the_work(tmp_path, monkeypatch, prompt, obeys) -> None:
-    async with misbehaving(tmp_path, monkeypatch, limits=QUICK) as engine:
+    # Whoever obeys has all the time that it needs.
+    limits = SilenceLimits() if obeys else QUICK
+    async with misbehaving(tmp_path, monkeypatch, limits=limits) as engine:
         await engine.load()
         pid = engine.pid
         async with (
-            asyncio.timeout(30),
+            asyncio.timeout(60),
             aclosing(engine.generate(request(tmp_path, prompt))) as events,
         ):
             async for event in events:
@@ -244,11 +246,11 @@ async def test_a_failed_load_says_why_and_is_tried_again(tmp_path, monkeypatch) 
 
 
 @pytest.mark.parametrize(
-    ("model", "kind", "detail"),
-    [("load-dies", Kind.DIED, "status 3"), ("load-hangs", Kind.SILENT, "of load")],
+    ("model", "kind", "detail", "most"),
+    [("load-dies", Kind.DIED, "status 3", 30), ("load-hangs", Kind.SILENT, "of load", 0.4)],
 )
-async def test_a_child_that_never_loads(tmp_path, monkeypatch, model, kind, detail) -> None:
-    limits = SilenceLimits(load=0.4)
+async def test_a_child_that_never_loads(tmp_path, monkeypatch, model, kind, detail, most) -> None:
+    limits = SilenceLimits(load=most)
     async with misbehaving(tmp_path, monkeypatch, model, limits=limits) as engine:
         with pytest.raises(EngineError, match=detail) as caught:
             await engine.load()

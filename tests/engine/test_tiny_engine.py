@@ -29,10 +29,10 @@ def golden_slice(path) -> list[tuple[int, ...]]:
 
 
 GOLDEN = [
-    (255, 237, 206), (254, 236, 208), (254, 234, 204), (254, 235, 204),
-    (254, 232, 198), (254, 231, 198), (254, 230, 195), (254, 230, 195),
-    (227, 200, 159), (228, 201, 158), (227, 200, 156), (228, 200, 154),
-    (125, 82, 60), (126, 82, 60), (126, 82, 60), (126, 82, 60),
+    (255, 239, 207), (255, 239, 212), (255, 237, 206), (255, 237, 208),
+    (255, 235, 203), (255, 234, 205), (255, 233, 200), (254, 233, 202),
+    (242, 217, 174), (242, 218, 174), (241, 216, 170), (242, 217, 170),
+    (131, 83, 60), (132, 83, 59), (132, 83, 60), (132, 83, 60),
 ]  # fmt: skip
 
 # Measured: one thread against two, and SSE4.1 and AVX2 against AVX-512, move no single pixel by more
@@ -165,8 +165,8 @@ async def test_cancel_acts_at_the_next_step(warm_tiny, tmp_path) -> None:
                 await warm_tiny.cancel("job1")
 
     with pytest.raises(GenerationCancelled):
-        await react(warm_tiny, request(tmp_path, PROMPT, steps=100), on_event)
-    assert 2 <= steps[-1] < 50
+        await react(warm_tiny, request(tmp_path, PROMPT, steps=1000), on_event)
+    assert 2 <= steps[-1] < 500
     await draw_well(warm_tiny, request(tmp_path, PROMPT))
     assert warm_tiny.pid == pid
 

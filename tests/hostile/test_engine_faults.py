@@ -191,7 +191,7 @@ async def test_twenty_deaths_leave_nothing_behind(sandbox, tmp_path, monkeypatch
 
 
 async def test_a_64_mb_frame_fills_no_memory(tmp_path, monkeypatch) -> None:
-    async with misbehaving(tmp_path, monkeypatch, limits=QUICK) as engine:
+    async with misbehaving(tmp_path, monkeypatch) as engine:
         await draw_well(engine, request(tmp_path))
         tracemalloc.start()
         try:
@@ -204,7 +204,7 @@ async def test_a_64_mb_frame_fills_no_memory(tmp_path, monkeypatch) -> None:
 
 
 async def test_events_after_the_end_cost_no_job(sandbox, tmp_path, monkeypatch) -> None:
-    async with unruly(sandbox, tmp_path, monkeypatch) as stage:
+    async with unruly(sandbox, tmp_path, monkeypatch, limits=SilenceLimits()) as stage:
         await draw(stage, "after-the-end")
         assert (await draw(stage, "fine", "bob")).attempts == 1
         assert await stage.jobs_made() == 2

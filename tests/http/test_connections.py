@@ -70,7 +70,7 @@ async def test_a_connection_that_keeps_the_server_waiting_is_closed(sandbox, tmp
         patient = waiting.limits
         for limit, sent, status in KEEPING:
             # No other limit can be what ends it.
-            waiting.limits = replace(patient, **{limit: 0.05})
+            waiting.limits = replace(patient, **{limit: 0.5 if limit == "idle_s" else 0.05})
             reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
             first, _, second = sent.partition(AGAIN)
             writer.write(first)
@@ -108,7 +108,7 @@ async def test_bytes_now_and_then_do_not_keep_a_connection(sandbox, tmp_path, mo
         receive(self, data)
 
     monkeypatch.setattr(HttpConnection, "data_received", count)
-    async with limited(monkeypatch, sandbox, tmp_path, head_s=0.1) as api:
+    async with limited(monkeypatch, sandbox, tmp_path, head_s=1.0) as api:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(b"GET /healthz HTTP/1.1\r\nX-Much: ")
         closed = asyncio.ensure_future(said(reader))

@@ -156,6 +156,7 @@ async def test_a_client_that_leaves_the_line_gets_no_job(sandbox, tmp_path, ente
 
 
 async def test_a_refusal_says_when_by_the_forecast(sandbox, tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "_FORECAST_S", 30)  # however busy the machine is
     engine = ScriptedEngine(Script(), Script(hold_at=1))
     settings = {"limit_key_open_jobs": 2, "limit_queue_size": 2}
     async with (

@@ -177,6 +177,8 @@ async def test_the_database_is_asked_once_for_many_who_want_to_know(sandbox, tmp
 
     async with opened(sandbox, tmp_path, TWO_KEYS) as api, api.client() as client:
         monkeypatch.setattr(Database, "read", count)
+        for name in ("FRESH_S", "PATIENCE_S"):
+            monkeypatch.setattr(readiness, name, 600)
         answers = await asyncio.gather(*(client.get("/readyz") for _ in range(50)))
         assert {answer.status_code for answer in answers} == {200}
     assert asked == 1
@@ -199,7 +201,6 @@ class Patient:
 
 
 async def test_a_database_that_fails_or_hangs_is_not_ready(monkeypatch, caplog):
-    monkeypatch.setattr(readiness, "PATIENCE_S", 0.01)
     now, database = 0.0, Patient()
     check = DatabaseCheck(database, clock=lambda: now)
     assert await check.answers()
@@ -210,9 +211,11 @@ async def test_a_database_that_fails_or_hangs_is_not_ready(monkeypatch, caplog):
         assert not await check.answers()
     assert (database.asked, caplog.text.count("Traceback")) == (3, 1)
     database.error, database.hangs, now = None, asyncio.Event(), 3 * FRESH_S
+    monkeypatch.setattr(readiness, "PATIENCE_S", 0.01)
     assert not await check.answers()
     now = 9 * FRESH_S
     assert not await check.answers()
     assert database.asked == 4  # The one question is still open.
     database.hangs.set()
+    monkeypatch.setattr(readiness, "PATIENCE_S", 600)
     assert await check.answers()

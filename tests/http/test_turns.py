@@ -33,7 +33,7 @@ async def test_what_goes_first_is_waited_for_and_not_for_ever(monkeypatch):
     first.begin(3)
     await soon(first.give_way())
     monkeypatch.setattr(precedence, "_LONGEST_S", 600)
-    monkeypatch.setattr(precedence, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(precedence, "PATIENCE_S", 0.5)
     first.begin(4)
     await soon(first.give_way())
     # Half of the time is theirs: the next one does not wait at all.

@@ -260,7 +260,10 @@ def test_of_several_models_each_has_the_loras_that_are_made_for_it(tmp_path):
     assert names(QWEN, several=True) == ["New one", "both", "broken", "old"]
 
 
-async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(tmp_path, caplog):
+async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(
+    tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("bot.catalogue.loras._PATIENCE_S", 30)
     now = [0.0]
     held, go_on = threading.Event(), threading.Event()
     found = LoraCache(folder(tmp_path, "gone, *", "ink"), clock=lambda: now[0])
@@ -278,10 +281,11 @@ async def test_new_files_are_seen_and_a_slow_disk_keeps_nobody_waiting(tmp_path,
             go_on.wait()
             return LORAS
 
+    monkeypatch.setattr("bot.catalogue.loras._PATIENCE_S", 0.01)
     found.folder, now[0] = Slow(), 12.0
     async with asyncio.timeout(10):
         assert len((await found.known()).choices) == 2
-        assert held.is_set()
+        assert await asyncio.to_thread(held.wait, 10)
         go_on.set()
         await found._looking
     assert await found.known() is LORAS

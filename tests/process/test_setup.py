@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -176,13 +177,14 @@ async def test_without_an_answer_it_names_the_option_and_writes_nothing(tmp_path
     assert not (tmp_path / ".env").exists()
 
 
-async def test_a_discord_that_is_silent_is_told_and_the_form_counts(tmp_path, unused_tcp_port):
-    environment = {
-        "DISCORD_TOKEN": REFUSED, "DISCORD_API_URL": f"http://127.0.0.1:{unused_tcp_port}/api/v10",
-    }  # fmt: skip
-    code, said, errors = await unattended(
-        tmp_path, "--yes", "--model", "tiny", "--no-download", **environment
-    )
+async def test_a_discord_that_is_silent_is_told_and_the_form_counts(tmp_path):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # nobody else gets this port, and nobody listens
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/api/v10"
+        code, said, errors = await unattended(
+            tmp_path, "--yes", "--model", "tiny", "--no-download",
+            DISCORD_TOKEN=REFUSED, DISCORD_API_URL=url,
+        )  # fmt: skip
     assert code == 0, errors
     assert "Discord could not be asked, so only the form of the token was checked" in said
     assert "canary" not in said + errors

@@ -13,10 +13,12 @@ import pytest
 
 from bot.client import accept
 from bot.delivery import courier, removal
-from bot.sandbox.interactions import FIRST_RESPONSE_SECONDS
+from bot.sandbox import interactions
 from bot.sandbox.server import Sandbox
 from tests.wire.kit import Stage, staged
 from tests.wire.openapi import Judge
+
+LONGEST_RESPONSE_S = 30
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +40,8 @@ def _route() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let answers be direct, and refusals private, on a slow machine as on a quick one."""
-    monkeypatch.setattr(accept, "DIRECT_ANSWER_S", FIRST_RESPONSE_SECONDS)
+    monkeypatch.setattr(interactions, "FIRST_RESPONSE_SECONDS", LONGEST_RESPONSE_S)
+    monkeypatch.setattr(accept, "DIRECT_ANSWER_S", LONGEST_RESPONSE_S)
 
 
 @pytest.fixture

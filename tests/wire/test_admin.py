@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import discord
 import pytest
@@ -154,7 +155,7 @@ async def test_statistics_as_text_where_nothing_draws(stage, monkeypatch):
     shown = await answer(stage, "alice", "admin stats")
     assert not shown.files
     assert "1: 1 drawn, 0 failed" in shown.content
-    assert "50 % ≤ 0 s" in shown.content
+    assert re.search(r"50 % ≤ \d s", shown.content)
 
 
 async def test_health_speaks_of_the_machine_and_of_faults(sandbox, tmp_path, monkeypatch):

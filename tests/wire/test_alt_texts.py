@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import asynccontextmanager
 
+from bot.delivery import courier
 from bot.delivery.ladder import Sent
 from storage import deliveries, gallery, people
 from tests.engines import Script, ScriptedEngine
@@ -107,7 +108,9 @@ async def test_copies_are_gone_before_anything_is_recorded(sandbox, tmp_path, mo
         assert seen == {alt: set()}
 
 
-async def test_an_edit_that_is_never_taken_is_given_up(sandbox, tmp_path, hurry):
+async def test_an_edit_that_is_never_taken_is_given_up(sandbox, tmp_path, hurry, monkeypatch):
+    for name in ("_FIRST_RETRY_S", "_LONGEST_RETRY_S"):  # the next try is the test's to begin
+        monkeypatch.setattr(courier, name, 600)
     async with writing(sandbox, tmp_path) as (stage, _, alt):
         await stage.database.write(
             lambda tx: tx.execute("UPDATE deliveries SET attempts = 199 WHERE job_id = ?", (alt,))

@@ -171,7 +171,7 @@ async def test_a_lost_first_response_loses_no_picture(sandbox, tmp_path, after):
     async with staged(sandbox, tmp_path) as stage:
         invocation = await stage.imagine("alice", "a house")
         if not after:
-            sandbox.clock.advance(4)
+            sandbox.clock.advance(31)
             with pytest.raises(NoResponse):
                 await invocation.response()
         (message,) = await sandbox.wait(lambda: visible(stage))

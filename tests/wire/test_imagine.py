@@ -216,6 +216,7 @@ async def test_flags_are_read_and_others_named_once_to_the_one_who_typed_them(st
     message = await stage.outcome(asked)
     request = (await stage.job_of(message)).request
     assert (request.prompt, request.aspect, request.seed) == ("a fish", "3:4", 9)
+    await stage.sandbox.wait(lambda: asked.followups)
     (told,) = asked.followups
     assert told.ephemeral
     assert told.content == "-# Left out, since this bot does not know it: --v 7"

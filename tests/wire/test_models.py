@@ -217,6 +217,7 @@ async def test_jobs_of_a_model_that_is_gone_are_told_and_drawn_anew_by_another(s
         assert byline_of(await stage.outcome(first))[1:-1] == ["256x256"]
         pressed = await bob.press(gone, "Try again")
         again = await stage.outcome(pressed)
+        await sandbox.wait(lambda: pressed.followups)
         (told,) = pressed.followups
         assert told.content == "tiny-ink is no longer offered; this is drawn by tiny."
         job = await stage.job_of(again)

@@ -81,6 +81,7 @@ async def test_a_model_that_cannot_takes_over_and_says_so(sandbox, tmp_path):
     async with staged(sandbox, data, image_model_name="tiny") as stage:
         pressed = await bob.press(first, "Reroll")
         again = await stage.outcome(pressed)
+        await sandbox.wait(lambda: pressed.followups)
         (told,) = pressed.followups
         assert told.content == (
             "Qwen/Qwen-Image-2.1 is no longer offered; this is drawn by tiny. "

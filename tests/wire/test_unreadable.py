@@ -92,6 +92,7 @@ async def test_a_line_that_cannot_be_read_is_opened_anew(
             line.altered["READY"] = {"user": None}
             line.invalidate()
             await sandbox.wait(lambda: line.identifies > before + 2, PATIENCE_S)
+            before = line.identifies
             line.altered.clear()
         else:
             line.garble()
