@@ -48,16 +48,17 @@ test: style quick
 quick: setup-dev
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
-# Storms and browsers want the machine to themselves; the other slow tests share it.
+# Storms, crowds and browsers want the machine to themselves; the other slow tests share it.
+ALONE := tests/crash tests/browser tests/bench/test_burst.py tests/bench/test_http_load.py
 check: lint test
-	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --durations=20 -m "slow and not thorough" --ignore=tests/crash --ignore=tests/browser
-	$(RUN) -m pytest --durations=10 -m "(slow or browser) and not thorough" tests/crash tests/browser
+	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --durations=20 -m "slow and not thorough" $(addprefix --ignore=,$(ALONE))
+	$(RUN) -m pytest --durations=10 -m "(slow or browser) and not thorough" $(ALONE)
 
 # All else, after `make check`: before a release, and after changes of what it covers.
 thorough: setup-dev
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --durations=20 -m thorough
 
-# Hours of what `make check` does for ten seconds each; the corpus stays in .fuzz.
+# Hours of what `make check` does for five seconds each; the corpus stays in .fuzz.
 FUZZ_SECONDS ?= 3600
 fuzz: setup-dev
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) -m pytest -n 2 -m slow tests/fuzz

@@ -42,7 +42,7 @@ LEAST = {
 }
 QUICK = {"KeepInput"}
 # Their parts, packing and reading, are met by others: for `make thorough`.
-LONGEST = {"Drop", "Mend", "Load"}
+LONGEST = {"Convert", "Drop", "Mend", "Load"}
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ EXAMPLES_A_SECOND = 60
 VALUES = st.sampled_from(["0", "1", "9", "99999999999999999999", "-1", "ja", "x" * 100]) | st.text(
     min_size=1, max_size=20
 )
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "10"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
 
 
 # Whose controls stand on cards of layout components; those of the others, below text or embeds.

@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz.every_target import TARGETS
 
 FOUND = Path(__file__).parent / "found"
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "10"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -166,4 +166,4 @@ def test_the_kernels_give_the_plain_codes_numbers():
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["widen", "tokens", "product", "finite"]
+    assert done.stdout.split() == ["widen", "tokens", "product", "finite", "vector"]

@@ -301,6 +301,7 @@ def test_timestep_0_is_one_more_step_of_the_table():
     assert len(without.table.values) == len(TIMESTEPS)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_references_are_a_longer_image_for_compiled_code():
     torch._dynamo.reset()

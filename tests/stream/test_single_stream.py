@@ -327,7 +327,9 @@ def test_the_published_network_has_the_layouts_layers():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", [Precision.PLAIN, Precision.FP8])
+@pytest.mark.parametrize(
+    "precision", [pytest.param(Precision.PLAIN, marks=pytest.mark.thorough), Precision.FP8]
+)
 def test_compiled_blocks_predict_the_same(precision):
     dit = streamed(precision, compile=True)
     assert dit.execution.compiled
