@@ -49,7 +49,7 @@ quick: setup-dev
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile -m "not slow and not browser"
 
 # Storms, crowds and browsers want the machine to themselves; the other slow tests share it.
-ALONE := tests/crash tests/browser tests/bench/test_burst.py tests/bench/test_http_load.py
+ALONE := tests/crash tests/browser tests/process/test_flood.py tests/bench/test_burst.py tests/bench/test_http_load.py
 check: lint test
 	$(RUN) -m pytest -n $(WORKERS) --dist loadfile --durations=20 -m "slow and not thorough" $(addprefix --ignore=,$(ALONE))
 	$(RUN) -m pytest --durations=10 -m "(slow or browser) and not thorough" $(ALONE)
