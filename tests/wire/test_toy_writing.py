@@ -27,12 +27,13 @@ async def test_the_toy_rewrites_draws_and_describes(sandbox, tmp_path):
         first = await stage.outcome(await bob.press(shown, "Draw this"))
         job = await stage.job_of(first)
         assert (job.model, job.request.rewritten) == ("tiny", "a red cross on a white background")
-        # What it makes of quoted text is refused, and the user's own is drawn, by another network.
+        # Quoted text is kept, and drawn by another network.
         second = await stage.outcome(
             await stage.imagine("bob", 'the text "VNO"', enhance="always", aspect="1:1", steps=2)
         )
         job = await stage.job_of(second)
-        assert (job.model, job.request.rewritten, job.request.unrewritten) == ("tiny", "", "quotes")
+        kept = '"VNO" in black letters on a white background'
+        assert (job.model, job.request.rewritten, job.request.unrewritten) == ("tiny", kept, "")
         assert job.timings["rewrite"] > 0
         described = await written(await bob.context_menu("general", "Describe this picture", first))
         text = (await stage.job_of(described)).text
