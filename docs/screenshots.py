@@ -135,16 +135,21 @@ async def phone(_: Sandbox, page: Page) -> None:
 
 
 async def texts(sandbox: Sandbox, page: Page) -> None:
-    """A prompt that was rewritten and its picture, edited by words, and then described."""
-    await _arrive(sandbox, page, "dark")
-    await page.size(1280, 1500)
-    await _press(page, "help", "button.channel")
-    await page.until("document.activeElement.id === 'text'", 30)
-    await page.type("/imagine a red star enhance: Ask first aspect: 1:1 \n")
-    await page.until(f"{TEXT}.includes('Draw this')", 60)
-    await page.screenshot(IMAGES / "enhance.png")
-    await _press(page, "Draw this")
-    await page.until(f"{PICTURES} === 1", 120)
+    """A prompt that was rewritten, the picture of it, an edit by words, and its description."""
+    await _arrive(sandbox, page, "light")
+    await page.size(1000, 1760)
+    await _press(page, "art", "button.channel")
+    bob = sandbox.user("bob")
+    asked = await bob.slash("art", "imagine", prompt="a red star", enhance="ask", aspect="1:1")
+    shown = await asked.until(lambda message: "Draw this" in str(message.controls), 60)
+    picture = await (await bob.press(shown, "Draw this")).until(is_outcome, 120)
+    ways = {"instruction": "make the star blue", "enhance": "off"}
+    edited = await bob.slash("art", "edit", image=("star.png", picture.files[0].data), **ways)
+    await edited.until(is_outcome, 120)
+    described = await bob.context_menu("art", "Describe this picture", picture)
+    await described.until(lambda message: "Imagine this" in str(message.controls), 60)
+    await page.until(f"{TEXT}.includes('Imagine this')", 30)
+    await page.screenshot(IMAGES / "texts.png")
 
 
 FLOWS = (moving, channel, batch, form, history, texts, chinese, phone)
