@@ -64,9 +64,7 @@ def vectors_work(device: torch.device) -> bool:
     if device.type != "cuda" or lacking_to_compile(device) is not None:
         return False
     try:
-        refusal = next(
-            filter(None, map(_refusal, (device,) * 2, (Storage.INT8, Storage.FP8))), None
-        )
+        refusal = _refusal(device, Storage.INT8) or _refusal(device, Storage.FP8)
     except Exception as error:  # noqa: BLE001 - compilers and drivers fail in countless ways
         refusal = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
     if refusal is not None:

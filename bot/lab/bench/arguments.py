@@ -44,19 +44,25 @@ def add_benchmarks(commands: Any) -> None:
     _add_tiny(benches.add_parser("tiny", help="what the tiny model draws of held-out prompts"))
 
 
-def _add_picture(parser: argparse.ArgumentParser) -> None:
+def _add_drawn(parser: argparse.ArgumentParser) -> None:
+    """Add what pictures are drawn from, and in which size."""
     parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
     parser.add_argument("--model", default="Qwen/Qwen-Image")
     parser.add_argument(
         "--random", action="store_true", help="write random files, if none are there"
     )
     parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
+    parser.add_argument("--device", default="cuda", help="where random files are made")
+    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
+
+
+def _add_picture(parser: argparse.ArgumentParser) -> None:
+    _add_drawn(parser)
     parser.add_argument("--rows", help="which rows, with commas; `load` and `switch` are two")
     parser.add_argument(
         "--switch-to", default="Qwen/Qwen-Image-2512", help="the other model of the row switch"
     )
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
     parser.add_argument(
         "--lora", metavar="FILE", type=Path, help="the 8-step Lightning file of the row lightning"
     )
@@ -66,39 +72,24 @@ def _add_picture(parser: argparse.ArgumentParser) -> None:
         help="WIDTHxHEIGHT of pictures for the rows edit, edit-8, edit-int8-fast and "
         "edit-lightning (its --lora: of 4 steps), with commas",
     )
-    parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 
 def _add_write(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
-    parser.add_argument("--model", default="Qwen/Qwen-Image")
-    parser.add_argument(
-        "--random", action="store_true", help="write random files, if none are there"
-    )
-    parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
+    _add_drawn(parser)
     parser.add_argument("--precision", default="fp8", help="a value of IMAGE_PRECISION")
     parser.add_argument("--budgets", default="14,8", help="GiB of the card, with commas")
     parser.add_argument("--picture", action="store_true", help="also about a picture of 1024x1024")
     parser.add_argument("--letters", type=int, default=300, help="letters of the prompt")
     parser.add_argument("--tokens", type=int, default=200, help="of the answer, at most")
     parser.add_argument("--steps", type=int, default=2, help="of the pictures")
-    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
-    parser.add_argument("--device", default="cuda", help="where random files are made")
     parser.add_argument("--json", type=Path, help="where the figures go")
 
 
 def _add_confined(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="the model's files (IMAGE_MODEL_PATH)")
-    parser.add_argument("--model", default="Qwen/Qwen-Image")
-    parser.add_argument(
-        "--random", action="store_true", help="write random files, if none are there"
-    )
-    parser.add_argument("--layers", type=int, help="of the random transformer (default 60)")
+    _add_drawn(parser)
     parser.add_argument("--precision", default="fp8", help="a value of IMAGE_PRECISION")
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--size", default="1344x768", help="WIDTHxHEIGHT in pixels")
-    parser.add_argument("--device", default="cuda", help="where random files are made")
 
 
 def _add_together(parser: argparse.ArgumentParser) -> None:
