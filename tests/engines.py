@@ -64,6 +64,8 @@ class Script:
     finish: bool = True
     silent_loss: bool = False
     """Delete the pictures that were announced."""
+    ending: Ending = Ending.STOPPED
+    """Why a text ends."""
 
 
 def _jpeg() -> bytes:
@@ -200,7 +202,7 @@ class ScriptedEngine:
                 self._check_open()
                 if self._cancelled.is_set():
                     raise GenerationCancelled
-            yield Finished(timings, 1234, self.card_use, Ending.STOPPED)
+            yield Finished(timings, 1234, self.card_use, script.ending)
         except EngineError as error:
             if error.kind in _FATAL:
                 self.state = EngineState.STOPPED

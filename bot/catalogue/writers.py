@@ -1,4 +1,4 @@
-"""The models whose text encoder writes, and those of them that see pictures while they do."""
+"""The models whose text encoder writes, and sees pictures while it does."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from typing import Final
 
 from bot.catalogue.models import ModelSpec
 
-# Families whose text encoder is a whole language model; the engine has the vision tower of the
-# first one's alone write along.
-_LOOKING: Final = "qwen-image"
-_WRITING: Final = frozenset({_LOOKING, "qwen-image-21"})
+# Families whose text encoder is a whole language model with a vision tower.
+_WRITING: Final = frozenset({"qwen-image", "qwen-image-21"})
 _TOY: Final = "tiny"
 
 
@@ -22,24 +20,16 @@ def writes(spec: ModelSpec) -> bool:
     return spec.streamed and (spec.family in _WRITING or _is_toy(spec))
 
 
-def looks(spec: ModelSpec) -> bool:
-    """Tell whether a model sees the pictures that it writes of."""
-    return spec.streamed and (spec.family == _LOOKING or _is_toy(spec))
-
-
 def _is_toy(spec: ModelSpec) -> bool:
     return spec.family == _TOY and spec.references > 0
 
 
-def writer(
-    models: Sequence[ModelSpec], preferred: ModelSpec | None = None, *, seeing: bool = False
-) -> ModelSpec | None:
+def writer(models: Sequence[ModelSpec], preferred: ModelSpec | None = None) -> ModelSpec | None:
     """Return the model that writes: `preferred` where it can, else the first of `models` that does.
 
-    With `seeing` it has to see pictures. None where none can.
+    None where none can.
     """
-    able = looks if seeing else writes
-    return next((spec for spec in _candidates(models, preferred) if able(spec)), None)
+    return next((spec for spec in _candidates(models, preferred) if writes(spec)), None)
 
 
 def rewriter(
@@ -47,13 +37,12 @@ def rewriter(
 ) -> ModelSpec | None:
     """Return the model that rewrites prompts, chosen as `writer` does; None where none can.
 
-    Of an instruction for `pictures` it is one that sees them, where there is one: another than
-    `preferred` too. The toy model was taught to rewrite descriptions, and no instructions.
+    Of an instruction for `pictures` it is no toy model: that was taught to rewrite descriptions
+    alone.
     """
     if not pictures:
         return writer(models, preferred)
-    taught = [spec for spec in _candidates(models, preferred) if not spec.built_in]
-    return writer(taught, seeing=True) or writer(taught)
+    return writer([spec for spec in _candidates(models, preferred) if not spec.built_in])
 
 
 def _candidates(models: Sequence[ModelSpec], preferred: ModelSpec | None) -> Sequence[ModelSpec]:

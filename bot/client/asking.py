@@ -219,7 +219,7 @@ async def ask(
     """
     models, gone, clear = await models_for(interaction, bot), None, request.transparent
     if request.writes:
-        choice = writing_choice(models, request, job.model)
+        choice = writing_choice(models, job.model)
     else:
         choice = await model_of(interaction, bot, job)
         if inputs is not None and inputs.edits:

@@ -30,7 +30,7 @@ async def describe_here(
     models = await models_for(interaction, bot)
     defaults = await defaults_of(bot, interaction.user.id, interaction.guild_id)
     chosen = models.choose(None, defaults).spec
-    spec = require_writer(models.allowed, chosen, seeing=True, offered=models.offered)
+    spec = require_writer(models.allowed, chosen, offered=models.offered)
     known = (private, *(default.private for default in defaults))
     hidden = source.job is not None and source.job.request.private
     request = ImageRequest(

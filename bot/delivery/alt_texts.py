@@ -59,7 +59,7 @@ class AltTexts:
         self._store = store
         self._cards = cards
         self._ladder = ladder
-        self._writer = writer(models, seeing=True) if on else None
+        self._models = models if on else ()
         self._clock = clock
 
     async def ask(
@@ -69,7 +69,8 @@ class AltTexts:
 
         Without a message that is `editable` by the bot itself, nothing could be added.
         """
-        spec = self._writer
+        drawn_with = next((one for one in self._models if one.name == job.model), None)
+        spec = writer(self._models, drawn_with)  # which the engine still holds
         editable &= sent.message_id is not None and not job.request.private
         if spec is None or not images or not editable or job.target not in BY_DISCORD:
             return

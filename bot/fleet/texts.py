@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from bot.catalogue.models import ModelSpec, find_model
-from bot.catalogue.writers import looks, rewriter, writer
+from bot.catalogue.writers import rewriter, writer
 from bot.domain.job import Job
 from bot.domain.request import ImageRequest, secrets_of
 from bot.domain.writing import EXPECTED_TOKENS, MOST_TOKENS, Writing
-from bot.engine.protocol import WriteRequest
+from bot.engine.protocol import Ending, WriteRequest
 from bot.errors import EngineError, EngineErrorKind, GenerationCancelled, UserError
 from bot.fleet.attempt import Attempt, lend_references
 from bot.fleet.session import EngineSession
@@ -44,6 +44,14 @@ _NO_WRITING: Final = frozenset(
 _NOTHING: Final = mark("The model wrote nothing.")
 _AGAINST_RULES: Final = mark("What is in this picture breaks a rule of this server.")
 _NO_WRITER: Final = mark("None of this bot's models writes texts.")
+
+
+def _cut(attempt: Attempt) -> bool:
+    """Tell whether a text ended at a bound, with more to say."""
+    return attempt.finished is not None and attempt.finished.ending in {
+        Ending.TOKENS,
+        Ending.SECONDS,
+    }
 
 
 class TextWork:
@@ -78,23 +86,21 @@ class TextWork:
         Raises as `EngineSession.write`.
         """
         try:
-            request = attempt.job.request
-            task = Writing(request.writes)
-            text = await self._written(attempt, task)
-            if task is not Writing.ENHANCE:
-                text = tidied(text, LETTERS_A_TOKEN * MOST_TOKENS[task])
-                if not text:
-                    raise EngineError(EngineErrorKind.REFUSED, "it is empty", sentence=_NOTHING)
-                # What stands in a picture is written down too, and shown to all.
-                if await self._breaks_rule(attempt.job, text):
-                    raise EngineError(
-                        EngineErrorKind.REFUSED, "it breaks a rule", sentence=_AGAINST_RULES
-                    )
-                return text
-            request = await self._judged(attempt.job, text)
-            if request.unrewritten:
-                await self._store_request(attempt.job, request, 0.0)
-            return request.rewritten
+            task = Writing(attempt.job.request.writes)
+            if task is Writing.ENHANCE:
+                request = await self._rewritten(attempt)
+                if request.unrewritten:
+                    await self._store_request(attempt.job, request, 0.0)
+                return request.rewritten
+            text = tidied(await self._written(attempt, task), LETTERS_A_TOKEN * MOST_TOKENS[task])
+            if not text:
+                raise EngineError(EngineErrorKind.REFUSED, "it is empty", sentence=_NOTHING)
+            # What stands in a picture is written down too, and shown to all.
+            if await self._breaks_rule(attempt.job, text):
+                raise EngineError(
+                    EngineErrorKind.REFUSED, "it breaks a rule", sentence=_AGAINST_RULES
+                )
+            return f"{text} …" if _cut(attempt) else text
         finally:  # Another engine may have the job next, in this folder.
             await unbroken(self._store.clear(attempt.job.id))
 
@@ -108,17 +114,7 @@ class TextWork:
         job = attempt.job
         if not job.request.rewriting:
             return
-        if job.engine_faults:  # Perhaps by the rewriting: what was typed can be drawn.
-            request = replace(job.request, unrewritten=Reason.UNAVAILABLE.value)
-        else:
-            try:
-                text = await self._written(attempt, Writing.ENHANCE)
-                request = await self._judged(job, text)
-            except EngineError as error:
-                if error.kind not in _NO_WRITING or error.loading:
-                    raise
-                log.warning("job %s: its prompt is not rewritten: %s", job.id, error.detail)
-                request = replace(job.request, unrewritten=Reason.UNAVAILABLE.value)
+        request = await self._rewritten(attempt)
         spent_s = 0.0
         if attempt.finished is not None:
             timings = attempt.finished.timings
@@ -133,8 +129,26 @@ class TextWork:
         attempt.finished, attempt.steps, attempt.began_at = None, 0, self._timer()
         attempt.switch_s = 0.0  # It is charged.
 
+    async def _rewritten(self, attempt: Attempt) -> ImageRequest:
+        """Return the job's request with a rewritten prompt, or with why it has none.
+
+        Raises as `rewrite`.
+        """
+        job = attempt.job
+        if job.engine_faults:  # Perhaps by the rewriting: what was typed can be drawn.
+            return replace(job.request, unrewritten=Reason.UNAVAILABLE.value)
+        try:
+            text = await self._written(attempt, Writing.ENHANCE)
+        except EngineError as error:
+            if error.kind not in _NO_WRITING or error.loading:
+                raise
+            log.warning("job %s: its prompt is not rewritten: %s", job.id, error.detail)
+            return replace(job.request, unrewritten=Reason.UNAVAILABLE.value)
+        if _cut(attempt):
+            return replace(job.request, unrewritten=Reason.LENGTH.value)
+        return await self._judged(job, text)
+
     async def _judged(self, job: Job, text: str) -> ImageRequest:
-        """Return the job's request with a rewritten prompt, or with why it has none."""
         request = job.request
         rewritten = cleaned(text, request.prompt)
         hide(*secrets_of(request), rewritten)
@@ -166,11 +180,10 @@ class TextWork:
         if spec is None:
             raise EngineError(EngineErrorKind.REFUSED, "no model writes this", sentence=_NO_WRITER)
         folder = self._store.work_dir(job.id)
-        sees = looks(spec)
-        numbers = range(1, len(asked.references) + 1) if sees else ()
+        numbers = range(1, len(asked.references) + 1)
         return WriteRequest(
             job_id=job.id,
-            system=system_of(task, asked, job.locale, self._instruction, sees=sees),
+            system=system_of(task, asked, job.locale, self._instruction),
             prompt=turn_of(task, asked, job.locale),
             references=tuple(folder / f"reference{number}" for number in numbers),
             max_tokens=MOST_TOKENS[task],
@@ -189,7 +202,7 @@ class TextWork:
         offered = [find_model(name) for name in self._queue.models.names]
         if task is Writing.ENHANCE:
             return rewriter(offered, own, pictures=bool(job.request.references))
-        return writer(offered, own, seeing=True)
+        return writer(offered, own)
 
     async def _limit_s(self, job: Job, task: Writing) -> float | None:
         if not self._time_factor:

@@ -229,13 +229,13 @@ class GpuWorker:
     async def _generated(
         self, attempt: Attempt, images: list[ImageRecord], text: str | None
     ) -> None:
-        assert attempt.finished
+        finished = attempt.finished  # None where nothing could write, and that is the answer
         rewrite = {"rewrite": attempt.rewrite_s} if attempt.rewrite_s else {}
-        timings = {**rewrite, **attempt.finished.timings}
+        timings = {**rewrite, **({} if finished is None else finished.timings)}
         timings["load"] = attempt.load_s + timings.get("load", 0.0)
-        if text is None:
-            self._measure(attempt.job, attempt.finished)
-        peak = attempt.finished.peak_gpu_bytes
+        if text is None and finished is not None:
+            self._measure(attempt.job, finished)
+        peak = None if finished is None else finished.peak_gpu_bytes
         recorded = await self._stored(
             lambda: self._queue.commits.record_generated(
                 attempt.job,

@@ -177,7 +177,7 @@ def drawing(
     spec = context.offered(model)
     count = len(start.files.references) if start else 0
     if text is not None and (text.task is Writing.DESCRIBE or count):
-        return require_writer(context.models, spec, seeing=True)
+        return require_writer(context.models, spec)
     if count:
         spec = spec if model is not None else editor(context.models) or spec
         require_editor(spec, count, context.models)

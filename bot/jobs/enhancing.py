@@ -8,7 +8,7 @@ from bot.catalogue.models import ModelSpec
 from bot.catalogue.writers import rewriter, writer
 from bot.domain.job import Job
 from bot.domain.request import ImageRequest
-from bot.domain.writing import Enhance, Writing
+from bot.domain.writing import Enhance
 from bot.errors import InvalidRequest
 from bot.jobs.chosen_model import ModelChoice, Models
 from bot.rules.preferences import Defaults
@@ -19,28 +19,20 @@ def require_writer(
     allowed: Sequence[ModelSpec],
     model: ModelSpec | None = None,
     *,
-    seeing: bool = False,
     offered: Sequence[ModelSpec] = (),
 ) -> ModelSpec:
     """Return the model that writes, `model` where it can, else one of those that are `allowed`.
 
-    With `seeing` it has to see pictures. Raises `InvalidRequest` without one; `offered` are all
-    models, by which the sentence is true where a server's rules keep one that writes from the user.
+    Raises `InvalidRequest` without one; `offered` are all models, by which the sentence is true
+    where a server's rules keep one that writes from the user.
     """
-    found = writer(allowed, model, seeing=seeing)
+    found = writer(allowed, model)
     if found is not None:
         return found
-    withheld = writer(offered, seeing=seeing) is not None
-    if seeing and writer(allowed, model) is not None:
-        raise InvalidRequest(
-            _("None of the models that you may use here writes about pictures.")
-            if withheld
-            else _("None of this bot's models writes about pictures.")
-        )
     raise InvalidRequest(
-        _("None of the models that you may use here writes texts.")
-        if withheld
-        else _("None of this bot's models writes texts.")
+        _("None of this bot's models writes texts.")
+        if writer(offered) is None
+        else _("None of the models that you may use here writes texts.")
     )
 
 
@@ -96,15 +88,14 @@ def rewritten_by(
     return request.with_changes(written_with=spec.name)
 
 
-def writing_choice(models: Models, request: ImageRequest, name: str | None) -> ModelChoice:
+def writing_choice(models: Models, name: str | None) -> ModelChoice:
     """Return the model that writes anew what `name` was to write: another where that may not.
 
     Raises `InvalidRequest` where none can.
     """
     allowed = models.allowed
     own = next((spec for spec in allowed if spec.name == name), None)
-    seeing = request.writes != Writing.ENHANCE
-    spec = require_writer(allowed, own, seeing=seeing, offered=models.offered)
+    spec = require_writer(allowed, own, offered=models.offered)
     return ModelChoice(spec, spec.name)
 
 

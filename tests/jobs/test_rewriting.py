@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.domain.writing import Writing
 from bot.jobs.descriptions import Description, read_description, tidied
-from bot.jobs.instructions import EDIT, EDIT_UNSEEN, ENHANCE, system_of, temperature_of, turn_of
+from bot.jobs.instructions import EDIT, ENHANCE, system_of, temperature_of, turn_of
 from bot.jobs.rewriting import Reason, cleaned, judge
 from tests.hostile.corpus import ACCEPTED
 from tests.jobs.kit import make_request
@@ -115,8 +115,10 @@ def test_edits_have_rules_of_their_own():
     assert system_of(Writing.ENHANCE, make_request(), "en-US") == ENHANCE
     edit = make_request(references=("a",))
     assert system_of(Writing.ENHANCE, edit, "en-US") == EDIT
-    assert system_of(Writing.ENHANCE, edit, "en-US", sees=False) == EDIT_UNSEEN
-    assert EDIT.split(";")[1:] == EDIT_UNSEEN.split(";")[1:]
+    own = system_of(Writing.ENHANCE, edit, "en-US", "Write as a pirate would.")
+    assert own.startswith("Write as a pirate would. ")
+    assert "everything else stays as it is" in own
+    assert "everything else" not in system_of(Writing.ENHANCE, make_request(), "en-US", "x")
     assert temperature_of(Writing.ENHANCE, built_in=True) == 0.0
     assert temperature_of(Writing.ENHANCE, built_in=False) > 0.0
 

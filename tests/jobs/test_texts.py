@@ -9,6 +9,7 @@ import pytest
 
 from bot.domain.job import JobState, Target
 from bot.domain.writing import EXPECTED_TOKENS, Writing
+from bot.engine.protocol import Ending
 from bot.errors import EngineErrorKind
 from bot.fleet.worker import GpuWorker
 from bot.jobs.queue import JobQueue
@@ -146,15 +147,35 @@ async def test_an_answer_that_is_no_rewrite_costs_what_it_took(queue, database, 
 
 
 @pytest.mark.parametrize("kind", ["REFUSED", "OUT_OF_MEMORY", "RAISED"])
-async def test_an_engine_that_does_not_write_draws_what_was_typed(queue, at_work, kind):
+async def test_an_engine_that_does_not_write_draws_what_was_typed(queue, database, at_work, kind):
+    """Or shows why nothing was rewritten, where that is shown before anything is drawn."""
     engine = ScriptedEngine()
-    engine.writing.append(broken(EngineErrorKind[kind]))
-    job = await enhanced(queue)
+    engine.writing.extend([broken(EngineErrorKind[kind])] * 2)
+    job, shown = await enhanced(queue), await ask(queue)
     async with at_work(engine):
-        assert await final(queue, job) == [JobState.GENERATED]
+        assert await final(queue, job, shown) == [JobState.GENERATED] * 2
     row = await queue.job(job.id)
     assert (row.request.unrewritten, row.engine_faults) == (Reason.UNAVAILABLE, 0)
     assert engine.requests[0].prompt == "a cat"
+    row = await queue.job(shown.id)
+    assert (row.text, row.request.unrewritten) == ("", Reason.UNAVAILABLE)
+    assert await one(database, "SELECT gpu_seconds FROM usage WHERE job_id = ?", shown.id) == 0.0
+
+
+@pytest.mark.parametrize("ending", [Ending.TOKENS, Ending.SECONDS])
+async def test_what_was_cut_at_its_end_is_no_prompt_and_no_whole_description(
+    queue, store, at_work, ending
+):
+    engine = ScriptedEngine()
+    engine.writing.extend([Script(ending=ending)] * 3)
+    job, shown = await enhanced(queue), await ask(queue)
+    request = make_request("What is it?", writes="describe", references=("reference1",))
+    described = await about_a_picture(queue, store, request)
+    async with at_work(engine):
+        assert await final(queue, job, shown, described) == [JobState.GENERATED] * 3
+    assert (await queue.job(job.id)).request.unrewritten == Reason.LENGTH
+    assert (await queue.job(shown.id)).text == ""
+    assert (await queue.job(described.id)).text.endswith(" …")
 
 
 async def test_no_other_model_than_the_one_that_was_chosen_writes(queue, at_work):
@@ -170,10 +191,11 @@ async def test_no_other_model_than_the_one_that_was_chosen_writes(queue, at_work
     assert [asked.job_id for asked in engine.asked] == [own.id]
 
 
-async def test_an_engine_that_dies_of_it_is_not_asked_to_write_again(queue, at_work):
+@pytest.mark.parametrize("make", [enhanced, ask])
+async def test_an_engine_that_dies_of_it_is_not_asked_to_write_again(queue, at_work, make):
     engine = ScriptedEngine()
     engine.writing.append(broken(EngineErrorKind.DIED))
-    job = await enhanced(queue)
+    job = await make(queue)
     async with at_work(engine):
         assert await final(queue, job) == [JobState.GENERATED]
     row = await queue.job(job.id)
@@ -184,7 +206,7 @@ async def test_an_engine_that_dies_of_it_is_not_asked_to_write_again(queue, at_w
 async def test_a_text_that_fails_twice_is_one_sentence_and_costs_nothing(queue, database, at_work):
     engine = ScriptedEngine()
     engine.writing.extend([broken(EngineErrorKind.RAISED)] * 2)
-    job = await ask(queue)
+    job = await ask(queue, writes="describe")
     async with at_work(engine):
         assert await final(queue, job) == [JobState.FAILED]
     row = await queue.job(job.id)
@@ -198,7 +220,7 @@ async def test_a_bot_whose_models_do_not_write_says_so(database, clock, store):
     engine = ScriptedEngine()
     worker = GpuWorker(queue, engine, store, timer=clock, retry_s=0.001)
     running = asyncio.create_task(worker.run())
-    text, picture = await ask(queue), await enhanced(queue)
+    text, picture = await ask(queue, writes="describe"), await enhanced(queue)
     async with asyncio.timeout(20):
         assert await final(queue, text, picture) == [JobState.FAILED, JobState.GENERATED]
     assert "None of this bot's models writes texts." in (await queue.job(text.id)).error

@@ -20,6 +20,7 @@ from bot.engine.stream.prompts_chat import LONGEST, AnswerText, read_question, s
 from bot.engine.stream.sampling import chooser
 from bot.engine.stream.text_layout import QWEN3
 from bot.engine.stream.vision import StreamedVisionTower
+from bot.engine.stream.vision_kind import VISION3
 from bot.engine.stream.vision_picture import SeenPicture, vision_picture
 from bot.engine.stream.writing import AnswerBounds, StreamedWriter
 from bot.errors import GenerationCancelled
@@ -138,12 +139,23 @@ def test_eight_bits_write_the_same_from_the_device_and_streamed(pipe, storage) -
     assert written(writer, question, room=0) == (want, Ending.TOKENS, 0)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_qwen3_writes_as_transformers_does_though_it_draws_before_its_last_norm(pipe, tied) -> None:
+@pytest.mark.parametrize(("tied", "count"), [(True, 0), (False, 0), (False, 1), (False, 2)])
+def test_qwen3_writes_as_transformers_does_though_it_draws_before_its_last_norm(
+    pipe, tied, count
+) -> None:
+    """Of pictures its first layers read more than their rows (deepstack)."""
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
     torch.manual_seed(2)
-    config = Qwen3VLConfig(**TEXT3)
+    words = {
+        f"{name}_token_id": pipe.tokenizer.convert_tokens_to_ids(f"<|{token}|>")
+        for name, token in (
+            *(("image", "image_pad"), ("video", "video_pad")),
+            *(("vision_start", "vision_start"), ("vision_end", "vision_end")),
+        )
+    }
+    config = Qwen3VLConfig(**TEXT3 | words)
+    config.text_config.vocab_size = len(pipe.tokenizer)
     config.tie_word_embeddings = tied
     stock = Qwen3VLForConditionalGeneration(config).eval()
     with torch.no_grad():
@@ -158,13 +170,16 @@ def test_qwen3_writes_as_transformers_does_though_it_draws_before_its_last_norm(
         storage=Storage.PLAIN,
         family=QWEN3,
     )
+    encoder.vision = StreamedVisionTower.from_module(
+        stock, encoder.device, torch.float32, encoder.streamer, VISION3
+    )
     writer = StreamedWriter(encoder, stock.lm_head.weight)
-    question = read_question(pipe.tokenizer, SYSTEM, "a cat")
-    words = config.text_config.vocab_size
-    question.ids.clamp_(max=words - 1)
-    want = generated(stock, question, [], use_cache=True)
+    pictures = [vision_picture(painted(seed), VISION3) for seed in range(count)]
+    question = read_question(pipe.tokenizer, SYSTEM, "a cat", seen_by(writer, pictures))
+    want = generated(stock, question, pictures, use_cache=True)
     assert len(set(want)) > 3
     assert written(writer, question)[0] == want
+    assert written(writer, question, room=0)[0] == want
 
 
 def test_an_answer_ends_where_it_is_to(pipe) -> None:

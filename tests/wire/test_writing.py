@@ -15,6 +15,7 @@ from tests.hostile.test_prompts import judge_bodies
 from tests.wire.kit import controls, is_outcome, job_id_of, staged, text_of
 from tests.wire.test_compose import opened_form
 from tests.wire.test_edits import BOTH, picture
+from tests.wire.test_pictures_in import png
 
 
 @pytest.fixture
@@ -103,6 +104,15 @@ async def test_what_is_no_rewrite_offers_ones_own_words_alone(stage):
     assert "changed the quoted text" in text_of(message)
     drawn = await stage.outcome(await stage.sandbox.user("alice").press(message, "Draw mine"))
     assert (await stage.job_of(drawn)).request.prompt == 'a sign "OPEN"'
+
+
+async def test_where_nothing_can_be_rewritten_ones_own_words_are_offered(stage):
+    stage.engine.writing.append(Script(error=EngineError(EngineErrorKind.OUT_OF_MEMORY, "detail")))
+    message = await shown_first(stage)
+    assert labels(message) == ["Draw mine", "Change"]
+    assert "could not be rewritten just now" in text_of(message)
+    drawn = await stage.outcome(await stage.sandbox.user("alice").press(message, "Draw mine"))
+    assert (await stage.job_of(drawn)).request.prompt == "a cat"
 
 
 async def test_always_rewrites_then_draws_and_says_where_it_did_not(stage):
@@ -308,10 +318,10 @@ async def test_a_text_is_tried_again_by_a_writer_that_may_be_used(sandbox, tmp_p
     engine = ScriptedEngine()
     engine.writing.append(Script(error=EngineError(EngineErrorKind.REFUSED, "detail")))
     async with staged(sandbox, tmp_path, engine, **models) as stage:
-        used = await stage.imagine("bob", "a cat", enhance="ask")
+        bob = sandbox.user("bob")
+        used = await bob.slash("general", "describe", image=("a.png", png()))
         failed = await used.until(lambda message: "Try again" in labels(message))
         await allow_admins(stage, first)
-        bob = sandbox.user("bob")
         assert is_written(await written(await bob.press(failed, "Try again")))
         assert [asked.model for asked in engine.asked] == [first, second]
 

@@ -7,8 +7,11 @@ come back when the text is done.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
+
+import torch
 
 from bot.engine.child.backend import Reporter, WrittenText
 from bot.engine.child.references import EDIT_SIZES, read_reference
@@ -19,8 +22,7 @@ from bot.engine.options import Activity
 from bot.engine.protocol import WriteRequest
 from bot.engine.stream.prompts_chat import AnswerText, read_question, stops_of
 from bot.engine.stream.sampling import chooser
-from bot.engine.stream.vision_kind import VISION25
-from bot.engine.stream.vision_picture import vision_picture
+from bot.engine.stream.vision_picture import SeenPicture, vision_picture
 from bot.engine.stream.writing import AnswerBounds, Question, StreamedWriter
 from bot.errors import EngineError, EngineErrorKind
 
@@ -48,8 +50,7 @@ def write_text(networks: Networks, request: WriteRequest, report: Reporter) -> W
         pictures.append(vision_picture(read_reference(path, sizes).seen))
         report.stage(Activity.ENCODE)  # a cancel is heard between pictures too
     try:
-        # The tower needs room as the prompts of a picture do, which every plan has.
-        seen = embedder.seen(pictures) if pictures else ()
+        seen = _seen(networks, pictures)
         question = read_question(embedder.tokenizer, request.system, request.prompt, seen)
         marks.append(time.perf_counter())
         _make_room(networks, writer, question, request)
@@ -107,10 +108,20 @@ def _writer(networks: Networks, request: WriteRequest) -> StreamedWriter:
     embedder = networks.embedder
     if embedder.writer is None:
         raise no_writer(networks.device_name)
-    blind = embedder.encoder.vision is None or embedder.vision_kind is not VISION25
-    if request.references and blind:
+    if request.references and embedder.encoder.vision is None:
         raise no_eyes(networks.device_name, len(request.references))
     return embedder.writer
+
+
+def _seen(networks: Networks, pictures: list[Any]) -> Sequence[SeenPicture]:
+    """Have pictures looked at: several need more room than the plan left for one's prompt."""
+    while pictures:
+        try:
+            return networks.embedder.seen(pictures)
+        except torch.OutOfMemoryError:
+            if not networks.dit.residency.give_way():
+                raise
+    return ()
 
 
 def _make_room(

@@ -139,7 +139,8 @@ class StreamedWriter:
             insert(state, question.pictures)
         started = time.monotonic()
         states = [state]
-        encoder.through(states, [question.places], caches=one.caches)
+        inserted = () if question.pictures is None else [question.pictures]
+        encoder.through(states, [question.places], caches=one.caches, inserted=inserted)
         logits = self._logits(states[0][:, -1])
         for written in range(bounds.tokens):
             token = choose(logits)
