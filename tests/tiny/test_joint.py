@@ -186,6 +186,11 @@ def test_a_run_and_its_continuations(tmp_path, monkeypatch) -> None:
         assert (folder / "edits.png").exists() == (folder == first)
     other = read_parts(second, "average")
     assert not other[head].equal(one[head])
+    third = tmp_path / "third"
+    main([*options, "--editor-only", "--out", str(third), "--resume", str(second)])
+    last = read_parts(third, "average")
+    kept = {name for name in last if last[name].equal(other[name])}
+    assert {name.split(".")[0] for name in last.keys() - kept} == {"editor"}
     carried = [*first.glob("average-*"), first / "curves.json"]
     assert sum(file.stat().st_size for file in carried) < 25_000_000
     pipe = tiny.assemble(lambda *_: None, first)

@@ -10,6 +10,7 @@ import pytest
 
 from bot.lab.tiny.train.scenes import draw_scene, letters
 from bot.lab.tiny.train.scenes.canvas import STYLES
+from bot.lab.tiny.train.scenes.edits import draw_change, in_any_colours
 from bot.lab.tiny.train.scenes.ink import PAPER, PEN
 from bot.lab.tiny.train.scenes.letters import CHINESE, HANZI, LATIN, LETTERS, PAIRS, font
 from bot.lab.tiny.train.scenes.palette import COLOURS
@@ -121,6 +122,21 @@ def test_ink_shows_how_dark_a_colour_is(name):
         return
     assert drawn == sorted(drawn, reverse=True)
     assert len(set(drawn)) == 4
+
+
+def test_parts_of_any_colours_keep_them_on_another_background():
+    rng = random.Random(3)
+    for _ in range(10):
+        change = draw_change(rng, kind="background")
+        other = in_any_colours(rng, change)
+        assert (other.key, other.target.ground) == (change.key, change.target.ground)
+        [before], after = other.pictures()
+        parts = other.target.parts
+        assert len({part.rgb for part in parts}) == len(parts)
+        for picture in (before, after):
+            seen = {colour for _, colour in picture.getcolors(256 * 256)}
+            assert {part.rgb for part in parts} <= seen
+        assert before.tobytes() != after.tobytes()
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def rows(steps: int) -> dict[str, Row]:
         # The first picture compiles the blocks with the LoRA.
         Row("lightning", at(14), ((8, 1),) * 3, (True,) * 3),
         Row("switching", at(14), ((20, 1), (8, 1)) * 3, (False, True) * 3),
-        # The second edit has the prompt and the pictures of the first: they are looked at once.
+        # Each edit has other pictures of noise, so all of them are encoded anew.
         Row("edit", at(14), twice, edits=True),
         Row("edit-8", at(8), twice, edits=True),
         Row("edit-int8-fast", at(14, precision="int8-fast"), twice, edits=True),

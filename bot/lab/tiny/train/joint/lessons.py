@@ -19,7 +19,7 @@ from bot.lab.tiny.train.flow import caption_ids, fits
 from bot.lab.tiny.train.joint.prompts import exchange_ids, instruction_ids
 from bot.lab.tiny.train.scenes import language
 from bot.lab.tiny.train.scenes.captions import caption
-from bot.lab.tiny.train.scenes.edits import draw_change
+from bot.lab.tiny.train.scenes.edits import draw_change, in_any_colours
 from bot.lab.tiny.train.scenes.instructions import instruction
 from bot.lab.tiny.train.scenes.plan import draw_plan
 from bot.lab.tiny.train.scenes.scene import paint
@@ -30,6 +30,10 @@ KINDS: Final = {"scene": 30, "odd": 4, "edit": 54, "pair": 12}
 `scene`: a square scene with its caption and exchanges, with and without the picture. `odd`: a scene
 of another size and its caption. `edit` and `pair`: a change of one picture, and of two.
 """
+_ANY_COLOURS: Final = 0.7
+"""Share of the changes of a background whose parts have colours without names."""
+_OFTEN: Final = 0.6
+"""Share of the changes of one picture that are of the kind which a plan wants often."""
 _SLOTS_PER_WORKER: Final = 3
 _SIDE: Final = 256
 _LESSON: Final = 3 * _SIDE * _SIDE * 3
@@ -41,7 +45,14 @@ Arrays = dict[str, NDArray[Any]]
 class LessonRenderers:
     """Processes that draw lessons without end into shared memory. Start before CUDA is touched."""
 
-    def __init__(self, seed: str, workers: int, chunk: int) -> None:
+    def __init__(
+        self,
+        seed: str,
+        workers: int,
+        chunk: int,
+        kinds: Mapping[str, int] = KINDS,
+        often: str = "",
+    ) -> None:
         context = multiprocessing.get_context("fork")
         slots = workers * _SLOTS_PER_WORKER
         self._slot = chunk * _LESSON
@@ -53,7 +64,10 @@ class LessonRenderers:
         self._processes = [
             context.Process(
                 target=_render,
-                args=(self._memory, self._free, self._full, f"{seed} {index}", chunk),
+                args=(
+                    *(self._memory, self._free, self._full),
+                    *(f"{seed} {index}", chunk, kinds, often),
+                ),
                 daemon=True,
             )
             for index in range(workers)
@@ -88,16 +102,24 @@ class LessonRenderers:
             process.join()
 
 
-def _render(memory: mmap.mmap, free: Any, full: Any, seed: str, chunk: int) -> None:
+def _render(
+    memory: mmap.mmap,
+    free: Any,
+    full: Any,
+    seed: str,
+    chunk: int,
+    kinds: Mapping[str, int],
+    often: str,
+) -> None:
     rng = random.Random(seed)  # noqa: S311 - pictures, not secrets
     while True:
         slot = free.get()
-        kind = rng.choices(tuple(KINDS), tuple(KINDS.values()))[0]
+        kind = rng.choices(tuple(kinds), tuple(kinds.values()))[0]
         if kind in {"scene", "odd"}:
             size = SQUARE if kind == "scene" else rng.choice(SIZES[1:])
             pictures, arrays = _scenes(rng, chunk, size, talks=kind == "scene")
         else:
-            pictures, arrays = _changes(rng, chunk, 1 if kind == "edit" else 2)
+            pictures, arrays = _changes(rng, chunk, 1 if kind == "edit" else 2, often)
         shape = (chunk, len(pictures[0]), *np.asarray(pictures[0][0]).shape)
         pixels = np.frombuffer(memory, np.uint8, int(np.prod(shape)), slot * chunk * _LESSON)
         pixels = pixels.reshape(shape)
@@ -135,12 +157,15 @@ def _scenes(
 
 
 def _changes(
-    rng: random.Random, chunk: int, sources: int
+    rng: random.Random, chunk: int, sources: int, often: str
 ) -> tuple[list[list[Image.Image]], Arrays]:
     pictures: list[list[Image.Image]] = []
     found: list[NDArray[np.int16]] = []
     while len(pictures) < chunk:
-        change = draw_change(rng, pictures=sources)
+        named = often if sources == 1 and rng.random() < _OFTEN else ""
+        change = draw_change(rng, kind=named or None, pictures=sources)
+        if change.kind == "background" and rng.random() < _ANY_COLOURS:
+            change = in_any_colours(rng, change)
         ids = instruction_ids(instruction(rng, change), sources)
         if ids is not None:
             before, after = change.pictures()

@@ -38,8 +38,13 @@ class JointNetworks(nn.Module):
             }
         take_stored(self, states)
 
+    def keep_all_but_editor(self) -> None:
+        """Leave everything as it is from now on, the editing transformer excepted."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad = name.startswith(EDITOR)
+
     def trained(self) -> dict[str, nn.Parameter]:
-        """Return the parameters that training changes; the others are zeros and not stored."""
+        """Return the parameters that are stored; the others are zeros."""
         unused = (*UNUSED, *(EDITOR + name.removeprefix(_DRAWING) for name in UNUSED))
         return {
             name: value for name, value in self.named_parameters() if not name.startswith(unused)
@@ -54,11 +59,13 @@ def joint_optimizers(
     What draws, which is trained already, learns at `drawing` times `rate`.
     """
     made: list[torch.optim.Optimizer] = []
-    named = networks.trained()
+    named = {k: v for k, v in networks.trained().items() if v.requires_grad}
     for share, chosen in (
         (1.0, {k: v for k, v in named.items() if not k.startswith(_DRAWING)}),
         (drawing, {k: v for k, v in named.items() if k.startswith(_DRAWING)}),
     ):
+        if not chosen:
+            continue
         inside, rest = layered_matrices(chosen)
         made.append(Muon(inside, share * rate, 0.01))
         made.append(

@@ -19,26 +19,30 @@ class JointPlan:
     workers: int = 15
     chunk: int = 64
     """Lessons that a renderer hands over at a time."""
-    chunks: int = 1
-    """Chunks that a step takes from the renderers, at most: encoding them is most of a step."""
+    chunks: int = 2
+    """Chunks that a step takes from the renderers, at most."""
     steps: int = 0
     seconds: float = 480.0
     total: float = 0.0
     """Seconds of the whole process, start and compiling included, instead of `seconds`."""
-    draw_batch: int = 64
-    edit_batch: int = 128
+    draw_batch: int = 192
+    edit_batch: int = 320
     """Changes of one picture in a step; of two, half of it and the exchanges' half."""
-    talk_batch: int = 128
+    talk_batch: int = 384
     """Exchanges about pictures in a step; half as many without one."""
     rate: float = 1.5e-3
-    drawing: float = 0.25
+    drawing: float = 0.5
     """Rate of the drawing transformer, as a share of the others'."""
-    talking: float = 0.15
+    talking: float = 0.25
     """Weight of the cross-entropy beside the squared errors."""
+    editor_only: bool = False
+    """Train the editing transformer alone; all else stays as it is."""
+    often: str = ""
+    """A kind of change that more than half of those of one picture are of."""
     warm_up: int = 150
     anneal: float = 0.6
     """Share of the run, at its end, in which the rate falls to 0."""
-    scenes: int = 120_000
+    scenes: int = 130_000
     edits: int = 160_000
     pairs: int = 40_000
     resume: Path | None = None
@@ -48,6 +52,6 @@ class JointPlan:
     compiled: bool = True
     half: bool = True
     """Compute in bfloat16 (weights, averages and updates stay in float32)."""
-    save_seconds: float = 60.0
+    save_seconds: float = 240.0
     sheets: bool = True
     """Draw `samples.png` and `edits.png` with what is saved."""

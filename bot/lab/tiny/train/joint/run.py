@@ -36,6 +36,7 @@ _ODD_EVERY: Final = 8
 """Every eighth drawing batch has a size other than 256x256, once there are such scenes."""
 _PAIRS_EVERY: Final = 4
 """Every fourth editing batch has two pictures."""
+_CHANGES: Final = ("edit", "pair")
 _LOGGED: Final = 50
 _LAST_SAVE: Final = 12.0
 """Seconds that are kept for the last files, where a run's whole time is limited."""
@@ -51,7 +52,9 @@ class JointRun(Run):
         self.done = 0
         if plan.resume is not None:
             self._read_curves()
-        self.renderers = LessonRenderers(f"{plan.seed} {self.done}", plan.workers, plan.chunk)
+        kinds = {k: v for k, v in KINDS.items() if k in _CHANGES} if plan.editor_only else KINDS
+        seed = f"{plan.seed} {self.done}"
+        self.renderers = LessonRenderers(seed, plan.workers, plan.chunk, kinds, plan.often)
         super().__init__(plan.device, since=started, half=plan.half, recompiles=64)
         torch.manual_seed(plan.seed)
         states = values_of(read(plan.resume or WEIGHTS))
@@ -62,6 +65,8 @@ class JointRun(Run):
         self.vae.to(memory_format=torch.channels_last)
         self.networks = JointNetworks()
         self.networks.take(states)
+        if plan.editor_only:
+            self.networks.keep_all_but_editor()
         self.networks.to(self.device)
         self.average = Average(self.networks, _AVERAGED)
         self.average.updates = self.done
@@ -79,6 +84,7 @@ class JointRun(Run):
                 torch.compile(joint_block),
                 torch.compile(vision_block),
             )
+            self.vae.encode = torch.compile(self.vae.encode)
 
     # Lessons
 
@@ -98,11 +104,9 @@ class JointRun(Run):
 
     def gather(self) -> None:
         """Wait for the first lessons of every kind but odd sizes."""
-        need = {
-            "scene": max(self.plan.draw_batch, self.plan.talk_batch),
-            "edit": self.plan.edit_batch,
-            "pair": self._pairs,
-        }
+        need = {"edit": self.plan.edit_batch, "pair": self._pairs}
+        if not self.plan.editor_only:
+            need["scene"] = max(self.plan.draw_batch, self.plan.talk_batch)
         while any(
             pool.count < min(need.get(kind, 0), pool.limit) for kind, pool in self.pools.items()
         ):
@@ -117,13 +121,17 @@ class JointRun(Run):
     @property
     def _pairs(self) -> int:
         # As many pictures as in a step with one each: the vision tower is compiled once.
-        return (self.plan.edit_batch + self.plan.talk_batch) // 2
+        talks = 0 if self.plan.editor_only else self.plan.talk_batch
+        return (self.plan.edit_batch + talks) // 2
 
     # Steps
 
     def losses(self, step: int) -> dict[str, Tensor]:
         """Return a step's losses by name, and the share of answers that were right."""
         plan, generator = self.plan, self.generator
+        paired = step % _PAIRS_EVERY == _PAIRS_EVERY - 1 and self.pools["pair"].count > 0
+        if plan.editor_only:
+            return self._paired() if paired else self._edited()
         found: dict[str, Tensor] = {}
         odd = self.pools["odd"]
         turn = step % _ODD_EVERY == _ODD_EVERY - 1 and odd.count >= plan.draw_batch
@@ -132,7 +140,7 @@ class JointRun(Run):
             self.networks, drawn["latents 0"].float(), drawn["ids"].long(), drawn["counts"],
             self.layers, generator,
         )  # fmt: skip
-        if step % _PAIRS_EVERY == _PAIRS_EVERY - 1:
+        if paired:
             return found | self._paired()
         edits = self.pools["edit"].draw(plan.edit_batch, generator)
         talks = self.pools["scene"].draw(plan.talk_batch, generator)
@@ -157,6 +165,17 @@ class JointRun(Run):
             self.networks, parts[2], said_alone, alone["alone from"]
         )
         return found
+
+    def _edited(self) -> dict[str, Tensor]:
+        edits = self.pools["edit"].draw(self.plan.edit_batch, self.generator)
+        rows = seen_states(self.networks, edits["seen 0"], self.layers)
+        asked = without_instructions(edits["ids"].long(), self.generator)
+        states = read_states(self.networks, asked, rows, self.layers)
+        loss = editing_loss(
+            self.networks, edits["latents 1"].float(), [edits["latents 0"].float()], states,
+            asked, self.layers, self.generator,
+        )  # fmt: skip
+        return {"edit": loss}
 
     def _paired(self) -> dict[str, Tensor]:
         pairs = self.pools["pair"].draw(self._pairs, self.generator)
@@ -196,7 +215,8 @@ class JointRun(Run):
                 found = self.losses(step)
             latest |= {name: value.detach() for name, value in found.items()}
             talk = plan.talking * (found.get("about", 0.0) + found.get("alone", 0.0))
-            total = found["draw"] + found.get("edit", 0.0) + found.get("pair", 0.0) + talk
+            parts = (found.get(name, 0.0) for name in ("draw", "edit", "pair"))
+            total = sum(parts, start=talk)
             assert isinstance(total, Tensor)
             total.backward()
             nn.utils.clip_grad_norm_(parameters, _CLIP, foreach=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,17 +13,20 @@ from PIL import Image
 from bot.lab.tiny.train.scenes import layout as layouts
 from bot.lab.tiny.train.scenes import letters
 from bot.lab.tiny.train.scenes.layout import SMALL, SPOTS, Layout, Part, paint_layout
+from bot.lab.tiny.train.scenes.palette import COLOURS, Rgb
 from bot.lab.tiny.train.scenes.plan import HELD_OUT_ONE_IN, Plan, chance, random_text
 
 KINDS: Final = {
-    "recolour": 15, "background": 13, "add": 15, "remove": 10, "replace": 14, "move": 13,
-    "resize": 10, "word": 20,
+    "recolour": 17, "background": 17, "add": 11, "remove": 12, "replace": 19, "move": 14,
+    "resize": 17, "word": 13,
 }  # fmt: skip
 """Kinds of changes of one picture and their weights."""
 PAIR_KINDS: Final = {"colour of": 3, "background of": 1}
 """Kinds of changes that take something from a second picture, and their weights."""
 GROWN: Final = 1.6
 """How much larger a part is after "bigger"; "smaller" is the inverse."""
+_SEEN: Final = 60.0
+"""Least distance of a part's colour and its background's, of 255 a channel."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +187,26 @@ _MAKERS: Final = {
     "replace": _replace, "move": _move, "resize": _resize, "word": _word,
     "colour of": _colour_of, "background of": _background_of,
 }  # fmt: skip
+
+
+def in_any_colours(rng: random.Random, change: Change) -> Change:
+    """Return a change of the background whose parts have any colours that can be seen on both.
+
+    Training has most of them so. A model that always sees a named one learns by heart which
+    background comes with which part, and gives another to a part that never had the one it is told.
+    """
+    source = change.sources[0]
+    grounds = [COLOURS[name].rgb for name in (*source.ground, *change.target.ground)]
+    parts = tuple(replace(part, other=_seen_on(rng, grounds)) for part in source.parts)
+    sources = (replace(source, parts=parts), *change.sources[1:])
+    return replace(change, sources=sources, target=replace(change.target, parts=parts))
+
+
+def _seen_on(rng: random.Random, grounds: list[Rgb]) -> Rgb:
+    while True:
+        found = (rng.randrange(256), rng.randrange(256), rng.randrange(256))
+        if all(math.dist(found, ground) > _SEEN for ground in grounds):
+            return found
 
 
 def draw_change(

@@ -27,6 +27,9 @@ _NUMBERS: Final = (("one", "two", "three", "four"), ("一", "两", "三", "四")
 _USUAL_SHAPE: Final = "red"
 OPPOSITE: Final = {"left": "right", "right": "left", "above": "below", "below": "above"}
 """Relations that can be told the other way round."""
+_TOLD_TURNED: Final = ("right", "below")
+"""Of two ways to tell a relation, a description has the one from the left or from above: what is
+seen then leaves nothing to guess."""
 
 
 class _Indexed(Protocol[_T_co]):
@@ -67,7 +70,8 @@ def describe(rng: random.Random, plan: Plan) -> Exchange:
     chinese = chance(rng, _CHINESE_SHARE)
     ways = _DESCRIBE[chinese]
     request = ways[0] if chance(rng, 0.6) else rng.choice(ways)
-    return Exchange("describe", request, full_caption(plan, chinese=chinese))
+    seen = turned(plan) if plan.relation in _TOLD_TURNED else plan
+    return Exchange("describe", request, full_caption(seen, chinese=chinese))
 
 
 def turned(plan: Plan) -> Plan:

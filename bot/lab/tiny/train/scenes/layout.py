@@ -61,6 +61,13 @@ class Part:
     radius: float
     text: str = ""
     face: str = ""
+    other: Rgb | None = None
+    """The colour that it has instead of `colour`, one without a name."""
+
+    @property
+    def rgb(self) -> Rgb:
+        """The colour that it is painted in."""
+        return COLOURS[self.colour].rgb if self.other is None else self.other
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ def paint_layout(layout: Layout, width: int = 256, height: int = 256) -> Image.I
         surround(canvas, layout.parts[0].form)
     for part in layout.parts:
         x, y = part.x * width, part.y * height
-        radius, rgb = part.radius * canvas.unit, COLOURS[part.colour].rgb
+        radius, rgb = part.radius * canvas.unit, part.rgb
         if part.text:
             write(canvas, part.face, part.text, x, y, 3 * radius, 1.8 * radius, rgb)
         elif part.form in THINGS:
