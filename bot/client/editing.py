@@ -31,7 +31,7 @@ from bot.jobs.editing import sized_after
 from bot.jobs.enhancing import written_first
 from bot.messages.command_mentions import linked
 from bot.pictures.headers import picture_shape
-from bot.regions.process import FoundRegion, RegionSearchError
+from bot.regions.process import BrokenPictureError, FoundRegion, RegionSearchError
 from bot.rules.edit_rules import EditRules, Whose
 from bot.words import _
 from storage.input_pictures import GivenInputs
@@ -226,6 +226,9 @@ async def _region(
         if instruction.region is None:
             return None
         named = await regions.named(pictures[0], instruction.region)
+    except BrokenPictureError as error:
+        # What the engine says of it where no region is asked for.
+        raise InvalidRequest(_("The picture to start from is broken.")) from error
     except RegionSearchError as error:
         log.warning("a region could not be searched for: %s", error)
         raise InvalidRequest(
