@@ -14,9 +14,11 @@ import pytest
 
 from bot.archive.gallery import Gallery
 from bot.archive.privacy import Privacy
+from bot.catalogue.models import find_model
 from bot.domain.request import REFERENCES_MAX, ImageRequest
 from bot.errors import InvalidRequest, JobNotFound, LimitReached
 from bot.fleet.attempt import engine_request, lend_inputs
+from bot.jobs.compose import Asked, Surroundings, compose, suited
 from bot.jobs.queue import JobQueue
 from bot.jobs.with_picture import holding, kept_of, submit_with_picture
 from bot.pictures.parameters_written import png_texts
@@ -79,7 +81,7 @@ def test_a_request_is_read_as_it_was_stored_and_old_ones_have_no_files():
     placed = make_request(input_image="a", place=(16, 0, 128, 256))
     assert ImageRequest.from_json(placed.to_json()) == placed
     old = json.loads(make_request().to_json())
-    for name in ("references", "mask", "mask_inverted", "place"):
+    for name in ("references", "references_once", "mask", "mask_inverted", "place"):
         del old[name]
     assert ImageRequest.from_json(json.dumps(old)) == make_request()
     assert whole.without_inputs() == make_request()
@@ -96,6 +98,48 @@ def test_references_count_by_the_formula_of_the_docs():
         assert make_request(
             **size, references=("r",) * count, count=2, guidance=1.0
         ).megapixel_steps == pytest.approx(edit.megapixel_steps)
+
+
+def test_references_that_are_gone_through_once_count_so():
+    """docs/limits.md: A + 0.2 x A x R a step, and once R x (0.8 + 0.2 x R)."""
+    size = {"width": 1344, "height": 768, "steps": 40, "references_once": True}
+    own, area = make_request(**size).megapixel_steps, 1344 * 768 / 1e6
+    assert own == pytest.approx(40 * area)
+    for count, expected in ((1, 1.2), (10, 3.8)):
+        edit, shown = make_request(**size, references=("r",) * count), count * area
+        once = shown * (0.8 + 0.2 * shown)
+        assert edit.megapixel_steps == pytest.approx(own * (1 + 0.2 * shown) + once)
+        assert edit.megapixel_steps / own == pytest.approx(expected, abs=0.05)
+        # Once for all pictures; half of it without guidance, but all of it where steps are spared.
+        several = replace(edit, count=4)
+        assert several.megapixel_steps == pytest.approx(4 * edit.megapixel_steps - 3 * once)
+        alone = replace(edit, guidance=1.0)
+        assert alone.megapixel_steps == pytest.approx(edit.megapixel_steps / 2)
+        spared = replace(edit, reuse=0.1)
+        assert spared.megapixel_steps - once == pytest.approx(0.7 * (edit.megapixel_steps - once))
+    small = make_request(references=("r",), references_once=True)
+    assert small.megapixel_steps < make_request(references=("r",)).megapixel_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "once"),
+    [
+        ("Qwen/Qwen-Image-2.1", True),
+        ("Qwen/Qwen-Image-2.1-Turbo", True),
+        ("Qwen/Qwen-Image-Edit-2511", False),
+        ("tiny-edit", False),
+    ],
+)
+async def test_the_model_says_how_references_count(queue, store, database, name, once):
+    model = find_model(name)
+    request = compose(Asked("make it night"), Surroundings(model))
+    assert request.references_once is once
+    assert suited(replace(request, references_once=not once), model) == request
+    job = (await submitted(queue, store, references_once=request.references_once)).job
+    work = await database.read(lambda tx: tx.value("SELECT work FROM jobs WHERE id = ?", (job.id,)))
+    plain = replace(job.request, references_once=False).megapixel_steps
+    assert (work < plain) is once
+    assert work == pytest.approx(job.request.megapixel_steps)
 
 
 async def test_references_are_charged_before_anything_is_drawn(database, store, clock):
