@@ -319,7 +319,14 @@ _QWEN_IMAGE: Final = ModelSpec(
 )
 # Trained further to edit. 40 steps, a guidance of 4 and a space as negative prompt are those of
 # their model cards, up to three pictures what they were taught with.
-_QWEN_EDIT: Final = replace(_QWEN_IMAGE, base="Qwen/Qwen-Image", references=3, draws=False)
+_QWEN_EDIT: Final = replace(
+    _QWEN_IMAGE,
+    # The vision tower waits in main memory too: 676,550,144 numbers in bfloat16, 1.26 GiB.
+    published=replace(_QWEN_FILES, ram_gib=_QWEN_FILES.ram_gib + 1.3),
+    base="Qwen/Qwen-Image",
+    references=3,
+    draws=False,
+)
 
 # 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters"; the
 # page of QwenImage21Pipeline in diffusers' documentation).
