@@ -24,7 +24,8 @@ from bot.jobs.with_picture import holding, kept_of, submit_with_picture
 from bot.pictures.parameters_written import png_texts
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
-from storage import jobs
+from storage import deliveries, jobs
+from storage.clock import DAY_S
 from storage.input_pictures import GivenInputs
 from storage.plain_files import UntrustedFileError
 from tests.jobs.kit import MODEL, make_origin, make_request, refused
@@ -201,6 +202,32 @@ async def test_files_go_with_their_job_and_stay_with_it_at_a_start(queue, store,
     assert store.inputs.job_ids() == {kept.id}
 
 
+async def test_files_go_when_their_job_is_swept(queue, store, database, clock):
+    """References and mask of an edit that RETENTION_DAYS are over for; a younger one keeps its."""
+    privacy = Privacy(database, store, Preferences(database), queue, keep_days=7, clock=clock)
+
+    async def ended(day: int):
+        job = (await submitted(queue, store)).job
+        await drawn(queue, store, job, b"drawn on day %d" % day)
+        await database.write(partial(deliveries.taken, job_id=job.id, now=clock.now))
+        return job
+
+    old = await ended(0)
+    assert len(kept_of(old.request).names) == 3
+    young = None
+    for day in range(9):
+        if day == 4:
+            young = await ended(day)
+        assert await privacy.sweep() == 0, day
+        assert old.id in store.inputs.job_ids(), day
+        clock.now += DAY_S
+    assert await privacy.sweep() == 1
+    assert store.inputs.job_ids() == {young.id}
+    left = {file.name for file in store.inputs.files()}
+    assert left == set(kept_of(young.request).names)
+    assert await Gallery(database, store, queue).read_inputs(await queue.job(young.id)) == GIVEN
+
+
 async def test_an_export_has_every_file_once_and_goes_on_between_them(queue, store, database):
     job = (await submitted(queue, store, GivenInputs(b"own", (b"first", b"second"), b"m"))).job
     await drawn(queue, store, job, b"a picture")
@@ -238,6 +265,10 @@ async def test_whoever_deletes_takes_the_copies_of_their_pictures_along(queue, s
     with pytest.raises(JobNotFound):
         await Gallery(database, store, queue).read_inputs(ended)
     await drawn(queue, store, waiting, b"drawn after all")
+    # What waited keeps its copies after it has ended, too (docs/privacy.md): B rerolls from them.
+    assert {file.name for file in store.inputs.files()} == left
+    kept = await Gallery(database, store, queue).read_inputs(await queue.job(waiting.id))
+    assert kept.references == given.references
     # The other way round: B's deletion takes B's copies, and nothing of A's.
     anns = (await queue.submit(make_request(), make_origin(1))).job
     picture = await drawn(queue, store, anns, b"ann's next picture")
