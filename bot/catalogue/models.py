@@ -128,6 +128,8 @@ class ModelSpec:
     """Whether it draws pictures with a transparent background: its VAE has a fourth channel."""
     references: int = 0
     """The most pictures that an instruction may speak of; 0: it does not edit by words."""
+    references_once: bool = False
+    """Whether it goes through references once for all steps: their keys and values are kept."""
     draws: bool = True
     """Whether it is meant to draw from words alone; else it was trained to edit."""
     zero_cond_t: bool = False
@@ -317,7 +319,29 @@ _QWEN_IMAGE: Final = ModelSpec(
 )
 # Trained further to edit. 40 steps, a guidance of 4 and a space as negative prompt are those of
 # their model cards, up to three pictures what they were taught with.
-_QWEN_EDIT: Final = replace(_QWEN_IMAGE, base="Qwen/Qwen-Image", references=3, draws=False)
+_QWEN_EDIT: Final = replace(
+    _QWEN_IMAGE,
+    # The vision tower waits in main memory too: 676,550,144 numbers in bfloat16, 1.26 GiB.
+    published=replace(_QWEN_FILES, ram_gib=_QWEN_FILES.ram_gib + 1.3),
+    base="Qwen/Qwen-Image",
+    references=3,
+    draws=False,
+)
+
+# 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters"; the
+# page of QwenImage21Pipeline in diffusers' documentation).
+_QWEN_21: Final = ModelSpec(
+    "Qwen/Qwen-Image-2.1",
+    "qwen-image-21",
+    _QWEN_21_SIZES,
+    {"fast": Quality(20, 1.0), "standard": Quality(40, 1.0), "high": Quality(50, 1.0)},
+    2048,
+    published=_QWEN_21_FILES,
+    streamed=True,
+    alpha=True,
+    references=_21_REFERENCES,
+    references_once=True,
+)
 
 MODELS: Final[Mapping[str, ModelSpec]] = {
     spec.name: spec
@@ -327,30 +351,12 @@ MODELS: Final[Mapping[str, ModelSpec]] = {
         replace(_QWEN_IMAGE, name="Qwen/Qwen-Image-2512", negative=_QWEN_2512_NEGATIVE),
         replace(_QWEN_EDIT, name="Qwen/Qwen-Image-Edit-2511", zero_cond_t=True),
         replace(_QWEN_EDIT, name="Qwen/Qwen-Image-Edit-2509"),
-        # 40 steps without guidance (https://github.com/QwenLM/Qwen-Image-2.1, "Default Parameters";
-        # the page of QwenImage21Pipeline in diffusers' documentation).
-        ModelSpec(
-            "Qwen/Qwen-Image-2.1",
-            "qwen-image-21",
-            _QWEN_21_SIZES,
-            {"fast": Quality(20, 1.0), "standard": Quality(40, 1.0), "high": Quality(50, 1.0)},
-            2048,
-            published=_QWEN_21_FILES,
-            streamed=True,
-            alpha=True,
-            references=_21_REFERENCES,
-        ),
+        _QWEN_21,
         # Another transformer, distilled for eight steps (`sample_sigmas` of its model_index.json).
-        ModelSpec(
-            "Qwen/Qwen-Image-2.1-Turbo",
-            "qwen-image-21",
-            _QWEN_21_SIZES,
-            {"standard": Quality(len(_TURBO_LEVELS), 1.0)},
-            2048,
-            published=_QWEN_21_FILES,
-            streamed=True,
-            alpha=True,
-            references=_21_REFERENCES,
+        replace(
+            _QWEN_21,
+            name="Qwen/Qwen-Image-2.1-Turbo",
+            qualities={"standard": Quality(len(_TURBO_LEVELS), 1.0)},
             noise_levels=_TURBO_LEVELS,
         ),
         # 40 steps and, in diffusers' pipeline for it, a guidance of 5 (model card of

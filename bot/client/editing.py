@@ -15,24 +15,23 @@ from typing import Any, Final
 
 import discord
 
-from bot.catalogue.models import ModelSpec
 from bot.catalogue.writers import rewriter
 from bot.client.accept import Gathered, PictureSource, author_roles, roles_of
 from bot.client.asking import defaults_of, editing_choice, models_of, surroundings
 from bot.client.bot import ImageBot
 from bot.client.edit_sources import Source
 from bot.domain.job import Job
-from bot.domain.request import SIZE_MIN, SIZE_MULTIPLE, ImageRequest
+from bot.domain.request import ImageRequest
 from bot.domain.writing import Enhance
 from bot.errors import InvalidRequest
 from bot.jobs.chosen_model import ModelChoice
 from bot.jobs.compose import Asked, compose
-from bot.jobs.editing import edit_size
 from bot.jobs.editing import require_editor as require_able
+from bot.jobs.editing import sized_after
 from bot.jobs.enhancing import written_first
 from bot.messages.command_mentions import linked
 from bot.pictures.headers import picture_shape
-from bot.regions.process import FoundRegion, RegionSearchError
+from bot.regions.process import BrokenPictureError, FoundRegion, RegionSearchError
 from bot.rules.edit_rules import EditRules, Whose
 from bot.words import _
 from storage.input_pictures import GivenInputs
@@ -201,23 +200,14 @@ async def _gather(
     pictures = [await source.fetch() for source in instruction.sources]
     region = await _region(bot, instruction, pictures, choice)
     shape = await asyncio.to_thread(picture_shape, pictures[0])
-    width, height = _size(choice.spec, shape, kept=region is not None)
     given = GivenInputs(references=tuple(pictures), mask=None if region is None else region.mask)
-    shaped = request.with_changes(width=width, height=height)
-    return Gathered(shaped, given, None if region is None else region.preview)
-
-
-def _size(spec: ModelSpec, shape: tuple[int, int] | None, *, kept: bool) -> tuple[int, int]:
-    """Return width and height of an edit of a picture of that shape, in pixels.
-
-    With `kept` a picture that the model can draw as it is keeps its size: so what stays of it stays
-    to the pixel.
-    """
+    spec = choice.spec
     if shape is None:
-        return spec.sizes[spec.default_aspect]
-    longest = min(spec.largest_side, spec.largest_asked)
-    whole = all(SIZE_MIN <= side <= longest and not side % SIZE_MULTIPLE for side in shape)
-    return shape if kept and whole else edit_size(shape, spec)
+        width, height = spec.sizes[spec.default_aspect]
+        shaped = request.with_changes(width=width, height=height)
+    else:
+        shaped = sized_after(request, shape, spec, kept=region is not None)
+    return Gathered(shaped, given, None if region is None else region.preview)
 
 
 async def _region(
@@ -236,6 +226,9 @@ async def _region(
         if instruction.region is None:
             return None
         named = await regions.named(pictures[0], instruction.region)
+    except BrokenPictureError as error:
+        # What the engine says of it where no region is asked for.
+        raise InvalidRequest(_("The picture to start from is broken.")) from error
     except RegionSearchError as error:
         log.warning("a region could not be searched for: %s", error)
         raise InvalidRequest(

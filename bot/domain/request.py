@@ -31,6 +31,8 @@ REFERENCES_MAX: Final = 10
 _BY_TOKENS, _BY_SQUARE = 0.8, 0.2
 _REFERENCE_MEGAPIXELS: Final = 1024 * 1024 / 1e6
 """The area in which a reference goes through the model, whatever its size."""
+_LEAST_MEGAPIXELS: Final = 256 * 256 / 1e6
+"""The least of a model that sees references in the area of the picture which is drawn."""
 REUSE_MAX: Final = 1.0
 _COMPUTED: Final = 0.7
 """The share of steps that are computed where predictions are used again, as it was measured."""
@@ -133,6 +135,8 @@ class ImageRequest:
     """Whether the background is to be transparent: the picture has an alpha channel."""
     references: tuple[str, ...] = ()
     """The pictures that an edit refers to, in order: the prompt names them by number from 1."""
+    references_once: bool = False
+    """Whether the model goes through them once for all steps, which its work is counted by."""
     mask: str | None = None
     """A picture of what of the input is redrawn; what is white in it, or opaque."""
     mask_inverted: bool = False
@@ -296,19 +300,17 @@ class ImageRequest:
     def megapixel_steps(self) -> float:
         """The size of the work: megapixels x steps x pictures; 0 where a text is written.
 
-        References go through each step beside the picture; a megapixel of theirs counts for more,
-        since everything attends to everything (docs/limits.md has the formula). At guidance 1 a
+        References count by the formulas of docs/limits.md (`_with_references`). At guidance 1 a
         step is one pass of the model and counts half: there is nothing to be guided away from.
         Where predictions are used again, what is usually computed counts.
         """
         if self.writes:
             return 0.0
         passes = 0.5 if self.guidance == GUIDANCE_MIN else 1.0
-        passes *= _COMPUTED if self.reuse else 1.0
         own = self.width * self.height / 1e6
-        shown = len(self.references) * _REFERENCE_MEGAPIXELS
-        shown *= _BY_TOKENS + _BY_SQUARE * (2 * own + shown)
-        return (own + shown) * self.steps * self.count * passes
+        step, once = _with_references(own, len(self.references), once=self.references_once)
+        computed = _COMPUTED if self.reuse else 1.0
+        return (step * self.steps * self.count * computed + once) * passes
 
     def without_inputs(self) -> Self:
         """Return the request without any of its job's files, for a job that has others or none."""
@@ -333,6 +335,22 @@ class ImageRequest:
         names = {f.name for f in fields(cls)} - {"extra"}
         known = {name: values.pop(name) for name in list(values) if name in names}
         return cls(**known, extra=values)
+
+
+def _with_references(own: float, count: int, *, once: bool) -> tuple[float, float]:
+    """Return what a step counts, and all steps together besides, in megapixels.
+
+    `own` (A) are those drawn, R those of `count` references. Of a block's time a part grows with
+    the tokens, 0.8 of each, and attention with the tokens that look times those looked at, 0.2.
+    Where references go through every step beside the picture, all look at all: a step counts
+    A + R (0.8 + 0.2 (2A + R)). Where they go through the model once, they count R (0.8 + 0.2 R)
+    for all steps and pictures, and in a step only the picture looks at them: A + 0.2 A R.
+    """
+    if not once:
+        shown = count * _REFERENCE_MEGAPIXELS
+        return own + shown * (_BY_TOKENS + _BY_SQUARE * (2 * own + shown)), 0.0
+    shown = count * max(own, _LEAST_MEGAPIXELS)  # in the area of the picture that is drawn
+    return own + _BY_SQUARE * own * shown, shown * (_BY_TOKENS + _BY_SQUARE * shown)
 
 
 def secrets_of(request: ImageRequest) -> tuple[str, ...]:

@@ -115,5 +115,5 @@ def shaped(request: ImageRequest, start: Start, spec: ModelSpec) -> ImageRequest
         return surrounded(request, shape, start.around, spec)
     if files.references or files.mask is not None:
         # As near to its own ratio as can be: nothing of it is cut off.
-        return sized_after(request, shape, spec)
+        return sized_after(request, shape, spec, kept=files.mask is not None)
     return shaped_like(request, shape, spec.sizes)

@@ -133,6 +133,7 @@ def compose(asked: Asked, around: Surroundings) -> ImageRequest:
         added_negative=style.negative if style else "",
         model_negative=model.negative if guided_away else "",
         cfg_norm=model.cfg_norm and guidance > GUIDANCE_MIN,
+        references_once=model.references_once,
         strength=asked.strength,
         loras=tuple(files),
         shift=lightning.shift if lightning else None,
@@ -212,6 +213,7 @@ def suited(request: ImageRequest, model: ModelSpec) -> ImageRequest:
         steps=len(model.noise_levels) or request.steps,
         model_negative=model.negative if request.model_negative else "",
         cfg_norm=request.cfg_norm and model.cfg_norm,
+        references_once=model.references_once,
         reuse=request.reuse if BALANCED in model.qualities else 0.0,
         transparent=request.transparent and model.alpha,
     )

@@ -70,7 +70,23 @@ def edit_size(shape: tuple[int, int], model: ModelSpec) -> tuple[int, int]:
     return wide, high
 
 
-def sized_after(request: ImageRequest, shape: tuple[int, int], model: ModelSpec) -> ImageRequest:
-    """Return the request in the size of an edit whose first reference has this shape."""
-    width, height = edit_size(shape, model)
+def kept_size(shape: tuple[int, int], model: ModelSpec) -> tuple[int, int]:
+    """Return width and height of an edit that leaves a part of the picture as it is, in pixels.
+
+    A picture that the model can draw as it is keeps its size: so what stays of it stays to the
+    pixel. Another one gets `edit_size`, and is scaled as a whole.
+    """
+    longest = min(model.largest_side, model.largest_asked)
+    whole = all(SIZE_MIN <= side <= longest and not side % SIZE_MULTIPLE for side in shape)
+    return shape if whole else edit_size(shape, model)
+
+
+def sized_after(
+    request: ImageRequest, shape: tuple[int, int], model: ModelSpec, *, kept: bool
+) -> ImageRequest:
+    """Return the request in the size of an edit whose first reference has this shape.
+
+    `kept` says that a part of it stays as it is (`kept_size`).
+    """
+    width, height = kept_size(shape, model) if kept else edit_size(shape, model)
     return request.with_changes(width=width, height=height, aspect=None)

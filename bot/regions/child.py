@@ -7,7 +7,8 @@ can read no file but Python's own, and reach nothing.
 On its input stands a line of JSON (`lengths` of the two files, `name` of a region, `whole`, or
 null), then the files: a picture, and a copy of it where the region has no name. On its output
 stands a line of JSON (`found`, `marks`, `share`, `lengths`), then the mask as a PNG and the preview
-as a JPEG.
+as a JPEG; where nothing was found, it says of what kind the error was with a file that cannot be
+unpacked (`broken`), or with the search itself (`failed`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,27 @@ WHOLE: Final = "whole"
 _PREVIEW: Final = 512
 
 
+class _BrokenError(Exception):
+    """A file that is no picture, or cannot be unpacked."""
+
+
 def _opened(data: bytes) -> Any:
-    """Return a picture upright; raise whatever Pillow does for a crafted file."""
-    from PIL import Image, ImageOps  # noqa: PLC0415
+    """Return a picture upright; raise `_BrokenError` for what cannot be unpacked."""
+    from PIL import ImageOps  # noqa: PLC0415
+
+    try:
+        picture = _unpacked(data)
+    except Exception as error:
+        # Decoders raise whatever they like on a crafted file.
+        raise _BrokenError(type(error).__name__) from error
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # noqa: BLE001 - as much for a crafted block; the pixels are whole
+        return picture
+
+
+def _unpacked(data: bytes) -> Any:
+    from PIL import Image  # noqa: PLC0415
 
     from bot.pictures.headers import PIXELS_LIMIT  # noqa: PLC0415
 
@@ -37,9 +56,7 @@ def _opened(data: bytes) -> Any:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
             if image.width * image.height > PIXELS_LIMIT:
                 raise ValueError("too many pixels")
-            return ImageOps.exif_transpose(
-                image.convert("RGBA" if "A" in image.getbands() else "RGB")
-            )
+            return image.convert("RGBA" if "A" in image.getbands() else "RGB")
 
 
 def _preview(picture: Any, mask: Any) -> bytes:
@@ -107,8 +124,10 @@ def main() -> None:
         first, second = (source.read(length) for length in header["lengths"])
         try:
             said = answer(header, first, second)
-        except Exception as error:  # noqa: BLE001 - decoders raise whatever they like
-            said = json.dumps({"found": False, "broken": type(error).__name__}).encode() + b"\n"
+        except _BrokenError as error:
+            said = json.dumps({"found": False, "broken": str(error)}).encode() + b"\n"
+        except Exception as error:  # noqa: BLE001 - whatever a strange picture brings about
+            said = json.dumps({"found": False, "failed": type(error).__name__}).encode() + b"\n"
         target.write(said)
 
 

@@ -43,6 +43,10 @@ class RegionSearchError(Exception):
     """The process ended, was silent for too long, or said something that is no answer."""
 
 
+class BrokenPictureError(Exception):
+    """A picture cannot be unpacked."""
+
+
 class RegionFinder:
     """Finds regions in a child process, which can read no file and ends with its answer."""
 
@@ -62,12 +66,14 @@ class RegionFinder:
 
         Raises `RegionSearchError`.
         """
-        return await self._ask(original, copy, None)
+        with suppress(BrokenPictureError):
+            return await self._ask(original, copy, None)
+        return None
 
     async def named(self, picture: bytes, name: str) -> FoundRegion | None:
         """Return the region of that name (`bot.regions.named.NAMES`); None where there is none.
 
-        Raises `RegionSearchError`.
+        Raises `BrokenPictureError` or `RegionSearchError`.
         """
         return await self._ask(picture, b"", name)
 
@@ -76,8 +82,10 @@ class RegionFinder:
 
         Raises `RegionSearchError`.
         """
-        found = await self._ask(picture, b"", WHOLE)
-        return None if found is None else found.preview
+        with suppress(BrokenPictureError):
+            found = await self._ask(picture, b"", WHOLE)
+            return None if found is None else found.preview
+        return None
 
     async def _ask(self, first: bytes, second: bytes, name: str | None) -> FoundRegion | None:
         header = json.dumps({"lengths": [len(first), len(second)], "name": name}).encode()
@@ -113,8 +121,11 @@ async def _answer(process: ChildProcess, question: Sequence[bytes]) -> FoundRegi
             await process.stdin.drain()
         said = read_header(await process.stdout.readuntil(b"\n"))
         if not said["found"]:
-            if "broken" in said:
-                log.info("a picture could not be searched for marks: %s", said["broken"])
+            if (broken := said.get("broken")) is not None:
+                log.info("a picture could not be unpacked to be searched: %s", broken)
+                raise BrokenPictureError(broken)
+            if "failed" in said:
+                log.info("a picture could not be searched: %s", said["failed"])
             return None
         mask, preview = [await process.stdout.readexactly(size) for size in said["lengths"]]
         return FoundRegion(mask, preview, float(said["share"]), int(said["marks"]))

@@ -81,7 +81,7 @@ def regions(data: bytes) -> None:
     for name in (None, "background", "whole", "left"):
         try:
             said = answer({"name": name}, first, second)
-        except Exception:  # noqa: BLE001 - Pillow's; the process says "broken" of each
+        except Exception:  # noqa: BLE001 - the process says "broken" or "failed" of each
             continue
         line, _, rest = said.partition(b"\n")
         header = read_header(line)

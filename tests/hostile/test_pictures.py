@@ -15,6 +15,8 @@ from tests.wire.kit import PATIENCE_S, staged, text_of
 from tests.wire.test_edits import picture
 
 FILES = GOOD | BAD
+BROKEN = "The picture to start from is broken."
+BROKEN_INSIDE = {"truncated", "truncated jpeg", "short of rows"}
 SETTINGS = {
     "image_models": "tiny-edit", "limit_open_jobs": 500, "limit_images_per_day": 5000,
     "api_keys": f"alice:{ALICE}", "http_port": 0, "limit_queue_size": 500,
@@ -55,10 +57,14 @@ async def test_by_command_form_and_region(stage, log):
         await opened.response()
         values = {"instruction": "night", "region": ["top"], "pictures": [file]}
         sent.append(await bob.submit_modal(opened, values))
-        for used in sent:
-            text = text_of(await used.answer(PATIENCE_S))
+        told = [text_of(await used.answer(PATIENCE_S)) for used in sent]
+        for text in told:
             assert text, name
             assert "went wrong" not in text, name
+        # A header that says too much is refused as the file comes, the rest where it is unpacked.
+        if name in BROKEN_INSIDE:
+            assert BROKEN in told[1], name
+        assert ("cannot tell the background" in told[1]) == (name in GOOD), name
     await judge(stage, log)
 
 

@@ -98,6 +98,44 @@ async def test_a_mask_is_of_the_first_picture_whatever_draws(api):
             assert (seen.inputs[drawn.job_id], seen.masks[drawn.job_id]) == (OTHER, SQUARE)
 
 
+LARGE = "Qwen/Qwen-Image-Edit-2511"
+KEPT = [
+    # The bot's own 1:1 size keeps its pixels; sides that are no multiples of 16 cannot.
+    ((1328, 1328), {}, (1328, 1328)),
+    ((1328, 1328), {"size": "auto"}, (1328, 1328)),
+    ((1328, 1328), {"size": "512x512"}, (512, 512)),
+    ((1331, 1331), {}, (1024, 1024)),
+    ((2064, 2064), {}, (1024, 1024)),
+]
+
+
+async def test_under_a_mask_a_picture_keeps_its_size_if_the_model_can_draw_it(sandbox, tmp_path):
+    async with (
+        opened(sandbox, tmp_path, image_models=LARGE) as api,
+        api.client() as client,
+    ):
+        for shape, size, expected in KEPT:
+            data = saved(Image.new("RGB", shape))
+            answer = await client.post(
+                EDITS, files=[image(data), image(SQUARE, "mask")], data=PROMPT | size
+            )
+            assert answer.status_code == 200, answer.text
+            drawn = api.stage.engine.requests[-1]
+            assert (drawn.model, drawn.width, drawn.height) == (LARGE, *expected), shape
+        kept = text_of(saved(Image.new("RGB", (1328, 1328))))
+        mask = {"mask": text_of(SQUARE), "mask_inverted": True, "model": LARGE}
+        for body, expected in (
+            ({"references": [kept]} | mask, (1328, 1328)),
+            ({"image": kept} | mask, (1328, 1328)),
+            # Without a mask nothing of it has to stay.
+            ({"references": [kept]}, (1024, 1024)),
+        ):
+            answer = await client.post(GENERATE, json=PROMPT | body)
+            assert answer.status_code == 200, answer.text
+            drawn = api.stage.engine.requests[-1]
+            assert (drawn.model, drawn.width, drawn.height) == (LARGE, *expected), body.keys()
+
+
 async def test_the_native_route_takes_text_and_files(api):
     as_text = PROMPT | {"references": [text_of(OTHER), url_of(TALL)], "mask": url_of(SQUARE)}
     async with api.client(ALICE) as client:
@@ -289,6 +327,17 @@ async def test_the_toy_model_edits_within_a_mask(sandbox, tmp_path):
         assert changed[60:140, 60:140].mean() > 0.5
         changed[40:161, 40:161] = False
         assert not changed.any(), "not a pixel outside of the mask"
+        # Of another area than the model's default, it keeps its size for that.
+        larger, over = (one.resize((320, 304)) for one in (source, mask))
+        answer = await client.post(
+            EDITS, files=[image(saved(larger)), image(saved(over), "mask")], data=data
+        )
+        assert answer.status_code == 200, answer.text
+        drawn = png_of(f"data:image/png;base64,{answer.json()['data'][0]['b64_json']}")
+        assert drawn.size == larger.size
+        stays = np.asarray(over.getchannel("A")) == 255
+        before, after = (np.asarray(one.convert("RGB")) for one in (larger, drawn))
+        assert (before[stays] == after[stays]).all()
         # An empty mask: the engine's sentence is the answer, and the job is the caller's.
         files = [image(saved(source)), image(saved(source), "mask")]
         empty = await client.post(EDITS, files=files, data=data)

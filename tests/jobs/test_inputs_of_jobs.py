@@ -14,15 +14,18 @@ import pytest
 
 from bot.archive.gallery import Gallery
 from bot.archive.privacy import Privacy
+from bot.catalogue.models import find_model
 from bot.domain.request import REFERENCES_MAX, ImageRequest
 from bot.errors import InvalidRequest, JobNotFound, LimitReached
 from bot.fleet.attempt import engine_request, lend_inputs
+from bot.jobs.compose import Asked, Surroundings, compose, suited
 from bot.jobs.queue import JobQueue
 from bot.jobs.with_picture import holding, kept_of, submit_with_picture
 from bot.pictures.parameters_written import png_texts
 from bot.rules.limits import Limits
 from bot.rules.preferences import Preferences
-from storage import jobs
+from storage import deliveries, jobs
+from storage.clock import DAY_S
 from storage.input_pictures import GivenInputs
 from storage.plain_files import UntrustedFileError
 from tests.jobs.kit import MODEL, make_origin, make_request, refused
@@ -79,7 +82,7 @@ def test_a_request_is_read_as_it_was_stored_and_old_ones_have_no_files():
     placed = make_request(input_image="a", place=(16, 0, 128, 256))
     assert ImageRequest.from_json(placed.to_json()) == placed
     old = json.loads(make_request().to_json())
-    for name in ("references", "mask", "mask_inverted", "place"):
+    for name in ("references", "references_once", "mask", "mask_inverted", "place"):
         del old[name]
     assert ImageRequest.from_json(json.dumps(old)) == make_request()
     assert whole.without_inputs() == make_request()
@@ -96,6 +99,48 @@ def test_references_count_by_the_formula_of_the_docs():
         assert make_request(
             **size, references=("r",) * count, count=2, guidance=1.0
         ).megapixel_steps == pytest.approx(edit.megapixel_steps)
+
+
+def test_references_that_are_gone_through_once_count_so():
+    """docs/limits.md: A + 0.2 x A x R a step, and once R x (0.8 + 0.2 x R)."""
+    size = {"width": 1344, "height": 768, "steps": 40, "references_once": True}
+    own, area = make_request(**size).megapixel_steps, 1344 * 768 / 1e6
+    assert own == pytest.approx(40 * area)
+    for count, expected in ((1, 1.2), (10, 3.8)):
+        edit, shown = make_request(**size, references=("r",) * count), count * area
+        once = shown * (0.8 + 0.2 * shown)
+        assert edit.megapixel_steps == pytest.approx(own * (1 + 0.2 * shown) + once)
+        assert edit.megapixel_steps / own == pytest.approx(expected, abs=0.05)
+        # Once for all pictures; half of it without guidance, but all of it where steps are spared.
+        several = replace(edit, count=4)
+        assert several.megapixel_steps == pytest.approx(4 * edit.megapixel_steps - 3 * once)
+        alone = replace(edit, guidance=1.0)
+        assert alone.megapixel_steps == pytest.approx(edit.megapixel_steps / 2)
+        spared = replace(edit, reuse=0.1)
+        assert spared.megapixel_steps - once == pytest.approx(0.7 * (edit.megapixel_steps - once))
+    small = make_request(references=("r",), references_once=True)
+    assert small.megapixel_steps < make_request(references=("r",)).megapixel_steps
+
+
+@pytest.mark.parametrize(
+    ("name", "once"),
+    [
+        ("Qwen/Qwen-Image-2.1", True),
+        ("Qwen/Qwen-Image-2.1-Turbo", True),
+        ("Qwen/Qwen-Image-Edit-2511", False),
+        ("tiny-edit", False),
+    ],
+)
+async def test_the_model_says_how_references_count(queue, store, database, name, once):
+    model = find_model(name)
+    request = compose(Asked("make it night"), Surroundings(model))
+    assert request.references_once is once
+    assert suited(replace(request, references_once=not once), model) == request
+    job = (await submitted(queue, store, references_once=request.references_once)).job
+    work = await database.read(lambda tx: tx.value("SELECT work FROM jobs WHERE id = ?", (job.id,)))
+    plain = replace(job.request, references_once=False).megapixel_steps
+    assert (work < plain) is once
+    assert work == pytest.approx(job.request.megapixel_steps)
 
 
 async def test_references_are_charged_before_anything_is_drawn(database, store, clock):
@@ -157,6 +202,32 @@ async def test_files_go_with_their_job_and_stay_with_it_at_a_start(queue, store,
     assert store.inputs.job_ids() == {kept.id}
 
 
+async def test_files_go_when_their_job_is_swept(queue, store, database, clock):
+    """References and mask of an edit that RETENTION_DAYS are over for; a younger one keeps its."""
+    privacy = Privacy(database, store, Preferences(database), queue, keep_days=7, clock=clock)
+
+    async def ended(day: int):
+        job = (await submitted(queue, store)).job
+        await drawn(queue, store, job, b"drawn on day %d" % day)
+        await database.write(partial(deliveries.taken, job_id=job.id, now=clock.now))
+        return job
+
+    old = await ended(0)
+    assert len(kept_of(old.request).names) == 3
+    young = None
+    for day in range(9):
+        if day == 4:
+            young = await ended(day)
+        assert await privacy.sweep() == 0, day
+        assert old.id in store.inputs.job_ids(), day
+        clock.now += DAY_S
+    assert await privacy.sweep() == 1
+    assert store.inputs.job_ids() == {young.id}
+    left = {file.name for file in store.inputs.files()}
+    assert left == set(kept_of(young.request).names)
+    assert await Gallery(database, store, queue).read_inputs(await queue.job(young.id)) == GIVEN
+
+
 async def test_an_export_has_every_file_once_and_goes_on_between_them(queue, store, database):
     job = (await submitted(queue, store, GivenInputs(b"own", (b"first", b"second"), b"m"))).job
     await drawn(queue, store, job, b"a picture")
@@ -194,6 +265,10 @@ async def test_whoever_deletes_takes_the_copies_of_their_pictures_along(queue, s
     with pytest.raises(JobNotFound):
         await Gallery(database, store, queue).read_inputs(ended)
     await drawn(queue, store, waiting, b"drawn after all")
+    # What waited keeps its copies after it has ended, too (docs/privacy.md): B rerolls from them.
+    assert {file.name for file in store.inputs.files()} == left
+    kept = await Gallery(database, store, queue).read_inputs(await queue.job(waiting.id))
+    assert kept.references == given.references
     # The other way round: B's deletion takes B's copies, and nothing of A's.
     anns = (await queue.submit(make_request(), make_origin(1))).job
     picture = await drawn(queue, store, anns, b"ann's next picture")

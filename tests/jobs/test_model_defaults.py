@@ -224,7 +224,7 @@ def test_what_another_model_is_to_draw_has_that_ones_size_steps_and_guidance():
     # Of an enlarged picture, too, and of a model that is in no table any more.
     large = replace(request, aspect=None, quality=None, width=2048, height=1152)
     assert drawn_by(large, turbo, NEWER) == replace(
-        large, steps=8, guidance=1.0, model_negative="", cfg_norm=False
+        large, steps=8, guidance=1.0, model_negative="", cfg_norm=False, references_once=True
     )
     other = drawn_by(large, find_model("stabilityai/stable-diffusion-xl-base-1.0"), None)
     assert (other.width, other.height) == (1344, 768)

@@ -33,6 +33,15 @@ def _environment(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
 
 
+def test_models_that_edit_want_memory_for_their_vision_tower(look, monkeypatch):
+    for offered, sum_of_all in (
+        (f"{QWEN}, {NEWER}", "all 2 take up to 58 GiB"),
+        (f"{QWEN}, {EDIT}", "all 2 take up to 59 GiB"),
+    ):
+        monkeypatch.setenv("IMAGE_MODELS", offered)
+        assert sum_of_all in look("models kept")[0][1]
+
+
 def test_each_models_files_have_a_line_that_names_it(look, tmp_path):
     whole_model(tmp_path / "model" / QWEN)
     complete, absent = look("model files")

@@ -8,7 +8,8 @@ import sys
 import pytest
 from PIL import Image, ImageDraw
 
-from bot.regions.process import RegionFinder, RegionSearchError
+from bot.regions.process import BrokenPictureError, RegionFinder, RegionSearchError
+from tests.engine.test_inputs import BAD, saved
 
 
 def png(picture: Image.Image) -> bytes:
@@ -51,6 +52,20 @@ async def test_what_is_no_picture_is_no_copy(pictures, caplog):
     # A header that announces 60,000 x 60,000 pixels.
     crafted = pictures[1][:16] + (60_000).to_bytes(4, "big") * 2 + pictures[1][24:]
     assert await finder.marked(pictures[0], crafted) is None
+
+
+@pytest.mark.parametrize("name", ["left", "background"])
+async def test_a_broken_picture_is_told_from_one_without_such_a_region(name, caplog):
+    caplog.set_level("INFO")
+    finder = RegionFinder()
+    for data in (BAD["truncated"], BAD["truncated jpeg"], BAD["just too large"]):
+        with pytest.raises(BrokenPictureError):
+            await finder.named(data, name)
+        assert await finder.small(data) is None
+    assert "could not be unpacked" in caplog.text
+    # Crafted Exif is no damage to the pixels: it is drawn from, too.
+    odd = saved(Image.new("RGB", (40, 20), "red"), exif=b"Exif\0\0junk")
+    assert (await finder.named(odd, name) is None) == (name == "background")
 
 
 async def test_it_can_read_no_file_of_the_bots(pictures, tmp_path):

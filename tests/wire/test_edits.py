@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from bot.sandbox.scene import ADMIN_ROLE_ID, GUILD_ID
+from tests.engine.test_inputs import BAD
 from tests.wire.kit import is_outcome, job_id_of, staged, text_of
 
 BOTH = {"image_models": "tiny-edit"}
@@ -79,6 +80,18 @@ async def test_further_pictures_and_a_named_region(stage):
     mask = Image.open(io.BytesIO(stage.engine.masks[job.id]))
     assert mask.size == (asked.width, asked.height)
     assert (mask.getpixel((5, 5)), mask.getpixel((mask.width - 5, 5))) == (255, 0)
+
+
+@pytest.mark.parametrize("region", ["left", "background"])
+async def test_of_a_broken_picture_a_region_is_refused_in_the_engines_sentence(stage, region):
+    bob = stage.sandbox.user("bob")
+    for name in ("truncated", "truncated jpeg", "short of rows"):
+        used = await bob.slash(
+            "general", "edit", instruction="make it night", image=("a.png", BAD[name]),
+            region=region,
+        )  # fmt: skip
+        assert "The picture to start from is broken." in text_of(await used.answer()), name
+    assert await stage.jobs_made() == 0
 
 
 async def test_the_command_takes_pictures_or_ones_last_of_the_channel(stage):
