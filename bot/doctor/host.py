@@ -22,7 +22,7 @@ from bot.engine.host_memory import RESERVE, available_memory, total_memory, unde
 _GIB: Final = 2**30
 _SEVERAL: Final = 2
 # Less than this share of what the model wants is an error, not a warning.
-_TOO_LITTLE: Final = 0.52
+_TOO_LITTLE: Final = 0.5
 
 
 def main_memory(settings: Settings) -> Iterator[Finding]:
