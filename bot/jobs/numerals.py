@@ -1,6 +1,7 @@
 """The numbers of a text, in digits or words, each with what it counts.
 
-Every number of a prompt has to stay in its rewrite. One that is added is let be: a rewrite adds a
+Every number of a prompt has to stay in its rewrite, but for one: "one cat" may become "a cat", and
+may not become two. A number that is added is let be: a rewrite adds a
 50mm lens, two moons and the 1970s where nothing of the kind was said, and refusing those would
 refuse most of them. What may not be is that a thing which the prompt counts is counted otherwise.
 """
@@ -111,6 +112,7 @@ class _Number:
     counted: tuple[str, ...] = ()
     """The words behind it, one of which is likely what it counts."""
     article: bool = False
+    """It says one, and may mean that anything is there."""
 
 
 def numbers_kept(said: str, now: str) -> bool:
@@ -133,7 +135,11 @@ def numbers_kept(said: str, now: str) -> bool:
 
 
 def _nouns(number: _Number) -> tuple[str, ...]:
-    """Return the words by which it is known again: of a doubtful number, the surest alone."""
+    """Return the words by which it is known again.
+
+    Of a number that may go, the last word alone: one red rose is not counted by its red petals. Of
+    Chinese both characters, since either may be its noun.
+    """
     if number.firm or not number.counted or not number.counted[0].isascii():
         return number.counted
     return number.counted[-1:]

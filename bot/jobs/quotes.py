@@ -19,7 +19,7 @@ _SINGLE: Final = "'＇‘’‚‛`´"
 _BRACKETS: Final = dict(zip("「『【《〈〖｢﹁﹃", "」』】》〉〗｣﹂﹄", strict=True))
 _CLOSING: Final = "".join(_BRACKETS.values())
 _FAMILIES: Final = {mark: family for family in (_DOUBLE, *_GUILLEMETS) for mark in family}
-# Those only ever open a quotation, whatever stands before them.
+# These open a quotation whatever stands before them: no apostrophe or inch mark looks so.
 _OPENS_ALONE: Final = "“„‟〝‘‚‛"
 _ANY: Final = _DOUBLE + "".join(_GUILLEMETS) + _SINGLE + "".join(_BRACKETS) + _CLOSING
 _MARK: Final = re.compile(f"[{re.escape(_ANY)}]")
