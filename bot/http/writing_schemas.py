@@ -53,7 +53,10 @@ class Enhanced(BaseModel):
     prompt: str
     rewritten: bool
     reason: (
-        Literal["empty", "length", "quotes", "numbers", "language", "rules", "unavailable"] | None
+        Literal[
+            "empty", "length", "quotes", "numbers", "language", "sense", "rules", "unavailable"
+        ]
+        | None
     ) = Field(description="Why it was not rewritten; null where it was.")
     model: str
     usage: Usage

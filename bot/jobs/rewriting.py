@@ -1,19 +1,21 @@
 """The judgement on a rewritten prompt: whether it may be drawn in place of what somebody typed.
 
-It may not where it loses or invents text that is to be written in the picture, loses a number, is
-in another language, or is longer than is of use. All of it is arithmetic over two texts: no model
-is asked about a model.
+It may not where it loses or invents text that is to be written in the picture, loses or changes a
+number, is in another language, is about something else, or is longer than is of use. All of it is
+arithmetic over two texts: no model is asked about a model.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from enum import StrEnum
 from typing import Final
 
 from bot.domain.request import PROMPT_LIMIT
+from bot.jobs.languages import same_language, script_of, shares_nothing
+from bot.jobs.numerals import numbers_kept
+from bot.jobs.quotes import quoted, same_quotes
 
 LONGEST_TOKENS: Final = 512
 """Tokens of the longest prompt that Qwen-Image was trained on (bot/engine/tiny/tokenizer.py)."""
@@ -21,40 +23,39 @@ LONGEST_TOKENS: Final = 512
 # tokens, an ideograph two thirds of one.
 _LETTERS_A_TOKEN: Final = 3.5
 _TOKENS_AN_IDEOGRAPH: Final = 0.8
-# Quotation marks that open, each with the one that closes. Apostrophes within words open nothing.
-_QUOTED: Final = re.compile(
-    r"\"([^\"\n]+)\"|“([^”\n]+)”|„([^“”\n]+)[“”]|«([^»\n]+)»|「([^」\n]+)」|『([^』\n]+)』"
-    r"|‘([^’\n]+)’(?!\w)|(?<!\w)'([^'\n]+)'(?!\w)|《([^》\n]+)》"
+# What writers say before the prompt: who only describes a picture does not begin so.
+_PROMPT_WORD: Final = re.compile(r"\b(?:prompt|instruction)s?\b|提示[词詞语語]|指令")
+_LABEL: Final = re.compile(
+    r"(?:(?:this|is|the|my|your|an?|rewritten|expanded?|enhanced|improved|revised|refined|new|"
+    r"final|optimi[sz]ed|updated|detailed|image|full|original|edit|editing)\s){0,8}"
+    r"(?:prompt|instruction|version|result|answer|output|rewrite)s?(?: is)?\s{0,3}[:：]\s*|"
+    r"[好的，, 以下下面是这为您你给出改写优化扩写润色后整完新最终图像绘画编辑]{0,24}"
+    r"(?:提示[词詞语語]|指令)(?:是|为|如下)?\s{0,3}[:：]\s*",
+    re.IGNORECASE,
 )
-_NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
-_WORDS: Final = (
-    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+_ANNOUNCED: Final = re.compile(
+    r"(?:(?:sure|certainly|of course|okay|ok|absolutely|great)\b[,.!]?\s{0,3})?"
+    r"here(?:['’]s| is| are)\b[^\n:：.]{0,80}[:：]\s*|"
+    r"(?:sure|certainly|of course|okay|absolutely)[,.!:]\s*|"
+    r"(?:好的|当然)[，,。！!：:]\s*|以下[是为][^\n:：。]{0,24}[:：]\s*",
+    re.IGNORECASE,
 )
-# "One" is an article in many languages, and a pronoun in this one.
-_WORD_NUMBERS: Final = {word: str(number) for number, word in enumerate(_WORDS, 2)}
-_CHINESE_NUMBERS: Final = {
-    **{sign: str(number) for number, sign in enumerate("二三四五六七八九十", 2)},
-    "两": "2",
-}
-# Before a measure word alone: in 十分 and 三明治 nothing is counted.
-_MEASURED: Final = re.compile(
-    f"([{''.join(_CHINESE_NUMBERS)}])(?=[个只条朵位匹辆座张把本棵颗头名艘架件双对块片支枝杯瓶碗盏栋])"
+_DECLINES: Final = re.compile(
+    r"(?:i['’]?m |i am |we['’]?re )?(?:very |truly |so )?sorry\b[,.! ]|i['’]?m afraid\b|"
+    r"unfortunately\b|regrettably\b|apologies\b|my apologies|i apologi[sz]e|"
+    r"as an ai(?:,| (?:language |assistant|model))|"
+    r"i (?:can ?not|can['’]t|could not|won['’]t|will not|must decline|am unable|do not|don['’]t)\b|"
+    r"i['’]m (?:unable|not able)\b|"
+    r"(?:很|非常|十分)?(?:抱歉|对不起|對不起)[，,。！!：我]|很遗憾[，,]|"
+    r"我(?:无法|無法|不能|没有办法|不会)|作为(?:一[个名位])?(?:人工智能|AI|语言模型)",
+    re.IGNORECASE,
 )
-# The commonest words that one of these languages has and the others have not.
-_COMMON: Final = {
-    "en": "the of and with in on at is are that from by this her his their",
-    "de": "der die das und mit ein eine einer einem einen im am ist sind auf von dem den zu",
-    "fr": "le la les et avec une un des du dans est sur au aux qui pour",
-    "es": "el la los las y con una un en del es son por que sobre al",
-    "it": "il lo gli e con una un nel della di che sono sul alla",
-    "pt": "o os as e com uma um no na do da em que dos ao",
-    "nl": "de het een en met van op is zijn in aan voor bij dat",
-}
-_COMMON_WORDS: Final = {name: frozenset(words.split()) for name, words in _COMMON.items()}
-_ENOUGH_WORDS: Final = 2
-_SCRIPTS: Final = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "LATIN", "CYRILLIC", "ARABIC", "GREEK")
-_OTHERS: Final = ("HEBREW", "THAI", "DEVANAGARI")
-_JAPANESE: Final = ("HIRAGANA", "KATAKANA")
+_FENCE: Final = "`" * 3
+_FENCE_LINE: Final = re.compile(r"\A[ \t]*[\w-]{0,20}[ \t]*\n")
+_THOUGHT: Final = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
+_LONGEST_HEADING: Final = 100
+_ROUNDS: Final = 6
+"""How much around a prompt is taken away: a label in bold within quotation marks is three."""
 
 
 class Reason(StrEnum):
@@ -66,7 +67,10 @@ class Reason(StrEnum):
     QUOTES = "quotes"
     """Quoted text is lost, changed or added."""
     NUMBERS = "numbers"
+    """A number is lost, or counts something else."""
     LANGUAGE = "language"
+    SENSE = "sense"
+    """It is about something else, or says that nothing is written."""
     RULES = "rules"
     """It breaks a rule that the server has for prompts."""
     UNAVAILABLE = "unavailable"
@@ -76,13 +80,66 @@ class Reason(StrEnum):
 def cleaned(answer: str, prompt: str) -> str:
     """Return what a model answered as a prompt: one paragraph, without what surrounds it.
 
-    Quotation marks around all of it are taken away, unless `prompt` has them too.
+    What it thought, what it says before the prompt, Markdown, and quotation marks around all of it
+    are taken away, unless `prompt` has them too.
     """
     kept = "".join(c for c in answer if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cs"})
-    text = " ".join(kept.split())
-    whole = _QUOTED.fullmatch(text)
-    if whole is not None and not _QUOTED.fullmatch(prompt.strip()):
-        text = next(part for part in whole.groups() if part is not None).strip()
+    if not _THOUGHT.search(prompt):
+        kept = _without_thoughts(kept)
+    if _FENCE not in prompt:
+        kept = _without_fences(kept)
+    if "**" not in prompt:
+        kept = kept.replace("**", "")
+    text = " ".join(_without_heading(kept, prompt).split())
+    whole = quoted(prompt).whole is not None
+    for _round in range(_ROUNDS):
+        inner = _without_label(text, prompt)
+        if prompt.lstrip()[:1] not in {"#", ">", "*", "-"}:
+            inner = re.sub(r"\A(?:[#>*-]+ )+", "", inner)
+        if not whole and (within := quoted(inner).whole):
+            inner = within
+        if inner == text:
+            break
+        text = inner
+    return text
+
+
+def _without_thoughts(text: str) -> str:
+    """Return what stands behind the last thought; of one that never ends there is nothing."""
+    marks = list(_THOUGHT.finditer(text))
+    if not marks:
+        return text
+    if not marks[-1][0].startswith("</"):
+        return text[: marks[0].start()]
+    return text[marks[-1].end() :]
+
+
+def _without_fences(text: str) -> str:
+    """Return what is in the first fenced block, or the text where there is none."""
+    before, opened, behind = text.partition(_FENCE)
+    if not opened:
+        return text
+    inner, closed, after = _FENCE_LINE.sub("", behind).partition(_FENCE)
+    if closed and inner.strip():
+        return inner
+    return " ".join((before, inner, after.replace(_FENCE, " ")))
+
+
+def _without_heading(text: str, prompt: str) -> str:
+    """Return a text without a first line that only says what it is: "## Rewritten prompt"."""
+    first, _, others = text.lstrip().partition("\n")
+    said = first[:_LONGEST_HEADING].strip("#*>: \t") + ":"
+    heading = _LABEL.fullmatch(said) and not _PROMPT_WORD.search(prompt.casefold())
+    return others if heading and others.strip() else text
+
+
+def _without_label(text: str, prompt: str) -> str:
+    found = _LABEL.match(text)
+    if found is not None and not _PROMPT_WORD.search(prompt.casefold()):
+        return text[found.end() :]
+    found = _ANNOUNCED.match(text)
+    if found is not None and not _ANNOUNCED.match(prompt.lstrip()):
+        return text[found.end() :]
     return text
 
 
@@ -92,13 +149,23 @@ def judge(prompt: str, rewritten: str) -> Reason | None:
         return Reason.EMPTY
     if too_long(prompt, rewritten):
         return Reason.LENGTH
-    if _quotes(prompt) != _quotes(rewritten):
+    said, now = quoted(prompt), quoted(rewritten)
+    if _DECLINES.match(rewritten.lstrip()) and not _DECLINES.match(prompt.lstrip()):
+        return Reason.SENSE
+    if not same_quotes(said, now):
         return Reason.QUOTES
-    said, now = _unquoted(prompt), _unquoted(rewritten)
-    if _numbers(said) - _numbers(now):
+    # Of a quotation that is not closed nobody knows which words are to be written.
+    if said.unclosed or now.unclosed:
+        asked, given = prompt, rewritten
+    else:
+        asked, given = said.rest, now.rest
+    if not numbers_kept(asked, given):
         return Reason.NUMBERS
-    if not same_language(said, now):
+    if not same_language(asked, given):
         return Reason.LANGUAGE
+    # Quoted text that is kept is what they share, where a prompt says little else.
+    if not said.strings and shares_nothing(asked, given):
+        return Reason.SENSE
     return None
 
 
@@ -109,17 +176,6 @@ def too_long(prompt: str, rewritten: str) -> bool:
     return _tokens(rewritten) > max(LONGEST_TOKENS, _tokens(prompt))
 
 
-def same_language(said: str, now: str) -> bool:
-    """Tell whether two texts are in one language, as far as script and common words show it."""
-    script, other = _script(said), _script(now)
-    if script is None or other is None:
-        return True
-    if script != other:
-        return False
-    language = _language(said)
-    return language is None or _language(now) in {None, language}
-
-
 def is_chinese(text: str) -> bool:
     """Tell whether a text is mostly Chinese."""
     letters = [c for c in text if unicodedata.category(c).startswith("L")]
@@ -128,57 +184,6 @@ def is_chinese(text: str) -> bool:
     return ideographs * 3 > len(letters)
 
 
-def _quotes(text: str) -> Counter[str]:
-    """Return the quoted strings of a text, whichever marks are around them."""
-    found = (next(part for part in match.groups() if part) for match in _QUOTED.finditer(text))
-    return Counter(found)
-
-
-def _unquoted(text: str) -> str:
-    return _QUOTED.sub(" ", text)
-
-
-def _numbers(text: str) -> Counter[str]:
-    """Return the numbers of a text, in digits or in words of English and Chinese."""
-    plain = unicodedata.normalize("NFKC", text)
-    found = Counter(_NUMBER.findall(plain))
-    found.update(
-        _WORD_NUMBERS[word]
-        for word in re.findall(r"[a-z]+", plain.casefold())
-        if word in _WORD_NUMBERS
-    )
-    found.update(_CHINESE_NUMBERS[sign] for sign in _MEASURED.findall(plain))
-    return found
-
-
 def _tokens(text: str) -> float:
-    ideographs = sum(_script_of(character) == "CJK" for character in text)
+    ideographs = sum(script_of(character) == "CJK" for character in text)
     return ideographs * _TOKENS_AN_IDEOGRAPH + (len(text) - ideographs) / _LETTERS_A_TOKEN
-
-
-def _script_of(character: str) -> str | None:
-    if not character.isalpha():
-        return None
-    name = unicodedata.name(character, "")
-    return next((script for script in (*_SCRIPTS, *_OTHERS) if name.startswith(script)), None)
-
-
-def _script(text: str) -> str | None:
-    """Return the script of most letters of a text; Japanese is known by its syllables."""
-    found = Counter(filter(None, map(_script_of, text)))
-    if not found:
-        return None
-    if any(script in found for script in _JAPANESE):
-        return "JAPANESE"
-    # A word of Latin letters has several where Chinese has one character.
-    found["CJK"] *= 3
-    return found.most_common(1)[0][0]
-
-
-def _language(text: str) -> str | None:
-    """Return the language whose common words a text has most of; None where that says nothing."""
-    words = re.findall(r"[^\W\d_]+", text.casefold())
-    counts = {name: sum(word in common for word in words) for name, common in _COMMON_WORDS.items()}
-    best = max(counts, key=counts.__getitem__)
-    others = max(count for name, count in counts.items() if name != best)
-    return best if counts[best] >= _ENOUGH_WORDS and counts[best] > others else None

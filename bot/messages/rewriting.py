@@ -13,8 +13,9 @@ _WHY: Final = {
     Reason.EMPTY: mark("nothing of use was written"),
     Reason.LENGTH: mark("the rewritten prompt was longer than is of use"),
     Reason.QUOTES: mark("the rewritten prompt changed the quoted text"),
-    Reason.NUMBERS: mark("the rewritten prompt lost a number"),
+    Reason.NUMBERS: mark("the rewritten prompt lost or changed a number"),
     Reason.LANGUAGE: mark("the rewritten prompt was in another language"),
+    Reason.SENSE: mark("the rewritten prompt was about something else"),
     Reason.RULES: mark("the rewritten prompt broke a rule of this server"),
     Reason.UNAVAILABLE: mark("it could not be rewritten just now"),
 }

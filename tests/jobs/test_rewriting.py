@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -61,6 +62,175 @@ from tests.jobs.kit import make_request
 )
 def test_what_is_lost_changed_or_added_is_noticed(prompt, rewritten, reason):
     assert judge(prompt, rewritten) is reason
+
+
+QUOTES = [
+    ("写着‘开业’的招牌", "一块木头招牌", Reason.QUOTES),
+    ("写着'开业'的招牌", "一块木头招牌", Reason.QUOTES),
+    ("'영업중'이라고 쓴 간판", "오래된 간판", Reason.QUOTES),
+    ("ein Schild »OFFEN«", "Ein altes Schild", Reason.QUOTES),
+    ("ein Schild »OFFEN«", "Ein altes Schild mit „OFFEN“", None),
+    ("en skylt ”ÖPPET”", "En gammal skylt", Reason.QUOTES),
+    ('ein Schild „OPEN"', "Ein altes Schild", Reason.QUOTES),
+    ('ein Schild „OPEN"', 'Ein altes Schild mit "OPEN"', None),
+    ("a sign ＂OPEN＂", "An old sign", Reason.QUOTES),
+    ("a sign `OPEN`", "An old sign", Reason.QUOTES),
+    ("a sign `OPEN`", 'An old sign that says "OPEN"', None),
+    ("一家店【开业】", "一家小店", Reason.QUOTES),
+    ("一家店〈开业〉", "一家小店", Reason.QUOTES),
+    ("‹OPEN› on a door", "An old door", Reason.QUOTES),
+    ("a shirt, 'I don't know'", "A shirt in red", Reason.QUOTES),
+    ("a shirt, 'I don't know'", "A red shirt with “I don’t know” on it", None),
+    ("a bar, 'Joe's'", "A bar in red light", Reason.QUOTES),
+    ("a bar, ‘Joe’s Bar’", "A bar in red light", Reason.QUOTES),
+    ("a bar, ‘Joe’s Bar’", 'A bar in red light, "Joe\'s Bar" over its door', None),
+    ('a sign "OPEN', "An old sign", Reason.QUOTES),
+    ('a sign "OPEN', 'An old sign that says "OPEN"', None),
+    ('a sign "OPEN over the door', 'An old sign "OPEN" over the door', None),
+    ("一块招牌“开业", "一块木头招牌", Reason.QUOTES),
+    ('a sign "OPEN\na door "SHUT"', 'An old sign and a door, "SHUT"', Reason.QUOTES),
+    ('a cake "HAPPY\nBIRTHDAY"', "A cake with candles", Reason.QUOTES),
+    ('a cake "HAPPY\nBIRTHDAY"', 'A cake with "HAPPY BIRTHDAY" in icing', None),
+    ("蛋糕上写着“生日\n快乐”", "一个蛋糕，上面写着“生日快乐”", None),
+    ('a 24" monitor and a 32" monitor', 'A 24" monitor beside a 32" monitor', None),
+    ('a 24" monitor, a 32" one', "A 24-inch monitor beside a 32-inch one", None),
+    ('a sign "A  B"', 'An old sign that says "A B"', None),
+    ("“开业”的店", "一家写着‘开业’的小店", None),
+]
+NUMBERS = [
+    ("1,000 cranes", "1000 paper cranes", None),
+    ("1 000 cranes", "1,000 paper cranes", None),
+    ("2,500 men", "two thousand five hundred men in armour", None),
+    ("十五个苹果", "五个苹果", Reason.NUMBERS),
+    ("十五个苹果", "15个红苹果", None),
+    ("二十个苹果", "十个苹果", Reason.NUMBERS),
+    ("一百个人", "一个人", Reason.NUMBERS),
+    ("三百只羊", "三只羊", Reason.NUMBERS),
+    ("两人", "四人", Reason.NUMBERS),
+    ("兩隻貓", "四隻貓", Reason.NUMBERS),
+    ("3万人", "3千人", Reason.NUMBERS),
+    ("3万人", "三万人", None),
+    ("二〇二四年的海报", "2023年的海报", Reason.NUMBERS),
+    ("一只猫", "五只猫", Reason.NUMBERS),
+    ("一只猫", "五只可爱的小猫坐在墙上", Reason.NUMBERS),
+    ("两只猫和三只狗", "三只猫和两只狗", Reason.NUMBERS),
+    ("几十个人", "许多人", None),
+    ("one cat", "Two cats", Reason.NUMBERS),
+    ("one child on a swing", "Three children on a swing", Reason.NUMBERS),
+    ("1 cat", "A cat on a wall", None),
+    ("twenty-three cats", "three cats", Reason.NUMBERS),
+    ("twenty-three cats", "23 cats on a wall", None),
+    ("a hundred sheep", "a thousand sheep", Reason.NUMBERS),
+    ("105 sheep", "one hundred and five sheep on a hill", None),
+    ("a dozen eggs", "some eggs", Reason.NUMBERS),
+    ("12 eggs", "a dozen eggs in a bowl", None),
+    ("trois chats", "quatre chats", Reason.NUMBERS),
+    ("3 chats", "trois chats sur un mur", None),
+    ("zwei Hunde", "drei Hunde", Reason.NUMBERS),
+    ("dos gatos", "tres gatos", Reason.NUMBERS),
+    ("due gatti", "tre gatti", Reason.NUMBERS),
+    ("quatro gatos", "cinco gatos", Reason.NUMBERS),
+    ("vijf honden", "zes honden", Reason.NUMBERS),
+    ("elf Hunde", "zwölf Hunde", Reason.NUMBERS),
+    ("32 perros", "treinta y dos perros", None),
+    ("2 cats and 3 dogs", "3 cats and 2 dogs", Reason.NUMBERS),
+    ("2 black cats and 3 dogs", "3 sleek black cats and 2 dogs", Reason.NUMBERS),
+]
+SENSE = [
+    (
+        "red fox, forest",
+        "Ein Fuchs mit rotem Fell steht in einem dunklen Wald auf dem Moos",
+        Reason.LANGUAGE,
+    ),
+    ("red fox, forest", "I cannot help with that request.", Reason.SENSE),
+    ("fox", "I'm sorry, but I don't draw those.", Reason.SENSE),
+    ("a cat", "Unfortunately, a cat is not what I draw.", Reason.SENSE),
+    ("红色的狐狸", "抱歉，我无法满足这个请求。", Reason.SENSE),
+    ("red fox, forest", "A lighthouse beside the waves", Reason.SENSE),
+    ("红狐狸", "灯塔与海浪", Reason.SENSE),
+    ("маяк ночью", "Рыжий кот сидит", Reason.SENSE),
+]
+
+
+@pytest.mark.parametrize(("prompt", "rewritten", "reason"), [*QUOTES, *NUMBERS, *SENSE])
+def test_quotes_numbers_and_sense_in_the_forms_that_people_write(prompt, rewritten, reason):
+    assert judge(prompt, rewritten) is reason
+
+
+@pytest.mark.parametrize(
+    ("prompt", "rewritten"),
+    [
+        ("写着'开业'的招牌", "一块木头招牌，写着“开业”"),
+        ("rock 'n' roll, the dogs' house", "The dogs' house, rock 'n' roll in it"),
+        ("don't look, it's five o'clock", "It's five o'clock, don't look"),
+        ("the '90s, the dogs' house", "The dogs' house in the '90s"),
+        ("一只猫", "一只小猫"),
+        ("一只猫", "小猫坐在墙上，五只鸟飞过"),
+        ("一些三明治", "两块美味的三明治"),
+        ("一般的房子", "一座普通的房子"),
+        ("十分可爱的猫", "可爱的猫"),
+        ("one cat", "A cat on one of two walls"),
+        ("one of the cats", "One of the two cats"),
+        ("3 cats", "3 cats and 5 dogs"),  # more is said, and nothing otherwise
+        ("a portrait, 3 cats", "A portrait of 3 cats by a 50mm lens, two moons"),
+        ("2 cats and 3 dogs", "2 fluffy cats beside 3 happy dogs"),
+        ("two red apples", "Two red apples among seven red leaves"),
+        ("a wood elf", "An elf in the woods"),
+        ("trois chats", "3 chats"),
+        ("chat noir, forêt", "Un chat noir dans la forêt sombre avec une lune pour lui"),
+        ("a dark forest", "The forests at night"),
+        ("a sad puppy", "Sad and small, a puppy"),
+        ("кот на стене", "Рыжий кот сидит на старой стене"),
+    ],
+)
+def test_what_says_the_same_is_drawn(prompt, rewritten):
+    assert judge(prompt, rewritten) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("Here is the rewritten prompt: A cat", "A cat"),
+        ("Sure! Here's an improved version:\n\nA cat", "A cat"),
+        ("Rewritten prompt: A cat", "A cat"),
+        ('Prompt: "A cat"', "A cat"),
+        ("**Prompt:** A cat", "A cat"),
+        ("## Rewritten prompt\n\nA cat", "A cat"),
+        ("改写后的提示词：一只猫", "一只猫"),
+        ("好的，以下是改写后的提示词：\n一只猫", "一只猫"),
+        ("**A cat** on a wall", "A cat on a wall"),
+        ("```\nA cat\n```", "A cat"),
+        ("Here it is:\n```text\nA cat\n```\nI hope you like it", "A cat"),
+        ("`A cat`", "A cat"),
+        ("<think>\na dog?\n</think>\n\nA cat", "A cat"),
+        ("a dog?</think>A cat", "A cat"),
+        ("<think>a dog", ""),
+    ],
+)
+def test_what_a_model_says_beside_a_prompt_goes(answer, text):
+    assert cleaned(answer, "cat") == text
+    # Where somebody typed it, it is theirs.
+    if text:
+        kept = " ".join(answer.split())
+        assert cleaned(answer, answer) == kept
+
+
+LONG = (
+    *('"', "'", "“", "‘", "「", "`", "'a", " '", "'a ", "「\n", '"\n', "«", '"1', "**", "<think>"),
+    *("1", "1 ", "1,", "1 000 ", "1.000", "a1", "one ", "two ", "a hundred ", "twenty and ", "a-"),
+    *("一", "万", "十", "一个", "一只的", "提示", "prompt ", "here is ", "ﷺ", "\u0301", "# ", "- "),
+)
+
+
+@pytest.mark.parametrize("one", LONG)
+def test_no_text_is_long_in_judging(one):
+    """Twice the longest prompt; what reads each character from each before it takes far longer."""
+    text = (one * 8000)[:8000]
+    began = time.process_time()
+    cleaned(text, "a cat")
+    judge(text, text[:4000])
+    judge("two cats", text[:1000])
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.slow
