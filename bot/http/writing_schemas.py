@@ -53,9 +53,7 @@ class Enhanced(BaseModel):
     prompt: str
     rewritten: bool
     reason: (
-        Literal[
-            "empty", "length", "quotes", "numbers", "language", "sense", "rules", "unavailable"
-        ]
+        Literal["empty", "length", "quotes", "numbers", "language", "sense", "rules", "unavailable"]
         | None
     ) = Field(description="Why it was not rewritten; null where it was.")
     model: str
