@@ -137,22 +137,38 @@ async def phone(_: Sandbox, page: Page) -> None:
 async def texts(sandbox: Sandbox, page: Page) -> None:
     """A prompt that was rewritten, the picture of it, an edit by words, and its description."""
     await _arrive(sandbox, page, "light")
-    await page.size(1000, 1760)
+    await page.size(1000, 2160)
     await _press(page, "art", "button.channel")
-    bob = sandbox.user("bob")
-    asked = await bob.slash("art", "imagine", prompt="a red star", enhance="ask", aspect="1:1")
-    shown = await asked.until(lambda message: "Draw this" in str(message.controls), 60)
-    picture = await (await bob.press(shown, "Draw this")).until(is_outcome, 120)
-    ways = {"instruction": "make the star blue", "enhance": "off"}
-    edited = await bob.slash("art", "edit", image=("star.png", picture.files[0].data), **ways)
-    await edited.until(is_outcome, 120)
-    described = await bob.context_menu("art", "Describe this picture", picture)
-    await described.until(lambda message: "Imagine this" in str(message.controls), 60)
+    await _texts(sandbox, "bob", "a red star", "make the star blue")
     await page.until(f"{TEXT}.includes('Imagine this')", 30)
     await page.screenshot(IMAGES / "texts.png")
 
 
-FLOWS = (moving, channel, batch, form, history, texts, chinese, phone)
+async def chinese_texts(sandbox: Sandbox, page: Page) -> None:
+    """The same by a user whose Discord is in Chinese."""
+    await _arrive(sandbox, page, "light")
+    await page.size(1000, 2160)
+    await _become(page, "小晨")
+    await _press(page, "art", "button.channel")
+    await _texts(sandbox, "chen", "一颗红色星星", "把星星变成蓝色")
+    await page.until(f"{TEXT}.includes('照此画图')", 30)
+    await page.screenshot(IMAGES / "texts-zh.png")
+
+
+async def _texts(sandbox: Sandbox, name: str, prompt: str, instruction: str) -> None:
+    user = sandbox.user(name)
+    asked = await user.slash("art", "imagine", prompt=prompt, enhance="ask", aspect="1:1")
+    draw, imagine = ("Draw this", "Imagine this") if name == "bob" else ("画这个", "照此画图")
+    shown = await asked.until(lambda message: draw in str(message.controls), 60)
+    picture = await (await user.press(shown, draw)).until(is_outcome, 120)
+    ways = {"instruction": instruction, "enhance": "off"}
+    edited = await user.slash("art", "edit", image=("star.png", picture.files[0].data), **ways)
+    await edited.until(is_outcome, 120)
+    described = await user.context_menu("art", "Describe this picture", picture)
+    await described.until(lambda message: imagine in str(message.controls), 60)
+
+
+FLOWS = (moving, channel, batch, form, history, texts, chinese_texts, chinese, phone)
 
 
 async def main(names: list[str]) -> int:
