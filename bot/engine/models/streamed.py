@@ -136,11 +136,12 @@ class StreamedQwenImage:
         room = networks.room(Work(width, height, 1, tuple(map(len, embeddings)), sizes))
         source, mask, strength = None, None, 1.0
         alpha = request.transparent and self._spec.alpha
-        region = Region.read(request, (width, height), alpha=alpha)
+        region = Region.read(request, alpha=alpha)
         picture = request.input_image
         if region is not None:
-            picture = region.source
-            mask = latent_mask(region.mask, networks.dit.network.latents.pixels)
+            covered = region.within((width, height))
+            picture = covered.source
+            mask = latent_mask(covered.mask, networks.dit.network.latents.pixels)
         if picture is not None:
             source = networks.codec.encode(picture, width, height, room, alpha=request.transparent)
             strength = 1.0 if request.strength is None else request.strength
@@ -177,7 +178,8 @@ class StreamedQwenImage:
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
             timings |= {"decode": now - marks[-1]}
-            whole = image if region is None else region.paste(image)
-            yield Drawn(cut(whole, size), timings, peak or None, networks.card_use())
+            asked = cut(image, size)
+            whole = asked if region is None else region.paste(asked)
+            yield Drawn(whole, timings, peak or None, networks.card_use())
             timings = {}
             marks.append(time.perf_counter())
