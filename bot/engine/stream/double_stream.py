@@ -166,6 +166,9 @@ class DoubleStream:
             [self.layers.finished(unit, moment.final, height, width) for unit in units]
         )
 
+    def drop_unused(self, inputs: Inputs) -> None:
+        """See `TransformerNetwork`: tables are in main memory."""
+
     def forget(self) -> None:
         """See `TransformerNetwork`."""
         self.modulation.forget()

@@ -138,6 +138,10 @@ class TransformerNetwork(Protocol):
         """Return the prediction [pictures * branches, channels, height, width], in latents."""
         ...
 
+    def drop_unused(self, inputs: Inputs) -> None:
+        """Drop what is kept on the device of earlier generations and `inputs` have no use for."""
+        ...
+
     def forget(self) -> None:
         """Drop what is kept of earlier generations: only `outer` is on the device then."""
         ...

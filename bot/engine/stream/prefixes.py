@@ -56,13 +56,9 @@ class Prefixes:
         `parts` makes a prompt what the blocks take, in order, `modulation` [4, dim] is that of
         timestep 0, and `ropes` turn each prompt's tokens, the references' with them.
         """
-        state = (inputs.loras, inputs.kernel, inputs.wide, inputs.places)
-        same = self._state == state and _equal(self._references, inputs.references)
-        kept = self._kept if same else []
-        reads = [_found(kept, prompt) for prompt in inputs.prompts]
         # What is not used any more leaves the card before there is more.
-        self._kept, self._state = [read for read in reads if read is not None], state
-        self._references = tuple(inputs.references)
+        self.drop_unused(inputs)
+        reads = [_found(self._kept, prompt) for prompt in inputs.prompts]
         missing = [branch for branch, read in enumerate(reads) if read is None]
         passing = {branch: parts(inputs.prompts[branch]) for branch in missing}
         found: dict[int, list[KeysValues]] = {branch: [] for branch in missing}
@@ -77,6 +73,15 @@ class Prefixes:
             reads[branch] = _Read(inputs.prompts[branch], tuple(blocks))
         self._kept = [read for read in reads if read is not None]
         return tuple(read.prefix for read in self._kept)
+
+    def drop_unused(self, inputs: Inputs) -> None:
+        """Drop what `inputs` have no use for."""
+        state = (inputs.loras, inputs.kernel, inputs.wide, inputs.places)
+        same = self._state == state and _equal(self._references, inputs.references)
+        kept = self._kept if same else []
+        reads = (_found(kept, prompt) for prompt in inputs.prompts)
+        self._kept, self._state = [read for read in reads if read is not None], state
+        self._references = tuple(inputs.references)
 
     def forget(self) -> None:
         """Drop what is kept."""

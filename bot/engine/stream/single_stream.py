@@ -201,6 +201,10 @@ class SingleStream:
         tokens = torch.cat([self.outer.proj_out(each) for each in normed])
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
+    def drop_unused(self, inputs: Inputs) -> None:
+        """See `TransformerNetwork`."""
+        self._prefixes.drop_unused(inputs)
+
     def forget(self) -> None:
         """See `TransformerNetwork`."""
         self._prefixes.forget()
