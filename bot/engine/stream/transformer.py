@@ -194,7 +194,7 @@ class StreamedDiT:
             places=placed[1],
         )
         # The plan is of this job's prefixes alone: blocks come back into the room of the others.
-        self.network.drop_unused(inputs)
+        self.network.forget(but_for=inputs)
         self.residency.make_room(work)
         generation = self.network.begin(inputs, self.weights)
         self._compiler.compile(generation, additions, on_compile)
