@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image, ImageDraw
 
+from bot.domain.canvas import SIDES, outpainted
 from bot.engine.frames import FrameError
 from bot.engine.options import EngineOptions
 from bot.engine.parent.process import EngineProcess
@@ -16,6 +17,7 @@ from bot.engine.protocol import MOST_REFERENCES, Preview, Step
 from bot.engine.wire import read_request, request_fields
 from bot.errors import EngineError, EngineErrorKind
 from tests.engine.kit import cancelled_at, draw, draw_well, request
+from tests.engine.seams import assert_goes_on
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
@@ -96,6 +98,26 @@ async def test_a_mask_leaves_the_rest_of_the_first_reference_to_the_bit(editor, 
         assert (drawn[outside] == before[outside]).all()
         assert (drawn[~outside] != before[~outside]).any()
     assert (pictures[0] != pictures[1]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sides", [("right",), SIDES])
+async def test_an_edit_goes_on_beyond_the_edges_of_a_picture(editor, place, sides):
+    """As without references (test_tiny_engine.py), but the toy goes on with the ground alone."""
+    engine, _ = editor
+    await draw_well(engine, request(place, "a lighthouse at night", steps=10))
+    source = (place / "0.png").rename(place / "source.png")
+    canvas = outpainted((256, 256), sides, factor=1.5)
+    wanted = {"width": canvas.width, "height": canvas.height, "steps": 10}
+    wanted |= {"input_image": source, "place": canvas.place}
+    words = "Continue the picture beyond its edges. What is there stays as it is."
+    drawn = []
+    for named in ((source,), (source, *references(place, 1))):
+        await draw_well(engine, request(place, words, references=named, **wanted))
+        drawn.append(levels(place / "0.png"))
+        assert drawn[-1].shape[:2] == (canvas.height, canvas.width)
+        assert_goes_on(levels(source), drawn[-1], canvas.place, sides)
+    assert (drawn[0] != drawn[1]).any()
 
 
 @pytest.mark.slow

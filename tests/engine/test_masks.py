@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from bot.engine.child.inputs import read_input
+from bot.engine.child.inputs import cut, read_input
 from bot.engine.child.masks import read_mask, redrawn
 from bot.engine.child.region import FEATHER, Region, around, feathered
 from bot.errors import EngineError, EngineErrorKind
@@ -143,6 +143,29 @@ def test_the_colour_of_what_is_transparent_does_not_shine_through():
     assert (np.diff(row[:, 3].astype(int)) > 0).all()
     assert (row[:, 0] > 250).all()
     assert (row[:, 1] < 5).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_region_that_is_drawn_larger_is_padded_and_not_scaled(mode):
+    """A part at a border is redrawn up to it and beyond, and begins at its inner edges alone."""
+    source, mask = noisy(mode, SIZE, 4), Image.new("L", SIZE, 0)
+    mask.paste(255, (40, 20, *SIZE))
+    region = Region(source, mask)
+    width, height = SIZE
+    larger = region.within((width + 16, height + 32))
+    assert larger.source.size == larger.mask.size == (width + 16, height + 32)
+    for one, before in ((larger.source, source), (larger.mask, mask)):
+        assert cut(one, SIZE).tobytes() == before.tobytes()
+        values = np.asarray(one)
+        assert (values[:17, :9] == values[16, 8]).all()
+        assert (values[-17:, -9:] == values[-17, -9]).all()
+    assert (np.asarray(larger.mask)[-16:, -8:] == 255).all()
+    assert region.within(SIZE) is region
+    # What was drawn is cut before: its borders are those of the picture that was asked for.
+    red = Image.new(mode, SIZE, "red")
+    pasted = np.asarray(region.paste(red))
+    assert (pasted[-1, -FEATHER:] == np.asarray(red)[-1, -FEATHER:]).all()
+    assert (pasted[np.asarray(mask) == 0] == np.asarray(source)[np.asarray(mask) == 0]).all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])

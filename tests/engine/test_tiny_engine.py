@@ -15,6 +15,7 @@ from bot.engine.protocol import Finished, Picture, Preview, Step
 from bot.engine.wire import read_request, request_fields
 from bot.errors import GenerationCancelled
 from tests.engine.kit import draw_well, react, request
+from tests.engine.seams import assert_goes_on
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
@@ -226,22 +227,11 @@ async def test_a_picture_goes_on_beyond_its_edges(warm_tiny, tmp_path, sides) ->
         ),
     )
     before, after = levels(source), levels(tmp_path / "0.png")
-    left, top, width, height = canvas.place
     assert after.shape[:2] == (canvas.height, canvas.width)
-    assert (after[top : top + height, left : left + width] == before).all()
-    across = np.abs(np.diff(after, axis=1)), np.abs(np.diff(after, axis=0))
-    inside = np.mean([np.abs(np.diff(before, axis=axis)).mean() for axis in (0, 1)])
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    seams = {
-        "left": across[0][rows, left - 1],
-        "right": across[0][rows, min(left + width, canvas.width - 1) - 1],
-        "top": across[1][top - 1, columns],
-        "bottom": across[1][min(top + height, canvas.height - 1) - 1, columns],
-    }
-    for side in sides:
-        assert seams[side].mean() <= 2 * inside
+    assert_goes_on(before, after, canvas.place, sides)
+    left, top, width, height = canvas.place
     border = np.ones(after.shape[:2], bool)
-    border[rows, columns] = False
+    border[top : top + height, left : left + width] = False
     assert after[border].std() > 10, "a flat border"
     # It is drawn, and no row of the edge's pixels.
     assert np.abs(np.diff(after, axis=0))[border[1:]].mean() > 0.1

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.domain.request import SIZE_MIN
+from bot.engine.child.references import drawn_sizes
 from bot.engine.stream.budget import GIB, Fixed, Work, activation_bytes, plan, spread
-from bot.engine.stream.too_large import for_others
+from bot.engine.stream.too_large import LEAST_SIDE, for_others
 from bot.errors import EngineError
 from bot.lab.step import random_weights
 
@@ -13,10 +17,12 @@ BLOCK = 24 * 3072 * 3072
 FIXED = Fixed(block=BLOCK, slot=BLOCK, scratch=0, small=150 * 2**20)
 
 
-def planned(budget_gib, work=None, **changes):
+def planned(budget_gib, work=None, *, sizes=None, **changes):
     fixed = Fixed(**{name: changes.get(name, getattr(FIXED, name)) for name in FIXED.__slots__})
     work = work or Work(1344, 768)
-    return plan(work, random_weights.FULL, fixed, int(budget_gib * GIB), 2, compiled=True)
+    return plan(
+        work, random_weights.FULL, fixed, int(budget_gib * GIB), 2, compiled=True, sizes=sizes
+    )
 
 
 @given(st.integers(0, 60), st.integers(1, 60))
@@ -92,10 +98,20 @@ def test_references_take_room_and_decide_whether_branches_go_together():
     assert needed[0] == needed[1]
 
 
-def refused(budget_gib, work):
+def refused(budget_gib, work, sizes=None):
     with pytest.raises(EngineError) as caught:
-        planned(budget_gib, work)
+        planned(budget_gib, work, sizes=sizes)
     return caught.value
+
+
+def between(work, fitting):
+    """A budget in GiB that has room for `fitting` and none for `work`."""
+
+    def needed(some):
+        return activation_bytes(some, random_weights.FULL, 2, compiled=True)
+
+    fixed = planned(4, Work(256, 256)).overhead - int(0.01 * 4 * GIB)
+    return (fixed + (needed(work) + needed(fitting)) / 2) / 0.99 / GIB
 
 
 @pytest.mark.parametrize(
@@ -114,11 +130,7 @@ def refused(budget_gib, work):
     ],
 )
 def test_references_without_room_are_refused_with_what_fits(work, fitting, told):
-    def needed(some):
-        return activation_bytes(some, random_weights.FULL, 2, compiled=True)
-
-    fixed = planned(4, Work(256, 256)).overhead - int(0.01 * 4 * GIB)
-    budget = (fixed + (needed(work) + needed(fitting)) / 2) / 0.99 / GIB
+    budget = between(work, fitting)
     error = refused(budget, work)
     assert told in str(error.sentence)
     assert "with reference pictures of" in str(error.sentence)
@@ -126,6 +138,41 @@ def test_references_without_room_are_refused_with_what_fits(work, fitting, told)
     shared = str(for_others(error, 3 * GIB).sentence)
     assert told in shared
     assert "Other programs hold 3.0 GiB" in shared
+
+
+@pytest.mark.parametrize("references", [(), ((1024, 1024),)])
+def test_a_batch_without_room_is_told_how_many_pictures_at_once_have(references):
+    work, fitting = (Work(2048, 2048, pictures, references=references) for pictures in (4, 2))
+    budget = between(replace(work, pictures=3), fitting)
+    error = refused(budget, work)
+    assert error.values["fewer"] == "2"
+    for one in (error, for_others(error, 3 * GIB)):
+        assert "{fewer} x {size} fits" in str(one.template)
+        assert "4 x 2048x2048" in str(one.sentence)
+        assert "2 x 2048x2048 fits" in str(one.sentence)
+        assert ("reference pictures" in str(one.sentence)) == bool(references)
+    planned(budget, fitting)
+
+
+def test_no_size_is_named_that_a_request_may_not_ask_for():
+    assert LEAST_SIDE == SIZE_MIN
+    work = Work(640, 320, references=((1024, 1024),))
+    larger, least, lower = (
+        replace(work, width=width, height=height)
+        for width, height in ((576, 288), (544, 256), (512, 224))
+    )
+    assert refused(between(larger, least), work).values["smaller"] == "544x256"
+    error = refused(between(least, lower), work)
+    assert "fewer and smaller pictures fit" in str(error.sentence)
+
+
+def test_references_that_follow_what_is_drawn_are_smaller_where_it_is():
+    work = Work(2048, 2048, references=((2048, 2048),))
+    fitting = Work(1216, 1216, references=((1216, 1216),))
+    budget = between(Work(1312, 1312, references=((1312, 1312),)), fitting)
+    assert "fewer and smaller pictures fit" in str(refused(budget, work).sentence)
+    assert refused(budget, work, drawn_sizes).values["smaller"] == "1216x1216"
+    planned(budget, fitting)
 
 
 def test_references_for_which_nothing_has_room_are_refused_too():

@@ -14,6 +14,7 @@ from diffsynth.models.qwen_image_21_vae import QwenImage21VAE
 from bot.catalogue.models import find_model
 from bot.doctor.budget import ALL_RESIDENT_GIB
 from bot.engine.card_budget import GIB, Bound, CardBudget
+from bot.engine.child.references import drawn_sizes
 from bot.engine.models.streamed_card import USUAL_TEXT_TOKENS, transformer_settings
 from bot.engine.options import EngineOptions
 from bot.engine.stream.any_dit import any_single_dit
@@ -29,6 +30,7 @@ from bot.engine.stream.storage import Storage
 from bot.engine.stream.text_layout import QWEN3
 from bot.engine.stream.transformer import StreamedDiT
 from bot.engine.stream.vae_kind import QWEN_IMAGE_21_VAE
+from bot.errors import EngineError
 
 GEOMETRY = Geometry(32, 4096, 32)
 
@@ -53,6 +55,7 @@ def engine() -> StreamedDiT:
         vae=QWEN_IMAGE_21_VAE,
         device="cpu",
         guided=False,
+        references=drawn_sizes,
     )
     settings = replace(settings, budget=None, compile=False, cache=None)
     return StreamedDiT(outer.to_empty(device="cpu"), GEOMETRY, settings, SingleStream)
@@ -102,3 +105,11 @@ def test_the_doctor_knows_from_which_budget_on_all_blocks_stay():
     most = ALL_RESIDENT_GIB["qwen-image-21"]
     assert resident(most) == 32
     assert resident(most - 0.3) < 32
+
+
+def test_an_edit_without_room_is_told_a_size_at_which_its_references_are_smaller_too():
+    with pytest.raises(EngineError) as caught:
+        resident(8, Work(2048, 2048, references=((2048, 2048),)))
+    side = int(caught.value.values["smaller"].split("x")[0])
+    assert 1024 <= side < 2048
+    assert resident(8, Work(side, side, references=((side, side),))) >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 
 import pytest
@@ -197,6 +198,29 @@ def test_references_that_have_no_room_are_refused_with_the_number_that_has():
         edited(dit, 3, 3.0)
     assert caught.value.kind is EngineErrorKind.OUT_OF_MEMORY
     assert caught.value.values["fitting"] == "1"
+
+
+def test_blocks_come_back_only_after_the_keys_and_values_that_are_used_no_more_left(monkeypatch):
+    dit = streamed(usual=Work(WIDTH, HEIGHT, 1, (11,), ((512, 512),)))
+    dit.configure(budget_for(dit, 1), Precision.PLAIN, compiled=False)
+    large = torch.randn(1, 64, 32, 32, generator=torch.Generator().manual_seed(1))
+    edit = {"width": WIDTH, "height": HEIGHT, "references": (large,), "places": (2,)}
+    generation = dit.prepare(prompts()[:1], TIMESTEPS, **edit)
+    held = weakref.ref(generation.prefixes[0][0].keys)
+    del generation
+    assert held() is not None  # for a reroll
+    resident, there = len(dit.resident), []
+    real = dit.weights._streamer.promote
+    monkeypatch.setattr(
+        dit.weights._streamer, "promote", lambda key: (there.append(held() is not None), real(key))
+    )
+    dit.prepare(prompts()[:1], TIMESTEPS, **edit)
+    assert held() is not None
+    assert there == []
+    predicted(dit)
+    assert len(dit.resident) > resident
+    assert there
+    assert not any(there)
 
 
 def test_references_without_places_are_a_mistake():

@@ -32,15 +32,12 @@ class Region:
     mask: Image.Image
 
     @classmethod
-    def read(
-        cls, request: EngineRequest, size: tuple[int, int], *, alpha: bool = False
-    ) -> Region | None:
-        """Return the region of a request, as large as is drawn; None: all of it is redrawn.
+    def read(cls, request: EngineRequest, *, alpha: bool = False) -> Region | None:
+        """Return the region of a request, as large as was asked for; None: all of it is redrawn.
 
-        `size` (width, height) may be larger than the request's, which is its middle. With `alpha`
-        the source keeps its transparency. Raises what `read_input` and `read_mask` do.
+        With `alpha` the source keeps its transparency. Raises what `read_input` and `read_mask` do.
         """
-        picture = request.input_image
+        picture, size = request.input_image, (request.width, request.height)
         if picture is None:
             return None
         if request.mask is not None:
@@ -51,9 +48,20 @@ class Region:
         if request.place is None:
             return None
         left, top, width, height = request.place
-        left += (size[0] - request.width) // 2
-        top += (size[1] - request.height) // 2
         return around(read_input(picture, (width, height), alpha=alpha), (left, top), size)
+
+    def within(self, size: tuple[int, int]) -> Region:
+        """Return it in the middle of a larger `size` (width, height), where `cut` takes it out.
+
+        Nothing is scaled: the outermost pixels go on, those of the mask too. Were the mask 0 there,
+        what is redrawn at a border would be half held to the source by the latents that cover both.
+        """
+        if self.source.size == size:
+            return self
+        left, top = ((new - old) // 2 for new, old in zip(size, self.source.size, strict=True))
+        return Region(
+            _padded(self.source, (left, top), size), _padded(self.mask, (left, top), size)
+        )
 
     @cached_property
     def _weight(self) -> Image.Image:
@@ -85,11 +93,17 @@ def around(source: Image.Image, corner: tuple[int, int], size: tuple[int, int]) 
     one. All but the source is redrawn.
     """
     (left, top), (width, height) = corner, source.size
-    right, bottom = size[0] - left - width, size[1] - top - height
-    padded = np.pad(np.asarray(source), ((top, bottom), (left, right), (0, 0)), mode="edge")
     mask = Image.new("L", size, _REDRAWN)
     mask.paste(0, (left, top, left + width, top + height))
-    return Region(Image.fromarray(padded), mask)
+    return Region(_padded(source, corner, size), mask)
+
+
+def _padded(picture: Image.Image, corner: tuple[int, int], size: tuple[int, int]) -> Image.Image:
+    """Return a picture at `corner` in `size`; its outermost pixels go on to the borders."""
+    (left, top), (width, height) = corner, picture.size
+    sides = ((top, size[1] - top - height), (left, size[0] - left - width), (0, 0))
+    values = np.asarray(picture)
+    return Image.fromarray(np.pad(values, sides[: values.ndim], mode="edge"))
 
 
 def feathered(mask: Image.Image, feather: int = FEATHER) -> Image.Image:

@@ -64,14 +64,22 @@ class StreamedQwenImage:
             self._networks.release()
         self._networks = self._loras = self._preview = None
 
-    def _embedded(self, prompts: list[str], pictures: list[Any]) -> Any:
-        """Encode the prompts, which all see the `pictures`, in memory that may have to be made.
+    def _embedded(self, prompts: list[str], references: list[Reference], work: Any) -> Any:
+        """Encode the prompts, which all see the `references`, in memory that may have to be made.
 
-        A very long one needs more room than the plan left.
+        A very long one needs more room than the plan left. Many pictures take much as well: a
+        `work` that has no room even without a word is refused before they are looked at, with what
+        would have.
         """
         import torch  # noqa: PLC0415 - loaded by now
 
-        dit = self._networks.dit
+        from bot.engine.stream.vision_picture import vision_picture  # noqa: PLC0415
+
+        dit, kind = self._networks.dit, self._networks.embedder.vision_kind
+        # Branches that go together are few tokens; with words they may go apart, in less room.
+        if not work.joint:
+            self._networks.room(work)
+        pictures = [vision_picture(one.seen, kind) for one in references]
         while True:
             try:
                 return self._networks.embedder.embed(prompts, pictures=pictures)
@@ -110,7 +118,6 @@ class StreamedQwenImage:
         from bot.engine.stream.denoise import DenoiseInputs, denoise  # noqa: PLC0415
         from bot.engine.stream.preview import is_shown  # noqa: PLC0415
         from bot.engine.stream.region import latent_mask  # noqa: PLC0415
-        from bot.engine.stream.vision_picture import vision_picture  # noqa: PLC0415
 
         def show(step: int, latents: Any) -> None:
             if is_shown(step, request.steps):
@@ -128,19 +135,19 @@ class StreamedQwenImage:
         size = request.width, request.height
         width, height = networks.dit.network.latents.covering(*size)
         references = read_references(request, self._spec, networks.references, (width, height))
-        embedder = networks.embedder
-        looked = [vision_picture(one.seen, embedder.vision_kind) for one in references]
-        embeddings = self._embedded(prompts, looked)
         sizes = tuple(one.picture.size for one in references)
+        wordless = Work(width, height, len(request.seeds), (0,) * len(prompts), sizes)
+        embeddings = self._embedded(prompts, references, wordless)
         # Of one picture: they are decoded one by one. Whether all have room is told at `prepare`.
         room = networks.room(Work(width, height, 1, tuple(map(len, embeddings)), sizes))
         source, mask, strength = None, None, 1.0
         alpha = request.transparent and self._spec.alpha
-        region = Region.read(request, (width, height), alpha=alpha)
+        region = Region.read(request, alpha=alpha)
         picture = request.input_image
         if region is not None:
-            picture = region.source
-            mask = latent_mask(region.mask, networks.dit.network.latents.pixels)
+            covered = region.within((width, height))
+            picture = covered.source
+            mask = latent_mask(covered.mask, networks.dit.network.latents.pixels)
         if picture is not None:
             source = networks.codec.encode(picture, width, height, room, alpha=request.transparent)
             strength = 1.0 if request.strength is None else request.strength
@@ -164,7 +171,7 @@ class StreamedQwenImage:
                 cfg_norm=request.cfg_norm,
                 reuse=request.reuse,
                 references=latents_of,
-                places=embedder.places(len(latents_of)),
+                places=networks.embedder.places(len(latents_of)),
             ),
             on_stage=report.stage,
             on_step=report.step,
@@ -177,7 +184,8 @@ class StreamedQwenImage:
             now = time.perf_counter()
             peak = networks.dit.device.peak()[0]
             timings |= {"decode": now - marks[-1]}
-            whole = image if region is None else region.paste(image)
-            yield Drawn(cut(whole, size), timings, peak or None, networks.card_use())
+            asked = cut(image, size)
+            whole = asked if region is None else region.paste(asked)
+            yield Drawn(whole, timings, peak or None, networks.card_use())
             timings = {}
             marks.append(time.perf_counter())

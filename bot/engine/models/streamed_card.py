@@ -285,6 +285,7 @@ class _Loader:
             precision=self._precision,
             guided=is_guided(self._model),
             edits=self._family.edits,
+            references=self._family.references,
         )
 
         def room(size: int) -> bool:
@@ -350,13 +351,14 @@ def transformer_settings(
     precision: Precision | None = None,
     guided: bool = True,
     edits: bool = False,
+    references: SizesOf | None = None,
 ) -> TransformerSettings:
     """Return the settings of the transformer, in bfloat16.
 
     `others` are bytes of the card that the other networks take, `encoding` what the text encoder
     takes while it works. `precision` is that of the options where it is not given. `guided` says
     whether the model's usual picture has two branches, and `edits` whether it is drawn after
-    another: it is planned and compiled for that.
+    another: it is planned and compiled for that. `references` are the family's.
     """
     dtype, usual = torch.bfloat16, budgets.Work(1344, 768)
     if not guided:
@@ -375,4 +377,5 @@ def transformer_settings(
         usual=usual,
         others=others,
         others_working=max(encoding, decoding),
+        references=references,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from bot.engine.child.references import SizesOf
 from bot.engine.stream.layout import Geometry
 from bot.engine.stream.too_large import too_large
 
@@ -154,11 +155,13 @@ def plan(
     most: int = 0,
     peak: Peak = DOUBLE_PEAK,
     kept: Callable[[Work], int] = lambda _: 0,
+    sizes: SizesOf | None = None,
 ) -> Plan:
     """Share the budget out; None means that everything stays.
 
     `kept` tells what a generation holds beside its activations while its steps run. `most` is how
-    many blocks were ever resident together: each one evicted since left a hole.
+    many blocks were ever resident together: each one evicted since left a hole. `sizes` are for
+    `too_large`.
 
     Raises `EngineError` (`OUT_OF_MEMORY`) when not even two blocks at a time have room.
     """
@@ -180,7 +183,7 @@ def plan(
             )
             return max(needed, fixed.others_working) + always + kept(other) <= budget
 
-        raise too_large(work, working, overhead, budget, fits)
+        raise too_large(work, working, overhead, budget, fits, sizes)
     count = min(geometry.layers, room // fixed.block)
     if count < most:
         count = min(count, max(0, room - most * fixed.hole) // (fixed.block - fixed.hole))

@@ -166,6 +166,7 @@ class DoubleStream:
             [self.layers.finished(unit, moment.final, height, width) for unit in units]
         )
 
-    def forget(self) -> None:
-        """See `TransformerNetwork`."""
-        self.modulation.forget()
+    def forget(self, but_for: Inputs | None = None) -> None:
+        """See `TransformerNetwork`: tables are in main memory, and the last few may stay."""
+        if but_for is None:
+            self.modulation.forget()

@@ -138,8 +138,11 @@ class TransformerNetwork(Protocol):
         """Return the prediction [pictures * branches, channels, height, width], in latents."""
         ...
 
-    def forget(self) -> None:
-        """Drop what is kept of earlier generations: only `outer` is on the device then."""
+    def forget(self, but_for: Inputs | None = None) -> None:
+        """Drop what is kept of earlier generations: only `outer` is on the device then.
+
+        But for what a generation of these inputs would use, where they are given.
+        """
         ...
 
 

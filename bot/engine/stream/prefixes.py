@@ -56,13 +56,9 @@ class Prefixes:
         `parts` makes a prompt what the blocks take, in order, `modulation` [4, dim] is that of
         timestep 0, and `ropes` turn each prompt's tokens, the references' with them.
         """
-        state = (inputs.loras, inputs.kernel, inputs.wide, inputs.places)
-        same = self._state == state and _equal(self._references, inputs.references)
-        kept = self._kept if same else []
-        reads = [_found(kept, prompt) for prompt in inputs.prompts]
         # What is not used any more leaves the card before there is more.
-        self._kept, self._state = [read for read in reads if read is not None], state
-        self._references = tuple(inputs.references)
+        self.forget(inputs)
+        reads = [_found(self._kept, prompt) for prompt in inputs.prompts]
         missing = [branch for branch, read in enumerate(reads) if read is None]
         passing = {branch: parts(inputs.prompts[branch]) for branch in missing}
         found: dict[int, list[KeysValues]] = {branch: [] for branch in missing}
@@ -78,9 +74,18 @@ class Prefixes:
         self._kept = [read for read in reads if read is not None]
         return tuple(read.prefix for read in self._kept)
 
-    def forget(self) -> None:
-        """Drop what is kept."""
-        self._kept, self._references = [], ()
+    def forget(self, but_for: Inputs | None = None) -> None:
+        """Drop what is kept, but for what a generation of these inputs would use."""
+        if but_for is None:
+            self._kept, self._references = [], ()
+            return
+        inputs = but_for
+        state = (inputs.loras, inputs.kernel, inputs.wide, inputs.places)
+        same = self._state == state and _equal(self._references, inputs.references)
+        kept = self._kept if same else []
+        reads = (_found(kept, prompt) for prompt in inputs.prompts)
+        self._kept, self._state = [read for read in reads if read is not None], state
+        self._references = tuple(inputs.references)
 
 
 def _through(block: tuple[Any, Tensor, Any], parts: list[PrefixPart], rope: Tensor) -> KeysValues:

@@ -79,6 +79,7 @@ class Residency:
                 most=weights.most if weights.complete else 0,
                 peak=self._network.peak,
                 kept=self._network.kept_bytes,
+                sizes=settings.references,
             )
         except EngineError as error:
             if settings.foreign < _FOREIGN_SHOWN:

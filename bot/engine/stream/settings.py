@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from bot.engine.child.references import SizesOf
 from bot.engine.stream.budget import Work
 from bot.engine.stream.layout import Precision
 from bot.engine.stream.storage import Storage
@@ -21,7 +22,8 @@ class TransformerSettings:
     `usual` is the picture that the resident set is chosen for at loading; a larger one evicts
     blocks for as long as it lasts. `others` and `others_working` are bytes of the budget that
     other networks take, always and while the transformer rests. `cache` is a folder for compiled
-    code.
+    code. In the sizes of `references` pictures of an edit are seen, where these depend on what is
+    drawn: refusals name a smaller one.
     """
 
     device: str = "cpu"
@@ -35,6 +37,7 @@ class TransformerSettings:
     usual: Work = field(default_factory=lambda: Work(1344, 768))
     others: int = 0
     others_working: int = 0
+    references: SizesOf | None = None
 
     @property
     def modulation_storage(self) -> Storage:

@@ -201,9 +201,9 @@ class SingleStream:
         tokens = torch.cat([self.outer.proj_out(each) for each in normed])
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
-    def forget(self) -> None:
+    def forget(self, but_for: Inputs | None = None) -> None:
         """See `TransformerNetwork`."""
-        self._prefixes.forget()
+        self._prefixes.forget(but_for)
 
     def _ropes(self, inputs: Inputs, length: int) -> tuple[Tensor, Tensor]:
         """Return the rotations of a prompt of `length` tokens with its references, and the picture.

@@ -182,7 +182,6 @@ class StreamedDiT:
         on_compile: Callable[[], None] | None,
     ) -> Generation:
         additions = self._loras.additions
-        self.residency.make_room(work)
         inputs = Inputs(
             prompts=prompts,
             timesteps=timesteps,
@@ -194,6 +193,9 @@ class StreamedDiT:
             references=placed[0],
             places=placed[1],
         )
+        # The plan is of this job's prefixes alone: blocks come back into the room of the others.
+        self.network.forget(but_for=inputs)
+        self.residency.make_room(work)
         generation = self.network.begin(inputs, self.weights)
         self._compiler.compile(generation, additions, on_compile)
         self.residency.make_room(work)  # again: where compiling failed, plain code takes more
