@@ -125,7 +125,8 @@ def test_the_compose_file_bounds_restarts_and_leaves_time_to_stop(service):
     limits = bot["deploy"]["resources"]["limits"]
     assert limits["pids"] >= 256
     (gigabytes,) = re.fullmatch(r"\$\{BOT_MEMORY:-(\d+)g\}", limits["memory"]).groups()
-    assert int(gigabytes) * 1e9 > max(
+    # Docker's g is 1024 ** 3 (RAMInBytes of github.com/docker/go-units).
+    assert int(gigabytes) * 2**30 > max(
         spec.published.ram_gib * 2**30 for spec in MODELS.values() if spec.published
     )
     assert (bot["read_only"], bot["cap_drop"], bot["user"]) == (True, ["ALL"], argument("USER"))

@@ -51,6 +51,25 @@ async def test_the_mention_of_an_answer_that_took_long_stays(sandbox, tmp_path):
         assert text_of(answer).startswith(f"<@{sandbox.user('alice').id}>")
 
 
+async def test_the_model_that_drew_writes_and_of_several_pictures_what_they_share(
+    sandbox, tmp_path
+):
+    first, second = "Qwen/Qwen-Image", "Qwen/Qwen-Image-2512"
+    models = {"image_model_name": first, "image_models": second, "alt_text": "written"}
+    engine = ScriptedEngine()
+    async with staged(sandbox, tmp_path, engine, **models) as stage:
+        for model, count in ((second, 1), (first, 2)):
+            used = await stage.imagine("bob", "a house", model=model, count=count)
+            message = await stage.outcome(used)
+            # A batch's sentence has a number before it.
+            said = "A grey square." if count == 1 else f"1 of {count}: A grey square."
+            await sandbox.wait(lambda said=said: said in described(stage))
+            assert (await stage.queue.job(await alt_of(stage, message))).model == model
+    one, both = (asked.system for asked in engine.asked)
+    assert "the picture that you see" in one
+    assert "what the pictures that you see have in common" in both
+
+
 async def test_where_the_bot_cannot_edit_nothing_is_written(sandbox, tmp_path):
     """Of an app that its user alone installed, the message is edited by its token alone."""
     async with staged(sandbox, tmp_path, alt_text="written", **BOTH) as stage:
@@ -137,7 +156,7 @@ async def test_a_picture_that_is_deleted_while_its_text_is_asked_for_has_none(sa
         # As one that was deleted between its delivery and the request for its text.
         await stage.database.write(lambda tx: gallery.mark_deleted(tx, job.id, 1.0))
         alt_texts = services.courier._alt_texts
-        alt_texts._writer = stage.app.settings.models[1]
+        alt_texts._models = stage.app.settings.models
         sent = Sent(delivery.sent_channel_id, delivery.sent_message_id)
         await alt_texts.ask(job, images, sent, editable=True)
         assert (await stage.queue.job(await alt_of(stage, message))).state == "cancelled"
