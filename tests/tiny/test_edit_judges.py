@@ -10,7 +10,7 @@ from PIL import Image
 
 from bot.lab.tiny.evaluate import answers
 from bot.lab.tiny.evaluate.changes import held_out_changes, judge_change, tally_changes
-from bot.lab.tiny.train.scenes import language
+from bot.lab.tiny.train.scenes import captions, language
 from bot.lab.tiny.train.scenes.edits import KINDS, PAIR_KINDS
 
 
@@ -74,3 +74,24 @@ def test_answers_are_judged():
     assert all(map(answers.judge_answer, shorts, full))
     assert sum(map(answers.judge_answer, shorts, [*full[5:], *full[:5]])) <= 5
     assert not any(answers.judge_answer(one, "") for one in scenes)
+    for name in ("size", "place", "style", "face", "relation"):
+        lost = [
+            (one, text.replace(word, ""))
+            for one, text in zip(shorts, full, strict=True)
+            if (word := _word_of(one, name))
+        ]
+        assert lost
+        assert not any(answers.judge_answer(one, text) for one, text in lost)
+
+
+def _word_of(question, name: str) -> str | None:
+    """Return the word that a full caption has for what a short prompt says, if it does."""
+    plan, chinese = question.plan, question.chinese
+    if not getattr(plan, name) or name in plan.unsaid or (plan.style == "flat" and name == "style"):
+        return None
+    if name == "relation":
+        return captions.relation_names(plan.relation, chinese=chinese)[0]
+    only = replace(
+        plan, **{other: "" for other in ("size", "place", "style", "face") if other != name}
+    )
+    return captions.stated(only, chinese=chinese)[0][0]

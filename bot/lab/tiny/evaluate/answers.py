@@ -61,15 +61,22 @@ def judge_answer(question: Question, answer: str) -> bool:
     """Tell whether an answer states all that a plan says: forms, colours, count, ground, text.
 
     Colours are compared as the list of all that are named, so that a wrong one counts as wrong and
-    so do two that changed places. What a short prompt left open may be anything. Of a picture, "A
-    left of B" and "B right of A" are both true.
+    so do two that changed places. Of a picture, "A left of B" and "B right of A" are both true. Of
+    an expanded prompt a size, place, style, font or relation is looked for as well, where the short
+    one names it; what that left open may be anything.
     """
-    if question.plan.relation in language.OPPOSITE and question.picture is not None:
+    plan, chinese = question.plan, question.chinese
+    if question.picture is None:
+        ordered = not plan.relation or _in_order(plan, answer, chinese)
+        kept = captions.stated(plan, chinese=chinese)
+        said = all(any(word in answer for word in words) for words in kept)
+        return ordered and said and _states(plan, answer, chinese)
+    if plan.relation in language.OPPOSITE:
         return any(
-            _states(one, answer, question.chinese) and _in_order(one, answer, question.chinese)
-            for one in (question.plan, language.turned(question.plan))
+            _states(one, answer, chinese) and _in_order(one, answer, chinese)
+            for one in (plan, language.turned(plan))
         )
-    return _states(question.plan, answer, question.chinese)
+    return _states(plan, answer, chinese)
 
 
 def _states(plan: Plan, answer: str, chinese: bool) -> bool:

@@ -41,6 +41,25 @@ def relation_names(relation: str, *, chinese: bool) -> tuple[str, ...]:
     return (other,) if chinese else english
 
 
+def stated(plan: Plan, *, chinese: bool) -> tuple[tuple[str, ...], ...]:
+    """Return what a caption says of a plan besides forms, colours and texts: one of each's words.
+
+    That is its size, place, style and font, as far as they are said.
+    """
+    found: list[tuple[str, ...]] = []
+    if plan.size:
+        found.append((_SIZES_ZH[plan.size] if chinese else plan.size,))
+    if plan.place:
+        found.append((_PLACES[plan.place][chinese],))
+    if plan.style in _STYLES:
+        *english, other = _STYLES[plan.style]
+        found.append((other,) if chinese else tuple(english))
+    if plan.face and "face" not in plan.unsaid:
+        face = FACES[plan.face]
+        found.append((face.chinese if chinese else face.english,))
+    return tuple(found)
+
+
 def _usual(rng: random.Random, names: tuple[str, ...]) -> str:
     """Return the first name mostly."""
     return names[0] if chance(rng, 0.85) else rng.choice(names)
